@@ -19,7 +19,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use roomcast::client::Client;
+use roomcast::client::{Client, Socket};
 use roomcast_protocol::websocket::{self, Opcode};
 use serde_json::{Value, json};
 use tokio::{
@@ -111,7 +111,7 @@ async fn measure(plan: &Plan) {
 }
 
 /// The clients whose times are taken, each with a conversation of its own to ask for.
-async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Client, Value)>> {
+async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Socket, Value)>> {
     let mut clients = Vec::new();
     for n in 0..plan.clients {
         let auth = json!({"name": format!("client {n}"), "guestKey": format!("client-{n:016}")});
@@ -129,7 +129,7 @@ async fn establish(address: SocketAddr, plan: &Plan) -> Vec<Arc<(Client, Value)>
 }
 
 /// Asks for one phase; how long each answer took, in microseconds.
-async fn ask(clients: &[Arc<(Client, Value)>], plan: &Plan) -> Vec<u64> {
+async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
     let (sender, mut times) = mpsc::channel((plan.asks * plan.seconds) as usize);
     let start = Instant::now();
     let pause = Duration::from_nanos(1_000_000_000 / plan.asks.max(1));

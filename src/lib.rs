@@ -20,7 +20,7 @@ mod tasks;
 pub mod testing;
 mod time;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use adapter::Emitter;
 pub use config::Config;
 pub use engine::{
@@ -68,6 +68,11 @@ pub mod types {
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migrating-from-node.md")]
 pub struct MigratingFromNode;
+
+/// Compiles the block of the page for programs that are clients.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../docs/rust-client.md")]
+pub struct RustClient;
 
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]

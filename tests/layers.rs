@@ -25,7 +25,8 @@ const MODULES: &[(&str, Rules)] = &[
     ("loadgen/src", LOAD_GENERATOR),
 ];
 
-/// `metrics`, `names`, `time`, `identity` and `client` are leaves, and `tasks` but for the metrics.
+/// `metrics`, `names`, `time` and `identity` are leaves, and `tasks` but for the metrics. `client` takes of
+/// `socket` the values that handlers return.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
@@ -33,7 +34,7 @@ const LIBRARY: Rules = &[
     ("time", ""),
     ("network", "time"),
     ("identity", ""),
-    ("client", ""),
+    ("client", "socket"),
     ("config", "network"),
     ("limit", "config metrics network"),
     ("adapter", "metrics names"),
@@ -82,6 +83,7 @@ const SUBMODULES: &[(&str, Rules)] = &[
     ("src/engine/outbox", SUBMODULES_OUTBOX),
     ("src/engine/http", SUBMODULES_HTTP),
     ("src/socket", SUBMODULES_SOCKET),
+    ("src/client", SUBMODULES_CLIENT),
     ("loadgen/src", LOAD_GENERATOR),
     ("server/src/service", SUBMODULES_SERVICE),
     ("server/src/service/chat", SUBMODULES_CHAT),
@@ -133,6 +135,9 @@ const SUBMODULES_SOCKET: Rules = &[
     ("api", "types core sending dispatch connect apply"),
     ("fuzzing", "types recovery core life"),
 ];
+
+/// The files are one submodule here: transports, and one session on them.
+const SUBMODULES_CLIENT: Rules = &[(".", ""), ("api", "."), ("driver", ". api")];
 
 const SUBMODULES_SERVICE: Rules = &[
     ("cluster", ""),

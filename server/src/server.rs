@@ -29,7 +29,7 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Retention,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Leases, Overlap, Retention,
         RevocationApplier,
         api::{RequestKeys, answer_others},
         cluster::{self, Announcer},
@@ -133,6 +133,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         Arc::clone(&users),
         access.clone(),
         chat.clone(),
+        Overlap(settings.server.event_overlap),
     );
     let fed = Arc::default();
     chat.hear(&mut io, &fed);

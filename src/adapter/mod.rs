@@ -8,11 +8,11 @@
 //! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
 
 mod cluster;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 mod common;
 mod envelope;
 mod interface;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
     allow(
@@ -22,19 +22,20 @@ mod interface;
     )
 )]
 mod message;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod nodes;
 mod operation;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
-mod requests;
-mod seen;
 pub mod values;
 mod wire;
 
-pub(crate) use cluster::{Cluster, Joined, Receiver};
-#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use cluster::Missing;
+pub(crate) use cluster::{Cluster, Joined, Receiver, Request};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
 pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
@@ -42,6 +43,4 @@ pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub(crate) use nodes::{NAMESPACE, Registry, keep as keep_nodes};
 pub(crate) use operation::{Audience, Flags, Operation, Target};
 pub use operation::{Delivery, Kind};
-pub use requests::Missing;
-pub(crate) use requests::Request;
 pub use wire::WireError;

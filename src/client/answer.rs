@@ -1,6 +1,8 @@
 //! What a server said that was not what a Socket.IO server says.
 
+use roomcast_protocol::socket::Args;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ClientError;
 
@@ -38,6 +40,29 @@ pub(super) fn gibberish(received: &[u8]) -> ClientError {
 /// The error for a WebSocket server that is not one of Engine.IO.
 pub(super) fn silence() -> ClientError {
     ClientError::NotSocketIo("it accepts WebSockets, but sends no handshake".into())
+}
+
+/// The refusal in an acknowledgement: how servers of this library answer an event that they do not
+/// accept.
+pub(crate) fn refused(answer: &Args) -> Option<ClientError> {
+    #[derive(Deserialize)]
+    struct Failed {
+        success: bool,
+        error: Value,
+    }
+    let Failed {
+        success: false,
+        error,
+    } = answer.get(0).ok()?
+    else {
+        return None;
+    };
+    let text = |name| error.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(ClientError::Refused {
+        code: text("code").unwrap_or_default(),
+        message: text("message")?,
+        data: Some(error),
+    })
 }
 
 /// One printable line of what a server wrote.

@@ -3,6 +3,8 @@ use std::{fmt, io};
 use roomcast_protocol::{DecodeError, engine::CloseReason, socket, websocket::FrameError};
 use serde_json::Value;
 
+use crate::Refusal;
+
 /// Why a client could not connect, or why its connection ended.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -74,7 +76,40 @@ impl ClientError {
         }
     }
 
-    pub(super) fn encode(error: socket::EncodeError) -> Self {
+    /// The same once more, for another who waits for it.
+    pub(super) fn copy(&self) -> Self {
+        let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+        match self {
+            Self::Options(what) => Self::Options(what.clone()),
+            Self::Unreachable(error) => Self::Unreachable(io(error)),
+            Self::Timeout(what) => Self::Timeout(what),
+            Self::NotSocketIo(what) => Self::NotSocketIo(what.clone()),
+            Self::Status { status, message } => Self::Status {
+                status: *status,
+                message: message.clone(),
+            },
+            Self::Refused {
+                code,
+                message,
+                data,
+            } => Self::Refused {
+                code: code.clone(),
+                message: message.clone(),
+                data: data.clone(),
+            },
+            Self::Unexpected(event) => Self::Unexpected(event.clone()),
+            Self::Disconnected => Self::Disconnected,
+            Self::Closed(reason) => Self::Closed(*reason),
+            Self::Io(error) => Self::Io(io(error)),
+            Self::Frame(error) => Self::Frame(*error),
+            Self::Packet(error) => Self::Packet(*error),
+            Self::Full => Self::Full,
+            Self::Encode(error) => Self::Options(error.to_string()),
+            Self::Answer(error) => Self::Answer(error.clone()),
+        }
+    }
+
+    pub(crate) fn encode(error: socket::EncodeError) -> Self {
         Self::Encode(error)
     }
 }
@@ -139,6 +174,13 @@ impl std::error::Error for ClientError {
 impl From<DecodeError> for ClientError {
     fn from(error: DecodeError) -> Self {
         Self::Packet(error)
+    }
+}
+
+/// A fault of the client's application: the server learns nothing of it.
+impl From<ClientError> for Refusal {
+    fn from(error: ClientError) -> Self {
+        Self::internal().because(error.to_string())
     }
 }
 

@@ -78,6 +78,11 @@ impl Admission {
     }
 }
 
+/// What an event takes while it waits for the answer to `CONNECT`, in bytes.
+pub(super) fn weight(packet: &socket::Packet) -> usize {
+    size_of::<socket::Packet>() + packet.event_name_bytes().len() + packet.args.size()
+}
+
 /// What a `CONNECT_ERROR` says.
 pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
     #[derive(Deserialize)]

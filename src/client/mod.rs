@@ -1,37 +1,73 @@
-//! A small Socket.IO client: one namespace, no reconnection, every wait with a deadline.
+//! A Socket.IO client for any server of protocol 5: the official one of Node, this library's, and
+//! others.
 //!
-//! [`Connection`] is one connection that its owner drives: nothing happens but in its methods, there
-//! is no task and no lock, and an idle one costs no buffer. Load generators hold thousands of them.
-//! [`Client`] wraps one in a task and hands out what most programs want: `emit`, `emit_with_ack`,
-//! `next`.
-//!
-//! It speaks to any server of Socket.IO protocol 5, over WebSocket, long-polling, or polling with an
-//! upgrade. It knows nothing of our server: what both share is the codec.
+//! [`Client::builder`] is what applications use: it connects, reconnects, and shares one connection
+//! among the [`Socket`]s of several namespaces. Its options, events and reasons have the names of the
+//! official client; `docs/rust-client.md` in the repository compares the two.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), roomcast::client::ClientError> {
-//! use roomcast::client::Client;
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use roomcast::client::{Client, DisconnectReason, Socket};
+//! use serde_json::json;
 //!
-//! let client = Client::builder("http://localhost:3000").connect().await?;
-//! let answer: String = client.emit_with_ack("say", "hello").await?;
-//! while let Some(event) = client.next().await {
-//!     println!("{} {:?}", event.name, event.args);
+//! let socket = Client::builder("http://localhost:3000")
+//!     .auth(json!({"token": "secret"}))
+//!     .socket()?;
+//! socket.on("connect", async |socket: Socket| socket.emit("join", "lobby"));
+//! socket.on("disconnect", async |reason: DisconnectReason| println!("{reason}"));
+//! socket.on("said", async |who: String, text: String| println!("{who}: {text}"));
+//! socket.connect().await?;
+//! let length: usize = socket.emit_with_ack("say", "hello").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Events also come as a [`Stream`](Events):
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # let socket = roomcast::client::Client::builder("http://localhost:3000").socket()?;
+//! let mut said = socket.stream("said");
+//! socket.connect().await?;
+//! while let Some(event) = said.next().await {
+//!     let (who, text): (String, String) = (event.args.get(0)?, event.args.get(1)?);
+//!     println!("{who}: {text}");
 //! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Connection`] is the small thing below: one connection in one namespace that its owner drives. It
+//! has no task and no lock, does not reconnect, and costs no buffer while it is idle. Load generators
+//! hold thousands of them.
+//!
+//! The files of this folder are the transports, a session on them (`link`), and [`Connection`]; `api`
+//! has what applications hold, and `driver` the task behind it. This module knows of the server nothing
+//! but the values that handlers return.
 
 mod answer;
+mod api;
 mod connection;
+mod driver;
 mod error;
-mod handle;
 mod handshake;
+mod link;
 mod options;
 mod polling;
+mod stream;
+#[cfg(feature = "client-tls")]
+mod tls;
 mod upgrade;
 mod websocket;
 
+pub(crate) use answer::refused;
+pub use api::{
+    Auth, Change, Client, ConnectError, DisconnectReason, Emit, Events, Handler, Incoming,
+    Parameter, Parameters, Socket,
+};
 pub use connection::Connection;
+pub use driver::ClientBuilder;
 pub use error::ClientError;
-pub use handle::{Client, ClientBuilder, Incoming};
 pub use options::{Options, Transports};
+#[cfg(feature = "client-tls")]
+pub use tls::ClientTls;

@@ -5,7 +5,7 @@ use roomcast_protocol::socket::Parser;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::ClientError;
+use super::{ClientError, stream::Stream};
 
 /// Where a client connects to, and how.
 ///
@@ -13,7 +13,8 @@ use super::ClientError;
 /// requests is an option of its own.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `http://host:port/namespace?query`, also with scheme `ws` or none. TLS is not there yet.
+    /// `http://host:port/namespace?query`, also with scheme `ws` or none; with the feature `client-tls`
+    /// also `https` and `wss`.
     pub url: String,
     /// Where the server listens, if it is known; spares a name look-up for each connection.
     pub address: Option<SocketAddr>,
@@ -40,6 +41,9 @@ pub struct Options {
     pub max_queued: usize,
     /// Size of the kernel's receive buffer in bytes; the system's choice.
     pub receive_buffer: Option<u32>,
+    /// Which certificates are trusted where the URL wants TLS; those of the system.
+    #[cfg(feature = "client-tls")]
+    pub tls: Option<super::ClientTls>,
 }
 
 /// Which transports a client uses.
@@ -74,6 +78,8 @@ impl Default for Options {
             max_message: 16 << 20,
             max_queued: 4 << 20,
             receive_buffer: None,
+            #[cfg(feature = "client-tls")]
+            tls: None,
         }
     }
 }
@@ -95,7 +101,7 @@ impl Options {
     /// If the options cannot be used or nobody listens there.
     pub async fn resolve(mut self) -> Result<Self, ClientError> {
         let target = Target::new(&self)?;
-        let connected = tokio::time::timeout(self.connect_timeout, target.connect()).await;
+        let connected = tokio::time::timeout(self.connect_timeout, target.connect_plain()).await;
         let stream = connected.map_err(|_| ClientError::Timeout("connecting"))??;
         self.address = Some(stream.peer_addr().map_err(ClientError::Unreachable)?);
         Ok(self)
@@ -103,7 +109,7 @@ impl Options {
 }
 
 /// The checked form of [`Options`]: what requests consist of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Target {
     host: String,
     port: u16,
@@ -115,6 +121,8 @@ pub(super) struct Target {
     base: String,
     pub(super) namespace: String,
     pub(super) headers: Vec<(String, String)>,
+    #[cfg(feature = "client-tls")]
+    tls: Option<(super::ClientTls, rustls::pki_types::ServerName<'static>)>,
 }
 
 impl Target {
@@ -129,12 +137,16 @@ impl Target {
         let uri: Uri = text
             .parse()
             .map_err(|error| wrong(format!("{url:?} is not a URL: {error}")))?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => {
-                return Err(wrong(format!("{url}: TLS is not supported, use http")));
+        let is_secure = match uri.scheme_str() {
+            Some("http" | "ws") => false,
+            Some("https" | "wss") => true,
+            Some(_) | None => {
+                let known = "only http, ws, https and wss are known";
+                return Err(wrong(format!("{url}: {known}")));
             }
-            Some(_) | None => return Err(wrong(format!("{url}: only http and ws are known"))),
+        };
+        if is_secure && cfg!(not(feature = "client-tls")) {
+            return Err(wrong(format!("{url}: TLS needs the feature `client-tls`")));
         }
         let authority = uri
             .authority()
@@ -173,15 +185,27 @@ impl Target {
         if options.auth.as_ref().is_some_and(|auth| !auth.is_object()) {
             return Err(wrong("auth must be a JSON object".into()));
         }
+        #[cfg(feature = "client-tls")]
+        let tls = match (is_secure, &options.tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some((tls.clone(), super::ClientTls::name(&host)?)),
+            (true, None) => {
+                let name = super::ClientTls::name(&host)?;
+                Some((super::ClientTls::native_roots()?, name))
+            }
+        };
+        let usual = if is_secure { 443 } else { 80 };
         Ok(Self {
             host,
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(usual),
             address: options.address,
             receive_buffer: options.receive_buffer,
             authority: authority.as_str().to_owned(),
             base,
             namespace,
             headers: options.headers.clone(),
+            #[cfg(feature = "client-tls")]
+            tls,
         })
     }
 
@@ -196,8 +220,19 @@ impl Target {
         target
     }
 
+    /// A new connection, encrypted if the URL says so.
+    pub(super) async fn connect(&self) -> Result<Stream, ClientError> {
+        let stream = self.connect_plain().await?;
+        #[cfg(feature = "client-tls")]
+        if let Some((tls, name)) = &self.tls {
+            let encrypted = tls.encrypt(stream, name.clone()).await?;
+            return Ok(Stream::Tls(Box::new(encrypted)));
+        }
+        Ok(Stream::Plain(stream))
+    }
+
     /// A new connection, to the first of the name's addresses that takes it.
-    pub(super) async fn connect(&self) -> Result<TcpStream, ClientError> {
+    async fn connect_plain(&self) -> Result<TcpStream, ClientError> {
         if let Some(address) = self.address {
             return self.connect_to(address).await;
         }
@@ -268,7 +303,10 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_its_reason() {
         for (url, reason) in [
+            #[cfg(not(feature = "client-tls"))]
             ("https://localhost", "TLS"),
+            #[cfg(feature = "client-tls")]
+            ("https://a_b!", "name of a server"),
             ("ftp://localhost", "only http"),
             ("http://", "is not a URL"),
             ("http://user:pass@localhost", "user or password"),

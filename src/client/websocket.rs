@@ -17,17 +17,14 @@ use roomcast_protocol::{
         handshake::{self, AnswerError},
     },
 };
-use tokio::{
-    io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
-use super::{ClientError, answer, options::Target};
+use super::{ClientError, answer, options::Target, stream::Stream};
 
 /// A WebSocket whose handshake is done.
 #[derive(Debug)]
 pub(super) struct WebSocket {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// Masked frames; the first `written` bytes have left.
     out: Vec<u8>,
@@ -61,6 +58,7 @@ impl WebSocket {
         let request = request.ok_or_else(|| ClientError::Options("the URL is malformed".into()))?;
         let written = stream.write_all(request.as_bytes()).await;
         written.map_err(ClientError::Io)?;
+        stream.flush().await.map_err(ClientError::Io)?;
 
         let mut received = Vec::with_capacity(512);
         loop {
@@ -183,7 +181,7 @@ impl WebSocket {
 
     /// Bytes that wait to be written.
     pub(super) fn queued(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + self.stream.unflushed()
     }
 
     /// Writes what the kernel takes now.
@@ -208,7 +206,8 @@ impl WebSocket {
             }
         }
         self.clear();
-        Poll::Ready(Ok(()))
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        flushed.map_err(ClientError::Io)
     }
 
     /// Forgets what was written, and the memory of a burst.

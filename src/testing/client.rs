@@ -1,20 +1,20 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use roomcast_protocol::socket::{Args, Argument, Arguments, Parser};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
+use super::handle::{Handle, Incoming};
 use crate::{
-    SocketId, client,
-    client::{ClientError, Incoming, Transports},
+    SocketId,
+    client::{ClientError, Options, Transports, refused},
 };
 
 /// A client that is not connected yet; from [`TestServer::client`](super::TestServer::client).
 #[derive(Clone, Debug)]
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder {
-    client: client::ClientBuilder,
+    options: Options,
     auth: Map<String, Value>,
     deadline: Duration,
 }
@@ -22,9 +22,11 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     /// The client uses the parser of its server.
     pub(super) fn new(address: SocketAddr, path: &str, parser: Parser) -> Self {
-        let client = client::Client::builder(format!("http://{address}"));
+        let mut options = Options::new(format!("http://{address}"));
+        options.path = path.to_owned();
+        options.parser = parser;
         Self {
-            client: client.path(path).parser(parser),
+            options,
             auth: Map::new(),
             deadline: DEADLINE,
         }
@@ -35,27 +37,27 @@ impl ClientBuilder {
         if let Value::Object(fields) = &auth {
             self.auth.clone_from(fields);
         }
-        self.with(|client| client.auth(auth))
+        self.with(|options| options.auth = Some(auth))
     }
 
     /// The namespace it connects to. Default `/`.
     pub fn namespace(self, name: &str) -> Self {
-        self.with(|client| client.namespace(name))
+        self.with(|options| options.namespace = Some(name.to_owned()))
     }
 
     /// Adds a header to its requests.
     pub fn header(self, name: &str, value: &str) -> Self {
-        self.with(|client| client.header(name, value))
+        self.with(|options| options.headers.push((name.to_owned(), value.to_owned())))
     }
 
     /// Adds a parameter to the query of its requests.
     pub fn query(self, name: &str, value: &str) -> Self {
-        self.with(|client| client.query(name, value))
+        self.with(|options| options.query.push((name.to_owned(), value.to_owned())))
     }
 
     /// The transports it uses. Default is a WebSocket.
     pub fn transports(self, transports: Transports) -> Self {
-        self.with(|client| client.transports(transports))
+        self.with(|options| options.transports = transports)
     }
 
     /// How long connecting, an acknowledgement or an awaited event may take. Default 10 s.
@@ -74,8 +76,9 @@ impl ClientBuilder {
     ///
     /// When the server is not ours.
     pub async fn connect(self) -> Result<Client, ClientError> {
-        let client = self.client.clone().connect_timeout(self.deadline);
-        let client = client.ack_timeout(self.deadline).connect().await?;
+        let mut options = self.options.clone();
+        options.connect_timeout = self.deadline;
+        let client = Handle::connect(&options, self.deadline).await?;
         Ok(Client {
             id: SocketId::parse(client.id()).expect("the server is ours"),
             client,
@@ -84,8 +87,8 @@ impl ClientBuilder {
         })
     }
 
-    fn with(mut self, change: impl FnOnce(client::ClientBuilder) -> client::ClientBuilder) -> Self {
-        self.client = change(self.client);
+    fn with(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
         self
     }
 }
@@ -97,7 +100,7 @@ impl ClientBuilder {
 #[derive(Debug)]
 pub struct Client {
     id: SocketId,
-    client: client::Client,
+    client: Handle,
     /// Which event came last, of a session that can be recovered.
     offset: Option<String>,
     builder: ClientBuilder,
@@ -166,7 +169,7 @@ impl Client {
     ) -> Result<R, ClientError> {
         let answer = self.client.request(event, args).await?;
         R::take(&answer, &mut 0)
-            .map_err(|error| refusal(&answer).unwrap_or(ClientError::Answer(error)))
+            .map_err(|error| refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
 
     /// The next event, whatever its name.
@@ -298,28 +301,6 @@ async fn in_time<T>(
     timeout(deadline, what)
         .await
         .unwrap_or(Err(ClientError::Timeout(name)))
-}
-
-/// The refusal in an acknowledgement that is none of what was asked for.
-fn refusal(answer: &Args) -> Option<ClientError> {
-    #[derive(Deserialize)]
-    struct Failed {
-        success: bool,
-        error: Value,
-    }
-    let Failed {
-        success: false,
-        error,
-    } = answer.get(0).ok()?
-    else {
-        return None;
-    };
-    let text = |name| error.get(name).and_then(Value::as_str).map(str::to_owned);
-    Some(ClientError::Refused {
-        code: text("code").unwrap_or_default(),
-        message: text("message")?,
-        data: Some(error),
-    })
 }
 
 /// How long anything may take that is awaited.

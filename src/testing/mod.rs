@@ -34,17 +34,19 @@
 //! ```
 //!
 //! It is made for tests: what goes wrong in setting up panics, and everything that waits has a
-//! deadline. The client is that of [`client`](crate::client), which knows one namespace per connection;
-//! it comes back when it is told to ([`Client::reconnect`]).
+//! deadline. The client knows one namespace per connection, and comes back when it is told to
+//! ([`Client::reconnect`]); the one for applications is [`client`](crate::client).
 
 mod client;
+mod handle;
 
 use std::net::SocketAddr;
 
 pub use client::{Client, ClientBuilder};
+pub use handle::Incoming;
 use tokio::sync::oneshot;
 
-pub use crate::client::{ClientError, Incoming, Transports};
+pub use crate::client::{ClientError, Transports};
 use crate::{Builder, Io, Server};
 
 /// A server on a free port of `127.0.0.1`, in the runtime of the test. It stops when it is dropped.

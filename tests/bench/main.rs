@@ -2,6 +2,7 @@
 //! it says is checked, never how fast anything is.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,

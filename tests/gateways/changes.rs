@@ -159,6 +159,11 @@ async fn a_conversation_has_no_more_members_than_it_may_have() {
         .refused("create_conversation", three, "INVALID_PAYLOAD")
         .await;
     assert_eq!(error["details"]["field"], "memberIds");
+    let nobody = json!({"memberIds": ["a", ""]});
+    let error = ann
+        .refused("create_conversation", nobody, "INVALID_PAYLOAD")
+        .await;
+    assert_eq!(error["details"]["field"], "memberIds[1]");
     let made = ann
         .must("create_conversation", json!({"memberIds": ["a"]}))
         .await;

@@ -547,7 +547,18 @@ async fn check(ann: &mut Client, case: &Case) {
         for (value, code) in &field.refused {
             let mut payload = right.clone();
             payload[field.name] = value.clone();
-            refused(ann, event, payload, code).await;
+            let error = refused(ann, event, payload, code).await;
+            if *code != INVALID {
+                continue;
+            }
+            let place = error["details"]["field"].as_str().unwrap_or_default();
+            let inside = place.strip_prefix(field.name);
+            assert!(
+                inside.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])),
+                "{event} with {} = {}: {error}",
+                field.name,
+                short(value)
+            );
         }
     }
 }
@@ -562,7 +573,7 @@ async fn taken(ann: &mut Client, event: &str, payload: Value) {
     );
 }
 
-async fn refused(ann: &mut Client, event: &str, payload: Value, code: &str) {
+async fn refused(ann: &mut Client, event: &str, payload: Value, code: &str) -> Value {
     let answer = ann.ask(event, payload.clone()).await;
     assert_eq!(answer["success"], false, "{event} {}", short(&payload));
     let error = &answer["error"];
@@ -575,6 +586,7 @@ async fn refused(ann: &mut Client, event: &str, payload: Value, code: &str) {
         short(&payload),
         message.len()
     );
+    error.clone()
 }
 
 fn short(payload: &Value) -> String {

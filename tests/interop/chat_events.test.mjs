@@ -1,6 +1,7 @@
 // Every event of the chat with every field, as stock clients see them.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { checkAnswered, checkHeard } from "./catalog.mjs";
 import { ask, clients, next, open, startServer, within } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
@@ -25,7 +26,12 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
   const socket = open(t, io, server.url, { auth: { name, guestKey: key }, ...options });
   const events = [];
   // Everything from the start, in order.
-  for (const event of EVENTS) socket.on(event, (...args) => events.push([event, ...args]));
+  for (const event of EVENTS) {
+    socket.on(event, (...args) => {
+      checkHeard(event, args[0]);
+      events.push([event, ...args]);
+    });
+  }
   const [session] = await next(socket, "session");
   /** The next event of a name that fits, also of those that have come. */
   const event = async (name, fits = () => true) => {
@@ -40,12 +46,13 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
 
 const EVENTS = [
   "message", "message_edited", "message_deleted", "message_delivered", "user_joined", "user_left",
-  "user_disconnected", "typing", "presence", "conversation_updated", "conversation_deleted", "error",
+  "message_read", "session", "user_disconnected", "typing", "presence", "conversation_updated", "conversation_deleted", "error",
 ];
 
 async function must({ socket }, name, ...args) {
   const answer = await ask(socket, name, ...args);
   assert.equal(answer.success, true, `${name} ${JSON.stringify(args)}: ${JSON.stringify(answer)}`);
+  checkAnswered(name, args[0], answer);
   return answer;
 }
 

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { checkAnswered, checkHeard } from "./catalog.mjs";
 import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server, temporary } from "./people.mjs";
 import { ask, command, next, open, startServer, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
@@ -288,6 +289,7 @@ describe("live connections", () => {
     const socket = open(t, io, url, { auth: { token: token({ exp }) }, reconnection: true });
     // Its lead is longer than its life: it comes at once.
     const [expiring] = await next(socket, "auth:expiring");
+    checkHeard("auth:expiring", expiring);
     assert.equal(expiring.expiresAt, new Date(exp * 1000).toISOString());
     for (const [offer, code] of [
       [{ token: token({ sub: "bob" }) }, "FORBIDDEN"],
@@ -303,11 +305,14 @@ describe("live connections", () => {
     }
     const later = now() + 4;
     const warned = next(socket, "auth:expiring");
-    const refreshed = await ask(socket, "auth:refresh", { token: token({ exp: later, roles: ["coach"] }) });
+    const offer = { token: token({ exp: later, roles: ["coach"] }) };
+    const refreshed = await ask(socket, "auth:refresh", offer);
+    checkAnswered("auth:refresh", offer, refreshed);
     assert.deepEqual(refreshed, { success: true, expiresAt: new Date(later * 1000).toISOString() });
     await warned;
     const { told, reason } = await farewell(socket);
     assert.ok(Date.now() / 1000 >= later + 1, "not before its end and the grace");
+    checkHeard("error", told[0]);
     assert.deepEqual(told, [
       { type: "auth", code: "TOKEN_EXPIRED", message: "the credentials have expired", status: 401 },
     ]);

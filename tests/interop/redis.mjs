@@ -12,18 +12,25 @@ import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapt
 import { Server } from "socket.io";
 import { lastingPort, within } from "./support.mjs";
 
-const script = fileURLToPath(new URL("../support/redis.sh", import.meta.url));
 
-/** Starts one with these options; it ends with the process of the test, however that comes about. */
+/** Starts one with these options. */
 export async function startRedis(options = "") {
+  const redis = await startBroker("redis", options);
+  const cli = (args) => promisify(execFile)("redis-cli", ["-p", redis.address.split(":")[1], ...args]);
+  return { ...redis, command: async (...args) => (await cli(args)).stdout.trim() };
+}
+
+/** Starts one of the private servers of `tests/support`; it ends with the process of the test, however that comes about. */
+export async function startBroker(name, options = "") {
+  const script = fileURLToPath(new URL(`../support/${name}.sh`, import.meta.url));
   const port = await lastingPort();
-  const env = { ...process.env, REDIS_OPTIONS: options };
+  const env = { ...process.env, OPTIONS: options };
   const supervisor = spawn(script, [String(port)], { env, stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: supervisor.stdout })[Symbol.asyncIterator]();
   const tell = async (command, expected) => {
     supervisor.stdin.write(`${command}\n`);
-    const { value } = await within(lines.next(), `Redis to ${command}`);
-    if (!expected.test(value)) throw new Error(`Redis does not ${command}: ${value}`);
+    const { value } = await within(lines.next(), `${name} to ${command}`);
+    if (!expected.test(value)) throw new Error(`${name} does not ${command}: ${value}`);
   };
   const start = () => tell("start", /^ready /);
   await start();
@@ -33,7 +40,6 @@ export async function startRedis(options = "") {
     kill: () => tell("kill", /^killed/),
     pause: () => tell("pause", /^paused/),
     resume: () => tell("resume", /^resumed/),
-    command: async (...args) => (await promisify(execFile)("redis-cli", ["-p", String(port), ...args])).stdout.trim(),
     end: () => supervisor.stdin.end(),
   };
 }

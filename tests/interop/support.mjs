@@ -54,9 +54,12 @@ async function start(command, args, env, address) {
   return { url, stop, output: () => output, pid: child.pid };
 }
 
+/** Where an example was built. */
+export const example = (name) => join(built, "examples", name);
+
 /** One of the contract servers; `TEST_SERVER_<NAME>` in the environment names another to compare with. */
 export function startExample(name, env = {}) {
-  const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? join(built, "examples", name);
+  const line = process.env[`TEST_SERVER_${name.toUpperCase()}`] ?? example(name);
   const [command, ...args] = line.split(" ");
   const others = new Set();
   const main = (text) => {

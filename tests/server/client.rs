@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use roomcast::{
     Ack, Connect, Event, Io, Refusal, Transport,
-    client::{Client, ClientError, Connection, Options, Transports},
+    client::{Client, ClientError, Connection, DisconnectReason, Options, Transports},
 };
 use serde_json::{Value, json};
 
@@ -59,29 +59,25 @@ fn every_transport_carries_events_acknowledgements_and_bytes() {
     server.runtime.block_on(async {
         for transports in ALL {
             let client = Client::builder(url(&server)).transports(transports);
-            let client = client.connect().await.unwrap();
+            let socket = client.connect().await.unwrap();
+            let mut events = socket.stream_any();
             let sent = json!({"text": "ü\u{2028}\"", "n": [1, null]});
-            let echoed: Value = client.emit_with_ack("echo", &sent).await.unwrap();
+            let echoed: Value = socket.emit_with_ack("echo", &sent).await.unwrap();
             assert_eq!(echoed, sent, "{transports:?}");
 
-            client
-                .emit("bytes", Bytes::from_static(&[0, 1, 255]))
-                .await
-                .unwrap();
-            let event = client.next().await.unwrap();
+            let bytes = Bytes::from_static(&[0, 1, 255]);
+            socket.emit("bytes", &bytes).unwrap();
+            let event = events.next().await.unwrap();
             assert_eq!(event.name, "bytes");
-            assert_eq!(event.args.get::<Bytes>(0).unwrap(), &[0, 1, 255][..]);
+            assert_eq!(event.args.get::<Bytes>(0).unwrap(), bytes);
 
-            client.emit("ask", ()).await.unwrap();
-            let question = client.next().await.unwrap();
-            assert_eq!(
-                (&*question.name, question.ack.is_some()),
-                ("question", true)
-            );
-            client.ack(&question, "42").await.unwrap();
-            let answered = client.next().await.unwrap();
+            socket.emit("ask", ()).unwrap();
+            let question = events.next().await.unwrap();
+            assert_eq!((&*question.name, question.wants_ack()), ("question", true));
+            question.ack("42").unwrap();
+            let answered = events.next().await.unwrap();
             assert_eq!(answered.args.get::<String>(0).unwrap(), "42");
-            client.disconnect().await.unwrap();
+            socket.disconnect().await;
         }
     });
     until(|| server.io.of("/").count() == 0);
@@ -150,12 +146,20 @@ fn the_end_of_a_connection_ends_its_client() {
     let server = server();
     server.runtime.block_on(async {
         for transports in ALL {
-            let client = Client::builder(url(&server)).transports(transports);
-            let client = client.connect().await.unwrap();
-            client.emit("bye", ()).await.unwrap();
-            assert!(client.next().await.is_none());
-            let error = client.emit_with_ack::<Value>("echo", 1).await.unwrap_err();
+            let mut options = Options::new(url(&server));
+            options.transports = transports;
+            let mut connection = Connection::open(&options).await.unwrap();
+            connection.emit("bye", &()).unwrap();
+            let error = connection.next().await.unwrap_err();
             assert!(matches!(error, ClientError::Disconnected), "{error:?}");
+
+            let client = Client::builder(url(&server)).transports(transports);
+            let socket = client.connect().await.unwrap();
+            let mut ends = socket.stream("disconnect");
+            socket.emit("bye", ()).unwrap();
+            let reason: DisconnectReason = ends.next().await.unwrap().args.get(0).unwrap();
+            assert_eq!(reason, DisconnectReason::ServerDisconnect, "{transports:?}");
+            assert!(!socket.is_active());
         }
     });
 }

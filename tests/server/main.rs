@@ -10,6 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/broker.rs"]
+mod broker;
+
+#[path = "../support/nats.rs"]
+mod nats_server;
+
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 

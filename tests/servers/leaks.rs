@@ -5,6 +5,11 @@
 //! behind a load balancer that speaks the PROXY protocol, two ports further; that one is a server of
 //! its own, whose metrics are told as `proxied_…`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "its events are no rows of the chat"
+)]
+
 #[path = "support/mounted.rs"]
 mod mounted;
 mod support;

@@ -1,6 +1,7 @@
 //! The command line: flags, and what each command does with them.
 
 mod bench;
+mod catalog;
 mod export;
 mod files;
 mod identity;
@@ -66,6 +67,8 @@ enum Command {
     Bench(Box<bench::BenchArguments>),
     /// Print a token for a user, signed with the configured key.
     Token(identity::Token),
+    /// Print the catalogue of events: their payloads, answers, permissions and limits.
+    Catalog(catalog::Catalog),
     /// Say why a user may or may not send an event, and by which rule.
     Explain(identity::Explain),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
@@ -86,6 +89,10 @@ pub fn run() -> ExitCode {
         // The configuration of a server is none of its business.
         return bench::run(arguments, None);
     }
+    if let Some(Command::Catalog(catalog)) = &arguments.command {
+        // It is the same whatever is configured.
+        return catalog::run(catalog);
+    }
     let overrides = Overrides {
         listen: arguments.listen,
         store: arguments.store,
@@ -101,6 +108,7 @@ pub fn run() -> ExitCode {
     };
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Bench(arguments) => bench::run(&arguments, Some(&loaded.settings)),
+        Command::Catalog(catalog) => catalog::run(&catalog),
         Command::Serve => serve(&loaded.settings, &loaded.warnings),
         Command::Migrate => {
             warn(&loaded.warnings);

@@ -100,7 +100,7 @@ pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
     })
 }
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result<(), String> {
     use crate::service::{api::prepare, cluster::emitter};
 
@@ -123,7 +123,7 @@ async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result
     connected.map_err(|_| "the adapter cannot be reached".to_owned())
 }
 
-#[cfg(not(any(feature = "postgres", feature = "redis")))]
+#[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
 async fn through_adapter(_: &Settings, _: &str, _: &Emit) -> Result<(), String> {
     Err("this build has no adapter".to_owned())
 }
@@ -264,7 +264,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(20);
 /// Bytes of an answer.
 const MAX_BYTES: usize = 16 << 20;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 const PATIENCE: Duration = Duration::from_secs(5);
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 const PACE: Duration = Duration::from_millis(10);

@@ -9,7 +9,7 @@ use super::store::shown_url;
 #[serde(default, deny_unknown_fields)]
 pub struct Adapter {
     /// What carries events between servers that share a store: `redis://…` or `redis-streams://…`, with `rediss` for
-    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, or `none`. Default: none.
+    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, `nats://…` or `nats+tls://…`, or `none`. Default: none.
     pub url: Option<String>,
     /// What the names of channels begin with; servers with different keys know nothing of each other. Default
     /// `socket.io`, as on Node servers.
@@ -35,7 +35,15 @@ impl Adapter {
     /// The URL without the password that may be in it.
     #[must_use]
     pub fn shown_url(&self) -> Option<String> {
-        self.url.as_deref().map(shown_url)
+        let url = self.url.as_deref()?;
+        let parts = url.rsplit_once('@').zip(url.split_once("://"));
+        Some(match parts {
+            // A user without a password is a token there, and others may follow.
+            Some(((_, host), (scheme @ ("nats" | "nats+tls"), _))) => {
+                format!("{scheme}://***@{host}")
+            }
+            Some(_) | None => shown_url(url),
+        })
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
@@ -161,6 +169,9 @@ mod tests {
                 "rediss+cluster+sharded://u:canary@a:1,b:2",
                 "rediss+cluster+sharded://u:***@a:1,b:2",
             ),
+            ("nats://a,nats://b", "nats://a,nats://b"),
+            ("nats+tls://canary@a:1", "nats+tls://***@a:1"),
+            ("nats://u:canary@a,nats://u:canary@b", "nats://***@b"),
             (
                 "redis+sentinel://u:canary@a:1,b:2/service",
                 "redis+sentinel://u:***@a:1,b:2/service",

@@ -207,6 +207,10 @@ pub struct Server {
     /// How long a stop may take after `drain` before connections are cut. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// How long events are served after others have replaced them. The catalogue of events says which those are,
+    /// and since when. Default 180 days.
+    #[serde(with = "humantime_serde")]
+    pub event_overlap: Duration,
     /// Whether everybody may read `/metrics`. Default `false`: whoever is on this machine, and
     /// callers with a token of a role that has `api:metrics` (`service`, `admin`).
     pub open_metrics: bool,
@@ -223,6 +227,7 @@ impl Default for Server {
             tls: Tls::default(),
             drain: Duration::ZERO,
             grace: Duration::from_secs(10),
+            event_overlap: Duration::from_secs(180 * 86_400),
             open_metrics: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Where an event meets its handler: [`Catalogue::on`] takes its row and what is done with it, and
 //! everything between the two happens here, once for all events.
 
-use std::{future::ready, ptr, sync::Arc};
+use std::{future::ready, ptr, sync::Arc, time::SystemTime};
 
 use futures_util::{FutureExt as _, future::Either};
 use serde::{Serialize, de::DeserializeOwned};
@@ -10,7 +10,7 @@ use super::errors::tell;
 use super::limits::{self, UNKNOWN};
 use crate::limit::Users;
 use crate::service::{
-    Access, Allowed, Argument, Event, EventPolicy, Payload, ServiceError, policy,
+    Access, Allowed, Argument, Event, EventPolicy, Overlap, Payload, ServiceError, policy,
 };
 use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
 
@@ -18,6 +18,9 @@ use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
 pub(super) struct Catalogue<'a> {
     namespace: &'a mut NamespaceBuilder,
     checks: Arc<EventChecks>,
+    /// All events that there are.
+    rows: Vec<&'static EventPolicy>,
+    overlap: Overlap,
     /// The events that are handled.
     served: Vec<&'static str>,
 }
@@ -60,10 +63,13 @@ impl<'a> Catalogue<'a> {
         namespace: &'a mut NamespaceBuilder,
         users: Arc<Users>,
         access: Access,
+        overlap: Overlap,
     ) -> Self {
         Self {
             namespace,
             checks: Arc::new(EventChecks { users, access }),
+            rows: policy::events().collect(),
+            overlap,
             served: Vec::new(),
         }
     }
@@ -77,11 +83,12 @@ impl<'a> Catalogue<'a> {
     /// as `{"success":true, …}`.
     ///
     /// Before it is called, the event is counted in the class of its row, whatever is in it; then its
-    /// argument is read whole; then the sender must have the permission of the row.
+    /// argument is read whole; then the sender must have the permission of the row. An event that another has
+    /// replaced is unknown when the overlap is over.
     pub(super) fn on<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
     ) -> &mut Self
     where
         T: Payload,
@@ -95,7 +102,7 @@ impl<'a> Catalogue<'a> {
     pub(super) fn on_serial<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
     ) -> &mut Self
     where
         T: Payload,
@@ -107,7 +114,7 @@ impl<'a> Catalogue<'a> {
     fn register<T, S>(
         &mut self,
         event: &'static Event<T>,
-        handler: impl Handler<T, S>,
+        handler: impl Handler<T, S, Fields = T::Answer>,
         is_serial: bool,
     ) -> &mut Self
     where
@@ -117,15 +124,18 @@ impl<'a> Catalogue<'a> {
         let row = event.policy();
         self.serve(row);
         let checks = Arc::clone(&self.checks);
+        let mut replaced = self.rows.iter().filter_map(|other| other.replaces.as_ref());
+        let replaced = replaced.find(|replaced| replaced.event == row.event);
+        let end = replaced.map(|replaced| self.overlap.end(replaced));
         // No async block: it would have room for the future of the handler twice.
-        let handler = move |event: roomcast::Event, state: State<S>| match checks.admit(row, event)
-        {
-            Ok(call) => {
-                let handling = handler.handle(call, state);
-                Either::Left(handling.map(|answer| Ok(done(answer?))))
-            }
-            Err(refusal) => Either::Right(ready(Err::<_, Refusal>(refusal))),
-        };
+        let handler =
+            move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, event) {
+                Ok(call) => {
+                    let handling = handler.handle(call, state);
+                    Either::Left(handling.map(|answer| Ok(done(answer?))))
+                }
+                Err(refusal) => Either::Right(ready(Err::<_, Refusal>(refusal))),
+            };
         if is_serial {
             self.namespace.on_serial(row.event, handler);
         } else {
@@ -149,16 +159,13 @@ impl<'a> Catalogue<'a> {
         assert!(unserved.is_empty(), "nobody handles {unserved:?}");
         let checks = self.checks;
         self.namespace
-            .fallback(move |event: roomcast::Event| {
-                let counted = limits::take(&checks.users, UNKNOWN, &event);
-                ready(counted.and(Err::<(), _>(ServiceError::NotFound("no such event"))))
-            })
+            .fallback(move |event: roomcast::Event| ready(Err::<(), _>(checks.unknown(&event))))
             .on_error(tell);
     }
 
     /// The events that have a row and no handler.
     fn unserved(&self) -> Vec<&'static str> {
-        let events = policy::events().map(|row| row.event);
+        let events = self.rows.iter().map(|row| row.event);
         events
             .filter(|event| !self.served.contains(event))
             .collect()
@@ -170,7 +177,7 @@ impl<'a> Catalogue<'a> {
     ///
     /// If the row is not in the table of events.
     fn serve(&mut self, row: &'static EventPolicy) {
-        let is_listed = policy::find(row.event).is_some_and(|listed| ptr::eq(listed, row));
+        let is_listed = self.rows.iter().any(|listed| ptr::eq(*listed, row));
         assert!(is_listed, "`{}` is not in the table of events", row.event);
         self.served.push(row.event);
     }
@@ -186,13 +193,25 @@ impl EventChecks {
     fn admit<T: Payload>(
         &self,
         row: &EventPolicy,
+        end: Option<SystemTime>,
         event: roomcast::Event,
     ) -> Result<Call<T>, Refusal> {
+        if end.is_some_and(|end| end <= SystemTime::now()) {
+            return Err(self.unknown(&event).into());
+        }
         limits::take(&self.users, row.class, &event)?;
         let Argument(command) = only_argument(event.args())?;
         let allowed = self.access.allow(event.principal(), command)?;
         let socket = event.socket;
         Ok(Call { socket, allowed })
+    }
+
+    /// Counts an event that there is not.
+    fn unknown(&self, event: &roomcast::Event) -> ServiceError {
+        match limits::take(&self.users, UNKNOWN, event) {
+            Ok(()) => ServiceError::NotFound("no such event"),
+            Err(limited) => limited,
+        }
     }
 }
 
@@ -200,7 +219,7 @@ impl EventChecks {
 pub(super) fn only_argument<T: DeserializeOwned>(args: &Args) -> Result<T, Refusal> {
     if args.len() > 1 {
         let error = ServiceError::Invalid {
-            field: "[1]",
+            field: "[1]".into(),
             problem: "is one argument too many".into(),
         };
         return Err(error.into());
@@ -225,12 +244,18 @@ struct Done<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use roomcast::testing::TestServer;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::service::sample::{
+        ASK, ASK_EXACTLY, AskExactPrice, AskPrice, EXACT_PRICE, ExactPrice, Price,
+    };
     use crate::{auth::Roles, config, service::session::REFRESH, store::Store};
 
-    #[tokio::test]
-    #[should_panic(expected = "nobody handles [\"message\", \"edit_message\", ")]
-    async fn a_server_in_which_nobody_handles_an_event_does_not_start() {
+    async fn access() -> Access {
         let store = config::Store {
             url: "memory:".to_owned(),
             ..config::Store::default()
@@ -239,10 +264,83 @@ mod tests {
         let auth = config::Auth::default();
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;
-        let users = Users::new(&config::Limits::default(), Arc::default());
+        access.unwrap()
+    }
+
+    fn users() -> Arc<Users> {
+        Arc::new(Users::new(&config::Limits::default(), Arc::default()))
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "nobody handles [\"message\", \"edit_message\", ")]
+    async fn a_server_in_which_nobody_handles_an_event_does_not_start() {
         let mut io = roomcast::Io::builder();
-        let mut catalogue = Catalogue::new(io.namespace("/"), Arc::new(users), access.unwrap());
+        let overlap = Overlap(Duration::ZERO);
+        let mut catalogue = Catalogue::new(io.namespace("/"), users(), access().await, overlap);
         catalogue.leave_to_library(&REFRESH);
         catalogue.finish();
+    }
+
+    /// A server whose only events are two, of which each has replaced another that is served for so long.
+    async fn with_replaced_events(overlap: Duration) -> TestServer {
+        let mut io = roomcast::Io::builder().state(Overlap(overlap));
+        let mut catalogue =
+            Catalogue::new(io.namespace("/"), users(), access().await, Overlap(overlap));
+        catalogue.rows = vec![ASK.policy(), ASK_EXACTLY.policy()];
+        catalogue
+            .on(&ASK, async |_: Call<AskPrice>, _: State<Overlap>| {
+                Ok(Price {
+                    price: "1.5".to_owned(),
+                })
+            })
+            .on(
+                &ASK_EXACTLY,
+                async |call: Call<AskExactPrice>, overlap: State<Overlap>| {
+                    let everybody = call.socket.namespace().local();
+                    EXACT_PRICE.emit(*overlap, &everybody, &ExactPrice { cents: 150 });
+                    Ok(ExactPrice { cents: 150 })
+                },
+            );
+        catalogue.finish();
+        roomcast::testing::serve(io).await
+    }
+
+    const AGES: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+    #[tokio::test]
+    async fn an_event_that_is_replaced_is_taken_and_sent_beside_its_successor() {
+        let server = with_replaced_events(AGES).await;
+        let mut ann = server.client().connect().await.unwrap();
+        let old: Value = ann
+            .emit_with_ack("price:ask", json!({"symbol": "ADA"}))
+            .await
+            .unwrap();
+        assert_eq!(old, json!({"success": true, "price": "1.5"}));
+        let asked = json!({"symbol": "ADA", "currency": "EUR"});
+        let new: Value = ann.emit_with_ack("price:ask:v2", asked).await.unwrap();
+        assert_eq!(new, json!({"success": true, "cents": 150}));
+        let told: Value = ann.event("price:update").await.unwrap();
+        assert_eq!(told, json!({"price": "1.50"}));
+        let told: Value = ann.event("price:update:v2").await.unwrap();
+        assert_eq!(told, json!({"cents": 150}));
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_replaced_is_unknown_when_the_overlap_is_over() {
+        let server = with_replaced_events(Duration::ZERO).await;
+        let mut ann = server.client().connect().await.unwrap();
+        let old: Value = ann
+            .emit_with_ack("price:ask", json!({"symbol": "ADA"}))
+            .await
+            .unwrap();
+        assert_eq!(
+            old["error"],
+            json!({"code": "NOT_FOUND", "message": "no such event"})
+        );
+        let asked = json!({"symbol": "ADA", "currency": "EUR"});
+        let new: Value = ann.emit_with_ack("price:ask:v2", asked).await.unwrap();
+        assert_eq!(new["success"], true);
+        let told = ann.next().await.unwrap();
+        assert_eq!(told.name, "price:update:v2");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::limits;
 use crate::service::ServiceError;
+use crate::service::emissions::session::{ERROR, ErrorEvent};
 use roomcast::{Failure, Refusal};
 
 /// A way to fail, as clients know it.
@@ -108,20 +108,6 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// Tells a client of an event that failed and was sent without asking for an acknowledgement.
 pub(super) fn tell(failure: &Failure<'_>) {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ErrorBody<'a> {
-        #[serde(rename = "type")]
-        kind: &'static str,
-        code: &'static str,
-        message: &'a str,
-        event: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        details: Option<&'a Value>,
-        status: u16,
-    }
     if failure.answered {
         return;
     }
@@ -129,11 +115,11 @@ pub(super) fn tell(failure: &Failure<'_>) {
     if row.code == "RATE_LIMITED" && !limits::may_tell(failure) {
         return;
     }
-    let body = ErrorBody {
+    let error = ErrorEvent {
         kind: row.kind,
         code: row.code,
         message: failure.refusal.message(),
-        event: failure.event,
+        event: Some(failure.event),
         retry_after: failure
             .refusal
             .details()
@@ -142,7 +128,7 @@ pub(super) fn tell(failure: &Failure<'_>) {
         details: failure.refusal.details().get("details"),
         status: row.status,
     };
-    failure.socket.emit("error", &body);
+    ERROR.emit_to(failure.socket, &error);
 }
 
 #[cfg(test)]
@@ -159,7 +145,7 @@ mod tests {
         );
         assert_eq!(
             json(ServiceError::Invalid {
-                field: "content",
+                field: "content".into(),
                 problem: "is empty".into()
             }),
             r#"{"code":"INVALID_PAYLOAD","message":"content is empty","details":{"field":"content"}}"#
@@ -227,11 +213,41 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_the_protocol_has_every_event_of_the_server_with_its_fields() {
+        let sent = PAGE.split("\n## What the server sends").nth(1).unwrap();
+        let sent = sent.split("\n\n").nth(1).unwrap();
+        let rows: Vec<_> = sent.lines().filter(|row| row.starts_with("| `")).collect();
+        assert_eq!(rows.len(), policy::emissions().count());
+        for policy in policy::emissions() {
+            let start = format!("| `{}` | ", policy.event);
+            let row = rows.iter().find(|row| row.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/chat.md lacks {}", policy.event));
+            let payload = row.split(" | ").nth(1).unwrap();
+            if !payload.starts_with('`') {
+                continue;
+            }
+            let schema = serde_json::to_value((policy.payload)()).unwrap();
+            let required = schema["required"].as_array().unwrap();
+            let fields = schema["properties"].as_object().unwrap().keys();
+            let fields = fields.map(|name| {
+                let is_required = required.iter().any(|required| required == name);
+                format!("{name}{}", if is_required { "" } else { "?" })
+            });
+            let named = payload.split('`').skip(1).step_by(2);
+            let named = named.map(|name| name.split(':').next().unwrap().to_owned());
+            let (mut fields, mut named): (Vec<_>, Vec<_>) = (fields.collect(), named.collect());
+            fields.sort_unstable();
+            named.sort_unstable();
+            assert_eq!(named, fields, "{}", policy.event);
+        }
+    }
+
+    #[test]
     fn every_service_error_has_a_row() {
         for error in [
             ServiceError::Denied(""),
             ServiceError::Invalid {
-                field: "",
+                field: "".into(),
                 problem: "".into(),
             },
             ServiceError::NotFound(""),

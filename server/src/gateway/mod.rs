@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
-use crate::service::{Access, Chat};
+use crate::service::{Access, Chat, Overlap};
 use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
@@ -26,9 +26,10 @@ pub(crate) fn register(
     users: Arc<Users>,
     access: Access,
     chat: Chat,
+    overlap: Overlap,
 ) {
     limits::listen(io.namespace("/"));
-    let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access);
+    let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access, overlap);
     session::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);
     session::greet(&mut catalogue);

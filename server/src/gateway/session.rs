@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
-use serde::Serialize;
 use serde_json::json;
 
 use super::catalogue::{Catalogue, only_argument};
@@ -11,7 +10,11 @@ use super::limits;
 use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
-    service::{Argument, Chat, ServiceError, session::REFRESH},
+    service::{
+        Argument, Chat, ServiceError,
+        emissions::session::{ERROR, ErrorEvent, SESSION, Session},
+        session::REFRESH,
+    },
     store::Time,
 };
 use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, Socket, State};
@@ -41,7 +44,7 @@ pub(super) fn register(
         .on_connect(async |event: Event, users: State<Users>| {
             if !limits::enter(&users, &event.socket) {
                 // Several came at once.
-                event.socket.emit("error", told());
+                ERROR.emit_to(&event.socket, &TOO_MANY);
                 event.socket.disconnect(false);
             }
         })
@@ -53,34 +56,16 @@ pub(super) fn register(
 /// Registers what a client is told of itself, when all others have done what they do when it connects.
 pub(super) fn greet(catalogue: &mut Catalogue<'_>) {
     catalogue.namespace().on_connect(async |event: Event| {
-        event
-            .socket
-            .emit("session", Session::of(&event.principal()));
-    });
-}
-
-/// The event `session`: who the client is.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Session<'a> {
-    user_id: &'a str,
-    name: &'a str,
-    roles: &'a [String],
-    guest: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Time>,
-}
-
-impl<'a> Session<'a> {
-    fn of(principal: &'a Principal) -> Self {
-        Self {
+        let principal = event.principal();
+        let session = Session {
             user_id: &principal.subject,
             name: &principal.name,
             roles: &principal.roles,
             guest: principal.guest,
             expires_at: principal.expires_at.map(Time::from),
-        }
-    }
+        };
+        SESSION.emit_to(&event.socket, &session);
+    });
 }
 
 /// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
@@ -131,15 +116,15 @@ fn too_many() -> Refusal {
 }
 
 /// The event `error` of a socket that is one too many.
-fn told() -> serde_json::Value {
-    json!({
-        "type": "rateLimit",
-        "code": "RATE_LIMITED",
-        "message": "too many connections",
-        "retryAfter": RETRY_AFTER,
-        "status": 429,
-    })
-}
+const TOO_MANY: ErrorEvent<'_> = ErrorEvent {
+    kind: "rateLimit",
+    code: "RATE_LIMITED",
+    message: "too many connections",
+    event: None,
+    retry_after: Some(RETRY_AFTER),
+    details: None,
+    status: 429,
+};
 
 /// Milliseconds after which trying again may make sense.
 const RETRY_AFTER: u64 = 10_000;

@@ -12,7 +12,7 @@ pub(crate) enum ServiceError {
     /// A field does not keep to the rules. Nothing of what was sent is repeated here.
     Invalid {
         /// The field's path in the argument; `[0]` is the argument itself.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// What is wrong with it, to be read behind the path.
         problem: Cow<'static, str>,
     },
@@ -34,11 +34,11 @@ pub(crate) enum ServiceError {
 
 impl ServiceError {
     pub(in crate::service) fn invalid(
-        field: &'static str,
+        field: impl Into<Cow<'static, str>>,
         problem: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::Invalid {
-            field,
+            field: field.into(),
             problem: problem.into(),
         }
     }

@@ -24,11 +24,15 @@ pub(crate) use authorization::{
     MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Changed, Chat, ConversationNews, FoundConversation, Here, Leases, ReadConversation,
-    ReadMessages, Retention, WhoIsIn,
+    Chat, ConversationNews, FoundConversation, Leases, ReadConversation, ReadMessages, Retention,
+    WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
 pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
+pub(crate) use rules::versions::Overlap;
+#[cfg(test)]
+pub(crate) use rules::versions::sample;
+pub(crate) use rules::{documents, emissions};

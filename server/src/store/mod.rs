@@ -41,6 +41,7 @@ pub use change::{
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
+pub(crate) use rows::Metadata;
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,

@@ -1,11 +1,12 @@
 //! What is stored, in the form in which it is also sent.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use roomcast_protocol::Sid;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -33,7 +34,7 @@ pub struct Message {
     #[serde(rename = "type")]
     pub kind: MessageKind,
     /// A JSON object, as it was sent; `{}` if there was none.
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
     /// 1, and one more with each edit.
     pub version: u32,
@@ -72,6 +73,26 @@ impl Message {
     /// one who asks.
     pub(super) fn refuses<T>(&self, by: &Actor, is_member: bool) -> Option<Change<T>> {
         by.refused(Some(&self.user_id), is_member)
+    }
+}
+
+/// What is known of the metadata of a message, which is kept as it was sent.
+pub(crate) enum Metadata {}
+
+impl JsonSchema for Metadata {
+    fn schema_name() -> Cow<'static, str> {
+        "Metadata".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "imageUrl": {"type": ["string", "null"], "description": "An absolute `http` or `https` URL."},
+                "timestamp": {"type": ["string", "null"], "description": "An RFC 3339 time."},
+            },
+            "additionalProperties": true,
+        })
     }
 }
 
@@ -191,12 +212,13 @@ pub enum Insert {
 /// A conversation: its row, and its JSON on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationInfo")]
 pub struct Conversation {
     /// The id of the conversation.
     pub id: Uuid,
     /// The title of the conversation, if it has one.
     pub title: Option<String>,
-    /// The user who made the conversation; `None` for one that the server made.
+    /// The user who made the conversation; nobody if it was the server.
     pub owner_id: Option<String>,
     /// The members in the order of their ids; empty if the conversation is open to everyone.
     pub member_ids: Vec<String>,
@@ -296,6 +318,7 @@ pub enum Page {
 /// One page of messages.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Page")]
 pub struct Messages {
     /// Ascending by `seq`, without a gap.
     pub messages: Vec<Arc<Message>>,

@@ -4,11 +4,13 @@
 //!
 //! Nothing in here knows a transport.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod channels;
 mod emitter;
 mod lifetime;
 mod queue;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
 pub use emitter::{Emission, Emitter};
 pub(super) use emitter::{Outlet, UID, unwritten};

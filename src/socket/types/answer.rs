@@ -99,6 +99,21 @@ impl Reply {
 #[derive(Debug)]
 pub struct Answer(pub(crate) Outcome);
 
+impl Answer {
+    /// The encoded acknowledgement, if there is one to send.
+    ///
+    /// # Errors
+    /// The refusal, if the event failed.
+    #[cfg(feature = "client")]
+    pub(crate) fn into_frame(self) -> Result<Option<Frame>, Refusal> {
+        match self.0 {
+            Outcome::Nothing => Ok(None),
+            Outcome::Frame(frame) => Ok(Some(frame)),
+            Outcome::Refused(refusal) => Err(refusal),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// There is nothing to send.

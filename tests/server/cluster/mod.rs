@@ -1,11 +1,12 @@
 //! Several servers as one: what holds on one server holds on three that an adapter joins, and on three
-//! that Redis or PostgreSQL joins.
+//! that Redis, PostgreSQL or NATS joins.
 
 mod acks;
 mod emit;
 mod fetch;
 mod hub;
 mod model;
+mod nats;
 mod nodes;
 mod postgres;
 mod recovery;
@@ -26,7 +27,8 @@ use std::{
 use roomcast::{
     Builder, Io, ServerSide,
     adapter::{
-        Health, NodeId,
+        Adapter, Health, NodeId,
+        nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
@@ -35,6 +37,7 @@ use roomcast::{
 use self::hub::Hub;
 use crate::{
     local::{Local, until},
+    nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
 };
@@ -128,13 +131,19 @@ impl Servers {
     /// Servers that the PostgreSQL of all tests joins.
     fn on_postgres(count: usize, build: impl Fn(Builder) -> Builder) -> Self {
         let url = postgres_url();
-        Self::on_postgres_as(count, |key| Postgres::new(&url).unwrap().key(key), build)
+        Self::that_meet(count, |key| Postgres::new(&url).unwrap().key(key), build)
+    }
+
+    /// Servers that NATS joins.
+    fn on_nats(nats: &NatsServer, count: usize, build: impl Fn(Builder) -> Builder) -> Self {
+        let url = nats.url();
+        Self::that_meet(count, |key| Nats::new(&url).unwrap().key(key), build)
     }
 
     /// Servers whose adapters are made with this, from what their channels begin with.
-    fn on_postgres_as(
+    fn that_meet<A: Adapter>(
         count: usize,
-        adapter: impl Fn(&str) -> Postgres,
+        adapter: impl Fn(&str) -> A,
         build: impl Fn(Builder) -> Builder,
     ) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
@@ -176,6 +185,7 @@ impl Servers {
             suite(&Self::on_redis(RedisServer::shared(), 3, wire, &build));
         }
         suite(&Self::on_postgres(3, &build));
+        suite(&Self::on_nats(NatsServer::shared(), 3, &build));
     }
 
     fn are_alone(&self) -> bool {

@@ -35,7 +35,7 @@ fn reason(io: &Io) -> String {
 /// Servers that a PostgreSQL of their own joins.
 fn on(server: &Server, count: usize) -> Servers {
     let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
-    Servers::on_postgres_as(count, |key| Postgres::new(&url).unwrap().key(key), quiet)
+    Servers::that_meet(count, |key| Postgres::new(&url).unwrap().key(key), quiet)
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_server_that_falls_silent_has_left() {
         let postgres = Postgres::new(&url).unwrap().key(key);
         postgres.heartbeat(second, 3 * second)
     };
-    let mut servers = Servers::on_postgres_as(3, adapter, quiet);
+    let mut servers = Servers::that_meet(3, adapter, quiet);
     drop(servers.servers.remove(1));
     let gone = servers[0].io.to("nobody").timeout(second);
     let fetched = servers[0].runtime.block_on(gone.fetch_sockets());
@@ -387,7 +387,7 @@ fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
         let postgres = Postgres::new(&url).unwrap().key(key).table("files.sent");
         postgres.keep_attachments(Duration::from_secs(1))
     };
-    let servers = Servers::on_postgres_as(2, adapter, quiet);
+    let servers = Servers::that_meet(2, adapter, quiet);
     let (mut client, _) = servers[1].connect();
     servers[0].io.emit("data", Bytes::from_static(b"x"));
     text(&mut client);
@@ -492,7 +492,7 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
         assert!(!reason(&server.io).contains("secret"));
     }
     let url = url("app:secret", "sslmode=verify-full");
-    let servers = Servers::on_postgres_as(2, |key| Postgres::new(&url).unwrap().key(key), quiet);
+    let servers = Servers::that_meet(2, |key| Postgres::new(&url).unwrap().key(key), quiet);
     let (mut client, _) = servers[1].connect();
     servers[0].io.emit("data", Bytes::from_static(b"x"));
     text(&mut client);

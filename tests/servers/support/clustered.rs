@@ -1,6 +1,6 @@
 //! The contract server as one node of a cluster.
 //!
-//! `ADAPTER` is `redis://…`, `redis+sharded://…`, `redis-streams://…` or `postgres://…`, `ADAPTER_KEY` what the names of
+//! `ADAPTER` is `redis://…`, `redis+sharded://…`, `redis-streams://…`, `nats://…` or `postgres://…`, `ADAPTER_KEY` what the names of
 //! channels begin with, and the name of the stream,
 //! `NODE_NAME` what `whereami` answers; by default the port.
 
@@ -9,6 +9,7 @@ use std::{env, time::Duration};
 use roomcast::{
     Ack, Args, Builder, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
     adapter::{
+        nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
@@ -26,6 +27,10 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
     if url.starts_with("postgres") {
         let postgres = Postgres::new(&url).unwrap_or_else(|error| panic!("{error}"));
         return io.adapter(postgres.key(&key));
+    }
+    if url.starts_with("nats") {
+        let nats = Nats::new(&url).unwrap_or_else(|error| panic!("{error}"));
+        return io.adapter(nats.key(&key));
     }
     let plain = url.replacen("redis+sharded:", "redis:", 1);
     let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));

@@ -1,15 +1,10 @@
 //! Messages that are sent, edited and deleted.
 
-use std::sync::Arc;
-
-use serde::Serialize;
-
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
 use crate::service::messages::{
-    DELETE_MESSAGE, DeleteMessage, EDIT_MESSAGE, EditMessage, MESSAGE, SendMessage,
+    DELETE_MESSAGE, DeleteMessage, EDIT_MESSAGE, EditMessage, MESSAGE, SendMessage, Stored,
 };
-use crate::store::Message;
 use roomcast::State;
 
 /// Registers them.
@@ -36,10 +31,4 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
                 Ok(Stored { message })
             },
         );
-}
-
-/// The acknowledgement of what stores or changes a message.
-#[derive(Serialize)]
-struct Stored {
-    message: Arc<Message>,
 }

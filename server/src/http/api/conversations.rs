@@ -16,10 +16,10 @@ use super::{
 use crate::{
     auth::Permission,
     service::{
-        Access, Changed, Chat, DeletedConversation, FoundConversation, List, ReadConversation,
+        Access, Chat, DeletedConversation, FoundConversation, List, ReadConversation,
         api::InName,
         conversations::{
-            CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+            Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
         },
         members::{AddMember, RemoveMember},
     },

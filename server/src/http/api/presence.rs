@@ -11,8 +11,9 @@ use super::{ApiError, By, Operation, Routes, error::Id};
 use crate::{
     auth::Permission,
     service::{
-        Access, Chat, Here, WhoIsIn,
+        Access, Chat, WhoIsIn,
         api::{FindUser, UserPresence, find_user},
+        emissions::attendance::Here,
     },
 };
 use roomcast::Io;

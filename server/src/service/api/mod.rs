@@ -12,7 +12,7 @@ mod sockets;
 mod users;
 
 pub(crate) use asking::answer_others;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, publish};
 pub(crate) use keys::{Held, RequestKeys, Turn, hash as hash_of};

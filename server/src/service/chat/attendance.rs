@@ -8,13 +8,13 @@ use uuid::Uuid;
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
-use crate::service::chat::presence::conversation::{Here, Present};
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
-use crate::service::rules::commands::attendance::{AskPresence, Join, Leave, SetTyping};
+use crate::service::rules::commands::attendance::{AskPresence, Join, Joined, Leave, SetTyping};
+use crate::service::rules::emissions::attendance::Here;
 use crate::service::rules::event::Command;
-use crate::store::{Committed, Conversation, Messages, Page, Revision, Time};
+use crate::store::{Committed, Messages, Page, Revision, Time};
 use roomcast::{Io, Socket};
 
 /// `GET /api/v1/conversations/{id}/presence`
@@ -34,15 +34,6 @@ pub(in crate::service) struct Whereabouts {
     pub(in crate::service) connections: usize,
     /// The conversations that they are in, in no order.
     pub(in crate::service) conversations: Vec<Uuid>,
-}
-
-/// What a client gets when it has joined a conversation.
-#[derive(Debug, Serialize)]
-pub(crate) struct Joined {
-    conversation: Conversation,
-    users: Vec<Present>,
-    #[serde(flatten)]
-    missed: Messages,
 }
 
 impl Chat {

@@ -10,7 +10,7 @@ use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::{
-    CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+    Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
@@ -38,12 +38,6 @@ pub(crate) struct FoundConversation {
     last_seq: u64,
     /// Whether everyone counts as a member.
     open: bool,
-}
-
-/// The acknowledgement of whatever makes or changes a conversation.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Changed {
-    pub(super) conversation: Conversation,
 }
 
 impl Chat {
@@ -78,8 +72,8 @@ impl Chat {
                 format!("has more than {most} members"),
             ));
         }
-        for user in &command.member_ids {
-            content::check_user_id("memberIds", user)?;
+        for (place, user) in command.member_ids.iter().enumerate() {
+            content::check_user_id(format_args!("memberIds[{place}]"), user)?;
         }
         let new = NewConversation {
             id,

@@ -1,8 +1,5 @@
 //! Messages that were sent before: pages of them, words in them, and how far they are read.
 
-use serde::Serialize;
-use uuid::Uuid;
-
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION};
@@ -10,6 +7,7 @@ use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
+use crate::service::rules::emissions::messages::{MESSAGE_READ, Read};
 use crate::service::rules::event::Command;
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
 use roomcast::Socket;
@@ -127,18 +125,9 @@ impl Chat {
             user_id: &by.subject,
             seq: mark.seq,
         };
-        socket.to(rooms).emit("message_read", &read);
+        MESSAGE_READ.emit(socket.to(rooms), &read);
         Ok(mark)
     }
-}
-
-/// `message_read`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Read<'a> {
-    conversation_id: Uuid,
-    user_id: &'a str,
-    seq: u64,
 }
 
 /// Sockets in a conversation, at most, that are told who has read what.

@@ -2,9 +2,9 @@
 
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
-use crate::service::chat::conversations::Changed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::conversations::Changed;
 use crate::service::rules::commands::members::{AddMember, RemoveMember};
 use crate::service::rules::content;
 use crate::store::{Change, MemberChange};

@@ -22,12 +22,11 @@ pub(in crate::service) mod sequencer;
 
 pub(in crate::service) use attendance::Whereabouts;
 pub(crate) use attendance::WhoIsIn;
-pub(crate) use conversations::{Changed, FoundConversation, ReadConversation};
+pub(crate) use conversations::{FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;
 pub(crate) use leases::Leases;
 pub(crate) use others::ConversationNews;
-pub(crate) use presence::conversation::Here;
 pub(crate) use retention::Retention;
 pub(in crate::service) use sequencer::{
     conversations::is_room_of_conversation, delivery::user_room,

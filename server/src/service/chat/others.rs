@@ -9,11 +9,11 @@ use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use super::handle::{Chat, now};
-use super::presence::conversation::User;
 use super::sequencer::confirming::Waiting;
 use super::sequencer::delivery::tell_made;
 use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
 use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::service::rules::emissions::attendance::User;
 use crate::store::{Committed, Feed, Missed, Revision, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 

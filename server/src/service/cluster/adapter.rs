@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::store::Store;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::Emitter;
+#[cfg(feature = "nats")]
+use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
 use roomcast::adapter::postgres::Postgres;
 #[cfg(feature = "redis")]
@@ -20,14 +22,14 @@ pub(crate) enum AdapterFault {
     Unknown,
     /// The URL is not one of its adapter; the text says why.
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis")),
+        not(any(feature = "nats", feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "this build has no adapter with a URL")
     )]
     Url(String),
     /// This build lacks a feature of that name.
     #[cfg_attr(
-        all(feature = "postgres", feature = "redis"),
-        expect(dead_code, reason = "this build has both")
+        all(feature = "nats", feature = "postgres", feature = "redis"),
+        expect(dead_code, reason = "this build has all")
     )]
     Absent(&'static str),
     /// The store belongs to this server alone.
@@ -71,9 +73,11 @@ fn node(settings: &Settings) -> NodeOptions {
 }
 
 /// Publishes events to the servers that an adapter joins, without being one of them.
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) fn emitter(settings: &Settings, url: &str) -> Result<Emitter, AdapterFault> {
     Ok(match Adapter::new(settings, url)? {
+        #[cfg(feature = "nats")]
+        Adapter::Nats(nats) => Emitter::new(*nats),
         #[cfg(feature = "postgres")]
         Adapter::Postgres(postgres) => Emitter::new(*postgres),
         #[cfg(feature = "redis")]
@@ -83,6 +87,8 @@ pub(crate) fn emitter(settings: &Settings, url: &str) -> Result<Emitter, Adapter
 
 /// An adapter as it is configured.
 enum Adapter {
+    #[cfg(feature = "nats")]
+    Nats(Box<Nats>),
     #[cfg(feature = "postgres")]
     Postgres(Box<Postgres>),
     #[cfg(feature = "redis")]
@@ -97,21 +103,43 @@ impl Adapter {
             "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
                 Self::redis(settings, scheme, rest)
             }
+            "nats" => Self::nats(settings, url),
             _ => Err(AdapterFault::Unknown),
         }
     }
 
     #[cfg_attr(
-        not(any(feature = "postgres", feature = "redis")),
-        expect(unused_variables, reason = "there is no adapter to give")
+        not(any(feature = "nats", feature = "postgres", feature = "redis")),
+        expect(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            reason = "there is no adapter to give"
+        )
     )]
     fn give_to(self, io: Builder) -> Builder {
         match self {
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => io.adapter(*nats),
             #[cfg(feature = "postgres")]
             Self::Postgres(postgres) => io.adapter(*postgres),
             #[cfg(feature = "redis")]
             Self::Redis(redis) => io.adapter(*redis),
         }
+    }
+
+    #[cfg(feature = "nats")]
+    fn nats(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
+        let nats = Nats::new(&url.replace("nats+tls://", "tls://"));
+        let nats = nats.map_err(|error| AdapterFault::Url(error.to_string()))?;
+        let nats = nats
+            .key(&settings.adapter.key)
+            .request_timeout(request_timeout(settings));
+        Ok(Self::Nats(Box::new(nats)))
+    }
+
+    #[cfg(not(feature = "nats"))]
+    fn nats(_: &Settings, _: &str) -> Result<Self, AdapterFault> {
+        Err(AdapterFault::Absent("nats"))
     }
 
     #[cfg(feature = "postgres")]
@@ -157,7 +185,7 @@ impl Adapter {
 /// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
 /// clients.
 #[cfg_attr(
-    not(any(feature = "postgres", feature = "redis")),
+    not(any(feature = "nats", feature = "postgres", feature = "redis")),
     expect(dead_code, reason = "no adapter asks")
 )]
 fn request_timeout(settings: &Settings) -> Duration {
@@ -175,7 +203,7 @@ impl fmt::Display for AdapterFault {
         match self {
             Self::Unknown => f.write_str(
                 "adapter.url: expected `postgres://…`, or `redis://…`, `redis-streams://…`, each of these \
-                 also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `none`",
+                 also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `nats://…`, `nats+tls://…`, or `none`",
             ),
             Self::Url(fault) => write!(f, "adapter.url: {fault}"),
             Self::Absent(feature) => write!(
@@ -203,7 +231,7 @@ mod tests {
         check(&settings).err()
     }
 
-    #[cfg(all(feature = "postgres", feature = "redis"))]
+    #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
     #[test]
     fn a_url_names_an_adapter() {
         for url in [
@@ -219,6 +247,8 @@ mod tests {
             "redis+sentinel+sharded://h:1/service",
             "redis+cluster://a:1,b:2",
             "rediss+cluster+sharded://a:1,b:2",
+            "nats://h",
+            "nats+tls://u:p@a:1,nats+tls://u:p@b:1",
             "redis-streams://h",
             "rediss-streams+cluster+sharded://a:1,b:2",
         ] {
@@ -235,6 +265,8 @@ mod tests {
             "redis://u:canary@h:port",
             "redis+sentinel://u:canary@h:1",
             "redis+other://u:canary@h",
+            "nats://u:canary@h:port",
+            "nats+other://u:canary@h",
             "postgres://u:canary@h:port/d",
             "postgres://u:canary@h/d?sslmode=prefer",
             "redis+sharded+sharded://u:canary@h",

@@ -1,6 +1,7 @@
 //! What a message may consist of.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
@@ -51,10 +52,13 @@ pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
 }
 
 /// Checks the id of a user that somebody names.
-pub(in crate::service) fn check_user_id(field: &'static str, id: &str) -> Result<(), ServiceError> {
+pub(in crate::service) fn check_user_id(
+    field: impl fmt::Display,
+    id: &str,
+) -> Result<(), ServiceError> {
     if !is_name(id, MAX_USER_ID) {
         return Err(ServiceError::invalid(
-            field,
+            field.to_string(),
             format!("must be of 1 to {MAX_USER_ID} characters, none of them control or invisible"),
         ));
     }

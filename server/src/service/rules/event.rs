@@ -5,11 +5,16 @@
 
 use std::marker::PhantomData;
 
+#[cfg(test)]
+use roomcast::Args;
 use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::auth::Permission;
 use crate::limit::Class;
+use crate::service::rules::emission::version;
+use crate::service::rules::versions::Replaces;
 
 /// What a service is asked to do by somebody. Each type is one command with one permission, so that
 /// who may give it is said in one place.
@@ -20,6 +25,9 @@ pub(crate) trait Command {
 
 /// A command that is the argument of an event. [`events!`] implements it, once for each row.
 pub(crate) trait Payload: Command + JsonSchema + Sized + Send + 'static {
+    /// What the acknowledgement has beside `success`; `()` is nothing.
+    type Answer: Serialize + JsonSchema + Send + 'static;
+
     /// Reads it in the form that clients send it in.
     ///
     /// # Errors
@@ -75,11 +83,37 @@ pub(crate) struct EventPolicy {
     pub(crate) room: RoomRule,
     /// What its argument must look like.
     pub(crate) payload: fn() -> Schema,
+    /// What the acknowledgement looks like, but for `success`.
+    pub(crate) answer: fn() -> Schema,
     /// What it does.
     pub(crate) does: &'static str,
-    /// Whether JSON is a payload of it.
+    /// An argument.
+    pub(crate) example: fn() -> Value,
+    /// What is answered to it, but for `success`.
+    pub(crate) answered: fn() -> Value,
+    /// The source file of the row, from the root of the repository.
+    pub(crate) file: &'static str,
+    /// The event before it, which is served for a time as well.
+    pub(crate) replaces: Option<Replaces>,
+    /// Where arguments are wrong that are no payload of it.
     #[cfg(test)]
-    pub(in crate::service::rules) accepts: fn(&str) -> bool,
+    pub(in crate::service::rules) refuses: fn(&Args) -> Option<String>,
+}
+
+impl EventPolicy {
+    /// The version of the event, which is part of its name from the second one on.
+    pub(crate) fn version(&self) -> u32 {
+        version(self.event)
+    }
+
+    /// An acknowledgement of it.
+    pub(crate) fn acknowledgement(&self) -> Value {
+        let mut acknowledgement = Map::from_iter([("success".to_owned(), true.into())]);
+        if let Value::Object(answer) = (self.answered)() {
+            acknowledgement.extend(answer);
+        }
+        acknowledgement.into()
+    }
 }
 
 /// What must hold of the room that an event is about.
@@ -121,11 +155,14 @@ macro_rules! permission {
     };
 }
 
-/// The rows of one feature: each is `NAME: Payload = "event", Permission, Class, RoomRule, form, "what it
-/// does";`, where the form is a function of [`form`](super::commands::form). All of them are its `EVENTS`.
+/// The rows of one feature: each is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what
+/// it does", {an example of the argument} => an example of the answer;`, where the form is a function of
+/// [`form`](super::commands::form). One that replaces another ends in `, replaces "event" since "2026-11-21";`. All of
+/// them are its `EVENTS`.
 macro_rules! events {
-    ($($name:ident: $payload:ty =
-        $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal;)+) => {
+    ($($name:ident: $payload:ty => $answer:ty =
+        $event:literal, $permission:ident, $class:ident, $room:ident, $form:ident, $does:literal,
+        $example:tt => $answered:expr $(, replaces $before:literal since $day:literal)?;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::event::Event<$payload> =
@@ -136,11 +173,19 @@ macro_rules! events {
                         class: $crate::limit::Class::$class,
                         room: $crate::service::rules::event::RoomRule::$room,
                         payload: || schemars::schema_for!($payload),
+                        answer: $crate::service::rules::emission::schema_of::<$answer>,
                         does: $does,
+                        example: || serde_json::json!($example),
+                        answered: || {
+                            let answered: $answer = $answered;
+                            serde_json::json!(answered)
+                        },
+                        file: file!(),
+                        replaces: $crate::service::rules::emission::replaces!($($before since $day)?),
                         #[cfg(test)]
-                        accepts: |json| {
+                        refuses: |args| {
                             type Read = $crate::service::rules::event::Argument<$payload>;
-                            serde_json::from_str::<Read>(json).is_ok()
+                            args.get::<Read>(0).err().map(|error| error.path().to_owned())
                         },
                     },
                 );
@@ -151,6 +196,8 @@ macro_rules! events {
             }
 
             impl $crate::service::rules::event::Payload for $payload {
+                type Answer = $answer;
+
                 fn read<'de, D: serde::Deserializer<'de>>(
                     deserializer: D,
                 ) -> Result<Self, D::Error> {

@@ -1,16 +1,15 @@
-//! The table of the events that clients may send: the rows of all features.
+//! The table of events: the rows of all features, in both directions.
 //!
 //! Checks and documentation come from this table: the permission is that of the row's
 //! [`Command`](super::event::Command), the gateway reads the class, `explain` all of it, and
-//! `docs/events.md` is what [`markdown`] writes. The payload's schema is the one of the type that it is
+//! [`documents`](super::documents) writes it for others. The payload's schema is the one of the type that it is
 //! parsed into.
-
-#[cfg(test)]
-use std::fmt::Write as _;
 
 use crate::service::rules::commands::{
     attendance, conversations, history, members, messages, session,
 };
+use crate::service::rules::emission::EmissionPolicy;
+use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
@@ -23,70 +22,46 @@ static EVENTS: [&[&EventPolicy]; 6] = [
     session::EVENTS,
 ];
 
+/// What the server sends, by feature.
+static EMISSIONS: [&[&EmissionPolicy]; 4] = [
+    emissions::messages::EMISSIONS,
+    emissions::attendance::EMISSIONS,
+    emissions::conversations::EMISSIONS,
+    emissions::session::EMISSIONS,
+];
+
 /// All events that clients may send.
 pub(crate) fn events() -> impl Iterator<Item = &'static EventPolicy> {
     EVENTS.iter().copied().flatten().copied()
 }
 
-/// The row of an event.
+/// All events that the server sends.
+pub(crate) fn emissions() -> impl Iterator<Item = &'static EmissionPolicy> {
+    EMISSIONS.iter().copied().flatten().copied()
+}
+
+/// The row of an event that clients may send.
 pub(crate) fn find(event: &str) -> Option<&'static EventPolicy> {
     events().find(|policy| policy.event == event)
 }
 
-/// The table for people.
-#[cfg(test)]
-pub(crate) fn markdown() -> String {
-    let mut text = String::from(
-        "# Events that clients send\n\n\
-         Written by a test from the rows in `server/src/service/rules/commands`, which are also what is checked.\n\n\
-         | event | does | permission | limit | who else |\n|---|---|---|---|---|\n",
-    );
-    for policy in events() {
-        let EventPolicy {
-            event, does, room, ..
-        } = policy;
-        let _ = writeln!(
-            text,
-            "| `{event}` | {does} | {} | {} | {} |",
-            policy
-                .permission
-                .map_or_else(|| "–".to_owned(), |needed| format!("`{}`", needed.as_str())),
-            policy.class.as_str(),
-            room.as_str(),
-        );
-    }
-    for policy in events() {
-        let schema = serde_json::to_string_pretty(&(policy.payload)()).unwrap_or_default();
-        let _ = write!(text, "\n## `{}`\n\n```json\n{schema}\n```\n", policy.event);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
+    use roomcast_protocol::socket::{Decoder, Limits};
     use serde_json::{Map, Value, json};
 
     use super::*;
 
     #[test]
-    fn the_documentation_is_what_the_table_says() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
-        let written = fs::read_to_string(&path).unwrap_or_default();
-        if written != markdown() {
-            fs::write(&path, markdown()).unwrap();
-            panic!("docs/events.md was not what the table says; it is now");
-        }
-    }
-
-    #[test]
     fn no_two_rows_are_about_the_same_event() {
-        let mut names: Vec<_> = events().map(|policy| policy.event).collect();
-        names.sort_unstable();
-        let all = names.len();
-        names.dedup();
-        assert_eq!(names.len(), all, "{names:?}");
+        let received: Vec<_> = events().map(|policy| policy.event).collect();
+        let sent: Vec<_> = emissions().map(|policy| policy.event).collect();
+        for mut names in [received, sent] {
+            names.sort_unstable();
+            let all = names.len();
+            names.dedup();
+            assert_eq!(names.len(), all, "{names:?}");
+        }
     }
 
     /// A value that fits a schema, and one that does not.
@@ -114,9 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_schema_says_is_what_is_accepted() {
+    fn what_a_schema_says_is_what_is_accepted_and_what_is_wrong_is_told_by_its_path() {
         for policy in events() {
-            let accepts = |payload: &Value| (policy.accepts)(&payload.to_string());
+            let refuses = |payload: &Value| {
+                let packet = format!("2[\"event\",{payload}]");
+                let packet = Decoder::new(Limits::default()).text(packet.into());
+                (policy.refuses)(&packet.unwrap().unwrap().args)
+            };
             let schema = serde_json::to_value((policy.payload)()).unwrap();
             let none = Map::new();
             let properties = schema["properties"].as_object().unwrap_or(&none);
@@ -133,10 +112,6 @@ mod tests {
                     policy.event
                 );
             }
-            let resolve = |schema: &Value| match schema["$ref"].as_str() {
-                Some(_) => None,
-                None => Some(schema.clone()),
-            };
             let minimal: Map<String, Value> = required
                 .iter()
                 .map(|name| name.as_str().unwrap().to_owned())
@@ -145,21 +120,23 @@ mod tests {
                     (name, value)
                 })
                 .collect();
-            assert!(accepts(&minimal.clone().into()), "{}", policy.event);
+            assert_eq!(refuses(&minimal.clone().into()), None, "{}", policy.event);
+            assert_eq!(refuses(&json!(7)).as_deref(), Some(""), "{}", policy.event);
             for (name, property) in properties {
                 let is_required = minimal.contains_key(name);
                 let mut without = minimal.clone();
                 without.remove(name);
                 assert_eq!(
-                    accepts(&without.into()),
-                    !is_required,
+                    refuses(&without.into()),
+                    is_required.then(|| name.clone()),
                     "{} without {name}",
                     policy.event
                 );
-                let Some(property) = resolve(property).filter(|p| p.get("type").is_some()) else {
+                if property.get("type").is_none() {
                     continue;
-                };
-                let (good, bad) = example(&property);
+                }
+                let is_list = property["type"] == "array";
+                let (good, bad) = example(property);
                 for (value, is_good) in [(good, true), (bad, false)] {
                     let mut payload = minimal.clone();
                     payload.insert(name.clone(), value.clone());
@@ -167,9 +144,14 @@ mod tests {
                     if value.is_null() && !is_required {
                         continue;
                     }
+                    let path = if is_list {
+                        format!("{name}[0]")
+                    } else {
+                        name.clone()
+                    };
                     assert_eq!(
-                        accepts(&payload.into()),
-                        is_good,
+                        refuses(&payload.into()),
+                        (!is_good).then_some(path),
                         "{} with {name} = {value}",
                         policy.event
                     );

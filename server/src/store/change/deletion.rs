@@ -49,6 +49,7 @@ impl DeleteConversation {
 /// A conversation that is deleted; its JSON is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationDeleted")]
 #[expect(clippy::exhaustive_structs, reason = "a row")]
 pub struct DeletedConversation {
     /// The conversation.

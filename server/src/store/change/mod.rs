@@ -146,17 +146,18 @@ pub struct MarkRead {
 }
 
 /// How far a user has read, and what is left; its JSON is part of the acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ReadMark {
     /// The last `seq` that was read.
     pub seq: u64,
-    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    /// Messages of others after that which are not deleted; counted up to 1,000.
     pub unread: u64,
 }
 
 /// One of a user's conversations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ListedConversation")]
 pub struct Listed {
     /// The conversation.
     #[serde(flatten)]
@@ -165,13 +166,14 @@ pub struct Listed {
     pub last_seq: u64,
     /// The last `seq` that the user has read.
     pub read_seq: u64,
-    /// Messages of others after that which are not deleted; counted up to [`UNREAD_MAX`].
+    /// Messages of others after that which are not deleted; counted up to 1,000.
     pub unread: u64,
 }
 
 /// A page of a user's conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationPage")]
 pub struct List {
     /// The conversations, those with the newest changes of title or members first.
     pub conversations: Vec<Listed>,
@@ -185,7 +187,8 @@ pub struct List {
 
 /// The last conversation of a page: the next page has those that changed before it. One that changes
 /// meanwhile comes to the front of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "String")]
 #[expect(clippy::exhaustive_structs, reason = "a place in one order")]
 pub struct Cursor {
     /// When its title or members last changed.

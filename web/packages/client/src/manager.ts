@@ -11,7 +11,7 @@ import { SocketLine } from "./line/socket.ts";
 import { type QueueStorage, defaultStorage } from "./queue/storage.ts";
 import { Subscription, type SubscriptionOptions } from "./subscription.ts";
 import { Tabs } from "./queue/tabs.ts";
-import type { ConversationDeleted, Message, MessageDelivered, Requests, ServerEvents, Session } from "./types.ts";
+import type { ConversationDeleted, Message, MessageDelivered, Requests, ServerToClientEvents, Session } from "./types.ts";
 
 export interface SocketManagerOptions {
   /** What is sent with each CONNECT, or how to get it. Default `{}`. */
@@ -49,7 +49,7 @@ export interface ManagerEvents {
 }
 
 /** A connection that comes back by itself, with all that was asked of it. */
-export class SocketManager<Server = ServerEvents, Client extends { [Name in keyof Client]: { payload: unknown; answer: unknown } } = Requests> {
+export class SocketManager<Server = ServerToClientEvents, Client extends { [Name in keyof Client]: { payload: unknown; answer: unknown } } = Requests> {
   readonly queue: Queue;
   readonly #line: Line;
   readonly #tabs = new Tabs();

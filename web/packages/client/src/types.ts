@@ -1,190 +1,465 @@
 /**
- * The catalogue of the chat: what clients send, what they are answered, and what the server sends. Payloads are
- * compared with the server's schemas by `test/catalogue.test.ts`.
+ * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as
+ * `roomcast catalog --format typescript` prints it; see docs/architecture.md.
  */
 import type { Failure } from "./failure.ts";
 
+/** `add_member`: somebody becomes a member. */
+export interface AddMember {
+  conversationId: string;
+  userId: string;
+}
+
+/** `presence`: who is here. */
+export interface AskPresence {
+  conversationId: string;
+}
+
+/** `auth:expiring`, which the library sends. */
+export interface AuthExpiring {
+  expiresAt: string;
+}
+
+/** The acknowledgement of `auth:refresh`, which the library sends. */
+export interface AuthRefreshed {
+  /** When the credentials end, if they do. */
+  expiresAt?: string;
+}
+
+/** The acknowledgement of whatever makes or changes a conversation. */
+export interface ChangedConversation {
+  conversation: ConversationInfo;
+}
+
+/** A conversation that is deleted; its JSON is on the wire. */
+export interface ConversationDeleted {
+  /** The conversation. */
+  conversationId: string;
+  /** When. */
+  deletedAt: string;
+  /** By whom. */
+  deletedBy: string;
+}
+
+/** A conversation: its row, and its JSON on the wire. */
+export interface ConversationInfo {
+  /** When it was made. */
+  createdAt: string;
+  /** The id of the conversation. */
+  id: string;
+  /** The members in the order of their ids; empty if the conversation is open to everyone. */
+  memberIds: string[];
+  /** The user who made the conversation; nobody if it was the server. */
+  ownerId: string | null;
+  /** The title of the conversation, if it has one. */
+  title: string | null;
+  /** When its title or members last changed. */
+  updatedAt: string;
+}
+
+/** A page of a user's conversations. */
+export interface ConversationPage {
+  /** The conversations, those with the newest changes of title or members first. */
+  conversations: ListedConversation[];
+  /** Where the next page begins, if there is one. */
+  cursor?: Cursor;
+  /** Whether the user has more. */
+  hasMore: boolean;
+}
+
+/** `conversation_updated`. */
+export interface ConversationUpdated {
+  conversation: ConversationInfo;
+  timestamp: string;
+}
+
+/** `create_conversation`: a new one, of which the sender is the owner. */
+export interface CreateConversation {
+  memberIds: string[];
+  title?: string;
+}
+
+/** The last conversation of a page: the next page has those that changed before it. One that changes meanwhile comes to the front of the list. */
+export type Cursor = string;
+
+/** `delete_conversation`: the conversation, with all that is in it. */
+export interface DeleteConversation {
+  conversationId: string;
+}
+
+/** `delete_message`: take the text out of a message. */
+export interface DeleteMessage {
+  messageId: string;
+}
+
+/** `edit_message`: a new text for a message. */
+export interface EditMessage {
+  content: string;
+  messageId: string;
+  /** The version that the editor has seen; another one is a conflict. */
+  version?: number;
+}
+
+/** `error`. */
+export interface ErrorEvent {
+  code: string;
+  details?: unknown;
+  /** The event that failed. */
+  event?: string;
+  /** For people who write clients. */
+  message: string;
+  /** Milliseconds after which another attempt makes sense. */
+  retryAfter?: number;
+  /** The status that HTTP has for it. */
+  status: number;
+  /** What the failure is about. */
+  type: string;
+}
+
+/** `join_conversation`: an id, or an object with the last `seq` that the client knows. */
+export interface Join {
+  conversationId: string;
+  lastSeq?: number;
+}
+
+/** What a client gets when it has joined a conversation. */
+export interface Joined {
+  conversation: ConversationInfo;
+  /** Whether there are more of those asked for, beyond the limit or the size of a page. */
+  hasMore: boolean;
+  /** Ascending by `seq`, without a gap. */
+  messages: Message[];
+  users: PresentUser[];
+}
+
+/** `leave_conversation`: an id, or an object with it. */
+export interface Leave {
+  conversationId: string;
+}
+
+/** `conversations`: those of the sender. */
+export interface ListConversations {
+  /** The `cursor` of the page before; without it, the first page. */
+  cursor?: string;
+  /** 1 to 200 (`chat.page`). Default 50 (`chat.page_default`). */
+  limit?: number;
+}
+
+/** One of a user's conversations. */
+export interface ListedConversation {
+  /** When it was made. */
+  createdAt: string;
+  /** The id of the conversation. */
+  id: string;
+  /** The `seq` of its newest message; 0 if it has none. */
+  lastSeq: number;
+  /** The members in the order of their ids; empty if the conversation is open to everyone. */
+  memberIds: string[];
+  /** The user who made the conversation; nobody if it was the server. */
+  ownerId: string | null;
+  /** The last `seq` that the user has read. */
+  readSeq: number;
+  /** The title of the conversation, if it has one. */
+  title: string | null;
+  /** Messages of others after that which are not deleted; counted up to 1,000. */
+  unread: number;
+  /** When its title or members last changed. */
+  updatedAt: string;
+}
+
+/** `mark_read`: the sender has read up to a message. */
+export interface MarkAsRead {
+  conversationId: string;
+  seq: number;
+}
+
+/** One stored message: its row, and its JSON on the wire. */
+export interface Message {
+  /** The text, as it was sent. */
+  content: string;
+  /** The conversation it belongs to. */
+  conversationId: string;
+  /** When it was stored. */
+  createdAt: string;
+  /** When it was deleted; the row stays, so that `seq` has no gap. */
+  deletedAt?: string;
+  /** When it was last edited. */
+  editedAt?: string;
+  /** A UUID of version 7: ids ascend in the order of storing. */
+  id: string;
+  /** A JSON object, as it was sent; `{}` if there was none. */
+  metadata: Metadata;
+  /** The place of the message in its conversation: 1, 2, 3 and so on, without a gap. */
+  seq: number;
+  /** Written by a person or by a machine. */
+  type: MessageKind;
+  /** The user who sent the message. */
+  userId: string;
+  /** The sender's name at the time of sending. */
+  userName: string;
+  /** 1, and one more with each edit. */
+  version: number;
+}
+
+/** `message_deleted`. */
+export interface MessageDeleted {
+  conversationId: string;
+  deletedAt: string;
+  deletedBy: string;
+  messageId: string;
+  seq: number;
+}
+
+/** `message_delivered`. */
+export interface MessageDelivered {
+  conversationId: string;
+  /** Those that confirmed in time. */
+  delivered: number;
+  /** Sockets that were asked: all in the conversation but the sender's. */
+  expected: number;
+  messageId: string;
+  /** Whether the time was over before all had answered. */
+  timedOut: boolean;
+}
+
+/** Who wrote a message: `"user"` or `"ai"`. */
+export type MessageKind = "user" | "ai";
+
+/** `message_read`. */
+export interface MessageRead {
+  conversationId: string;
+  /** The user has read up to here. */
+  seq: number;
+  userId: string;
+}
+
 export interface Metadata {
+  /** An absolute `http` or `https` URL. */
   imageUrl?: string;
+  /** An RFC 3339 time. */
   timestamp?: string;
   [name: string]: unknown;
 }
 
-export interface Message {
-  id: string;
-  conversationId: string;
-  /** Starts at 1, increases by one, without a gap. */
-  seq: number;
-  userId: string;
-  userName: string;
-  content: string;
-  type: "user" | "ai";
-  metadata?: Metadata | null;
-  createdAt: string;
-  version: number;
-  editedAt?: string | null;
-  deletedAt?: string | null;
+/** One page of messages. */
+export interface Page {
+  /** Whether there are more of those asked for, beyond the limit or the size of a page. */
+  hasMore: boolean;
+  /** Ascending by `seq`, without a gap. */
+  messages: Message[];
 }
 
-export interface Session {
-  userId: string;
-  name: string;
-  roles: string[];
-  guest: boolean;
-  expiresAt?: string;
-}
-
-export interface PresentUser {
-  userId: string;
-  name: string;
-  /** Left out for users whom somebody vouches for. */
-  guest?: true;
-  connections: number;
-  since: string;
-}
-
+/** Who is in a conversation. */
 export interface Presence {
   conversationId: string;
-  users: PresentUser[];
+  /** How many there are, listed or not. */
   count: number;
+  /** Those who came first. */
+  users: PresentUser[];
 }
 
+/** One of those present. */
+export interface PresentUser {
+  /** Sockets in this conversation; 0 during the grace after a lost connection. */
+  connections: number;
+  /** Whether nobody vouches for its name; left out if somebody does. */
+  guest?: boolean;
+  /** The user's name. */
+  name: string;
+  /** Since when. */
+  since: string;
+  /** The user's id. */
+  userId: string;
+}
+
+/** `message_history`: a page of messages. */
+export interface ReadHistory {
+  /** Only messages after this one, the oldest of them. */
+  afterSeq?: number;
+  /** Only messages before this one, the newest of them; not together with `afterSeq`. */
+  beforeSeq?: number;
+  conversationId: string;
+  /** 1 to 200 (`chat.page`). Default 50 (`chat.page_default`). */
+  limit?: number;
+}
+
+/** How far a user has read, and what is left; its JSON is part of the acknowledgement. */
+export interface ReadMark {
+  /** The last `seq` that was read. */
+  seq: number;
+  /** Messages of others after that which are not deleted; counted up to 1,000. */
+  unread: number;
+}
+
+/** `auth:refresh`: new credentials; neither prolongs the session by which the client came. */
+export interface RefreshOffer {
+  /** A session of the same user. */
+  sessionId?: string;
+  /** A token of the same user. */
+  token?: string;
+}
+
+/** `remove_member`: somebody is a member no longer. */
+export interface RemoveMember {
+  conversationId: string;
+  userId: string;
+}
+
+/** `rename_conversation`: a new title. */
+export interface RenameConversation {
+  conversationId: string;
+  /** 1 to 200 characters, no control characters. */
+  title: string;
+}
+
+/** `message_search`: messages that have all the words. */
+export interface SearchMessages {
+  /** Only messages that are older than this one. */
+  beforeId?: string;
+  /** Without it, all conversations of the sender. */
+  conversationId?: string;
+  limit?: number;
+  query: string;
+}
+
+/** `message`: store a message and show it to the conversation. */
+export interface SendMessage {
+  /** Sent again under the same id it is stored once. */
+  clientMessageId?: string;
+  /** Whether the sender wants the event `message_delivered`. */
+  confirmDelivery?: boolean;
+  /** 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends. */
+  content: string;
+  conversationId: string;
+  /** Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`). */
+  metadata?: Metadata;
+  /** `ai` needs the permission `chat:send_ai`. Default `user`. */
+  type?: "user" | "ai";
+}
+
+/** `session`. */
+export interface Session {
+  expiresAt?: string;
+  /** Whether nobody vouches for the name. */
+  guest: boolean;
+  name: string;
+  roles: string[];
+  userId: string;
+}
+
+/** `typing`: a sign of typing, or its end. */
+export interface SetTyping {
+  conversationId: string;
+  isTyping: boolean;
+}
+
+/** The acknowledgement of what stores or changes a message. */
+export interface StoredMessage {
+  message: Message;
+}
+
+/** `user_joined`, `user_left` and `user_disconnected`. */
+export interface SystemEvent {
+  conversationId: string;
+  /** The user's name. */
+  name: string;
+  timestamp: string;
+  /** The only one. */
+  type: "system";
+  /** The user's id. */
+  userId: string;
+}
+
+/** `typing`. */
 export interface Typing {
   conversationId: string;
-  userId: string;
-  name: string;
   isTyping: boolean;
-  timestamp: string;
-}
-
-export interface SystemEvent {
-  type: "system";
-  conversationId: string;
-  userId: string;
+  /** The user's name. */
   name: string;
   timestamp: string;
-}
-
-export interface MessageDeleted {
-  conversationId: string;
-  messageId: string;
-  seq: number;
-  deletedAt: string;
-  deletedBy: string;
-}
-
-export interface MessageRead {
-  conversationId: string;
+  /** The user's id. */
   userId: string;
-  /** This user has read up to here. */
-  seq: number;
 }
 
-export interface ConversationDeleted {
-  conversationId: string;
-  deletedAt: string;
-  deletedBy: string;
-}
-
-export interface MessageDelivered {
-  conversationId: string;
-  messageId: string;
-  /** How many sockets were asked to confirm. */
-  expected: number;
-  delivered: number;
-  timedOut: boolean;
-}
-
-export interface ConversationInfo {
-  id: string;
-  title: string | null;
-  ownerId: string | null;
-  memberIds: string[];
-  createdAt: string;
-  updatedAt: string;
-}
-
-export interface ListedConversation extends ConversationInfo {
-  lastSeq: number;
-  readSeq: number;
-  unread: number;
-  lastMessage?: Message;
-}
-
-/** The event `error`: a failure of something that had asked for no answer. */
-export interface ErrorEvent extends Failure {
-  type: string;
-  event?: string;
-  status: number;
-}
-
-export interface Page {
-  messages: Message[];
-  hasMore: boolean;
-}
-
-export interface SendMessage {
-  conversationId: string;
-  content: string;
-  type?: "user" | "ai";
-  metadata?: Metadata;
-  clientMessageId?: string;
-  confirmDelivery?: boolean;
-}
-
-interface InConversation {
-  conversationId: string;
-}
-
-/** Requests by event name: the payload, and the answer that comes with `success: true`. */
+/** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */
 export interface Requests {
-  message: { payload: SendMessage; answer: { message: Message } };
-  edit_message: { payload: { messageId: string; content: string; version?: number }; answer: { message: Message } };
-  delete_message: { payload: { messageId: string }; answer: { message: Message } };
-  join_conversation: {
-    payload: { conversationId: string; lastSeq?: number };
-    answer: Page & { conversation: ConversationInfo; users: PresentUser[] };
-  };
-  leave_conversation: { payload: InConversation; answer: object };
-  typing: { payload: { conversationId: string; isTyping: boolean }; answer: object };
-  message_history: {
-    payload: { conversationId: string; beforeSeq?: number; afterSeq?: number; limit?: number };
-    answer: Page;
-  };
-  message_search: {
-    payload: { query: string; conversationId?: string; beforeId?: string; limit?: number };
-    answer: Page;
-  };
-  mark_read: { payload: { conversationId: string; seq: number }; answer: { seq: number; unread: number } };
-  presence: { payload: InConversation; answer: Presence };
-  create_conversation: { payload: { title?: string; memberIds: string[] }; answer: { conversation: ConversationInfo } };
-  rename_conversation: { payload: { conversationId: string; title: string }; answer: { conversation: ConversationInfo } };
-  delete_conversation: { payload: InConversation; answer: ConversationDeleted };
-  add_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
-  remove_member: { payload: { conversationId: string; userId: string }; answer: { conversation: ConversationInfo } };
-  conversations: {
-    payload: { cursor?: string; limit?: number };
-    answer: { conversations: ListedConversation[]; cursor?: string; hasMore: boolean };
-  };
-  "auth:refresh": { payload: { token?: string; sessionId?: string }; answer: { expiresAt?: string } };
+  /** Stores a message and shows it to the conversation. */
+  message: { payload: SendMessage; answer: StoredMessage };
+  /** Gives a message a new text. */
+  edit_message: { payload: EditMessage; answer: StoredMessage };
+  /** Takes the text out of a message. */
+  delete_message: { payload: DeleteMessage; answer: StoredMessage };
+  /** Joins a conversation and reads what was missed. */
+  join_conversation: { payload: Join; answer: Joined };
+  /** Leaves a conversation. */
+  leave_conversation: { payload: Leave; answer: object };
+  /** Shows that somebody types, or has stopped. */
+  typing: { payload: SetTyping; answer: object };
+  /** Reads who is in a conversation. */
+  presence: { payload: AskPresence; answer: Presence };
+  /** Reads a page of messages. */
+  message_history: { payload: ReadHistory; answer: Page };
+  /** Notes how far the sender has read. */
+  mark_read: { payload: MarkAsRead; answer: ReadMark };
+  /** Finds messages that have all the words. */
+  message_search: { payload: SearchMessages; answer: Page };
+  /** Makes a conversation, of which the sender is the owner. */
+  create_conversation: { payload: CreateConversation; answer: ChangedConversation };
+  /** Gives a conversation a new title. */
+  rename_conversation: { payload: RenameConversation; answer: ChangedConversation };
+  /** Deletes a conversation with all that is in it. */
+  delete_conversation: { payload: DeleteConversation; answer: ConversationDeleted };
+  /** Lists the sender's conversations with what is unread. */
+  conversations: { payload: ListConversations; answer: ConversationPage };
+  /** Adds a member to a conversation. */
+  add_member: { payload: AddMember; answer: ChangedConversation };
+  /** Removes a member from a conversation, or the sender itself. */
+  remove_member: { payload: RemoveMember; answer: ChangedConversation };
+  /** Swaps the credentials of the connection, or prolongs its session. */
+  "auth:refresh": { payload: RefreshOffer; answer: AuthRefreshed };
 }
+
+/** The acknowledgement of a request. */
+export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };
+
+/** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */
+export type ClientToServerEvents = {
+  [Name in keyof Requests]: (
+    payload: Requests[Name]["payload"],
+    answer: (answer: Acknowledgement<Requests[Name]["answer"]>) => void,
+  ) => void;
+};
 
 /** What the server sends without being asked. */
-export interface ServerEvents {
-  session: (session: Session) => void;
-  /** With `confirm` the sender asked for a confirmation of the delivery. */
-  message: (message: Message, confirm?: () => void) => void;
-  message_edited: (message: Message) => void;
-  message_deleted: (deleted: MessageDeleted) => void;
-  message_delivered: (report: MessageDelivered) => void;
-  message_read: (read: MessageRead) => void;
-  user_joined: (event: SystemEvent) => void;
-  user_left: (event: SystemEvent) => void;
-  user_disconnected: (event: SystemEvent) => void;
-  typing: (typing: Typing) => void;
-  presence: (presence: Presence) => void;
-  conversation_updated: (update: { conversation: ConversationInfo; timestamp: string }) => void;
-  conversation_deleted: (deleted: ConversationDeleted) => void;
-  error: (error: ErrorEvent) => void;
-  "auth:expiring": (warning: { expiresAt: string }) => void;
+export interface ServerToClientEvents {
+  /** A message was stored. */
+  message: (payload: Message, confirm?: () => void) => void;
+  /** A message has a new text. */
+  message_edited: (payload: Message) => void;
+  /** A message has lost its text. */
+  message_deleted: (payload: MessageDeleted) => void;
+  /** How many have confirmed a message. */
+  message_delivered: (payload: MessageDelivered) => void;
+  /** Somebody has read on to a message. */
+  message_read: (payload: MessageRead) => void;
+  /** A user has come with the first socket. */
+  user_joined: (payload: SystemEvent) => void;
+  /** A user has gone on purpose with the last socket. */
+  user_left: (payload: SystemEvent) => void;
+  /** A user has lost the last socket and did not come back. */
+  user_disconnected: (payload: SystemEvent) => void;
+  /** Those who are there have changed. */
+  presence: (payload: Presence) => void;
+  /** Somebody types, or has stopped. */
+  typing: (payload: Typing) => void;
+  /** A conversation was made, or has another title or other members. */
+  conversation_updated: (payload: ConversationUpdated) => void;
+  /** A conversation was deleted with all that was in it. */
+  conversation_deleted: (payload: ConversationDeleted) => void;
+  /** Who the client is. */
+  session: (payload: Session) => void;
+  /** An event has failed that was sent without asking for an acknowledgement. */
+  error: (payload: ErrorEvent) => void;
+  /** The credentials end soon; `auth:refresh` prolongs them. */
+  "auth:expiring": (payload: AuthExpiring) => void;
 }

@@ -10,6 +10,7 @@ export function message(seq: number, fields: Partial<Message> = {}): Message {
     userName: "Ada",
     content: `message ${seq}`,
     type: "user",
+    metadata: {},
     createdAt: new Date(Date.UTC(2026, 0, 5, 12, seq)).toISOString(),
     version: 1,
     ...fields,

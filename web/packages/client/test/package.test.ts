@@ -1,5 +1,4 @@
-// What would be published: which files, their size, their types in somebody's strict project, and that the catalogue
-// of events is the server's.
+// What would be published: which files, their size, and their types in somebody's strict project.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -83,63 +82,40 @@ test("its types hold in a strict project", () => {
   compile("types", readFileSync(join(client, "test/sample.ts"), "utf8"));
 });
 
-interface Schema {
-  type?: string | string[];
-  enum?: string[];
-  items?: Schema;
-  properties?: Record<string, Schema>;
-  required?: string[];
-  additionalProperties?: boolean;
-}
+test("a client that uses every event of the catalogue compiles, as examples of the server have them", () => {
+  compile("events", readFileSync(join(client, "test/events.ts"), "utf8"));
+});
 
-/** The server's schema as a type; `null` means what leaving out means. */
-function typeOf(schema: Schema): string {
-  if (schema.enum !== undefined) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
-  const [type] = [schema.type ?? "unknown"].flat().filter((name) => name !== "null");
-  if (type === "integer") return "number";
-  if (type === "array") return `${typeOf(schema.items ?? {})}[]`;
-  if (type !== "object") return type ?? "unknown";
-  if (schema.properties === undefined) return "{ [name: string]: unknown }";
-  const fields = Object.entries(schema.properties).map(([name, field]) => {
-    return `${name}${schema.required?.includes(name) ? "" : "?"}: ${typeOf(field)}`;
-  });
-  return `{ ${fields.join("; ")} }`;
-}
-
-test("the catalogue has exactly the events and payloads that the server takes", () => {
-  const document = readFileSync(join(web, "../docs/events.md"), "utf8");
-  const schemas = [...document.matchAll(/^## `([^`]+)`\n\n```json\n([\s\S]*?)\n```$/gm)].map(([, name, json]) => {
-    return [name ?? "", typeOf(JSON.parse(json ?? "") as Schema)] as const;
-  });
-  assert.ok(schemas.length > 10);
-  const payloads = schemas.map(([name, type]) => `  ${JSON.stringify(name)}: ${type};`);
+test("what the catalogue does not have does not compile", () => {
   compile(
-    "catalogue",
-    `import type { Requests } from "@roomcast/client";
-interface Server {
-${payloads.join("\n")}
+    "mistakes",
+    `import type { ClientToServerEvents, ServerToClientEvents } from "@roomcast/client";
+import { type Socket, io } from "socket.io-client";
+const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();
+const conversationId = "0f8fad5b-d9cb-469f-a165-70867728950e";
+export async function mistakes(): Promise<void> {
+  // @ts-expect-error There is no such event.
+  socket.on("mesage", () => {});
+  // @ts-expect-error Nor one to send.
+  await socket.emitWithAck("mesage", {});
+  // @ts-expect-error A message has a text.
+  await socket.emitWithAck("message", { conversationId });
+  // @ts-expect-error It is a text.
+  await socket.emitWithAck("message", { conversationId, content: 7 });
+  // @ts-expect-error There is no such field.
+  await socket.emitWithAck("message", { conversationId, content: "hello", contents: "hello" });
+  // @ts-expect-error What is not there is left out.
+  await socket.emitWithAck("message", { conversationId, content: "hello", clientMessageId: undefined });
+  // @ts-expect-error There is no such type.
+  await socket.emitWithAck("message", { conversationId, content: "hello", type: "robot" });
+  const answer = await socket.emitWithAck("message", { conversationId, content: "hello" });
+  // @ts-expect-error It may have been refused.
+  console.log(answer.message);
+  // @ts-expect-error A message has no such field.
+  socket.on("message", ({ text }) => console.log(text));
+  // @ts-expect-error Nobody asks to confirm that.
+  socket.on("message_edited", (_, confirm) => confirm?.());
 }
-type Same<One, Other> = [One] extends [Other] ? ([Other] extends [One] ? ([keyof One] extends [keyof Other] ? true : never) : never) : never;
-type Fields<Type> = { [Name in keyof Type as string extends Name ? never : number extends Name ? never : Name]-?: true };
-export const events: Same<keyof Requests, keyof Server> = true;
-export const fields: { [Name in keyof Server]: Same<Fields<Requests[Name]["payload"]>, Fields<Server[Name]>> } = {
-${schemas.map(([name]) => `  ${JSON.stringify(name)}: true,`).join("\n")}
-};
-export const payloads: { [Name in keyof Server]: Same<Requests[Name]["payload"], Server[Name]> } = {
-${schemas.map(([name]) => `  ${JSON.stringify(name)}: true,`).join("\n")}
-};
 `,
   );
 });
-
-test("the catalogue has exactly the events that the server sends", () => {
-  const document = readFileSync(join(web, "../docs/chat.md"), "utf8");
-  const table = document.split("## What the server sends\n\n")[1]?.split("\n\n")[0] ?? "";
-  const named = [...table.matchAll(/^\| `([^`]+)` \|/gm)].map(([, name]) => name);
-  const source = readFileSync(join(client, "src/types.ts"), "utf8");
-  const events = source.split("export interface ServerEvents {")[1] ?? "";
-  const typed = [...events.matchAll(/^ {2}"?([\w:]+)"?: \(/gm)].map(([, name]) => name);
-  assert.ok(named.length > 10);
-  assert.deepEqual(typed.toSorted(), named.toSorted());
-});
-

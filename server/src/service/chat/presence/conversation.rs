@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::auth::is_guest;
 use crate::service::chat::presence::elsewhere::{Elsewhere, SharedPresent};
 use crate::service::chat::presence::notices::Notices;
+use crate::service::rules::emissions::attendance::{Here, Present, User};
 use crate::store::Time;
 use roomcast::SocketId;
 
@@ -74,16 +73,6 @@ pub(crate) enum Going {
     Lost,
 }
 
-/// A user as others see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct User {
-    /// The user's id.
-    pub(crate) user_id: Arc<str>,
-    /// The user's name.
-    pub(crate) name: Arc<str>,
-}
-
 /// What the others have to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Notice {
@@ -109,42 +98,6 @@ impl Notice {
     /// Whether somebody has come.
     pub(in crate::service) fn is_coming(&self) -> bool {
         matches!(self, Self::Joined(_))
-    }
-}
-
-/// The answer to "who is here", and the list that is sent around.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Here {
-    conversation_id: Uuid,
-    pub(crate) users: Vec<Present>,
-    count: usize,
-}
-
-/// One of those present.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Present {
-    /// Who it is.
-    #[serde(flatten)]
-    pub(crate) user: User,
-    /// Whether nobody vouches for its name; left out if somebody does.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) guest: bool,
-    /// Sockets in this conversation; 0 during the grace after a lost connection.
-    pub(crate) connections: usize,
-    /// Since when.
-    pub(crate) since: Time,
-}
-
-impl Here {
-    /// Nobody is here.
-    pub(in crate::service) fn nobody(conversation_id: Uuid) -> Self {
-        Self {
-            conversation_id,
-            users: Vec::new(),
-            count: 0,
-        }
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::service::chat::presence::conversation::{Going, Notice, Presence, Present};
+use crate::service::chat::presence::conversation::{Going, Notice, Presence};
+use crate::service::rules::emissions::attendance::Present;
 use crate::store::Time;
 
 /// The users that other servers have in a conversation.
@@ -124,7 +125,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::chat::presence::conversation::{Tempo, User};
+    use crate::service::chat::presence::conversation::Tempo;
+    use crate::service::rules::emissions::attendance::User;
     use roomcast::SocketId;
 
     #[test]

@@ -169,7 +169,7 @@ const MAX_WAITING: usize = 10_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::chat::presence::conversation::User;
+    use crate::service::rules::emissions::attendance::User;
 
     const INTERVAL: Duration = Duration::from_millis(250);
 

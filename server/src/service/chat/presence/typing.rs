@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::service::chat::presence::conversation::User;
+use crate::service::rules::emissions::attendance::User;
 use roomcast::SocketId;
 
 /// The users who are typing.

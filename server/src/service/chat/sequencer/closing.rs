@@ -3,6 +3,7 @@
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::rules::emissions::conversations::CONVERSATION_DELETED;
 use crate::store::DeletedConversation;
 use roomcast::{Broadcast, Namespace, Room};
 
@@ -25,5 +26,5 @@ pub(super) fn tell_deleted(
     member_ids: &[String],
 ) {
     let members: Vec<Room> = member_ids.iter().map(|id| user_room(id)).collect();
-    here.to(members).emit("conversation_deleted", deleted);
+    CONVERSATION_DELETED.emit(here.to(members), deleted);
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use crate::service::cluster::Confirmed;
+use crate::service::rules::emissions::messages::{Delivered, MESSAGE_DELIVERED};
 use crate::store::Message;
 use roomcast::{AckError, Acks, Socket};
 
@@ -100,7 +100,7 @@ pub(super) fn report(
             delivered,
             timed_out,
         };
-        socket.emit("message_delivered", &report);
+        MESSAGE_DELIVERED.emit_to(&socket, &report);
     });
 }
 
@@ -183,17 +183,3 @@ impl Drop for Waiting {
 
 /// From when a message is told until it is shown at another server.
 const MARGIN: Duration = Duration::from_secs(1);
-
-/// `message_delivered`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Delivered {
-    conversation_id: Uuid,
-    message_id: Uuid,
-    /// Sockets that were asked: all in the conversation but the sender's.
-    expected: usize,
-    /// Those that confirmed in time.
-    delivered: usize,
-    /// Whether the time was over before all had answered.
-    timed_out: bool,
-}

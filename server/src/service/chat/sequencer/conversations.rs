@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::metrics::Metrics;
-use crate::service::chat::presence::conversation::{Going, Presence, Tempo, User};
+use crate::service::chat::presence::conversation::{Going, Presence, Tempo};
 use crate::service::chat::presence::elsewhere::Shared;
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::confirming::{Questions, Waiting};
@@ -26,6 +26,7 @@ use crate::service::chat::sequencer::gate::Gate;
 use crate::service::chat::sequencer::sharded::Sharded;
 use crate::service::chat::sequencer::told::Told;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
+use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
 use crate::store::{Commit, Committed, Revision};
 use roomcast::{Room, SocketId};
@@ -532,7 +533,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::chat::presence::conversation::User;
+    use crate::service::rules::emissions::attendance::User;
     use crate::store::Time;
 
     const GRACE: Duration = Duration::from_secs(5);

@@ -1,17 +1,23 @@
 //! What goes out to those who are in a conversation.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::metrics::{Counter, Metrics, Timing};
-use crate::service::chat::presence::conversation::{Notice, User};
+use crate::service::chat::presence::conversation::Notice;
 use crate::service::chat::sequencer::closing::tell_deleted;
 use crate::service::chat::sequencer::confirming::{Asked, report};
 use crate::service::chat::sequencer::conversations::{Common, Live, room_of};
+use crate::service::rules::emissions::attendance::{
+    Kind, PRESENCE, System, TYPING, Typing, USER_DISCONNECTED, USER_JOINED, USER_LEFT, User,
+};
+use crate::service::rules::emissions::conversations::{CONVERSATION_UPDATED, Updated};
+use crate::service::rules::emissions::messages::{
+    Deleted, MESSAGE, MESSAGE_DELETED, MESSAGE_EDITED,
+};
 use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
@@ -31,8 +37,7 @@ impl Live {
                 return self.emit_message(namespace, message, from, confirm);
             }
             Committed::Edited(message) => {
-                self.audience(namespace, from)
-                    .emit("message_edited", message);
+                MESSAGE_EDITED.emit(self.audience(namespace, from), message);
             }
             Committed::Deleted { message, by } => {
                 let deleted = Deleted {
@@ -42,8 +47,7 @@ impl Live {
                     deleted_at: message.deleted_at,
                     deleted_by: by,
                 };
-                self.audience(namespace, from)
-                    .emit("message_deleted", &deleted);
+                MESSAGE_DELETED.emit(self.audience(namespace, from), &deleted);
             }
             Committed::Renamed(conversation) => {
                 tell_members(self.audience(namespace, from), conversation);
@@ -54,7 +58,7 @@ impl Live {
                 removed,
             } => {
                 let here = self.audience(namespace, from);
-                tell_updated(&here.to(user_room(user_id)), conversation);
+                tell_updated(here.to(user_room(user_id)), conversation);
                 // Who is a member again is told so here as well, and stays.
                 if *removed && !conversation.member_ids.contains(user_id) {
                     self.expel(namespace, user_id, revision.changes);
@@ -86,7 +90,7 @@ impl Live {
     ) -> Option<Asked> {
         let to = self.audience(namespace, from);
         let Some(timeout) = timeout else {
-            to.emit("message", message);
+            MESSAGE.emit(to, message);
             return None;
         };
         // What is remembered of a message until all have confirmed it grows with those who are here.
@@ -95,7 +99,7 @@ impl Live {
         if !self.common.has_recovery
             && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
         {
-            let acks = to.clone().timeout(timeout).ask("message", message);
+            let acks = MESSAGE.ask(&to.clone().timeout(timeout), message);
             if acks.error().is_none() {
                 let expected = acks.expected();
                 return Some(Asked::Confirming {
@@ -108,7 +112,7 @@ impl Live {
         // Too many are outstanding, or who is away would miss it: this one goes out without.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
-        let expected = to.emit("message", message).queued;
+        let expected = MESSAGE.emit(to, message).queued;
         Some(Asked::Skipped { expected })
     }
 
@@ -176,26 +180,25 @@ impl Live {
 
     /// Tells a change of those present to all but the user it is about.
     pub(in crate::service) fn tell(&self, namespace: &Namespace, notice: Notice) {
+        let others = self.audience(namespace, None);
         let (event, user) = match notice {
-            Notice::Joined(user) => ("user_joined", user),
-            Notice::Left(user) => ("user_left", user),
-            Notice::Disconnected(user) => ("user_disconnected", user),
+            Notice::Joined(user) => (&USER_JOINED, user),
+            Notice::Left(user) => (&USER_LEFT, user),
+            Notice::Disconnected(user) => (&USER_DISCONNECTED, user),
             Notice::List => {
-                self.audience(namespace, None)
-                    .emit("presence", self.presence.list(self.id));
+                PRESENCE.emit(others, &self.presence.list(self.id));
                 return;
             }
         };
+        let own = self.presence.sockets_of(&user.user_id);
+        let others = own.iter().fold(others, |others, &own| others.except(own));
         let system = System {
-            kind: "system",
+            kind: Kind::System,
             conversation_id: self.id,
-            user: &user,
+            user,
             timestamp: Time::now(),
         };
-        let own = self.presence.sockets_of(&user.user_id);
-        let others = self.audience(namespace, None);
-        let others = own.iter().fold(others, |others, &own| others.except(own));
-        others.emit(event, &system);
+        event.emit(others, &system);
     }
 
     /// Tells that somebody types or has stopped; to a client that is too slow it may be lost.
@@ -208,15 +211,11 @@ impl Live {
     ) {
         let typing = Typing {
             conversation_id: self.id,
-            user,
+            user: user.clone(),
             is_typing,
             timestamp: Time::now(),
         };
-        // One who types here and there is two things to know.
-        let key = format!("typing {} {}", self.id, user.user_id);
-        self.audience(namespace, except)
-            .conflate(&key)
-            .emit("typing", &typing);
+        TYPING.emit(self.audience(namespace, except), &typing);
     }
 
     /// Lets other servers tell that somebody types here or has stopped.
@@ -307,7 +306,7 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
             conversation,
             user_id,
             ..
-        } => tell_updated(&told(user_room(user_id)), conversation),
+        } => tell_updated(told(user_room(user_id)), conversation),
         Committed::ConversationDeleted {
             deleted,
             member_ids,
@@ -343,17 +342,17 @@ pub(in crate::service) fn tell_made(to: Broadcast<'_>, conversation: &Conversati
     let members = conversation.member_ids.iter();
     let rooms: Vec<Room> = members.map(|id| user_room(id)).collect();
     if !rooms.is_empty() {
-        tell_updated(&to.to(rooms), conversation);
+        tell_updated(to.to(rooms), conversation);
     }
 }
 
 /// Tells that a conversation has changed, or that there is one more.
-pub(in crate::service) fn tell_updated(to: &Broadcast<'_>, conversation: &Conversation) {
+pub(in crate::service) fn tell_updated(to: Broadcast<'_>, conversation: &Conversation) {
     let updated = Updated {
-        conversation,
+        conversation: Cow::Borrowed(conversation),
         timestamp: Time::now(),
     };
-    to.emit("conversation_updated", &updated);
+    CONVERSATION_UPDATED.emit(to, &updated);
 }
 
 /// Tells those who are here, and all members in all tabs, that a conversation has changed.
@@ -363,7 +362,7 @@ pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
         .iter()
         .map(|id| user_room(id))
         .collect();
-    tell_updated(&here.to(members), conversation);
+    tell_updated(here.to(members), conversation);
 }
 
 /// The room of all sockets of a user.
@@ -381,44 +380,3 @@ pub(in crate::service) fn user_room(user: &str) -> Room {
 
 /// Bytes of the longest id that is part of the name of a room.
 const LONGEST_USER: usize = Room::MAX_BYTES - "user:".len();
-
-/// `message_deleted`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Deleted<'a> {
-    conversation_id: Uuid,
-    message_id: Uuid,
-    seq: u64,
-    deleted_at: Option<Time>,
-    deleted_by: &'a str,
-}
-
-/// `conversation_updated`.
-#[derive(Serialize)]
-struct Updated<'a> {
-    conversation: &'a Conversation,
-    timestamp: Time,
-}
-
-/// `user_joined`, `user_left` and `user_disconnected`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct System<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    conversation_id: Uuid,
-    #[serde(flatten)]
-    user: &'a User,
-    timestamp: Time,
-}
-
-/// `typing`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Typing<'a> {
-    conversation_id: Uuid,
-    #[serde(flatten)]
-    user: &'a User,
-    is_typing: bool,
-    timestamp: Time,
-}

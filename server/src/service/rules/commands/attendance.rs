@@ -1,21 +1,41 @@
 //! Commands about who attends a conversation: joining and leaving it, typing, and asking who is there.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::form::{Target, hyphenated};
+use crate::service::rules::emissions::attendance::{self, Here, Present};
 use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, CONVERSATION};
+use crate::store::{Conversation, Messages};
 
 events! {
-    JOIN_CONVERSATION: Join = "join_conversation", ChatRead, Changes, Member, id_or_object,
-        "joins a conversation and reads what was missed";
-    LEAVE_CONVERSATION: Leave = "leave_conversation", ChatRead, Changes, Member, id_or_object,
-        "leaves a conversation";
-    TYPING: SetTyping = "typing", ChatType, Typing, Member, object,
-        "shows that somebody types, or has stopped";
-    PRESENCE: AskPresence = "presence", ChatRead, Requests, Member, object,
-        "reads who is in a conversation";
+    JOIN_CONVERSATION: Join => Joined = "join_conversation", ChatRead, Changes, Member, id_or_object,
+        "joins a conversation and reads what was missed",
+        {"conversationId": CONVERSATION, "lastSeq": 6} => Joined {
+            conversation: examples::conversation(),
+            users: vec![attendance::present()],
+            missed: examples::page(),
+        };
+    LEAVE_CONVERSATION: Leave => () = "leave_conversation", ChatRead, Changes, Member, id_or_object,
+        "leaves a conversation",
+        {"conversationId": CONVERSATION} => ();
+    TYPING: SetTyping => () = "typing", ChatType, Typing, Member, object,
+        "shows that somebody types, or has stopped",
+        {"conversationId": CONVERSATION, "isTyping": true} => ();
+    PRESENCE: AskPresence => Here = "presence", ChatRead, Requests, Member, object,
+        "reads who is in a conversation",
+        {"conversationId": CONVERSATION} => attendance::presence();
+}
+
+/// What a client gets when it has joined a conversation.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Joined {
+    pub(crate) conversation: Conversation,
+    pub(crate) users: Vec<Present>,
+    #[serde(flatten)]
+    pub(crate) missed: Messages,
 }
 
 /// `join_conversation`: an id, or an object with the last `seq` that the client knows.

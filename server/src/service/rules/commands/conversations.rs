@@ -1,24 +1,47 @@
 //! Commands about conversations: making, renaming, deleting and listing them.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::form::{hyphenated, whole_or_none};
 use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, BOB, CONVERSATION};
+use crate::store::{Conversation, DeletedConversation, List, Listed};
 
 events! {
-    CREATE_CONVERSATION: CreateConversation =
+    CREATE_CONVERSATION: CreateConversation => Changed =
         "create_conversation", ChatManage, Changes, Anyone, object,
-        "makes a conversation, of which the sender is the owner";
-    RENAME_CONVERSATION: RenameConversation =
+        "makes a conversation, of which the sender is the owner",
+        {"title": "Engines", "memberIds": [BOB]} => Changed { conversation: examples::conversation() };
+    RENAME_CONVERSATION: RenameConversation => Changed =
         "rename_conversation", ChatManage, Changes, Owner, object,
-        "gives a conversation a new title";
-    DELETE_CONVERSATION: DeleteConversation =
+        "gives a conversation a new title",
+        {"conversationId": CONVERSATION, "title": "Engines"} =>
+        Changed { conversation: examples::conversation() };
+    DELETE_CONVERSATION: DeleteConversation => DeletedConversation =
         "delete_conversation", ChatManage, Changes, Owner, object,
-        "deletes a conversation with all that is in it";
-    CONVERSATIONS: ListConversations = "conversations", ChatRead, Requests, Anyone, object,
-        "lists the sender's conversations with what is unread";
+        "deletes a conversation with all that is in it",
+        {"conversationId": CONVERSATION} => examples::deleted_conversation();
+    CONVERSATIONS: ListConversations => List = "conversations", ChatRead, Requests, Anyone, object,
+        "lists the sender's conversations with what is unread",
+        {"limit": 20} => List {
+            conversations: vec![Listed {
+                conversation: examples::conversation(),
+                last_seq: 7,
+                read_seq: 6,
+                unread: 1,
+            }],
+            cursor: None,
+            has_more: false,
+        };
+}
+
+/// The acknowledgement of whatever makes or changes a conversation.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ChangedConversation")]
+pub(crate) struct Changed {
+    pub(crate) conversation: Conversation,
 }
 
 /// `create_conversation`: a new one, of which the sender is the owner.

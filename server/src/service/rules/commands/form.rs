@@ -11,7 +11,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use uuid::Uuid;
 
 /// An argument that must be an object: derived types would take an array of their fields as well.
-pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(in crate::service::rules) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -6,14 +6,19 @@ use uuid::Uuid;
 
 use super::form::{hyphenated, hyphenated_or_none, whole, whole_or_none};
 use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, CONVERSATION};
+use crate::store::{Messages, ReadMark};
 
 events! {
-    MESSAGE_HISTORY: ReadHistory = "message_history", ChatRead, Requests, Member, object,
-        "reads a page of messages";
-    MARK_READ: MarkAsRead = "mark_read", ChatRead, Requests, Member, object,
-        "notes how far the sender has read";
-    MESSAGE_SEARCH: SearchMessages = "message_search", ChatRead, Requests, Member, object,
-        "finds messages that have all the words";
+    MESSAGE_HISTORY: ReadHistory => Messages = "message_history", ChatRead, Requests, Member, object,
+        "reads a page of messages",
+        {"conversationId": CONVERSATION, "beforeSeq": 8, "limit": 1} => examples::page();
+    MARK_READ: MarkAsRead => ReadMark = "mark_read", ChatRead, Requests, Member, object,
+        "notes how far the sender has read",
+        {"conversationId": CONVERSATION, "seq": 7} => ReadMark { seq: 7, unread: 0 };
+    MESSAGE_SEARCH: SearchMessages => Messages = "message_search", ChatRead, Requests, Member, object,
+        "finds messages that have all the words",
+        {"query": "hello", "conversationId": CONVERSATION} => examples::page();
 }
 
 /// `message_history`: a page of messages.
@@ -48,7 +53,7 @@ pub(crate) struct MarkAsRead {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SearchMessages {
     pub(crate) query: String,
-    /// None: all conversations of the sender.
+    /// Without it, all conversations of the sender.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) conversation_id: Option<Uuid>,
     /// Only messages that are older than this one.

@@ -4,15 +4,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::conversations::Changed;
 use super::form::hyphenated;
 use crate::auth::Permission;
 use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, BOB, CONVERSATION};
 
 events! {
-    ADD_MEMBER: AddMember = "add_member", ChatManage, Changes, Owner, object,
-        "adds a member to a conversation";
-    REMOVE_MEMBER: RemoveMember = "remove_member", ChatRead, Changes, OwnerOrOneself, object,
-        "removes a member from a conversation, or the sender itself";
+    ADD_MEMBER: AddMember => Changed = "add_member", ChatManage, Changes, Owner, object,
+        "adds a member to a conversation",
+        {"conversationId": CONVERSATION, "userId": BOB} => Changed { conversation: examples::conversation() };
+    REMOVE_MEMBER: RemoveMember => Changed = "remove_member", ChatRead, Changes, OwnerOrOneself, object,
+        "removes a member from a conversation, or the sender itself",
+        {"conversationId": CONVERSATION, "userId": "eve"} => Changed { conversation: examples::conversation() };
 }
 
 /// `add_member`: somebody becomes a member.

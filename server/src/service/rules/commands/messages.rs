@@ -1,22 +1,43 @@
 //! Commands about messages: sending, editing, deleting.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::form::{hyphenated, whole_or_none};
 use crate::service::rules::event::events;
-use crate::store::MessageKind;
+use crate::service::rules::examples::{self, CONVERSATION, MESSAGE_ID, NOON};
+use crate::store::{Message, MessageKind, Metadata};
 
 events! {
-    MESSAGE: SendMessage = "message", ChatSend, Messages, Member, object,
-        "stores a message and shows it to the conversation";
-    EDIT_MESSAGE: EditMessage = "edit_message", ChatSend, Messages, Author, object,
-        "gives a message a new text";
-    DELETE_MESSAGE: DeleteMessage = "delete_message", ChatSend, Messages, Author, object,
-        "takes the text out of a message";
+    MESSAGE: SendMessage => Stored = "message", ChatSend, Messages, Member, object,
+        "stores a message and shows it to the conversation",
+        {
+            "conversationId": CONVERSATION,
+            "content": "hello",
+            "type": "user",
+            "metadata": {"imageUrl": "https://example.org/ada.png", "timestamp": NOON},
+            "clientMessageId": "5f1d",
+            "confirmDelivery": true,
+        } => Stored { message: examples::message().into() };
+    EDIT_MESSAGE: EditMessage => Stored = "edit_message", ChatSend, Messages, Author, object,
+        "gives a message a new text",
+        {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1} =>
+        Stored { message: examples::edited().into() };
+    DELETE_MESSAGE: DeleteMessage => Stored = "delete_message", ChatSend, Messages, Author, object,
+        "takes the text out of a message",
+        {"messageId": MESSAGE_ID} => Stored { message: examples::deleted().into() };
+}
+
+/// The acknowledgement of what stores or changes a message.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoredMessage")]
+pub(crate) struct Stored {
+    pub(crate) message: Arc<Message>,
 }
 
 /// `message`: store a message and show it to the conversation.
@@ -33,7 +54,7 @@ pub(crate) struct SendMessage {
     #[serde(default, deserialize_with = "kind_or_none")]
     pub(crate) kind: Option<MessageKind>,
     /// Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`).
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<Metadata>")]
     pub(crate) metadata: Option<Box<RawValue>>,
     /// Sent again under the same id it is stored once.
     pub(crate) client_message_id: Option<String>,

@@ -1,5 +1,5 @@
-//! What clients ask for, one file for each feature: its events with their rows, and the types that their
-//! arguments are parsed into. Limits of fields are checked by the services.
+//! What clients ask for, one file for each feature: its events with their rows, the types that their
+//! arguments are parsed into, and those of the answers. Limits of fields are checked by the services.
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;

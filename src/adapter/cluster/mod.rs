@@ -1,5 +1,11 @@
 //! This server as one of several: it numbers what it publishes, leaves out what has come before, and
 //! brings replies to who has asked.
+//!
+//! `mod.rs` has what is published and what arrives, `requests` who must answer and until when, `seen` what has come
+//! before. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
+
+mod requests;
+mod seen;
 
 use std::{
     collections::HashSet,
@@ -15,14 +21,15 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::{sleep, timeout};
 
+pub use self::requests::Missing;
+pub(crate) use self::requests::Request;
+use self::{requests::Requests, seen::Seen};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
     nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
     operation::Kind,
-    requests::{Request, Requests},
-    seen::Seen,
 };
 use crate::{
     metrics::{Counter, Metrics},

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{
+use super::super::{
     envelope::{Item, NodeId, Reply},
     interface::{AdapterError, BoxFuture, Servers},
 };

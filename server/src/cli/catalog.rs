@@ -1,0 +1,48 @@
+//! `roomcast catalog`: the catalogue of events, for people and for programs.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::service::documents::Catalogue;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Catalog {
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// Tables, examples and types, for people.
+    #[default]
+    Markdown,
+    /// An AsyncAPI 3.0 document, as JSON.
+    Asyncapi,
+    /// Types for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client.
+    Typescript,
+    /// JSON Schema 2020-12.
+    JsonSchema,
+}
+
+/// Prints it.
+pub(super) fn run(catalog: &Catalog) -> ExitCode {
+    let events = Catalogue::new();
+    let text = match catalog.format {
+        Format::Markdown => events.markdown(),
+        Format::Asyncapi => format!("{:#}\n", events.asyncapi()),
+        Format::Typescript => events.typescript(),
+        Format::JsonSchema => format!("{:#}\n", events.json_schema()),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roomcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The catalogue for people: `docs/events.md`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Catalogue, Deprecated, Received, Sent, sentence};
+
+impl Catalogue {
+    /// A table for each direction, then each event with examples, then the types.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "# Events\n\n\
+         Written by a test from the rows in `server/src/service/rules`, which are also what is checked and sent; \
+         `roomcast catalog --format markdown` prints the same. The rules that all events have are in [chat.md](chat.md).\n\n\
+         ## What clients send\n\n\
+         | event | version | does | permission | limit | who else |\n|---|---|---|---|---|---|\n",
+        );
+        for Received { row, .. } in &self.received {
+            let permission = row
+                .permission
+                .map_or_else(|| "–".to_owned(), |needed| format!("`{}`", needed.as_str()));
+            let _ = writeln!(
+                text,
+                "| [`{}`](#{}-from-clients) | {} | {} | {permission} | {} | {} |",
+                row.event,
+                anchor(row.event),
+                row.version(),
+                row.does,
+                row.class.as_str(),
+                row.room.as_str(),
+            );
+        }
+        text.push_str(
+            "\n## What the server sends\n\n\
+         | event | version | tells | who gets it | delivery |\n|---|---|---|---|---|\n",
+        );
+        for Sent { row, .. } in &self.sent {
+            let _ = writeln!(
+                text,
+                "| [`{}`](#{}-from-the-server) | {} | {} | {} | {} |",
+                row.event,
+                anchor(row.event),
+                row.version(),
+                row.tells,
+                row.to,
+                row.delivery,
+            );
+        }
+        text.push_str(
+        "\n*Reliable* events wait for a client that is too slow, and one for which too much waits is disconnected. \
+         *Conflated* ones give way to the next of the same key.\n",
+    );
+        for event in &self.received {
+            event.describe(&mut text);
+        }
+        for event in &self.sent {
+            event.describe(&mut text);
+        }
+        text.push_str("\n## Types\n");
+        for (name, schema) in &self.types.0 {
+            let _ = write!(text, "\n### `{name}`\n\n{}", fenced(schema));
+        }
+        text
+    }
+}
+
+impl Received {
+    fn describe(&self, text: &mut String) {
+        let row = self.row;
+        let answer = match &self.answer {
+            Some(answer) => format!("`success: true` and {}", link(answer)),
+            None => "`success: true`".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "\n## `{}` from clients\n\n{}{} Its argument is {}; it is answered by {answer}. Row: {}\n\n{}\n{}",
+            row.event,
+            notice(self.deprecated),
+            sentence(row.does),
+            link(&self.payload),
+            source(row.file),
+            fenced(&(row.example)()),
+            fenced(&row.acknowledgement()),
+        );
+    }
+}
+
+impl Sent {
+    fn describe(&self, text: &mut String) {
+        let row = self.row;
+        let confirmed = if row.is_confirmed {
+            " Where its sender wants to know who has it, it asks for an acknowledgement without arguments."
+        } else {
+            ""
+        };
+        let _ = write!(
+            text,
+            "\n## `{}` from the server\n\n{}{} Its argument is {}.{confirmed} Row: {}\n\n{}",
+            row.event,
+            notice(self.deprecated),
+            sentence(row.tells),
+            link(&self.payload),
+            source(row.file),
+            fenced(&(row.example)()),
+        );
+    }
+}
+
+fn notice(deprecated: Option<Deprecated>) -> String {
+    deprecated.map_or_else(String::new, |notice| format!("**{notice}**\n\n"))
+}
+
+fn fenced(value: &Value) -> String {
+    format!("```json\n{value:#}\n```\n")
+}
+
+fn link(name: &str) -> String {
+    format!("[`{name}`](#{})", name.to_lowercase())
+}
+
+fn source(file: &str) -> String {
+    format!("[`{file}`](../{file})")
+}
+
+/// The name of an event in the anchor of its heading.
+fn anchor(event: &str) -> String {
+    event.replace(':', "")
+}

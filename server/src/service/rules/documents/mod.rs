@@ -1,0 +1,219 @@
+//! The catalogue of events as documents: all rows of both directions, for people and for programs.
+//!
+//! Every document is derived from the rows, so nothing is written here for a single event. The schemas are
+//! those of JSON Schema 2020-12; types that occur in several events are named once.
+
+mod asyncapi;
+mod json_schema;
+mod markdown;
+#[cfg(test)]
+mod tests;
+mod typescript;
+
+use std::fmt;
+
+use schemars::Schema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::emission::EmissionPolicy;
+use super::event::EventPolicy;
+use super::policy;
+use super::versions::Replaces;
+
+/// The events of both directions, and the types that their schemas refer to.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    received: Vec<Received>,
+    sent: Vec<Sent>,
+    types: Types,
+}
+
+/// An event that clients send.
+#[derive(Debug)]
+struct Received {
+    row: &'static EventPolicy,
+    /// The type of the argument.
+    payload: String,
+    /// The type of what is acknowledged beside `success`, if there is anything.
+    answer: Option<String>,
+    deprecated: Option<Deprecated>,
+}
+
+/// An event that the server sends.
+#[derive(Debug)]
+struct Sent {
+    row: &'static EmissionPolicy,
+    /// The type of the argument.
+    payload: String,
+    deprecated: Option<Deprecated>,
+}
+
+/// That another event replaces one.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deprecated {
+    since: &'static str,
+    replaced_by: &'static str,
+}
+
+/// Schemas by the name of their type. They refer to each other by `#/$defs/NAME`.
+#[derive(Clone, Debug, Default)]
+struct Types(Map<String, Value>);
+
+impl Catalogue {
+    /// The events of the server.
+    pub(crate) fn new() -> Self {
+        Self::of(
+            &policy::events().collect::<Vec<_>>(),
+            &policy::emissions().collect::<Vec<_>>(),
+        )
+    }
+
+    fn of(events: &[&'static EventPolicy], emissions: &[&'static EmissionPolicy]) -> Self {
+        let mut types = Types::default();
+        let replaced = |row: &&'static EventPolicy| (row.event, row.replaces.as_ref());
+        let received = events
+            .iter()
+            .map(|row| Received {
+                row,
+                payload: types.add((row.payload)()).unwrap_or_default(),
+                answer: types.add((row.answer)()),
+                deprecated: Deprecated::of(row.event, events.iter().map(replaced)),
+            })
+            .collect();
+        let replaced = |row: &&'static EmissionPolicy| (row.event, row.replaces.as_ref());
+        let sent = emissions
+            .iter()
+            .map(|row| Sent {
+                row,
+                payload: types.add((row.payload)()).unwrap_or_default(),
+                deprecated: Deprecated::of(row.event, emissions.iter().map(replaced)),
+            })
+            .collect();
+        Self {
+            received,
+            sent,
+            types,
+        }
+    }
+}
+
+impl Deprecated {
+    /// Which of the rows replaces an event.
+    fn of(
+        event: &str,
+        rows: impl Iterator<Item = (&'static str, Option<&'static Replaces>)>,
+    ) -> Option<Self> {
+        let mut rows = rows.filter_map(|(replaced_by, replaces)| Some((replaced_by, replaces?)));
+        let (replaced_by, replaces) = rows.find(|(_, replaces)| replaces.event == event)?;
+        Some(Self {
+            since: replaces.since,
+            replaced_by,
+        })
+    }
+}
+
+impl fmt::Display for Deprecated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { since, replaced_by } = self;
+        write!(
+            f,
+            "Deprecated since {since}, when `{replaced_by}` replaced it; served for `server.event_overlap` after that."
+        )
+    }
+}
+
+impl Types {
+    /// Adds a type with those that it refers to, and returns its name; none if it is nothing.
+    fn add(&mut self, schema: Schema) -> Option<String> {
+        let Value::Object(mut schema) = schema.to_value() else {
+            return None;
+        };
+        if schema.get("type") == Some(&json!("null")) {
+            return None;
+        }
+        schema.remove("$schema");
+        let parts = schema.remove("$defs");
+        let Some(Value::String(name)) = schema.remove("title") else {
+            return None;
+        };
+        let parts = parts.as_ref().and_then(Value::as_object);
+        for (name, part) in parts.into_iter().flatten() {
+            self.insert(name, part.clone());
+        }
+        self.insert(&name, schema.into());
+        Some(name)
+    }
+
+    /// One name is one type; a test builds the catalogue.
+    fn insert(&mut self, name: &str, schema: Value) {
+        if let Some(known) = self.0.get(name) {
+            debug_assert_eq!(known, &schema, "two types are called {name}");
+            return;
+        }
+        self.0.insert(name.to_owned(), schema);
+    }
+
+    /// The types, referring to each other by another path.
+    fn under(&self, path: &str) -> Value {
+        fn redirect(value: &mut Value, path: &str) {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(Value::String(target)) = fields.get_mut("$ref")
+                        && let Some(name) = target.strip_prefix("#/$defs/")
+                    {
+                        *target = format!("{path}{name}");
+                    }
+                    fields.values_mut().for_each(|field| redirect(field, path));
+                }
+                Value::Array(values) => values.iter_mut().for_each(|value| redirect(value, path)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        let mut types = Value::Object(self.0.clone());
+        redirect(&mut types, path);
+        types
+    }
+}
+
+/// What the acknowledgement of a refused event looks like.
+fn refused() -> Value {
+    json!({
+        "description": "The acknowledgement of an event that was refused.",
+        "type": "object",
+        "properties": {
+            "success": {"const": false},
+            "error": {
+                "type": "object",
+                "properties": {
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                    "retryAfter": {
+                        "description": "Milliseconds after which another attempt makes sense.",
+                        "type": "integer",
+                        "minimum": 0,
+                    },
+                    "details": {
+                        "type": "object",
+                        "properties": {
+                            "field": {
+                                "description": "Where the argument is wrong, like `metadata.imageUrl`.",
+                                "type": "string",
+                            },
+                        },
+                    },
+                },
+                "required": ["code", "message"],
+            },
+        },
+        "required": ["success", "error"],
+    })
+}
+
+/// A sentence of a row's words.
+fn sentence(words: &str) -> String {
+    let mut rest = words.chars();
+    let first = rest.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(rest).chain(['.']).collect()
+}

@@ -1,0 +1,272 @@
+//! That the documents are current and their examples are right.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fs, iter};
+
+use roomcast_protocol::socket::{Decoder, Limits};
+use serde_json::{Value, json};
+
+use super::Catalogue;
+use crate::service::rules::policy;
+use crate::service::rules::versions::sample;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn the_documents_are_what_the_rows_say() {
+    let catalogue = Catalogue::new();
+    let documents = [
+        ("docs/events.md", catalogue.markdown()),
+        ("web/packages/client/src/types.ts", catalogue.typescript()),
+        ("web/packages/client/test/events.ts", sample()),
+    ];
+    let mut written = Vec::new();
+    for (file, text) in documents {
+        let path = root().join(file);
+        if fs::read_to_string(&path).unwrap_or_default() != text {
+            fs::write(&path, text).unwrap();
+            written.push(file);
+        }
+    }
+    assert_eq!(
+        written,
+        Vec::<&str>::new(),
+        "were not what the rows say; they are now"
+    );
+}
+
+/// A client of socket.io-client that uses every event, with the examples of the rows.
+fn sample() -> String {
+    let mut text = String::from(
+        "// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the\n\
+         // test of the server that writes `src/types.ts`, with the examples of the catalogue of events.\n\
+         import type { ClientToServerEvents, ServerToClientEvents } from \"@roomcast/client\";\n\
+         import { type Socket, io } from \"socket.io-client\";\n\n\
+         const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();\n\n\
+         /** Every event that the server sends. */\n\
+         export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToClientEvents[Name]>[0] } = {\n",
+    );
+    for event in policy::emissions() {
+        let _ = writeln!(text, "  {:?}: {},", event.event, (event.example)());
+    }
+    text.push_str("};\n\n/** Sends every event that clients send. */\nexport async function talk(): Promise<void> {\n");
+    for event in policy::emissions() {
+        let confirm = if event.is_confirmed { ", confirm" } else { "" };
+        let used = |name: &String| format!("payload.{name}");
+        let example = (event.example)();
+        let mut used: Vec<_> = example.as_object().unwrap().keys().map(used).collect();
+        used.extend(event.is_confirmed.then(|| "confirm?.()".to_owned()));
+        let _ = writeln!(
+            text,
+            "  socket.on({:?}, (payload{confirm}) => console.log({}));",
+            event.event,
+            used.join(", "),
+        );
+    }
+    for (number, event) in policy::events().enumerate() {
+        let _ = writeln!(
+            text,
+            "  const answer{number} = await socket.emitWithAck({:?}, {});",
+            event.event,
+            (event.example)(),
+        );
+        let _ = writeln!(
+            text,
+            "  if (!answer{number}.success) throw new Error(answer{number}.error.code);"
+        );
+        for field in (event.answered)().as_object().into_iter().flatten() {
+            let _ = writeln!(text, "  console.log(answer{number}.{});", field.0);
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+#[test]
+fn every_example_is_what_its_schema_says() {
+    let catalogue = Catalogue::new();
+    let types = &catalogue.types.0;
+    let check = |event: &str, name: &str, value: &Value| {
+        let wrong = fits(value, &types[name], types, name);
+        assert_eq!(wrong, Ok(()), "{event}: {value}");
+    };
+    for event in &catalogue.received {
+        let row = event.row;
+        let example = (row.example)();
+        let packet = Decoder::new(Limits::default()).text(format!("2[\"event\",{example}]").into());
+        let args = packet.unwrap().unwrap().args;
+        assert_eq!((row.refuses)(&args), None, "{}: {example}", row.event);
+        check(row.event, &event.payload, &example);
+        match &event.answer {
+            Some(answer) => check(row.event, answer, &(row.answered)()),
+            None => assert_eq!((row.answered)(), Value::Null, "{}", row.event),
+        }
+    }
+    for event in &catalogue.sent {
+        check(event.row.event, &event.payload, &(event.row.example)());
+    }
+}
+
+/// Whether a value is what a schema says, as far as our schemas say anything; where it is not.
+fn fits(
+    value: &Value,
+    schema: &Value,
+    types: &serde_json::Map<String, Value>,
+    path: &str,
+) -> Result<(), String> {
+    if let Some(target) = schema["$ref"].as_str() {
+        return fits(
+            value,
+            &types[target.strip_prefix("#/$defs/").unwrap()],
+            types,
+            path,
+        );
+    }
+    if let Some(schemas) = schema
+        .get("anyOf")
+        .or_else(|| schema.get("oneOf"))
+        .and_then(Value::as_array)
+    {
+        let any = schemas
+            .iter()
+            .any(|schema| fits(value, schema, types, path).is_ok());
+        return any.then_some(()).ok_or_else(|| path.to_owned());
+    }
+    let is_one = |values: &Value| {
+        values
+            .as_array()
+            .is_none_or(|values| values.contains(value))
+    };
+    if !is_one(&schema["enum"]) || schema.get("const").is_some_and(|only| only != value) {
+        return Err(path.to_owned());
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let kinds = &schema["type"];
+    let is_kind = match kinds.as_array() {
+        Some(kinds) => kinds.contains(&kind.into()),
+        None => kinds == kind || kinds.is_null(),
+    };
+    if !is_kind {
+        return Err(path.to_owned());
+    }
+    for name in schema["required"].as_array().into_iter().flatten() {
+        let name = name.as_str().unwrap();
+        if value.is_object() && value.get(name).is_none() {
+            return Err(format!("{path}.{name}"));
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        // What a schema does not name is a mistake of the example.
+        let known = schema["properties"].get(name);
+        if known.is_none() && schema["additionalProperties"] != json!(true) {
+            return Err(format!("{path}.{name}"));
+        }
+        fits(
+            field,
+            known.unwrap_or(&Value::Null),
+            types,
+            &format!("{path}.{name}"),
+        )?;
+    }
+    let items = value.as_array().into_iter().flatten();
+    for (item, schema) in items.zip(iter::repeat(&schema["items"])) {
+        fits(item, schema, types, &format!("{path}[]"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_row_names_the_file_that_it_stands_in() {
+    let received = policy::events().map(|row| (row.event, row.file));
+    let sent = policy::emissions().map(|row| (row.event, row.file));
+    for (event, file) in received.chain(sent) {
+        let source = fs::read_to_string(root().join(file)).unwrap();
+        assert!(
+            source.contains(&format!("\"{event}\"")),
+            "{event} is not in {file}"
+        );
+    }
+}
+
+#[test]
+fn every_reference_in_a_document_has_its_target_and_none_is_one_of_rust() {
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let catalogue = Catalogue::new();
+    for document in [catalogue.asyncapi(), catalogue.json_schema()] {
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 40, "{found:?}");
+        for reference in found {
+            let target = document.pointer(reference.strip_prefix('#').unwrap());
+            assert!(target.is_some(), "{reference}");
+        }
+        assert!(!document.to_string().contains("[`"), "{document}");
+    }
+}
+
+#[test]
+fn an_event_that_is_replaced_has_a_notice_in_every_document() {
+    let catalogue = Catalogue::of(sample::EVENTS, sample::EMISSIONS);
+    let notice = |name: &str| {
+        format!(
+            "Deprecated since 2025-01-31, when `{name}` replaced it; served for `server.event_overlap` after that."
+        )
+    };
+    let (ask, update) = (notice("price:ask:v2"), notice("price:update:v2"));
+    let markdown = catalogue.markdown();
+    for (name, notice) in [
+        ("price:ask` from clients", &ask),
+        ("price:update` from the server", &update),
+    ] {
+        let start = format!("\n## `{name}\n\n**{notice}**\n\n");
+        assert_eq!(markdown.matches(&start).count(), 1, "{markdown}");
+    }
+    let typescript = catalogue.typescript();
+    for line in [
+        format!("  /** Reads a price. @deprecated {ask} */\n  \"price:ask\": "),
+        "  /** Reads a price. */\n  \"price:ask:v2\": ".to_owned(),
+        format!("  /** A price has changed. @deprecated {update} */\n  \"price:update\": "),
+        "  /** A price has changed. */\n  \"price:update:v2\": ".to_owned(),
+    ] {
+        assert_eq!(typescript.matches(&line).count(), 1, "{typescript}");
+    }
+    let json = catalogue.json_schema();
+    let deprecated = json!({"since": "2025-01-31", "replacedBy": "price:ask:v2"});
+    assert_eq!(
+        json["clientToServer"]["price:ask"]["deprecated"],
+        deprecated
+    );
+    let successor = &json["clientToServer"]["price:ask:v2"];
+    assert_eq!(
+        (&successor["deprecated"], &successor["version"]),
+        (&Value::Null, &json!(2))
+    );
+    let messages = &catalogue.asyncapi()["components"]["messages"];
+    assert_eq!(messages["client.price.ask"]["x-deprecated"], deprecated);
+    let summary = |message: &str| messages[message]["summary"].clone();
+    assert_eq!(summary("client.price.ask"), format!("Reads a price. {ask}"));
+    assert_eq!(
+        summary("server.price.update"),
+        format!("A price has changed. {update}")
+    );
+    assert_eq!(summary("server.price.update.v2"), "A price has changed.");
+}

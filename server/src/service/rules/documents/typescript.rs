@@ -1,0 +1,163 @@
+//! The catalogue as types of TypeScript, which the client package and the page compile against.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::{Catalogue, Deprecated, sentence};
+
+impl Catalogue {
+    /// A module with all types, and the events of both directions for Socket.IO's client.
+    pub(crate) fn typescript(&self) -> String {
+        let mut text = String::from(
+            "/**\n * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as\n \
+         * `roomcast catalog --format typescript` prints it; see docs/architecture.md.\n */\n\
+         import type { Failure } from \"./failure.ts\";\n",
+        );
+        for (name, schema) in &self.types.0 {
+            text.push('\n');
+            comment(&mut text, "", schema["description"].as_str());
+            let _ = match schema["properties"].as_object() {
+                Some(_) => writeln!(text, "export interface {name} {}", object(schema)),
+                None => writeln!(text, "export type {name} = {};", type_of(schema)),
+            };
+        }
+        text.push_str(
+        "\n/** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */\n\
+         export interface Requests {\n",
+    );
+        for event in &self.received {
+            comment(
+                &mut text,
+                "  ",
+                Some(&described(event.row.does, event.deprecated)),
+            );
+            let answer = event.answer.as_deref().unwrap_or("object");
+            let _ = writeln!(
+                text,
+                "  {}: {{ payload: {}; answer: {answer} }};",
+                key(event.row.event),
+                event.payload
+            );
+        }
+        text.push_str(
+        "}\n\n/** The acknowledgement of a request. */\n\
+         export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n\n\
+         /** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */\n\
+         export type ClientToServerEvents = {\n  \
+         [Name in keyof Requests]: (\n    payload: Requests[Name][\"payload\"],\n    \
+         answer: (answer: Acknowledgement<Requests[Name][\"answer\"]>) => void,\n  ) => void;\n};\n\n\
+         /** What the server sends without being asked. */\n\
+         export interface ServerToClientEvents {\n",
+    );
+        for event in &self.sent {
+            comment(
+                &mut text,
+                "  ",
+                Some(&described(event.row.tells, event.deprecated)),
+            );
+            let confirm = if event.row.is_confirmed {
+                ", confirm?: () => void"
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                text,
+                "  {}: (payload: {}{confirm}) => void;",
+                key(event.row.event),
+                event.payload
+            );
+        }
+        text.push_str("}\n");
+        text
+    }
+}
+
+fn described(words: &str, deprecated: Option<Deprecated>) -> String {
+    let words = sentence(words);
+    match deprecated {
+        Some(notice) => format!("{words} @deprecated {notice}"),
+        None => words,
+    }
+}
+
+/// The type of a schema.
+fn type_of(schema: &Value) -> String {
+    if let Some(target) = schema["$ref"].as_str() {
+        return target.rsplit('/').next().unwrap_or(target).to_owned();
+    }
+    if let Some(value) = schema.get("const") {
+        return value.to_string();
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return union(values.iter().map(Value::to_string));
+    }
+    let choice = schema.get("oneOf").or_else(|| schema.get("anyOf"));
+    if let Some(schemas) = choice.and_then(Value::as_array) {
+        return union(schemas.iter().map(type_of));
+    }
+    let kind = &schema["type"];
+    match kind.as_array() {
+        Some(kinds) => union(kinds.iter().map(|kind| named(kind, schema))),
+        None => named(kind, schema),
+    }
+}
+
+/// The type of a schema that is of one kind.
+fn named(kind: &Value, schema: &Value) -> String {
+    match kind.as_str() {
+        Some("integer" | "number") => "number".to_owned(),
+        Some("array") => format!("{}[]", type_of(&schema["items"])),
+        Some("object") if schema.get("properties").is_some() => object(schema),
+        Some("object") => "Record<string, unknown>".to_owned(),
+        Some(same @ ("string" | "boolean" | "null")) => same.to_owned(),
+        Some(_) | None => "unknown".to_owned(),
+    }
+}
+
+fn union(types: impl Iterator<Item = String>) -> String {
+    types.collect::<Vec<_>>().join(" | ")
+}
+
+/// The fields of an object. One that need not be there is left out instead of being `null`.
+fn object(schema: &Value) -> String {
+    let none = Map::new();
+    let mut text = String::from("{\n");
+    let fields = schema["properties"].as_object().unwrap_or(&none);
+    let required = schema["required"].as_array();
+    for (name, field) in fields {
+        comment(&mut text, "  ", field["description"].as_str());
+        let is_required = required.is_some_and(|names| names.iter().any(|it| it == name));
+        let type_of = type_of(field);
+        let _ = if is_required {
+            writeln!(text, "  {}: {type_of};", key(name))
+        } else {
+            writeln!(
+                text,
+                "  {}?: {};",
+                key(name),
+                type_of.trim_end_matches(" | null")
+            )
+        };
+    }
+    if schema["additionalProperties"] == Value::Bool(true) {
+        text.push_str("  [name: string]: unknown;\n");
+    }
+    text.push('}');
+    text
+}
+
+/// A name that may have colons in it.
+fn key(name: &str) -> String {
+    if name.contains(':') {
+        format!("\"{name}\"")
+    } else {
+        name.to_owned()
+    }
+}
+
+fn comment(text: &mut String, indent: &str, words: Option<&str>) {
+    if let Some(words) = words {
+        let _ = writeln!(text, "{indent}/** {} */", words.replace('\n', " "));
+    }
+}

@@ -1,0 +1,154 @@
+//! What is told of those who are in a conversation: who comes, goes, types, and who is there.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::service::rules::emission::{Keyed, emissions};
+use crate::service::rules::examples::{self, CONVERSATION, NOON};
+use crate::store::Time;
+
+emissions! {
+    USER_JOINED: System, Reliable = "user_joined", "a user has come with the first socket",
+        "who has joined, but the user", system();
+    USER_LEFT: System, Reliable = "user_left", "a user has gone on purpose with the last socket",
+        "who has joined, but the user", system();
+    USER_DISCONNECTED: System, Reliable = "user_disconnected",
+        "a user has lost the last socket and did not come back",
+        "who has joined, but the user", system();
+    PRESENCE: Here, Reliable = "presence", "those who are there have changed",
+        "who has joined", presence();
+    TYPING: Typing, Conflated = "typing", "somebody types, or has stopped",
+        "who has joined, but the sending socket", Typing {
+            conversation_id: CONVERSATION,
+            user: user(),
+            is_typing: true,
+            timestamp: examples::time(NOON),
+        };
+}
+
+/// A user as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct User {
+    /// The user's id.
+    pub(crate) user_id: Arc<str>,
+    /// The user's name.
+    pub(crate) name: Arc<str>,
+}
+
+/// One of those present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "PresentUser")]
+pub(crate) struct Present {
+    /// Who it is.
+    #[serde(flatten)]
+    pub(crate) user: User,
+    /// Whether nobody vouches for its name; left out if somebody does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) guest: bool,
+    /// Sockets in this conversation; 0 during the grace after a lost connection.
+    pub(crate) connections: usize,
+    /// Since when.
+    pub(crate) since: Time,
+}
+
+/// Who is in a conversation.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Presence")]
+pub(crate) struct Here {
+    pub(crate) conversation_id: Uuid,
+    /// Those who came first.
+    pub(crate) users: Vec<Present>,
+    /// How many there are, listed or not.
+    pub(crate) count: usize,
+}
+
+impl Here {
+    /// Nobody is here.
+    pub(in crate::service) fn nobody(conversation_id: Uuid) -> Self {
+        Self {
+            conversation_id,
+            users: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+/// `user_joined`, `user_left` and `user_disconnected`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "SystemEvent")]
+pub(crate) struct System {
+    #[serde(rename = "type")]
+    pub(crate) kind: Kind,
+    pub(crate) conversation_id: Uuid,
+    #[serde(flatten)]
+    pub(crate) user: User,
+    pub(crate) timestamp: Time,
+}
+
+/// The only one.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Kind {
+    System,
+}
+
+/// `typing`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Typing {
+    pub(crate) conversation_id: Uuid,
+    #[serde(flatten)]
+    pub(crate) user: User,
+    pub(crate) is_typing: bool,
+    pub(crate) timestamp: Time,
+}
+
+impl Keyed for Typing {
+    const BY: &'static str = "conversation and user";
+
+    fn key(&self) -> String {
+        // One who types here and there is two things to know.
+        format!("typing {} {}", self.conversation_id, self.user.user_id)
+    }
+}
+
+fn user() -> User {
+    User {
+        user_id: examples::ADA.into(),
+        name: "Ada".into(),
+    }
+}
+
+pub(in crate::service::rules) fn present() -> Present {
+    Present {
+        user: user(),
+        guest: false,
+        connections: 1,
+        since: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn presence() -> Here {
+    Here {
+        conversation_id: CONVERSATION,
+        users: vec![present()],
+        count: 1,
+    }
+}
+
+fn system() -> System {
+    System {
+        kind: Kind::System,
+        conversation_id: CONVERSATION,
+        user: user(),
+        timestamp: examples::time(NOON),
+    }
+}

@@ -1,0 +1,77 @@
+//! What is told of messages.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, ADA, CONVERSATION, MESSAGE_ID, NOON};
+use crate::store::{Message, Time};
+
+emissions! {
+    MESSAGE: Message, Confirmed = "message", "a message was stored",
+        "who has joined, but the sending socket", examples::message();
+    MESSAGE_EDITED: Message, Reliable = "message_edited", "a message has a new text",
+        "who has joined, but the sending socket", examples::edited();
+    MESSAGE_DELETED: Deleted<'static>, Reliable = "message_deleted", "a message has lost its text",
+        "who has joined, but the sending socket", Deleted {
+            conversation_id: CONVERSATION,
+            message_id: MESSAGE_ID,
+            seq: 7,
+            deleted_at: Some(examples::time(NOON)),
+            deleted_by: ADA,
+        };
+    MESSAGE_DELIVERED: Delivered, Reliable = "message_delivered",
+        "how many have confirmed a message", "the sending socket, if it wanted `confirmDelivery`", Delivered {
+            conversation_id: CONVERSATION,
+            message_id: MESSAGE_ID,
+            expected: 2,
+            delivered: 2,
+            timed_out: false,
+        };
+    MESSAGE_READ: Read<'static>, Reliable = "message_read", "somebody has read on to a message",
+        "the user's other tabs, and who has joined where there are at most 50 sockets", Read {
+            conversation_id: CONVERSATION,
+            user_id: ADA,
+            seq: 7,
+        };
+}
+
+/// `message_deleted`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageDeleted")]
+pub(crate) struct Deleted<'a> {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) message_id: Uuid,
+    pub(crate) seq: u64,
+    #[schemars(with = "Time")]
+    pub(crate) deleted_at: Option<Time>,
+    pub(crate) deleted_by: &'a str,
+}
+
+/// `message_delivered`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageDelivered")]
+pub(crate) struct Delivered {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) message_id: Uuid,
+    /// Sockets that were asked: all in the conversation but the sender's.
+    pub(crate) expected: usize,
+    /// Those that confirmed in time.
+    pub(crate) delivered: usize,
+    /// Whether the time was over before all had answered.
+    pub(crate) timed_out: bool,
+}
+
+/// `message_read`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageRead")]
+pub(crate) struct Read<'a> {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) user_id: &'a str,
+    /// The user has read up to here.
+    pub(crate) seq: u64,
+}

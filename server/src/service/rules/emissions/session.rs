@@ -1,0 +1,76 @@
+//! What a client is told of its own connection.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, ADA, NOON};
+use crate::store::Time;
+
+emissions! {
+    SESSION: Session<'static>, Reliable = "session", "who the client is",
+        "the socket, after it has connected", Session {
+            user_id: ADA,
+            name: "Ada",
+            roles: &[],
+            guest: false,
+            expires_at: Some(examples::time(NOON)),
+        };
+    ERROR: ErrorEvent<'static>, Reliable = "error",
+        "an event has failed that was sent without asking for an acknowledgement",
+        "the socket whose event failed", ErrorEvent {
+            kind: "rateLimit",
+            code: "RATE_LIMITED",
+            message: "too many events of this kind, try again later",
+            event: Some("typing"),
+            retry_after: Some(200),
+            details: None,
+            status: 429,
+        };
+    EXPIRING: Expiring, Reliable = "auth:expiring", "the credentials end soon; `auth:refresh` prolongs them",
+        "the socket, before its credentials end", Expiring { expires_at: examples::time(NOON) };
+}
+
+/// `session`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Session<'a> {
+    pub(crate) user_id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) roles: &'a [String],
+    /// Whether nobody vouches for the name.
+    pub(crate) guest: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<Time>,
+}
+
+/// `error`.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorEvent<'a> {
+    /// What the failure is about.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) code: &'static str,
+    /// For people who write clients.
+    pub(crate) message: &'a str,
+    /// The event that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) event: Option<&'a str>,
+    /// Milliseconds after which another attempt makes sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) details: Option<&'a Value>,
+    /// The status that HTTP has for it.
+    pub(crate) status: u16,
+}
+
+/// `auth:expiring`, which the library sends.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "AuthExpiring")]
+pub(crate) struct Expiring {
+    pub(crate) expires_at: Time,
+}

@@ -1,0 +1,134 @@
+//! Events that others replace. A breaking change has a new name, `domain:action:v2`, and for a time both are served.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+/// The event that a row replaces.
+#[derive(Debug)]
+pub(crate) struct Replaces {
+    /// The name of the event before.
+    pub(crate) event: &'static str,
+    /// The day since which both are served, as `2026-11-21`.
+    pub(crate) since: &'static str,
+}
+
+impl Replaces {
+    fn since(&self) -> Option<SystemTime> {
+        let day: Date = self.since.parse().ok()?;
+        let start = day.to_zoned(TimeZone::UTC).ok()?;
+        Some(Timestamp::from(start).into())
+    }
+}
+
+/// How long an event is served after another has replaced it: `server.event_overlap`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overlap(pub(crate) Duration);
+
+impl Overlap {
+    /// Until when the event before is served.
+    ///
+    /// # Panics
+    ///
+    /// If the day of the row is none.
+    pub(crate) fn end(self, replaces: &Replaces) -> SystemTime {
+        let since = replaces.since().expect("a row's day is one");
+        since + self.0
+    }
+}
+
+/// Rows of no server, of which one replaces the other in each direction.
+#[cfg(test)]
+pub(crate) mod sample {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use crate::service::rules::emission::emissions;
+    use crate::service::rules::event::events;
+
+    events! {
+        ASK: AskPrice => Price = "price:ask", Nothing, Requests, Anyone, object, "reads a price",
+            {"symbol": "ADA"} => Price { price: "1.5".to_owned() };
+        ASK_EXACTLY: AskExactPrice => ExactPrice = "price:ask:v2", Nothing, Requests, Anyone, object, "reads a price",
+            {"symbol": "ADA", "currency": "EUR"} => ExactPrice { cents: 150 },
+            replaces "price:ask" since "2025-01-31";
+    }
+
+    emissions! {
+        PRICE: Price, Reliable = "price:update", "a price has changed", "everybody", Price { price: "1.5".to_owned() };
+        EXACT_PRICE: ExactPrice, Succeeding<Price> = "price:update:v2", "a price has changed", "everybody",
+            ExactPrice { cents: 150 }, replaces "price:update" since "2025-01-31";
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "read by nobody")]
+    pub(crate) struct AskPrice {
+        symbol: String,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "read by nobody")]
+    pub(crate) struct AskExactPrice {
+        symbol: String,
+        currency: String,
+    }
+
+    #[derive(Serialize, JsonSchema)]
+    pub(crate) struct Price {
+        pub(crate) price: String,
+    }
+
+    #[derive(Serialize, JsonSchema)]
+    pub(crate) struct ExactPrice {
+        pub(crate) cents: u32,
+    }
+
+    impl From<&ExactPrice> for Price {
+        fn from(exact: &ExactPrice) -> Self {
+            let price = format!("{}.{:02}", exact.cents / 100, exact.cents % 100);
+            Self { price }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::rules::emission::version;
+    use crate::service::rules::policy;
+
+    #[test]
+    fn an_event_that_is_replaced_is_served_for_the_overlap_from_the_day_on() {
+        let replaces = Replaces {
+            event: "price:ask",
+            since: "2026-11-21",
+        };
+        let end = Overlap(Duration::from_secs(86_400)).end(&replaces);
+        let expected: Timestamp = "2026-11-22T00:00:00Z".parse().unwrap();
+        assert_eq!(end, SystemTime::from(expected));
+    }
+
+    #[test]
+    fn what_is_replaced_is_a_row_of_its_own_of_an_earlier_version_and_the_day_is_one() {
+        let received = policy::events().chain(sample::EVENTS.iter().copied());
+        let received: Vec<_> = received.map(|row| (row.event, &row.replaces)).collect();
+        let sent = policy::emissions().chain(sample::EMISSIONS.iter().copied());
+        let sent: Vec<_> = sent.map(|row| (row.event, &row.replaces)).collect();
+        for rows in [received, sent] {
+            for (event, replaces) in &rows {
+                let Some(replaces) = replaces else {
+                    assert_eq!(version(event), 1, "{event} replaces nothing");
+                    continue;
+                };
+                assert!(
+                    rows.iter().any(|(known, _)| *known == replaces.event),
+                    "{event}"
+                );
+                assert_eq!(version(event), version(replaces.event) + 1, "{event}");
+                let base = replaces.event.split(":v").next().unwrap();
+                assert_eq!(*event, format!("{base}:v{}", version(event)));
+                assert!(replaces.since().is_some(), "{event}");
+            }
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The connection to NATS: what is queued goes out, what comes in is given to a listener, and a pulse every
+//! second shows that both work.
+//!
+//! With JetStream all messages are kept for a while in one stream, which every server reads in order and, after a
+//! connection that was lost, from where it has stopped. Without it they are lost meanwhile.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, Event, ServerAddr,
+    jetstream::{
+        self, Context,
+        consumer::{DeliverPolicy, pull::OrderedConfig},
+        context::CreateStreamErrorKind,
+        stream::{self, DiscardPolicy, StorageType},
+    },
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::subjects::Subjects;
+use crate::adapter::{
+    common::{Lifetime, Limits, Outgoing, Pauses, Queue},
+    interface::{AdapterError, Health},
+};
+
+/// What is done with what arrives.
+pub(super) trait Listener: Send + Sync {
+    /// Something has come, in the order in which it was sent.
+    fn hear(&self, subject: &str, payload: Bytes);
+    /// A server has spoken of itself. Returns whether it was this one.
+    fn felt(&self, payload: &[u8]) -> bool;
+    /// So many messages are lost, either way.
+    fn lost(&self, messages: u64);
+    /// Messages arrive from now on.
+    fn listening(&self);
+    /// A second is over.
+    fn tick(&self);
+}
+
+/// A message on its way out.
+pub(super) struct Message {
+    pub(super) subject: String,
+    pub(super) payload: Bytes,
+    /// Whether it is a word of this server about itself, which nobody has to hear later.
+    pub(super) is_pulse: bool,
+}
+
+impl Outgoing for Message {
+    fn bytes(&self) -> usize {
+        self.subject.len() + self.payload.len()
+    }
+}
+
+/// How NATS is reached, and what it is to keep.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) servers: Vec<ServerAddr>,
+    pub(super) options: ConnectOptions,
+    /// How long the stream keeps a message.
+    pub(super) keep: Duration,
+    /// The most bytes of the stream.
+    pub(super) keep_bytes: i64,
+}
+
+pub(super) struct Link {
+    address: Address,
+    subjects: Arc<Subjects>,
+    limits: Limits,
+    queue: Mutex<Queue<Message>>,
+    queued: Notify,
+    health: Mutex<Health>,
+    /// When this server has heard itself last on the connection there is.
+    heard: Mutex<Option<Instant>>,
+    /// How far the stream was read.
+    cursor: Mutex<Option<Cursor>>,
+    lifetime: Lifetime,
+    listener: Weak<dyn Listener>,
+    /// Whether this program listens.
+    listens: bool,
+}
+
+/// A place in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor {
+    /// When the stream was made: one that is made anew counts from one again.
+    created: i128,
+    /// The last message that was read.
+    last: u64,
+}
+
+impl Link {
+    pub(super) fn new(
+        address: Address,
+        subjects: Arc<Subjects>,
+        limits: Limits,
+        listener: Weak<dyn Listener>,
+        listens: bool,
+    ) -> Self {
+        Self {
+            address,
+            subjects,
+            limits,
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            health: Mutex::new(Health::Down(UNTRIED.to_owned())),
+            heard: Mutex::new(None),
+            cursor: Mutex::new(None),
+            lifetime: Lifetime::new(),
+            listener,
+            listens,
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    pub(super) fn publish(&self, message: Message) -> Result<(), AdapterError> {
+        if self.lifetime.is_closing() {
+            return Err(AdapterError::Closed);
+        }
+        if message.bytes() > self.limits.message_bytes {
+            return Err(AdapterError::TooLarge);
+        }
+        let (fits, stale) = self.queue.lock().push(message, &self.limits);
+        self.lost(stale);
+        self.queued.notify_one();
+        if fits {
+            Ok(())
+        } else {
+            Err(AdapterError::Full)
+        }
+    }
+
+    /// Sends what is queued, if that can be, and ends.
+    pub(super) async fn close(self: Arc<Self>) {
+        self.lifetime.close();
+        self.queued.notify_one();
+        self.lifetime.ended().await;
+    }
+
+    /// Ends at once.
+    pub(super) fn abandon(&self) {
+        self.lifetime.end();
+    }
+
+    /// Says that the task is about to be started.
+    pub(super) fn open(&self) {
+        self.lifetime.open();
+    }
+
+    /// Is connected until it is closed.
+    pub(super) async fn run(self: Arc<Self>) {
+        self.open();
+        // The task may have panicked before.
+        *self.health.lock() = Health::Down(UNTRIED.to_owned());
+        let mut pauses = Pauses::new();
+        let is_empty = || self.queue.lock().len() == 0;
+        let mut given_up = pin!(self.lifetime.given_up(is_empty));
+        loop {
+            let ended = tokio::select! {
+                ended = self.session(given_up.as_mut()) => ended,
+                () = self.lifetime.ended() => Ok(()),
+            };
+            let Err(why) = ended else { break };
+            if self.down(&why) {
+                pauses.reset();
+            }
+            if !pauses.wait(given_up.as_mut()).await {
+                break;
+            }
+        }
+        let left = std::mem::take(&mut *self.queue.lock());
+        self.lost(left.len() as u64);
+        self.lifetime.end();
+    }
+
+    /// One connection; `Err` says why it is over, `Ok` that this was asked for.
+    async fn session(&self, given_up: Pin<&mut impl Future<Output = ()>>) -> Result<(), String> {
+        *self.heard.lock() = None;
+        let (broken, breaks) = watch::channel(None);
+        let listener = self.listener.clone();
+        let options = self.address.options.clone().event_callback(move |event| {
+            match event {
+                Event::Disconnected | Event::Closed => {
+                    broken.send_if_modified(|why| {
+                        why.is_none() && why.replace(CLOSED.to_owned()).is_none()
+                    });
+                }
+                Event::ServerError(error) => {
+                    broken.send_replace(Some(error.to_string()));
+                }
+                Event::SlowConsumer(_) => {
+                    if let Some(listener) = listener.upgrade() {
+                        listener.lost(1);
+                    }
+                }
+                Event::Connected
+                | Event::LameDuckMode
+                | Event::Draining
+                | Event::ClientError(_) => {}
+            }
+            std::future::ready(())
+        });
+        let client = tokio::select! {
+            client = options.connect(&*self.address.servers) => client.map_err(|error| chain(&error))?,
+            () = given_up => return Ok(()),
+        };
+        let mut breaks = breaks;
+        let broken = async {
+            match breaks.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => CLOSED.to_owned(),
+            }
+        };
+        tokio::select! {
+            why = broken => Err(why),
+            ended = self.work(&client) => ended,
+        }
+    }
+
+    async fn work(&self, client: &Client) -> Result<(), String> {
+        let context = jetstream::new(client.clone());
+        let kept = self.stream(&context).await?;
+        let keeps = kept.is_some().then_some(&context);
+        if !self.listens {
+            self.up(keeps.is_some());
+            return self.publish_all(client, keeps).await;
+        }
+        let pulses = client.subscribe(self.subjects.pulse.clone()).await;
+        let mut pulses = pulses.map_err(|error| chain(&error))?;
+        let reading = async {
+            match &kept {
+                Some(stream) => self.read(stream).await,
+                None => self.overhear(client).await,
+            }
+        };
+        let feeling = async {
+            while let Some(pulse) = pulses.next().await {
+                let listener = self.listener.upgrade();
+                if listener.is_some_and(|listener| listener.felt(&pulse.payload)) {
+                    *self.heard.lock() = Some(Instant::now());
+                    self.up(keeps.is_some());
+                }
+            }
+            CLOSED.to_owned()
+        };
+        tokio::select! {
+            ended = self.publish_all(client, keeps) => ended,
+            why = reading => Err(why),
+            why = feeling => Err(why),
+            why = self.hear_itself() => Err(why),
+        }
+    }
+
+    /// The stream that keeps what is sent; `None` if this NATS keeps nothing.
+    async fn stream(&self, context: &Context) -> Result<Option<stream::Stream>, String> {
+        let config = stream::Config {
+            name: self.subjects.stream.clone(),
+            subjects: vec![self.subjects.everything()],
+            storage: StorageType::Memory,
+            discard: DiscardPolicy::Old,
+            max_age: self.address.keep,
+            max_bytes: self.address.keep_bytes,
+            ..stream::Config::default()
+        };
+        let error = match context.get_or_create_stream(config).await {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error) => error,
+        };
+        let is_absent = match error.kind() {
+            CreateStreamErrorKind::JetStreamUnavailable => true,
+            CreateStreamErrorKind::JetStream(fault) => is_absent(&fault),
+            CreateStreamErrorKind::EmptyStreamName
+            | CreateStreamErrorKind::InvalidStreamName
+            | CreateStreamErrorKind::DomainAndExternalSet
+            | CreateStreamErrorKind::TimedOut
+            | CreateStreamErrorKind::Response
+            | CreateStreamErrorKind::NotFound
+            | CreateStreamErrorKind::ResponseParse => false,
+        };
+        if is_absent {
+            Ok(None)
+        } else {
+            Err(chain(&error))
+        }
+    }
+
+    /// Reads the stream from where this server has stopped, or what comes from now on.
+    async fn read(&self, stream: &stream::Stream) -> String {
+        let info = match stream.get_info().await {
+            Ok(info) => info,
+            Err(error) => return chain(&error),
+        };
+        let created = info.created.unix_timestamp_nanos();
+        let (first, newest) = (info.state.first_sequence, info.state.last_sequence);
+        let before = *self.cursor.lock();
+        let mut last = match before {
+            None => newest,
+            Some(cursor) if cursor.created == created => cursor.last.min(newest),
+            // Made anew: nothing of it was read, and nobody knows how much of the one before.
+            Some(_) => {
+                self.lost(1);
+                first.saturating_sub(1)
+            }
+        };
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence {
+                start_sequence: last + 1,
+            },
+            ..OrderedConfig::default()
+        };
+        let messages = match stream.create_consumer(config).await {
+            Ok(consumer) => consumer.messages().await,
+            Err(error) => return chain(&error),
+        };
+        let mut messages = match messages {
+            Ok(messages) => messages,
+            Err(error) => return chain(&error),
+        };
+        *self.cursor.lock() = Some(Cursor { created, last });
+        self.listening();
+        while let Some(message) = messages.next().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => return chain(&error),
+            };
+            let number = message.info().map(|info| info.stream_sequence);
+            let Ok(number) = number else { continue };
+            // What has grown too old, or was too much, is not in the stream any more.
+            self.lost(number.saturating_sub(last + 1));
+            last = last.max(number);
+            *self.cursor.lock() = Some(Cursor { created, last });
+            let message = message.message;
+            self.hear(&message.subject, message.payload);
+        }
+        CLOSED.to_owned()
+    }
+
+    /// Hears what is sent while it is connected, from a NATS that keeps nothing.
+    async fn overhear(&self, client: &Client) -> String {
+        let mut messages = match client.subscribe(self.subjects.everything()).await {
+            Ok(messages) => messages,
+            Err(error) => return chain(&error),
+        };
+        // The server answers in order: it has the subscription when it has answered this.
+        if let Err(error) = client.flush().await {
+            return chain(&error);
+        }
+        self.listening();
+        while let Some(message) = messages.next().await {
+            self.hear(&message.subject, message.payload);
+        }
+        CLOSED.to_owned()
+    }
+
+    fn hear(&self, subject: &str, payload: Bytes) {
+        if let Some(listener) = self.listener.upgrade() {
+            listener.hear(subject, payload);
+        }
+    }
+
+    fn listening(&self) {
+        if let Some(listener) = self.listener.upgrade() {
+            listener.listening();
+        }
+    }
+
+    async fn publish_all(&self, client: &Client, context: Option<&Context>) -> Result<(), String> {
+        let most = client.server_info().max_payload;
+        loop {
+            let (batch, stale) = self.queue.lock().take();
+            self.lost(stale);
+            if batch.is_empty() {
+                if self.lifetime.is_closing() {
+                    return client.flush().await.map_err(|error| chain(&error));
+                }
+                self.queued.notified().await;
+                continue;
+            }
+            // Whether NATS has what breaks off is not known; nothing is sent twice.
+            let mut doubtful = Doubtful(
+                self,
+                batch.iter().filter(|message| !message.is_pulse).count() as u64,
+            );
+            let mut acknowledged = FuturesUnordered::new();
+            for message in batch {
+                if message.payload.len() > most {
+                    let bytes = message.payload.len();
+                    tracing::warn!(bytes, most, "a message is larger than NATS takes");
+                    continue;
+                }
+                let Message {
+                    subject,
+                    payload,
+                    is_pulse,
+                } = message;
+                match context.filter(|_| !is_pulse) {
+                    Some(context) => {
+                        let published = context.publish(subject, payload).await;
+                        acknowledged.push(published.map_err(|error| chain(&error))?.into_future());
+                    }
+                    None => {
+                        let published = client.publish(subject, payload).await;
+                        published.map_err(|error| chain(&error))?;
+                        if !is_pulse {
+                            doubtful.sent();
+                        }
+                    }
+                }
+            }
+            while let Some(answer) = timeout(PATIENCE, acknowledged.next())
+                .await
+                .map_err(|_| "NATS does not acknowledge what it is sent".to_owned())?
+            {
+                match answer {
+                    Ok(_) => doubtful.sent(),
+                    Err(error) => tracing::warn!(error = chain(&error), "NATS refuses a message"),
+                }
+            }
+        }
+    }
+
+    /// Says every second that this server is there: a connection may be dead without a sign of it.
+    async fn hear_itself(&self) -> String {
+        let since = Instant::now();
+        loop {
+            if let Some(listener) = self.listener.upgrade() {
+                listener.tick();
+            }
+            sleep(SECOND).await;
+            let heard = self.heard.lock().unwrap_or(since);
+            if heard.elapsed() > DEAF {
+                return "NATS delivers nothing any more".to_owned();
+            }
+        }
+    }
+
+    fn up(&self, keeps: bool) {
+        let mut health = self.health.lock();
+        if *health != Health::Ready {
+            *health = Health::Ready;
+            drop(health);
+            tracing::info!("connected to NATS");
+            if !keeps {
+                tracing::warn!(
+                    "this NATS has no JetStream: what is sent while a server is not connected does not reach it"
+                );
+            }
+        }
+    }
+
+    /// `true`: it was up.
+    fn down(&self, why: &str) -> bool {
+        let mut health = self.health.lock();
+        let was_up = *health == Health::Ready;
+        let is_first = was_up || *health == Health::Down(UNTRIED.to_owned());
+        *health = Health::Down(why.to_owned());
+        drop(health);
+        if is_first {
+            tracing::warn!(why, "other servers are not reached through NATS");
+        }
+        was_up
+    }
+
+    fn lost(&self, messages: u64) {
+        if messages > 0
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.lost(messages);
+        }
+    }
+}
+
+/// So many messages that may be lost.
+struct Doubtful<'a>(&'a Link, u64);
+
+impl Doubtful<'_> {
+    /// One of them has arrived.
+    const fn sent(&mut self) {
+        self.1 = self.1.saturating_sub(1);
+    }
+}
+
+impl Drop for Doubtful<'_> {
+    fn drop(&mut self) {
+        self.0.lost(self.1);
+    }
+}
+
+/// Whether this NATS, or the account, has no JetStream.
+fn is_absent(fault: &jetstream::Error) -> bool {
+    use jetstream::ErrorCode;
+    [
+        ErrorCode::JETSTREAM_NOT_ENABLED,
+        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
+    ]
+    .contains(&fault.error_code())
+}
+
+/// What an error says, with what is behind it.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
+}
+
+const UNTRIED: &str = "not connected yet";
+const CLOSED: &str = "the connection is closed";
+const SECOND: Duration = Duration::from_secs(1);
+/// How long this server may not hear itself.
+const DEAF: Duration = Duration::from_secs(5);
+/// How long NATS may take to acknowledge a message.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,95 @@
+//! Which servers there are, by what they say of themselves.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::adapter::envelope::NodeId;
+
+/// The other servers.
+#[derive(Debug, Default)]
+pub(super) struct Members(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Since when this server listens.
+    since: Option<Instant>,
+    /// When others have been heard last.
+    heard: HashMap<NodeId, Instant>,
+}
+
+impl Members {
+    /// This server listens from now on, maybe again: who was there before has time to say so.
+    pub(super) fn listening(&self) {
+        let now = Instant::now();
+        let mut table = self.0.lock();
+        table.since = Some(now);
+        for heard in table.heard.values_mut() {
+            *heard = now;
+        }
+    }
+
+    /// Since when this server listens.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.0.lock().since
+    }
+
+    /// Another server says something.
+    pub(super) fn heard(&self, node: NodeId) {
+        let mut table = self.0.lock();
+        if table.heard.len() < MAX_NODES || table.heard.contains_key(&node) {
+            table.heard.insert(node, Instant::now());
+        }
+    }
+
+    /// Another server leaves. Returns whether it was there.
+    pub(super) fn bye(&self, node: &NodeId) -> bool {
+        self.0.lock().heard.remove(node).is_some()
+    }
+
+    /// The others.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.0.lock().heard.keys().cloned().collect()
+    }
+
+    /// Those who have been silent for too long, and are none of the others any more.
+    pub(super) fn gone(&self) -> Vec<NodeId> {
+        let now = Instant::now();
+        let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PATIENCE;
+        let mut table = self.0.lock();
+        table
+            .heard
+            .extract_if(is_gone)
+            .map(|(node, _)| node)
+            .collect()
+    }
+}
+
+/// Servers that are known.
+const MAX_NODES: usize = 4096;
+/// How long a server may be silent. It speaks every second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_for_long_is_gone_unless_nobody_could_be_heard() {
+        let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
+        let members = Members::default();
+        members.heard(x.clone());
+        members.heard(y.clone());
+        tokio::time::advance(Duration::from_secs(8)).await;
+        members.heard(y.clone());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(members.gone(), std::slice::from_ref(&x));
+        assert_eq!(members.nodes(), std::slice::from_ref(&y));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        members.listening();
+        assert_eq!(members.gone(), []);
+        assert!(members.bye(&y));
+        assert!(!members.bye(&x), "it is gone already");
+    }
+}

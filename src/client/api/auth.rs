@@ -1,0 +1,67 @@
+use std::{fmt, pin::Pin, sync::Arc};
+
+use serde_json::Value;
+
+/// What a socket sends with its `CONNECT`, for the server's authentication.
+///
+/// ```
+/// use roomcast::client::Auth;
+/// use serde_json::json;
+///
+/// async fn fresh_token() -> Result<String, std::io::Error> {
+///     Ok("token".into())
+/// }
+///
+/// let fixed = Auth::from(json!({"token": "secret"}));
+/// let fresh = Auth::with(async || Ok::<_, std::io::Error>(json!({"token": fresh_token().await?})));
+/// ```
+#[derive(Clone, Default)]
+pub struct Auth(pub(crate) Kind);
+
+#[derive(Clone, Default)]
+pub(crate) enum Kind {
+    #[default]
+    Nothing,
+    Value(Value),
+    Function(Arc<dyn Fn() -> AuthFuture + Send + Sync>),
+}
+
+/// What a function of the application makes: an object, or why there is none.
+pub(crate) type AuthFuture = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+
+impl Auth {
+    /// A function that is called before each `CONNECT`, that is whenever the socket connects anew. Its
+    /// value must be an object.
+    ///
+    /// It has the time that connecting may take. If it fails, the socket's event `connect_error` says
+    /// why, and the socket stays disconnected until it is told to connect.
+    pub fn with<F, R, E>(function: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        Self(Kind::Function(Arc::new(move || {
+            let made = function();
+            Box::pin(async move { made.await.map_err(|error| error.to_string()) })
+        })))
+    }
+}
+
+/// The same value each time; must be an object.
+impl From<Value> for Auth {
+    fn from(value: Value) -> Self {
+        Self(Kind::Value(value))
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What it holds is secret.
+        f.write_str(match self.0 {
+            Kind::Nothing => "Auth(nothing)",
+            Kind::Value(_) => "Auth(a value)",
+            Kind::Function(_) => "Auth(a function)",
+        })
+    }
+}

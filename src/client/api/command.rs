@@ -1,0 +1,109 @@
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use roomcast_protocol::{Frame, socket::Args};
+use tokio::sync::oneshot;
+
+use super::{
+    Auth, Change, Client,
+    incoming::{Erased, Sink},
+    shared::{Charge, Shared},
+};
+use crate::{ListenerId, client::ClientError};
+
+/// What a handle asks of the task that owns the connection.
+pub(crate) enum Command {
+    /// To connect; the sender is told the first outcome.
+    Open(
+        Arc<Shared>,
+        Option<oneshot::Sender<Result<(), ClientError>>>,
+    ),
+    /// To leave the namespace; the sender is told when that is written.
+    Disconnect(Arc<Shared>, oneshot::Sender<()>),
+    /// To end the session, whoever uses it.
+    Close(oneshot::Sender<()>),
+    /// To send an event.
+    Emit(Arc<Shared>, Outgoing),
+    /// To send an acknowledgement if the session is still this one.
+    Answer {
+        epoch: u64,
+        frame: Frame,
+        charge: Charge,
+    },
+    Listen(Arc<Shared>, Listener),
+    Unlisten(Arc<Shared>, ListenerId),
+    SetAuth(Arc<Shared>, Auth),
+    Watch(Watcher),
+    Unwatch(ListenerId),
+    SetReconnection(bool),
+}
+
+/// An event on its way out.
+pub(crate) struct Outgoing {
+    pub(crate) name: Box<str>,
+    pub(crate) args: Args,
+    /// Who waits for the acknowledgement.
+    pub(crate) ack: Option<oneshot::Sender<Result<Args, ClientError>>>,
+    /// How long the acknowledgement may take.
+    pub(crate) timeout: Duration,
+    pub(crate) is_volatile: bool,
+    /// Its share of what may wait.
+    #[expect(dead_code, reason = "it is given back when it is dropped")]
+    pub(crate) charge: Option<Charge>,
+}
+
+/// Whoever wants to know of events of a socket.
+pub(crate) struct Listener {
+    pub(crate) id: ListenerId,
+    /// `None`: of all events.
+    pub(super) event: Option<Box<str>>,
+    pub(super) is_once: bool,
+    pub(super) is_first: bool,
+    pub(super) target: Target,
+}
+
+#[derive(Clone)]
+pub(crate) enum Target {
+    Handler(Arc<dyn Erased>),
+    Stream(Sink),
+    /// Is told of events that are sent.
+    Outgoing(Arc<dyn Erased>),
+}
+
+/// Whoever wants to know of the connection.
+#[derive(Clone)]
+pub(crate) struct Watcher {
+    pub(crate) id: ListenerId,
+    pub(crate) function: Arc<dyn Fn(Client, Change) -> Watching + Send + Sync>,
+}
+
+type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Listener {
+    pub(super) fn new(id: ListenerId, event: Option<&str>, target: Target) -> Self {
+        Self {
+            id,
+            event: event.map(Into::into),
+            is_once: false,
+            is_first: false,
+            target,
+        }
+    }
+
+    pub(super) fn once(mut self) -> Self {
+        self.is_once = true;
+        self
+    }
+
+    pub(super) fn first(mut self) -> Self {
+        self.is_first = true;
+        self
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

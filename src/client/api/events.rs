@@ -1,0 +1,89 @@
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::{Command, Incoming, Socket, incoming::Sink};
+use crate::ListenerId;
+
+/// A [`Stream`] of events, from [`Socket::stream`]. It does not end by itself: not when the connection
+/// is lost, since the socket may come back.
+pub struct Events {
+    socket: Socket,
+    id: ListenerId,
+    /// Bounded by the semaphore.
+    events: mpsc::UnboundedReceiver<(Incoming, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl Events {
+    pub(super) fn new(socket: Socket, id: ListenerId, room: usize) -> (Self, Sink) {
+        let max = room.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        let room = Arc::new(Semaphore::new(max));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by the semaphore, in bytes"
+        )]
+        let (sender, events) = mpsc::unbounded_channel();
+        let sink = Sink {
+            events: sender,
+            room: Arc::clone(&room),
+            max,
+        };
+        let events = Self {
+            socket,
+            id,
+            events,
+            room,
+        };
+        (events, sink)
+    }
+
+    /// The socket that the events come to.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The next event. `None` only if the runtime of the client has ended. Nothing is lost when the
+    /// future is dropped.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        let next = self.events.poll_recv(cx);
+        next.map(|next| next.map(|(event, _)| event))
+    }
+}
+
+impl Stream for Events {
+    type Item = Incoming;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        self.poll(cx)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Wakes the task if it waits for room.
+        self.room.close();
+        let id = self.id;
+        self.socket.command(|shared| Command::Unlisten(shared, id));
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}

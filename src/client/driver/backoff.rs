@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use crate::client::api::Settings;
+
+/// How long the client waits before it tries again: twice as long after each attempt, and by chance a
+/// little more or less, so that thousands of clients of one server do not come back at once.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    pub(super) attempts: u32,
+}
+
+impl Backoff {
+    /// The wait before the next attempt.
+    pub(super) fn next(&mut self, settings: &Settings) -> Duration {
+        let mut bytes = [0; 8];
+        // Without random bytes there is no jitter.
+        let chance = match getrandom::fill(&mut bytes) {
+            Ok(()) => u64::from_le_bytes(bytes),
+            Err(_) => u64::MAX / 2,
+        };
+        let wait = wait(
+            self.attempts,
+            settings.reconnection_delay,
+            settings.reconnection_delay_max,
+            settings.randomization_factor,
+            chance as f64 / u64::MAX as f64,
+        );
+        self.attempts = self.attempts.saturating_add(1);
+        wait
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// `chance` is between 0 and 1: 0 is as early as may be, 1 as late.
+fn wait(attempts: u32, min: Duration, max: Duration, factor: f64, chance: f64) -> Duration {
+    let wait = min.as_secs_f64() * 2_f64.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
+    let wait = wait * (1.0 + factor * (2.0 * chance - 1.0));
+    Duration::try_from_secs_f64(wait.max(0.0)).map_or(max, |wait| wait.min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_is_twice_the_last_until_the_longest() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(5));
+        let waits: Vec<u64> = (0..5)
+            .map(|attempts| wait(attempts, min, max, 0.5, 0.5).as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 5, 5]);
+        assert_eq!(wait(u32::MAX, min, max, 0.5, 0.0), max);
+        assert_eq!(wait(9, Duration::ZERO, max, 0.5, 1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_jitter_is_a_share_of_the_wait_to_both_sides() {
+        let (min, max) = (Duration::from_secs(1), Duration::from_secs(50));
+        let millis = |chance| wait(1, min, max, 0.25, chance).as_millis();
+        assert_eq!([millis(0.0), millis(0.5), millis(1.0)], [1500, 2000, 2500]);
+        assert_eq!(wait(1, min, max, 0.0, 1.0), Duration::from_secs(2));
+        assert_eq!(wait(5, min, max, 1.0, 1.0), max);
+    }
+}

@@ -1,0 +1,120 @@
+//! Handlers while they run, and events for which there is no room yet.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+};
+
+use futures_util::{FutureExt as _, stream::FuturesUnordered};
+use roomcast_protocol::{Frame, socket::Nsp};
+
+use crate::{
+    Refusal, Reply,
+    client::api::{Change, Client, Erased, Incoming, Pending, Sink, Watcher},
+};
+
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) running: FuturesUnordered<Pin<Box<dyn Future<Output = Finished> + Send>>>,
+    /// What streams have no room for, in the order in which it came.
+    pub(super) blocked: VecDeque<(Sink, Incoming)>,
+}
+
+/// The end of a handler.
+pub(super) struct Finished {
+    pub(super) nsp: Nsp,
+    pub(super) name: String,
+    pub(super) ack: Option<Pending>,
+    pub(super) answer: Result<Option<Frame>, Refusal>,
+}
+
+impl Calls {
+    /// Whether there is room for what may be read next.
+    pub(super) fn may_read(&self) -> bool {
+        self.blocked.is_empty() && self.running.len() < MAX_RUNNING
+    }
+
+    /// Calls a handler, of which the answer goes to `ack`.
+    pub(super) fn call(&mut self, handler: &dyn Erased, event: &Incoming, ack: Option<Pending>) {
+        let nsp = Nsp::from(event.socket().namespace());
+        let reply = Reply {
+            parser: event.socket().client().handle().settings.options.parser,
+            nsp: nsp.clone(),
+            id: ack.map(|ack| ack.id),
+        };
+        let finished = {
+            let name = event.name.clone();
+            move |answer| Finished {
+                nsp,
+                name,
+                ack,
+                answer,
+            }
+        };
+        let started = catch_unwind(AssertUnwindSafe(|| handler.call(event, reply)));
+        let handling = match started {
+            Ok(Ok(handling)) => handling,
+            Ok(Err(refusal)) => {
+                let finished = finished(Err(refusal));
+                return self.running.push(Box::pin(async { finished }));
+            }
+            Err(_) => {
+                let finished = finished(Err(panicked()));
+                return self.running.push(Box::pin(async { finished }));
+            }
+        };
+        self.running.push(Box::pin(async move {
+            let answer = AssertUnwindSafe(handling).catch_unwind().await;
+            finished(match answer {
+                Ok(answer) => answer.into_frame(),
+                Err(_) => Err(panicked()),
+            })
+        }));
+    }
+
+    /// Calls who wants to know of a change of the connection.
+    pub(super) fn watch(&mut self, watcher: &Watcher, client: Client, change: Change) {
+        let function = watcher.function.clone();
+        self.running.push(Box::pin(async move {
+            let watching = AssertUnwindSafe(async { function(client, change).await });
+            let answer = watching.catch_unwind().await;
+            Finished {
+                nsp: Nsp::ROOT,
+                name: "a change of the connection".into(),
+                ack: None,
+                answer: answer.map(|()| None).map_err(|_| panicked()),
+            }
+        }));
+    }
+
+    /// Puts an event into a stream, as soon as there is room.
+    pub(super) fn offer(&mut self, sink: &Sink, event: Incoming) {
+        let refused = match self.blocked.is_empty() {
+            true => sink.try_send(event),
+            false => Some(event),
+        };
+        if let Some(event) = refused {
+            self.blocked.push_back((sink.clone(), event));
+        }
+    }
+
+    /// Ready when the first of those that wait for room has gone.
+    pub(super) async fn unblock(blocked: &mut VecDeque<(Sink, Incoming)>) {
+        if let Some((sink, event)) = blocked.front() {
+            sink.ready(event).await;
+        }
+        if let Some((sink, event)) = blocked.pop_front()
+            && let Some(event) = sink.try_send(event)
+        {
+            blocked.push_front((sink, event));
+        }
+    }
+}
+
+fn panicked() -> Refusal {
+    Refusal::internal().because("the handler panicked")
+}
+
+/// Handlers that may run before nothing is read any more.
+const MAX_RUNNING: usize = 1024;

@@ -1,0 +1,339 @@
+//! Sessions are opened, lost and opened anew; namespaces are entered and left.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use roomcast_protocol::{engine::CloseReason, socket::Nsp};
+use serde_json::{Map, Value};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Authenticated, Driver,
+    namespace::{Namespace, Stage, later},
+    phase::Phase,
+};
+use crate::client::{
+    ClientError,
+    api::{AuthKind, Change, ConnectError, DisconnectReason, Shared},
+    link::Link,
+};
+
+type Outcome = oneshot::Sender<Result<(), ClientError>>;
+
+impl Driver {
+    /// The application wants a socket to be connected.
+    pub(super) fn open(&mut self, shared: &Arc<Shared>, waiter: Option<Outcome>) {
+        let namespace = self.namespace(shared);
+        namespace.waiters.extend(waiter);
+        namespace.activate();
+        match (namespace.stage, &self.phase) {
+            (Stage::In, _) => self.namespace(shared).settle(Ok(())),
+            (Stage::Out, Phase::Open(_)) => self.enter(&shared.nsp),
+            (Stage::Out, Phase::Closed) => self.dial(),
+            (Stage::Out, Phase::Waiting(_) | Phase::Opening(_)) | (Stage::Entering(_), _) => {}
+        }
+    }
+
+    fn dial(&mut self) {
+        let settings = Arc::clone(&self.settings);
+        self.phase = Phase::Opening(Box::pin(async move {
+            let options = &settings.options;
+            let open = Link::open(settings.target.clone(), options);
+            let opened = timeout(options.connect_timeout, open).await;
+            opened.unwrap_or(Err(ClientError::Timeout("connecting")))
+        }));
+    }
+
+    /// There is a session.
+    pub(super) fn opened(&mut self, link: Link) {
+        self.epoch += 1;
+        self.phase = Phase::Open(Box::new(link));
+        self.tell(&Change::Open);
+        for nsp in self.active() {
+            self.enter(&nsp);
+        }
+        if std::mem::take(&mut self.is_reconnecting) {
+            let attempt = self.backoff.attempts;
+            self.tell(&Change::Reconnect(attempt));
+        }
+        self.backoff.reset();
+    }
+
+    /// There was no session to be had.
+    pub(super) fn unreachable(&mut self, error: &ClientError) {
+        self.phase = Phase::Closed;
+        let words = ConnectError::of(error);
+        self.tell(&Change::Error(words.message.clone()));
+        for nsp in self.active() {
+            self.refuse(&nsp, error);
+        }
+        if std::mem::take(&mut self.is_reconnecting) {
+            self.tell(&Change::ReconnectError(words.message));
+            self.reconnect();
+        } else if self.backoff.attempts == 0 {
+            self.reconnect();
+        }
+    }
+
+    /// Makes the next attempt after a while, if there may be one.
+    fn reconnect(&mut self) {
+        if !self.may_reconnect || self.active().is_empty() {
+            self.backoff.reset();
+        } else if self.backoff.attempts >= self.settings.reconnection_attempts {
+            self.backoff.reset();
+            self.tell(&Change::ReconnectFailed);
+        } else {
+            let wait = self.backoff.next(&self.settings);
+            self.is_reconnecting = true;
+            self.phase = Phase::Waiting(Box::pin(sleep(wait)));
+        }
+    }
+
+    /// The wait before an attempt is over.
+    pub(super) fn attempt(&mut self) {
+        self.dial();
+        self.tell(&Change::ReconnectAttempt(self.backoff.attempts));
+    }
+
+    pub(super) fn set_reconnection(&mut self, is_on: bool) {
+        self.may_reconnect = is_on;
+        if !is_on && matches!(self.phase, Phase::Waiting(_)) {
+            self.stop_trying();
+        }
+    }
+
+    /// The session has ended by itself.
+    pub(super) fn lost(&mut self, error: &ClientError) {
+        if !matches!(self.phase, Phase::Open(_)) {
+            return;
+        }
+        let reason = DisconnectReason::of(error);
+        self.phase = Phase::Closed;
+        self.epoch += 1;
+        for nsp in self.active() {
+            self.go_out(&nsp, reason);
+        }
+        self.tell(&Change::Close(reason));
+        self.reconnect();
+    }
+
+    /// Begins to enter a namespace in the session.
+    fn enter(&mut self, nsp: &Nsp) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        let patience = self.settings.options.connect_timeout;
+        match namespace.auth.0.clone() {
+            AuthKind::Nothing => self.connect(nsp, None),
+            AuthKind::Value(value) => self.connect(nsp, Some(value)),
+            AuthKind::Function(function) => {
+                // The function has its own time, and the answer to `CONNECT` another.
+                namespace.stage = Stage::Entering(later(patience.saturating_mul(2)));
+                let (nsp, epoch) = (nsp.clone(), self.epoch);
+                self.auths.push(Box::pin(async move {
+                    let made = timeout(patience, async { function().await }).await;
+                    let auth = match made {
+                        Ok(Ok(auth)) => Ok(auth),
+                        Ok(Err(error)) => Err(ClientError::Options(error)),
+                        Err(_) => Err(ClientError::Timeout("auth")),
+                    };
+                    Authenticated { nsp, epoch, auth }
+                }));
+            }
+        }
+    }
+
+    /// Takes what a function of the application has made.
+    pub(super) fn authenticated(&mut self, made: Authenticated) {
+        let Authenticated { nsp, epoch, auth } = made;
+        let namespace = self.namespaces.get(&nsp);
+        let is_entering =
+            namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Entering(_)));
+        if epoch != self.epoch || !is_entering {
+            return;
+        }
+        match auth {
+            Ok(auth @ Value::Object(_)) => self.connect(&nsp, Some(auth)),
+            Ok(_) => {
+                let error = ClientError::Options("auth must be a JSON object".into());
+                self.give_up(&nsp, &error);
+            }
+            Err(error) => self.give_up(&nsp, &error),
+        }
+    }
+
+    /// Sends `CONNECT`, with the session that may be recovered.
+    fn connect(&mut self, nsp: &Nsp, auth: Option<Value>) {
+        let (Phase::Open(link), Some(namespace)) = (&mut self.phase, self.namespaces.get_mut(nsp))
+        else {
+            return;
+        };
+        namespace.stage = Stage::Entering(later(self.settings.options.connect_timeout));
+        let payload = match (&namespace.pid, auth) {
+            (None, auth) => auth,
+            (Some(pid), auth) => {
+                let mut payload = Map::new();
+                payload.insert("pid".into(), pid.as_str().into());
+                if let Some(offset) = &namespace.offset {
+                    payload.insert("offset".into(), offset.as_str().into());
+                }
+                if let Some(Value::Object(fields)) = auth {
+                    payload.extend(fields);
+                }
+                Some(Value::Object(payload))
+            }
+        };
+        let frame = self.settings.options.parser.connect(nsp.as_str(), &payload);
+        let sent = frame.map_err(ClientError::encode);
+        if let Err(error) = sent.and_then(|frame| link.push(&frame)) {
+            self.lost(&error);
+        }
+    }
+
+    /// The server does not answer `CONNECT`: another session may be luckier.
+    pub(super) fn enter_late(&mut self, nsp: &Nsp) {
+        let error = ClientError::Timeout("the answer to CONNECT");
+        self.refuse(nsp, &error);
+        self.lost(&error);
+    }
+
+    /// The socket cannot be connected, and is not to be any more.
+    pub(super) fn give_up(&mut self, nsp: &Nsp, error: &ClientError) {
+        self.deactivate(nsp);
+        self.refuse(nsp, error);
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+    }
+
+    /// Tells a socket why it is not connected.
+    fn refuse(&mut self, nsp: &Nsp, error: &ClientError) {
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            namespace.go_out();
+            namespace.settle(Err(error));
+            self.own_event(nsp, "connect_error", &(ConnectError::of(error),));
+        }
+    }
+
+    /// A socket is not connected any more.
+    pub(super) fn go_out(&mut self, nsp: &Nsp, reason: DisconnectReason) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        let was_in = namespace.go_out();
+        if !reason.reconnects() || !self.may_reconnect {
+            namespace.settle(Err(&ClientError::Disconnected));
+        }
+        // What was not sent yet goes on waiting, with its acknowledgement.
+        let kept: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
+        let waiters = namespace.acks.take_all(|id| kept.contains(&id));
+        for waiter in waiters {
+            let error = Err(ClientError::Disconnected);
+            super::sending::settle(namespace, waiter, error, self.settings.retries);
+        }
+        if was_in {
+            self.own_event(nsp, "disconnect", &(reason,));
+        }
+    }
+
+    fn deactivate(&mut self, nsp: &Nsp) {
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            namespace.is_active = false;
+        }
+    }
+
+    /// The application leaves a namespace.
+    pub(super) fn disconnect(&mut self, shared: &Arc<Shared>, done: oneshot::Sender<()>) {
+        let nsp = &shared.nsp;
+        if self.namespace(shared).is_in() {
+            self.flush(nsp, usize::MAX);
+            self.send_disconnect(nsp);
+        }
+        self.deactivate(nsp);
+        self.go_out(nsp, DisconnectReason::ClientDisconnect);
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, vec![done]);
+    }
+
+    /// The server disconnects a socket.
+    pub(super) fn disconnected(&mut self, nsp: &Nsp) {
+        self.deactivate(nsp);
+        self.go_out(nsp, DisconnectReason::ServerDisconnect);
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+    }
+
+    /// Says that we are not in a namespace, or not any more.
+    pub(super) fn send_disconnect(&mut self, nsp: &Nsp) {
+        let frame = self.settings.options.parser.disconnect(nsp.as_str());
+        if let (Phase::Open(link), Ok(frame)) = (&mut self.phase, frame)
+            && let Err(error) = link.push(&frame)
+        {
+            self.lost(&error);
+        }
+    }
+
+    /// The application ends the connection.
+    pub(super) fn close(&mut self, done: oneshot::Sender<()>) {
+        for nsp in self.active() {
+            self.flush(&nsp, usize::MAX);
+            self.deactivate(&nsp);
+            self.go_out(&nsp, DisconnectReason::ForcedClose);
+        }
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, vec![done]);
+    }
+
+    /// No handle is left: what was sent is written, and the server told.
+    pub(super) fn leave(&mut self) {
+        for nsp in self.active() {
+            if self.namespaces.get(&nsp).is_some_and(Namespace::is_in) {
+                self.flush(&nsp, usize::MAX);
+                self.send_disconnect(&nsp);
+            }
+            self.deactivate(&nsp);
+        }
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+    }
+
+    /// Ends the session if no socket needs it; `done` are told when that is written.
+    fn hang_up_if_idle(&mut self, reason: DisconnectReason, done: Vec<oneshot::Sender<()>>) {
+        let finish = |done: Vec<oneshot::Sender<()>>| {
+            for done in done {
+                let _ = done.send(());
+            }
+        };
+        if !self.active().is_empty() {
+            return finish(done);
+        }
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        self.stop_trying();
+        let Phase::Open(mut link) = phase else {
+            return finish(done);
+        };
+        self.epoch += 1;
+        self.tell(&Change::Close(reason));
+        self.farewells.push(Box::pin(async move {
+            let _ = timeout(CLOSING, link.say_goodbye()).await;
+            finish(done);
+        }));
+    }
+
+    fn stop_trying(&mut self) {
+        self.phase = Phase::Closed;
+        self.is_reconnecting = false;
+        self.backoff.reset();
+    }
+
+    /// The namespaces that are, or are to be, entered.
+    fn active(&self) -> Vec<Nsp> {
+        let active = self
+            .namespaces
+            .iter()
+            .filter(|(_, namespace)| namespace.is_active);
+        active.map(|(nsp, _)| nsp.clone()).collect()
+    }
+}
+
+/// What an error of the engine is for a namespace that sent what is no packet.
+pub(super) const MALFORMED: ClientError = ClientError::Closed(CloseReason::ParseError);
+
+/// How long a goodbye may take to be written.
+const CLOSING: Duration = Duration::from_secs(5);

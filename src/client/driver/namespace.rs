@@ -1,0 +1,153 @@
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use roomcast_protocol::socket::{Args, Packet};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::acks::Acks;
+use crate::client::{
+    ClientError,
+    api::{Auth, Listeners, Outgoing, Shared, State},
+};
+
+/// All that the task knows of one namespace.
+pub(super) struct Namespace {
+    pub(super) shared: Arc<Shared>,
+    pub(super) listeners: Listeners,
+    pub(super) auth: Auth,
+    /// Whether the socket is connected, or is to be connected whenever there is a session.
+    pub(super) is_active: bool,
+    pub(super) stage: Stage,
+    /// Who waits for the outcome of connecting.
+    pub(super) waiters: Vec<oneshot::Sender<Result<(), ClientError>>>,
+    /// Events with the ids of their acknowledgements, until they are written.
+    pub(super) buffer: VecDeque<(Option<u64>, Outgoing)>,
+    /// Events that came before the answer to `CONNECT`: what a recovered session has missed.
+    pub(super) early: Vec<Packet>,
+    pub(super) early_bytes: usize,
+    pub(super) acks: Acks,
+    /// Events that are sent one after the other, each until it is acknowledged.
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) last_queued: u64,
+    /// The secret and the place by which the session can be recovered.
+    pub(super) pid: Option<String>,
+    pub(super) offset: Option<String>,
+}
+
+/// Where a namespace is within the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not in it.
+    Out,
+    /// `CONNECT` is being made, or its answer is waited for, until then.
+    Entering(Instant),
+    In,
+}
+
+/// An event that is sent until it is acknowledged.
+pub(super) struct Queued {
+    pub(super) number: u64,
+    pub(super) outgoing: Outgoing,
+    pub(super) tries: u32,
+    pub(super) is_under_way: bool,
+}
+
+impl Namespace {
+    pub(super) fn new(shared: Arc<Shared>, auth: Auth) -> Self {
+        Self {
+            shared,
+            listeners: Listeners::default(),
+            auth,
+            is_active: false,
+            stage: Stage::Out,
+            waiters: Vec::new(),
+            buffer: VecDeque::new(),
+            early: Vec::new(),
+            early_bytes: 0,
+            acks: Acks::default(),
+            queue: VecDeque::new(),
+            last_queued: 0,
+            pid: None,
+            offset: None,
+        }
+    }
+
+    pub(super) fn is_in(&self) -> bool {
+        self.stage == Stage::In
+    }
+
+    /// Whether it could write more if the connection had room.
+    pub(super) fn wants_room(&self) -> bool {
+        self.is_in() && !self.buffer.is_empty()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let entering = match self.stage {
+            Stage::Entering(until) => Some(until),
+            Stage::Out | Stage::In => None,
+        };
+        [entering, self.acks.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn activate(&mut self) {
+        self.is_active = true;
+        self.shared
+            .state
+            .send_modify(|state| state.is_active = true);
+    }
+
+    /// It is not connected any more. Returns whether it was.
+    pub(super) fn go_out(&mut self) -> bool {
+        let was_in = self.is_in();
+        self.stage = Stage::Out;
+        self.early = Vec::new();
+        self.early_bytes = 0;
+        let is_active = self.is_active;
+        self.shared.state.send_modify(|state| {
+            state.id = None;
+            state.is_active = is_active;
+        });
+        was_in
+    }
+
+    /// It is connected, with this id; `pid` is the secret of the session, if it can be recovered.
+    pub(super) fn go_in(&mut self, id: &str, pid: Option<String>) {
+        let recovered = pid.is_some() && pid == self.pid;
+        self.pid = pid;
+        self.stage = Stage::In;
+        self.shared.state.send_replace(State {
+            id: Some(id.into()),
+            recovered,
+            is_active: true,
+        });
+    }
+
+    /// Notes the place of an event in the session, which is its last argument if the session can be
+    /// recovered.
+    pub(super) fn note(&mut self, args: &Args) {
+        if self.pid.is_some()
+            && let Some(last) = args.len().checked_sub(1)
+            && let Ok(offset) = args.get(last)
+        {
+            self.offset = Some(offset);
+        }
+    }
+
+    /// Tells everybody who waits for the outcome of connecting.
+    pub(super) fn settle(&mut self, outcome: Result<(), &ClientError>) {
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(outcome.map_err(ClientError::copy));
+        }
+    }
+}
+
+/// The task has ended, maybe with its runtime: no handle may believe that the socket is connected.
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        self.shared.state.send_replace(State::default());
+    }
+}
+
+/// The time in so long from now; times without an end are a year.
+pub(super) fn later(duration: Duration) -> Instant {
+    Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
+}

@@ -1,0 +1,136 @@
+//! What the server sends to a namespace.
+
+use roomcast_protocol::socket::{Arguments, Kind, Nsp, Packet, Parser};
+
+use super::{
+    Driver,
+    calls::Calls,
+    connecting::MALFORMED,
+    namespace::{Namespace, Stage},
+};
+use crate::{
+    client::{
+        api::{Incoming, ListenerTarget, Pending},
+        handshake::{self, Admission},
+    },
+    socket::arguments,
+};
+
+impl Driver {
+    pub(super) fn receive(&mut self, packet: Packet) {
+        let Some(namespace) = self.namespaces.get_mut(&packet.nsp) else {
+            return; // Of a namespace that nobody has asked for.
+        };
+        let nsp = namespace.shared.nsp.clone();
+        match (packet.kind, namespace.stage) {
+            (Kind::Connect, Stage::Entering(_)) => match Admission::read(&packet) {
+                Ok(admission) => self.entered(&nsp, admission),
+                Err(error) => self.give_up(&nsp, &error),
+            },
+            // The socket was disconnected meanwhile.
+            (Kind::Connect, Stage::Out) => self.send_disconnect(&nsp),
+            (Kind::ConnectError, Stage::Entering(_)) => {
+                self.give_up(&nsp, &handshake::refusal(&packet));
+            }
+            (Kind::Disconnect, Stage::Entering(_) | Stage::In) => self.disconnected(&nsp),
+            (Kind::Event, Stage::In) => self.event(&nsp, packet),
+            (Kind::Event, Stage::Entering(_)) => {
+                namespace.early_bytes += handshake::weight(&packet);
+                namespace.early.push(packet);
+                if namespace.early_bytes > self.settings.options.max_message {
+                    self.lost(&MALFORMED);
+                }
+            }
+            (Kind::Ack, Stage::In) => {
+                if let Some(id) = packet.id {
+                    self.acknowledged(&nsp, id, packet.args);
+                }
+            }
+            (Kind::Connect | Kind::ConnectError, Stage::In)
+            | (Kind::Ack, Stage::Entering(_))
+            | (Kind::ConnectError | Kind::Disconnect | Kind::Event | Kind::Ack, Stage::Out) => {}
+        }
+    }
+
+    /// The server has let a socket in.
+    fn entered(&mut self, nsp: &Nsp, admission: Admission) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        namespace.go_in(&admission.sid, admission.pid);
+        for packet in std::mem::take(&mut namespace.early) {
+            self.event(nsp, packet);
+        }
+        self.flush(nsp, super::phase::HIGH_WATER);
+        self.drain(nsp);
+        self.own_event(nsp, "connect", &());
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            namespace.settle(Ok(()));
+        }
+    }
+
+    /// An event of the server.
+    fn event(&mut self, nsp: &Nsp, packet: Packet) {
+        let ack = packet.id.map(|id| Pending {
+            epoch: self.epoch,
+            id,
+        });
+        let Some(namespace) = self.namespaces.get(nsp) else {
+            return;
+        };
+        let Some(socket) = self.socket(&namespace.shared) else {
+            return;
+        };
+        let name = packet.event_name().to_owned();
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            if ack.is_none() {
+                namespace.note(&packet.args);
+            }
+            let event = Incoming::new(socket, name, packet.args, ack);
+            dispatch(namespace, &mut self.calls, event, false);
+        }
+    }
+
+    /// An event of the socket itself.
+    pub(super) fn own_event(&mut self, nsp: &Nsp, name: &str, args: &impl Arguments) {
+        let Some(namespace) = self.namespaces.get(nsp) else {
+            return;
+        };
+        let Some(socket) = self.socket(&namespace.shared) else {
+            return;
+        };
+        let args = arguments(Parser::Json, args).unwrap_or_default();
+        let event = Incoming::new(socket, name.to_owned(), args, None);
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            dispatch(namespace, &mut self.calls, event, true);
+        }
+    }
+}
+
+/// Tells everybody who wants to know of an event. The first handler for its name answers it; if there is
+/// none, the first stream may.
+fn dispatch(namespace: &mut Namespace, calls: &mut Calls, mut event: Incoming, is_own: bool) {
+    let any = match is_own {
+        true => Vec::new(),
+        false => namespace.listeners.of_any(),
+    };
+    let named = namespace.listeners.take_named(&event.name);
+    let mut ack = event.take_ack();
+    let has_handler = named
+        .iter()
+        .any(|target| matches!(target, ListenerTarget::Handler(_)));
+    let any = any.into_iter().map(|target| (target, false));
+    for (target, is_named) in any.chain(named.into_iter().map(|target| (target, true))) {
+        match target {
+            ListenerTarget::Handler(handler) => {
+                let ack = if is_named { ack.take() } else { None };
+                calls.call(&*handler, &event, ack);
+            }
+            ListenerTarget::Stream(sink) => {
+                let ack = if has_handler { None } else { ack.take() };
+                calls.offer(&sink, event.with_ack(ack));
+            }
+            ListenerTarget::Outgoing(_) => {}
+        }
+    }
+}

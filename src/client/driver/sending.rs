@@ -1,0 +1,258 @@
+//! What the application sends: events, acknowledgements, and what is sent again until it is
+//! acknowledged.
+
+use std::{collections::HashSet, sync::Arc};
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Args, Nsp},
+};
+use tokio::time::Instant;
+
+use super::{
+    Driver,
+    acks::Waiter,
+    calls::Finished,
+    namespace::{Namespace, Queued, Stage, later},
+    phase::{HIGH_WATER, Phase},
+};
+use crate::{
+    Refusal,
+    client::{
+        ClientError,
+        api::{Incoming, ListenerTarget, Outgoing, Shared},
+    },
+};
+
+impl Driver {
+    /// Sends an event as soon as that is possible.
+    pub(super) fn emit(&mut self, shared: &Arc<Shared>, outgoing: Outgoing) {
+        if self.settings.retries == 0 || outgoing.is_volatile {
+            return self.transmit(shared, outgoing, None);
+        }
+        let namespace = self.namespace(shared);
+        namespace.last_queued += 1;
+        namespace.queue.push_back(Queued {
+            number: namespace.last_queued,
+            outgoing,
+            tries: 0,
+            is_under_way: false,
+        });
+        self.drain(&shared.nsp);
+    }
+
+    /// Sends the first event of the queue, unless it is under way.
+    pub(super) fn drain(&mut self, nsp: &Nsp) {
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        let is_in = namespace.is_in();
+        let Some(first) = namespace
+            .queue
+            .front_mut()
+            .filter(|first| is_in && !first.is_under_way)
+        else {
+            return;
+        };
+        first.is_under_way = true;
+        first.tries += 1;
+        let number = first.number;
+        let outgoing = Outgoing {
+            name: first.outgoing.name.clone(),
+            args: first.outgoing.args.clone(),
+            ack: None,
+            timeout: first.outgoing.timeout,
+            is_volatile: false,
+            charge: None, // That of the event in the queue stands for both.
+        };
+        let shared = Arc::clone(&namespace.shared);
+        self.transmit(&shared, outgoing, Some(number));
+    }
+
+    /// Writes an event, or lets it wait behind those that do.
+    fn transmit(&mut self, shared: &Arc<Shared>, mut outgoing: Outgoing, queued: Option<u64>) {
+        let is_free = matches!(&self.phase, Phase::Open(link) if link.queued() == 0);
+        let namespace = self.namespace(shared);
+        let waiter = queued
+            .map(Waiter::Queue)
+            .or_else(|| outgoing.ack.take().map(Waiter::Caller));
+        let deadline = later(outgoing.timeout);
+        let id = waiter.map(|waiter| namespace.acks.add(waiter, deadline));
+        let is_possible = is_free && namespace.is_in() && namespace.buffer.is_empty();
+        if outgoing.is_volatile && !is_possible {
+            return; // Its acknowledgement never comes, as with one that is lost on the way.
+        }
+        namespace.buffer.push_back((id, outgoing));
+        self.flush(&shared.nsp, HIGH_WATER);
+    }
+
+    /// Writes what waits in all namespaces.
+    pub(super) fn flush_all(&mut self) {
+        let waiting = self
+            .namespaces
+            .iter()
+            .filter(|(_, namespace)| namespace.wants_room());
+        let names: Vec<Nsp> = waiting.map(|(nsp, _)| nsp.clone()).collect();
+        for nsp in names {
+            self.flush(&nsp, HIGH_WATER);
+        }
+    }
+
+    /// Writes what waits in a namespace, until so many bytes wait in the connection.
+    pub(super) fn flush(&mut self, nsp: &Nsp, limit: usize) {
+        let parser = self.settings.options.parser;
+        let mut broken = None;
+        let shared = self
+            .namespaces
+            .get(nsp)
+            .map(|namespace| Arc::clone(&namespace.shared));
+        let socket = shared.and_then(|shared| self.socket(&shared));
+        if let Phase::Open(link) = &mut self.phase
+            && let Some(namespace) = self.namespaces.get_mut(nsp)
+        {
+            while namespace.is_in()
+                && link.queued() < limit
+                && let Some((id, outgoing)) = namespace.buffer.pop_front()
+            {
+                if let Some(socket) = &socket {
+                    for target in namespace.listeners.of_outgoing() {
+                        let (name, args) = (outgoing.name.to_string(), outgoing.args.clone());
+                        let event = Incoming::new(socket.clone(), name, args, None);
+                        if let ListenerTarget::Outgoing(handler) = target {
+                            self.calls.call(&*handler, &event, None);
+                        }
+                    }
+                }
+                let frame = parser.event(nsp.as_str(), id, &outgoing.name, &outgoing.args);
+                let sent = frame
+                    .map_err(ClientError::encode)
+                    .and_then(|frame| link.push(&frame));
+                if let Err(error) = sent {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = broken {
+            self.lost(&error);
+        }
+    }
+
+    /// Sends an acknowledgement of the application if its session is still there.
+    pub(super) fn answer(&mut self, epoch: u64, frame: &Frame) {
+        if epoch != self.epoch {
+            return;
+        }
+        let Phase::Open(link) = &mut self.phase else {
+            return;
+        };
+        // A server that asks and does not read is not waited for.
+        if let Err(error) = link.send(frame) {
+            self.lost(&error);
+        }
+    }
+
+    /// Takes the value of a handler.
+    pub(super) fn finish(&mut self, finished: Finished) {
+        let Finished {
+            nsp,
+            name,
+            ack,
+            answer,
+        } = finished;
+        let frame = match answer {
+            Ok(frame) => frame,
+            Err(refusal) => {
+                report(&name, &refusal);
+                let parser = self.settings.options.parser;
+                ack.and_then(|ack| parser.ack(nsp.as_str(), ack.id, &refusal.as_ack()).ok())
+            }
+        };
+        if let (Some(ack), Some(frame)) = (ack, frame) {
+            self.answer(ack.epoch, &frame);
+        }
+    }
+
+    /// Takes an acknowledgement of the server.
+    pub(super) fn acknowledged(&mut self, nsp: &Nsp, id: u64, args: Args) {
+        // Timers are a little late, and an answer behind its time is one that did not come.
+        if self
+            .deadline()
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            self.expire();
+        }
+        let Some(namespace) = self.namespaces.get_mut(nsp) else {
+            return;
+        };
+        if let Some(waiter) = namespace.acks.take(id) {
+            settle(namespace, waiter, Ok(args), self.settings.retries);
+            self.drain(nsp);
+        }
+    }
+
+    /// Gives up what takes too long.
+    pub(super) fn expire(&mut self) {
+        let now = Instant::now();
+        let names: Vec<Nsp> = self.namespaces.keys().cloned().collect();
+        for nsp in names {
+            let Some(namespace) = self.namespaces.get_mut(&nsp) else {
+                continue;
+            };
+            let mut expired = HashSet::new();
+            while let Some((id, waiter)) = namespace.acks.take_expired(now) {
+                expired.insert(Some(id));
+                let error = ClientError::Timeout("an acknowledgement");
+                settle(namespace, waiter, Err(error), self.settings.retries);
+            }
+            if !expired.is_empty() {
+                // What was not sent yet is not sent any more.
+                namespace.buffer.retain(|(id, _)| !expired.contains(id));
+            }
+            let is_late = matches!(namespace.stage, Stage::Entering(until) if until <= now);
+            self.drain(&nsp);
+            if is_late {
+                self.enter_late(&nsp);
+            }
+        }
+    }
+}
+
+/// Hands the outcome of an event to who waits for it.
+pub(super) fn settle(
+    namespace: &mut Namespace,
+    waiter: Waiter,
+    outcome: Result<Args, ClientError>,
+    retries: u32,
+) {
+    match waiter {
+        Waiter::Caller(caller) => {
+            let _ = caller.send(outcome);
+        }
+        Waiter::Queue(number) => {
+            let Some(first) = namespace
+                .queue
+                .front_mut()
+                .filter(|first| first.number == number)
+            else {
+                return;
+            };
+            first.is_under_way = false;
+            if (outcome.is_ok() || first.tries > retries)
+                && let Some(mut first) = namespace.queue.pop_front()
+                && let Some(caller) = first.outgoing.ack.take()
+            {
+                let _ = caller.send(outcome);
+            }
+        }
+    }
+}
+
+fn report(event: &str, refusal: &Refusal) {
+    let reason = refusal.reason();
+    if refusal.is_internal() {
+        tracing::error!(event, reason, "a handler of a client failed");
+    } else {
+        tracing::debug!(event, reason, "a handler of a client refuses an event");
+    }
+}

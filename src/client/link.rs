@@ -1,0 +1,304 @@
+//! One session: its transport, its heartbeat, and the packets of all namespaces.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
+};
+
+use roomcast_protocol::{
+    Frame,
+    engine::{self, Action, CloseReason, Message, Session, Source, Transport, payload},
+    socket::{Decoder, Limits, Packet},
+};
+use tokio::time::{Sleep, sleep_until};
+
+use super::{
+    ClientError, Options, Transports,
+    handshake::Handshake,
+    options::Target,
+    polling::{Endpoint, Polling},
+    upgrade::Candidate,
+    websocket::WebSocket,
+};
+
+/// A session that its owner drives: nothing happens outside of its methods.
+#[derive(Debug)]
+pub(super) struct Link {
+    session: Session,
+    wire: Wire,
+    decoder: Decoder,
+    /// Packets that were read and not looked at.
+    inbox: VecDeque<engine::Packet>,
+    /// Goes off at the session's deadline, or before it: the deadline moves with every ping, this
+    /// only when it goes off.
+    timer: Pin<Box<Sleep>>,
+    /// Of who waits for a packet.
+    waker: Option<Waker>,
+    pings: u64,
+    max_queued: usize,
+}
+
+#[derive(Debug)]
+enum Wire {
+    WebSocket(Box<WebSocket>),
+    Polling(Box<Polling>, Candidate),
+}
+
+impl Link {
+    /// Opens a session, without entering any namespace.
+    pub(super) async fn open(target: Target, options: &Options) -> Result<Self, ClientError> {
+        let max_message = options.max_message;
+        let (handshake, transport, wire, inbox) = match options.transports {
+            Transports::WebSocket => {
+                let mut websocket = WebSocket::open(&target, None, max_message).await?;
+                let handshake = Handshake::read(&websocket.first().await?)?;
+                let wire = Wire::WebSocket(Box::new(websocket));
+                (handshake, Transport::WebSocket, wire, VecDeque::new())
+            }
+            Transports::Polling | Transports::Upgrade => {
+                let endpoint = Arc::new(Endpoint {
+                    target,
+                    max_message,
+                    timeout: options.connect_timeout,
+                });
+                let (http, body) = Polling::open(&endpoint).await?;
+                let (handshake, rest) = Handshake::read_payload(&body)?;
+                let inbox: Result<_, _> = rest.into_iter().flat_map(payload::decode).collect();
+                let times = handshake.times();
+                let candidate =
+                    if options.transports == Transports::Upgrade && handshake.offers_websocket() {
+                        Candidate::connect(Arc::clone(&endpoint), handshake.sid.clone())
+                    } else {
+                        Candidate::None
+                    };
+                let polling = Polling::new(
+                    endpoint,
+                    http,
+                    &handshake.sid,
+                    handshake.max_payload,
+                    times.ping_interval + times.ping_timeout,
+                );
+                let wire = Wire::Polling(Box::new(polling), candidate);
+                (handshake, Transport::Polling, wire, inbox?)
+            }
+        };
+        let now = Instant::now();
+        let session = Session::client(now, transport, handshake.times());
+        let deadline = session.poll_timeout().unwrap_or(now);
+        Ok(Self {
+            session,
+            wire,
+            decoder: Decoder::with_parser(
+                options.parser,
+                Limits {
+                    max_bytes: max_message,
+                    max_connect_payload: max_message,
+                    ..Limits::default()
+                },
+            ),
+            inbox,
+            timer: Box::pin(sleep_until(deadline.into())),
+            waker: None,
+            pings: 0,
+            max_queued: options.max_queued,
+        })
+    }
+
+    /// The transport that packets leave on.
+    pub(super) const fn transport(&self) -> Transport {
+        match self.wire {
+            Wire::WebSocket(_) => Transport::WebSocket,
+            Wire::Polling(..) => Transport::Polling,
+        }
+    }
+
+    /// Whether a WebSocket is being tried beside polling.
+    pub(super) fn is_upgrading(&self) -> bool {
+        matches!(&self.wire, Wire::Polling(_, candidate) if !candidate.is_none())
+    }
+
+    /// How many pings of the server were answered.
+    pub(super) const fn pings(&self) -> u64 {
+        self.pings
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn queued(&self) -> usize {
+        match &self.wire {
+            Wire::WebSocket(websocket) => websocket.queued(),
+            Wire::Polling(polling, _) => polling.queued(),
+        }
+    }
+
+    /// Sends an encoded packet.
+    ///
+    /// # Errors
+    /// If too much waits already, or the connection has broken.
+    pub(super) fn send(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        if self.queued().saturating_add(frame.len()) > self.max_queued {
+            return Err(ClientError::Full);
+        }
+        self.push(frame)?;
+        if self.queued() > 0
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues an encoded packet whatever waits already, and writes it if nothing does.
+    pub(super) fn push(&mut self, frame: &Frame) -> Result<(), ClientError> {
+        match &mut self.wire {
+            Wire::WebSocket(websocket) => {
+                let is_free = websocket.queued() == 0;
+                websocket.push(frame)?;
+                if is_free {
+                    websocket.try_write()?;
+                }
+            }
+            Wire::Polling(polling, _) => polling.push(frame),
+        }
+        Ok(())
+    }
+
+    /// The next packet, of any namespace. Nothing is lost when it is not polled again.
+    pub(super) fn poll_packet(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Packet, ClientError>> {
+        if !self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        if let Some(reason) = self.session.close_reason() {
+            return Poll::Ready(Err(ClientError::Closed(reason)));
+        }
+        let result = ready!(self.poll_open(cx));
+        if let Err(error) = &result {
+            self.session
+                .close(if let ClientError::Closed(reason) = error {
+                    *reason
+                } else {
+                    CloseReason::TransportError
+                });
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, ClientError>> {
+        loop {
+            while let Some(packet) = self.inbox.pop_front() {
+                if let Some(packet) = self.handle(packet)? {
+                    return Poll::Ready(Ok(packet));
+                }
+            }
+            while self.timer.as_mut().poll(cx).is_ready() {
+                self.handle_timeout()?;
+            }
+            match &mut self.wire {
+                Wire::WebSocket(websocket) => {
+                    let read = websocket.poll_read(cx, &mut self.inbox);
+                    // Also what reading has queued: pongs.
+                    if websocket.queued() > 0
+                        && let Poll::Ready(written) = websocket.poll_write(cx)
+                    {
+                        written?;
+                    }
+                    ready!(read)?;
+                }
+                Wire::Polling(polling, candidate) => {
+                    if !candidate.is_none() {
+                        // The candidate's readiness shows in what follows; its deadline is that of
+                        // the session.
+                        let _ = candidate.poll(cx, &mut self.session, polling);
+                        if let Some(deadline) = self.session.poll_timeout()
+                            && self.timer.deadline() > deadline.into()
+                        {
+                            self.timer.as_mut().reset(deadline.into());
+                        }
+                    }
+                    let read = polling.poll_read(cx, &mut self.inbox);
+                    if let Some(websocket) = candidate.take_over(polling) {
+                        self.switch(websocket)?;
+                        continue;
+                    }
+                    ready!(read)?;
+                }
+            }
+        }
+    }
+
+    /// What a packet of the session means to its owner.
+    fn handle(&mut self, packet: engine::Packet) -> Result<Option<Packet>, ClientError> {
+        if matches!(packet, engine::Packet::Ping(_)) {
+            self.pings += 1;
+        }
+        let action = self
+            .session
+            .handle_packet(Instant::now(), Source::Current, packet);
+        match action {
+            Action::Deliver(Message::Text(text)) => Ok(self.decoder.text(text)?),
+            Action::Deliver(Message::Binary(data)) => Ok(self.decoder.binary(data)?),
+            Action::Reply(packet) => {
+                self.push(&Frame::packet(&packet))?;
+                Ok(None)
+            }
+            Action::Close(reason) => Err(ClientError::Closed(reason)),
+            Action::None | Action::Switch | Action::DropCandidate => Ok(None),
+        }
+    }
+
+    fn handle_timeout(&mut self) -> Result<(), ClientError> {
+        loop {
+            match self.session.handle_timeout(Instant::now()) {
+                Action::Close(reason) => return Err(ClientError::Closed(reason)),
+                Action::DropCandidate => {
+                    if let Wire::Polling(_, candidate) = &mut self.wire {
+                        *candidate = Candidate::None;
+                    }
+                }
+                Action::None => break,
+                Action::Deliver(_) | Action::Reply(_) | Action::Switch => {}
+            }
+        }
+        if let Some(deadline) = self.session.poll_timeout() {
+            self.timer.as_mut().reset(deadline.into());
+        }
+        Ok(())
+    }
+
+    /// From now on the WebSocket is used, also for what waited for a POST.
+    fn switch(&mut self, mut websocket: Box<WebSocket>) -> Result<(), ClientError> {
+        websocket.push(&Frame::packet(&engine::Packet::Upgrade))?;
+        if let Wire::Polling(polling, _) = &mut self.wire {
+            for waiting in polling.drain() {
+                for packet in payload::decode(waiting) {
+                    websocket.push(&Frame::packet(&packet?))?;
+                }
+            }
+        }
+        self.wire = Wire::WebSocket(websocket);
+        Ok(())
+    }
+
+    /// Writes what waits, and the end of the session behind it. What it has read before is lost.
+    pub(super) async fn say_goodbye(&mut self) -> Result<(), ClientError> {
+        match &mut self.wire {
+            Wire::WebSocket(websocket) => websocket.push_close()?,
+            Wire::Polling(polling, _) => polling.push(&Frame::packet(&engine::Packet::Close)),
+        }
+        poll_fn(|cx| self.poll_write(cx)).await
+    }
+
+    /// Writes what waits, and reads nothing. Ready when all is written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        match &mut self.wire {
+            Wire::WebSocket(websocket) => websocket.poll_write(cx),
+            Wire::Polling(polling, _) => polling.poll_write(cx),
+        }
+    }
+}

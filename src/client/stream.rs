@@ -1,0 +1,87 @@
+//! A byte stream to a server, encrypted or not.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+#[cfg(feature = "client-tls")]
+use super::tls::Encrypted;
+
+/// A connection to a server. Without the feature `client-tls` it is as large as a TCP stream.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    #[cfg(feature = "client-tls")]
+    Tls(Box<Encrypted>),
+}
+
+impl Stream {
+    /// Writes what the kernel takes now.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write(bytes),
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Bytes, roughly, that were written and have not reached the kernel.
+    pub(super) fn unflushed(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.unflushed(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "client-tls")]
+            Self::Tls(stream) => stream.poll_shutdown(cx),
+        }
+    }
+}

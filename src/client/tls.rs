@@ -1,0 +1,162 @@
+//! TLS to servers, always verified.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::ClientError;
+
+/// Which certificates a client trusts: TLS 1.2 and 1.3 with the suites that `rustls` holds for safe, by
+/// `ring`. Cloning gives another handle.
+///
+/// A server's certificate is always verified.
+#[derive(Clone)]
+pub struct ClientTls(Arc<ClientConfig>);
+
+impl ClientTls {
+    /// Trusts what the system trusts, which is read now. This is what clients do if nothing else is said.
+    ///
+    /// # Errors
+    /// [`ClientError::Options`] if the system has no certificates.
+    pub fn native_roots() -> Result<Self, ClientError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self::new(roots, "the system")
+    }
+
+    /// Trusts these certificates alone: PEM, of authorities or of the server itself if it is its own.
+    ///
+    /// # Errors
+    /// [`ClientError::Options`] if there is none, or one cannot be read.
+    pub fn roots_from_pem(pem: &[u8]) -> Result<Self, ClientError> {
+        let wrong = |error: &dyn fmt::Display| ClientError::Options(format!("PEM: {error}"));
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|error| wrong(&error))?;
+            roots.add(certificate).map_err(|error| wrong(&error))?;
+        }
+        Self::new(roots, "the PEM")
+    }
+
+    /// Trusts the authorities that Mozilla trusts, as they were when this was compiled.
+    ///
+    /// # Errors
+    /// None that an application could cause.
+    #[cfg(feature = "client-webpki-roots")]
+    pub fn webpki_roots() -> Result<Self, ClientError> {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+        Self::new(RootCertStore::from_iter(roots), "the package")
+    }
+
+    fn new(roots: RootCertStore, of: &str) -> Result<Self, ClientError> {
+        if roots.is_empty() {
+            return Err(ClientError::Options(format!("{of} has no certificates")));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ClientError::Options(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The name that the certificate of this host must have.
+    pub(super) fn name(host: &str) -> Result<ServerName<'static>, ClientError> {
+        ServerName::try_from(host.to_owned())
+            .map_err(|_| ClientError::Options(format!("{host:?} cannot be the name of a server")))
+    }
+
+    /// Encrypts a connection.
+    pub(super) async fn encrypt(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+    ) -> Result<Encrypted, ClientError> {
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        let stream = connector.connect(name, stream).await;
+        Ok(Encrypted {
+            stream: stream.map_err(ClientError::Unreachable)?,
+            is_flushed: true,
+        })
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub(super) struct Encrypted {
+    stream: TlsStream<TcpStream>,
+    /// Whether all that was encrypted has reached the kernel.
+    is_flushed: bool,
+}
+
+impl Encrypted {
+    /// Writes what the kernel takes now, and what is encrypted and it does not take at the next chance.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Whoever has left something unwritten polls again, with a waker of its own.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(written) = self.poll_write(cx, bytes) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let written = written?;
+        match self.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(written),
+        }
+    }
+
+    pub(super) fn unflushed(&self) -> usize {
+        usize::from(!self.is_flushed)
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
+            // A peer that closes without a `close_notify`, as many do; messages have lengths.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
+        }
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.is_flushed = false;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.is_flushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,84 @@
+//! A server of which every word is the test's.
+
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
+
+use crate::suite::within;
+
+/// Listens for WebSockets, one after the other.
+pub(crate) struct Fake(TcpListener);
+
+/// One session that is open.
+pub(crate) struct Session(WebSocketStream<TcpStream>);
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// The next session, whose handshake is sent.
+    pub(crate) async fn accept(&self) -> Session {
+        self.accept_with(25_000, 20_000).await
+    }
+
+    /// The same with these times, in milliseconds.
+    pub(crate) async fn accept_with(&self, interval: u64, timeout: u64) -> Session {
+        let (stream, _) = within(self.0.accept()).await.unwrap();
+        let mut session = Session(within(accept_async(stream)).await.unwrap());
+        let times = format!("\"pingInterval\":{interval},\"pingTimeout\":{timeout}");
+        session
+            .send(&format!(
+                "0{{\"sid\":\"s\",\"upgrades\":[],{times},\"maxPayload\":1000000}}"
+            ))
+            .await;
+        session
+    }
+
+    /// The next session, in which the namespace `/` was entered.
+    pub(crate) async fn connected(&self) -> Session {
+        let mut session = self.accept().await;
+        assert_eq!(session.next().await, "40");
+        session.send("40{\"sid\":\"a\"}").await;
+        session
+    }
+}
+
+impl Session {
+    pub(crate) async fn send(&mut self, text: &str) {
+        let sent = self.0.send(Message::text(text));
+        within(sent).await.unwrap();
+    }
+
+    /// The next text of the client.
+    pub(crate) async fn next(&mut self) -> String {
+        match within(self.0.next()).await {
+            Some(Ok(Message::Text(text))) => text.to_string(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    /// Waits until the client has ended the connection; its texts until then.
+    pub(crate) async fn end(mut self) -> Vec<String> {
+        let mut texts = Vec::new();
+        within(async {
+            while let Some(Ok(message)) = self.0.next().await {
+                if let Message::Text(text) = message {
+                    texts.push(text.to_string());
+                }
+            }
+        })
+        .await;
+        texts
+    }
+}

@@ -1,0 +1,42 @@
+// The server that the official client's test-suite expects, made of the official server: the Rust client is tested
+// against it as against ours (`tests/client`). It prints where it listens, as our examples do.
+import { Server } from "socket.io";
+
+const io = new Server(0, {
+  pingInterval: 2000,
+  connectionStateRecovery: {},
+  // Clients with a time-out of 0 ms must not be connected in time.
+  allowRequest: (_, callback) => setTimeout(() => callback(null, true), 10),
+});
+io.httpServer.once("listening", () => console.log(`listening on 127.0.0.1:${io.httpServer.address().port}`));
+
+for (const name of ["/timeout_socket", "/valid", "/asd"]) io.of(name);
+io.of("/foo").on("connection", (socket) => socket.on("getId", (ack) => ack(socket.id)));
+io.of("/abc").on("connection", (socket) => socket.emit("handshake", socket.handshake));
+io.of("/no").use((_, next) => next(new Error("Auth failed (custom namespace)")));
+io.use((socket, next) => next(socket.request._query.fail ? new Error("Auth failed (main namespace)") : undefined));
+
+const texts = ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"];
+const isGreeting = (object) =>
+  object.hello === "lol" && object.goodbye === "gotcha" && Buffer.isBuffer(object.message);
+
+io.on("connection", (socket) => {
+  let hasBuffer = false;
+  socket.on("hi", () => socket.emit("hi"));
+  socket.on("echo", (value, ack) => ack?.(value));
+  socket.on("ack", () =>
+    socket.emit("ack", (number, object) => number === 5 && object.test === true && socket.emit("got it")),
+  );
+  socket.on("getAckDate", (_, ack) => ack(new Date()));
+  socket.on("getDate", () => socket.emit("takeDate", new Date()));
+  socket.on("getDateObj", () => socket.emit("takeDateObj", { date: new Date() }));
+  socket.on("getUtf8", () => texts.forEach((text) => socket.emit("takeUtf8", text)));
+  socket.on("false", () => socket.emit("false", false));
+  socket.on("doge", () => socket.emit("doge", Buffer.from("asdfasdf")));
+  socket.on("buffa", (bytes) => Buffer.isBuffer(bytes) && socket.emit("buffack"));
+  socket.on("jsonbuff", (object) => isGreeting(object) && socket.emit("jsonbuff-ack"));
+  socket.on("abuff1", (bytes) => (hasBuffer = Buffer.isBuffer(bytes)));
+  socket.on("abuff2", () => hasBuffer && socket.emit("abuff2-ack"));
+  socket.on("getHandshake", (ack) => ack(socket.handshake));
+  socket.on("getId", (ack) => ack(socket.id));
+});

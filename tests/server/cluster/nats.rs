@@ -1,0 +1,214 @@
+//! What is peculiar to servers that NATS joins.
+
+use std::fs;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use roomcast::{
+    Emitter, Io,
+    adapter::{Health, nats::Nats},
+    metrics::Counter,
+    types::Bytes,
+};
+
+use super::{Servers, quiet};
+use crate::{
+    local::{Local, text, until},
+    nats_server::NatsServer,
+    support::Frame,
+};
+
+fn reason(io: &Io) -> String {
+    match io.adapter_health() {
+        Some(Health::Down(why)) => why,
+        _ => String::new(),
+    }
+}
+
+fn are(servers: &Servers, wanted: impl Fn(Option<Health>) -> bool) -> bool {
+    let health = |i: usize| servers[i].io.adapter_health();
+    (0..servers.servers.len()).all(|i| wanted(health(i)))
+}
+
+#[test]
+fn events_arrive_in_the_order_in_which_they_were_sent_whomever_they_are_for() {
+    let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
+    let (mut client, id) = servers[1].connect();
+    let id = roomcast::SocketId::parse(&id).unwrap();
+    let long = "x".repeat(220);
+    servers[1].io.in_(id).join(["room", &long]);
+    servers.settle();
+    let binary = Bytes::from_static(b"\x00\xff");
+    for n in 0..300 {
+        let _ = match n % 5 {
+            0 => servers[0].io.to("room").emit("n", n),
+            1 => servers[0].io.emit("n", n),
+            2 => servers[0].io.to(id).emit("n", (n, binary.clone())),
+            3 => servers[0].io.to(&*long).emit("n", n),
+            _ => servers[0].io.to(["room", "other"]).emit("n", n),
+        };
+    }
+    for n in 0..300 {
+        let event = text(&mut client);
+        if n % 5 == 2 {
+            assert!(event.starts_with(&format!("451-[\"n\",{n}")), "{event}");
+            assert_eq!(client.message(), Frame::Binary(binary.to_vec()));
+        } else {
+            assert_eq!(event, format!("42[\"n\",{n}]"));
+        }
+    }
+}
+
+#[test]
+fn what_is_for_a_room_is_read_only_where_the_room_is_open() {
+    let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
+    let (mut client, id) = servers[1].connect();
+    let received = || servers[1].io.metrics().counter(Counter::ClusterReceived);
+    let before = received();
+    for n in 0..50 {
+        servers[0].io.to("elsewhere").emit("n", n);
+    }
+    servers[1]
+        .io
+        .in_(roomcast::SocketId::parse(&id).unwrap())
+        .join("here");
+    servers[0].io.to("here").emit("n", "here");
+    client.expect_text("42[\"n\",\"here\"]");
+    assert_eq!(received(), before + 1);
+}
+
+#[test]
+fn who_was_away_reads_what_was_sent_meanwhile() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 2, quiet);
+    let mut clients = [0, 1].map(|i| servers[i].connect().0);
+    let _runtime = servers[0].runtime.enter();
+    let emitter = Emitter::new(Nats::new(&nats.url()).unwrap().key(&servers.key));
+    for round in 0..3 {
+        // NATS stands still for longer than servers go without hearing themselves.
+        nats.pause();
+        until(|| are(&servers, |health| matches!(health, Some(Health::Down(_)))));
+        nats.resume();
+        let n = format!("{round}");
+        emitter.emit("n", &n).unwrap();
+        for client in &mut clients {
+            client.expect_text(&format!("42[\"n\",\"{n}\"]"));
+        }
+        until(|| are(&servers, |health| health == Some(Health::Ready)));
+    }
+    servers[0].io.emit("end", ());
+    for client in &mut clients {
+        client.expect_text("42[\"end\"]");
+    }
+}
+
+#[test]
+fn servers_go_on_when_nats_was_restarted_and_its_stream_is_gone() {
+    for options in ["-js", ""] {
+        let nats = NatsServer::start_with(options);
+        let servers = Servers::on_nats(&nats, 2, quiet);
+        let mut client = servers[1].connect().0;
+        servers[0].io.emit("before", ());
+        client.expect_text("42[\"before\"]");
+        nats.kill();
+        until(|| are(&servers, |health| matches!(health, Some(Health::Down(_)))));
+        servers[1].io.emit("local", ());
+        client.expect_text("42[\"local\"]");
+        nats.restart();
+        until(|| are(&servers, |health| health == Some(Health::Ready)));
+        servers.settle();
+        servers[0].io.emit("after", ());
+        let mut event = text(&mut client);
+        // What was sent a moment ago may have waited for the connection.
+        if event == "42[\"local\"]" {
+            event = text(&mut client);
+        }
+        assert_eq!(event, "42[\"after\"]", "{options}");
+    }
+}
+
+#[test]
+fn what_is_larger_than_nats_takes_is_lost_and_counted() {
+    let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
+    let (mut client, _) = servers[1].connect();
+    servers[0].io.emit("large", "x".repeat(2 << 20));
+    servers[0].io.emit("small", ());
+    client.expect_text("42[\"small\"]");
+    until(|| servers[0].io.metrics().counter(Counter::ClusterLost) == 1);
+}
+
+#[test]
+fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority).unwrap();
+    fs::write(file("ca.pem"), authority.pem()).unwrap();
+    fs::write(file("cert.pem"), certificate.pem()).unwrap();
+    fs::write(file("key.pem"), key.serialize_pem()).unwrap();
+    let options = format!(
+        "-js --user u --pass p:/ü --tls --tlscert {} --tlskey {}",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    let nats = NatsServer::start_with(&options);
+    let port = nats.port();
+    let adapter = |user: &str, ca: bool| {
+        let adapter = Nats::new(&format!("tls://{user}localhost:{port}")).unwrap();
+        match ca {
+            true => adapter.root_certificates(folder.path().join("ca.pem").as_path()),
+            false => adapter,
+        }
+    };
+    for (user, ca, expected) in [
+        ("u:wrong@", true, "authorization"),
+        ("", true, "authorization"),
+        ("u:p:%2F%C3%BC@", false, "certificate"),
+    ] {
+        let server = Local::serve(quiet(Io::builder().adapter(adapter(user, ca))));
+        until(|| reason(&server.io).to_lowercase().contains(expected));
+        assert!(!reason(&server.io).contains("wrong"));
+    }
+    let joined = Servers::that_meet(2, |key| adapter("u:p:%2F%C3%BC@", true).key(key), quiet);
+    let mut client = joined[1].connect().0;
+    joined[0].io.emit("n", 1);
+    client.expect_text("42[\"n\",1]");
+}
+
+#[test]
+fn garbage_on_the_subjects_is_counted_and_reaches_nobody() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let metrics = servers[0].io.metrics();
+    let key = servers.key.replace('"', "=22");
+    let mut raw = std::net::TcpStream::connect(("127.0.0.1", nats.port())).unwrap();
+    let mut say = |subject: String, payload: &[u8]| {
+        use std::io::Write as _;
+        write!(raw, "PUB {subject} {}\r\n", payload.len()).unwrap();
+        raw.write_all(payload).unwrap();
+        raw.write_all(b"\r\n").unwrap();
+    };
+    let everybody = format!("roomcast.{key}.all.x");
+    for payload in [
+        &b""[..],
+        b"\x01",
+        b"\x01\xff\xff\xff\xff",
+        b"\x01\x02\0\0\0{}",
+    ] {
+        say(everybody.clone(), payload);
+    }
+    say(format!("roomcast-pulse.{key}"), b"");
+    say(format!("roomcast-pulse.{key}"), b"a\xff");
+    until(|| metrics.counter(Counter::ClusterMalformed) == 6);
+    say(everybody, b"\x07");
+    until(|| metrics.counter(Counter::ClusterUnknown) == 1);
+    say(format!("roomcast.{key}.odd"), b"\x07");
+    say("roomcast.other.all.x".to_owned(), b"\x07");
+    servers[0].io.emit("n", 1);
+    client.expect_text("42[\"n\",1]");
+    assert_eq!(metrics.counter(Counter::ClusterUnknown), 1);
+}

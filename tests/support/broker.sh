@@ -1,0 +1,42 @@
+# What scripts have in common that start a private server; they define `run`, which becomes the server, and
+# `is_ready`.
+#
+# Reads commands, one a line: `start` starts the server and prints `ready PID`, `kill` kills it at once, `pause`
+# and `resume` let it stand still. When standard input ends, however that comes about, the server is killed and
+# its folder removed, so that nothing outlives a test that was killed.
+folder=$(mktemp -d "${TMPDIR:-/tmp}/roomcast-broker.XXXXXX") || exit 1
+pid=
+
+gone() {
+  if [ -z "$pid" ]; then return; fi
+  kill -KILL "$pid" 2>/dev/null
+  wait "$pid" 2>/dev/null
+  pid=
+}
+trap 'gone; rm -rf "$folder"' EXIT
+trap 'exit 1' INT TERM
+
+start() {
+  rm -f "$folder/log"
+  run </dev/null >/dev/null 2>&1 &
+  pid=$!
+  until is_ready; do
+    if ! kill -0 "$pid" 2>/dev/null; then
+      cat "$folder/log" >&2
+      echo failed
+      return
+    fi
+    sleep 0.05
+  done
+  echo "ready $pid"
+}
+
+while read -r command; do
+  case $command in
+    start) start ;;
+    kill) gone; echo killed ;;
+    pause) kill -STOP "$pid"; echo paused ;;
+    resume) kill -CONT "$pid"; echo resumed ;;
+    *) echo "unknown: $command" ;;
+  esac
+done
