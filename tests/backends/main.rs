@@ -19,6 +19,7 @@ mod feed;
 #[cfg(feature = "postgres")]
 mod groups;
 mod harness;
+mod invites;
 mod keys;
 #[cfg(feature = "postgres")]
 mod leases;

@@ -25,6 +25,7 @@ mod guests;
 mod health;
 mod html;
 mod input;
+mod invites;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;

@@ -4,10 +4,10 @@ import { Server } from "socket.io";
 import { io as client } from "socket.io-client";
 import { ask, connect, until } from "./support.mjs";
 
-/** A Node server with this adapter, with what is asked of servers of all kinds. */
-export async function serveNode(adapter) {
+/** A Node server with these options, with what is asked of servers of all kinds. It closes what is given last with it. */
+export async function serveNode(options, close = () => {}) {
   const http = createServer();
-  const io = new Server(http, { adapter });
+  const io = new Server(http, options);
   io.on("connection", (socket) => {
     socket.on("join", async (room, done) => {
       await socket.join(room);
@@ -20,7 +20,11 @@ export async function serveNode(adapter) {
   io.on("note", (...rest) => io.local.emit("noted", ...rest));
   io.on("question", (...rest) => rest.pop()(["node", ...rest]));
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
-  return { io, url: `http://127.0.0.1:${http.address().port}` };
+  const stop = async () => {
+    await io.close();
+    await close();
+  };
+  return { io, stop, url: `http://127.0.0.1:${http.address().port}` };
 }
 
 /** A client of each server, in a room of its own name and in one of all; notes what it hears as `news`. */

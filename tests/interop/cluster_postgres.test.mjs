@@ -6,6 +6,7 @@ import { Emitter } from "@socket.io/postgres-emitter";
 import pg from "pg";
 import { io as client } from "socket.io-client";
 import { all, people, serveNode } from "./cluster.mjs";
+import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, startExample, until, within } from "./support.mjs";
 
@@ -27,7 +28,7 @@ async function startCluster() {
   const start = (NODE_NAME) =>
     startExample("interop", { ADAPTER: postgres.url, ADAPTER_KEY: key, NODE_NAME });
   const [a, b] = await Promise.all([start("a"), start("b")]);
-  const node = await serveNode(createAdapter(pool, { channelPrefix: key }));
+  const node = await serveNode({ adapter: createAdapter(pool, { channelPrefix: key }) });
   const stop = async () => {
     await Promise.all([a.stop(), b.stop(), node.io.close()]);
     // Node's adapter never gives back a connection that broke, so that this may have no end.
@@ -47,27 +48,9 @@ describe("two servers of ours and one of Node", () => {
   });
   after(() => cluster.stop());
 
-  test("what one server sends reaches the members of a room on all, large and with binary in it", async (t) => {
-    const { sockets, heard, room } = await people(t, cluster.servers);
-    const args = [1, "é", { deep: [Buffer.from([0, 255]), null, 2.5, -1] }, Buffer.from("x")];
-    const large = [1, "é".repeat(9_000), [2 ** 53 + 2]];
-    let count = 0;
-    for (const told of [args, large, ["small"]]) {
-      const senders = [
-        () => sockets[0].emit("in", room, "news", ...told),
-        () => sockets[1].emit("in", room, "news", ...told),
-        () => cluster.node.io.to(room).emit("news", ...told),
-        () => cluster.node.io.to([room, "another"]).emit("news", ...told),
-        () => cluster.node.io.emit("news", ...told),
-        () => sockets[0].emit("all", "news", ...told),
-      ];
-      for (const [i, send] of senders.entries()) {
-        send();
-        await all(heard, ++count);
-        for (const list of heard) assert.deepEqual(list.at(-1), told, `sender ${i}`);
-      }
-    }
-    assert.ok(heard.every((list) => list.length === count));
+  joinedServers(() => cluster, {
+    sent: [ARGS, [1, "é".repeat(9_000), [2 ** 53 + 2]], ["small"]],
+    asked: [7, "x".repeat(9_000), Buffer.from([0, 255])],
   });
 
   test("an event of every length about the longest notification arrives at all", async (t) => {
@@ -87,115 +70,6 @@ describe("two servers of ours and one of Node", () => {
     }
     await all(heard, 200);
     assert.deepEqual(heard[1].map(([n]) => n), Array.from({ length: 200 }, (_, n) => n));
-  });
-
-  test("whoever sends and whoever is excepted hears nothing, on any server", async (t) => {
-    const { sockets, heard, room } = await people(t, cluster.servers);
-    for (const [i, socket] of sockets.entries()) {
-      socket.emit("to", room, "news", i);
-      await until(() => heard.every((list, j) => i === j || list.at(-1)?.[0] === i), `event ${i}`);
-    }
-    await ask(sockets[1], "join", `${room} 2`);
-    cluster.node.io.to(room).except(`${room} 2`).emit("news", "except");
-    await until(() => heard[0].at(-1)[0] === "except" && heard[2].at(-1)[0] === "except", "those who are not excepted");
-    cluster.node.io.to(sockets[0].id).emit("news", "own");
-    cluster.node.io.to(sockets[1].id).emit("news", "end");
-    await until(() => heard[0].at(-1)[0] === "own" && heard[1].at(-1)[0] === "end", "the end");
-    assert.deepEqual(heard.flat(2), [1, 2, "except", "own", 0, 2, "end", 0, 1, "except"]);
-  });
-
-  test("clients of all servers acknowledge what any server asks", async (t) => {
-    const { sockets, room } = await people(t, cluster.servers);
-    const large = "x".repeat(9_000);
-    for (const [i, socket] of sockets.entries()) socket.on("question", (x, done) => done({ i, x, large }));
-    const expected = [0, 1, 2].map((i) => ({ i, x: Buffer.from("x"), large }));
-    const sorted = (answers) => answers.sort((a, b) => a.i - b.i);
-    for (const socket of sockets.slice(0, 2)) {
-      const [isComplete, answers] = await ask(socket, "bcast-ack", room, 10_000, "question", Buffer.from("x"));
-      assert.ok(isComplete);
-      assert.deepEqual(sorted(answers), expected);
-    }
-    const answers = await cluster.node.io.to(room).timeout(10_000).emitWithAck("question", Buffer.from("x"));
-    assert.deepEqual(sorted(answers), expected);
-    const nobody = await cluster.node.io.to("nobody").timeout(1_000).emitWithAck("question", 1);
-    assert.deepEqual(nobody, []);
-    sockets[2].off("question");
-    const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 500, "question", 1);
-    assert.ok(!isComplete);
-    assert.equal(some.length, 2);
-  });
-
-  test("the sockets of all servers are found from any", async (t) => {
-    const { sockets, room } = await people(t, cluster.servers);
-    const note = "x".repeat(9_000);
-    for (const [i, socket] of sockets.entries()) socket.emit("set-data", { i, note });
-    for (const socket of sockets) await ask(socket, "echo", 1);
-    const expected = sockets
-      .map((socket, i) => ({ id: socket.id, rooms: [room], data: { value: { i, note } } }))
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
-    for (const socket of sockets.slice(0, 2)) {
-      assert.deepEqual(await ask(socket, "fetch", room), expected);
-      assert.equal(await ask(socket, "count", room), 3);
-      assert.deepEqual(await ask(socket, "fetch", "nobody"), []);
-    }
-    const found = await cluster.node.io.in(room).fetchSockets();
-    const told = found.map(({ id, rooms, data, handshake }) => {
-      assert.equal(typeof handshake.address, "string");
-      assert.ok(rooms.has(id));
-      return { id, rooms: [...rooms].filter((room) => room !== id), data };
-    });
-    assert.deepEqual(told.sort((a, b) => (a.id < b.id ? -1 : 1)), expected);
-  });
-
-  test("sockets of all servers join, leave and are disconnected from any", async (t) => {
-    const { sockets, heard, room } = await people(t, cluster.servers);
-    cluster.node.io.in(room).socketsJoin(`${room} 2`);
-    await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 3, "all to join");
-    sockets[0].emit("sockets-join", room, [`${room} 3`]);
-    await until(async () => (await cluster.node.io.in(`${room} 3`).fetchSockets()).length === 3, "all to join");
-    cluster.node.io.in(room).except(sockets[2].id).socketsLeave(`${room} 2`);
-    await until(async () => (await ask(sockets[1], "count", `${room} 2`)) === 1, "two to leave");
-    sockets[1].emit("sockets-leave", room, `${room} 3`);
-    await until(async () => (await cluster.node.io.in(`${room} 3`).fetchSockets()).length === 0, "all to leave");
-    cluster.node.io.in(sockets[0].id).disconnectSockets(true);
-    await next(sockets[0], "disconnect");
-    sockets[1].emit("sockets-disconnect", sockets[2].id, false);
-    assert.deepEqual((await next(sockets[2], "disconnect"))[0], "io server disconnect");
-    sockets[1].emit("in", room, "news", "still here");
-    await all(heard.slice(1, 2), 1);
-  });
-
-  test("servers tell and ask each other", async (t) => {
-    const { sockets } = await people(t, cluster.servers);
-    const noted = sockets.map((socket) => {
-      const list = [];
-      socket.on("noted", (...args) => list.push(args));
-      return list;
-    });
-    sockets[0].emit("server-side", "note", 1, { a: "é" });
-    await until(() => noted[1].length === 1 && noted[2].length === 1, "notes");
-    cluster.node.io.serverSideEmit("note", 2);
-    await until(() => noted[0].length === 1 && noted[1].length === 2, "notes of Node");
-    assert.deepEqual(noted, [[[2]], [[1, { a: "é" }], [2]], [[1, { a: "é" }]]]);
-    for (const asked of [7, "x".repeat(9_000), Buffer.from([0, 255])]) {
-      assert.deepEqual(await ask(sockets[0], "server-side-ack", asked), [["b", asked], ["node", asked]]);
-      const answers = await cluster.node.io.serverSideEmitWithAck("question", asked);
-      assert.deepEqual(answers.sort(), [["a", asked], ["b", asked]]);
-    }
-  });
-
-  test("namespaces made on demand are joined as well", async (t) => {
-    cluster.node.io.of("/dyn-7").on("question", (done) => done(["node"]));
-    const [a, b] = await Promise.all(
-      [cluster.a, cluster.b].map(({ url }) => connect(t, client, `${url}/dyn-7`)),
-    );
-    const told = next(b, "news");
-    await until(async () => (await ask(a, "servers")) === 3, "the other servers");
-    a.emit("all", "news", 1);
-    assert.deepEqual(await told, [1]);
-    const again = next(a, "news");
-    cluster.node.io.of("/dyn-7").emit("news", 2);
-    assert.deepEqual(await again, [2]);
   });
 
   test("what Node's emitter sends reaches the clients of our servers", async (t) => {

@@ -1,55 +1,11 @@
 // What the page can do, as a story of two people in real Chromium pages: on a desk and on a phone, in light and in dark,
 // by keyboard alone where that is said. Every test has people and conversations of its own.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { io } from "socket.io-client";
+import { test } from "node:test";
 import { violations } from "./axe.mjs";
-import { ask, connect, startServer, until } from "./support.mjs";
-import { SECRET, token } from "./tokens.mjs";
-import { Visitor, launch } from "./visitor.mjs";
-
-const DESK = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844 };
-const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
-
-let browser;
-let server;
-before(async () => {
-  server = await startServer(keyed);
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const tokenOf = (sub, name) => token({ sub, name });
-
-function signIn(t, sub, name, options) {
-  return Visitor.signIn(t, browser, server.url, tokenOf(sub, name), { viewport: DESK, ...options });
-}
-
-/** A stock client of a user. */
-function client(t, sub, name) {
-  return connect(t, io, server.url, { auth: { token: tokenOf(sub, name) } });
-}
-
-async function must(socket, event, payload) {
-  const answer = await ask(socket, event, payload);
-  assert.equal(answer.success, true, JSON.stringify(answer));
-  return answer;
-}
-
-/** A conversation that a stock client makes, with messages. */
-async function make(socket, title, memberIds, ...contents) {
-  const { conversation } = await must(socket, "create_conversation", { title, memberIds });
-  for (const content of contents) await must(socket, "message", { conversationId: conversation.id, content });
-  return conversation.id;
-}
-
-function noComplaints(...visitors) {
-  assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
-}
+import { DESK, PHONE, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { startServer, until } from "./support.mjs";
+import { Visitor } from "./visitor.mjs";
 
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   for (const colorScheme of ["light", "dark"]) {
@@ -196,7 +152,7 @@ test("the owner adds and removes people, and the conversation goes from the list
 test("where no guests may enter a token or the address of the login is asked for", async (t) => {
   const closed = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false" });
   t.after(() => closed.stop());
-  const ada = await Visitor.open(t, browser, closed.url);
+  const ada = await Visitor.open(t, shared.browser, closed.url);
   await ada.page.getByRole("heading", { name: "Sign in" }).waitFor();
   assert.equal(await ada.page.getByLabel("Your name").count(), 0);
   await ada.giveToken("not.a.token");
@@ -208,12 +164,12 @@ test("where no guests may enter a token or the address of the login is asked for
 
   const led = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false", ROOMCAST_AUTH__LOGIN_URL: "/login?a=1&b=2" });
   t.after(() => led.stop());
-  const bob = await Visitor.open(t, browser, led.url);
+  const bob = await Visitor.open(t, shared.browser, led.url);
   assert.equal(await bob.page.getByRole("link", { name: "Sign in" }).getAttribute("href"), "/login?a=1&b=2");
 });
 
 test("who comes with a cookie is in without a form", async (t) => {
-  const ada = await Visitor.open(t, browser, server.url);
+  const ada = await Visitor.open(t, shared.browser, shared.server.url);
   await ada.page.getByLabel("Your name").waitFor();
   const value = tokenOf("ada-cookie", "Ada Cookie");
   await ada.context.addCookies([{ name: "roomcast_token", value, url: ada.link.url, httpOnly: true, sameSite: "Lax" }]);
@@ -224,7 +180,7 @@ test("who comes with a cookie is in without a form", async (t) => {
 });
 
 test("a guest changes the name without a reload, and begins no conversation", async (t) => {
-  const ada = await Visitor.enter(t, browser, server.url, "Ada Before");
+  const ada = await Visitor.enter(t, shared.browser, shared.server.url, "Ada Before");
   await ada.page.evaluate(() => (globalThis.isSame = true));
   assert.equal(await ada.page.getByRole("button", { name: "New conversation" }).count(), 0);
   await ada.page.getByRole("button", { name: "Change your name" }).click();
@@ -287,7 +243,7 @@ test("a message in another conversation is told, counted, and one press away", a
 });
 
 test("a server that does not answer for a while is called slow until it answers", async (t) => {
-  const ada = await Visitor.enter(t, browser, server.url, "Ada Slow");
+  const ada = await Visitor.enter(t, shared.browser, shared.server.url, "Ada Slow");
   await ada.isOver("WebSocket");
   ada.link.holdAnswers();
   await ada.say("answered late");
@@ -300,7 +256,7 @@ test("a server that does not answer for a while is called slow until it answers"
 test("what is sent too fast waits and goes on by itself, in order", async (t) => {
   const limited = await startServer({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
   t.after(() => limited.stop());
-  const ada = await Visitor.enter(t, browser, limited.url, "Ada Fast");
+  const ada = await Visitor.enter(t, shared.browser, limited.url, "Ada Fast");
   const texts = Array.from({ length: 12 }, (_, index) => `fast ${index}`);
   await ada.say(...texts);
   await ada.page.locator("li.message[data-state=held]").first().waitFor();

@@ -1,54 +1,9 @@
 // What the page does with what is hostile, long, far back or large.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { io } from "socket.io-client";
-import { ask, connect, startServer, until } from "./support.mjs";
-import { SECRET, token } from "./tokens.mjs";
-import { Visitor, launch } from "./visitor.mjs";
-
-const LOBBY = "00000000-0000-4000-8000-000000000001";
-const DESK = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844 };
-const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
-
-let browser;
-let server;
-before(async () => {
-  server = await startServer(keyed);
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-const tokenOf = (sub, name) => token({ sub, name });
-
-function signIn(t, sub, name, options) {
-  return Visitor.signIn(t, browser, server.url, tokenOf(sub, name), { viewport: DESK, ...options });
-}
-
-/** A stock client of a user. */
-function client(t, sub, name) {
-  return connect(t, io, server.url, { auth: { token: tokenOf(sub, name) } });
-}
-
-async function must(socket, event, payload) {
-  const answer = await ask(socket, event, payload);
-  assert.equal(answer.success, true, JSON.stringify(answer));
-  return answer;
-}
-
-/** A conversation that a stock client makes, with messages. */
-async function make(socket, title, memberIds, ...contents) {
-  const { conversation } = await must(socket, "create_conversation", { title, memberIds });
-  for (const content of contents) await must(socket, "message", { conversationId: conversation.id, content });
-  return conversation.id;
-}
-
-function noComplaints(...visitors) {
-  assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
-}
+import { test } from "node:test";
+import { DESK, LOBBY, PHONE, client, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
+import { until } from "./support.mjs";
+import { Visitor } from "./visitor.mjs";
 
 test("hostile messages and names neither run nor break the page", async (t) => {
   const eve = await client(t, "eve-hostile", "Еvе");
@@ -135,7 +90,7 @@ test("an address leads to a message far back, and on from there to the newest", 
 });
 
 test("the page can be installed, and its first load is small and quick", async (t) => {
-  const ada = await Visitor.open(t, browser, server.url);
+  const ada = await Visitor.open(t, shared.browser, shared.server.url);
   const session = await ada.context.newCDPSession(ada.page);
   const { errors } = await session.send("Page.getAppManifest");
   assert.deepEqual(errors, []);

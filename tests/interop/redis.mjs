@@ -1,6 +1,5 @@
 // A Redis of its own for tests, and Node servers that are joined by it.
 import { execFile, spawn } from "node:child_process";
-import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -9,7 +8,7 @@ import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-
 import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapter-v0-2";
-import { Server } from "socket.io";
+import { serveNode } from "./cluster.mjs";
 import { lastingPort, within } from "./support.mjs";
 
 
@@ -58,7 +57,8 @@ export async function startNode(redis, { sharded, key }) {
   const adapter = sharded
     ? createShardedAdapter(pub, sub, { channelPrefix: key })
     : createAdapter(pub, sub, { key });
-  return serveNode({ adapter }, pub, () => Promise.all([pub, sub].map((client) => client.close())));
+  const node = await serveNode({ adapter }, () => Promise.all([pub, sub].map((client) => client.close())));
+  return { ...node, pub };
 }
 
 /** A Node server with the adapter with streams, of the current version or of the one before. */
@@ -71,27 +71,6 @@ export async function startStreamsNode(redis, { key, version, recovery, ...more 
   const create = isBefore ? createStreamsAdapterBefore : createStreamsAdapter;
   const adapter = create(pub, { streamName: key, channelPrefix: key, ...more });
   const connectionStateRecovery = recovery && { maxDisconnectionDuration: recovery };
-  return serveNode({ adapter, connectionStateRecovery }, pub, () => (isBefore ? pub.disconnect() : pub.close()));
-}
-
-async function serveNode(options, pub, close) {
-  const http = createServer();
-  const io = new Server(http, options);
-  io.on("connection", (socket) => {
-    socket.on("join", async (room, done) => {
-      await socket.join(room);
-      done([...socket.rooms].filter((room) => room !== socket.id).sort());
-    });
-    socket.on("to", (room, name, ...rest) => socket.to(room).emit(name, ...rest));
-    socket.on("set-data", (value) => (socket.data.value = value));
-    socket.on("echo", (...args) => args.pop()(...args));
-  });
-  io.on("note", (...rest) => io.local.emit("noted", ...rest));
-  io.on("question", (...rest) => rest.pop()(["node", ...rest]));
-  await new Promise((done) => http.listen(0, "127.0.0.1", done));
-  const stop = async () => {
-    await io.close();
-    await close();
-  };
-  return { io, pub, url: `http://127.0.0.1:${http.address().port}`, stop };
+  const node = await serveNode({ adapter, connectionStateRecovery }, () => (isBefore ? pub.disconnect() : pub.close()));
+  return { ...node, pub };
 }

@@ -1,11 +1,11 @@
-import { SocketManager, type Status } from "../packages/client/src/index.ts";
+import { DISCONNECTED, SocketManager, type Status } from "../packages/client/src/index.ts";
 import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { Inbox } from "./model/inbox.ts";
 import { People } from "./model/people.ts";
 import { browser } from "./storage.ts";
-import type { ConversationInfo, Message, Session } from "./types.ts";
-import { explain } from "./words/failure.ts";
+import type { ConversationInfo, InvitePreview, Message, Session } from "./types.ts";
+import { explain, explainInvite } from "./words/failure.ts";
 import { preview } from "./words/text.ts";
 
 const NOTICE_FOR = 8_000;
@@ -26,6 +26,13 @@ export interface Notice {
 }
 
 export type Dialog = "new" | "about" | "name" | "search";
+
+/** What the address `#/i/TOKEN` invites to: a conversation once it is known, or why it cannot be entered. */
+export interface Invitation {
+  readonly token: string;
+  readonly preview?: InvitePreview;
+  readonly failure?: string;
+}
 
 /** Where the page is: a conversation and a message in it; `list` is the list alone, on a phone. */
 export interface Place {
@@ -51,6 +58,7 @@ export class App {
   reason = "";
   place: Place = {};
   dialog: Dialog | undefined;
+  invitation: Invitation | undefined;
   notices: readonly Notice[] = [];
   spoken: readonly { key: number; text: string }[] = [];
   /** The conversation that is shown. */
@@ -101,7 +109,7 @@ export class App {
 
   /** Forgets who we were on this machine. A session that a cookie names is ended where it began. */
   signOut(): void {
-    forgetAll();
+    forgetAll(this.session?.userId ?? "");
     this.#leave();
     history.replaceState(null, "", "#/");
     this.place = {};
@@ -171,6 +179,20 @@ export class App {
     return answer?.conversation;
   }
 
+  /** Becomes a member by the invitation that is shown. */
+  async accept(): Promise<void> {
+    const { token } = this.invitation ?? {};
+    const manager = this.#manager;
+    if (token === undefined || manager === undefined) return;
+    try {
+      const { conversation } = await manager.request("join_invite", { token });
+      this.#inbox?.update(conversation);
+      this.go({ id: conversation.id });
+    } catch (error) {
+      this.#invite({ token, failure: explainInvite(asFailure(error)) });
+    }
+  }
+
   search(query: string): Promise<{ messages: Message[] }> {
     if (this.#manager === undefined) return Promise.resolve({ messages: [] });
     return this.#manager.request("message_search", { query, limit: 30 });
@@ -216,8 +238,8 @@ export class App {
     }));
     manager.watch("session", (session) => this.#handleSession(session));
     manager.watch("status", (status) => this.#handleStatus(status));
-    manager.watch("entry", ({ state, failure }) => {
-      if (state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
+    manager.watch("entry", ({ event, state, failure }) => {
+      if (event === "message" && state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
     });
     manager.on("error", (error) => {
       // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
@@ -251,6 +273,7 @@ export class App {
     this.phase = "in";
     this.people.learn(session.userId, session.name);
     void this.#inbox?.load();
+    void this.#preview();
     this.changed();
   }
 
@@ -265,9 +288,29 @@ export class App {
     this.changed();
   }
 
+  /** Asks what is invited to. */
+  async #preview(): Promise<void> {
+    const { token, preview } = this.invitation ?? {};
+    const manager = this.#manager;
+    if (token === undefined || preview !== undefined || manager === undefined) return;
+    try {
+      this.#invite({ token, preview: await manager.request("preview_invite", { token }) });
+    } catch (error) {
+      const failure = asFailure(error);
+      // The next session asks again.
+      if (failure.code !== DISCONNECTED) this.#invite({ token, failure: explainInvite(failure) });
+    }
+  }
+
+  /** Shows more of an invitation, if it is still the one that is looked at. */
+  #invite(invitation: Invitation): void {
+    if (this.invitation?.token === invitation.token) this.invitation = invitation;
+    this.changed();
+  }
+
   #handleChange(): void {
     // Nobody has chosen a conversation yet: the one with the newest message is shown.
-    if (this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
+    if (this.invitation === undefined && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
       const [newest] = this.#inbox.items;
       if (newest !== undefined) {
         history.replaceState(null, "", addressOf(newest.id));
@@ -284,7 +327,10 @@ export class App {
 
   #route(): void {
     const [, id, seq] = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/.exec(location.hash) ?? [];
+    const [, token] = /^#\/i\/([\w-]{1,128})$/.exec(location.hash) ?? [];
     const before = this.current;
+    if (this.invitation?.token !== token) this.invitation = token === undefined ? undefined : { token };
+    if (this.session !== undefined) void this.#preview();
     this.place = { ...(id !== undefined && { id }), ...(seq !== undefined && { seq: Number(seq) }) };
     if (this.#inbox !== undefined && this.phase === "in") {
       this.current = id === undefined ? undefined : this.#inbox.open(id);
@@ -321,6 +367,11 @@ export class App {
 export function addressOf(id?: string, seq?: number): string {
   if (id === undefined) return "#/";
   return seq === undefined ? `#/c/${id}` : `#/c/${id}/${seq}`;
+}
+
+/** The address by which somebody becomes a member, for others. */
+export function inviteAddress(token: string): string {
+  return `${location.origin}${location.pathname}#/i/${token}`;
 }
 
 /** `?transport=polling` or `?transport=websocket` keeps to one transport. */

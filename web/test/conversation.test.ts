@@ -240,21 +240,6 @@ test("a jump shows the messages around a place, and reading on from there leads 
   assert.equal(await conversation.jump(1_000), false);
 });
 
-test("a deletion is told to the server unless it is taken back, and at once when the page goes", async (t) => {
-  const { server, connection, conversation } = open();
-  server.store({ userId: "me" });
-  await connection.enter();
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  conversation.deleteSoon("id-1");
-  assert.equal(conversation.isBeingDeleted("id-1"), true);
-  conversation.undoDeletion("id-1");
-  t.mock.timers.tick(10_000);
-  assert.ok(!server.requests.includes("delete_message"));
-  conversation.deleteSoon("id-1");
-  conversation.close();
-  assert.deepEqual(connection.told, ["delete_message"]);
-});
-
 test("how far was read is what the server lists, and a line stands above what is new", async () => {
   const server = new FakeConnection();
   const listed = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq: 2, unread: 2 };

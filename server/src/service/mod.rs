@@ -29,7 +29,9 @@ pub(crate) use chat::{
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed};
-pub(crate) use rules::commands::{attendance, conversations, history, members, messages, session};
+pub(crate) use rules::commands::{
+    attendance, conversations, history, invites, members, messages, session,
+};
 pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
 pub(crate) use rules::versions::Overlap;

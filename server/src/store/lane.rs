@@ -188,6 +188,8 @@ pub(super) enum Write {
     },
     Member {
         change: MemberChange,
+        /// The hash of the invitation by which somebody is added who asks for it himself.
+        invite: Option<String>,
         origin: Origin,
         reply: Reply<Change<Conversation>>,
     },
@@ -347,6 +349,7 @@ impl Write {
                     change: asked,
                     origin,
                     reply,
+                    ..
                 },
                 Done::Member(change),
             ) => {

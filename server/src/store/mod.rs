@@ -35,7 +35,7 @@ use uuid::Uuid;
 use change::keys::KeyChange;
 pub use change::{
     Actor, Attempt, Authorship, Begun, Change, Committed, Cursor, Delete, DeleteConversation,
-    DeletedConversation, Edit, KeptAnswer, List, Listed, MarkRead, MemberChange, NoCursor,
+    DeletedConversation, Edit, Invite, KeptAnswer, List, Listed, MarkRead, MemberChange, NoCursor,
     ReadMark, Rename, Search, UNREAD_MAX, words,
 };
 pub use error::{OpenError, StoreError};
@@ -186,10 +186,75 @@ impl Store {
     ) -> Result<Change<Conversation>, StoreError> {
         self.submit(|reply| Write::Member {
             change,
+            invite: None,
             origin,
             reply,
         })
         .await
+    }
+
+    /// Makes a user a member by an invitation, counts that, and waits until it is emitted. Who is a member already stays
+    /// one, and is not counted. One that is unknown, has ended, is used up or was taken back is absent. `limit` is how
+    /// many members the conversation may have beside its owner.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn join_by_invite(
+        &self,
+        token_hash: &str,
+        user_id: &str,
+        limit: usize,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        let Some(invite) = self.invite(token_hash).await? else {
+            return Ok(Change::Absent);
+        };
+        let by = Actor {
+            user_id: user_id.to_owned(),
+            is_admin: false,
+        };
+        let change = MemberChange {
+            conversation_id: invite.conversation_id,
+            user_id: user_id.to_owned(),
+            by,
+            removes: false,
+            limit,
+        };
+        self.submit(|reply| Write::Member {
+            change,
+            invite: Some(invite.token_hash),
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Stores an invitation. Returns `false` if its conversation has `limit` others that are valid.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_invite(&self, invite: Invite, limit: usize) -> Result<bool, StoreError> {
+        each!(self, backend => self.patiently(backend.insert_invite(invite, limit)).await)
+    }
+
+    /// A valid invitation to a conversation that there is, by the hash of its token.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
+        each!(self, backend => self.patiently(backend.invite(token_hash)).await)
+    }
+
+    /// Takes all invitations of a conversation back; says how many were valid.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        each!(self, backend => self.patiently(backend.delete_invites(conversation)).await)
     }
 
     /// Gives a conversation a new title and waits until that is emitted. Only the owner or an admin may.

@@ -38,18 +38,23 @@ export function credentials(): Credentials {
 }
 
 /** Forgets who we are, and what was begun. */
-export function forgetAll(): void {
-  for (const key of browser.keys()) if (key.startsWith(DRAFT)) browser.remove(key);
+export function forgetAll(userId: string): void {
+  for (const key of browser.keys()) if (key.startsWith(draftKey(userId, ""))) browser.remove(key);
   for (const key of [NAME, GUEST_KEY]) browser.remove(key);
   forgetToken();
 }
 
-/** What was written in a conversation and not sent. */
+/** What a user has written in a conversation and not sent. Nobody else who uses this browser gets to see it. */
 export const drafts = {
-  get: (conversationId: string) => browser.get(DRAFT + conversationId) ?? "",
-  set: (conversationId: string, text: string) =>
-    text === "" ? browser.remove(DRAFT + conversationId) : browser.set(DRAFT + conversationId, text),
+  get: (userId: string, conversationId: string) => browser.get(draftKey(userId, conversationId)) ?? "",
+  set: (userId: string, conversationId: string, text: string) =>
+    text === "" ? browser.remove(draftKey(userId, conversationId)) : browser.set(draftKey(userId, conversationId), text),
 };
+
+function draftKey(userId: string, conversationId: string): string {
+  // An id may have any character in it, and none of it may look like the end of the id.
+  return `${DRAFT}${encodeURIComponent(userId)}.${conversationId}`;
+}
 
 /** Whether a user is a guest, whose name may be anybody's: the server gives such ids to guests alone. */
 export function isGuest(userId: string): boolean {

@@ -11,8 +11,6 @@ const HISTORY_PAGE = 50;
 /** More loaded messages than this are cut down to two thirds; fewer while the end is in view. */
 const MAX_LOADED = 12_000;
 const MAX_LOADED_AT_END = 600;
-/** A deletion can be taken back for so long. */
-export const UNDO_FOR = 6_000;
 /** With more people than this nobody is asked to confirm that a message has arrived. */
 const MAX_CONFIRMING = 50;
 const MAX_REPORTS = 200;
@@ -55,8 +53,6 @@ export class Conversation {
   readonly reading: Reading;
   /** Who got the own messages, by id. */
   readonly reports = new Map<string, MessageDelivered>();
-  /** Own messages that are about to be deleted. */
-  readonly #deletions = new Map<string, ReturnType<typeof setTimeout>>();
   /** Those who came first; in a large conversation not all. */
   users: readonly PresentUser[] = [];
   /** How many are here. */
@@ -78,8 +74,8 @@ export class Conversation {
   #isAtEnd = true;
   #isVisible: boolean;
 
-  /** Without `known` it is opened at its newest page, as one that is looked at. */
-  constructor(id: string, connection: Connection, surroundings: Surroundings, known?: Known) {
+  /** Without `known` it is opened at its newest page, as one that is looked at; in the `background` it may wait for others. */
+  constructor(id: string, connection: Connection, surroundings: Surroundings, known?: Known, background = false) {
     this.id = id;
     this.info = known;
     this.#connection = connection;
@@ -90,7 +86,7 @@ export class Conversation {
     // The newest message is enough for the list; the others are read when they are looked at.
     const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
     this.#hasOlder.live = (known?.lastSeq ?? 0) > 1;
-    this.#feed = connection.conversation(id, { page: HISTORY_PAGE, ...since });
+    this.#feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
     this.#follow();
     this.#listen();
   }
@@ -200,16 +196,18 @@ export class Conversation {
     this.#surroundings.changed();
   }
 
-  send(content: string): void {
+  /** Sends a message; why not, if there is no room for it among those that wait. */
+  send(content: string): Failure | undefined {
     this.handleInputStop();
-    this.firstUnread = undefined;
-    this.#past = undefined;
     const confirmDelivery = this.present > 1 && this.present <= MAX_CONFIRMING;
     try {
       this.#feed.send(content, { metadata: { timestamp: new Date().toISOString() }, ...(confirmDelivery && { confirmDelivery }) });
     } catch (error) {
-      this.#surroundings.notice(`Not sent. ${explain(asFailure(error))}`);
+      return asFailure(error);
     }
+    this.firstUnread = undefined;
+    this.#past = undefined;
+    return undefined;
   }
 
   /** Sends a failed message once more, as the same message. */
@@ -223,32 +221,21 @@ export class Conversation {
 
   /** Resolves with whether the message has that text now. */
   async edit({ id, version }: Message, content: string): Promise<boolean> {
-    return this.#change("Not changed.", async () => {
+    try {
       const { message } = await this.#connection.request("edit_message", { messageId: id, content, version });
-      this.#renew(message);
-    });
+      this.renew(message);
+      return true;
+    } catch (error) {
+      this.#surroundings.notice(`Not changed. ${explain(asFailure(error))}`);
+      return false;
+    } finally {
+      this.#surroundings.changed();
+    }
   }
 
   /** The newest own message that can be changed. */
   get lastOwn(): Message | undefined {
     return this.timeline.messages.findLast(({ userId, deletedAt }) => userId === this.ownId && !deletedAt);
-  }
-
-  isBeingDeleted(messageId: string): boolean {
-    return this.#deletions.has(messageId);
-  }
-
-  /** Deletes a message unless that is taken back in time. */
-  deleteSoon(messageId: string): void {
-    clearTimeout(this.#deletions.get(messageId));
-    this.#deletions.set(messageId, setTimeout(() => void this.#delete(messageId), UNDO_FOR));
-    this.#surroundings.changed();
-  }
-
-  undoDeletion(messageId: string): void {
-    clearTimeout(this.#deletions.get(messageId));
-    this.#deletions.delete(messageId);
-    this.#surroundings.changed();
   }
 
   handleInput(text: string): void {
@@ -259,40 +246,10 @@ export class Conversation {
     this.#tellTyping(this.#ownTyping.handleStop());
   }
 
-  /** Does now what waits for a while. */
-  flush(): void {
-    for (const messageId of [...this.#deletions.keys()]) {
-      this.undoDeletion(messageId);
-      this.#connection.tell("delete_message", { messageId });
-    }
-  }
-
   /** Nobody looks at it any more. */
   close(): void {
-    this.flush();
     for (const end of this.#ends) end();
     this.reading.stop();
-  }
-
-  async #delete(messageId: string): Promise<void> {
-    await this.#change("Not deleted.", async () => {
-      const { message } = await this.#connection.request("delete_message", { messageId });
-      this.#renew(message);
-    });
-    this.#deletions.delete(messageId);
-    this.#surroundings.changed();
-  }
-
-  async #change(outcome: string, change: () => Promise<void>): Promise<boolean> {
-    try {
-      await change();
-      return true;
-    } catch (error) {
-      this.#surroundings.notice(`${outcome} ${explain(asFailure(error))}`);
-      return false;
-    } finally {
-      this.#surroundings.changed();
-    }
   }
 
   async #load(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
@@ -341,7 +298,9 @@ export class Conversation {
       changed();
     });
     feed.on("messages", (messages) => this.#arrive(messages));
-    feed.on("failed", (failure) => notice(`The conversation could not be opened. ${explain(failure)}`));
+    feed.on("failed", (failure) => {
+      if (this.#isVisible) notice(`The conversation could not be opened. ${explain(failure)}`);
+    });
     this.#ends.push(
       this.#connection.watch("entry", changed),
       this.#connection.watch("delivered", (_, report) => {
@@ -376,7 +335,8 @@ export class Conversation {
     if (this.#isAtEnd && this.#isVisible && !this.#past) this.reading.see(this.#live.newest?.seq ?? 0, this.stage === "entered");
   }
 
-  #renew(message: Message): void {
+  /** Takes over a newer version of a message. */
+  renew(message: Message): void {
     // A newer version of what is loaded; of what is not, history has it.
     for (const timeline of [this.#live, this.#past]) {
       if (timeline?.messages.some(({ id }) => id === message.id)) timeline.merge([message]);
@@ -391,7 +351,7 @@ export class Conversation {
     };
     this.#ends.push(
       connection.on("message_edited", (message) => {
-        this.#renew(message);
+        this.renew(message);
         this.#surroundings.changed();
       }),
       connection.on("message_deleted", (deleted) => {

@@ -2,10 +2,13 @@ import type { SocketManager } from "../../packages/client/src/index.ts";
 import { explain } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { Conversation, type Surroundings, asFailure } from "./conversation.ts";
+import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
 
 /** So many conversations are joined, and say by themselves what is new; of others the list knows as much as the server has said. */
 const MAX_JOINED = 30;
+/** So many of them are there before the list is called complete. */
+const MAX_AWAITED = 10;
 const MAX_PAGES = 5;
 const PAGE = 200;
 
@@ -33,19 +36,29 @@ export class Inbox {
   readonly #manager: SocketManager;
   readonly #people: People;
   readonly #surroundings: InboxSurroundings;
+  readonly deletions: Deletions;
   #isLoaded = false;
+  /** Those that are waited for at first. */
+  #awaited: readonly string[] = [];
+  /** What was told of conversations since the list was last asked for; nothing of those that we are in no longer. */
+  #told = new Map<string, ConversationInfo | undefined>();
 
   constructor(manager: SocketManager, people: People, surroundings: InboxSurroundings) {
     this.#manager = manager;
     this.#people = people;
     this.#surroundings = surroundings;
+    this.deletions = new Deletions(manager, {
+      changed: surroundings.changed,
+      done: (message) => this.#joined.get(message.conversationId)?.renew(message),
+      refused: (failure) => surroundings.notice(`Not deleted. ${explain(failure)}`),
+    });
     manager.on("conversation_updated", ({ conversation }) => this.#handleUpdate(conversation));
     manager.on("conversation_deleted", ({ conversationId }) => this.#drop(conversationId));
   }
 
-  /** Whether all are listed, and what is new in them is known. */
+  /** Whether all are listed, and what is new in the first of them is known. */
   get isReady(): boolean {
-    return this.#isLoaded && [...this.#joined.values()].every(({ stage }) => stage !== "entering");
+    return this.#isLoaded && this.#awaited.every((id) => this.#joined.get(id)?.stage !== "entering");
   }
 
   /** Those with the newest messages first. */
@@ -62,6 +75,8 @@ export class Inbox {
 
   /** Lists what there is, again after each connect. */
   async load(): Promise<void> {
+    this.deletions.resume();
+    const told = (this.#told = new Map());
     try {
       const listed = new Map<string, ListedConversation>();
       let cursor: string | undefined;
@@ -71,10 +86,19 @@ export class Inbox {
         cursor = answer.cursor;
         if (!answer.hasMore) break;
       }
-      for (const id of [...this.#known.keys()]) if (!listed.has(id) && cursor === undefined) this.#drop(id);
+      // Another connect has begun another list.
+      if (told !== this.#told) return;
+      // What was told while the list was on its way is newer than the list.
+      for (const [id, news] of told) {
+        const known = listed.get(id);
+        if (news === undefined) listed.delete(id);
+        else if (known !== undefined) listed.set(id, { ...known, ...news });
+      }
+      for (const id of [...this.#known.keys()]) if (!listed.has(id) && !told.has(id) && cursor === undefined) this.#drop(id);
       for (const conversation of listed.values()) this.#learn(conversation);
-      const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0));
-      for (const { id } of urgent.slice(0, MAX_JOINED)) this.open(id);
+      const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0)).map(({ id }) => id);
+      for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
+      this.#awaited = urgent.slice(0, MAX_AWAITED);
       this.#isLoaded = true;
       this.#surroundings.changed();
     } catch (error) {
@@ -83,14 +107,10 @@ export class Inbox {
     }
   }
 
-  /** A conversation, joined. */
+  /** A conversation that is looked at: it is joined before all others. */
   open(id: string): Conversation {
-    const joined = this.#joined.get(id);
-    if (joined !== undefined) return joined;
-    const surroundings = { ...this.#surroundings, arrived: (message: Message) => this.#surroundings.arrived(message, conversation) };
-    const conversation = new Conversation(id, this.#manager, surroundings, this.#known.get(id));
-    this.#joined.set(id, conversation);
-    return conversation;
+    if (this.#joined.has(id)) this.#manager.conversation(id);
+    return this.#join(id, false);
   }
 
   /** The title, or who else is in it. */
@@ -106,13 +126,15 @@ export class Inbox {
 
   /** Takes over what an answer says of a conversation. */
   update(conversation: ConversationInfo): Conversation {
+    this.#told.set(conversation.id, conversation);
     this.#learn(conversation);
     this.#surroundings.changed();
-    return this.open(conversation.id);
+    return this.#join(conversation.id, true);
   }
 
   /** A conversation that we have left or deleted ourselves. */
   forget(id: string): void {
+    this.#told.set(id, undefined);
     this.#known.delete(id);
     this.#joined.get(id)?.close();
     this.#joined.delete(id);
@@ -122,11 +144,21 @@ export class Inbox {
 
   /** The page may be going: what waits for a while is done now. */
   flush(): void {
-    for (const conversation of this.#joined.values()) conversation.flush();
+    this.deletions.flush();
   }
 
   close(): void {
+    this.flush();
     for (const conversation of this.#joined.values()) conversation.close();
+  }
+
+  #join(id: string, background: boolean): Conversation {
+    const joined = this.#joined.get(id);
+    if (joined !== undefined) return joined;
+    const surroundings = { ...this.#surroundings, arrived: (message: Message) => this.#surroundings.arrived(message, conversation) };
+    const conversation = new Conversation(id, this.#manager, surroundings, this.#known.get(id), background);
+    this.#joined.set(id, conversation);
+    return conversation;
   }
 
   #learn(info: ConversationInfo & Partial<ListedConversation>): void {
@@ -150,6 +182,7 @@ export class Inbox {
   }
 
   #drop(id: string): void {
+    this.#told.set(id, undefined);
     if (!this.#known.has(id)) return;
     const title = this.titleOf(id);
     this.forget(id);

@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
+import { InviteLinks } from "./invite.tsx";
 import { Avatar, IconButton, Tags, Window } from "./parts.tsx";
 
 const MAX_TITLE = 200;
@@ -103,6 +104,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
             ))}
           </ul>
           {isOwner && <Picker app={app} chosen={[]} without={info.memberIds} add={(userId) => void take(app.change("add_member", { conversationId: id, userId }))} />}
+          {isOwner && <InviteLinks app={app} conversationId={id} />}
         </>
       )}
       <div class="dialog-actions">

@@ -1,6 +1,7 @@
 import { Component, createRef } from "preact";
 import { drafts } from "../model/account.ts";
 import type { Conversation } from "../model/conversation.ts";
+import { explain } from "../words/failure.ts";
 import { MAX_CONTENT, cleanContent, scalarCount } from "../words/text.ts";
 import type { Message } from "../types.ts";
 import { Icon } from "./icons.tsx";
@@ -20,8 +21,8 @@ interface ComposerProps {
 }
 
 /** Where a message is written. Enter sends it, Shift+Enter begins a new line, Arrow Up changes the last one. */
-export class Composer extends Component<ComposerProps, { text: string; isSaving: boolean }> {
-  override state = { text: drafts.get(this.props.conversation.id), isSaving: false };
+export class Composer extends Component<ComposerProps, { text: string; isSaving: boolean; problem: string }> {
+  override state = { text: this.#draft, isSaving: false, problem: "" };
   readonly #text = createRef<HTMLTextAreaElement>();
 
   override componentDidMount(): void {
@@ -31,11 +32,15 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
   }
 
   override componentDidUpdate(before: ComposerProps): void {
-    const { editing, conversation } = this.props;
+    const { editing } = this.props;
     if (before.editing !== editing) {
       // What was being written comes back when the change is done.
-      this.setState({ text: editing?.content ?? drafts.get(conversation.id) });
-      this.#text.current?.focus();
+      this.setState({ text: editing?.content ?? this.#draft, problem: "" }, () => {
+        const text = this.#text.current;
+        text?.focus();
+        // Who writes on does so at the end; browsers differ in where they put the cursor.
+        text?.setSelectionRange(text.value.length, text.value.length);
+      });
     }
     if (before.reason !== this.props.reason && this.props.reason === "" && document.activeElement === document.body) this.#text.current?.focus();
     this.#grow();
@@ -46,6 +51,7 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
   }
 
   override render({ reason, editing, edit }: ComposerProps) {
+    const { problem } = this.state;
     const content = cleanContent(this.state.text);
     const left = MAX_CONTENT - scalarCount(content);
     const count = left < 0 ? `${-left} characters too long` : left < COUNT_FROM ? `${left} characters left` : "";
@@ -99,8 +105,8 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
             <kbd>Enter</kbd> {editing ? "saves" : "sends"}, <kbd>Shift</kbd> + <kbd>Enter</kbd> starts a new line
             <Spoken>, Arrow Up changes your last message</Spoken>
           </p>
-          <p class={left < 0 ? "composer-count is-wrong" : "composer-count"} aria-live="polite">
-            {count}
+          <p class={left < 0 || problem !== "" ? "composer-count is-wrong" : "composer-count"} aria-live="polite">
+            {problem || count}
           </p>
         </div>
       </div>
@@ -120,9 +126,9 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
 
   #handleInput(text: string): void {
     const { conversation, editing } = this.props;
-    this.setState({ text });
+    this.setState({ text, problem: "" });
     if (editing !== undefined) return;
-    drafts.set(conversation.id, text);
+    drafts.set(conversation.ownId, conversation.id, text);
     conversation.handleInput(text);
   }
 
@@ -138,12 +144,19 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
       if (isDone) edit(undefined);
       return;
     }
-    drafts.set(conversation.id, "");
+    const failure = conversation.send(content);
+    // What was not taken stays where it was written.
+    if (failure !== undefined) return this.setState({ problem: `Not sent. ${explain(failure)}` });
+    drafts.set(conversation.ownId, conversation.id, "");
     if (this.#text.current) this.#text.current.value = "";
-    this.setState({ text: "" });
-    conversation.send(content);
+    this.setState({ text: "", problem: "" });
     sent();
     this.#text.current?.focus();
+  }
+
+  get #draft(): string {
+    const { ownId, id } = this.props.conversation;
+    return drafts.get(ownId, id);
   }
 
   /** Grows with its text, up to the height that the style sheet allows. */

@@ -88,10 +88,10 @@ export class Messages extends Component<MessagesProps> {
       discard: (id) => conversation.discard(id),
       edit,
       deleteSoon: (id) => {
-        conversation.deleteSoon(id);
+        app.inbox?.deletions.add(id);
         app.announce("Message deleted. It can be undone for some seconds.");
       },
-      undoDeletion: (id) => conversation.undoDeletion(id),
+      undoDeletion: (id) => app.inbox?.deletions.undo(id),
       copied: () => app.notice("The link is in your clipboard.", { isBad: false }),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
@@ -168,7 +168,7 @@ export class Messages extends Component<MessagesProps> {
       firstUnread: conversation.firstUnread,
       now: new Date(),
       receiptOf: (message) => receiptInWords(reading.readersOf(message), others, reports.get(message.id)),
-      isLeaving: (id) => conversation.isBeingDeleted(id),
+      isLeaving: (id) => this.props.app.inbox?.deletions.has(id) ?? false,
     });
   }
 

@@ -7,6 +7,7 @@ import { AboutDialog, NewDialog } from "./about.tsx";
 import { Composer } from "./composer.tsx";
 import { Entry, NameDialog } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
+import { InviteDialog } from "./invite.tsx";
 import { Messages } from "./messages.tsx";
 import { IconButton } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
@@ -30,6 +31,7 @@ export function Page({ app }: { app: App }) {
   return (
     <>
       {app.phase === "in" ? <Chat app={app} /> : app.phase === "entry" ? <Entry app={app} /> : <Asking app={app} />}
+      {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation.token} app={app} />}
       {app.phase === "in" && app.dialog === "search" && <Search app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
@@ -127,7 +129,7 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
       )}
       <Messages ref={messages} app={app} conversation={conversation} edit={setEditing} />
       <Typing conversation={conversation} />
-      <Composer conversation={conversation} reason={app.reasonNotToWrite} editing={editing} edit={setEditing} sent={() => messages.current?.scrollToEnd()} />
+      <Composer key={conversation.ownId} conversation={conversation} reason={app.reasonNotToWrite} editing={editing} edit={setEditing} sent={() => messages.current?.scrollToEnd()} />
     </>
   );
 }

@@ -33,3 +33,10 @@ export function explain({ code, message, retryAfter }: Failure): string {
       return message === "" ? "Something went wrong." : message;
   }
 }
+
+/** The same of an invitation. */
+export function explainInvite(failure: Failure): string {
+  if (failure.code === "NOT_FOUND") return "This invitation is not valid, or not any more. Ask whoever sent it for another.";
+  if (failure.code === "CONFLICT") return "This conversation has as many members as it may have.";
+  return explain(failure);
+}

@@ -3,6 +3,7 @@
 mod attendance;
 mod conversations;
 mod history;
+mod invites;
 mod members;
 mod messages;
 
@@ -31,4 +32,5 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     history::register(catalogue);
     conversations::register(catalogue);
     members::register(catalogue);
+    invites::register(catalogue);
 }

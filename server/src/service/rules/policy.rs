@@ -6,19 +6,20 @@
 //! parsed into.
 
 use crate::service::rules::commands::{
-    attendance, conversations, history, members, messages, session,
+    attendance, conversations, history, invites, members, messages, session,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 6] = [
+static EVENTS: [&[&EventPolicy]; 7] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
     conversations::EVENTS,
     members::EVENTS,
+    invites::EVENTS,
     session::EVENTS,
 ];
 

@@ -12,10 +12,13 @@ use super::Time;
 use super::rows::{Conversation, Message, Revision};
 
 mod deletion;
+mod invites;
 pub(super) mod keys;
 
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
+pub use invites::Invite;
+pub(super) use invites::Invites;
 pub use keys::{Attempt, Begun, KeptAnswer};
 
 /// The user who asks for a change.

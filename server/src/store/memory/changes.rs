@@ -88,6 +88,7 @@ impl Tables {
     pub(super) fn change_member(
         &mut self,
         change: &MemberChange,
+        invite: Option<&str>,
         now: Time,
     ) -> Result<Change<Conversation>, StoreError> {
         let max = self.max();
@@ -97,7 +98,9 @@ impl Tables {
         };
         let is_member = room.admits(&change.by.user_id);
         let owner = room.conversation.owner_id.as_deref();
-        if let Some(refused) = change.refused(owner, is_member) {
+        if invite.is_none()
+            && let Some(refused) = change.refused(owner, is_member)
+        {
             return Ok(refused);
         }
         if change.removes != room.members.contains(&change.user_id) {
@@ -109,7 +112,13 @@ impl Tables {
             return Ok(Change::Conflict);
         } else {
             let bytes = 2 * change.user_id.len() + ENTRY_BYTES;
-            self.bytes = add(self.bytes, bytes, max)?;
+            let sum = add(self.bytes, bytes, max)?;
+            if let Some(hash) = invite
+                && !self.invites.take(hash, change.conversation_id, now)
+            {
+                return Ok(Change::Absent);
+            }
+            self.bytes = sum;
             room.members.insert(change.user_id.clone());
         }
         room.conversation.member_ids = room.members.iter().cloned().collect();

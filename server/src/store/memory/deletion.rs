@@ -30,6 +30,7 @@ impl Tables {
         };
         room.deleted = Some(deleted.clone());
         room.members.clear();
+        self.invites.remove(deletion.conversation_id, now);
         let member_ids = mem::take(&mut room.conversation.member_ids);
         let title = room
             .conversation

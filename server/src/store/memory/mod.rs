@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
 use super::change::keys::{Begun, KeyChange, Keys};
-use super::change::{Authorship, Cursor, DeletedConversation, List, Search};
+use super::change::{Authorship, Cursor, DeletedConversation, Invite, Invites, List, Search};
 use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
 use super::rows::{
@@ -46,7 +46,8 @@ struct Tables {
     logins: Logins,
     blocks: Blocks,
     keys: Keys,
-    /// Roughly what all but the logins takes; with them at most `max_bytes`.
+    invites: Invites,
+    /// Roughly what all but the logins, keys of requests and invitations takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
@@ -144,6 +145,7 @@ impl Memory {
             logins: Logins::default(),
             blocks: Blocks::default(),
             keys: Keys::default(),
+            invites: Invites::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
             commits: Some(lanes),
@@ -208,6 +210,36 @@ impl Memory {
 
     pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
         Ok(self.0.state.lock().blocks.list())
+    }
+
+    pub(super) async fn insert_invite(
+        &self,
+        invite: Invite,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        if state.bytes >= state.max() {
+            return self.record(Err(StoreError::Failed));
+        }
+        let is_kept = state.invites.insert(invite, limit, Time::now());
+        self.record(Ok(is_kept))
+    }
+
+    pub(super) async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
+        let state = self.0.state.lock();
+        let found = state.invites.find(token_hash, Time::now());
+        Ok(found.filter(|invite| state.room(invite.conversation_id, None).is_some()))
+    }
+
+    pub(super) async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        Ok(state.invites.remove(conversation, Time::now()))
     }
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
@@ -358,10 +390,10 @@ impl Tables {
         self.max().saturating_sub(self.bytes)
     }
 
-    /// What all but the logins and the keys of requests may take.
+    /// What all but the logins, the keys of requests and the invitations may take.
     fn max(&self) -> u64 {
-        self.max_bytes
-            .saturating_sub(self.logins.bytes().saturating_add(self.keys.bytes()))
+        let others = self.logins.bytes() + self.keys.bytes() + self.invites.bytes();
+        self.max_bytes.saturating_sub(others)
     }
 
     fn apply(&mut self, write: &Write) -> Result<Done, StoreError> {
@@ -375,7 +407,9 @@ impl Tables {
             }
             Write::Edit { edit, .. } => Done::Changed(self.edit(edit, now)?),
             Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
-            Write::Member { change, .. } => Done::Member(self.change_member(change, now)?),
+            Write::Member { change, invite, .. } => {
+                Done::Member(self.change_member(change, invite.as_deref(), now)?)
+            }
             Write::Rename { rename, .. } => Done::Member(self.rename(rename, now)?),
             Write::Deletion { deletion, .. } => {
                 Done::Deletion(self.delete_conversation(deletion, now))

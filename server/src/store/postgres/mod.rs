@@ -33,12 +33,13 @@ use uuid::Uuid;
 
 use self::address::{Address, ConnectError};
 use self::failure::{Failure, Fault};
+use self::group::invites;
 use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
 use self::shared::{feed, leases, values};
 use super::blocks::BlockChange;
 use super::change::keys::{Begun, KeyChange};
-use super::change::{Authorship, Committed, Cursor, List, Search};
+use super::change::{Authorship, Committed, Cursor, Invite, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Revision, Version};
@@ -248,6 +249,22 @@ impl Postgres {
 
     pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
         read!(self, client => blocks::list(client))
+    }
+
+    pub(super) async fn insert_invite(
+        &self,
+        invite: Invite,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => invites::insert(client, &invite, limit, Time::now()))
+    }
+
+    pub(super) async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
+        read!(self, client => invites::find(client, token_hash, Time::now()))
+    }
+
+    pub(super) async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        read!(self, client => invites::remove(client, conversation, Time::now()))
     }
 
     pub(super) async fn take_lease(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {

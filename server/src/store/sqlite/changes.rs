@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::invites;
 use super::queries::unread;
 use super::sql::{self, Id, last_seq, read_conversation, signed, unsigned};
 use crate::store::Time;
@@ -107,6 +108,7 @@ fn replace(
 pub(super) fn change_member(
     connection: &Connection,
     change: &MemberChange,
+    invite: Option<&str>,
     now: Time,
 ) -> rusqlite::Result<Change<Conversation>> {
     let id = Id(change.conversation_id);
@@ -118,7 +120,9 @@ pub(super) fn change_member(
         return Ok(Change::Absent);
     };
     let is_member = sql::is_member(connection, change.conversation_id, &change.by.user_id)?;
-    if let Some(refused) = change.refused(owner.as_deref(), is_member) {
+    if invite.is_none()
+        && let Some(refused) = change.refused(owner.as_deref(), is_member)
+    {
         return Ok(refused);
     }
     let changed = if change.removes {
@@ -127,6 +131,11 @@ pub(super) fn change_member(
             .execute(params![id, change.user_id])?
     } else if is_full(connection, change, owner.as_deref())? {
         return Ok(Change::Conflict);
+    } else if let Some(hash) = invite
+        && !is_member
+        && !invites::take(connection, hash, change.conversation_id, now)?
+    {
+        return Ok(Change::Absent);
     } else {
         connection
             .prepare_cached(

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::invites;
 use super::sql::{self, Id};
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
@@ -57,6 +58,7 @@ pub(super) fn delete_conversation(
     connection
         .prepare_cached("DELETE FROM members WHERE conversation_id = ?1")?
         .execute([Id(id)])?;
+    invites::remove(connection, id, now)?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,

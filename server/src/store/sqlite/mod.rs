@@ -5,6 +5,7 @@
 mod blocks;
 mod changes;
 mod deletion;
+mod invites;
 mod keys;
 mod logins;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
 use super::change::keys::{Begun, KeyChange};
-use super::change::{Authorship, Cursor, List, Search};
+use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
@@ -128,6 +129,27 @@ impl Sqlite {
 
     pub(super) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
         self.0.readers.read(blocks::list).await
+    }
+
+    pub(super) async fn insert_invite(
+        &self,
+        invite: Invite,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        self.write(move |connection| invites::insert(connection, &invite, limit, Time::now()))
+            .await
+    }
+
+    pub(super) async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
+        let token_hash = token_hash.to_owned();
+        let find =
+            move |connection: &Connection| invites::find(connection, &token_hash, Time::now());
+        self.0.readers.read(find).await
+    }
+
+    pub(super) async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        self.write(move |connection| invites::remove(connection, conversation, Time::now()))
+            .await
     }
 
     pub(super) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {

@@ -220,8 +220,9 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
         }
         Write::Edit { edit, .. } => Done::Changed(changes::edit(connection, edit, now)?),
         Write::Delete { delete, .. } => Done::Changed(changes::delete(connection, delete, now)?),
-        Write::Member { change, .. } => {
-            Done::Member(changes::change_member(connection, change, now)?)
+        Write::Member { change, invite, .. } => {
+            let invite = invite.as_deref();
+            Done::Member(changes::change_member(connection, change, invite, now)?)
         }
         Write::Rename { rename, .. } => Done::Member(changes::rename(connection, rename, now)?),
         Write::Deletion { deletion, .. } => {

@@ -37,6 +37,11 @@ export interface ConversationOptions {
   since?: number;
   /** How many messages the newest page has. Default 50. */
   page?: number;
+  /**
+   * It may wait for its turn: of those that are asked for like that, and of all after a reconnect, 20 are joined at once
+   * and one every two seconds after that. Asked for again without it, it is joined at once.
+   */
+  background?: boolean;
 }
 
 /** One conversation, joined again after each reconnect and kept complete. */
@@ -113,6 +118,11 @@ export class Conversation {
     clearTimeout(this.#holeTimer);
     this.#holeTimer = undefined;
     if (this.#stage !== "absent") this.#set("waiting");
+  }
+
+  /** Its title or members have changed: who was not let in may be a member now. */
+  handleUpdated(): void {
+    if (this.#stage === "absent") void this.enter();
   }
 
   /** There is no such conversation any more. */

@@ -11,6 +11,7 @@ import { SocketLine } from "./line/socket.ts";
 import { type QueueStorage, defaultStorage } from "./queue/storage.ts";
 import { Subscription, type SubscriptionOptions } from "./subscription.ts";
 import { Tabs } from "./queue/tabs.ts";
+import { Turns } from "./turns.ts";
 import type { ConversationDeleted, Message, MessageDelivered, Requests, ServerToClientEvents, Session } from "./types.ts";
 
 export interface SocketManagerOptions {
@@ -55,7 +56,9 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   readonly #tabs = new Tabs();
   readonly #log: EventLog;
   readonly #events = new Emitter<ManagerEvents>();
-  readonly #conversations = new Map<string, Conversation>();
+  #conversations = new Map<string, Conversation>();
+  /** Joining is limited by the server: a user with many conversations and tabs would be refused by it. */
+  readonly #turns = new Turns<Conversation>((conversation) => void conversation.enter());
   readonly #subscriptions = new Set<Subscription>();
   readonly #confirmations = new Confirmations((entry, report) => this.#events.emit("delivered", entry, report));
   readonly #identity: string | undefined;
@@ -160,22 +163,30 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     return this.queue.add(name, payload as Record<string, unknown>);
   }
 
-  /** A conversation that is joined now and after each reconnect; the same object for the same id. */
-  conversation(id: string, options: ConversationOptions = {}): Conversation {
+  /**
+   * A conversation that is joined now and after each reconnect; the same object for the same id. The one that was
+   * asked for last is the first to be joined after a reconnect.
+   */
+  conversation(id: string, { background = false, ...options }: ConversationOptions = {}): Conversation {
     const known = this.#conversations.get(id);
-    if (known !== undefined) return known;
-    const conversation = new Conversation(id, options, this.#line, this.queue, this.#log.note);
-    this.#conversations.set(id, conversation);
+    const conversation = known ?? new Conversation(id, options, this.#line, this.queue, this.#log.note);
+    if (background) this.#conversations.set(id, conversation);
+    else this.#conversations = new Map([[id, conversation], ...this.#conversations]);
     // Whoever asks for it listens first.
     queueMicrotask(() => {
-      if (this.isReady && this.#conversations.get(id) === conversation) void conversation.enter();
+      const { stage } = conversation;
+      if (!this.isReady || this.#conversations.get(id) !== conversation || stage === "entering" || stage === "entered") return;
+      if (background) this.#turns.take(conversation);
+      else this.#turns.hurry(conversation);
     });
     return conversation;
   }
 
   /** Leaves a conversation and forgets it. */
   leaveConversation(id: string): void {
-    this.#conversations.get(id)?.wait();
+    const conversation = this.#conversations.get(id);
+    if (conversation !== undefined) this.#turns.drop(conversation);
+    conversation?.wait();
     if (this.#conversations.delete(id)) this.#line.release("leave_conversation", { conversationId: id });
   }
 
@@ -198,19 +209,21 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
       if (typeof confirm === "function") confirm();
       this.#conversations.get(message?.conversationId)?.receive(message);
     });
+    line.on("conversation_updated", ({ conversation }: { conversation: { id: string } }) => this.#conversations.get(conversation?.id)?.handleUpdated());
     line.on("conversation_deleted", ({ conversationId }: ConversationDeleted) => this.#conversations.get(conversationId)?.handleDeleted());
     line.on("message_delivered", (report: MessageDelivered) => this.#confirmations.handleReport(report));
   }
 
   #begin(): void {
     // Joining goes first: the answers to what was sent before come after what was missed.
-    for (const conversation of this.#conversations.values()) void conversation.enter();
+    for (const conversation of this.#conversations.values()) this.#turns.take(conversation);
     for (const subscription of this.#subscriptions) subscription.begin();
     const userId = this.session?.userId ?? this.#identity ?? "";
     void this.queue.begin(this.#identity ?? userId, userId);
   }
 
   #end(): void {
+    this.#turns.clear();
     for (const conversation of this.#conversations.values()) conversation.wait();
     for (const subscription of this.#subscriptions) subscription.wait();
     this.queue.end();

@@ -79,6 +79,23 @@ export interface CreateConversation {
   title?: string;
 }
 
+/** `create_invite`: a token for a conversation. */
+export interface CreateInvite {
+  conversationId: string;
+  /** Seconds, 60 to 2,592,000 (30 days). Default 604,800 (7 days). */
+  expiresIn?: number;
+  /** How many may become members by it, 1 to 10,000. Default: as many as there is room for. */
+  uses?: number;
+}
+
+/** The acknowledgement of `create_invite`. */
+export interface CreatedInvite {
+  /** When it ends. */
+  expiresAt: string;
+  /** What makes whoever has it a member. */
+  token: string;
+}
+
 /** The last conversation of a page: the next page has those that changed before it. One that changes meanwhile comes to the front of the list. */
 export type Cursor = string;
 
@@ -116,10 +133,24 @@ export interface ErrorEvent {
   type: string;
 }
 
+/** The acknowledgement of `preview_invite`. */
+export interface InvitePreview {
+  conversation: PreviewedConversation;
+  /** When the token ends. */
+  expiresAt: string;
+  /** Whether the sender is a member already. */
+  isMember: boolean;
+}
+
 /** `join_conversation`: an id, or an object with the last `seq` that the client knows. */
 export interface Join {
   conversationId: string;
   lastSeq?: number;
+}
+
+/** `join_invite`: a token that somebody was given. */
+export interface JoinInvite {
+  token: string;
 }
 
 /** What a client gets when it has joined a conversation. */
@@ -272,6 +303,19 @@ export interface PresentUser {
   userId: string;
 }
 
+/** `preview_invite`: a token that somebody was given. */
+export interface PreviewInvite {
+  token: string;
+}
+
+/** What somebody is told of a conversation who may become a member of it. */
+export interface PreviewedConversation {
+  id: string;
+  /** How many members it has. */
+  memberCount: number;
+  title: string | null;
+}
+
 /** `message_history`: a page of messages. */
 export interface ReadHistory {
   /** Only messages after this one, the oldest of them. */
@@ -310,6 +354,17 @@ export interface RenameConversation {
   conversationId: string;
   /** 1 to 200 characters, no control characters. */
   title: string;
+}
+
+/** `revoke_invites`: the conversation whose tokens are taken back. */
+export interface RevokeInvites {
+  conversationId: string;
+}
+
+/** The acknowledgement of `revoke_invites`. */
+export interface RevokedInvites {
+  /** How many were valid. */
+  revoked: number;
 }
 
 /** `message_search`: messages that have all the words. */
@@ -415,6 +470,14 @@ export interface Requests {
   add_member: { payload: AddMember; answer: ChangedConversation };
   /** Removes a member from a conversation, or the sender itself. */
   remove_member: { payload: RemoveMember; answer: ChangedConversation };
+  /** Makes a token by which others become members of a conversation. */
+  create_invite: { payload: CreateInvite; answer: CreatedInvite };
+  /** Reads what conversation a token is for. */
+  preview_invite: { payload: PreviewInvite; answer: InvitePreview };
+  /** Makes the sender a member of the conversation that a token is for. */
+  join_invite: { payload: JoinInvite; answer: ChangedConversation };
+  /** Takes all tokens of a conversation back. */
+  revoke_invites: { payload: RevokeInvites; answer: RevokedInvites };
   /** Swaps the credentials of the connection, or prolongs its session. */
   "auth:refresh": { payload: RefreshOffer; answer: AuthRefreshed };
 }

@@ -59,6 +59,18 @@ test("after a reconnect everything that was missed is given, once and in order",
   ]);
 });
 
+test("who was not let in is, after being made a member", async () => {
+  const server = new FakeServer();
+  server.store();
+  const { conversation, seen } = open(server);
+  server.refusing = new RequestError({ code: "NOT_FOUND", message: "" });
+  await conversation.enter();
+  assert.equal(conversation.stage, "absent");
+  conversation.handleUpdated();
+  await settled();
+  assert.deepEqual([conversation.stage, seen.seqs], ["entered", [1]]);
+});
+
 test("a visit goes on where an earlier one has stopped", async () => {
   const server = new FakeServer();
   for (let count = 0; count < 4; count += 1) server.store();

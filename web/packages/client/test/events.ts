@@ -98,7 +98,22 @@ export async function talk(): Promise<void> {
   const answer15 = await socket.emitWithAck("remove_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"eve"});
   if (!answer15.success) throw new Error(answer15.error.code);
   console.log(answer15.conversation);
-  const answer16 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  const answer16 = await socket.emitWithAck("create_invite", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","expiresIn":86400,"uses":5});
   if (!answer16.success) throw new Error(answer16.error.code);
   console.log(answer16.expiresAt);
+  console.log(answer16.token);
+  const answer17 = await socket.emitWithAck("preview_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
+  if (!answer17.success) throw new Error(answer17.error.code);
+  console.log(answer17.conversation);
+  console.log(answer17.expiresAt);
+  console.log(answer17.isMember);
+  const answer18 = await socket.emitWithAck("join_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
+  if (!answer18.success) throw new Error(answer18.error.code);
+  console.log(answer18.conversation);
+  const answer19 = await socket.emitWithAck("revoke_invites", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  if (!answer19.success) throw new Error(answer19.error.code);
+  console.log(answer19.revoked);
+  const answer20 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  if (!answer20.success) throw new Error(answer20.error.code);
+  console.log(answer20.expiresAt);
 }

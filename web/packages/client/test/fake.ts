@@ -19,6 +19,8 @@ export class FakeServer implements Line {
   failing: ((content: string) => RequestError | undefined) | undefined;
   /** Each message is stored, and none is confirmed in time. */
   isSlow = false;
+  /** The answer to the next joining. */
+  refusing: RequestError | undefined;
   /** Happens after the next page was read, before it arrives. */
   afterReading: (() => void) | undefined;
   readonly #rows = new Map<string, Message>();
@@ -47,8 +49,12 @@ export class FakeServer implements Line {
     this.requests.push(`${name} ${describe(payload)}`.trim());
     if (!this.isReady) throw new RequestError({ code: DISCONNECTED, message: "" });
     switch (name) {
-      case "join_conversation":
+      case "join_conversation": {
+        const refusal = this.refusing;
+        this.refusing = undefined;
+        if (refusal !== undefined) throw refusal;
         return { users: [], ...this.#pageAfterJoin(payload) };
+      }
       case "message_history": {
         const page = this.#page(payload);
         this.afterReading?.();

@@ -5,6 +5,7 @@ pub(crate) mod attendance;
 pub(crate) mod conversations;
 pub(super) mod form;
 pub(crate) mod history;
+pub(crate) mod invites;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod session;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::queries::{message, message_columns, read_conversation, signed, unsigned};
 use super::LockedRows;
+use super::invites::take;
 use crate::store::Time;
 use crate::store::change::{
     Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename, UNREAD_MAX,
@@ -184,6 +185,7 @@ pub(super) async fn change_member(
     client: &ClientWrapper,
     locked: &LockedRows,
     change: &MemberChange,
+    invite: Option<&str>,
     now: Time,
 ) -> Result<Change<Conversation>, Error> {
     let id = change.conversation_id;
@@ -191,7 +193,9 @@ pub(super) async fn change_member(
         return Ok(Change::Absent);
     };
     let is_member = locked.admits(id, &change.by.user_id);
-    if let Some(refused) = change.refused(room.owner.as_deref(), is_member) {
+    if invite.is_none()
+        && let Some(refused) = change.refused(room.owner.as_deref(), is_member)
+    {
         return Ok(refused);
     }
     let changed = if change.removes {
@@ -201,6 +205,11 @@ pub(super) async fn change_member(
         client.execute(&statement, &[&id, &change.user_id]).await?
     } else if is_full(client, change, room.owner.as_deref()).await? {
         return Ok(Change::Conflict);
+    } else if let Some(hash) = invite
+        && !is_member
+        && !take(client, hash, id, now).await?
+    {
+        return Ok(Change::Absent);
     } else {
         let statement = client
             .prepare_cached(

@@ -6,6 +6,7 @@ use tokio_postgres::{Error, Row};
 
 use super::LockedRows;
 use super::changes::read_back;
+use super::invites;
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
@@ -38,6 +39,7 @@ pub(super) async fn delete_conversation(
         .prepare_cached("DELETE FROM members WHERE conversation_id = $1")
         .await?;
     client.execute(&delete, &[&id]).await?;
+    invites::remove(client, id, now).await?;
     Ok(Change::Done(Removal {
         deleted: DeletedConversation {
             conversation_id: id,

@@ -9,6 +9,7 @@
 mod changes;
 mod deletion;
 mod insert;
+pub(super) mod invites;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -129,8 +130,8 @@ async fn change(
         Write::Rename { rename: asked, .. } => {
             Done::Member(rename(client, locked, asked, now).await?)
         }
-        Write::Member { change, .. } => {
-            let changed = change_member(client, locked, change, now).await?;
+        Write::Member { change, invite, .. } => {
+            let changed = change_member(client, locked, change, invite.as_deref(), now).await?;
             if let Change::Done(_) = changed {
                 locked.set_member(change);
             }

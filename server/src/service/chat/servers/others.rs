@@ -8,9 +8,9 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-use super::handle::{Chat, now};
-use super::sequencer::confirming::Waiting;
-use super::sequencer::delivery::tell_made;
+use crate::service::chat::handle::{Chat, now};
+use crate::service::chat::sequencer::confirming::Waiting;
+use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
 use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;

@@ -1,0 +1,111 @@
+//! Commands about invitations: links by which somebody becomes a member of a conversation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::conversations::Changed;
+use super::form::{hyphenated, whole_or_none};
+use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, CONVERSATION, NOON};
+use crate::store::Time;
+
+const TOKEN: &str = "mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY";
+
+events! {
+    CREATE_INVITE: CreateInvite => CreatedInvite = "create_invite", ChatManage, Changes, Owner, object,
+        "makes a token by which others become members of a conversation",
+        {"conversationId": CONVERSATION, "expiresIn": 86_400, "uses": 5} =>
+        CreatedInvite { token: TOKEN.to_owned(), expires_at: examples::time(NOON) };
+    PREVIEW_INVITE: PreviewInvite => InvitePreview = "preview_invite", ChatRead, Requests, Anyone, object,
+        "reads what conversation a token is for",
+        {"token": TOKEN} => InvitePreview {
+            conversation: PreviewedConversation {
+                id: CONVERSATION,
+                title: Some("Engines".to_owned()),
+                member_count: 2,
+            },
+            is_member: false,
+            expires_at: examples::time(NOON),
+        };
+    JOIN_INVITE: JoinInvite => Changed = "join_invite", ChatRead, Changes, Anyone, object,
+        "makes the sender a member of the conversation that a token is for",
+        {"token": TOKEN} => Changed { conversation: examples::conversation() };
+    REVOKE_INVITES: RevokeInvites => RevokedInvites = "revoke_invites", ChatManage, Changes, Owner, object,
+        "takes all tokens of a conversation back",
+        {"conversationId": CONVERSATION} => RevokedInvites { revoked: 1 };
+}
+
+/// The acknowledgement of `create_invite`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreatedInvite {
+    /// What makes whoever has it a member.
+    pub(crate) token: String,
+    /// When it ends.
+    pub(crate) expires_at: Time,
+}
+
+/// The acknowledgement of `preview_invite`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InvitePreview {
+    pub(crate) conversation: PreviewedConversation,
+    /// Whether the sender is a member already.
+    pub(crate) is_member: bool,
+    /// When the token ends.
+    pub(crate) expires_at: Time,
+}
+
+/// What somebody is told of a conversation who may become a member of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PreviewedConversation {
+    pub(crate) id: Uuid,
+    pub(crate) title: Option<String>,
+    /// How many members it has.
+    pub(crate) member_count: usize,
+}
+
+/// The acknowledgement of `revoke_invites`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RevokedInvites {
+    /// How many were valid.
+    pub(crate) revoked: u64,
+}
+
+/// `create_invite`: a token for a conversation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateInvite {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    /// Seconds, 60 to 2,592,000 (30 days). Default 604,800 (7 days).
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) expires_in: Option<u64>,
+    /// How many may become members by it, 1 to 10,000. Default: as many as there is room for.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) uses: Option<u64>,
+}
+
+/// `preview_invite`: a token that somebody was given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PreviewInvite {
+    pub(crate) token: String,
+}
+
+/// `join_invite`: a token that somebody was given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JoinInvite {
+    pub(crate) token: String,
+}
+
+/// `revoke_invites`: the conversation whose tokens are taken back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RevokeInvites {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+}

@@ -1,0 +1,122 @@
+//! Invitations. What stores one bears being repeated.
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use crate::store::Time;
+use crate::store::change::Invite;
+
+/// Stores one, unless its conversation has `limit` others that are valid. Those that are not go.
+pub(in crate::store::postgres) async fn insert(
+    client: &ClientWrapper,
+    invite: &Invite,
+    limit: usize,
+    now: Time,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH ended AS (
+                 DELETE FROM invites
+                 WHERE conversation_id = $2 AND (expires_at <= $6 OR uses_left = 0))
+             INSERT INTO invites (token_hash, conversation_id, created_by, expires_at, uses_left)
+             SELECT $1, $2, $3, $4, $5
+             WHERE (SELECT count(*) FROM invites
+                 WHERE conversation_id = $2 AND token_hash <> $1 AND expires_at > $6
+                     AND uses_left IS DISTINCT FROM 0) < $7
+             ON CONFLICT (token_hash) DO UPDATE SET expires_at = excluded.expires_at",
+        )
+        .await?;
+    let uses_left = invite
+        .uses_left
+        .map(|uses| i32::try_from(uses).unwrap_or(i32::MAX));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let inserted = client
+        .execute(
+            &statement,
+            &[
+                &invite.token_hash,
+                &invite.conversation_id,
+                &invite.created_by,
+                &invite.expires_at.timestamp(),
+                &uses_left,
+                &now.timestamp(),
+                &limit,
+            ],
+        )
+        .await?;
+    Ok(inserted > 0)
+}
+
+/// A valid one, to a conversation that there is.
+pub(in crate::store::postgres) async fn find(
+    client: &ClientWrapper,
+    token_hash: &str,
+    now: Time,
+) -> Result<Option<Invite>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT token_hash, conversation_id, created_by, expires_at, uses_left
+             FROM invites JOIN conversations ON conversations.id = conversation_id
+             WHERE token_hash = $1 AND expires_at > $2 AND uses_left IS DISTINCT FROM 0
+                 AND deleted_at IS NULL",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&token_hash, &now.timestamp()])
+        .await?;
+    row.as_ref().map(invite).transpose()
+}
+
+fn invite(row: &Row) -> Result<Invite, Error> {
+    let uses_left: Option<i32> = row.try_get("uses_left")?;
+    let expires_at: jiff::Timestamp = row.try_get("expires_at")?;
+    Ok(Invite {
+        token_hash: row.try_get("token_hash")?,
+        conversation_id: row.try_get("conversation_id")?,
+        created_by: row.try_get("created_by")?,
+        expires_at: expires_at.into(),
+        uses_left: uses_left.map(|uses| uses.try_into().unwrap_or(0)),
+    })
+}
+
+/// Counts one who becomes a member of a conversation by it; `false` if it is not valid.
+pub(super) async fn take(
+    client: &ClientWrapper,
+    token_hash: &str,
+    conversation: Uuid,
+    now: Time,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE invites SET uses_left = uses_left - 1
+             WHERE token_hash = $1 AND conversation_id = $2 AND expires_at > $3
+                 AND uses_left IS DISTINCT FROM 0",
+        )
+        .await?;
+    let taken = client
+        .execute(&statement, &[&token_hash, &conversation, &now.timestamp()])
+        .await?;
+    Ok(taken > 0)
+}
+
+/// Removes those of a conversation, and says how many were valid.
+pub(in crate::store::postgres) async fn remove(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    now: Time,
+) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH removed AS (
+                 DELETE FROM invites WHERE conversation_id = $1 RETURNING expires_at, uses_left)
+             SELECT count(*) FROM removed
+             WHERE expires_at > $2 AND uses_left IS DISTINCT FROM 0",
+        )
+        .await?;
+    let row = client
+        .query_one(&statement, &[&conversation, &now.timestamp()])
+        .await?;
+    let valid: i64 = row.try_get(0)?;
+    Ok(valid.try_into().unwrap_or(0))
+}

@@ -1,0 +1,97 @@
+//! The SQL of invitations, as functions of a connection.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::sql::{Id, unsigned};
+use crate::store::Time;
+use crate::store::change::Invite;
+
+/// Stores one, unless its conversation has `limit` others that are valid. Those that are not go.
+pub(super) fn insert(
+    connection: &Connection,
+    invite: &Invite,
+    limit: usize,
+    now: Time,
+) -> rusqlite::Result<bool> {
+    let id = Id(invite.conversation_id);
+    connection
+        .prepare_cached(
+            "DELETE FROM invites WHERE conversation_id = ?1 AND (expires_at <= ?2 OR uses_left = 0)",
+        )?
+        .execute(params![id, now])?;
+    let inserted = connection
+        .prepare_cached(
+            "INSERT INTO invites (token_hash, conversation_id, created_by, expires_at, uses_left)
+             SELECT ?1, ?2, ?3, ?4, ?5
+             WHERE (SELECT count(*) FROM invites WHERE conversation_id = ?2) < ?6",
+        )?
+        .execute(params![
+            invite.token_hash,
+            id,
+            invite.created_by,
+            invite.expires_at,
+            invite.uses_left,
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        ])?;
+    Ok(inserted > 0)
+}
+
+/// A valid one, to a conversation that there is.
+pub(super) fn find(
+    connection: &Connection,
+    token_hash: &str,
+    now: Time,
+) -> rusqlite::Result<Option<Invite>> {
+    connection
+        .prepare_cached(
+            "SELECT invites.* FROM invites JOIN conversations ON conversations.id = conversation_id
+             WHERE token_hash = ?1 AND expires_at > ?2 AND uses_left IS NOT 0
+                 AND deleted_at IS NULL",
+        )?
+        .query_row(params![token_hash, now], |row| {
+            Ok(Invite {
+                token_hash: row.get("token_hash")?,
+                conversation_id: row.get::<_, Id>("conversation_id")?.0,
+                created_by: row.get("created_by")?,
+                expires_at: row.get("expires_at")?,
+                uses_left: row.get("uses_left")?,
+            })
+        })
+        .optional()
+}
+
+/// Counts one who becomes a member of a conversation by it; `false` if it is not valid.
+pub(super) fn take(
+    connection: &Connection,
+    token_hash: &str,
+    conversation: Uuid,
+    now: Time,
+) -> rusqlite::Result<bool> {
+    let taken = connection
+        .prepare_cached(
+            "UPDATE invites SET uses_left = uses_left - 1
+             WHERE token_hash = ?1 AND conversation_id = ?2 AND expires_at > ?3
+                 AND uses_left IS NOT 0",
+        )?
+        .execute(params![token_hash, Id(conversation), now])?;
+    Ok(taken > 0)
+}
+
+/// Removes those of a conversation, and says how many were valid.
+pub(super) fn remove(
+    connection: &Connection,
+    conversation: Uuid,
+    now: Time,
+) -> rusqlite::Result<u64> {
+    let valid: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM invites
+             WHERE conversation_id = ?1 AND expires_at > ?2 AND uses_left IS NOT 0",
+        )?
+        .query_row(params![Id(conversation), now], |row| row.get(0))?;
+    connection
+        .prepare_cached("DELETE FROM invites WHERE conversation_id = ?1")?
+        .execute([Id(conversation)])?;
+    Ok(unsigned(valid))
+}

@@ -1,0 +1,115 @@
+//! Invitations: links by which somebody becomes a member of a conversation.
+
+use serde_json::{Value, json};
+
+use crate::server::{LOBBY, Server};
+
+#[tokio::test]
+async fn who_has_a_token_sees_what_it_is_for_and_becomes_a_member_by_it() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut tab = server.guest("bob").await;
+    let made = json!({"title": "Club", "memberIds": []});
+    let made = ann.must("create_conversation", made).await;
+    let id = made["conversation"]["id"].clone();
+    let asked = json!({"conversationId": id, "uses": 1, "expiresIn": 60});
+    let created = ann.must("create_invite", asked).await;
+    let token = created["token"].as_str().unwrap();
+    assert_eq!(token.len(), 43);
+
+    let preview = bob.must("preview_invite", json!({"token": token})).await;
+    let expected = json!({"id": id, "title": "Club", "memberCount": 1});
+    assert_eq!(preview["conversation"], expected);
+    assert_eq!(preview["isMember"], false);
+    assert_eq!(preview["expiresAt"], created["expiresAt"]);
+    // Whoever only looks is no member.
+    bob.refused("join_conversation", id.clone(), "NOT_FOUND")
+        .await;
+
+    let joined = bob.must("join_invite", json!({"token": token})).await;
+    let members = joined["conversation"]["memberIds"].as_array().unwrap();
+    assert!(members.contains(&json!(bob.user_id())));
+    // The other tab of who has joined is told, and so is nobody else who is not in the conversation.
+    let told = tab.event("conversation_updated").await;
+    assert_eq!(told["conversation"], joined["conversation"]);
+    bob.must("join_conversation", id.clone()).await;
+    // It is used up now, also for who has used it.
+    let mut eve = server.guest("eve").await;
+    for one in [&mut bob, &mut eve] {
+        for event in ["preview_invite", "join_invite"] {
+            one.refused(event, json!({"token": token}), "NOT_FOUND")
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_valid_are_told_apart_for_nobody() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let made = ann
+        .must("create_conversation", json!({"memberIds": []}))
+        .await;
+    let id = made["conversation"]["id"].clone();
+    let created = ann
+        .must("create_invite", json!({"conversationId": id}))
+        .await;
+    let revoked = ann
+        .must("revoke_invites", json!({"conversationId": id}))
+        .await;
+    assert_eq!(revoked["revoked"], 1);
+    let mut told: Vec<Value> = Vec::new();
+    let long = "x".repeat(9_000);
+    for token in [
+        created["token"].as_str().unwrap(),
+        &"A".repeat(43),
+        "",
+        &long,
+    ] {
+        for event in ["preview_invite", "join_invite"] {
+            told.push(
+                bob.refused(event, json!({"token": token}), "NOT_FOUND")
+                    .await,
+            );
+        }
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn the_owner_alone_invites_within_bounds() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut eve = server.guest("eve").await;
+    let made = json!({"memberIds": [bob.user_id()]});
+    let made = ann.must("create_conversation", made).await;
+    let id = made["conversation"]["id"].clone();
+    for event in ["create_invite", "revoke_invites"] {
+        let of = |id: &Value| json!({"conversationId": id});
+        bob.refused(event, of(&id), "FORBIDDEN").await;
+        eve.refused(event, of(&id), "NOT_FOUND").await;
+        ann.refused(event, of(&json!(LOBBY)), "FORBIDDEN").await;
+    }
+    for (field, value) in [
+        ("expiresIn", json!(59)),
+        ("expiresIn", json!(2_592_001)),
+        ("expiresIn", json!("60")),
+        ("uses", json!(0)),
+        ("uses", json!(10_001)),
+    ] {
+        let mut asked = json!({"conversationId": id});
+        asked[field] = value;
+        let error = ann.refused("create_invite", asked, "INVALID_PAYLOAD").await;
+        assert_eq!(error["details"], json!({"field": field}));
+    }
+    for _ in 0..20 {
+        ann.must("create_invite", json!({"conversationId": id}))
+            .await;
+    }
+    let one_more = json!({"conversationId": id});
+    ann.refused("create_invite", one_more, "CONFLICT").await;
+}

@@ -1,0 +1,171 @@
+// Firefox, driven by WebDriver BiDi, which it speaks itself: neither a driver nor a browser of somebody's making is needed.
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { WebSocket } from "ws";
+import { startLink } from "./link.mjs";
+import { until, within } from "./support.mjs";
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
+const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
+const places = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
+const PREFERENCES = { "remote.active-protocols": 1, "datareporting.policy.dataSubmissionEnabled": false, "app.update.enabled": false, "browser.shell.checkDefaultBrowser": false };
+
+/** Keys of the keyboard that are no characters, as WebDriver calls them. */
+export const KEYS = { Enter: "\uE007", Escape: "\uE00C", ArrowUp: "\uE013", Delete: "\uE017", Tab: "\uE004" };
+
+/** Starts Firefox without a window; `FIREFOX` in the environment names another than that of the system. */
+export async function launchFirefox() {
+  const program = process.env.FIREFOX ?? places.find((place) => existsSync(place));
+  if (program === undefined) throw new Error(`no Firefox at ${places.join(", ")}; FIREFOX may name one`);
+  await mkdir(screenshots, { recursive: true });
+  const profile = mkdtempSync(join(tmpdir(), "roomcast-firefox-"));
+  writeFileSync(join(profile, "user.js"), Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${value});`).join("\n"));
+  const child = spawn(program, ["--headless", "--profile", profile, "--remote-debugging-port", "0"], { stdio: ["ignore", "ignore", "pipe"] });
+  const ended = new Promise((done) => child.once("close", done));
+  const address = new Promise((done, fail) => {
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      const [, found] = /WebDriver BiDi listening on (ws:\S+)/.exec(line) ?? [];
+      if (found) done(found);
+    });
+    ended.then(() => fail(new Error("Firefox ended")));
+  });
+  const socket = new WebSocket(`${await within(address, "Firefox to listen")}/session`);
+  await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi");
+  const answers = new Map();
+  const listeners = new Set();
+  socket.on("message", (text) => {
+    const said = JSON.parse(text);
+    if (said.type === "event") for (const listener of listeners) listener(said);
+    else answers.get(said.id)?.(said);
+  });
+  let count = 0;
+  const command = async (method, params = {}) => {
+    const id = (count += 1);
+    const answered = new Promise((done) => answers.set(id, done));
+    socket.send(JSON.stringify({ id, method, params }));
+    const answer = await within(answered, method);
+    answers.delete(id);
+    if (answer.type === "error") throw new Error(`${method}: ${answer.error}: ${answer.message}`);
+    return answer.result;
+  };
+  await command("session.new", { capabilities: {} });
+  await command("session.subscribe", { events: ["log.entryAdded"] });
+  const close = async () => {
+    await command("browser.close").catch(() => child.kill());
+    await within(ended, "Firefox to end").catch(() => child.kill("SIGKILL"));
+    rmSync(profile, { recursive: true, force: true });
+  };
+  return { command, listeners, close };
+}
+
+/** A person in front of the page in Firefox, with cookies, a store and a network link of their own. */
+export class FirefoxVisitor {
+  /** Errors of scripts and refusals of the security policy. */
+  complaints = [];
+
+  static async open(test, firefox, url, { width = 1280, height = 800 } = {}) {
+    const visitor = new FirefoxVisitor();
+    visitor.firefox = firefox;
+    visitor.link = await startLink(url);
+    const { userContext } = await firefox.command("browser.createUserContext");
+    // A tab behind another gets no frames, a window of its own does.
+    const { context } = await firefox.command("browsingContext.create", { type: "window", userContext });
+    visitor.context = context;
+    const listen = ({ method, params }) => {
+      const isOwn = method === "log.entryAdded" && params.source?.context === context && params.level === "error";
+      // A cut link is no fault of the page.
+      if (isOwn && !/can.t establish a connection|was interrupted|NetworkError/.test(params.text)) visitor.complaints.push(params.text);
+    };
+    firefox.listeners.add(listen);
+    test.after(async () => {
+      firefox.listeners.delete(listen);
+      await firefox.command("browsingContext.close", { context });
+      await firefox.command("browser.removeUserContext", { userContext });
+      visitor.link.close();
+    });
+    await firefox.command("browsingContext.setViewport", { context, viewport: { width, height } });
+    await visitor.go(visitor.link.url);
+    return visitor;
+  }
+
+  async go(url) {
+    await this.firefox.command("browsingContext.navigate", { context: this.context, url, wait: "complete" });
+  }
+
+  async reload() {
+    await this.firefox.command("browsingContext.reload", { context: this.context, wait: "complete" });
+  }
+
+  /** What an expression of the page is, as JSON. */
+  async evaluate(expression) {
+    const params = { expression: `JSON.stringify(${expression}) ?? "null"`, target: { context: this.context }, awaitPromise: true };
+    const { result, exceptionDetails } = await this.firefox.command("script.evaluate", params);
+    if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.text}`);
+    return JSON.parse(result.value);
+  }
+
+  /** Waits for an expression to be true. */
+  async sees(expression, what = expression) {
+    await until(() => this.evaluate(`Boolean(${expression})`), what);
+  }
+
+  /** Waits for an element with this text, or that begins with it. */
+  async reads(selector, text) {
+    await this.sees(`[...document.querySelectorAll(${JSON.stringify(selector)})].some((node) => node.textContent.trim().startsWith(${JSON.stringify(text)}))`, text);
+  }
+
+  /** Presses a button or link by its name, with the mouse. */
+  async click(selector, name) {
+    const find = `[...document.querySelectorAll(${JSON.stringify(selector)})].find((node) => (node.ariaLabel ?? node.textContent).trim().startsWith(${JSON.stringify(name)}))`;
+    await this.sees(find, `${selector} ${name}`);
+    const { x, y } = await this.evaluate(`(({ left, top, width, height }) => ({ x: left + width / 2, y: top + height / 2 }))(${find}.getBoundingClientRect())`);
+    const actions = [{ type: "pointerMove", x: Math.round(x), y: Math.round(y) }, { type: "pointerDown", button: 0 }, { type: "pointerUp", button: 0 }];
+    await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "pointer", id: "mouse", actions }] });
+  }
+
+  /** Types on the keyboard, wherever the focus is. */
+  async type(...texts) {
+    const keys = texts.flatMap((text) => KEYS[text] ?? [...text]);
+    const actions = keys.flatMap((value) => [{ type: "keyDown", value }, { type: "keyUp", value }]);
+    await this.firefox.command("input.performActions", { context: this.context, actions: [{ type: "key", id: "keyboard", actions }] });
+  }
+
+  /** Puts the focus on an element, once it can take it. */
+  async focus(selector) {
+    const node = `document.querySelector(${JSON.stringify(selector)})`;
+    await this.sees(`${node} && !${node}.disabled`, selector);
+    await this.evaluate(`${node}.focus()`);
+  }
+
+  async signIn(token) {
+    await this.click("button", "Sign in with a token instead");
+    await this.focus("input");
+    await this.type(token, "Enter");
+    await this.isOnline();
+  }
+
+  async isOnline() {
+    await this.sees("document.querySelector('.status[data-state=online]') && document.querySelector('.scroller[aria-busy=false]')", "the connection");
+  }
+
+  async say(text) {
+    await this.focus("#composer");
+    await this.type(text, "Enter");
+  }
+
+  /** Waits for a message with exactly this text, which is stored if it is an own one. */
+  async hears(text) {
+    const lines = `[...document.querySelectorAll("li.message:not([data-state]) .bubble, li.message[data-state=stored] .bubble")]`;
+    await this.sees(`${lines}.some((node) => node.textContent === ${JSON.stringify(text)})`, text);
+  }
+
+  async screenshot(name) {
+    const { data } = await this.firefox.command("browsingContext.captureScreenshot", { context: this.context });
+    await writeFile(join(screenshots, `firefox-${name}.png`), Buffer.from(data, "base64"));
+  }
+}

@@ -1,0 +1,98 @@
+// The main paths of the page in Firefox.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { io } from "socket.io-client";
+import { FirefoxVisitor, launchFirefox } from "./firefox.mjs";
+import { ask, connect, startServer } from "./support.mjs";
+import { SECRET, token } from "./tokens.mjs";
+
+let firefox;
+let server;
+before(async () => {
+  server = await startServer({ ROOMCAST_AUTH__JWT__SECRET: SECRET });
+  firefox = await launchFirefox();
+});
+after(async () => {
+  await firefox?.close();
+  await server?.stop();
+});
+
+async function signIn(t, name, viewport) {
+  const visitor = await FirefoxVisitor.open(t, firefox, server.url, viewport);
+  await visitor.signIn(token({ sub: name.toLowerCase(), name }));
+  return visitor;
+}
+
+test("in Firefox two people write, change and delete messages, and nothing is lost with the connection or by a reload", async (t) => {
+  const ada = await signIn(t, "Ada");
+  const bob = await signIn(t, "Bob", { width: 390, height: 844 });
+  await ada.say("hello **Bob**, see https://example.org/a");
+  await bob.hears("hello Bob, see https://example.org/a");
+  await bob.sees("document.querySelector('.bubble strong')?.textContent === 'Bob'");
+  await bob.sees("document.querySelector('.bubble a')?.href === 'https://example.org/a'");
+  await bob.say("hello Ada");
+  await ada.hears("hello Ada");
+
+  // Arrow Up changes the last message, Delete and Undo take it away and bring it back.
+  await ada.focus("#composer");
+  await ada.type("ArrowUp");
+  await ada.reads(".composer-edit", "Changing a message");
+  await ada.type(" Edited.", "Enter");
+  await bob.reads("li.message .bubble", "hello Bob, see https://example.org/a Edited.");
+  await ada.say("to be deleted");
+  await ada.hears("to be deleted");
+  await bob.hears("to be deleted");
+  await ada.sees("document.querySelector('li.message[tabindex=\"0\"]')");
+  await ada.focus("li.message[tabindex='0']");
+  await ada.type("Delete");
+  await ada.click("button", "Undo");
+  await ada.hears("to be deleted");
+  await ada.focus("li.message[tabindex='0']");
+  await ada.type("Delete");
+  await bob.sees("document.body.textContent.includes('This message was deleted.')", "the deletion");
+
+  // What is written without a connection is sent when there is one, once.
+  ada.link.cut();
+  await ada.sees("document.querySelector('.status[data-state=offline]')");
+  await ada.say("written offline");
+  ada.link.restore();
+  await ada.click("button", "Try now");
+  await ada.hears("written offline");
+  await bob.hears("written offline");
+  await ada.focus("#composer");
+  await ada.type("not sent yet");
+  await ada.reload();
+  await ada.isOnline();
+  await ada.sees("document.querySelector('#composer')?.value === 'not sent yet'");
+  const texts = await bob.evaluate("[...document.querySelectorAll('li.message .bubble')].map((node) => node.textContent)");
+  assert.equal(texts.filter((text) => text === "written offline").length, 1);
+  assert.equal(await bob.evaluate("document.documentElement.scrollWidth"), 390);
+  await ada.screenshot("desk");
+  await bob.screenshot("phone");
+  assert.deepEqual([ada.complaints, bob.complaints], [[], []]);
+});
+
+test("in Firefox history is read by scrolling, and an address leads to a message far back", async (t) => {
+  const socket = await connect(t, io, server.url, { auth: { token: token({ sub: "carl", name: "Carl" }) } });
+  const made = await ask(socket, "create_conversation", { title: "Long", memberIds: ["dora"] });
+  const { id } = made.conversation;
+  for (let index = 0; index < 300; index += 1) await ask(socket, "message", { conversationId: id, content: `long ${index}` });
+  const dora = await signIn(t, "Dora");
+  await dora.hears("long 299");
+  await dora.evaluate(`(async () => {
+    const scroller = document.querySelector(".scroller");
+    const isThere = () => [...document.querySelectorAll(".bubble")].some((node) => node.textContent === "long 0");
+    while (!isThere()) {
+      scroller.scrollBy(0, -800);
+      await new Promise((done) => requestAnimationFrame(done));
+    }
+  })()`);
+  await dora.hears("long 0");
+  const seqs = await dora.evaluate("[...document.querySelectorAll('li.message')].map((line) => Number(line.dataset.seq))");
+  assert.ok(seqs.every((seq, index) => index === 0 || seq === seqs[index - 1] + 1), `a hole in ${seqs}`);
+  await dora.evaluate(`void (location.hash = "#/c/${id}/20")`);
+  await dora.sees("document.querySelector('li.message.is-marked .bubble')?.textContent === 'long 19'", "the message");
+  await dora.click("button", "To the newest");
+  await dora.hears("long 299");
+  assert.deepEqual(dora.complaints, []);
+});

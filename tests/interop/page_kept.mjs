@@ -1,0 +1,131 @@
+// What the page keeps for its user whatever happens to the tab, the network and the list of conversations.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { metric, startServer, until } from "./support.mjs";
+import { Visitor } from "./visitor.mjs";
+
+/** The conversation in view is this one. */
+const isIn = ({ page }, title) => page.getByRole("heading", { name: title }).waitFor();
+
+test("who is added to a conversation whose address is open gets into it without a reload", async (t) => {
+  const bob = await client(t, "bob-absent", "Bob Absent");
+  const id = await make(bob, "Closed", [], "for members");
+  const ada = await signIn(t, "ada-absent", "Ada Absent");
+  await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+  await ada.page.getByText("This conversation does not exist, or you are not a member of it.").waitFor();
+  await must(bob, "add_member", { conversationId: id, userId: "ada-absent" });
+  await isIn(ada, "Closed");
+  await ada.message("for members").waitFor();
+  await ada.say("in at last");
+  await ada.message("in at last", "stored").waitFor();
+  noComplaints(ada);
+});
+
+test("what one user has begun to write is not shown to another user of the same browser", async (t) => {
+  const ada = await signIn(t, "ada-shared", "Ada Shared");
+  const become = async (sub, name) => {
+    await ada.page.evaluate(() => sessionStorage.clear());
+    await ada.page.reload();
+    await ada.giveToken(tokenOf(sub, name));
+    await ada.isOnline();
+  };
+  await isIn(ada, "Lobby");
+  await ada.composer.fill("a secret of Ada");
+  await become("bob-shared", "Bob Shared");
+  await isIn(ada, "Lobby");
+  assert.equal(await ada.composer.inputValue(), "");
+  await ada.composer.fill("a secret of Bob");
+  await become("ada-shared", "Ada Shared");
+  assert.equal(await ada.composer.inputValue(), "a secret of Ada");
+  // Who signs out leaves nothing, and takes nothing of others along.
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  await ada.giveToken(tokenOf("ada-shared", "Ada Shared"));
+  await ada.isOnline();
+  assert.equal(await ada.composer.inputValue(), "");
+  await become("bob-shared", "Bob Shared");
+  assert.equal(await ada.composer.inputValue(), "a secret of Bob");
+});
+
+test("a deletion is carried out although its tab crashed while it could be undone", async (t) => {
+  const bob = await client(t, "bob-crash", "Bob Crash");
+  const id = await make(bob, "Crash", ["ada-crash"]);
+  await must(bob, "join_conversation", id);
+  const deleted = [];
+  bob.on("message_deleted", ({ deletedBy }) => deleted.push(deletedBy));
+  const ada = await signIn(t, "ada-crash", "Ada Crash");
+  await isIn(ada, "Crash");
+  await ada.say("to be deleted");
+  await ada.message("to be deleted", "stored").waitFor();
+  await ada.page.locator("li.message[tabindex='0']").focus();
+  await ada.page.keyboard.press("Delete");
+  await ada.page.getByText("Message deleted.", { exact: true }).waitFor();
+  const crashed = ada.page.waitForEvent("crash");
+  const session = await ada.context.newCDPSession(ada.page);
+  session.send("Page.crash").catch(() => {});
+  await crashed;
+  assert.deepEqual(deleted, []);
+  const again = new Visitor(ada.context, await ada.context.newPage(), ada.link);
+  await again.page.goto(ada.link.url);
+  await again.giveToken(tokenOf("ada-crash", "Ada Crash"));
+  await until(() => deleted.length > 0, "the deletion");
+  assert.deepEqual(deleted, ["ada-crash"]);
+  await again.page.getByText("This message was deleted.").waitFor();
+  noComplaints(again);
+});
+
+test("what the queue has no room for stays in the field, with the reason", async (t) => {
+  const ada = await signIn(t, "ada-full", "Ada Full");
+  await isIn(ada, "Lobby");
+  ada.link.cut();
+  await ada.isOffline();
+  // 40,000 bytes each, of the 4 MiB that may wait.
+  const text = (index) => `${index} `.padEnd(9_990, "x").replaceAll("x", "😀");
+  let index = 0;
+  const reason = ada.page.getByText("Not sent. Too many messages wait to be sent already.");
+  while ((await reason.count()) === 0 && index < 200) await ada.say(text((index += 1)));
+  await reason.waitFor();
+  assert.equal(await ada.composer.inputValue(), text(index));
+  await ada.screenshot("queue-full");
+  // It is kept like any other beginning.
+  await ada.composer.fill("shorter");
+  await reason.waitFor({ state: "detached" });
+  await ada.composer.press("Enter");
+  await ada.message("shorter").waitFor();
+  noComplaints(ada);
+});
+
+test("four tabs of a user with many conversations keep to the limits of the server, also when all come back at once", async (t) => {
+  const limited = await startServer({ ...keyed, ROOMCAST_LIMITS__CHANGES_PER_MINUTE: "120" });
+  t.after(() => limited.stop());
+  const bob = await client(t, "bob-tabs", "Bob Tabs", limited.url);
+  const ids = [];
+  for (let index = 0; index < 35; index += 1) ids.push(await make(bob, `Talk ${index}`, ["ada-tabs"]));
+  const first = await Visitor.open(t, shared.browser, limited.url);
+  const value = tokenOf("ada-tabs", "Ada Tabs");
+  await first.context.addCookies([{ name: "roomcast_token", value, url: first.link.url, httpOnly: true, sameSite: "Lax" }]);
+  const others = await Promise.all([1, 2, 3].map(() => first.context.newPage()));
+  const tabs = [first, ...others.map((page) => new Visitor(first.context, page, first.link))];
+  await Promise.all(tabs.map(({ page }) => page.goto(first.link.url)));
+  await Promise.all(tabs.map((tab) => tab.isOnline()));
+  first.link.cut();
+  await Promise.all(tabs.map((tab) => tab.isOffline()));
+  first.link.restore();
+  await Promise.all(tabs.map((tab) => tab.isOnline()));
+  const isJoined = async (conversationId) => {
+    const { users } = await must(bob, "presence", { conversationId });
+    return users.some(({ userId, connections }) => userId === "ada-tabs" && connections === 4);
+  };
+  // The others follow one by one.
+  const isUnderWay = async () => (await Promise.all(ids.map(isJoined))).filter(Boolean).length >= 8;
+  await until(isUnderWay, "conversations to be joined", 40_000);
+  assert.equal((await metric(limited.url, 'roomcast_events_limited_total{class="changes"}')) ?? 0, 0);
+  // There is something left for what people do.
+  await tabs[0].page.evaluate((address) => (location.hash = address), `#/c/${LOBBY}`);
+  await isIn(tabs[0], "Lobby");
+  await tabs[0].page.getByRole("button", { name: "New conversation" }).click();
+  await tabs[0].page.getByLabel("Title").fill("One more");
+  await tabs[0].page.getByRole("button", { name: "Begin" }).click();
+  await isIn(tabs[0], "One more");
+  noComplaints(...tabs);
+});

@@ -1,0 +1,52 @@
+// What the tests of the page share: a server and a browser of their own, people, and conversations for them.
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+import { io } from "socket.io-client";
+import { ask, connect, startServer } from "./support.mjs";
+import { SECRET, token } from "./tokens.mjs";
+import { Visitor, launch } from "./visitor.mjs";
+
+export const LOBBY = "00000000-0000-4000-8000-000000000001";
+export const DESK = { width: 1280, height: 800 };
+export const PHONE = { width: 390, height: 844 };
+export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
+
+/** What all tests of this process use; there before the first of them. */
+export const shared = {};
+before(async () => {
+  shared.server = await startServer(keyed);
+  shared.browser = await launch();
+});
+after(async () => {
+  await shared.browser?.close();
+  await shared.server?.stop();
+});
+
+export const tokenOf = (sub, name) => token({ sub, name });
+
+/** The page of a user who is signed in. */
+export function signIn(t, sub, name, { url = shared.server.url, ...options } = {}) {
+  return Visitor.signIn(t, shared.browser, url, tokenOf(sub, name), { viewport: DESK, ...options });
+}
+
+/** A stock client of a user. */
+export function client(t, sub, name, url = shared.server.url) {
+  return connect(t, io, url, { auth: { token: tokenOf(sub, name) } });
+}
+
+export async function must(socket, event, payload) {
+  const answer = await ask(socket, event, payload);
+  assert.equal(answer.success, true, JSON.stringify(answer));
+  return answer;
+}
+
+/** A conversation that a stock client makes, with messages. */
+export async function make(socket, title, memberIds, ...contents) {
+  const { conversation } = await must(socket, "create_conversation", { title, memberIds });
+  for (const content of contents) await must(socket, "message", { conversationId: conversation.id, content });
+  return conversation.id;
+}
+
+export function noComplaints(...visitors) {
+  assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
+}

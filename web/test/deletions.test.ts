@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { RequestError } from "../packages/client/src/index.ts";
+import { Queue } from "../packages/client/src/queue/queue.ts";
+import { memoryStorage } from "../packages/client/src/queue/storage.ts";
+import { Tabs } from "../packages/client/src/queue/tabs.ts";
+import { settled } from "../packages/client/test/fake.ts";
+import { Deletions, UNDO_FOR } from "../src/model/deletions.ts";
+import { browser } from "../src/storage.ts";
+
+/** A tab of a user; what is kept is shared by all tabs of this process. */
+async function open(t: TestContext, userId: string) {
+  const asked: unknown[] = [];
+  const told: unknown[] = [];
+  const refusals: string[] = [];
+  const server = { failure: undefined as RequestError | undefined };
+  const queue = new Queue({
+    storage: memoryStorage(),
+    tabs: new Tabs(undefined),
+    limits: { entries: 100, bytes: 10_000 },
+    idField: "clientMessageId",
+    ask: async (_, payload) => {
+      asked.push((payload as { messageId: string }).messageId);
+      if (server.failure !== undefined) throw server.failure;
+      return { message: {} };
+    },
+    changed: () => {},
+    note: () => {},
+  });
+  const manager = {
+    session: { userId },
+    queue,
+    send: (event: string, payload: object) => queue.add(event, payload as Record<string, unknown>),
+    tell: (_: string, payload: { messageId: string }) => told.push(payload.messageId),
+  };
+  const deletions = new Deletions(manager as never, { changed: () => {}, done: () => {}, refused: ({ code }) => refusals.push(code) });
+  t.after(() => browser.remove(`roomcast.deletions.${userId}`));
+  return { deletions, queue, asked, told, refusals, server, begin: () => queue.begin(userId, userId) };
+}
+
+test("a deletion is told to the server unless it is taken back", async (t) => {
+  const { deletions, asked, begin } = await open(t, "ada-undo");
+  await begin();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  deletions.add("one");
+  deletions.add("two");
+  assert.equal(deletions.has("one"), true);
+  deletions.undo("one");
+  t.mock.timers.tick(UNDO_FOR);
+  await settled();
+  assert.deepEqual([asked, deletions.has("two")], [["two"], false]);
+});
+
+test("when the page goes a deletion is told at once, and carried out by the next session of that user alone", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const before = await open(t, "ada-gone");
+  before.deletions.add("one");
+  before.deletions.flush();
+  assert.deepEqual(before.told, ["one"]);
+  for (const [user, expected] of [["bob-gone", []], ["ada-gone", ["one"]], ["ada-gone", []]] as const) {
+    const next = await open(t, user);
+    await next.begin();
+    next.deletions.resume();
+    t.mock.timers.tick(0);
+    await settled();
+    assert.deepEqual(next.asked, expected, user);
+  }
+});
+
+test("a deletion whose tab died is carried out when it can no longer be taken back", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const before = await open(t, "ada-dead");
+  before.deletions.add("one");
+  const next = await open(t, "ada-dead");
+  await next.begin();
+  next.deletions.resume();
+  t.mock.timers.tick(UNDO_FOR - 1);
+  await settled();
+  assert.deepEqual(next.asked, []);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.deepEqual(next.asked, ["one"]);
+});
+
+test("a deletion without a connection waits for one, and can be taken back until then", async (t) => {
+  const { deletions, asked, begin } = await open(t, "ada-away");
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  deletions.add("one");
+  deletions.add("two");
+  t.mock.timers.tick(UNDO_FOR);
+  await settled();
+  assert.deepEqual([asked, deletions.has("one")], [[], true]);
+  deletions.undo("one");
+  await begin();
+  await settled();
+  assert.deepEqual(asked, ["two"]);
+});
+
+test("a deletion that the server refuses is given up, with its reason", async (t) => {
+  const { deletions, queue, refusals, server, begin } = await open(t, "ada-refused");
+  await begin();
+  server.failure = new RequestError({ code: "FORBIDDEN", message: "" });
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  deletions.add("one");
+  t.mock.timers.tick(UNDO_FOR);
+  await settled();
+  assert.deepEqual([refusals, queue.entries, deletions.has("one")], [["FORBIDDEN"], [], false]);
+});

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Emitter } from "../packages/client/src/emitter.ts";
+import { settled } from "../packages/client/test/fake.ts";
+import { Inbox } from "../src/model/inbox.ts";
+import { People } from "../src/model/people.ts";
+import type { ConversationInfo, ListedConversation } from "../src/types.ts";
+
+function info(id: string, memberIds = ["me"]): ConversationInfo {
+  return { id, title: id, ownerId: "bob", memberIds, createdAt: "", updatedAt: "" };
+}
+
+const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, readSeq: 0, unread: 0 });
+
+/** A list over a server that answers when it is told to. */
+function open() {
+  const events = new Emitter<Record<string, (...args: never[]) => void>>();
+  const answers: ((ids: string[]) => void)[] = [];
+  const lost: string[] = [];
+  const manager = {
+    session: { userId: "me" },
+    isReady: true,
+    queue: { entries: [] },
+    on: (name: string, listener: (...args: never[]) => void) => events.on(name, listener),
+    watch: () => () => {},
+    conversation: () => ({ on: () => {} }),
+    leaveConversation: () => {},
+    request: () => new Promise((resolve) => answers.push((ids) => resolve({ conversations: ids.map(listed), hasMore: false }))),
+  };
+  const nothing = () => {};
+  const surroundings = { changed: nothing, announce: nothing, notice: nothing, arrived: nothing, met: nothing, lost: (id: string) => lost.push(id) };
+  const inbox = new Inbox(manager as never, new People(), surroundings);
+  const tell = (name: string, payload: unknown) => events.emit(name, payload as never);
+  const ids = () => inbox.items.map(({ id }) => id).sort();
+  return { inbox, answers, tell, ids, lost };
+}
+
+test("what is made, got or lost while the list is on its way is as it was told, and not as it is listed", async () => {
+  const { inbox, answers, tell, ids, lost } = open();
+  const loading = inbox.load();
+  inbox.update(info("made"));
+  tell("conversation_updated", { conversation: info("got") });
+  tell("conversation_updated", { conversation: info("removed", ["bob"]) });
+  tell("conversation_deleted", { conversationId: "deleted" });
+  answers.shift()?.(["old", "removed", "deleted"]);
+  await loading;
+  assert.deepEqual([ids(), lost], [["got", "made", "old"], []]);
+});
+
+test("a list that was asked for before the connection was lost says nothing any more", async () => {
+  const { inbox, answers, ids, lost } = open();
+  const before = inbox.load();
+  const after = inbox.load();
+  answers[1]?.(["one", "two"]);
+  answers[0]?.(["one"]);
+  await Promise.all([before, after]);
+  await settled();
+  assert.deepEqual([ids(), lost], [["one", "two"], []]);
+  const last = inbox.load();
+  answers[2]?.(["one"]);
+  await last;
+  assert.deepEqual([ids(), lost], [["one"], ["two"]]);
+});
