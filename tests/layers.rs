@@ -146,6 +146,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("rules", "fault"),
     ("authorization", "fault feed rules"),
     ("chat", "cluster fault feed rules authorization"),
+    ("api", "cluster fault rules authorization chat"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

@@ -31,6 +31,7 @@ use crate::{
     service::{
         Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, Fed, Leases, Overlap,
         Retention, RevocationApplier,
+        api::{RequestKeys, answer_others},
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -138,6 +139,9 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     let fed = Arc::new(Fed::default());
     chat.hear(&mut io, &fed);
+    if announcer.is_some() {
+        answer_others(&mut io);
+    }
     if auth.at_handshake {
         let (authenticator, log_throttle) =
             (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
@@ -156,7 +160,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             gateway::tell_spending(Arc::clone(&users), told.clone(), store)
         });
     }
-    let mut routes = axum::Router::new();
+    let mut block_list = None;
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
@@ -165,7 +169,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
         appliers.push(Box::new(blocks.clone()));
-        routes = routes.merge(http::blocks::routes(blocks, access.clone()));
+        block_list = Some(blocks);
     }
     if let Some(announcer) = announcer {
         let namespace = io.of(cluster::NAMESPACE);
@@ -223,16 +227,25 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             move || io.adapter_health().map(|health| health == Health::Ready)
         },
     );
-    let routes = routes
-        .merge(http::identity::routes(access.clone(), io.clone()))
-        .merge(http::presence::routes(
-            chat.clone(),
-            access.clone(),
-            io.clone(),
-        ))
-        .merge(http::nodes::routes(access.clone(), io.clone()));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
-    let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
+    let admission = http::api::Admission {
+        callers: callers(&authenticator, &access, Access::may_call),
+        pace: pace(settings),
+        keys: RequestKeys::new(store.clone()),
+        metrics: Arc::clone(&metrics),
+    };
+    let connections = http::Connections {
+        metrics: Arc::clone(&metrics),
+        io: io.clone(),
+        readiness: readiness.clone(),
+    };
+    let routes = http::api::routes(
+        chat.clone(),
+        access.clone(),
+        connections.clone(),
+        block_list,
+    );
+    let api = http::api::nest(routes, admission);
     let taken = io.clone();
     let entrance = http::Entrance {
         socket_path: settings.engine.http.path.clone(),
@@ -240,7 +253,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         login_url: settings.auth.login_url.clone(),
         logout_url: settings.auth.logout_url.clone(),
     };
-    let mut router = http::router(metrics, io.clone(), readiness.clone(), &entrance);
+    let mut router = http::router(connections, &entrance);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -456,6 +469,19 @@ fn callers(
         })
     })
 }
+
+/// How often each caller may call the HTTP API. What is one too many, the API counts.
+fn pace(settings: &Settings) -> Users {
+    let limits = config::Limits {
+        requests_per_second: settings.limits.in_force().api_calls_per_second,
+        users: CALLERS,
+        ..config::Limits::default()
+    };
+    Users::new(&limits, Arc::default())
+}
+
+/// Callers of the HTTP API that are remembered; past that the longest unseen ones are forgotten.
+const CALLERS: usize = 1000;
 
 /// Looks whether the address can be had: a server that cannot have it makes no database.
 fn try_address(address: SocketAddr) -> Result<(), RunError> {

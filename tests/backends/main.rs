@@ -20,6 +20,7 @@ mod feed;
 mod groups;
 mod harness;
 mod invites;
+mod keys;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;

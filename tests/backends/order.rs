@@ -419,7 +419,7 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TABLE conversation_changes;
          DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
          ALTER TABLE roomcast_schema DROP COLUMN store_id;
-         DROP TABLE shared_values, shared_locks;
+         DROP TABLE shared_values, shared_locks, api_keys, invites;
          DROP SEQUENCE shared_numbers;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
@@ -451,7 +451,9 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
     old.store.close().await;
     let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
     file.execute_batch(
-        "ALTER TABLE conversations DROP COLUMN changes;
+        "DROP TABLE api_keys;
+         DROP TABLE invites;
+         ALTER TABLE conversations DROP COLUMN changes;
          DROP INDEX conversations_deleted;
          ALTER TABLE conversations DROP COLUMN deleted_at;
          ALTER TABLE conversations DROP COLUMN deleted_by;

@@ -6,8 +6,9 @@
 //! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
 //! know how an event is parsed or a row is written.
 //!
-//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat` ← `api`.
 
+pub(crate) mod api;
 mod authorization;
 mod chat;
 pub(crate) mod cluster;
@@ -15,11 +16,17 @@ mod fault;
 mod feed;
 mod rules;
 
-pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, NewBlock,
-    NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
+pub(crate) use crate::store::{
+    DeletedConversation, KeptAnswer, List, Message, MessageKind, Messages,
 };
-pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
+pub(crate) use authorization::{
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, MadeRevocation,
+    MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
+};
+pub(crate) use chat::{
+    Chat, ConversationNews, FoundConversation, Leases, ReadConversation, ReadMessages, Retention,
+    WhoIsIn,
+};
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, Fed};
 pub(crate) use rules::commands::{

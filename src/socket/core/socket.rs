@@ -4,6 +4,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -199,6 +200,13 @@ impl Socket {
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.outbox().transport()
+    }
+
+    /// How long ago the client last sent a packet on its connection, in whole seconds: an event, an answer,
+    /// or whatever else but a heartbeat.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.0.shared.idle(tokio::time::Instant::now().into_std())
     }
 
     /// The whole server.

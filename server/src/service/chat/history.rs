@@ -1,5 +1,6 @@
 //! Messages that were sent before: pages of them, words in them, and how far they are read.
 
+use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION};
 use crate::service::chat::sequencer::conversations::room_of;
@@ -8,8 +9,17 @@ use crate::service::cluster::{News, Read};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
 use crate::service::rules::emissions::messages::{self as emissions, MESSAGE_READ};
+use crate::service::rules::event::Command;
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
 use roomcast::{Broadcast, Socket};
+
+/// `GET /api/v1/conversations/{id}/messages`
+#[derive(Debug)]
+pub(crate) struct ReadMessages(pub(crate) ReadHistory);
+
+impl Command for ReadMessages {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMessages);
+}
 
 impl Chat {
     /// A page of the messages of a conversation.
@@ -18,6 +28,27 @@ impl Chat {
         allowed: Allowed<ReadHistory>,
     ) -> Result<Messages, ServiceError> {
         let (by, command) = allowed.into_parts();
+        let (page, limit) = self.page(&command)?;
+        let id = command.conversation_id;
+        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
+        let messages = messages.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
+    }
+
+    /// A page of the messages of any conversation, for other services.
+    pub(crate) async fn messages(
+        &self,
+        allowed: Allowed<ReadMessages>,
+    ) -> Result<Messages, ServiceError> {
+        let (_, ReadMessages(command)) = allowed.into_parts();
+        let (page, limit) = self.page(&command)?;
+        let read = self.0.store.history(command.conversation_id, page, limit);
+        let messages = read.await?.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
+    }
+
+    /// Which messages are asked for, and how many.
+    fn page(&self, command: &ReadHistory) -> Result<(Page, usize), ServiceError> {
         let page = match (command.before_seq, command.after_seq) {
             (None, None) => Page::Newest,
             (Some(before), None) => Page::Before(before),
@@ -26,11 +57,7 @@ impl Chat {
                 return Err(ServiceError::invalid("afterSeq", "excludes beforeSeq"));
             }
         };
-        let limit = self.page_limit(command.limit)?;
-        let id = command.conversation_id;
-        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
-        let messages = messages.ok_or(NO_CONVERSATION)?;
-        Ok(self.0.rules.show_all(messages).await)
+        Ok((page, self.page_limit(command.limit)?))
     }
 
     /// How many messages a page may have.

@@ -6,6 +6,7 @@ mod blocks;
 mod changes;
 mod deletion;
 mod invites;
+mod keys;
 mod logins;
 #[cfg(test)]
 mod plans;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
+use super::change::keys::{Begun, KeyChange};
 use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
@@ -112,6 +114,11 @@ impl Sqlite {
         change: LoginChange,
     ) -> Result<LoginOutcome, StoreError> {
         self.write(move |connection| logins::apply(connection, &change))
+            .await
+    }
+
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        self.write(move |connection| keys::apply(connection, &change))
             .await
     }
 
