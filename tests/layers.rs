@@ -150,6 +150,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("authorization", "fault feed rules"),
     ("journals", "fault feed rules"),
     ("chat", "cluster fault feed rules authorization"),
+    ("api", "cluster fault rules authorization chat"),
     ("market", "fault rules journals authorization"),
     ("notifications", "fault rules journals authorization"),
 ];

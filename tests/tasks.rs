@@ -10,9 +10,13 @@ const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("
 
 /// What starts tasks without a name, and where the server may: these end by themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 10] = [
+const NAMELESS: [(&str, &str); 11] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
+    (
+        "http/api/once.rs",
+        "One request of the API, which has a deadline and is waited for.",
+    ),
     (
         "service/chat/sequencer/confirming.rs",
         "One report, or answer to another server; both have a deadline.",

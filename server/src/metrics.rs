@@ -51,6 +51,12 @@ metric_table! {
         AnnouncementsUnknown => "roomcast_announcements_heard_total"["result" = "unknown"],
         AnnouncementsMalformed => "roomcast_announcements_heard_total"["result" = "malformed"],
         AnnouncementsForeign => "roomcast_announcements_heard_total"["result" = "foreign"],
+        ApiRead => "roomcast_api_calls_total"["result" = "read"],
+        ApiWritten => "roomcast_api_calls_total"["result" = "written"],
+        ApiRefused => "roomcast_api_calls_total"["result" = "refused"],
+        ApiLimited => "roomcast_api_calls_total"["result" = "limited"],
+        ApiFailed => "roomcast_api_calls_total"["result" = "failed"],
+        ApiTurnedAway => "roomcast_api_calls_total"["result" = "turned away"],
     }
 }
 
@@ -136,6 +142,22 @@ impl Metrics {
     pub fn time(&self, timing: Timing, took: Duration) {
         match timing {
             Timing::MessageProcessing => self.message_processing.0.time(took),
+        }
+    }
+
+    /// How often a time was noted.
+    #[must_use]
+    pub fn timed(&self, timing: Timing) -> u64 {
+        match timing {
+            Timing::MessageProcessing => self.message_processing.0.count(),
+        }
+    }
+
+    /// The time below which a part of those noted are, from 0 to 1; `None` if none was.
+    #[must_use]
+    pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
+        match timing {
+            Timing::MessageProcessing => self.message_processing.0.time_quantile(part),
         }
     }
 

@@ -30,8 +30,10 @@ use crate::{
     limit::Users,
     metrics::Metrics,
     service::{
-        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, ExecutorFault, JournalNews,
-        Journals, Leases, Market, Notifications, Overlap, Retention, RevocationApplier,
+        Access, Applier, Blocks, ChangeFeed, Chat, ConversationNews, ExecutorFault, Fed,
+        JournalNews, Journals, Leases, Market, Notifications, Overlap, Retention,
+        RevocationApplier,
+        api::{RequestKeys, answer_others},
         cluster::{self, Announcer},
     },
     store::{NewConversation, OpenError, Store, StoreError},
@@ -113,6 +115,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     );
     let announcer = announcer(settings, &store, &metrics).await;
     let announcer = announcer.map_err(RunError::Store)?;
+    let shared = announcer.as_ref().map(Announcer::store_id);
     let chat = Chat::new(
         store.clone(),
         access.clone(),
@@ -146,9 +149,13 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         access.clone(),
         chat.clone(),
         Overlap(settings.server.event_overlap),
+        shared,
     );
-    let fed = Arc::default();
+    let fed = Arc::new(Fed::default());
     chat.hear(&mut io, &fed);
+    if announcer.is_some() {
+        answer_others(&mut io);
+    }
     if auth.at_handshake {
         let (authenticator, log_throttle) =
             (authenticator.clone(), Arc::new(LogThrottle::new(REFUSALS)));
@@ -162,12 +169,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     supervisor.obey_tests(&io);
     let (swept, told) = (Arc::clone(&users), io.clone());
     supervisor.start("user sweep", move || Arc::clone(&swept).sweep());
-    if settings.limits.shared {
+    if let Some(store) = shared.filter(|_| settings.limits.shared) {
         supervisor.start("user spending", move || {
-            gateway::tell_spending(Arc::clone(&users), told.clone())
+            gateway::tell_spending(Arc::clone(&users), told.clone(), store)
         });
     }
-    let mut routes = axum::Router::new();
+    let mut block_list = None;
     let mut appliers: Vec<Box<dyn Applier>> =
         vec![Box::new(RevocationApplier::new(access.clone(), io.clone()))];
     if let Some(guard) = io.guard() {
@@ -176,9 +183,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         let kept = blocks.clone();
         supervisor.start("block list", move || kept.clone().keep());
         appliers.push(Box::new(blocks.clone()));
-        routes = routes.merge(http::blocks::routes(blocks, access.clone()));
+        block_list = Some(blocks);
     }
-    appliers.push(Box::new(ConversationNews::new(chat.clone(), io.of("/"))));
     appliers.push(Box::new(JournalNews::new(journals.clone(), io.of("/"))));
     let followers = io.of("/");
     supervisor.start("journals", move || journals.clone().keep(followers.clone()));
@@ -207,7 +213,10 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let swept = access.clone();
     supervisor.start("login sweep", move || swept.clone().sweep());
     if let Some(feed) = store.feed() {
-        let changes = ChangeFeed::new(feed, appliers, fed);
+        let news = Box::new(ConversationNews::new(chat.clone(), io.of("/")));
+        let news = ChangeFeed::beside(feed.clone(), news, &fed);
+        supervisor.start("conversation news", move || news.clone().run());
+        let changes = ChangeFeed::new(feed, appliers, &fed);
         supervisor.start("change feed", move || changes.clone().run());
     }
     if store.is_shared() {
@@ -237,22 +246,31 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             move || io.adapter_health().map(|health| health == Health::Ready)
         },
     );
-    let routes = routes
-        .merge(http::identity::routes(access.clone(), io.clone()))
-        .merge(http::presence::routes(
-            chat.clone(),
-            access.clone(),
-            io.clone(),
-        ))
-        .merge(http::nodes::routes(access.clone(), io.clone()))
-        .merge(http::market::routes(
-            market,
-            notifications,
-            access.clone(),
-            io.clone(),
-        ));
     let scrapers = callers(&authenticator, &access, Access::may_scrape);
-    let api = http::api::nest(routes, callers(&authenticator, &access, Access::may_call));
+    let admission = http::api::Admission {
+        callers: callers(&authenticator, &access, Access::may_call),
+        pace: pace(settings),
+        keys: RequestKeys::new(store.clone()),
+        metrics: Arc::clone(&metrics),
+    };
+    let connections = http::Connections {
+        metrics: Arc::clone(&metrics),
+        io: io.clone(),
+        readiness: readiness.clone(),
+    };
+    let routes = http::api::routes(
+        chat.clone(),
+        access.clone(),
+        connections.clone(),
+        block_list,
+    );
+    let routes = routes.merge(http::market::routes(
+        market,
+        notifications,
+        access.clone(),
+        io.clone(),
+    ));
+    let api = http::api::nest(routes, admission);
     let taken = io.clone();
     let entrance = http::Entrance {
         socket_path: settings.engine.http.path.clone(),
@@ -260,7 +278,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         login_url: settings.auth.login_url.clone(),
         logout_url: settings.auth.logout_url.clone(),
     };
-    let mut router = http::router(metrics, io.clone(), readiness.clone(), &entrance);
+    let mut router = http::router(connections, &entrance);
     if !settings.server.open_metrics {
         router = http::scrape::limit(router, scrapers);
     }
@@ -483,6 +501,19 @@ fn callers(
     })
 }
 
+/// How often each caller may call the HTTP API. What is one too many, the API counts.
+fn pace(settings: &Settings) -> Users {
+    let limits = config::Limits {
+        requests_per_second: settings.limits.in_force().api_calls_per_second,
+        users: CALLERS,
+        ..config::Limits::default()
+    };
+    Users::new(&limits, Arc::default())
+}
+
+/// Callers of the HTTP API that are remembered; past that the longest unseen ones are forgotten.
+const CALLERS: usize = 1000;
+
 /// Looks whether the address can be had: a server that cannot have it makes no database.
 fn try_address(address: SocketAddr) -> Result<(), RunError> {
     let socket = if address.is_ipv4() {
@@ -509,7 +540,7 @@ fn announce(settings: &Settings, profile: Profile, server: &Server) {
     tracing::info!(
         profile = profile.name(),
         store = settings.store.shown_url(),
-        adapter = settings.adapter.shown_url().as_deref().unwrap_or("none"),
+        adapter = settings.adapter.shown_url(&settings.store),
         "ready"
     );
     let scheme = if settings.server.tls.cert_file.is_some() {

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use roomcast_protocol::socket::{Args, Nsp};
 use serde::{Deserialize, Serialize};
 
+use super::journal::Position;
 use super::operation::{Audience, Delivery, Flags, Kind, Operation, Target};
 use crate::names::{Room, RoomName, SocketId};
 
@@ -132,6 +133,8 @@ pub struct Publication {
     pub timeout: Option<Duration>,
     /// What replies refer to, for a kind that asks for them.
     pub request: Option<u64>,
+    /// Where the journal has it, if it comes from there.
+    pub position: Option<Position>,
     /// What is done.
     pub kind: Kind,
 }
@@ -148,6 +151,7 @@ impl Publication {
             compress: true,
             timeout: None,
             request: None,
+            position: None,
             kind,
         }
     }
@@ -186,6 +190,7 @@ impl Publication {
             delivery: self.delivery.clone().map(|_| Some(stream(&self.delivery))),
             compress: self.compress,
             timeout: self.timeout,
+            position: self.position,
         };
         let target = Target {
             namespace: &self.namespace,
@@ -248,6 +253,7 @@ impl<A> Operation<'_, A> {
             compress: flags.compress,
             timeout: flags.timeout,
             request: None,
+            position: None,
             kind: kind.map(Into::into, args, <[Room]>::to_vec)?,
         })
     }

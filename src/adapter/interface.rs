@@ -1,10 +1,16 @@
 //! What an adapter is, and what it is given.
 
-use std::{fmt, pin::Pin, sync::Weak, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{
     WireError,
-    envelope::{Envelope, NodeId},
+    envelope::{Envelope, NodeId, Publication},
+    journal::Journal,
     values::ValueStore,
 };
 use crate::names::Room;
@@ -92,6 +98,12 @@ pub trait Adapter: Send + Sync + 'static {
         None
     }
 
+    /// What keeps the events that this adapter carries, and sessions, so that clients can come back to another
+    /// server. Asked once, and only if sessions can be [recovered](crate::Builder::recovery). Default: nothing does.
+    fn journal(&self) -> Option<Arc<dyn Journal>> {
+        None
+    }
+
     /// A room has no member on this server any more, nor a client that may come back to it.
     fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }
@@ -132,7 +144,7 @@ pub enum AdapterError {
     /// The transport has not answered in time.
     Timeout,
     /// The transport has failed.
-    Transport(std::sync::Arc<dyn std::error::Error + Send + Sync>),
+    Transport(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl fmt::Display for AdapterError {
@@ -168,6 +180,13 @@ impl Inbox {
         Self { node, server }
     }
 
+    /// Whether the [journal](Adapter::journal) is used.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        let server = self.server.upgrade();
+        server.is_some_and(|server| server.recovers())
+    }
+
     /// The name of this server.
     #[must_use]
     pub fn node(&self) -> &NodeId {
@@ -190,6 +209,13 @@ impl Inbox {
                 Ok(envelope) => server.deliver(envelope),
                 Err(error) => server.ignore(&error),
             }
+        }
+    }
+
+    /// Applies something on this server alone: it was to go through the journal, and cannot.
+    pub fn deliver_here(&self, publication: Publication) {
+        if let Some(server) = self.server.upgrade() {
+            server.deliver_here(publication);
         }
     }
 
@@ -231,7 +257,9 @@ impl fmt::Debug for Inbox {
 
 /// The server behind an inbox.
 pub(super) trait Deliver: Send + Sync {
-    fn deliver(self: std::sync::Arc<Self>, envelope: Envelope);
+    fn deliver(self: Arc<Self>, envelope: Envelope);
+    fn recovers(&self) -> bool;
+    fn deliver_here(self: Arc<Self>, publication: Publication);
     fn ignore(&self, error: &WireError);
     fn lost(&self, envelopes: u64);
     fn left(&self, node: &NodeId);

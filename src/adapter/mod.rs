@@ -12,6 +12,7 @@ mod cluster;
 mod common;
 mod envelope;
 mod interface;
+mod journal;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
@@ -34,11 +35,12 @@ pub mod values;
 mod wire;
 
 pub use cluster::Missing;
-pub(crate) use cluster::{Cluster, Joined, Receiver, Request};
+pub(crate) use cluster::{Cluster, Joined, Receiver, Request, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter};
 pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
 pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
+pub use journal::{Journal, Missed, Origin, Position, Session};
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub(crate) use nodes::{NAMESPACE, Registry, keep as keep_nodes};
 pub(crate) use operation::{Audience, Flags, Operation, Target};

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use roomcast_protocol::socket::{Args, Nsp};
 
+use super::journal::Position;
 use crate::names::{Room, RoomName, SocketId};
 
 /// What is done to the sockets of a target, or on other servers. Locally its parts are borrowed; in an
@@ -124,6 +125,8 @@ pub(crate) struct Flags {
     pub(crate) compress: bool,
     /// How long answers may take.
     pub(crate) timeout: Option<Duration>,
+    /// Where the journal has it.
+    pub(crate) position: Option<Position>,
 }
 
 impl Default for Flags {
@@ -133,6 +136,7 @@ impl Default for Flags {
             delivery: Delivery::Reliable,
             compress: true,
             timeout: None,
+            position: None,
         }
     }
 }

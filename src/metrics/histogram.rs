@@ -65,6 +65,32 @@ impl<const N: usize> Histogram<N> {
         self.counts().sum()
     }
 
+    /// The value below which a part of those noted are, from 0 to 1, as if those of a bucket were spread
+    /// evenly in it; what is beyond all bounds counts as the last of them. `None` if nothing was noted.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let counts: Vec<u64> = self.counts().collect();
+        let rank = part.clamp(0.0, 1.0) * counts.iter().sum::<u64>() as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (&upper, &here) in self.bounds.iter().zip(&counts) {
+            let (upper, here) = (upper as f64, here as f64);
+            if here > 0.0 && below + here >= rank {
+                return Some(lower + (upper - lower) * (rank - below) / here);
+            }
+            below += here;
+            lower = upper;
+        }
+        let is_any_beyond = counts.last().is_some_and(|&beyond| beyond > 0);
+        is_any_beyond.then_some(lower)
+    }
+
+    /// [`quantile`](Self::quantile) of times.
+    #[must_use]
+    pub fn time_quantile(&self, part: f64) -> Option<Duration> {
+        let micros = self.quantile(part)?;
+        Some(Duration::from_nanos((micros * 1e3) as u64))
+    }
+
     fn counts(&self) -> impl Iterator<Item = u64> {
         let cells = self.buckets.iter().chain([&self.beyond]);
         cells.map(|cell| cell.load(Ordering::Relaxed))
@@ -81,5 +107,30 @@ impl<const N: usize> Histogram<N> {
         }
         let sum = self.sum.load(Ordering::Relaxed) as f64 / unit;
         let _ = writeln!(out, "{family}_sum {sum}\n{family}_count {count}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_within_its_bucket_and_there_is_none_of_nothing() {
+        static BOUNDS: [u64; 3] = [10, 20, 40];
+        let histogram = Histogram::new(&BOUNDS);
+        assert_eq!(histogram.quantile(0.5), None);
+        for value in [11, 12, 13, 14] {
+            histogram.note(value);
+        }
+        assert_eq!(histogram.quantile(0.5), Some(15.0));
+        assert_eq!(histogram.quantile(1.0), Some(20.0));
+        for value in [39, 41, 1000, 2000] {
+            histogram.note(value);
+        }
+        assert_eq!(histogram.quantile(0.5), Some(20.0));
+        assert_eq!(histogram.quantile(0.99), Some(40.0));
+        let histogram = Histogram::new(&BOUNDS);
+        histogram.note(41);
+        assert_eq!(histogram.quantile(0.5), Some(40.0));
     }
 }

@@ -138,6 +138,8 @@ metric_table! {
         /// From when a client takes no more until it has taken all that was queued. Those that are cut
         /// off are not in here.
         SlowClient => "roomcast_slow_client_seconds",
+        /// From when a ping is queued for a WebSocket until its pong has come.
+        Ping => "roomcast_ping_seconds",
     }
 }
 
@@ -211,6 +213,13 @@ impl Metrics {
         self.timings
             .get(timing as usize)
             .map_or(0, Histogram::count)
+    }
+
+    /// The time below which a part of those noted are, from 0 to 1; `None` if none was. It is as exact as the
+    /// buckets are narrow.
+    #[must_use]
+    pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
+        self.timings.get(timing as usize)?.time_quantile(part)
     }
 
     /// Notes how large something was, in bytes.

@@ -21,6 +21,7 @@ mod groups;
 mod harness;
 mod invites;
 mod journals;
+mod keys;
 #[cfg(feature = "postgres")]
 mod leases;
 mod logins;

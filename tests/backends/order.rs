@@ -319,6 +319,44 @@ async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
+async fn who_was_removed_is_not_told_the_title_that_a_conversation_has_got_since() {
+    let (config, _) = crate::harness::postgres();
+    let harness = Harness::new((config, None)).await;
+    let (store, id) = (&harness.store, harness.conversation(&["ann", "bob"]).await);
+    let titled = async |title| {
+        let renamed = store.rename_conversation(rename(id, title), Origin::default());
+        renamed.await.unwrap();
+    };
+    titled("public").await;
+    let removal = member(id, "bob", true);
+    store
+        .change_member(removal, Origin::default())
+        .await
+        .unwrap();
+    let titles = async |through| {
+        let steps = read(store, id, at(0, 0), through, 1000).await;
+        let title = |(_, event): (Revision, Committed)| match event {
+            Committed::Renamed(conversation) | Committed::Members { conversation, .. } => {
+                conversation.title.clone()
+            }
+            other => panic!("{other:?}"),
+        };
+        steps.into_iter().map(title).collect::<Vec<_>>()
+    };
+    let public = || Some("public".to_owned());
+    assert_eq!(titles(at(0, 2)).await, [public(), public()]);
+    titled("secret").await;
+    let secret = Some("secret".to_owned());
+    assert_eq!(
+        titles(at(0, 2)).await,
+        [None, None],
+        "although no more was asked for"
+    );
+    assert_eq!(titles(at(0, 3)).await, [None, None, secret]);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
 async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
     let (config, _) = crate::harness::postgres();
     let harness = Harness::new((config.clone(), None)).await;
@@ -381,7 +419,7 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TABLE conversation_changes;
          DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
          ALTER TABLE roomcast_schema DROP COLUMN store_id;
-         DROP TABLE shared_values, shared_locks;
+         DROP TABLE shared_values, shared_locks, api_keys, invites;
          DROP SEQUENCE shared_numbers;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
@@ -413,7 +451,9 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
     old.store.close().await;
     let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
     file.execute_batch(
-        "ALTER TABLE conversations DROP COLUMN changes;
+        "DROP TABLE api_keys;
+         DROP TABLE invites;
+         ALTER TABLE conversations DROP COLUMN changes;
          DROP INDEX conversations_deleted;
          ALTER TABLE conversations DROP COLUMN deleted_at;
          ALTER TABLE conversations DROP COLUMN deleted_by;

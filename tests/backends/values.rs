@@ -97,12 +97,12 @@ async fn a_lock_has_one_holder_and_a_larger_number_each_time() {
     let (_harness, values) = open().await;
     let (inside, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
     let mut taking = JoinSet::new();
-    for _ in 0..3 {
+    for name in ["a", "b", "c"] {
         let (values, inside, last) = (values.clone(), Arc::clone(&inside), Arc::clone(&last));
         taking.spawn(async move {
             for _ in 0..10 {
                 let fence = loop {
-                    if let Some(fence) = values.lock("l", "me", LONG).await.unwrap() {
+                    if let Some(fence) = values.lock("l", name, LONG).await.unwrap() {
                         break fence;
                     }
                 };
@@ -134,4 +134,9 @@ async fn who_stands_still_for_longer_than_the_lease_has_lost_the_lock() {
     assert!(!values.unlock("l", old).await.unwrap());
     assert_eq!(values.lock("l", "c", LONG).await.unwrap(), None);
     assert!(values.renew("l", new, LONG).await.unwrap());
+    // Who holds it and does not know that gets it once more.
+    let again = values.lock("l", "b", LONG).await.unwrap().unwrap();
+    assert!(again > new);
+    assert!(!values.unlock("l", new).await.unwrap());
+    assert!(values.unlock("l", again).await.unwrap());
 }

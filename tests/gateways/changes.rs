@@ -226,10 +226,17 @@ async fn who_has_read_on_is_told_to_those_who_are_there() {
     bob.must("mark_read", read).await;
     let told = json!({"conversationId": LOBBY, "userId": bob.user_id(), "seq": 2});
     assert_eq!(ann.event("message_read").await, told);
-    // Marks only go forward, also where they are told.
-    let back = json!({"conversationId": LOBBY, "seq": 1});
-    bob.must("mark_read", back).await;
-    assert_eq!(ann.event("message_read").await, told);
+    // Marks only go forward, and what is no news is told to nobody.
+    for seq in [1, 2] {
+        let again = json!({"conversationId": LOBBY, "seq": seq});
+        let answer = bob.must("mark_read", again).await;
+        assert_eq!(answer["seq"], 2);
+    }
+    let message = json!({"conversationId": LOBBY, "content": "three"});
+    ann.must("message", message).await;
+    let read = json!({"conversationId": LOBBY, "seq": 3});
+    bob.must("mark_read", read).await;
+    assert_eq!(ann.event("message_read").await["seq"], 3);
 }
 
 #[tokio::test]

@@ -358,7 +358,7 @@ async fn services_learn_who_is_where() {
         (status, body),
         (
             200,
-            json!({"userId": ann.user_id(), "connections": 2, "conversations": conversations})
+            json!({"userId": ann.user_id(), "connections": 2, "conversations": conversations, "missing": 0})
         )
     );
     let (status, body) = call(format!("/conversations/{LOBBY}/presence"), "admin").await;
@@ -367,7 +367,7 @@ async fn services_learn_who_is_where() {
     let (_, body) = call("/users/nobody/presence".into(), "service").await;
     assert_eq!(
         body,
-        json!({"userId": "nobody", "connections": 0, "conversations": []})
+        json!({"userId": "nobody", "connections": 0, "conversations": [], "missing": 0})
     );
     assert_eq!(call(user, "user").await.0, 403);
     assert_eq!(

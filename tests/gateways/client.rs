@@ -232,7 +232,7 @@ impl Client {
     }
 
     /// The same; none if the connection has ended.
-    async fn packet_if_any(&mut self) -> Option<String> {
+    pub(crate) async fn packet_if_any(&mut self) -> Option<String> {
         loop {
             let next = tokio::time::timeout(DEADLINE, self.stream.next()).await;
             let next = next.unwrap_or_else(|_| panic!("nothing comes; kept: {:?}", self.events));

@@ -88,6 +88,37 @@ async fn what_is_written_and_deleted_in_the_tables_alone_holds_at_every_server()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_does_not_wait_for_news_of_conversations() {
+    let database = Database::apart();
+    // Nobody gives up reading.
+    let server = database.server_with(&[
+        ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),
+        ("ROOMCAST_STORE__ANSWER_TIMEOUT", "1h"),
+    ]);
+    let mut ann = server.guest("ann").await;
+    // From here on it reads what changes, and not the tables.
+    let mut carl = server.guest("carl").await;
+    database.sql(&revoke(&carl.user_id()));
+    until_gone(&mut carl).await;
+    // What has changed in conversations cannot be read.
+    let locking = database.client().await;
+    let lock = "BEGIN; LOCK TABLE conversation_changes IN ACCESS EXCLUSIVE MODE";
+    locking.batch_execute(lock).await.unwrap();
+    let conversation = uuid::Uuid::new_v4();
+    database.sql(&format!(
+        "INSERT INTO changes (topic, key) VALUES ('conversations', '{conversation}:1:0')"
+    ));
+    let start = Instant::now();
+    while database.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
+        assert!(start.elapsed() < DEADLINE, "nobody reads them");
+        sleep(Duration::from_millis(10)).await; // The pace of asking.
+    }
+    database.sql(&revoke(&ann.user_id()));
+    until_gone(&mut ann).await;
+    locking.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_fallen_behind_what_is_kept_reads_everything_again() {
     let database = Database::new();
     let server = database.server_with(&[]);

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod api;
 mod changes;
 mod chat;
 mod churn;
@@ -21,6 +22,7 @@ mod durability;
 mod feed;
 mod guard;
 mod guests;
+mod health;
 mod html;
 mod input;
 mod invites;

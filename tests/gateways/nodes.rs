@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
-use crate::postgres::shared;
+use crate::postgres::{Postgres, shared};
 use crate::server::{Binary, LOBBY, UNLIMITED};
 
 /// How many clients send at each server, and how many messages each.
@@ -20,6 +20,8 @@ const MESSAGES: usize = 25;
 pub(crate) struct Database {
     url: String,
     folder: TempDir,
+    /// The server that it is on, if it is not that of all tests.
+    own: Option<Postgres>,
 }
 
 impl Database {
@@ -27,6 +29,17 @@ impl Database {
         Self {
             url: shared().lock().unwrap().database(),
             folder: TempDir::new().unwrap(),
+            own: None,
+        }
+    }
+
+    /// One whose transactions nobody else waits for.
+    pub(crate) fn apart() -> Self {
+        let server = Postgres::start();
+        Self {
+            url: server.database(),
+            folder: TempDir::new().unwrap(),
+            own: Some(server),
         }
     }
 
@@ -34,8 +47,10 @@ impl Database {
         self.server_with(&[])
     }
 
+    /// One that learns from the store alone what others do, unless the variables say otherwise.
     pub(crate) fn server_with(&self, variables: &[(&str, &str)]) -> Binary {
-        let mut variables = [UNLIMITED.as_slice(), variables].concat();
+        let alone = [("ROOMCAST_ADAPTER__URL", "none")];
+        let mut variables = [UNLIMITED.as_slice(), &alone, variables].concat();
         variables.push(("ROOMCAST_STORE", &self.url));
         Binary::start(self.folder.path(), &variables)
     }
@@ -46,9 +61,20 @@ impl Database {
         self.folder.path()
     }
 
+    /// A connection of somebody else.
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
+        let connected = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> String {
         let (_, name) = self.url.rsplit_once('/').unwrap();
-        shared().lock().unwrap().sql(name, sql)
+        match &self.own {
+            Some(server) => server.sql(name, sql),
+            None => shared().lock().unwrap().sql(name, sql),
+        }
     }
 }
 
@@ -236,6 +262,53 @@ async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
 
     let database = Database::new();
     assert!(!database.server().early_log().contains("search finds"));
+}
+
+/// What `docs/storage.md` gives a role that does not own the tables.
+const GRANTS: &str = "
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO only_the_tables;
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO only_the_tables";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_make_the_table_of_the_adapter_is_joined_and_says_once_what_is_missing()
+{
+    let database = Database::new();
+    migrate(database.folder.path(), &database.url);
+    database.sql(&format!(
+        "DO $$ BEGIN CREATE ROLE only_the_tables LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
+         REVOKE CREATE ON SCHEMA public FROM PUBLIC; {GRANTS}"
+    ));
+    let url = database.url.replace("roomcast@", "only_the_tables@");
+    let servers = [(); 2].map(|()| {
+        let own = [
+            ("ROOMCAST_STORE", url.as_str()),
+            ("ROOMCAST_STORE__MIGRATE", "false"),
+        ];
+        let variables = [UNLIMITED.as_slice(), &own].concat();
+        Binary::start(database.folder.path(), &variables)
+    });
+    for server in &servers {
+        server.expect_log(&["other servers are told at once"]);
+    }
+    let mut ann = servers[0].guest("ann").await;
+    let mut bob = servers[1].guest("bob").await;
+    for client in [&mut ann, &mut bob] {
+        client.must("join_conversation", json!(LOBBY)).await;
+    }
+    let typing = json!({"conversationId": LOBBY, "isTyping": true});
+    ann.must("typing", typing).await;
+    assert_eq!(bob.event("typing").await["userId"], ann.user_id());
+    ann.must("message", content(&"x".repeat(7_900))).await;
+    let message = bob.event("message").await;
+    assert_eq!(message["content"].as_str().unwrap().len(), 7_900);
+    for server in &servers {
+        let log = [server.early_log(), &server.log()].concat();
+        let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{log}");
+        for part in ["is missing and cannot be made", "permission denied"] {
+            assert!(errors[0].contains(part), "{errors:?}");
+        }
+    }
 }
 
 fn content(text: &str) -> Value {

@@ -96,7 +96,6 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "listener",
         // Of the server.
         "user sweep",
-        "user spending",
         "block list",
         "keys",
         "login sweep",
@@ -134,8 +133,10 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
         "database health",
         "lease",
         "change feed",
+        "conversation news",
         "commits of others",
         "announcements",
+        "user spending",
     ];
     survives(&server, database.folder(), &names).await;
     // The new reader of changes knows all that the old one did not live to see.

@@ -1,12 +1,14 @@
-// One chat on several servers: stock clients at each of them, on one PostgreSQL, with Redis, without it, and with a
-// Redis that is killed and comes back.
+// One chat on several servers: stock clients at each of them, on one PostgreSQL, joined by it alone, by Redis, by nothing,
+// and by a Redis that is killed and comes back.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { createServer } from "node:tls";
+import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
+import pg from "pg";
 import { assertRevoked, call, enter, farewell, io, logged, server, temporary } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { connectRedis, startBroker, startNode, startRedis } from "./redis.mjs";
@@ -17,14 +19,20 @@ let postgres;
 before(async () => (postgres = await startPostgres()));
 after(() => postgres?.close());
 
-/** So many servers on the database, joined by a Redis if there is one. */
-async function startServers(t, count, redis, env = {}) {
-  const joined = redis && { ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" };
+/** So many servers on the database, joined by what these variables say. */
+async function startServers(t, count, joined, env = {}) {
   const variables = { ROOMCAST_STORE: postgres.url, ROOMCAST_PRESENCE__GRACE: "100ms", ...joined, ...env };
   const servers = await Promise.all(Array.from({ length: count }, () => server(t, variables)));
-  if (redis) await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+  if (joined !== nothing) {
+    await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+  }
   return servers;
 }
+
+/** What joins servers: nothing, what joins them if nothing is said, or a Redis. */
+const nothing = { ROOMCAST_ADAPTER__URL: "none" };
+const whatIsThere = {};
+const by = (redis) => ({ ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
 
 async function must(socket, name, payload) {
   const answer = await ask(socket, name, payload);
@@ -204,6 +212,10 @@ function whatever(servers, { isJoined }) {
     const { conversations } = await tab.must("conversations", {});
     const { readSeq, unread } = conversations.find(({ id }) => id === conversationId);
     assert.deepEqual([readSeq, unread], [2, 1]);
+    if (isJoined) {
+      await until(() => tab.all("message_read").length === 1, "the mark in the other tab");
+      assert.deepEqual(tab.all("message_read"), [{ conversationId, userId: bob.name, seq: 2 }]);
+    }
   });
 }
 
@@ -228,13 +240,56 @@ async function typesAcross(t, servers, name) {
   return { people, conversationId };
 }
 
+/** All at whatever server confirm what the first of them says. */
+async function confirmsAcross(t, servers, names) {
+  const { people, conversationId } = await gathered(t, servers, names);
+  const [ann, ...others] = people;
+  for (const one of others) one.socket.on("message", (_, confirm) => confirm?.());
+  const report = next(ann.socket, "message_delivered");
+  const { message } = await ann.must("message", { conversationId, content: "hello", confirmDelivery: true });
+  const [{ messageId, expected, delivered, timedOut }] = await report;
+  assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, others.length, others.length, false]);
+  for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
+}
+
+describe("two servers that are told of nothing but one PostgreSQL", { concurrency: false }, () => {
+  let started;
+  const ends = [];
+  before(async () => {
+    started = await startServers({ after: (end) => ends.push(end) }, 2, whatIsThere);
+  });
+  after(async () => {
+    for (const end of ends) await end();
+  });
+
+  whatever(() => started, { isJoined: "by what is there" });
+
+  test("who types is seen at both", (t) => typesAcross(t, started, "by PostgreSQL"));
+
+  test("a message is confirmed by the sockets of both", (t) => confirmsAcross(t, started, ["h1", "h2", "h3"]));
+
+  test("what others emit through PostgreSQL reaches the sockets of both", async (t) => {
+    const { people, conversationId } = await gathered(t, started, ["i1", "i2"]);
+    const pool = new pg.Pool({ connectionString: postgres.url });
+    t.after(() => pool.end());
+    const large = { text: "é".repeat(9_000), binary: Buffer.from([0, 255]) };
+    new PostgresEmitter(pool).to(`conversation:${conversationId}`).emit("news", "small");
+    for (const one of people) await until(() => one.all("news").length === 1, "the small event");
+    new PostgresEmitter(pool).to(`conversation:${conversationId}`).emit("news", large);
+    for (const one of people) {
+      await until(() => one.all("news").length === 2, "the large event");
+      assert.deepEqual(one.all("news"), ["small", large]);
+    }
+  });
+});
+
 describe("three servers joined by Redis", { concurrency: false }, () => {
   let redis;
   let started;
   const ends = [];
   before(async () => {
     redis = await startRedis();
-    started = await startServers({ after: (end) => ends.push(end) }, 3, redis);
+    started = await startServers({ after: (end) => ends.push(end) }, 3, by(redis));
   });
   after(async () => {
     for (const end of ends) await end();
@@ -245,20 +300,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
 
   test("who types is seen at all", (t) => typesAcross(t, started, "types"));
 
-  test("a message is confirmed by the sockets of all servers", async (t) => {
-    const { people, conversationId } = await gathered(t, started, ["d1", "d2", "d3", "d4", "d5"]);
-    const [ann, ...others] = people;
-    for (const one of others) one.socket.on("message", (_, confirm) => confirm?.());
-    const report = next(ann.socket, "message_delivered");
-    const { message } = await ann.must("message", { conversationId, content: "hello", confirmDelivery: true });
-    const [{ messageId, expected, delivered, timedOut }] = await report;
-    assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, 4, 4, false]);
-    for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
-  });
+  test("a message is confirmed by the sockets of all servers", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
 
   test("who does not confirm a message at another server is counted as such", async (t) => {
     const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "300ms" };
-    const own = await startServers(t, 2, redis, { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
+    const own = await startServers(t, 2, by(redis), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
     const { people, conversationId } = await gathered(t, own, ["e1", "e2", "e3"]);
     const [ann, , carl] = people;
     carl.socket.on("message", (_, confirm) => confirm?.());
@@ -328,7 +374,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   const ends = [];
   before(async () => {
     const env = { ROOMCAST_PRESENCE__LEASE: "3s" };
-    started = await startServers({ after: (end) => ends.push(end) }, 2, undefined, env);
+    started = await startServers({ after: (end) => ends.push(end) }, 2, nothing, env);
   });
   after(async () => {
     for (const end of ends) await end();
@@ -349,6 +395,29 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   });
 });
 
+test("servers of two databases on one Redis have nothing to do with each other", async (t) => {
+  const redis = await startRedis();
+  t.after(() => redis.end());
+  postgres.query("CREATE DATABASE other");
+  const other = postgres.url.replace(/[^/]+$/, "other");
+  const [[here], [there]] = await Promise.all(
+    [postgres.url, other].map((url) => startServers(t, 1, by(redis), { ROOMCAST_STORE: url })),
+  );
+  const [ann, same] = [await person(t, here, "ann of two"), await person(t, there, "ann of two")];
+  const conversationId = await conversation([ann]);
+  await ann.must("message", { conversationId, content: "hello" });
+  const heard = () => metric(there.url, 'roomcast_announcements_heard_total{result="foreign"}');
+  const before = await heard();
+  await ann.must("mark_read", { conversationId, seq: 1 });
+  await until(async () => (await heard()) > before, "what the other server tells of the mark");
+  // What is for all sockets of the user comes behind it.
+  const client = await connectRedis(redis);
+  t.after(() => client.close());
+  new Emitter(client, { key: "chat" }).to("user:ann of two").emit("end");
+  await until(() => same.heard.some(([event]) => event === "end"), "the end");
+  assert.deepEqual(same.all("message_read"), []);
+});
+
 /** One that nobody vouches for. */
 function certificate(t) {
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(t), name));
@@ -365,7 +434,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
   test("is missed by nobody who sends and reads, and is used again when it is back", async (t) => {
     const redis = await startRedis();
     t.after(() => redis.end());
-    const servers = await startServers(t, 2, redis, { ROOMCAST_PRESENCE__LEASE: "3s" });
+    const servers = await startServers(t, 2, by(redis), { ROOMCAST_PRESENCE__LEASE: "3s" });
     const { people, conversationId } = await typesAcross(t, servers, "before");
     const [ann, , carl] = people;
     const dora = await person(t, servers[1], "dora");

@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
 import { joinedServers } from "./cluster_suite.mjs";
+import { startLink } from "./link.mjs";
 import { startRedis, startStreamsNode } from "./redis.mjs";
 import { ask, connect, next, startExample, until, within } from "./support.mjs";
 
@@ -107,3 +108,80 @@ for (const version of ["0.3", "0.2"]) {
     });
   });
 }
+
+describe("a client that comes back to another server", () => {
+  let redis, a, b, node, urls;
+  before(async () => {
+    redis = await startRedis();
+    const ADAPTER = `redis-streams://${redis.address}`;
+    const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: "key", NODE_NAME });
+    const onNode = startStreamsNode(redis, { key: "key-recovery", recovery: 10_000 });
+    [a, b, node] = await Promise.all([start("a"), start("b"), onNode]);
+    const recovering = (url) => url.replace(/\d+$/, (port) => Number(port) + 2);
+    urls = { a: recovering(a.url), b: recovering(b.url), node: node.url };
+  });
+  after(async () => {
+    await Promise.all([a.stop(), b.stop(), node.stop()]);
+    redis.end();
+  });
+
+  for (const [from, to] of [["a", "b"], ["a", "node"], ["node", "a"]]) {
+    test(`goes on with what it missed, from ${from} to ${to}`, async (t) => {
+      const link = await startLink(urls[from]);
+      t.after(() => link.close());
+      const room = `room of ${t.name}`;
+      const other = await connect(t, client, urls.a);
+      const socket = await connect(t, client, link.url, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
+      const heard = [];
+      socket.on("n", (...args) => heard.push(args.slice(0, -1)));
+      await ask(socket, "join", room);
+      if (from !== "node") socket.emit("set-data", "kept");
+      other.emit("in", room, "n", 0);
+      await until(() => heard.length === 1, "the first event");
+      const { id } = socket;
+      for (let round = 0; round < 3; round++) {
+        const [, there] = round % 2 ? [to, from] : [from, to];
+        const lost = next(socket, "disconnect");
+        const known = Number(await redis.command("XLEN", "key-recovery"));
+        link.cut();
+        await lost;
+        await until(async () => (await redis.command("KEYS", "sio:session:*")) !== "", "the session");
+        const first = 1 + round * 7;
+        for (let n = first; n < first + 5; n++) other.emit("in", room, "n", n, n % 2 ? Buffer.of(n) : "é");
+        await ask(other, "echo", 1);
+        await until(async () => Number(await redis.command("XLEN", "key-recovery")) >= known + 5, "the events");
+        node.io.to(room).emit("n", first + 5);
+        node.io.to(room).except(id).emit("n", "except");
+        node.io.to("another room").emit("n", "other");
+        const back = next(socket, "connect");
+        link.restore(urls[there]);
+        await back;
+        assert.equal(socket.recovered, true, `round ${round} at ${there}`);
+        assert.equal(socket.id, id);
+        await until(() => heard.length === first + 6, "what was missed");
+        other.emit("in", room, "n", first + 6);
+        await until(() => heard.length === first + 7, "what comes then");
+      }
+      assert.deepEqual(heard.map(([n]) => n), [...Array(22).keys()]);
+      assert.deepEqual(heard.filter((args) => args.length > 1).map(([n, rest]) => (n % 2 ? rest[0] === n : rest === "é")), Array(15).fill(true));
+    });
+  }
+
+  test("whose session nobody has starts afresh", async (t) => {
+    const link = await startLink(urls.a);
+    t.after(() => link.close());
+    const socket = await connect(t, client, link.url, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 });
+    const told = next(socket, "n");
+    socket.emit("in", socket.id, "n", 0);
+    await told;
+    const { id } = socket;
+    link.cut();
+    await until(async () => (await redis.command("KEYS", "sio:session:*")) !== "", "the session");
+    for (const key of (await redis.command("KEYS", "sio:session:*")).split("\n")) await redis.command("SET", key, "garbage");
+    const back = next(socket, "connect");
+    link.restore(urls.b);
+    await back;
+    assert.equal(socket.recovered, false);
+    assert.notEqual(socket.id, id);
+  });
+});

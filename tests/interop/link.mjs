@@ -4,7 +4,7 @@ import { once } from "node:events";
 
 /** Listens on a port of its own and passes everything on to `url`. */
 export async function startLink(url) {
-  const { hostname, port } = new URL(url);
+  let { hostname, port } = new URL(url);
   const ends = new Set();
   let isCut = false;
   /** While answers are held back: what to do to let them go. */
@@ -33,7 +33,9 @@ export async function startLink(url) {
       isCut = true;
       for (const end of ends) end.destroy();
     },
-    restore() {
+    /** Lets everything through again, to another server if one is given. */
+    restore(to = url) {
+      ({ hostname, port } = new URL(to));
       isCut = false;
     },
     /** What the server says arrives later; what the browser says arrives. */

@@ -52,6 +52,15 @@ export class Supervised {
     process.kill(this.#running.pid, "SIGCONT");
   }
 
+  /** Whether it has not ended since it was started. */
+  isRunning() {
+    try {
+      return process.kill(this.#running.pid, 0);
+    } catch {
+      return false;
+    }
+  }
+
   output() {
     return this.#running?.output() ?? "";
   }

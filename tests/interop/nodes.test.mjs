@@ -13,9 +13,11 @@ let postgres;
 before(async () => (postgres = await startPostgres()));
 after(() => postgres?.close());
 
-/** Two servers on one database. */
-const servers = (t, env = {}) =>
-  Promise.all([1, 2].map(() => server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_STORE__RETRY_TIMEOUT: "1s", ...env })));
+/** Two servers on one database, which have nothing but it to tell each other. */
+function servers(t, env = {}) {
+  const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none", ROOMCAST_STORE__RETRY_TIMEOUT: "1s" };
+  return Promise.all([1, 2].map(() => server(t, { ...alone, ...env })));
+}
 
 /** Tries until it is let in. */
 async function admitted(t, url, options) {

@@ -5,8 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use roomcast::{Ack, BuildError, Event, Failure, Io, Refusal, State, testing::serve};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use tracing::{
     Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -29,9 +33,19 @@ impl Seen {
     }
 }
 
-/// Lines of the library's log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+/// Lines of the library's log, of one module.
+#[derive(Clone)]
+struct Log(&'static str, Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Log {
+    fn of(module: &'static str) -> Self {
+        Self(module, Arc::default())
+    }
+
+    fn take(&self) -> Vec<(Level, String)> {
+        std::mem::take(&mut *self.1.lock().unwrap())
+    }
+}
 
 struct Line(String);
 
@@ -43,7 +57,7 @@ impl Visit for Line {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("roomcast::socket::dispatch")
+        metadata.target().starts_with(self.0)
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -57,10 +71,8 @@ impl Subscriber for Log {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        self.0
-            .lock()
-            .unwrap()
-            .push((*event.metadata().level(), line.0));
+        let level = *event.metadata().level();
+        self.1.lock().unwrap().push((level, line.0));
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -70,7 +82,7 @@ impl Subscriber for Log {
 
 #[tokio::test]
 async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the_client_is_told() {
-    let log = Log::default();
+    let log = Log::of("roomcast::socket::dispatch");
     let _logging = tracing::subscriber::set_default(log.clone());
     let mut io = Io::builder().state(Seen::default());
     io.namespace("/")
@@ -120,7 +132,7 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
     let answer: Value = client.emit_with_ack("number", 1).await.unwrap();
     assert_eq!(answer, json!(null));
     let seen = std::mem::take(&mut *server.io().state::<Seen>().0.lock().unwrap());
-    let mut log = std::mem::take(&mut *log.0.lock().unwrap());
+    let mut log = log.take();
     // Where the machine is busy a handler may also be said to block its connection.
     log.retain(|(_, line)| line.contains("reason="));
     let mut expected_failures = Vec::new();
@@ -139,6 +151,24 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
     }
     assert_eq!(seen, expected_failures);
     assert_eq!(log.len(), expected_failures.len());
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_no_addresses_says_so_once() {
+    let log = Log::of("roomcast::engine::http::mount");
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let io = Io::builder().build().unwrap();
+    for _ in 0..2 {
+        let request = Request::get("/socket.io/?EIO=4&transport=polling").header("host", "x");
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let answer = io.service().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let lines = log.take();
+    assert!(
+        matches!(&*lines, [(Level::WARN, line)] if line.contains("does not tell addresses")),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]

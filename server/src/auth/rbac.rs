@@ -70,6 +70,16 @@ permissions! {
     ApiExplain = "api:explain",
     /// Ask over HTTP who is where.
     ApiPresence = "api:presence",
+    /// Read conversations of anybody over HTTP, and make and change them in the name of users.
+    ApiConversations = "api:conversations",
+    /// Read messages of anybody over HTTP, and send, edit and delete them in the name of users.
+    ApiMessages = "api:messages",
+    /// Publish events over HTTP.
+    ApiEmit = "api:emit",
+    /// List and disconnect sockets over HTTP.
+    ApiSockets = "api:sockets",
+    /// List rooms over HTTP, and see who is in them.
+    ApiRooms = "api:rooms",
     /// Make sessions over HTTP that may do more than whoever makes them.
     RolesGrant = "roles:grant",
     /// Have trades executed.

@@ -7,6 +7,7 @@ mod files;
 mod identity;
 mod log;
 mod migrate;
+mod remote;
 mod rotating;
 mod settings;
 
@@ -70,6 +71,12 @@ enum Command {
     Catalog(catalog::Catalog),
     /// Say why a user may or may not send an event, and by which rule.
     Explain(identity::Explain),
+    /// Publish an event to a room or to everyone, through a running server or an adapter.
+    Emit(remote::EmitArguments),
+    /// List the sockets of a running server and of those joined to it, a line of JSON for each.
+    Sockets(remote::SocketsArguments),
+    /// List the servers that are joined to a running one.
+    Nodes(remote::NodesArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -137,6 +144,18 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => {
             warn(&loaded.warnings);
             identity::explain(&loaded.settings, explain)
+        }
+        Command::Emit(arguments) => {
+            warn(&loaded.warnings);
+            remote::emit(&loaded.settings, arguments)
+        }
+        Command::Sockets(arguments) => {
+            warn(&loaded.warnings);
+            remote::sockets(&loaded.settings, &arguments)
+        }
+        Command::Nodes(arguments) => {
+            warn(&loaded.warnings);
+            remote::nodes(&loaded.settings, &arguments)
         }
         Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {

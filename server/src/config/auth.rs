@@ -147,10 +147,12 @@ fn roles() -> BTreeMap<String, Role> {
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
+        // It runs the chat for its users, whoever owns what.
         (
             "service",
             &[
                 "api:*",
+                "chat:moderate",
                 "trades:publish",
                 "signals:publish",
                 "portfolio:publish",

@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::store::shown_url;
+use super::store::{Store, shown_url};
 
 /// Section `[adapter]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adapter {
     /// What carries events between servers that share a store: `redis://…` or `redis-streams://…`, with `rediss` for
-    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, `nats://…` or `nats+tls://…`, or `none`. Default: none.
+    /// TLS, `+sentinel`, `+cluster` and `+sharded` behind that, `postgres://…`, `nats://…` or `nats+tls://…`, or `none`.
+    /// Default: the PostgreSQL of the store; `none` where the store is no PostgreSQL.
     pub url: Option<String>,
     /// What the names of channels begin with; servers with different keys know nothing of each other. Default
     /// `socket.io`, as on Node servers.
@@ -26,24 +27,30 @@ impl Default for Adapter {
 }
 
 impl Adapter {
-    /// The URL, if there is an adapter.
+    /// The URL, if there is an adapter: the configured one, else that of a store that several servers can share.
     #[must_use]
-    pub fn url(&self) -> Option<&str> {
-        self.url.as_deref().filter(|url| *url != "none")
+    pub fn url<'a>(&'a self, store: &'a Store) -> Option<&'a str> {
+        match self.url.as_deref() {
+            Some("none") => None,
+            Some(url) => Some(url),
+            None => Some(store.url.as_str()).filter(|_| store.is_postgres()),
+        }
     }
 
-    /// The URL without the password that may be in it.
+    /// The URL that is in force, or `none`, without the password that may be in it.
     #[must_use]
-    pub fn shown_url(&self) -> Option<String> {
-        let url = self.url.as_deref()?;
+    pub fn shown_url(&self, store: &Store) -> String {
+        let Some(url) = self.url(store) else {
+            return "none".to_owned();
+        };
         let parts = url.rsplit_once('@').zip(url.split_once("://"));
-        Some(match parts {
+        match parts {
             // A user without a password is a token there, and others may follow.
             Some(((_, host), (scheme @ ("nats" | "nats+tls"), _))) => {
                 format!("{scheme}://***@{host}")
             }
             Some(_) | None => shown_url(url),
-        })
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
@@ -181,7 +188,46 @@ mod tests {
                 url: Some(url.into()),
                 ..Adapter::default()
             };
-            assert_eq!(adapter.shown_url().as_deref(), Some(shown));
+            assert_eq!(adapter.shown_url(&Store::default()), shown);
+        }
+    }
+
+    #[test]
+    fn without_a_url_the_adapter_is_the_postgresql_of_the_store() {
+        let store = |url: &str| Store {
+            url: url.into(),
+            ..Store::default()
+        };
+        for (url, of_store, expected, shown) in [
+            (
+                None,
+                "postgres://u:p@h/d",
+                "postgres://u:p@h/d",
+                "postgres://u:***@h/d",
+            ),
+            (
+                None,
+                "postgresql://h/d",
+                "postgresql://h/d",
+                "postgresql://h/d",
+            ),
+            (Some("none"), "postgres://h/d", "", "none"),
+            (
+                Some("redis://h"),
+                "postgres://h/d",
+                "redis://h",
+                "redis://h",
+            ),
+            (None, "sqlite:chat.db", "", "none"),
+            (None, "memory:", "", "none"),
+        ] {
+            let adapter = Adapter {
+                url: url.map(Into::into),
+                ..Adapter::default()
+            };
+            let store = store(of_store);
+            assert_eq!(adapter.url(&store).unwrap_or_default(), expected);
+            assert_eq!(adapter.shown_url(&store), shown);
         }
     }
 }

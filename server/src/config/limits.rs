@@ -52,6 +52,8 @@ pub struct Limits {
     pub changes_per_minute: Option<u32>,
     /// Other events a user may send in a second, most of them questions. Default 20 (`strict`: 10).
     pub requests_per_second: Option<u32>,
+    /// Calls of the HTTP API that a caller may make in a second, on each server. Default 100 (`strict`: 50).
+    pub api_calls_per_second: Option<u32>,
     /// Whether the limits of users hold over all servers of a cluster: about every second each of them tells
     /// the others what users have done on it. Default `true`; without a cluster it does nothing.
     pub shared: bool,
@@ -83,6 +85,7 @@ impl Default for Limits {
             typing_per_second: None,
             changes_per_minute: None,
             requests_per_second: None,
+            api_calls_per_second: None,
             shared: true,
             addresses: library.addresses,
             users: 50_000,
@@ -108,6 +111,7 @@ impl Limits {
             typing_per_second: by(self.typing_per_second, 5, 5),
             changes_per_minute: by(self.changes_per_minute, 120, 60),
             requests_per_second: by(self.requests_per_second, 20, 10),
+            api_calls_per_second: by(self.api_calls_per_second, 100, 50),
             ..self.clone()
         }
     }

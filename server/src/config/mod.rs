@@ -168,7 +168,7 @@ impl Settings {
         }
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
-        settings.adapter.url = self.adapter.shown_url();
+        settings.adapter.url = Some(self.adapter.shown_url(&self.store));
         settings.market = self.market.shown();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);

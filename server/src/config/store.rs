@@ -99,6 +99,13 @@ impl Store {
     pub fn shown_url(&self) -> String {
         shown_url(&self.url)
     }
+
+    /// Whether the store is a PostgreSQL, which several servers can share.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
+        matches!(scheme, Some("postgres" | "postgresql"))
+    }
 }
 
 /// A URL without the password that may be in it.

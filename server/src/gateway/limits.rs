@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
 
 use crate::{
     limit::{Allowance, Class, Spent, Users},
@@ -27,12 +28,15 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     may
 }
 
-/// What other servers tell of users goes by this name, in the namespace `/`.
-const SPENT: &str = "roomcast:spent";
+/// What servers tell of users goes by this name, in the namespace `/`. Servers of another store, which may be on the
+/// same broker, have users of their own.
+fn spent_name(store: Uuid) -> String {
+    format!("roomcast:spent:{store}")
+}
 
-/// Charges what other servers tell that users have done there.
-pub(super) fn listen(io: &mut NamespaceBuilder) {
-    io.on_server_side(SPENT, async |told: ServerSide| {
+/// Charges what other servers of the store tell that users have done there.
+pub(super) fn listen(io: &mut NamespaceBuilder, store: Uuid) {
+    io.on_server_side(&spent_name(store), async |told: ServerSide| {
         match told.arg::<Vec<Spent>>(0) {
             Ok(spent) => told.io().state::<Users>().charge(&spent),
             Err(error) => tracing::debug!(%error, "another server tells of users in another way"),
@@ -41,8 +45,9 @@ pub(super) fn listen(io: &mut NamespaceBuilder) {
     });
 }
 
-/// Tells the other servers about every second what users have done here.
-pub(crate) async fn tell(users: Arc<Users>, io: Io) {
+/// Tells the other servers of the store about every second what users have done here.
+pub(crate) async fn tell(users: Arc<Users>, io: Io, store: Uuid) {
+    let name = spent_name(store);
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = turns.tick().await;
@@ -51,7 +56,7 @@ pub(crate) async fn tell(users: Arc<Users>, io: Io) {
         let spent = users.spent(io.nodes().len(), now - last);
         last = now;
         if !spent.is_empty()
-            && let Err(error) = io.of("/").server_side_emit(SPENT, spent)
+            && let Err(error) = io.of("/").server_side_emit(&name, spent)
         {
             tracing::debug!(%error, "other servers are not told what users have done");
         }

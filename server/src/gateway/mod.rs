@@ -19,10 +19,11 @@ use crate::service::{Access, Chat, Overlap};
 use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
+use uuid::Uuid;
 
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
 /// given the same [`Users`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market).
+/// [`Market`](crate::service::Market). Where servers share a store this is its id.
 pub(crate) fn register(
     io: &mut Builder,
     authenticator: Authenticator,
@@ -30,8 +31,11 @@ pub(crate) fn register(
     access: Access,
     chat: Chat,
     overlap: Overlap,
+    store: Option<Uuid>,
 ) {
-    limits::listen(io.namespace("/"));
+    if let Some(store) = store {
+        limits::listen(io.namespace("/"), store);
+    }
     let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access, overlap);
     session::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);

@@ -1,16 +1,19 @@
 //! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish.
 
-use std::sync::Arc;
+use axum::{Extension, Json, extract::State, http::Method};
 
-use axum::{Extension, Json, Router, extract::State, routing::post};
-use serde::Serialize;
-
-use super::api::{ApiError, JsonBody};
+use super::api::{ApiError, By, JsonBody, Operation, Routes};
 use crate::{
-    auth::Principal,
+    auth::Permission,
     service::{
-        Access, Market, Notifications, notification_events::Notify, portfolio::PublishPortfolio,
-        signals::PublishSignal, trades::PublishTrade, trades::UpdatePrice,
+        Access, Market, Notifications, Price,
+        emissions::{
+            notifications::Notification, portfolio::Portfolio, signals::Signal, trades::Trade,
+        },
+        notification_events::Notify,
+        portfolio::PublishPortfolio,
+        signals::PublishSignal,
+        trades::{PublishTrade, UpdatePrice},
     },
 };
 use roomcast::Io;
@@ -21,13 +24,71 @@ pub(crate) fn routes(
     notifications: Notifications,
     access: Access,
     io: Io,
-) -> Router {
-    Router::new()
-        .route("/trades", post(trade))
-        .route("/signals", post(signal))
-        .route("/portfolios", post(portfolio))
-        .route("/prices", post(price))
-        .route("/notifications", post(notification))
+) -> Routes {
+    Routes::new()
+        .on(
+            Method::POST,
+            "/trades",
+            trade,
+            Operation::new(
+                "publishTrade",
+                "Publishes a trade of a user, or what has become of it.",
+                Permission::TradesPublish,
+            )
+            .body::<PublishTrade>()
+            .answer::<Trade>(200)
+            .refuses(409),
+        )
+        .on(
+            Method::POST,
+            "/signals",
+            signal,
+            Operation::new(
+                "publishSignal",
+                "Publishes a signal, for everybody and a channel.",
+                Permission::SignalsPublish,
+            )
+            .body::<PublishSignal>()
+            .answer::<Signal>(200)
+            .refuses(409),
+        )
+        .on(
+            Method::POST,
+            "/portfolios",
+            portfolio,
+            Operation::new(
+                "publishPortfolio",
+                "Publishes the portfolio of a user as it is now.",
+                Permission::PortfolioPublish,
+            )
+            .body::<PublishPortfolio>()
+            .answer::<Portfolio>(200),
+        )
+        .on(
+            Method::POST,
+            "/prices",
+            price,
+            Operation::new(
+                "publishPrice",
+                "Publishes the last price of a symbol.",
+                Permission::PricesPublish,
+            )
+            .body::<UpdatePrice>()
+            .answer::<Price>(200),
+        )
+        .on(
+            Method::POST,
+            "/notifications",
+            notification,
+            Operation::new(
+                "notify",
+                "Sends a user a notification.",
+                Permission::NotificationsPublish,
+            )
+            .body::<Notify>()
+            .answer::<Notification>(200)
+            .refuses(409),
+        )
         .with_state(MarketApi {
             market,
             notifications,
@@ -44,13 +105,11 @@ struct MarketApi {
     io: Io,
 }
 
-type By = Extension<Arc<Principal>>;
-
 async fn trade(
     State(at): State<MarketApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishTrade>,
-) -> Result<Json<impl Serialize>, ApiError> {
+) -> Result<Json<Trade>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.market.publish_trade(allowed, &at.io.of("/")).await?,
@@ -61,7 +120,7 @@ async fn signal(
     State(at): State<MarketApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishSignal>,
-) -> Result<Json<impl Serialize>, ApiError> {
+) -> Result<Json<Signal>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.market.publish_signal(allowed, &at.io.of("/")).await?,
@@ -72,7 +131,7 @@ async fn portfolio(
     State(at): State<MarketApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishPortfolio>,
-) -> Result<Json<impl Serialize>, ApiError> {
+) -> Result<Json<Portfolio>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.market.update_portfolio(allowed, &at.io.of("/")).await?,
@@ -83,7 +142,7 @@ async fn price(
     State(at): State<MarketApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<UpdatePrice>,
-) -> Result<Json<impl Serialize>, ApiError> {
+) -> Result<Json<Price>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(at.market.update_price(allowed, &at.io.of("/")).await?))
 }
@@ -92,7 +151,7 @@ async fn notification(
     State(at): State<MarketApi>,
     Extension(by): By,
     JsonBody(new): JsonBody<Notify>,
-) -> Result<Json<impl Serialize>, ApiError> {
+) -> Result<Json<Notification>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.notifications.notify(allowed, &at.io.of("/")).await?,

@@ -1,17 +1,13 @@
-//! HTTP beside the Socket.IO path: health, metrics, and the chat page.
+//! HTTP beside the Socket.IO path: the API of services, health, metrics, and the chat page.
 //!
 //! This module reads the state of the server and owns no rule.
 
 pub(crate) mod api;
-pub(crate) mod blocks;
 pub(crate) mod client_files;
 mod health;
-pub(crate) mod identity;
 pub(crate) mod market;
-pub(crate) mod nodes;
 #[cfg(feature = "ui")]
 mod page;
-pub(crate) mod presence;
 pub(crate) mod scrape;
 pub(crate) mod security;
 
@@ -20,6 +16,8 @@ use std::sync::Arc;
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
 pub use health::Readiness;
+use health::websocket;
+pub(crate) use health::websocket::Connections;
 
 use crate::metrics::Metrics;
 use roomcast::Io;
@@ -38,8 +36,16 @@ pub struct Entrance {
 }
 
 /// The routes of the binary. Unknown paths answer 404.
-pub fn router(metrics: Arc<Metrics>, io: Io, readiness: Readiness, entrance: &Entrance) -> Router {
+pub(crate) fn router(connections: Connections, entrance: &Entrance) -> Router {
+    let Connections {
+        metrics,
+        io,
+        readiness,
+    } = connections.clone();
     let router = Router::new()
+        .route("/health/websocket", get(websocket::counts))
+        .route(DETAILS, get(websocket::details))
+        .with_state(connections)
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready).with_state(readiness))
         .route("/metrics", get(metrics_text).with_state((metrics, io)));
@@ -58,6 +64,9 @@ fn page(router: Router, _entrance: &Entrance) -> Router {
         get(|| async { "built without the chat page (feature `ui`)\n" }),
     )
 }
+
+/// Says as much as the metrics do.
+const DETAILS: &str = "/health/websocket/detailed";
 
 async fn metrics_text(State((metrics, io)): State<(Arc<Metrics>, Io)>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";

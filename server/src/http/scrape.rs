@@ -1,5 +1,5 @@
-//! Decides who may read `/metrics`: whoever is on this machine, and callers with the permission for
-//! it.
+//! Decides who may read `/metrics` and what says as much: whoever is on this machine, and callers with the
+//! permission for it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -29,12 +29,13 @@ async fn admit(
     next: Next,
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>();
-    if route.is_none_or(|route| route.as_str() != PATH) || is_local(&request) {
+    let path = route.and_then(|route| PATHS.into_iter().find(|path| *path == route.as_str()));
+    let Some(path) = path.filter(|_| !is_local(&request)) else {
         return next.run(request).await;
-    }
+    };
     match callers(bearer_of(&request)).await {
         Ok(_) => next.run(request).await,
-        Err(turned) => turn_away(PATH, turned, &log_throttle),
+        Err(turned) => turn_away(path, turned, &log_throttle),
     }
 }
 
@@ -48,7 +49,7 @@ fn is_local(request: &Request) -> bool {
         && !headers.contains_key("x-forwarded-for")
 }
 
-const PATH: &str = "/metrics";
+const PATHS: [&str; 2] = ["/metrics", super::DETAILS];
 
 #[cfg(test)]
 mod tests {
@@ -73,6 +74,7 @@ mod tests {
         });
         let routes = Router::new()
             .route("/metrics", get(async || "1"))
+            .route("/health/websocket/detailed", get(async || "1"))
             .route("/health/live", get(async || "1"));
         let mut request = Request::get(path);
         for (name, value) in headers {
@@ -94,6 +96,9 @@ mod tests {
             assert_eq!(status("/metrics", Some(near), &[]).await, 200, "{near}");
         }
         assert_eq!(status("/metrics", Some(far), &[]).await, 401);
+        let details = "/health/websocket/detailed";
+        assert_eq!(status(details, Some(far), &[]).await, 401);
+        assert_eq!(status(details, Some(near), &[]).await, 200);
         assert_eq!(status("/metrics", None, &[]).await, 401);
         for header in ["x-forwarded-for", "forwarded"] {
             assert_eq!(status("/metrics", Some(near), &[(header, "x")]).await, 401);

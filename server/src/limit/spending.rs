@@ -88,13 +88,17 @@ impl Users {
                 };
                 let known = count.load(Ordering::Relaxed);
                 let share = quota.saturating_mul(EVENT) / servers;
-                let taken = if known >= share / 2 && told.len() < MAX_TOLD {
+                // Less than one event is nothing to tell.
+                let is_due = known >= (share / 2).max(EVENT);
+                let taken = if is_due && told.len() < MAX_TOLD {
                     *told_of = known / EVENT;
                     *told_of * EVENT
+                } else if is_due {
+                    0
                 } else {
                     // The share of this server has come back meanwhile.
                     let back = elapsed.as_secs_f64() / step.as_secs_f64() / f64::from(servers);
-                    known.min((back * f64::from(EVENT)) as u32)
+                    known.min((back * f64::from(EVENT)).ceil() as u32)
                 };
                 is_left |= count.fetch_sub(taken, Ordering::Relaxed) > taken;
             }
@@ -106,7 +110,11 @@ impl Users {
                 still.push(allowance);
             }
         }
-        spending.active.lock().append(&mut still);
+        // Who had no room is told of first the next time.
+        let mut active = spending.active.lock();
+        still.append(&mut active);
+        *active = still;
+        drop(active);
         told
     }
 
@@ -214,6 +222,35 @@ mod tests {
         assert_eq!(a.spent(2, SECOND).len(), MAX_TOLD);
         assert_eq!(a.spent(2, SECOND).len(), 10);
         assert_eq!(a.spent(2, SECOND), []);
+    }
+
+    #[test]
+    fn who_waits_to_be_told_of_is_told_of_and_is_not_active_for_good() {
+        let limits = Limits {
+            messages_per_minute: Some(2),
+            ..Limits::default()
+        };
+        let server = Users::new(&limits, Arc::default());
+        assert_eq!(server.spent(4, SECOND), []);
+        for n in 0..2 * MAX_TOLD + 10 {
+            assert_eq!(send(&server, &format!("user {n}"), 1), 1);
+        }
+        let told: Vec<_> = (0..4).flat_map(|_| server.spent(4, SECOND)).collect();
+        assert_eq!(told.len(), 2 * MAX_TOLD + 10);
+        assert!(server.spending().active.lock().is_empty());
+    }
+
+    #[test]
+    fn the_rest_of_an_event_comes_back_however_many_servers_there_are() {
+        let [a, _] = servers();
+        // Told of when there are ten servers; when there are a thousand, next to nothing comes back in a second.
+        assert_eq!(send(&a, "ann", 1), 1);
+        assert_eq!(a.spent(2, SECOND), []);
+        assert_eq!(a.spent(1_000_000, SECOND), []);
+        for _ in 0..1000 {
+            a.spent(1_000_000, SECOND);
+        }
+        assert!(a.spending().active.lock().is_empty());
     }
 
     #[test]

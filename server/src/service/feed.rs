@@ -1,7 +1,7 @@
 //! Hears from the store what other servers have changed that all must know, and has it applied here.
 //!
-//! One reader asks for whatever has changed, and those who registered for a table look up there what it is
-//! now. So a change may be told again, and in any order. Who knows nothing yet, or has fallen behind what
+//! A reader asks for whatever has changed, and those who registered for a table look up there what it is
+//! now. There are two readers, so that who must go at once does not wait behind news of conversations. So a change may be told again, and in any order. Who knows nothing yet, or has fallen behind what
 //! the store keeps of the feed, marks its end and reads the tables.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::watch,
     time::{Instant, sleep},
 };
 
@@ -55,8 +55,13 @@ pub(crate) struct ChangeFeed(Arc<FeedInner>);
 struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
-    woken: Arc<Notify>,
+    woken: watch::Receiver<()>,
+    /// Whether this reader has the store forget what all know.
+    shortens: bool,
 }
+
+/// Wakes all who read the feed, because there is more in it.
+pub(crate) type Fed = watch::Sender<()>;
 
 /// How far one run of the reader has got.
 #[derive(Default)]
@@ -74,12 +79,23 @@ struct Reader {
 }
 
 impl ChangeFeed {
-    /// Whoever hears that there is more in the feed notifies `woken`.
-    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, woken: Arc<Notify>) -> Self {
+    /// Whoever hears that there is more in the feed tells `fed`.
+    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, fed: &Fed) -> Self {
         Self(Arc::new(FeedInner {
             feed,
             appliers,
-            woken,
+            woken: fed.subscribe(),
+            shortens: true,
+        }))
+    }
+
+    /// The same for a further reader, behind which the feed is not shortened: it is never as far behind as that is.
+    pub(crate) fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Fed) -> Self {
+        Self(Arc::new(FeedInner {
+            feed,
+            appliers: vec![applier],
+            woken: fed.subscribe(),
+            shortens: false,
         }))
     }
 
@@ -87,10 +103,11 @@ impl ChangeFeed {
     pub(crate) async fn run(self) {
         let mut reader = Reader::default();
         let mut pause = TURN;
+        let mut woken = self.0.woken.clone();
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.0.woken.notified() => {}
+                Ok(()) = woken.changed() => {}
             }
             match self.0.turn(&mut reader).await {
                 Ok(()) => pause = TURN,
@@ -113,7 +130,11 @@ impl FeedInner {
                 return self.reload(reader).await;
             };
             let Some(page) = self.feed.read(mark, PAGE).await? else {
-                tracing::info!("behind what the store keeps of changes: reading everything again");
+                if self.shortens {
+                    tracing::info!(
+                        "behind what the store keeps of changes: reading everything again"
+                    );
+                }
                 reader.mark = None;
                 continue;
             };
@@ -124,7 +145,9 @@ impl FeedInner {
             }
             reader.mark = Some(page.next);
             if !page.has_more {
-                self.shorten(reader).await;
+                if self.shortens {
+                    self.shorten(reader).await;
+                }
                 return Ok(());
             }
         }

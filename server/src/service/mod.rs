@@ -6,10 +6,10 @@
 //! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
 //! know how an event is parsed or a row is written.
 //!
-//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat`; and with `journals` beside
-//! `authorization`, both of these ← `market` and
-//! `notifications`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat` ← `api`; and with `journals`
+//! beside `authorization`, both of these ← `market` and `notifications`.
 
+pub(crate) mod api;
 mod authorization;
 mod chat;
 pub(crate) mod cluster;
@@ -20,15 +20,21 @@ mod market;
 mod notifications;
 mod rules;
 
-pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, NewBlock,
-    NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
+pub(crate) use crate::store::{
+    DeletedConversation, KeptAnswer, List, Message, MessageKind, Messages,
 };
-pub(crate) use chat::{Chat, ConversationNews, FindUser, Leases, Retention, WhoIsIn};
+pub(crate) use authorization::{
+    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, MadeRevocation,
+    MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
+};
+pub(crate) use chat::{
+    Chat, ConversationNews, FoundConversation, Leases, ReadConversation, ReadMessages, Retention,
+    WhoIsIn,
+};
 pub(crate) use fault::ServiceError;
-pub(crate) use feed::{Applier, ChangeFeed};
+pub(crate) use feed::{Applier, ChangeFeed, Fed};
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{ExecutorFault, Market, Refused, Told};
+pub(crate) use market::{ExecutorFault, Market, Price, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::commands::{
     attendance, conversations, history, invites, members, messages,

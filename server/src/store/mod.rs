@@ -32,10 +32,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use change::keys::KeyChange;
 pub use change::{
-    Actor, Authorship, Change, Committed, Cursor, Delete, DeleteConversation, DeletedConversation,
-    Edit, Invite, List, Listed, MarkRead, MemberChange, NoCursor, ReadMark, Rename, Search,
-    UNREAD_MAX, words,
+    Actor, Attempt, Authorship, Begun, Change, Committed, Cursor, Delete, DeleteConversation,
+    DeletedConversation, Edit, Invite, KeptAnswer, List, Listed, MarkRead, MemberChange, NoCursor,
+    ReadMark, Rename, Search, UNREAD_MAX, words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -610,6 +611,50 @@ impl Store {
 
     async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
         each!(self, backend => backend.change_logins(change).await)
+    }
+
+    /// Begins to do what a request asks for that names a key, unless that was done before.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn begin_request(&self, attempt: Attempt) -> Result<Begun, StoreError> {
+        self.change_keys(KeyChange::Begin(attempt)).await
+    }
+
+    /// Keeps the answer to a request that names a key; without one, the key is free again. Nothing happens if
+    /// another attempt has the key by now.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn end_request(
+        &self,
+        key: &str,
+        attempt: Uuid,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        let end = KeyChange::End {
+            key,
+            attempt,
+            answer,
+        };
+        self.change_keys(end).await.map(drop)
+    }
+
+    /// Forgets the keys of requests that have expired, and the oldest beyond `keep`.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_requests(&self, now: Time, keep: usize) -> Result<(), StoreError> {
+        let sweep = KeyChange::Sweep { now, keep };
+        self.change_keys(sweep).await.map(drop)
+    }
+
+    async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        each!(self, backend => self.patiently(backend.change_keys(change)).await)
     }
 
     /// Whether several servers may work on the same data.

@@ -2,10 +2,11 @@
 //! brings replies to who has asked.
 //!
 //! `mod.rs` has what is published and what arrives, `requests` who must answer and until when, `seen` what has come
-//! before. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
+//! before, `tail` what of a journal is not applied yet. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
 
 mod requests;
 mod seen;
+mod tail;
 
 use std::{
     collections::HashSet,
@@ -22,14 +23,16 @@ use roomcast_protocol::socket::Nsp;
 use tokio::time::{sleep, timeout};
 
 pub use self::requests::Missing;
-pub(crate) use self::requests::Request;
-use self::{requests::Requests, seen::Seen};
+pub(crate) use self::{requests::Request, tail::Tail};
+use self::{requests::Requests, seen::Seen, tail::Tails};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
+    journal::{Journal, Position},
     nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
     operation::Kind,
+    values,
 };
 use crate::{
     metrics::{Counter, Metrics},
@@ -98,6 +101,9 @@ pub(crate) struct Joined {
     namespaces: Mutex<HashSet<Nsp>>,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
+    journal: Option<Arc<dyn Journal>>,
+    /// Held while something of the journal is applied.
+    applied: Mutex<Tails>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
 }
@@ -125,6 +131,7 @@ impl Joined {
         adapter: Box<dyn Adapter>,
         receiver: Box<dyn Receiver>,
         max_requests: usize,
+        recovers: bool,
         registry: Arc<Registry>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
@@ -132,6 +139,8 @@ impl Joined {
             node,
             timeout: adapter.request_timeout(),
             follows_rooms: adapter.follows_rooms(),
+            journal: adapter.journal().filter(|_| recovers),
+            applied: Mutex::default(),
             adapter,
             receiver,
             last: AtomicU64::new(0),
@@ -229,6 +238,9 @@ impl Joined {
             nodes::BYE => self.left(from),
             nodes::CHANGED => {
                 let key: String = args.get(0).map_err(|_| WireError::Malformed("key"))?;
+                if !values::is_key(&key) {
+                    return Err(WireError::Malformed("key"));
+                }
                 self.receiver.value_changed(&key);
             }
             _ => return Err(WireError::UnknownKind),
@@ -245,6 +257,36 @@ impl Joined {
     pub(crate) async fn followed(&self) {
         // Beyond that time nobody waits for other servers either.
         let _ = timeout(self.timeout, self.adapter.followed()).await;
+    }
+
+    /// What keeps sessions for other servers, if anything does.
+    #[inline]
+    pub(crate) fn journal(&self) -> Option<&Arc<dyn Journal>> {
+        self.journal.as_ref()
+    }
+
+    /// The name of this server.
+    pub(crate) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Keeps what is applied of the journal in a namespace from here on.
+    pub(crate) fn follow(&self, nsp: &Nsp) -> Arc<Tail> {
+        self.applied.lock().follow(nsp)
+    }
+
+    /// Does something while nothing of the journal is applied, given up to where it was.
+    pub(crate) fn between<T>(&self, then: impl FnOnce(Option<Position>) -> T) -> T {
+        let applied = self.applied.lock();
+        let delivered = self.journal.as_ref().and_then(|journal| journal.position());
+        then(applied.last.max(delivered))
+    }
+
+    /// An operation is not given to the adapter, because its journal is not reached.
+    pub(crate) fn unreached(&self) -> AdapterError {
+        let error = AdapterError::Timeout;
+        self.note(&Err(error.clone()));
+        error
     }
 
     pub(crate) fn task(&self) -> Option<BoxFuture<()>> {
@@ -283,24 +325,32 @@ impl Joined {
     /// Sends an operation to the other servers and waits for what they say; `None`: too many wait
     /// already. Everybody must answer who is a member at this moment.
     pub(crate) fn ask(
-        &self,
+        self: &Arc<Self>,
         mut publication: Publication,
         timeout: Duration,
     ) -> Option<Result<Request, AdapterError>> {
         let mut request = self.requests.open(timeout)?;
         publication.request = Some(request.number());
-        let members = self.adapter.servers(publication.namespace.as_str());
+        let namespace = publication.namespace.clone();
+        let members = self.members(&namespace);
         Some(self.publish(publication).map(|()| {
-            let node = self.node.clone();
-            request.expect(Box::pin(async move {
-                let mut members = members.await?;
-                if let Servers::Known(nodes) = &mut members {
-                    nodes.retain(|member| *member != node);
-                }
-                Ok(members)
-            }));
+            let joined = Arc::clone(self);
+            request.expect(members, Box::new(move || joined.members(&namespace)));
             request
         }))
+    }
+
+    /// Asks which others there are in a namespace.
+    fn members(&self, namespace: &Nsp) -> BoxFuture<Result<Servers, AdapterError>> {
+        let members = self.adapter.servers(namespace.as_str());
+        let node = self.node.clone();
+        Box::pin(async move {
+            let mut members = members.await?;
+            if let Servers::Known(nodes) = &mut members {
+                nodes.retain(|member| *member != node);
+            }
+            Ok(members)
+        })
     }
 
     /// Says something to a request of another server.
@@ -367,7 +417,11 @@ impl Deliver for Joined {
             number,
             message,
         } = envelope;
-        if node == self.node {
+        let position = match &message {
+            Message::Publication(publication) => publication.position,
+            Message::Reply(_) => None,
+        };
+        if node == self.node && position.is_none() {
             return;
         }
         if let Message::Reply(reply) = &message
@@ -388,6 +442,11 @@ impl Deliver for Joined {
         }
         self.metrics.count(Counter::ClusterReceived);
         match message {
+            Message::Publication(publication) if position.is_some() && self.journal.is_some() => {
+                let mut applied = self.applied.lock();
+                applied.pass(&publication);
+                self.receiver.receive(&self, &node, publication);
+            }
             Message::Publication(publication) => self.receiver.receive(&self, &node, publication),
             Message::Reply(reply) => {
                 if !self.requests.settle(node, reply) {
@@ -395,6 +454,15 @@ impl Deliver for Joined {
                 }
             }
         }
+    }
+
+    fn recovers(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    fn deliver_here(self: Arc<Self>, publication: Publication) {
+        let node = self.node.clone();
+        self.receiver.receive(&self, &node, publication);
     }
 
     fn ignore(&self, error: &WireError) {

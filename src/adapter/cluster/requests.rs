@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::super::{
     envelope::{Item, NodeId, Reply},
@@ -43,6 +43,11 @@ struct Pending {
     expected: Option<Servers>,
     /// Who has left the cluster since.
     gone: Vec<NodeId>,
+    /// How many there are by now, where servers are counted and one has left. It may not have been counted in
+    /// the first place: one that was killed is gone from Redis long before its lease is over.
+    present: Option<usize>,
+    /// They are to be counted, maybe again.
+    counts: bool,
     error: Option<AdapterError>,
     waker: Option<Waker>,
 }
@@ -66,6 +71,8 @@ pub(crate) struct Request {
     number: u64,
     pending: Arc<Mutex<Pending>>,
     membership: Option<Membership>,
+    /// Asks who would have to answer by now.
+    ask_again: Option<Box<dyn Fn() -> Membership + Send + Sync>>,
     deadline: Instant,
     /// Made when it is first waited for: asking needs no runtime, waiting does.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -137,6 +144,7 @@ impl Requests {
             number,
             pending,
             membership: None,
+            ask_again: None,
             deadline: Instant::now() + timeout.min(LONGEST_TIMEOUT),
             sleep: None,
             is_late: false,
@@ -196,7 +204,21 @@ impl Pending {
             .is_some_and(|progress| progress.is_done());
         if !is_done && !self.gone.contains(node) && self.gone.len() < MAX_NODES {
             self.gone.push(node.clone());
+            self.counts = !matches!(self.expected, Some(Servers::Known(_)));
         }
+    }
+
+    /// It is known who must answer, or, after that, how many there are by now.
+    fn learn(&mut self, known: Result<Servers, AdapterError>) {
+        match (&self.expected, known) {
+            (None, Ok(servers)) => self.expected = Some(servers),
+            (None, Err(error)) => self.error = Some(error),
+            (Some(_), Ok(Servers::Count(count))) => self.present = Some(count),
+            (Some(_), Ok(Servers::Known(_)) | Err(_)) => {}
+        }
+        // One that has left may be counted a little longer.
+        let is_counted = matches!(self.expected, Some(Servers::Count(_)));
+        self.counts = is_counted && !self.gone.is_empty();
     }
 
     /// Whether nothing more is to come: everybody who must has said everything, or has left.
@@ -204,9 +226,12 @@ impl Pending {
         let has_left = |node: &NodeId| self.gone.contains(node);
         let mut begun = self.nodes.iter();
         let missing = self.missing(Progress::is_done);
+        let is_here =
+            |(node, progress): &(&NodeId, &Progress)| progress.is_done() && !has_left(node);
+        let answered = self.nodes.iter().filter(is_here).count();
         self.expected.is_some()
             && missing.nodes.iter().all(has_left)
-            && missing.unnamed <= self.gone.len()
+            && (missing.unnamed == 0 || self.present.is_some_and(|count| count <= answered))
             && begun.all(|(node, progress)| progress.is_done() || has_left(node))
     }
 
@@ -237,28 +262,43 @@ impl Request {
         self.number
     }
 
-    /// Everybody must answer who is a member now.
-    pub(super) fn expect(&mut self, membership: Membership) {
-        self.membership = Some(membership);
-        self.look(None);
+    /// Everybody must answer who is a member now, unless it leaves.
+    pub(super) fn expect(
+        &mut self,
+        mut membership: Membership,
+        ask_again: Box<dyn Fn() -> Membership + Send + Sync>,
+    ) {
+        match (&mut membership).now_or_never() {
+            Some(known) => self.pending.lock().learn(known),
+            None => self.membership = Some(membership),
+        }
+        self.ask_again = Some(ask_again);
     }
 
-    /// Looks whether it is known who must answer.
-    fn look(&mut self, cx: Option<&mut Context<'_>>) {
-        let Some(membership) = &mut self.membership else {
-            return;
-        };
-        let known = match cx {
-            Some(cx) => membership.poll_unpin(cx),
-            None => membership.now_or_never().map_or(Poll::Pending, Poll::Ready),
-        };
-        if let Poll::Ready(known) = known {
-            self.membership = None;
-            let mut pending = self.pending.lock();
-            match known {
-                Ok(servers) => pending.expected = Some(servers),
-                Err(error) => pending.error = Some(error),
+    /// Looks whether it is known who must answer, and has those counted who are left.
+    fn look(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(membership) = &mut self.membership {
+                let Poll::Ready(known) = membership.poll_unpin(cx) else {
+                    return;
+                };
+                self.membership = None;
+                self.pending.lock().learn(known);
             }
+            let Some(ask_again) = &self.ask_again else {
+                return;
+            };
+            let mut pending = self.pending.lock();
+            if !pending.counts || pending.is_complete() {
+                return;
+            }
+            pending.counts = false;
+            drop(pending);
+            let asked = ask_again();
+            self.membership = Some(Box::pin(async move {
+                sleep(RECOUNT).await;
+                asked.await
+            }));
         }
     }
 
@@ -268,7 +308,7 @@ impl Request {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
-        self.look(Some(cx));
+        self.look(cx);
         let mut pending = self.pending.lock();
         if let Some(next) = pending.ready.pop_front() {
             return Poll::Ready(Some(next));
@@ -340,9 +380,73 @@ impl fmt::Debug for Request {
     }
 }
 
+/// How soon servers are counted after one has left, and how often.
+const RECOUNT: Duration = Duration::from_millis(250);
 /// Items that may wait for whoever has asked; further ones are lost.
 const MAX_READY: usize = 1 << 16;
 /// Servers that may answer one request.
 const MAX_NODES: usize = 4096;
 /// Short enough to be added to any time.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// A request to so many servers, of which so many are there later.
+    fn request(first: usize, later: usize) -> (Arc<Requests>, Request) {
+        let requests = Arc::new(Requests::new(9, Arc::default()));
+        let mut request = requests.open(TIMEOUT).unwrap();
+        let count = |count| -> Membership { Box::pin(ready(Ok(Servers::Count(count)))) };
+        request.expect(count(first), Box::new(move || count(later)));
+        (requests, request)
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    /// It has nothing to say.
+    fn answer(requests: &Requests, number: u64, name: &str) {
+        let reply = Reply::new(node("me"), number, Some(0), None);
+        assert!(requests.settle(node(name), reply));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_leaves_and_was_not_counted_is_not_taken_for_one_that_has_to_answer() {
+        let (requests, mut request) = request(1, 1);
+        let number = request.number();
+        requests.left(&node("killed long ago"));
+        let others = async {
+            // Longer than it takes to count several times.
+            sleep(4 * RECOUNT).await;
+            answer(&requests, number, "slow");
+        };
+        let (next, ()) = tokio::join!(request.next(), others);
+        assert!(next.is_none());
+        assert!(request.missing().is_empty(), "{:?}", request.missing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_counted_and_leaves_is_not_waited_for() {
+        for answers_first in [true, false] {
+            let (requests, mut request) = request(2, 1);
+            let start = Instant::now();
+            let number = request.number();
+            if answers_first {
+                answer(&requests, number, "quick");
+            }
+            requests.left(&node("gone"));
+            if !answers_first {
+                answer(&requests, number, "quick");
+            }
+            assert!(request.next().await.is_none());
+            assert!(start.elapsed() < TIMEOUT, "it has waited to the end");
+            assert_eq!(request.missing().unnamed, 1);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::envelope::NodeId;
+use crate::adapter::envelope::NodeId;
 
 /// The numbers of envelopes that have come, for each sender: the last [`WINDOW`] of them exactly, and
 /// everything older as one that has come.

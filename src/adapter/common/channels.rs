@@ -30,9 +30,13 @@ impl<Name, Target> Default for Channels<Name, Target> {
 }
 
 impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
+    /// A channel that was not wanted in between is subscribed to anew, even if nobody has noticed that: whoever
+    /// wants it has something to say there.
     pub(crate) fn want(&mut self, name: Name, target: Target) {
         self.version += 1;
-        self.changed.insert(name.clone());
+        if !self.changed.insert(name.clone()) {
+            self.subscribed.remove(&name);
+        }
         self.wanted.insert(name, target);
     }
 
@@ -120,6 +124,17 @@ mod tests {
         assert_eq!(again, [(name, true)]);
         channels.note(again);
         assert!(channels.is_subscribed(&name));
+    }
+
+    #[test]
+    fn a_channel_that_is_wanted_again_before_its_end_is_noticed_is_turned_on_anew() {
+        let mut channels = Channels::default();
+        channels.want("room", ());
+        let on = channels.take(9);
+        channels.note(on);
+        channels.forget("room");
+        channels.want("room", ());
+        assert_eq!(channels.take(9), [("room", true)]);
     }
 
     #[test]

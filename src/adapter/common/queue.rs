@@ -39,11 +39,11 @@ impl<M> Default for Queue<M> {
 }
 
 impl<M: Outgoing> Queue<M> {
-    /// Queues a message if there is room. Returns whether there was, and how many messages have waited for
-    /// too long and are not sent any more.
-    pub(in crate::adapter) fn push(&mut self, message: M, limits: &Limits) -> (bool, u64) {
+    /// Queues a message if there is room. Returns whether there was, and the messages that have waited for too
+    /// long and are not sent any more.
+    pub(in crate::adapter) fn push(&mut self, message: M, limits: &Limits) -> (bool, Vec<M>) {
         let now = Instant::now();
-        let stale = self.drop_stale(now);
+        let stale = self.take_stale(now);
         let bytes = self.bytes + message.bytes();
         let fits = bytes <= limits.bytes && self.messages.len() < limits.messages;
         if fits {
@@ -57,9 +57,17 @@ impl<M: Outgoing> Queue<M> {
         self.messages.len()
     }
 
-    /// What is sent next, and how many messages are not sent any more.
-    pub(in crate::adapter) fn take(&mut self) -> (Vec<M>, u64) {
-        let stale = self.drop_stale(Instant::now());
+    /// All that waits.
+    pub(in crate::adapter) fn into_messages(self) -> Vec<M> {
+        self.messages
+            .into_iter()
+            .map(|(_, message)| message)
+            .collect()
+    }
+
+    /// What is sent next, and what is not sent any more.
+    pub(in crate::adapter) fn take(&mut self) -> (Vec<M>, Vec<M>) {
+        let stale = self.take_stale(Instant::now());
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH
@@ -80,14 +88,13 @@ impl<M: Outgoing> Queue<M> {
         (batch, stale)
     }
 
-    fn drop_stale(&mut self, now: Instant) -> u64 {
-        let mut stale = 0;
+    fn take_stale(&mut self, now: Instant) -> Vec<M> {
+        let mut stale = Vec::new();
         while let Some((since, message)) = self.messages.front()
             && now.duration_since(*since) > STALE
         {
             self.bytes -= message.bytes();
-            self.messages.pop_front();
-            stale += 1;
+            stale.extend(self.messages.pop_front().map(|(_, message)| message));
         }
         stale
     }

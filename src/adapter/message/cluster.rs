@@ -6,8 +6,8 @@ use roomcast_protocol::socket::{Args, Nsp, Parser};
 
 use super::{
     Body, Heard, Opts, Pulse, Request, Response, Said, Tree, body, event, first, flags, get,
-    malformed, names, node, own_request, parse, request_id, request_of, server_event, sockets,
-    text,
+    malformed, names, node, own_request, parse, request_id, request_name, request_of, server_event,
+    sockets, text,
 };
 use crate::adapter::{
     WireError,
@@ -229,7 +229,7 @@ pub(crate) fn read_parts(
     let node = node(uid.as_deref())?;
     let data = data.and_then(|data| data.entries(0));
     let data = data.ok_or(malformed("data"))?;
-    let id = text(data.get("requestId"));
+    let id = request_name(data.get("requestId"))?;
     let said = |said: fn(Args) -> Said, name| {
         let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
             return Ok(Heard::Nothing);

@@ -17,7 +17,7 @@ pub(super) use cluster::{
 pub(super) use ids::{FOREIGN, own_request, request_id, request_of};
 pub(super) use parts::{
     Body, Opts, arguments, body, event, first, flags, get, names, node, packed, parse,
-    server_event, sockets, text,
+    request_name, server_event, sockets, text,
 };
 pub(super) use tree::Tree;
 

@@ -55,6 +55,14 @@ pub(crate) fn text(value: Option<&Args>) -> Option<String> {
     value?.get::<Option<Name>>(0).ok()?.map(Into::into)
 }
 
+/// What another server calls its question, if it asks one. It is kept until the question is answered.
+pub(crate) fn request_name(value: Option<&Args>) -> Result<Option<String>, WireError> {
+    match text(value) {
+        Some(name) if name.len() > MAX_REQUEST => Err(WireError::TooLarge),
+        name => Ok(name),
+    }
+}
+
 /// The name of a server that sends; those outside of all servers have none.
 pub(crate) fn node(uid: Option<&str>) -> Result<NodeId, WireError> {
     NodeId::new(uid.unwrap_or("emitter")).ok_or(malformed("uid"))
@@ -301,3 +309,6 @@ pub(crate) fn sockets(lists: &[Args], ids_only: bool) -> Result<Bytes, WireError
 pub(crate) fn get<T: DeserializeOwned>(value: Option<&Args>) -> Option<T> {
     value?.get::<Option<T>>(0).ok()?
 }
+
+/// Bytes of the longest name of a question: twice as many as ours have at most.
+const MAX_REQUEST: usize = 256;

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::subjects::Subjects;
 use crate::adapter::{
-    common::{Lifetime, Limits, Outgoing, Pauses, Queue},
+    common::{Lifetime, Limits, Outgoing, Pauses, Queue, guarded},
     interface::{AdapterError, Health},
 };
 
@@ -134,7 +134,7 @@ impl Link {
             return Err(AdapterError::TooLarge);
         }
         let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(stale);
+        self.lost(envelopes(&stale));
         self.queued.notify_one();
         if fits {
             Ok(())
@@ -182,7 +182,7 @@ impl Link {
             }
         }
         let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.len() as u64);
+        self.lost(envelopes(&left.into_messages()));
         self.lifetime.end();
     }
 
@@ -367,7 +367,7 @@ impl Link {
 
     fn hear(&self, subject: &str, payload: Bytes) {
         if let Some(listener) = self.listener.upgrade() {
-            listener.hear(subject, payload);
+            guarded(|| listener.hear(subject, payload));
         }
     }
 
@@ -381,7 +381,7 @@ impl Link {
         let most = client.server_info().max_payload;
         loop {
             let (batch, stale) = self.queue.lock().take();
-            self.lost(stale);
+            self.lost(envelopes(&stale));
             if batch.is_empty() {
                 if self.lifetime.is_closing() {
                     return client.flush().await.map_err(|error| chain(&error));
@@ -390,10 +390,7 @@ impl Link {
                 continue;
             }
             // Whether NATS has what breaks off is not known; nothing is sent twice.
-            let mut doubtful = Doubtful(
-                self,
-                batch.iter().filter(|message| !message.is_pulse).count() as u64,
-            );
+            let mut doubtful = Doubtful(self, envelopes(&batch));
             let mut acknowledged = FuturesUnordered::new();
             for message in batch {
                 if message.payload.len() > most {
@@ -481,6 +478,11 @@ impl Link {
             listener.lost(messages);
         }
     }
+}
+
+/// How many of these are no pulses, whose loss does not matter.
+fn envelopes(messages: &[Message]) -> u64 {
+    messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
 /// So many messages that may be lost.

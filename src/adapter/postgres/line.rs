@@ -91,9 +91,9 @@ impl Address {
             Ok(connected) => connected.map_err(|error| chain(&error))?,
             Err(_) => return Err(SILENT.to_owned()),
         };
-        // In others some texts could not be said.
+        // In others some texts could not be said, and SQL_ASCII does not know what a text is.
         let encoding = driver.parameter("server_encoding").unwrap_or_default();
-        if !matches!(encoding, "UTF8" | "SQL_ASCII") {
+        if encoding != "UTF8" {
             return Err(format!(
                 "the database's encoding is {encoding} and not UTF8"
             ));
@@ -106,14 +106,32 @@ impl Address {
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Line {
-    /// Makes the table if it is missing.
-    pub(crate) async fn prepare(&self) -> Result<(), String> {
+    /// Makes the table if it is missing. `Ok(Err)`: rows cannot be stored in it, and why.
+    pub(crate) async fn prepare(&self) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;
-        let exists = self
-            .value("SELECT to_regclass($1) IS NOT NULL", &[(table, Type::TEXT)])
-            .await?;
+        let sql = "SELECT to_regclass($1) IS NOT NULL, CASE WHEN to_regclass($1) IS NOT NULL THEN (
+                       SELECT string_agg(lacks, ', ') FROM (
+                           SELECT privilege FROM unnest(ARRAY['SELECT', 'INSERT', 'DELETE']) AS privilege
+                           WHERE NOT has_table_privilege(to_regclass($1), privilege)
+                           UNION ALL
+                           SELECT 'USAGE of the sequence of its ids'
+                           WHERE NOT has_sequence_privilege(pg_get_serial_sequence($1, 'id'), 'USAGE')
+                       ) AS all_of_them(lacks)
+                   ) END";
+        let parameters: [Parameter<'_>; 1] = [(table, Type::TEXT)];
+        let row = match answered(self.client.query_typed_one(sql, &parameters)).await? {
+            Ok(row) => row,
+            Err(why) => return Ok(Err(format!("the table {table} cannot be used: {why}"))),
+        };
+        let unread = |error| chain(&error);
+        let exists: bool = row.try_get(0).map_err(unread)?;
+        let lacking: Option<String> = row.try_get(1).map_err(unread)?;
+        if let Some(lacking) = lacking {
+            let why = format!("the role lacks privileges on the table {table}: {lacking}");
+            return Ok(Err(why));
+        }
         if exists {
-            return Ok(());
+            return Ok(Ok(()));
         }
         // Two servers that make it at once would disturb each other.
         let sql = format!(
@@ -122,8 +140,8 @@ impl Line {
                  id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea
              )"
         );
-        let made = timely(self.client.batch_execute(&sql)).await;
-        made.map_err(|why| format!("the table {table} is missing and cannot be made: {why}"))
+        let made = answered(self.client.batch_execute(&sql)).await?;
+        Ok(made.map_err(|why| format!("the table {table} is missing and cannot be made: {why}")))
     }
 
     /// The process that serves this connection, which is who notifies.

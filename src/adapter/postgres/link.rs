@@ -4,7 +4,10 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ use super::{
 };
 use crate::adapter::{
     WireError,
-    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue},
+    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue, guarded},
     interface::{AdapterError, Health},
 };
 
@@ -47,6 +50,8 @@ pub(crate) trait Listener: Send + Sync {
     fn lost(&self, messages: u64);
     /// Notifications of these namespaces arrive from now on.
     fn listening(&self, namespaces: Vec<Nsp>);
+    /// Says a part of what it has to say of itself; `true`: there is more of it.
+    fn speak(&self) -> bool;
     /// Called every second while there is a connection.
     fn tick(&self);
 }
@@ -62,6 +67,8 @@ pub(crate) enum Heard {
 pub(crate) struct Link {
     address: Address,
     table: Table,
+    /// Whether rows of the table can be stored.
+    stores: AtomicBool,
     /// How long what is stored is kept.
     age: Duration,
     /// The name of this server in messages, and the channel on which it hears itself; nothing if it only
@@ -72,6 +79,8 @@ pub(crate) struct Link {
     queued: Notify,
     channels: Mutex<Channels<Arc<str>, Target>>,
     relisten: Notify,
+    /// The listener has something to say of itself.
+    spoken: Notify,
     /// The version of the channels that are all listened on.
     settled: watch::Sender<u64>,
     health: Mutex<Health>,
@@ -97,6 +106,7 @@ impl Link {
         Self {
             address,
             table,
+            stores: AtomicBool::new(true),
             age,
             own,
             limits,
@@ -104,6 +114,7 @@ impl Link {
             queued: Notify::new(),
             channels: Mutex::new(channels),
             relisten: Notify::new(),
+            spoken: Notify::new(),
             settled: watch::Sender::new(0),
             health: Mutex::new(Health::Down(UNTRIED.to_owned())),
             heard: Mutex::new(None),
@@ -126,7 +137,7 @@ impl Link {
             return Err(AdapterError::TooLarge);
         }
         let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(stale);
+        self.lost(stale.len() as u64);
         self.queued.notify_one();
         if fits {
             Ok(())
@@ -144,6 +155,11 @@ impl Link {
         }
         drop(channels);
         self.relisten.notify_one();
+    }
+
+    /// Has the listener say what it has to say of itself.
+    pub(crate) fn speak_soon(&self) {
+        self.spoken.notify_one();
     }
 
     /// Waits until all channels are listened on that are wanted now.
@@ -192,7 +208,7 @@ impl Link {
             }
         }
         let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.len() as u64);
+        self.lost(left.into_messages().len() as u64);
         self.lifetime.end();
     }
 
@@ -228,7 +244,7 @@ impl Link {
         // What this connection notifies of is this server's own.
         let speaks = watch::Sender::new(None);
         let working = async {
-            listener.prepare().await?;
+            self.prepare(&listener).await?;
             speaks.send_replace(Some(speaker.process().await?));
             self.relisten(&listener).await?;
             tokio::select! {
@@ -236,6 +252,7 @@ impl Link {
                 why = self.keep_listening(&listener) => Err(why),
                 why = self.digest(&listener, uid, &inbound) => Err(why),
                 why = self.hear_itself(&speaker, own) => Err(why),
+                why = self.speak_of_itself() => Err(why),
                 why = self.clean_up(&speaker) => Err(why),
             }
         };
@@ -250,12 +267,27 @@ impl Link {
 
     /// For who listens to nothing: being connected is all there is to it.
     async fn speak(&self, speaker: &Line) -> Result<(), String> {
-        speaker.prepare().await?;
+        self.prepare(speaker).await?;
         self.up();
         tokio::select! {
             ended = self.publish_all(speaker) => ended,
             why = self.clean_up(speaker) => Err(why),
         }
+    }
+
+    /// Looks whether rows can be stored. Notifications need none.
+    async fn prepare(&self, line: &Line) -> Result<(), String> {
+        let prepared = line.prepare().await?;
+        let did_store = self.stores.swap(prepared.is_ok(), Ordering::Relaxed);
+        match prepared {
+            Ok(()) if !did_store => tracing::info!("everything is sent to other servers again"),
+            Err(why) if did_store => tracing::error!(
+                why,
+                "what is longer than 7,999 bytes or has binary in it is not sent to other servers"
+            ),
+            Ok(()) | Err(_) => {}
+        }
+        Ok(())
     }
 
     fn up(&self) {
@@ -280,17 +312,35 @@ impl Link {
     }
 
     fn lost(&self, messages: u64) {
-        if messages > 0
-            && let Some(listener) = self.listener.upgrade()
-        {
-            listener.lost(messages);
+        if messages > 0 {
+            self.tell(|listener| listener.lost(messages));
+        }
+    }
+
+    /// Tells the listener, which may fail without an end of the connection.
+    fn tell(&self, what: impl FnOnce(&dyn Listener)) {
+        if let Some(listener) = self.listener.upgrade() {
+            guarded(|| what(&*listener));
+        }
+    }
+
+    /// What many servers are to be told at the same time is said once, and not all of it at once.
+    async fn speak_of_itself(&self) -> String {
+        loop {
+            self.spoken.notified().await;
+            let mut has_more = true;
+            while has_more {
+                has_more = false;
+                self.tell(|listener| has_more = listener.speak());
+                sleep(BREATH).await;
+            }
         }
     }
 
     async fn publish_all(&self, line: &Line) -> Result<(), String> {
         loop {
             let (batch, stale) = self.queue.lock().take();
-            self.lost(stale);
+            self.lost(stale.len() as u64);
             if batch.is_empty() {
                 if self.lifetime.is_closing() {
                     return Ok(());
@@ -303,6 +353,9 @@ impl Link {
             if let [Message { channel, body }] = &*batch
                 && let Body::Attached { head, payload } = body
             {
+                if !self.stores.load(Ordering::Relaxed) {
+                    continue;
+                }
                 if let Err(why) = line.attach(channel, head, payload).await? {
                     tracing::warn!(why, "a message for other servers cannot be stored");
                     continue;
@@ -332,20 +385,19 @@ impl Link {
             if !changes.is_empty() {
                 line.listen(&changes).await?;
             }
-            let on = changes.iter().filter(|(_, on)| *on);
             let namespaces: Vec<_> = {
-                let channels = self.channels.lock();
+                let mut channels = self.channels.lock();
+                let on = changes.iter().filter(|(_, on)| *on);
                 let targets = on.filter_map(|(channel, _)| channels.target(channel));
                 let namespaces = targets.filter_map(|target| match target {
                     Target::Namespace(nsp) => Some(nsp),
                     Target::Envelopes => None,
                 });
-                namespaces.collect()
+                let namespaces = namespaces.collect();
+                channels.note(changes);
+                namespaces
             };
-            self.channels.lock().note(changes);
-            if let Some(listener) = self.listener.upgrade() {
-                listener.listening(namespaces);
-            }
+            self.tell(|listener| listener.listening(namespaces));
             if let Some(version) = settled {
                 self.settled.send_replace(version);
                 return Ok(());
@@ -375,23 +427,25 @@ impl Link {
                 Some(heard) if heard.elapsed() > DEAF => {
                     return "PostgreSQL delivers nothing any more".to_owned();
                 }
-                Some(_) => {
-                    if let Some(listener) = self.listener.upgrade() {
-                        listener.tick();
-                    }
-                }
+                Some(_) => self.tell(|listener| listener.tick()),
                 None if since.elapsed() > DEAF => return POOLED.to_owned(),
                 None => {}
             }
         }
     }
 
-    /// Removes what is old. Servers do that at different times.
+    /// Removes what is old, and looks whether anything can be stored now that could not. Servers do that at
+    /// different times.
     async fn clean_up(&self, line: &Line) -> String {
         loop {
             let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
             sleep(self.age.mul_f64(0.5 + share)).await;
-            loop {
+            if !self.stores.load(Ordering::Relaxed)
+                && let Err(why) = self.prepare(line).await
+            {
+                return why;
+            }
+            while self.stores.load(Ordering::Relaxed) {
                 match line.clean_up(self.age).await {
                     Ok(true) => {}
                     Ok(false) => break,
@@ -445,11 +499,7 @@ impl Link {
                     self.lost(1);
                 }
             }
-            None => {
-                if let Some(listener) = self.listener.upgrade() {
-                    listener.ignore(&WireError::Malformed("channel"));
-                }
-            }
+            None => self.tell(|listener| listener.ignore(&WireError::Malformed("channel"))),
         }
     }
 
@@ -477,28 +527,26 @@ impl Link {
         target: Target,
         text: String,
     ) -> Result<(), String> {
-        let Some(listener) = self.listener.upgrade() else {
-            return Ok(());
-        };
         let header = match wire::header(&text) {
             Ok(Some(header)) => header,
             Ok(None) => {
-                listener.hear(target, Heard::Text(text.into()));
+                self.tell(|listener| listener.hear(target, Heard::Text(text.into())));
                 return Ok(());
             }
             Err(error) => {
-                listener.ignore(&error);
+                self.tell(|listener| listener.ignore(&error));
                 return Ok(());
             }
         };
         if header.uid.as_deref() == Some(uid) {
             return Ok(());
         }
-        match line.fetch(header.id).await? {
+        let fetched = line.fetch(header.id).await?;
+        self.tell(|listener| match fetched {
             Attachment::Here(payload) => listener.hear(target, Heard::Attached(payload)),
             Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
             Attachment::Gone => listener.lost(1),
-        }
+        });
         Ok(())
     }
 }
@@ -514,6 +562,8 @@ impl Drop for Doubtful<'_> {
 
 /// Channels that are turned on or off at once.
 const BATCH: usize = 256;
+/// Between two times that this server speaks of itself.
+const BREATH: Duration = Duration::from_millis(100);
 /// Messages that are read in a row.
 const TURN: usize = 64;
 const UNTRIED: &str = "not connected yet";

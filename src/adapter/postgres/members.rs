@@ -2,14 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::adapter::envelope::NodeId;
+use crate::adapter::{envelope::NodeId, message::Pulse};
 
 /// The other servers on each namespace of this one.
 #[derive(Debug)]
@@ -18,26 +19,30 @@ pub(crate) struct Members {
     interval: Duration,
     /// Who is silent for longer has left.
     patience: Duration,
-    namespaces: Mutex<HashMap<Nsp, Namespace>>,
+    table: Mutex<Table>,
+    /// This server has greeted the others of a namespace, or has closed it.
+    greeted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    namespaces: HashMap<Nsp, Namespace>,
+    /// Where the others are to be greeted.
+    unmet: HashSet<Nsp>,
+    /// Where this server is to say that it is there.
+    owed: HashSet<Nsp>,
 }
 
 #[derive(Debug, Default)]
 struct Namespace {
-    /// Since when this server listens.
+    /// When this server has greeted the others, since it listens.
     since: Option<Instant>,
     /// When this server has said something last.
     said: Option<Instant>,
     /// When others have been heard last.
     heard: HashMap<NodeId, Instant>,
-}
-
-/// What a second has brought.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct News {
-    /// Where this server has to say that it is there.
-    pub(crate) silent: Vec<Nsp>,
-    /// Who has left.
-    pub(crate) left: Vec<NodeId>,
+    /// The same of those that have published something and not said that they listen.
+    strangers: HashMap<NodeId, Instant>,
 }
 
 impl Members {
@@ -45,90 +50,159 @@ impl Members {
         Self {
             interval,
             patience,
-            namespaces: Mutex::default(),
+            table: Mutex::default(),
+            greeted: Notify::new(),
         }
     }
 
     pub(crate) fn open(&self, nsp: &Nsp) {
-        self.namespaces.lock().entry(nsp.clone()).or_default();
+        let mut table = self.table.lock();
+        table.namespaces.entry(nsp.clone()).or_default();
     }
 
     /// Returns those that are nowhere else.
     pub(crate) fn close(&self, nsp: &Nsp) -> Vec<NodeId> {
-        let mut namespaces = self.namespaces.lock();
-        let closed = namespaces.remove(nsp).unwrap_or_default();
-        gone(&namespaces, closed.heard.into_keys())
+        let mut table = self.table.lock();
+        table.unmet.remove(nsp);
+        table.owed.remove(nsp);
+        let closed = table.namespaces.remove(nsp).unwrap_or_default();
+        self.greeted.notify_waiters();
+        table.gone(closed.heard.into_keys())
     }
 
     pub(crate) fn namespaces(&self) -> Vec<Nsp> {
-        self.namespaces.lock().keys().cloned().collect()
+        self.table.lock().namespaces.keys().cloned().collect()
     }
 
-    /// This server listens from now on, maybe again: who was there before has time to say so.
+    /// This server listens from now on, maybe again: the others are to be greeted, and who was there before has
+    /// time to say so.
     pub(crate) fn listening(&self, nsp: &Nsp) {
         let now = Instant::now();
-        if let Some(namespace) = self.namespaces.lock().get_mut(nsp) {
-            namespace.since = Some(now);
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        if let Some(namespace) = table.namespaces.get_mut(nsp) {
+            namespace.since = None;
             for heard in namespace.heard.values_mut() {
                 *heard = now;
             }
+            table.unmet.insert(nsp.clone());
         }
     }
 
     /// This server says something.
     pub(crate) fn said(&self, nsp: &Nsp) {
-        if let Some(namespace) = self.namespaces.lock().get_mut(nsp) {
+        if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.said = Some(Instant::now());
         }
     }
 
-    /// Another server says something.
+    /// Another server says that it listens, by greeting or by answering.
     pub(crate) fn heard(&self, nsp: &Nsp, node: &NodeId) {
-        if let Some(namespace) = self.namespaces.lock().get_mut(nsp) {
-            let heard = &mut namespace.heard;
-            if let Some(last) = heard.get_mut(node) {
-                *last = Instant::now();
-            } else if heard.len() < MAX_NODES {
-                heard.insert(node.clone(), Instant::now());
+        if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
+            namespace.strangers.remove(node);
+            note(&mut namespace.heard, node);
+        }
+    }
+
+    /// Another server has greeted those of a namespace, and wants to know who is there.
+    pub(crate) fn greeted(&self, nsp: &Nsp, node: &NodeId) {
+        self.heard(nsp, node);
+        let mut table = self.table.lock();
+        if table.namespaces.contains_key(nsp) {
+            table.owed.insert(nsp.clone());
+        }
+    }
+
+    /// Another server has published something. It need not listen in the namespace itself: one that is new is
+    /// greeted, and says so if it does. Returns whether there is somebody to greet.
+    pub(crate) fn published(&self, nsp: &Nsp, node: &NodeId) -> bool {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        let Some(namespace) = table.namespaces.get_mut(nsp) else {
+            return false;
+        };
+        if let Some(last) = namespace.heard.get_mut(node) {
+            *last = Instant::now();
+            return false;
+        }
+        note(&mut namespace.strangers, node) && table.unmet.insert(nsp.clone())
+    }
+
+    /// What this server is to say now: to at most so many namespaces, with one word for all who wait for it
+    /// in one. `false`: that is all.
+    pub(crate) fn pulses(&self, most: usize) -> (Vec<(Nsp, Pulse)>, bool) {
+        let mut table = self.table.lock();
+        let mut pulses = Vec::new();
+        let unmet: Vec<_> = table.unmet.iter().take(most).cloned().collect();
+        for nsp in unmet {
+            table.unmet.remove(&nsp);
+            // Who is greeted knows that this server is there.
+            table.owed.remove(&nsp);
+            if let Some(namespace) = table.namespaces.get_mut(&nsp) {
+                namespace.since.get_or_insert_with(Instant::now);
+                pulses.push((nsp, Pulse::Hello));
             }
         }
+        let owed: Vec<_> = table
+            .owed
+            .iter()
+            .take(most - pulses.len())
+            .cloned()
+            .collect();
+        for nsp in owed {
+            table.owed.remove(&nsp);
+            pulses.push((nsp, Pulse::Alive));
+        }
+        self.greeted.notify_waiters();
+        (pulses, !table.unmet.is_empty() || !table.owed.is_empty())
     }
 
     /// Another server leaves a namespace; returns it if it is nowhere else.
     pub(crate) fn bye(&self, nsp: &Nsp, node: &NodeId) -> Vec<NodeId> {
-        let mut namespaces = self.namespaces.lock();
-        let namespace = namespaces.get_mut(nsp);
+        let mut table = self.table.lock();
+        let namespace = table.namespaces.get_mut(nsp);
         let was_there = namespace.and_then(|namespace| namespace.heard.remove(node));
-        gone(&namespaces, was_there.map(|_| node.clone()))
+        table.gone(was_there.map(|_| node.clone()))
     }
 
     pub(crate) fn is_open(&self, nsp: &Nsp) -> bool {
-        self.namespaces.lock().contains_key(nsp)
+        self.table.lock().namespaces.contains_key(nsp)
     }
 
-    /// Since when this server listens.
-    pub(crate) fn since(&self, nsp: &Nsp) -> Option<Instant> {
-        self.namespaces.lock().get(nsp)?.since
+    /// Waits until the others were greeted, unless the namespace is closed; then returns when that was.
+    pub(crate) async fn since(&self, nsp: &Nsp) -> Option<Instant> {
+        loop {
+            let mut greeted = pin!(self.greeted.notified());
+            greeted.as_mut().enable();
+            let since = self.table.lock().namespaces.get(nsp)?.since;
+            if since.is_some() {
+                return since;
+            }
+            greeted.await;
+        }
     }
 
     /// The others.
     pub(crate) fn nodes(&self, nsp: &Nsp) -> Vec<NodeId> {
-        let namespaces = self.namespaces.lock();
-        let namespace = namespaces.get(nsp).into_iter();
+        let table = self.table.lock();
+        let namespace = table.namespaces.get(nsp).into_iter();
         namespace
             .flat_map(|nsp| nsp.heard.keys().cloned())
             .collect()
     }
 
-    /// To be asked every second while there is a connection.
-    pub(crate) fn tick(&self) -> News {
+    /// To be asked every second while there is a connection: who has left. Where this server was silent for
+    /// long it is to say that it is there.
+    pub(crate) fn tick(&self) -> Vec<NodeId> {
         let now = Instant::now();
-        let mut news = News::default();
         let mut lost = HashSet::new();
-        let mut namespaces = self.namespaces.lock();
-        for (nsp, namespace) in &mut *namespaces {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        let is_there = |heard: &Instant| now.duration_since(*heard) <= self.patience;
+        for (nsp, namespace) in &mut table.namespaces {
+            namespace.strangers.retain(|_, heard| is_there(heard));
             namespace.heard.retain(|node, heard| {
-                let is_there = now.duration_since(*heard) <= self.patience;
+                let is_there = is_there(heard);
                 if !is_there {
                     lost.insert(node.clone());
                 }
@@ -138,21 +212,36 @@ impl Members {
                 .said
                 .is_none_or(|said| now.duration_since(said) >= self.interval);
             if is_silent && namespace.since.is_some() {
-                news.silent.push(nsp.clone());
+                table.owed.insert(nsp.clone());
             }
         }
-        news.left = gone(&namespaces, lost);
-        news
+        table.gone(lost)
     }
 }
 
-/// Those that are in no namespace any more.
-fn gone(
-    namespaces: &HashMap<Nsp, Namespace>,
-    nodes: impl IntoIterator<Item = NodeId>,
-) -> Vec<NodeId> {
-    let is_gone = |node: &NodeId| !namespaces.values().any(|nsp| nsp.heard.contains_key(node));
-    nodes.into_iter().filter(is_gone).collect()
+impl Table {
+    /// Those that are in no namespace any more.
+    fn gone(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+        let is_there = |node: &NodeId| {
+            let mut namespaces = self.namespaces.values();
+            namespaces.any(|nsp| nsp.heard.contains_key(node))
+        };
+        let is_gone = |node: &NodeId| !is_there(node);
+        nodes.into_iter().filter(is_gone).collect()
+    }
+}
+
+/// `true`: it was not known, and there was room.
+fn note(nodes: &mut HashMap<NodeId, Instant>, node: &NodeId) -> bool {
+    if let Some(last) = nodes.get_mut(node) {
+        *last = Instant::now();
+        return false;
+    }
+    let has_room = nodes.len() < MAX_NODES;
+    if has_room {
+        nodes.insert(node.clone(), Instant::now());
+    }
+    has_room
 }
 
 /// Servers that are known in one namespace.
@@ -164,36 +253,120 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn members<const N: usize>(open: [&str; N]) -> (Members, [Nsp; N]) {
+        let members = Members::new(5 * SECOND, 10 * SECOND);
+        let open = open.map(Nsp::from);
+        for nsp in &open {
+            members.open(nsp);
+        }
+        (members, open)
+    }
+
+    fn nodes() -> [NodeId; 2] {
+        ["x", "y"].map(|name| NodeId::new(name).unwrap())
+    }
+
+    fn pulses(members: &Members) -> Vec<(Nsp, Pulse)> {
+        let (pulses, has_more) = members.pulses(99);
+        assert!(!has_more);
+        for (nsp, _) in &pulses {
+            members.said(nsp);
+        }
+        pulses
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_for_long_has_left_unless_nobody_could_be_heard() {
-        let second = Duration::from_secs(1);
-        let members = Members::new(5 * second, 10 * second);
-        let [a, b] = ["/a", "/b"].map(Nsp::from);
-        let [x, y] = ["x", "y"].map(|name| NodeId::new(name).unwrap());
-        members.open(&a);
-        assert_eq!(members.since(&a), None);
-        assert_eq!(members.tick(), News::default(), "it does not listen yet");
+        let (members, [a]) = members(["/a"]);
+        let (b, [x, y]) = (Nsp::from("/b"), nodes());
+        assert_eq!(members.tick(), []);
+        assert_eq!(pulses(&members), [], "it does not listen yet");
         members.listening(&a);
-        assert_eq!(members.tick().silent, slice::from_ref(&a));
-        members.said(&a);
+        assert_eq!(pulses(&members), [(a.clone(), Pulse::Hello)]);
         members.heard(&a, &x);
         members.heard(&a, &y);
         members.heard(&b, &y);
         assert_eq!(members.nodes(&b), [], "it is not open here");
-        assert_eq!(members.tick(), News::default());
-        tokio::time::advance(6 * second).await;
+        assert_eq!(members.tick(), []);
+        assert_eq!(pulses(&members), []);
+        tokio::time::advance(6 * SECOND).await;
         members.heard(&a, &y);
-        assert_eq!(members.tick().silent, slice::from_ref(&a));
-        tokio::time::advance(6 * second).await;
-        assert_eq!(members.tick().left, slice::from_ref(&x));
+        assert_eq!(members.tick(), []);
+        assert_eq!(pulses(&members), [(a.clone(), Pulse::Alive)]);
+        tokio::time::advance(6 * SECOND).await;
+        assert_eq!(members.tick(), slice::from_ref(&x));
         assert_eq!(members.nodes(&a), slice::from_ref(&y));
-        tokio::time::advance(60 * second).await;
+        tokio::time::advance(60 * SECOND).await;
         members.listening(&a);
-        assert_eq!(members.tick().left, []);
+        assert_eq!(members.tick(), []);
         members.open(&b);
         members.heard(&b, &y);
         assert_eq!(members.bye(&a, &y), [], "it is elsewhere yet");
         assert_eq!(members.bye(&a, &x), [], "it has left before");
         assert_eq!(members.close(&b), [y]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_publishes_is_greeted_once_and_no_member_until_it_answers() {
+        let (members, [a]) = members(["/a"]);
+        let [x, y] = nodes();
+        members.listening(&a);
+        pulses(&members);
+        assert!(members.published(&a, &x));
+        assert_eq!(pulses(&members), [(a.clone(), Pulse::Hello)]);
+        for _ in 0..20 {
+            assert!(!members.published(&a, &x));
+            tokio::time::advance(SECOND).await;
+            assert_eq!(members.tick(), []);
+        }
+        assert_eq!(members.nodes(&a), []);
+        members.heard(&a, &x);
+        members.heard(&a, &y);
+        for _ in 0..20 {
+            assert!(
+                !members.published(&a, &x),
+                "a member that publishes is there"
+            );
+            tokio::time::advance(SECOND).await;
+            members.tick();
+        }
+        assert_eq!(members.nodes(&a), [x]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_greet_are_answered_with_one_word_and_many_namespaces_a_few_at_a_time() {
+        let (members, [a, b, c]) = members(["/a", "/b", "/c"]);
+        let [x, y] = nodes();
+        for nsp in [&a, &b, &c] {
+            members.listening(nsp);
+        }
+        members.greeted(&a, &x);
+        let (first, has_more) = members.pulses(2);
+        assert!(first.len() == 2 && has_more, "{first:?}");
+        let (rest, has_more) = members.pulses(2);
+        assert!(rest.len() == 1 && !has_more, "{rest:?}");
+        let all = [first, rest].concat();
+        assert!(
+            all.iter().all(|(_, pulse)| *pulse == Pulse::Hello),
+            "{all:?}"
+        );
+        members.greeted(&b, &x);
+        members.greeted(&b, &y);
+        assert_eq!(pulses(&members), [(b, Pulse::Alive)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_waits_until_the_others_were_greeted_or_the_namespace_is_closed() {
+        let (members, [a]) = members(["/a"]);
+        let (greeted, ()) = tokio::join!(members.since(&a), async {
+            members.listening(&a);
+            pulses(&members);
+        });
+        assert!(greeted.is_some());
+        members.listening(&a);
+        let (closed, _) = tokio::join!(members.since(&a), async { members.close(&a) });
+        assert_eq!(closed, None);
     }
 }

@@ -249,7 +249,7 @@ impl Adapter for Postgres {
             if shared.members.is_open(&nsp) {
                 Arc::clone(&shared.link).followed().await;
             }
-            if let Some(since) = shared.members.since(&nsp) {
+            if let Some(since) = shared.members.since(&nsp).await {
                 sleep_until(since + GREETING).await;
             }
             Ok(Servers::Known(shared.members.nodes(&nsp)))
@@ -348,8 +348,8 @@ impl Shared {
             // Only the classic wire of Redis asks for rooms.
             Heard::Nothing | Heard::Rooms(_) => {}
             Heard::Publication(node, mut publication, request) => {
-                if node.as_str() != UID {
-                    self.members.heard(nsp, &node);
+                if node.as_str() != UID && self.members.published(nsp, &node) {
+                    self.link.speak_soon();
                 }
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
@@ -372,15 +372,16 @@ impl Shared {
 
     fn felt(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
         match pulse {
-            Pulse::Hello | Pulse::Alive => self.members.heard(nsp, node),
+            Pulse::Hello => {
+                self.members.greeted(nsp, node);
+                self.link.speak_soon();
+            }
+            Pulse::Alive => self.members.heard(nsp, node),
             Pulse::Bye => {
                 for node in self.members.bye(nsp, node) {
                     self.inbox.left(&node);
                 }
             }
-        }
-        if pulse == Pulse::Hello {
-            self.say(nsp, Pulse::Alive);
         }
     }
 }
@@ -415,18 +416,23 @@ impl Listener for Shared {
     fn listening(&self, namespaces: Vec<Nsp>) {
         for nsp in namespaces {
             self.members.listening(&nsp);
-            self.say(&nsp, Pulse::Hello);
         }
+        self.link.speak_soon();
+    }
+
+    fn speak(&self) -> bool {
+        let (pulses, has_more) = self.members.pulses(PULSES);
+        for (nsp, pulse) in pulses {
+            self.say(&nsp, pulse);
+        }
+        has_more
     }
 
     fn tick(&self) {
-        let news = self.members.tick();
-        for nsp in news.silent {
-            self.say(&nsp, Pulse::Alive);
-        }
-        for node in news.left {
+        for node in self.members.tick() {
             self.inbox.left(&node);
         }
+        self.link.speak_soon();
     }
 }
 
@@ -450,3 +456,5 @@ impl fmt::Debug for Postgres {
 
 /// How long others may take to say that they are there, before anything is asked of them.
 const GREETING: Duration = Duration::from_millis(300);
+/// Namespaces in which this server says at once that it is there.
+const PULSES: usize = 512;

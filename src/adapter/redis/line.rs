@@ -13,11 +13,14 @@ use redis::{
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
 use super::{
     channels::{How, Name},
     streams::{Entry, Info, Stream},
 };
-use crate::adapter::common::Outgoing;
+use crate::adapter::{Publication, common::Outgoing};
 
 /// Where Redis is.
 #[derive(Clone)]
@@ -49,20 +52,34 @@ pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub(crate) enum Sent {
     /// For those who listen on a channel.
     Message(String, Bytes),
-    /// For a stream, which keeps it.
-    Entry(Arc<Stream>, Entry),
+    /// For a stream, which keeps it; and what it says, if this server waits for it to come from there.
+    Entry(Arc<Stream>, Entry, Option<Box<Publication>>),
+    /// A command, and who waits for its answer.
+    Command(Vec<Bytes>, Option<Answer>),
 }
+
+/// Who waits for the answer of a command.
+pub(crate) type Answer = Arc<Mutex<Option<oneshot::Sender<Value>>>>;
 
 impl Outgoing for Sent {
     fn bytes(&self) -> usize {
         match self {
             Self::Message(_, payload) => payload.len(),
-            Self::Entry(_, entry) => entry.data.len(),
+            Self::Entry(_, entry, _) => entry.data.len(),
+            Self::Command(parts, _) => parts.iter().map(Bytes::len).sum(),
         }
     }
 }
 
 impl Sent {
+    fn answered(&self, value: Value) {
+        if let Self::Command(_, Some(waiting)) = self
+            && let Some(waiting) = waiting.lock().take()
+        {
+            let _ = waiting.send(value);
+        }
+    }
+
     fn command(&self, how: How) -> Cmd {
         match self {
             Self::Message(channel, payload) => {
@@ -73,7 +90,14 @@ impl Sent {
                 command.arg(channel).arg(&payload[..]);
                 command
             }
-            Self::Entry(stream, entry) => {
+            Self::Command(parts, _) => {
+                let mut command = Cmd::new();
+                for part in parts {
+                    command.arg(&part[..]);
+                }
+                command
+            }
+            Self::Entry(stream, entry, _) => {
                 let mut command = redis::cmd("XADD");
                 command.arg(&stream.name).arg("MAXLEN").arg("~");
                 command.arg(stream.max_len).arg("*");
@@ -225,14 +249,19 @@ impl Line {
             Self::One(line) => {
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
-                    all.add_command(message.command(how)).ignore();
+                    all.add_command(message.command(how));
                 }
-                all.query_async(line).await
+                let answers: Vec<Value> = all.query_async(line).await?;
+                for (message, value) in messages.iter().zip(answers) {
+                    message.answered(value);
+                }
+                Ok(())
             }
             // Channels may lie on several nodes: there is an order within each channel alone.
             Self::Cluster(line) => {
                 for message in messages {
-                    message.command(how).query_async::<Value>(line).await?;
+                    let value = message.command(how).query_async::<Value>(line).await?;
+                    message.answered(value);
                 }
                 Ok(())
             }

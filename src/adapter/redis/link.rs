@@ -2,7 +2,6 @@
 //! to itself every second that shows that both work.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Weak},
     time::Duration,
@@ -22,7 +21,8 @@ use super::{
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
-    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue},
+    Position,
+    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue, guarded},
     interface::{AdapterError, Health},
 };
 
@@ -32,6 +32,8 @@ pub(crate) trait Listener: Send + Sync {
     /// An entry of the stream has been read.
     fn read(&self, entry: streams::Read);
     fn lost(&self, messages: u64);
+    /// It is one of those that are lost.
+    fn unsent(&self, message: Sent);
 }
 
 /// A connection that is made again whenever it breaks.
@@ -110,6 +112,16 @@ impl Link {
         self.state.lock().health.clone()
     }
 
+    /// Up to where the stream was read.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.reader.as_ref()?.position()
+    }
+
+    /// A connection for questions, while there is one.
+    pub(crate) fn line(&self) -> Option<Line> {
+        self.state.lock().line.clone()
+    }
+
     /// Queues a message. What could not be sent in a few seconds is forgotten.
     pub(crate) fn send(&self, message: Sent) -> Result<(), AdapterError> {
         if self.lifetime.is_closing() {
@@ -119,7 +131,7 @@ impl Link {
             return Err(AdapterError::TooLarge);
         }
         let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(stale);
+        self.unsent(stale);
         self.queued.notify_one();
         if fits {
             Ok(())
@@ -198,7 +210,7 @@ impl Link {
         }
         self.state.lock().line = None;
         let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.len() as u64);
+        self.unsent(left.into_messages());
         self.lifetime.end();
     }
 
@@ -281,10 +293,22 @@ impl Link {
         }
     }
 
+    /// These are not sent any more.
+    fn unsent(&self, messages: Vec<Sent>) {
+        if !messages.is_empty()
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.lost(messages.len() as u64);
+            for message in messages {
+                listener.unsent(message);
+            }
+        }
+    }
+
     async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
         loop {
             let (batch, stale) = self.queue.lock().take();
-            self.lost(stale);
+            self.unsent(stale);
             if batch.is_empty() {
                 if self.lifetime.is_closing() {
                     return Ok(());
@@ -348,10 +372,7 @@ impl Link {
                 return;
             };
             // The task of the connection must outlive a fault of what is done with a message.
-            let heard = catch_unwind(AssertUnwindSafe(|| link.pushed(info, &broken)));
-            if heard.is_err() {
-                tracing::error!("a message of another server has caused a panic");
-            }
+            guarded(|| link.pushed(info, &broken));
         })
     }
 

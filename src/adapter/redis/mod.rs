@@ -35,7 +35,7 @@ use self::{
     line::{Place, Sent},
     link::{Link, Listener},
     shared::{Shared, own_channel, room_channel},
-    streams::Stream,
+    streams::{RedisJournal, Stream},
     values::RedisValues,
 };
 pub use super::common::{Emission, Emitter};
@@ -43,6 +43,7 @@ use super::{
     common::{Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    journal::Journal,
     message::FOREIGN,
     values::ValueStore,
 };
@@ -60,10 +61,12 @@ pub struct Redis {
     stream: Option<String>,
     max_len: usize,
     read_count: usize,
+    recovers: bool,
+    session_prefix: String,
     timeout: Duration,
     specific: bool,
     limits: Limits,
-    shared: OnceLock<Arc<Shared>>,
+    shared: Arc<OnceLock<Arc<Shared>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,8 @@ impl Redis {
             stream: None,
             max_len: 10_000,
             read_count: 100,
+            recovers: false,
+            session_prefix: "sio:session:".to_owned(),
             timeout: Duration::from_secs(5),
             specific: false,
             limits: Limits {
@@ -123,7 +128,7 @@ impl Redis {
                 bytes: 64 << 20,
                 message_bytes: 16 << 20,
             },
-            shared: OnceLock::new(),
+            shared: Arc::default(),
         })
     }
 
@@ -175,6 +180,26 @@ impl Redis {
     pub fn read_count(mut self, entries: usize) -> Self {
         self.read_count = entries.max(1);
         self
+    }
+
+    /// Whether clients may come back to another server, on the wire of [streams](Self::streams) and with
+    /// [recovery](crate::Builder::recovery). Every event then goes through Redis before it reaches a client, also one of the same
+    /// server, as with Node's adapter: that is what gives it an offset that all servers know. Default `false`.
+    #[must_use]
+    pub fn recovery(mut self, recovers: bool) -> Self {
+        self.recovers = recovers;
+        self
+    }
+
+    /// What the names of kept sessions begin with, `sessionKeyPrefix` of Node's adapter. Default `sio:session:`.
+    #[must_use]
+    pub fn session_key_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.session_prefix);
+        self
+    }
+
+    fn journals(&self) -> bool {
+        self.recovers && matches!(self.wire, Wire::Streams { .. })
     }
 
     /// What the names of channels begin with: `key` of Node's classic adapter, `channelPrefix` of its
@@ -235,6 +260,7 @@ impl Adapter for Redis {
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
             let how = self.wire.how();
             let own = own_channel(&self.key, inbox.node());
+            let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
             let link = Link::new(self.place.clone(), how, own, self.limits, listener);
             let link = match self.wire {
@@ -251,6 +277,7 @@ impl Adapter for Redis {
                 asked: Default::default(),
                 unnamed: Default::default(),
                 heartbeats: Default::default(),
+                journals,
                 open: Default::default(),
             }
         });
@@ -338,6 +365,13 @@ impl Adapter for Redis {
     fn values(&self) -> Option<Box<dyn ValueStore>> {
         let place = self.place.clone();
         Some(Box::new(RedisValues::new(place, &self.key)))
+    }
+
+    fn journal(&self) -> Option<Arc<dyn Journal>> {
+        self.journals().then(|| -> Arc<dyn Journal> {
+            let shared = Arc::clone(&self.shared);
+            Arc::new(RedisJournal::new(shared, self.session_prefix.clone()))
+        })
     }
 
     fn follows_rooms(&self) -> bool {

@@ -12,12 +12,12 @@ use super::{
     classic,
     line::Sent,
     link::{Link, Listener},
-    streams::{self, Heartbeats, Stream},
+    streams::{self, Entry, Heartbeats, Stream},
     unnamed::Unnamed,
 };
 use crate::{
     adapter::{
-        WireError,
+        Position, WireError,
         common::unwritten,
         envelope::{Envelope, Message, NodeId, Publication, Reply},
         interface::{AdapterError, Inbox},
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) asked: Asked,
     pub(super) unnamed: Unnamed,
     pub(super) heartbeats: Heartbeats,
+    /// Whether what this server sends comes back to it before it is applied.
+    pub(super) journals: bool,
     /// The namespaces of this server: what a stream has for others is not looked at.
     pub(super) open: Mutex<HashSet<Nsp>>,
 }
@@ -104,13 +106,25 @@ impl Shared {
     pub(super) fn say_farewell(&self, nsp: &Nsp) {
         let farewell = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
         if let Some(entry) = farewell {
-            let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+            self.tell(entry);
         }
+    }
+
+    fn tell(&self, entry: Entry) {
+        let stream = Arc::clone(&self.stream);
+        // There is another one to come.
+        let _ = self.link.send(Sent::Entry(stream, entry, None));
     }
 
     pub(super) fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
         let own = self.inbox.node().as_str();
-        let sent = write_publication(self.wire, &self.key, &self.stream, own, publication)?;
+        let mut sent = write_publication(self.wire, &self.key, &self.stream, own, publication)?;
+        if let Sent::Entry(_, entry, waiting) = &mut sent
+            && self.journals
+            && entry.is_journaled()
+        {
+            *waiting = Some(Box::new(publication.clone()));
+        }
         self.link.send(sent)
     }
 
@@ -139,7 +153,8 @@ impl Shared {
                 let own = self.inbox.node();
                 let entry = streams::write_response(own, namespace, request, response);
                 let entry = entry.map_err(unwritten)?;
-                return self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+                let stream = Arc::clone(&self.stream);
+                return self.link.send(Sent::Entry(stream, entry, None));
             }
             Wire::Streams { .. } => {
                 let payload = packed_response(self.inbox.node(), namespace, request, response);
@@ -162,14 +177,15 @@ impl Shared {
                 read_message(own, &route.namespace, payload)?
             }
         };
-        self.deliver(&route.namespace, heard)
+        self.deliver(&route.namespace, heard, None)
     }
 
     /// Something was read from the stream.
     fn read_entry(&self, entry: streams::Read) -> Result<(), WireError> {
         let own = self.inbox.node();
         let uid = entry.uid.as_deref();
-        if uid == Some(own.as_str()) {
+        let position = Position::parse(&entry.id).filter(|_| self.journals);
+        if uid == Some(own.as_str()) && !(self.journals && entry.is_journaled()) {
             return Ok(());
         }
         let nsp = entry.nsp.as_deref().ok_or(WireError::Malformed("nsp"))?;
@@ -182,10 +198,12 @@ impl Shared {
             if entry.is_marked {
                 return Ok(());
             }
+            if NodeId::new(&uid).is_none() {
+                return Err(WireError::Malformed("uid"));
+            }
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
-                // There is another one to come.
-                let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+                self.tell(entry);
             }
             return Ok(());
         }
@@ -194,13 +212,18 @@ impl Shared {
             // Who asks over the stream wants to be answered there.
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
-                let _ = self.link.send(Sent::Entry(Arc::clone(&self.stream), entry));
+                self.tell(entry);
             }
         }
-        self.deliver(&nsp, heard)
+        self.deliver(&nsp, heard, position)
     }
 
-    fn deliver(&self, nsp: &Nsp, heard: Heard) -> Result<(), WireError> {
+    fn deliver(
+        &self,
+        nsp: &Nsp,
+        heard: Heard,
+        position: Option<Position>,
+    ) -> Result<(), WireError> {
         let own = self.inbox.node();
         match heard {
             // Those of streams have been taken out.
@@ -209,6 +232,7 @@ impl Shared {
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
                 }
+                publication.position = position;
                 let message = Message::Publication(*publication);
                 self.inbox.deliver(Envelope::new(node, None, message));
             }
@@ -252,6 +276,12 @@ impl Listener for Shared {
         }
     }
 
+    fn unsent(&self, message: Sent) {
+        if let Sent::Entry(_, _, Some(publication)) = message {
+            self.inbox.deliver_here(*publication);
+        }
+    }
+
     fn lost(&self, messages: u64) {
         self.inbox.lost(messages);
     }
@@ -274,7 +304,7 @@ pub(super) fn write_publication(
         Wire::Streams { .. } if publication.namespace == *NAMESPACE => {}
         Wire::Streams { .. } => {
             let entry = streams::write(own, publication).map_err(unwritten)?;
-            return Ok(Sent::Entry(Arc::clone(stream), entry));
+            return Ok(Sent::Entry(Arc::clone(stream), entry, None));
         }
         Wire::Sharded(_) => {}
     }

@@ -98,7 +98,8 @@ return {1, next}";
 
 /// The fencing number, or 0.
 const LOCK: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local held = redis.call('GET', KEYS[1])
+if held and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then return 0 end
 local fence = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], string.format('%.0f', fence) .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return fence";

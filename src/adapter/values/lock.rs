@@ -1,6 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
 
 use super::{ValueError, Values, check};
 
@@ -19,30 +22,76 @@ pub struct Lock {
     until: Instant,
 }
 
-impl Lock {
-    pub(super) async fn take(
-        values: &Values,
-        name: &str,
-        lease: Duration,
-    ) -> Result<Option<Self>, ValueError> {
+/// Tries to get a lock, as often as it is asked for. It has a name that nobody else has, so that the store knows it
+/// again: what it got with an answer that was lost it gets once more.
+pub(super) struct Attempt {
+    values: Values,
+    name: Arc<str>,
+    holder: Arc<str>,
+    lease: Duration,
+    /// The lock may be held without anybody knowing of it.
+    is_doubtful: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(values: &Values, name: &str, lease: Duration) -> Result<Self, ValueError> {
         check(name)?;
-        let lease = lease.clamp(SHORTEST, LONGEST);
-        // What the question takes is taken from the lease.
-        let until = Instant::now() + lease;
+        let unknown = |error| ValueError::Unavailable(format!("nothing is random: {error}"));
+        let random = getrandom::u64().map_err(unknown)?;
         let joined = values.0.cluster.joined();
-        let holder = joined.map_or("this", |joined| joined.registry().name().as_str());
-        let taken = values
-            .within(values.0.store.lock(name, holder, lease))
-            .await?;
-        Ok(taken.map(|fence| Self {
+        let node = joined.map_or("this", |joined| joined.registry().name().as_str());
+        Ok(Self {
             values: values.clone(),
             name: name.into(),
+            holder: format!("{node} {random:016x}").into(),
+            lease: lease.clamp(SHORTEST, LONGEST),
+            is_doubtful: false,
+        })
+    }
+
+    pub(super) async fn make(&mut self) -> Result<Option<Lock>, ValueError> {
+        // What the question takes is taken from the lease.
+        let until = Instant::now() + self.lease;
+        self.is_doubtful = true;
+        let store = &self.values.0.store;
+        let taking = store.lock(&self.name, &self.holder, self.lease);
+        let taken = self.values.within(taking).await?;
+        self.is_doubtful = false;
+        Ok(taken.map(|fence| Lock {
+            values: self.values.clone(),
+            name: Arc::clone(&self.name),
             fence,
-            lease,
+            lease: self.lease,
             until,
         }))
     }
+}
 
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.is_doubtful
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (values, name) = (self.values.clone(), Arc::clone(&self.name));
+            let (holder, lease) = (Arc::clone(&self.holder), self.lease);
+            runtime.spawn(async move { give_up(&values, &name, &holder, lease).await });
+        }
+    }
+}
+
+/// Ends a lock that an attempt may have got without knowing: takes it once more, for a moment.
+async fn give_up(values: &Values, name: &str, holder: &str, lease: Duration) {
+    let over = Instant::now() + lease;
+    while Instant::now() < over {
+        let taking = values.0.store.lock(name, holder, SHORTEST);
+        if values.within(taking).await.is_ok() {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+impl Lock {
     /// The fencing number: larger than that of everybody who held the lock before.
     #[must_use]
     pub const fn fence(&self) -> u64 {
@@ -80,5 +129,7 @@ impl Lock {
     }
 }
 
+/// Between two attempts to end a lock while the store does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -21,6 +21,7 @@ struct Kept {
 #[derive(Debug)]
 struct Held {
     fence: u64,
+    holder: Arc<str>,
     until: Instant,
 }
 
@@ -61,9 +62,15 @@ impl Kept {
         Ok(Put::Stored(version))
     }
 
-    fn lock(&mut self, name: &str, lease: Duration) -> Result<Option<u64>, ValueError> {
+    fn lock(
+        &mut self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<u64>, ValueError> {
         let now = Instant::now();
-        if self.locks.get(name).is_some_and(|held| held.until > now) {
+        let is_others = |held: &Held| held.until > now && &*held.holder != holder;
+        if self.locks.get(name).is_some_and(is_others) {
             return Ok(None);
         }
         if self.locks.len() >= MAX_KEYS {
@@ -74,7 +81,12 @@ impl Kept {
         }
         let fence = self.next();
         let until = now + lease;
-        self.locks.insert(name.into(), Held { fence, until });
+        let held = Held {
+            fence,
+            holder: holder.into(),
+            until,
+        };
+        self.locks.insert(name.into(), held);
         Ok(Some(fence))
     }
 }
@@ -98,10 +110,10 @@ impl ValueStore for Memory {
     fn lock(
         &self,
         name: &str,
-        _holder: &str,
+        holder: &str,
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
-        let taken = self.0.lock().lock(name, lease);
+        let taken = self.0.lock().lock(name, holder, lease);
         Box::pin(ready(taken))
     }
 

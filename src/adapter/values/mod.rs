@@ -11,6 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, time::timeout};
 
+use self::lock::Attempt;
 pub use self::{
     keyspace::{Keyspace, Versioned, Watch},
     lock::Lock,
@@ -37,7 +38,8 @@ pub trait ValueStore: Send + Sync + 'static {
     ) -> BoxFuture<Result<Put, ValueError>>;
 
     /// Gives a lock that nobody holds to a holder, for so long by the clock of the store: its fencing number.
-    /// `None`: somebody holds it.
+    /// `None`: somebody else holds it. Who holds it already, and may not know because an answer was lost, is given
+    /// it once more, with a new number; no two who ask call themselves alike.
     fn lock(
         &self,
         name: &str,
@@ -163,7 +165,7 @@ impl Values {
     ///
     /// When the name is none, or the store does not answer.
     pub async fn try_lock(&self, name: &str, lease: Duration) -> Result<Option<Lock>, ValueError> {
-        Lock::take(self, name, lease).await
+        Attempt::new(self, name, lease)?.make().await
     }
 
     /// Takes a lock, as soon as nobody holds it: it is asked for again three times in a lease, and once a second. That
@@ -173,8 +175,9 @@ impl Values {
     ///
     /// When the name is none. While the store does not answer, it is waited for.
     pub async fn lock(&self, name: &str, lease: Duration) -> Result<Lock, ValueError> {
+        let mut attempt = Attempt::new(self, name, lease)?;
         loop {
-            match Lock::take(self, name, lease).await {
+            match attempt.make().await {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) | Err(ValueError::Unavailable(_)) => {}
                 Err(error) => return Err(error),
@@ -212,8 +215,16 @@ impl fmt::Debug for Values {
 }
 
 fn check(key: &str) -> Result<(), ValueError> {
-    let is_key = (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-    if is_key { Ok(()) } else { Err(ValueError::Key) }
+    if is_key(key) {
+        Ok(())
+    } else {
+        Err(ValueError::Key)
+    }
+}
+
+/// Whether a key, or the name of a lock, can be one.
+pub(super) fn is_key(key: &str) -> bool {
+    (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The most bytes of a key, with the name of its keyspace.

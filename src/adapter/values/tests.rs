@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -156,4 +158,76 @@ async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
     let fence = other.fence();
     assert!(other.release().await.unwrap());
     assert!(waiting.await.unwrap().unwrap().fence() > fence);
+}
+
+/// A store that does what it is told, and whose first answer about a lock is too late.
+struct Late(Memory, AtomicBool);
+
+impl ValueStore for Late {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+        self.0.get(key)
+    }
+
+    fn put(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: Option<Arc<str>>,
+    ) -> BoxFuture<Result<Put, ValueError>> {
+        self.0.put(key, expected, text)
+    }
+
+    fn lock(
+        &self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> BoxFuture<Result<Option<u64>, ValueError>> {
+        let locked = self.0.lock(name, holder, lease);
+        let is_late = self.1.swap(false, Ordering::Relaxed);
+        Box::pin(async move {
+            if is_late {
+                tokio::time::sleep(PATIENCE * 2).await; // It stands for a store that does not answer.
+            }
+            locked.await
+        })
+    }
+
+    fn renew(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> BoxFuture<Result<bool, ValueError>> {
+        self.0.renew(name, fence, lease)
+    }
+
+    fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
+        self.0.unlock(name, fence)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it() {
+    let lease = 24 * 60 * 60 * SECOND;
+    let memory = Memory::default();
+    let server = |is_late| {
+        let store = Late(memory.clone(), AtomicBool::new(is_late));
+        Values::new(Box::new(store), Cluster::Local)
+    };
+    let start = tokio::time::Instant::now();
+    let late = server(true).try_lock("x", lease).await;
+    assert!(matches!(late, Err(ValueError::Unavailable(_))));
+    let other = server(false).lock("x", lease).await.unwrap();
+    assert!(other.release().await.unwrap());
+    // Who gives up waiting does not know either.
+    let late = server(true);
+    let given_up = timeout(SECOND, late.try_lock("x", lease)).await;
+    assert!(given_up.is_err());
+    let other = server(false).lock("x", lease).await.unwrap();
+    assert!(other.release().await.unwrap());
+    // Who goes on asking is who has it.
+    let own = server(true).lock("x", lease).await.unwrap();
+    assert!(start.elapsed() < lease, "no lease has ended");
+    assert!(own.release().await.unwrap());
 }

@@ -27,6 +27,15 @@ use crate::engine::{
     transport::{Stream, dismiss},
 };
 
+/// What a server around does not do, and has to.
+macro_rules! remedy {
+    () => {
+        "the server around does not tell addresses: serve \
+         `app.into_make_service_with_connect_info::<SocketAddr>()` of axum with the feature `axum` of roomcast, \
+         or put a `SocketAddr` into the extensions of requests"
+    };
+}
+
 impl Engine {
     /// Answers a request that another server has received. A WebSocket goes on in a task of its
     /// own, once that server has sent the answer.
@@ -45,6 +54,10 @@ impl Engine {
             let mut reply = reply::closing(StatusCode::INTERNAL_SERVER_ERROR);
             *reply.body_mut() = Full::from(NO_ADDRESSES);
             return reply;
+        }
+        if address.is_none() {
+            self.unaddressed
+                .call_once(|| tracing::warn!("{UNADDRESSED}"));
         }
         let peer = Peer {
             address: address.unwrap_or(UNKNOWN),
@@ -131,9 +144,10 @@ fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
 }
 
 /// What is told instead of serving clients whom the guard cannot tell apart.
-const NO_ADDRESSES: &str = "the guard limits clients by address, and the server around does not \
-    tell addresses: serve `app.into_make_service_with_connect_info::<SocketAddr>()` of axum with the \
-    feature `axum` of roomcast, or put a `SocketAddr` into the extensions of requests";
+const NO_ADDRESSES: &str = concat!("the guard limits clients by address, and ", remedy!());
+
+/// What is told where nothing is limited by address.
+const UNADDRESSED: &str = concat!("the address of every client is 0.0.0.0:0: ", remedy!());
 
 /// Stands for an address that the server around does not tell.
 const UNKNOWN: SocketAddr =

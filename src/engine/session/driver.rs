@@ -33,7 +33,7 @@ use crate::{
         transport::{Flow, Outcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
-    metrics::Counter,
+    metrics::{Counter, Timing},
 };
 
 /// The task of a session.
@@ -323,6 +323,8 @@ impl Driver {
         if is_pong {
             let next_ping = now + self.engine.config.session.ping_interval;
             if let Some(sent) = self.outbox.confirm(next_ping) {
+                let took = now.saturating_duration_since(sent);
+                self.engine.metrics.time(Timing::Ping, took);
                 // The session answers that a ping is due, which it was.
                 let _ = self.session.handle_timeout(sent);
             }

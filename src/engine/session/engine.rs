@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, OnceLock,
+        Arc, Once, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     pub(in crate::engine) foreign_origins: LogThrottle,
     /// Lines about a server around that does not tell addresses.
     pub(in crate::engine) misplacements: LogThrottle,
+    /// Done once that is said where nothing depends on it.
+    pub(in crate::engine) unaddressed: Once,
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
     pub(super) memory: Arc<MemoryBudget>,
@@ -85,6 +87,7 @@ impl Engine {
             guard,
             foreign_origins: LogThrottle::new(10),
             misplacements: LogThrottle::default(),
+            unaddressed: Once::new(),
             sessions: Arc::new(Sessions::new()),
             flushers: OnceLock::new(),
             next_flusher: AtomicUsize::new(0),

@@ -312,8 +312,17 @@ impl Builder {
         let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
             let receiver = Box::new(Applier::new(&self.io));
             let limit = config.sockets.max_pending_acks;
+            let recovers = config.recovery.is_some();
             let registry = Arc::clone(&registry);
-            let joined = Joined::new(node.clone(), adapter, receiver, limit, registry, metrics);
+            let joined = Joined::new(
+                node.clone(),
+                adapter,
+                receiver,
+                limit,
+                recovers,
+                registry,
+                metrics,
+            );
             Cluster::Joined(joined)
         });
         let mut fixed = Vec::new();

@@ -33,9 +33,12 @@ pub(super) fn leave(
     target: &Target<'_>,
     rooms: &[Room],
 ) -> Outcome {
-    let here = sockets(namespace, target);
-    for socket in here.iter().chain(&sockets_away(namespace, target)) {
+    for socket in sockets(namespace, target) {
         socket.leave(rooms);
+    }
+    for socket in sockets_away(namespace, target) {
+        socket.leave(rooms);
+        socket.keep_session(false);
     }
     Outcome::Nothing
 }

@@ -19,7 +19,7 @@ mod target_namespace;
 pub(crate) use acting::count;
 pub(crate) use publishing::{RemoteOutcome, Unpublished};
 pub(crate) use received::Applier;
-pub(crate) use record::{Record, Shared};
+pub(crate) use record::Record;
 pub(crate) use target_namespace::TargetNamespace;
 
 use std::sync::Arc;
@@ -56,11 +56,18 @@ pub(crate) fn apply<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
 ) -> Applied {
+    if let Some(remote) = publishing::journal(target_namespace, operation) {
+        let local = Outcome::Nothing;
+        return Applied { local, remote };
+    }
     let (local, frame) = match target_namespace.local() {
         Some(namespace) => act(namespace, operation),
         None => (Outcome::Nothing, None),
     };
     let remote = match target_namespace.cluster().joined() {
+        Some(joined) if !operation.target.local && publishing::is_journaled(joined, operation) => {
+            RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
+        }
         Some(joined) if !operation.target.local => {
             publishing::publish(joined, target_namespace, operation, &local, frame)
         }

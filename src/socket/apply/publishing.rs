@@ -45,6 +45,34 @@ impl Unpublished {
     }
 }
 
+/// Whether an operation is applied when it comes back from a journal.
+pub(super) fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
+    joined.journal().is_some()
+        && match operation.kind {
+            Kind::Broadcast { .. } | Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } => {
+                true
+            }
+            Kind::BroadcastWithAck { .. }
+            | Kind::FetchSockets
+            | Kind::ServerSide { .. }
+            | Kind::ServerSideWithAck { .. } => false,
+        }
+}
+
+/// Gives an operation to a journal, from which it comes to this server as well; `None` if it does not go there.
+pub(super) fn journal<A: Arguments>(
+    target_namespace: &TargetNamespace,
+    operation: &Operation<'_, A>,
+) -> Option<RemoteOutcome> {
+    let joined = target_namespace.cluster().joined()?;
+    if operation.target.local || !is_journaled(joined, operation) || !joined.journal()?.is_up() {
+        return None;
+    }
+    let remote = publish(joined, target_namespace, operation, &Outcome::Nothing, None);
+    let has_failed = matches!(remote, RemoteOutcome::Failed(Unpublished::Adapter(_)));
+    (!has_failed).then_some(remote)
+}
+
 pub(super) fn publish<A: Arguments>(
     joined: &Arc<Joined>,
     target_namespace: &TargetNamespace,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::socket::{
     core::Socket,
-    types::{Room, SocketId, args},
+    types::{Room, Shared, SocketId, args},
 };
 
 /// What is known about a socket of another server.
@@ -29,9 +29,6 @@ fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Err
     };
     Ok(names.iter().map(room).collect())
 }
-
-/// The part of a socket's data that other servers may see.
-pub(crate) struct Shared(pub(crate) Value);
 
 impl Record {
     pub(crate) fn of(socket: &Socket) -> Self {

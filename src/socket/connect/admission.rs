@@ -84,6 +84,12 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
                 None => authenticate.authenticate(connect.clone()).await?,
             };
             match previous {
+                // Nobody knows whose session it is.
+                None => {
+                    if let Some(claim) = claim.take() {
+                        claim.give_up();
+                    }
+                }
                 // The session of another user stays available for that user.
                 Some(previous) if previous.subject != principal.subject => claim = None,
                 // The missed packets were meant for a user with more rights than this one has now.
@@ -92,7 +98,7 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
                         claim.give_up();
                     }
                 }
-                Some(_) | None => {}
+                Some(_) => {}
             }
             connect = connect.known(Arc::new(principal), claim.is_some());
         } else if claim.is_some() {
@@ -131,5 +137,14 @@ fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
 async fn claim(connect: &Connect) -> Option<Claim> {
     let sessions = connect.io().sessions()?;
     let offer = Offer::of(connect.payload())?;
-    sessions.claim(offer, connect.nsp()).await
+    let nsp = connect.nsp();
+    let journaled = connect.io().cluster().joined();
+    let claim = match journaled.filter(|joined| joined.journal().is_some()) {
+        Some(joined) => sessions.claim_anywhere(offer, nsp, joined).await,
+        None => sessions.claim(offer, nsp).await,
+    };
+    if claim.is_none() {
+        sessions.metrics.count(Counter::SessionsNotRecovered);
+    }
+    claim
 }

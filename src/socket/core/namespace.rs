@@ -12,12 +12,12 @@ use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 use super::{handlers::Handlers, io::Io, socket::Socket};
 use crate::{
     Config,
-    adapter::{Audience, Cluster, NodeId},
+    adapter::{Audience, Cluster, NodeId, Position},
     engine::{Mode, Outbox, Push},
     metrics::Metrics,
     socket::{
         acks::Questions,
-        recovery::{Channel, Offset, Tag},
+        recovery::{Channel, Last, Place, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
         types::{IdMap, IdSet, RoomName, SocketId},
     },
@@ -126,6 +126,7 @@ impl NamespaceInner {
     ) -> Self {
         let joined = cluster.joined();
         let tag = joined.and_then(|_| Tag::of(node.as_str()));
+        let journals = joined.is_some_and(|joined| joined.journal().is_some());
         Self {
             name,
             handlers,
@@ -140,7 +141,7 @@ impl NamespaceInner {
             channel: config
                 .recovery
                 .as_ref()
-                .map(|on| Box::new(Channel::new(on, tag))),
+                .map(|on| Box::new(Channel::new(on, tag, journals))),
             cluster,
             node,
             config,
@@ -201,15 +202,12 @@ impl NamespaceInner {
 
     /// The stamp of the next event that may be asked for again, if any may.
     #[inline]
-    pub(crate) fn stamp(&self) -> Option<(Stamp, Offset)> {
-        self.channel.as_ref().map(|channel| {
-            let stamp = channel.next();
-            (stamp, channel.offset(stamp))
-        })
+    pub(crate) fn stamp(&self, position: Option<Position>) -> Option<(Stamp, Place)> {
+        self.channel.as_ref()?.next(position)
     }
 
     /// The stamp of an event that a client has.
-    pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
+    pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
         self.channel.as_ref()?.known(last)
     }
 

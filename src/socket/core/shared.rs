@@ -1,8 +1,11 @@
 //! What the sockets of one connection share, and others reach while its task runs.
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, LazyLock, OnceLock, Weak,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -21,17 +24,20 @@ pub(crate) struct Shared<S> {
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
+    /// When the client last sent a packet, in whole seconds since [`START`].
+    heard: AtomicU32,
     /// The watchers of the connection; most connections have none.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
 impl<S> Shared<S> {
-    pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>) -> Self {
+    pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>, now: Instant) -> Self {
         Self {
             outbox,
             handshake,
             sockets: Mutex::default(),
             detached: AtomicUsize::new(0),
+            heard: AtomicU32::new(seconds(now)),
             watchers: OnceLock::new(),
         }
     }
@@ -79,6 +85,18 @@ impl<S> Shared<S> {
         self.detached.fetch_sub(handlers, Ordering::Relaxed);
     }
 
+    /// The client has sent a packet.
+    #[inline]
+    pub(crate) fn hear(&self, now: Instant) {
+        self.heard.store(seconds(now), Ordering::Relaxed);
+    }
+
+    /// How long ago the client last sent a packet, in whole seconds.
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
+        let heard = self.heard.load(Ordering::Relaxed);
+        Duration::from_secs(seconds(now).saturating_sub(heard).into())
+    }
+
     #[inline]
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -93,4 +111,13 @@ impl<S> Shared<S> {
         let is_there = |known: &Weak<S>| known.strong_count() > 0;
         self.sockets.lock().retain(is_there);
     }
+}
+
+/// What times of connections are counted from, so that four bytes are enough for each.
+static START: LazyLock<Instant> = LazyLock::new(|| tokio::time::Instant::now().into_std());
+
+#[inline]
+fn seconds(now: Instant) -> u32 {
+    let since = now.saturating_duration_since(*START);
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }

@@ -4,6 +4,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -91,6 +92,39 @@ impl Socket {
         }))
     }
 
+    /// A socket of a client that was on another server; in no room yet.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "as many as a new one, and what is known of it"
+    )]
+    pub(crate) fn restored(
+        io: Io,
+        namespace: Arc<namespace::NamespaceInner>,
+        shared: Arc<Shared>,
+        principal: Arc<Principal>,
+        payload: Args,
+        data: States,
+        id: SocketId,
+        recoverable: Recoverable,
+    ) -> Self {
+        Self(Arc::new(SocketInner {
+            id,
+            io,
+            namespace,
+            shared,
+            principal: Mutex::new(principal),
+            renewals: AtomicU16::new(0),
+            expelled: AtomicBool::new(false),
+            payload,
+            rooms: Mutex::default(),
+            acks: AckTable::default(),
+            data: Mutex::new(data),
+            listeners: OnceLock::new(),
+            recoverable: Some(Box::new(recoverable)),
+            reason: OnceLock::new(),
+        }))
+    }
+
     /// The same socket on another connection, with further data; in no room yet.
     pub(crate) fn recover(
         old: &Self,
@@ -166,6 +200,13 @@ impl Socket {
     #[must_use]
     pub fn transport(&self) -> Transport {
         self.outbox().transport()
+    }
+
+    /// How long ago the client last sent a packet on its connection, in whole seconds: an event, an answer,
+    /// or whatever else but a heartbeat.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.0.shared.idle(tokio::time::Instant::now().into_std())
     }
 
     /// The whole server.

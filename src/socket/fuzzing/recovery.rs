@@ -95,7 +95,7 @@ pub fn recovery_offers(data: &[u8]) {
 fn sent(socket: &Socket, session: usize) -> String {
     let known = socket
         .namespace_inner()
-        .stamp()
+        .stamp(None)
         .map_or(0, |(stamp, _)| stamp.number);
     socket.emit("missed", session);
     let (number, tag) = (known + 1, None);

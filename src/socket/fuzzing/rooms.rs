@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use roomcast_protocol::socket::Args;
@@ -173,7 +174,7 @@ impl Game {
 pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(random_sid(), usize::MAX);
-    let shared = Arc::new(Shared::new(outbox, handshake()));
+    let shared = Arc::new(Shared::new(outbox, handshake(), Instant::now()));
     let principal = Arc::clone(io.anonymous());
     let namespace = Arc::clone(namespace);
     let socket = Socket::new(
@@ -184,7 +185,7 @@ pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
         Args::default(),
         Default::default(),
     );
-    let admitted = namespace.admit(&socket);
+    let admitted = namespace.admit(&socket, &[]);
     assert_eq!(admitted, Ok(()), "a fixed namespace does not go away");
     socket
 }

@@ -17,8 +17,8 @@ use crate::{
         connect::{Admission, ConnectGrant, ConnectOutcome, Lookup, Validity},
         core::{Connect, Handlers, Lifecycle, Socket},
         dispatch::Call,
-        life::{Claim, NotAdmitted},
-        recovery::Offer,
+        life::{Claim, NotAdmitted, Restored},
+        recovery::{Offer, Recoverable},
         types::Refusal,
     },
 };
@@ -116,7 +116,8 @@ impl Connection {
             principal,
             claim,
         } = grant;
-        let socket = match claim.and_then(|claim| self.resume(connect, claim, &principal)) {
+        let resumed = claim.and_then(|claim| self.resume(connect, claim, &handlers, &principal));
+        let socket = match resumed {
             Some(socket) => socket,
             None => match self.enter(connect, &handlers, &principal) {
                 Ok(socket) => socket,
@@ -197,7 +198,7 @@ impl Connection {
             // The connection knows the socket before the namespace does, so that whoever finds the
             // socket in the namespace can close the whole connection.
             self.shared.sockets.lock().push(socket.downgrade());
-            let Err(why) = namespace.admit(&socket) else {
+            let Err(why) = namespace.admit(&socket, &[]) else {
                 return Ok(socket);
             };
             if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
@@ -220,9 +221,13 @@ impl Connection {
     fn resume(
         &self,
         connect: &Connect,
-        claim: Claim,
+        mut claim: Claim,
+        handlers: &Arc<Handlers>,
         principal: &Arc<Principal>,
     ) -> Option<Socket> {
+        if let Some(restored) = claim.take_restored() {
+            return claim.settle(self.restore(connect, restored, handlers, principal));
+        }
         let resumed = claim.resume(|old| {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
             let payload = connect.payload().clone();
@@ -234,6 +239,42 @@ impl Connection {
             self.shared.forget_gone();
         }
         resumed
+    }
+
+    /// The socket that a client has been on another server.
+    fn restore(
+        &self,
+        connect: &Connect,
+        restored: Restored,
+        handlers: &Arc<Handlers>,
+        principal: &Arc<Principal>,
+    ) -> Option<Socket> {
+        let namespace = self.io.namespace_to_enter(connect.nsp(), handlers).ok()?;
+        let pid = restored.pid();
+        let restored = restored.resume(&namespace, |id| {
+            let socket = Socket::restored(
+                self.io.clone(),
+                Arc::clone(&namespace),
+                Arc::clone(&self.shared),
+                Arc::clone(principal),
+                connect.payload().clone(),
+                connect.states(),
+                id,
+                Recoverable::from_elsewhere(pid),
+            );
+            if let Some(sessions) = self.io.sessions() {
+                sessions.enter(pid, socket.downgrade());
+            }
+            self.shared.sockets.lock().push(socket.downgrade());
+            socket
+        });
+        if restored.is_none() {
+            if let Some(sessions) = self.io.sessions() {
+                sessions.forget(pid);
+            }
+            self.shared.forget_gone();
+        }
+        restored
     }
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {

@@ -131,6 +131,7 @@ impl Application for Io {
 
 impl SessionHandler for Connection {
     fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason> {
+        self.shared.hear(now);
         let result = self.receive(message, now);
         self.renew();
         result
@@ -220,7 +221,7 @@ impl Connection {
         let config = io.config();
         Self {
             io: io.clone(),
-            shared: Arc::new(Shared::new(session, handshake)),
+            shared: Arc::new(Shared::new(session, handshake, now)),
             decoder: Decoder::with_parser(
                 config.sockets.parser,
                 Limits {

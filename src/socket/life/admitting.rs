@@ -80,8 +80,9 @@ impl NamespaceInner {
         }
     }
 
-    /// Admits a socket: it is told its id and receives everything that is sent from then on.
-    pub(crate) fn admit(&self, socket: &Socket) -> Result<(), NotAdmitted> {
+    /// Admits a socket: it is told its id and receives everything that is sent from then on, after
+    /// what it has missed.
+    pub(crate) fn admit(&self, socket: &Socket, missed: &[Frame]) -> Result<(), NotAdmitted> {
         let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
         self.sockets.write().insert(socket.id(), socket.clone());
         let mut everybody = self.everybody.lock();
@@ -97,9 +98,11 @@ impl NamespaceInner {
                 .outbox()
                 .keep_for_replay(channel.id(), channel.limits());
         }
-        // Both happen under the lock of the list, so that no broadcast comes before the packet that
-        // admits the client, and none after it is missed.
-        let _ = socket.outbox().push(&frame, Mode::Reliable);
+        // All of it happens under the lock of the list, so that no broadcast comes before what was missed and the
+        // packet that admits the client, and none after it is missed.
+        for frame in missed.iter().chain([&frame]) {
+            let _ = socket.outbox().push(frame, Mode::Reliable);
+        }
         everybody.insert(socket.id(), socket.outbox().clone());
         drop(everybody);
         if let Some(watchers) = socket.conn_watchers() {

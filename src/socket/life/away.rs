@@ -18,6 +18,10 @@ impl Socket {
             Some(recoverable)
         } else {
             sessions.forget(recoverable.pid);
+            // Another server can, when this one stops.
+            if reason == DisconnectReason::ServerShuttingDown {
+                self.keep_session(true);
+            }
             None
         }
     }

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use roomcast_protocol::{Stamp, socket::Nsp};
 use tokio::time::{Instant, timeout_at};
 
+use super::Restored;
 use crate::{
     Principal,
     metrics::Counter,
@@ -32,6 +33,7 @@ impl Sessions {
     /// Keeps a session until a time, or ends it if it cannot be kept.
     fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
+        socket.keep_session(true);
         let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
         self.end(gone);
         // The credentials may have been revoked after the client had left and before the session
@@ -70,7 +72,11 @@ impl Sessions {
 
     /// Ends a session whose client is away.
     pub(crate) fn expel(&self, pid: Pid) {
-        self.end(self.take(pid).map(|(_, socket)| socket));
+        let gone = self.take(pid).map(|(_, socket)| socket);
+        if let Some(socket) = &gone {
+            socket.forget_session();
+        }
+        self.end(gone);
     }
 
     /// Takes the session that a client asks to recover. The session belongs to the claim from then
@@ -89,10 +95,7 @@ impl Sessions {
                 // kept or about to be when this looks again.
                 Found::Connected(socket) => socket.break_off(),
                 Found::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
-                Found::Leaving | Found::Nothing => {
-                    self.metrics.count(Counter::SessionsNotRecovered);
-                    return None;
-                }
+                Found::Leaving | Found::Nothing => return None,
             }
         }
     }
@@ -118,9 +121,8 @@ impl Sessions {
                 Found::Claim(Claim {
                     sessions: Arc::clone(self),
                     pid: offer.pid,
-                    known,
                     round,
-                    away: Some(away),
+                    held: Some(Held::Here(known, away)),
                 })
             }),
             false if socket.is_connected() => Found::Connected(socket),
@@ -141,23 +143,42 @@ impl Sessions {
 pub(crate) struct Claim {
     sessions: Arc<Sessions>,
     pid: Pid,
-    known: Stamp,
-    /// How often all sockets had been revalidated before the session was claimed.
+    /// How often everybody had been asked for again before it was taken.
     round: u64,
-    /// The socket, and until when it is kept.
-    away: Option<(Instant, Socket)>,
+    held: Option<Held>,
+}
+
+enum Held {
+    /// What the client has, until when the socket is kept, and the socket.
+    Here(Stamp, (Instant, Socket)),
+    Elsewhere(Box<Restored>),
 }
 
 impl Claim {
-    /// The principal of the session's client.
+    /// One of a session that was kept elsewhere.
+    pub(super) fn restored(sessions: &Arc<Sessions>, restored: Restored) -> Self {
+        Self {
+            sessions: Arc::clone(sessions),
+            pid: restored.pid(),
+            round: sessions.rounds(),
+            held: Some(Held::Elsewhere(Box::new(restored))),
+        }
+    }
+
+    /// Who the client was, if that is known.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        self.away.as_ref().map(|(_, socket)| socket.principal())
+        match self.held.as_ref()? {
+            Held::Here(_, (_, socket)) => Some(socket.principal()),
+            Held::Elsewhere(restored) => restored.principal(),
+        }
     }
 
     /// Ends the session, because its client has changed.
     pub(crate) fn give_up(mut self) {
         self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        self.sessions.end(self.away.take().map(|(_, old)| old));
+        if let Some(Held::Here(_, (_, old))) = self.held.take() {
+            self.sessions.end([old]);
+        }
     }
 
     /// Whether all sockets have been revalidated since the session was claimed. Revalidation does
@@ -166,18 +187,42 @@ impl Claim {
         self.sessions.rounds() != self.round
     }
 
-    /// Recovers the session with a new socket. Returns `None` if that is impossible, and ends the
-    /// session.
+    /// What was kept elsewhere, to be gone on with by [`settle`](Self::settle).
+    pub(crate) fn take_restored(&mut self) -> Option<Restored> {
+        if self.was_missed() {
+            return None;
+        }
+        match self.held.take()? {
+            Held::Elsewhere(restored) => Some(*restored),
+            here @ Held::Here(..) => {
+                self.held = Some(here);
+                None
+            }
+        }
+    }
+
+    /// A session that was kept elsewhere goes on here, or does not.
+    pub(crate) fn settle(self, socket: Option<Socket>) -> Option<Socket> {
+        self.sessions.metrics.count(match &socket {
+            Some(_) => Counter::SessionsRecovered,
+            None => Counter::SessionsNotRecovered,
+        });
+        socket
+    }
+
+    /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
         if self.was_missed() {
             self.give_up();
             return None;
         }
-        let (_, old) = self.away.take()?;
+        let Some(Held::Here(known, (_, old))) = self.held.take() else {
+            return None;
+        };
         let socket = resume(&old);
         let inner = old.namespace_inner();
-        if let Some(sent) = inner.readmit(&old, &socket, self.known, self.sessions.limits) {
-            // Only from here on another client can take the session over.
+        if let Some(sent) = inner.readmit(&old, &socket, known, self.sessions.limits) {
+            // Only now can somebody else take it over.
             self.sessions.enter(self.pid, socket.downgrade());
             self.sessions.metrics.count(Counter::SessionsRecovered);
             tracing::debug!(socket = %socket.id(), sent, "a session goes on");
@@ -191,13 +236,13 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let Some((until, socket)) = self.away.take() else {
-            return;
-        };
-        if self.was_missed() {
-            self.sessions.end([socket]);
-        } else {
-            self.sessions.keep(self.pid, &socket, until);
+        let was_missed = self.was_missed();
+        match self.held.take() {
+            None => {}
+            Some(Held::Here(_, (_, socket))) if was_missed => self.sessions.end([socket]),
+            Some(Held::Here(_, (until, socket))) => self.sessions.keep(self.pid, &socket, until),
+            Some(Held::Elsewhere(_)) if was_missed => {}
+            Some(Held::Elsewhere(restored)) => restored.give_back(self.sessions.window),
         }
     }
 }

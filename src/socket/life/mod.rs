@@ -10,6 +10,8 @@ mod away;
 mod claiming;
 mod ending;
 mod membership;
+mod restoring;
 
 pub(crate) use admitting::NotAdmitted;
 pub(crate) use claiming::Claim;
+pub(crate) use restoring::Restored;

@@ -10,10 +10,11 @@ use roomcast_protocol::{
 };
 
 use super::{
-    offer::{Offset, Tag},
+    offer::{Last, Offset, Place, Tag},
     recoverable::limits,
 };
 use crate::{
+    adapter::Position,
     config::Recovery,
     engine::Limits,
     socket::types::{IdMap, IdSet, SocketId, give_back},
@@ -27,12 +28,14 @@ pub(crate) struct Channel<S> {
     limits: Limits,
     /// Set only in a cluster.
     tag: Option<Tag>,
+    /// Events are numbered by a journal that all servers share.
+    journals: bool,
     /// Sockets whose clients are away.
     away: Mutex<IdMap<S>>,
 }
 
 impl<S: Clone> Channel<S> {
-    pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>) -> Self {
+    pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>, journals: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // The clock keeps a server that starts anew from repeating the numbers of the one before.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -42,6 +45,7 @@ impl<S: Clone> Channel<S> {
             next: AtomicU64::new(start << 16),
             limits: limits(recovery),
             tag,
+            journals,
             away: Mutex::default(),
         }
     }
@@ -71,29 +75,30 @@ impl<S: Clone> Channel<S> {
         ids.iter().filter_map(|id| away.get(id).cloned()).collect()
     }
 
-    /// The stamp of a new event.
-    pub(crate) fn next(&self) -> Stamp {
-        Stamp {
-            channel: self.id,
-            number: self.next.fetch_add(1, Ordering::Relaxed),
+    /// The stamp of a new event and what clients are told of it; with a journal only what has come from there has
+    /// one.
+    pub(crate) fn next(&self, position: Option<Position>) -> Option<(Stamp, Place)> {
+        let channel = self.id;
+        if self.journals {
+            let number = position?.packed()?;
+            return Some((Stamp { channel, number }, Place::Journal(position?)));
         }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let tag = self.tag;
+        let place = Place::Own(Offset { number, tag });
+        Some((Stamp { channel, number }, place))
     }
 
-    /// What a client is told of a new event.
-    pub(crate) fn offset(&self, stamp: Stamp) -> Offset {
-        Offset {
-            number: stamp.number,
-            tag: self.tag,
+    /// The stamp of an event that a client has; `None` if it has it from another server.
+    pub(crate) fn known(&self, last: Last) -> Option<Stamp> {
+        let channel = self.id;
+        if self.journals {
+            let number = last.position?.packed()?;
+            return Some(Stamp { channel, number });
         }
-    }
-
-    /// The stamp of the last event that a client has; `None` if the client has it from another
-    /// server.
-    pub(crate) fn known(&self, last: Offset) -> Option<Stamp> {
-        (last.tag == self.tag).then_some(Stamp {
-            channel: self.id,
-            number: last.number,
-        })
+        let own = last.own.filter(|own| own.tag == self.tag)?;
+        let number = own.number;
+        Some(Stamp { channel, number })
     }
 }
 
@@ -101,11 +106,11 @@ impl<S: Clone> Channel<S> {
 #[derive(Debug)]
 pub(crate) struct Numbered<'a, A> {
     args: &'a A,
-    number: Offset,
+    number: Place,
 }
 
 impl<'a, A: Arguments> Numbered<'a, A> {
-    pub(crate) fn new(args: &'a A, number: Offset) -> Self {
+    pub(crate) fn new(args: &'a A, number: Place) -> Self {
         Self { args, number }
     }
 }

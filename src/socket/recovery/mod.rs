@@ -12,6 +12,8 @@ mod recoverable;
 mod sessions;
 
 pub(crate) use channel::{Channel, Numbered};
-pub(crate) use offer::{Offer, Offset, Pid, Tag};
+#[cfg(feature = "fuzzing")]
+pub(crate) use offer::Offset;
+pub(crate) use offer::{Last, Offer, Pid, Place, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use sessions::{KnownSession, Sessions};

@@ -9,7 +9,7 @@ use roomcast_protocol::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::engine::random_sid;
+use crate::{adapter::Position, engine::random_sid};
 
 /// The secret by which a client proves that a session was its own. It is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +23,11 @@ impl Pid {
 
     fn parse(text: &str) -> Option<Self> {
         Sid::parse(text).map(Self)
+    }
+
+    /// The secret itself, for where sessions are kept.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 }
 
@@ -109,12 +114,33 @@ impl Serialize for Offset {
     }
 }
 
-/// What a client offers in order to recover: a session, and the last event of it that the client
-/// has.
+/// What clients are told of an event.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Place {
+    Own(Offset),
+    Journal(Position),
+}
+
+/// What a client has said of the last event that it has: what it may mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) own: Option<Offset>,
+    pub(crate) position: Option<Position>,
+}
+
+impl Last {
+    fn parse(text: &str) -> Option<Self> {
+        let (own, position) = (Offset::parse(text), Position::parse(text));
+        (own.is_some() || position.is_some()).then_some(Self { own, position })
+    }
+}
+
+/// What a client offers that wants to go on: a session, and the last event of it that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,
-    pub(crate) last: Offset,
+    pub(crate) last: Last,
 }
 
 impl Offer {
@@ -135,7 +161,7 @@ impl Offer {
         let Payload { pid, offset } = payload.get(0).ok()?;
         Some(Self {
             pid: Pid::parse(pid.as_str()?)?,
-            last: Offset::parse(offset.as_str()?)?,
+            last: Last::parse(offset.as_str()?)?,
         })
     }
 }
@@ -162,6 +188,13 @@ mod tests {
 
     const fn untagged(number: u64) -> Offset {
         Offset { number, tag: None }
+    }
+
+    const fn first() -> Last {
+        Last {
+            own: Some(untagged(1)),
+            position: None,
+        }
     }
 
     #[test]
@@ -212,13 +245,7 @@ mod tests {
         let pid = Pid::random();
         let secret = pid.0.as_str();
         let good = offer(&format!(r#"{{"pid":"{secret}","offset":"B","token":[1]}}"#));
-        assert_eq!(
-            good,
-            Some(Offer {
-                pid,
-                last: untagged(1)
-            })
-        );
+        assert_eq!(good, Some(Offer { pid, last: first() }));
         for payload in [
             String::new(),
             "{}".into(),
@@ -250,7 +277,7 @@ mod tests {
             offset: O,
         }
         let pid = Pid::random();
-        let last = untagged(1);
+        let last = first();
         assert_eq!(
             packed(Payload { pid, offset: "B" }),
             Some(Offer { pid, last })
@@ -272,13 +299,7 @@ mod tests {
     #[test]
     fn the_secret_is_not_shown() {
         let pid = Pid::random();
-        let shown = format!(
-            "{:?}",
-            Offer {
-                pid,
-                last: untagged(1)
-            }
-        );
+        let shown = format!("{:?}", Offer { pid, last: first() });
         assert!(!shown.contains(pid.0.as_str()), "{shown}");
     }
 }

@@ -28,7 +28,15 @@ impl Recoverable {
         }
     }
 
-    /// The same session, after the client has come back.
+    /// One whose client has been on another server.
+    pub(crate) const fn from_elsewhere(pid: Pid) -> Self {
+        Self {
+            pid,
+            recovered: true,
+        }
+    }
+
+    /// The same, after the client has come back.
     pub(crate) fn again(&self) -> Self {
         Self {
             pid: self.pid,

@@ -10,11 +10,11 @@ use super::{
     emit::{Emitted, encode, mode, stream},
 };
 use crate::{
-    adapter::{Delivery, Flags},
+    adapter::{Delivery, Flags, Kind, Publication},
     socket::{
         core::Socket,
         rooms::Tally,
-        types::{AckError, Contract, DrainError},
+        types::{AckError, Contract, DrainError, Room, args},
     },
 };
 
@@ -76,10 +76,34 @@ impl<'a> Direct<'a> {
         self
     }
 
+    /// Sends an event through the journal, in the order of what comes from there; `None` if it goes there by itself.
+    fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
+        let namespace = self.socket.namespace_inner();
+        let joined = namespace.cluster.joined()?;
+        if self.flags.delivery != Delivery::Reliable || !joined.journal()?.is_up() {
+            return None;
+        }
+        let args = match args::arguments(namespace.config().sockets.parser, args) {
+            Ok(args) => args,
+            Err(error) => return Some(Emitted::failed(event, error)),
+        };
+        let event = event.into();
+        let publication = Publication {
+            rooms: Some(vec![Room::from(self.socket.id().as_str())]),
+            compress: self.flags.compress,
+            ..Publication::new(namespace.name.clone(), Kind::Broadcast { event, args })
+        };
+        let published = joined.publish(publication);
+        published.is_ok().then(Emitted::default)
+    }
+
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let namespace = self.socket.namespace_inner();
+        if let Some(emitted) = self.publish(event, &args) {
+            return emitted;
+        }
         match encode(self.flags, namespace, None, event, &args) {
             Ok(frame) => {
                 let push = self.socket.push(&frame, mode(self.flags.delivery));

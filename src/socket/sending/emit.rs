@@ -101,7 +101,7 @@ pub(crate) fn encode(
     let nsp = namespace.name.as_str();
     let parser = namespace.config().sockets.parser;
     let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
-    let stamp = is_kept.then(|| namespace.stamp()).flatten();
+    let stamp = is_kept.then(|| namespace.stamp(flags.position)).flatten();
     let frame = match stamp {
         Some((stamp, offset)) => {
             let args = Numbered::new(args, offset);

@@ -27,4 +27,4 @@ pub(crate) use expiring::{Expiring, give_back, sweep};
 pub(crate) use name::{Name, RESERVED};
 pub use reason::DisconnectReason;
 pub use refusal::Refusal;
-pub(crate) use state::{StateKind, States};
+pub(crate) use state::{Shared, StateKind, States};

@@ -77,6 +77,9 @@ impl std::fmt::Debug for States {
     }
 }
 
+/// What a socket shows of itself to other servers; kept among its data.
+pub(crate) struct Shared(pub(crate) serde_json::Value);
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

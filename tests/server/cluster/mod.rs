@@ -5,6 +5,7 @@ mod acks;
 mod emit;
 mod fetch;
 mod hub;
+mod journal;
 mod model;
 mod nats;
 mod nodes;
@@ -48,6 +49,8 @@ enum Wire {
     Classic,
     Sharded,
     Streams,
+    /// With a stream through which every event goes before it reaches a client.
+    Journal,
 }
 
 impl Wire {
@@ -58,6 +61,7 @@ impl Wire {
             Self::Classic => redis,
             Self::Sharded => redis.sharded(Subscriptions::Rooms),
             Self::Streams => redis.streams(),
+            Self::Journal => redis.streams().recovery(true),
         }
     }
 }
@@ -169,7 +173,7 @@ impl Servers {
         for server in &servers.servers {
             until(|| server.io.adapter_health() == Some(Health::Ready));
         }
-        // Whoever hears another one knows of it.
+        // Everybody hears everybody.
         for server in &servers.servers {
             server.io.of("/").server_side_emit("meet", ()).unwrap();
         }

@@ -1,10 +1,10 @@
 //! What is peculiar to servers that PostgreSQL joins.
 
-use std::{fs, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use roomcast::{
-    Ack, Builder, Emitter, Event, Io, Parser, ServerSide, SocketId,
+    Ack, Builder, Emitter, Event, Io, Lifecycle, Parser, ServerSide, SocketId,
     adapter::{Health, postgres::Postgres},
     metrics::Counter,
     types::Bytes,
@@ -146,7 +146,14 @@ fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
     let key = &servers.key;
     let node = servers.node(0);
     let main = format!("{key}#/");
+    let nodes = format!("{key}#/.roomcast");
     let own = format!("{key}-roomcast#{node}");
+    let long = "k".repeat(257);
+    let changed = format!(
+        r#"{{"type":9,"uid":"x","nsp":"/.roomcast","data":{{"packet":["changed","{long}"]}}}}"#
+    );
+    let question =
+        format!(r#"{{"type":7,"uid":"x","nsp":"/","data":{{"opts":{{}},"requestId":"{long}"}}}}"#);
     let malformed = [
         (&main, "garbage"),
         (&main, "{"),
@@ -158,6 +165,9 @@ fn what_cannot_be_read_on_a_channel_is_counted_and_reaches_nobody() {
         (&main, r#"{"type":3,"attachmentId":"none"}"#),
         (&own, "?"),
         (&own, "AQAA"),
+        // What is kept for a while, or told to many, has a bound.
+        (&nodes, &changed),
+        (&main, &question),
     ];
     for (channel, payload) in malformed {
         sql(&format!("SELECT pg_notify('{channel}', '{payload}')"));
@@ -248,6 +258,8 @@ fn a_server_that_falls_silent_has_left() {
         postgres.heartbeat(second, 3 * second)
     };
     let mut servers = Servers::that_meet(3, adapter, quiet);
+    // Who is asked waits until all have greeted each other.
+    servers.settle();
     drop(servers.servers.remove(1));
     let gone = servers[0].io.to("nobody").timeout(second);
     let fetched = servers[0].runtime.block_on(gone.fetch_sockets());
@@ -261,6 +273,44 @@ fn a_server_that_falls_silent_has_left() {
     let server_side = servers[0].io.of("/");
     let answers = server_side.server_side_emit_with_acks::<u8>("question", ());
     assert_eq!(servers[0].runtime.block_on(answers).unwrap(), [0; 0]);
+}
+
+#[test]
+fn a_server_that_only_publishes_into_a_namespace_is_asked_nothing_there() {
+    let servers = Servers::on_postgres(2, quiet);
+    let build = |mut io: Builder| {
+        io.namespace("/rooms");
+        io
+    };
+    let url = postgres_url();
+    let adapter = Postgres::new(&url).unwrap().key(&servers.key);
+    let listening = Local::serve(build(Io::builder().adapter(adapter)));
+    until(|| listening.io.adapter_health() == Some(Health::Ready));
+    let mut client = listening.open();
+    join(&mut client, "/rooms,");
+    servers[0].io.of("/rooms").emit("news", 1);
+    client.expect_text("42/rooms,[\"news\",1]");
+    let rooms = listening.io.of("/rooms");
+    let fetched = listening.runtime.block_on(rooms.fetch_sockets());
+    assert!(fetched.missing.is_empty(), "{:?}", fetched.missing);
+}
+
+#[test]
+fn a_function_of_the_application_that_panics_is_not_the_end_of_the_connection() {
+    let build = |mut io: Builder| {
+        io.on_event(|event| {
+            let is_met = matches!(event, Lifecycle::NodeJoined { .. });
+            assert!(!is_met, "the application has a mistake");
+        });
+        quiet(io)
+    };
+    let servers = Servers::on_postgres(2, build);
+    until(|| servers[0].io.nodes().len() == 2);
+    let (mut client, _) = servers[0].connect();
+    servers[1].io.emit("after", ());
+    client.expect_text("42[\"after\"]");
+    let metrics = servers[0].io.metrics();
+    assert_eq!(metrics.counter(Counter::TaskRestarts), 0);
 }
 
 #[test]
@@ -395,12 +445,61 @@ fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
     until(|| rows() == "0");
 }
 
+#[test]
+fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it_may() {
+    sql("CREATE SCHEMA locked");
+    sql(
+        "CREATE TABLE locked.sent (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea)",
+    );
+    sql("CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA locked TO reader");
+    let url = postgres_url().replace("roomcast@", "reader@");
+    let adapter = |key: &str| {
+        let postgres = Postgres::new(&url).unwrap().key(key).table("locked.sent");
+        postgres.keep_attachments(Duration::from_secs(1))
+    };
+    let servers = Servers::that_meet(2, adapter, quiet);
+    let (mut client, _) = servers[1].connect();
+    let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
+    let large = "x".repeat(9_000);
+    servers[0].io.emit("large", &large);
+    servers[0].io.emit("small", ());
+    client.expect_text("42[\"small\"]");
+    assert_eq!(lost(), 1);
+    sql("GRANT SELECT, INSERT, DELETE ON locked.sent TO reader");
+    sql("GRANT USAGE ON SEQUENCE locked.sent_id_seq TO reader");
+    // Each looks by itself, the sender to store and the other to read.
+    let has_come = (0..1000).any(|_| {
+        servers[0].io.emit("large", &large);
+        servers[0].io.emit("small", ());
+        let first = text(&mut client);
+        if first.starts_with("42[\"large\"") {
+            return true;
+        }
+        assert_eq!(first, "42[\"small\"]");
+        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+        false
+    });
+    assert!(has_come);
+    client.expect_text("42[\"small\"]");
+}
+
+#[test]
+fn a_database_that_does_not_know_what_a_text_is_is_refused_with_the_reason() {
+    sql(
+        "CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    let url = postgres_url();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    let url = format!("{server}/bytes");
+    let server = Local::serve(Io::builder().adapter(Postgres::new(&url).unwrap()));
+    until(|| reason(&server.io).contains("SQL_ASCII and not UTF8"));
+}
+
 /// The messages of PostgreSQL go through this, but for notifications.
 fn pooler(port: u16) -> u16 {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
-        thread,
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().port();

@@ -103,7 +103,15 @@ fn entries_that_cannot_be_read_are_counted_and_reach_nobody() {
     add(&redis, key, "three", b"{}");
     redis.command(&["XADD", key, "*", "nsp"], b"/");
     redis.command(&["XADD", key, "*", "else"], b"\xff");
-    until(|| metrics.counter(Counter::ClusterMalformed) == 11);
+    // What is kept for a while has a bound.
+    let long = "x".repeat(257);
+    let question = format!(r#"{{"opts":{{"rooms":[],"except":[]}},"requestId":"{long}"}}"#);
+    add(&redis, key, "7", question.as_bytes());
+    let heartbeat = [
+        "XADD", key, "*", "uid", &long, "nsp", "/", "type", "2", "data",
+    ];
+    redis.command(&heartbeat, b"");
+    until(|| metrics.counter(Counter::ClusterMalformed) == 13);
     add(&redis, key, "99", b"{}");
     until(|| metrics.counter(Counter::ClusterUnknown) == 1);
     redis.command(
@@ -112,7 +120,7 @@ fn entries_that_cannot_be_read_are_counted_and_reach_nobody() {
     );
     add(&redis, key, "3", news(1).as_bytes());
     assert_eq!(text(&mut client), "42[\"n\",1]");
-    assert_eq!(metrics.counter(Counter::ClusterMalformed), 11);
+    assert_eq!(metrics.counter(Counter::ClusterMalformed), 13);
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
     let plain = url.replacen("redis+sharded:", "redis:", 1);
     let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));
     let redis = redis.key(&key);
+    let redis = redis.recovery(suffix.ends_with("-recovery"));
     io.adapter(match plain == url {
         true => redis,
         false => redis.sharded(Subscriptions::Rooms),

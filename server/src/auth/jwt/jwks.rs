@@ -1,4 +1,5 @@
-//! Fetches a key set: one request to one configured address, with a limit for everything.
+//! Fetches a key set: one request to one configured address, with a limit for everything. Commands call the HTTP API
+//! in the same way.
 
 use std::{
     fmt, io,
@@ -7,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -21,7 +22,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// The address of a key set: `https`, or `http` on this machine.
+/// The address of a key set, or of a server: `https`, or `http` on this machine.
 #[derive(Clone)]
 pub(crate) struct JwksUrl {
     uri: Uri,
@@ -157,11 +158,11 @@ impl std::error::Error for UrlFault {}
 
 /// Why there is no key set.
 #[derive(Debug)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     Connect(io::Error),
     Http(hyper::Error),
     Status(StatusCode),
-    TooLarge,
+    TooLarge(usize),
     Broken,
 }
 
@@ -171,7 +172,7 @@ impl fmt::Display for FetchError {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),
             Self::Http(error) => write!(f, "no answer: {error}"),
             Self::Status(status) => write!(f, "answered {status}"),
-            Self::TooLarge => write!(f, "more than {MAX_BYTES} bytes"),
+            Self::TooLarge(bytes) => write!(f, "more than {bytes} bytes"),
             Self::Broken => f.write_str("the answer is broken"),
         }
     }
@@ -179,60 +180,86 @@ impl fmt::Display for FetchError {
 
 /// The text at an address. Redirects are not followed.
 pub(super) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
+    let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path).body(Full::default());
+    let request = request.map_err(|_| FetchError::Broken)?;
+    let (status, text) = exchange(url, request, MAX_BYTES).await?;
+    if status != StatusCode::OK {
+        return Err(FetchError::Status(status));
+    }
+    Ok(text)
+}
+
+/// Sends one request to the server at an address, and reads the text of its answer, which has at most so many
+/// bytes. What lasts too long is for the caller to give up.
+pub(crate) async fn exchange(
+    url: &JwksUrl,
+    request: Request<Full<Bytes>>,
+    max_bytes: usize,
+) -> Result<(StatusCode, String), FetchError> {
     let stream = TcpStream::connect((url.host.as_str(), url.port))
         .await
         .map_err(FetchError::Connect)?;
     let Some(tls) = &url.tls else {
-        return ask(url, stream).await;
+        return ask(url, request, max_bytes, stream).await;
     };
     let name = ServerName::try_from(url.host.clone())
         .map_err(|error| FetchError::Connect(io::Error::other(error)))?;
     let connector = TlsConnector::from(Arc::clone(tls));
     let stream = connector.connect(name, stream).await;
-    ask(url, stream.map_err(FetchError::Connect)?).await
+    ask(
+        url,
+        request,
+        max_bytes,
+        stream.map_err(FetchError::Connect)?,
+    )
+    .await
 }
 
 async fn ask(
     url: &JwksUrl,
+    mut request: Request<Full<Bytes>>,
+    max_bytes: usize,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<String, FetchError> {
+) -> Result<(StatusCode, String), FetchError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(FetchError::Http)?;
     let asking = async {
-        let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
         let authority = url
             .uri
             .authority()
             .map_or("", |authority| authority.as_str());
-        let request = Request::get(path)
-            .header(header::HOST, authority)
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONNECTION, "close")
-            .header(
+        let host = HeaderValue::from_str(authority).map_err(|_| FetchError::Broken)?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        for (name, value) in [
+            (header::ACCEPT, "application/json"),
+            (header::CONNECTION, "close"),
+            (
                 header::USER_AGENT,
                 concat!("roomcast/", env!("CARGO_PKG_VERSION")),
-            )
-            .body(Empty::<Bytes>::new())
-            .map_err(|_| FetchError::Broken)?;
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         let response = sender
             .send_request(request)
             .await
             .map_err(FetchError::Http)?;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
-        }
-        let body = Limited::new(response.into_body(), MAX_BYTES)
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max_bytes)
             .collect()
             .await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                FetchError::TooLarge
+                FetchError::TooLarge(max_bytes)
             } else {
                 FetchError::Broken
             }
         })?;
-        String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)
+        let text = String::from_utf8(body.to_bytes().into()).map_err(|_| FetchError::Broken)?;
+        Ok((status, text))
     };
     // The connection is driven here and ends with the request, whoever gives up first.
     let mut connection = std::pin::pin!(connection);

@@ -5,7 +5,7 @@
 //! looked at.
 
 mod claims;
-mod jwks;
+pub(crate) mod jwks;
 mod keys;
 mod provider;
 mod source;

@@ -90,7 +90,7 @@ const SECTIONS: [&str; 13] = [
     "store",
 ];
 /// Variables with the prefix that are no keys.
-const OTHERS: [&str; 1] = ["ROOMCAST_CONFIG"];
+const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
 /// Reads file and environment, and checks the whole.
 pub(super) fn load(
@@ -166,6 +166,7 @@ impl Layers {
             "limits.typing_per_second",
             "limits.changes_per_minute",
             "limits.requests_per_second",
+            "limits.api_calls_per_second",
         ] {
             known.push((key.to_owned(), None));
         }

@@ -14,20 +14,23 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
         .on(
             &CREATE_CONVERSATION,
             async |call: Call<CreateConversation>, chat: State<Chat>| {
-                chat.create_conversation(call.allowed, &call.socket).await
+                let namespace = call.socket.namespace();
+                let from = Some(call.socket.id());
+                chat.create_conversation(call.allowed, &namespace, from)
+                    .await
             },
         )
         .on(
             &RENAME_CONVERSATION,
             async |call: Call<RenameConversation>, chat: State<Chat>| {
-                chat.rename_conversation(call.allowed, call.socket.id())
+                chat.rename_conversation(call.allowed, Some(call.socket.id()))
                     .await
             },
         )
         .on(
             &DELETE_CONVERSATION,
             async |call: Call<DeleteConversation>, chat: State<Chat>| {
-                chat.delete_conversation(call.allowed, call.socket.id())
+                chat.delete_conversation(call.allowed, Some(call.socket.id()))
                     .await
             },
         )

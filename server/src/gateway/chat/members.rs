@@ -11,13 +11,14 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
         .on(
             &ADD_MEMBER,
             async |call: Call<AddMember>, chat: State<Chat>| {
-                chat.add_member(call.allowed, call.socket.id()).await
+                chat.add_member(call.allowed, Some(call.socket.id())).await
             },
         )
         .on(
             &REMOVE_MEMBER,
             async |call: Call<RemoveMember>, chat: State<Chat>| {
-                chat.remove_member(call.allowed, call.socket.id()).await
+                chat.remove_member(call.allowed, Some(call.socket.id()))
+                    .await
             },
         );
 }

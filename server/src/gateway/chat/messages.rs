@@ -13,21 +13,21 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
         .on(
             &MESSAGE,
             async |call: Call<SendMessage>, chat: State<Chat>| {
-                let message = chat.send(call.allowed, call.socket.id()).await?;
+                let message = chat.send(call.allowed, Some(call.socket.id())).await?;
                 Ok(Stored { message })
             },
         )
         .on(
             &EDIT_MESSAGE,
             async |call: Call<EditMessage>, chat: State<Chat>| {
-                let message = chat.edit(call.allowed, call.socket.id()).await?;
+                let message = chat.edit(call.allowed, Some(call.socket.id())).await?;
                 Ok(Stored { message })
             },
         )
         .on(
             &DELETE_MESSAGE,
             async |call: Call<DeleteMessage>, chat: State<Chat>| {
-                let message = chat.delete(call.allowed, call.socket.id()).await?;
+                let message = chat.delete(call.allowed, Some(call.socket.id())).await?;
                 Ok(Stored { message })
             },
         );

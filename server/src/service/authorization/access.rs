@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,13 +40,20 @@ pub(in crate::service) struct AccessInner {
 }
 
 /// `POST /api/v1/sessions`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NewSession {
+    /// Whose session it is; no guest's.
+    #[schemars(length(min = 1, max = 128))]
     pub(crate) user_id: String,
+    /// What the user may do, at most what the caller may. Default `user`.
     #[serde(default = "default_roles")]
     pub(crate) roles: Vec<String>,
+    /// Seconds that it lives without being used, at most `auth.session_max_ttl_s`.
+    #[schemars(range(min = 1))]
     pub(crate) ttl_seconds: u64,
+    /// An object of at most 4,096 bytes that is kept with it; its `name` is the name of the user.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub(crate) data: Option<Box<RawValue>>,
 }
 
@@ -67,7 +75,7 @@ pub(in crate::service) fn default_roles() -> Vec<String> {
 }
 
 /// A session that was made: the only time its id is told.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MadeSession {
     session_id: String,
@@ -140,21 +148,11 @@ impl Access {
     /// Whether a principal may call the HTTP API at all.
     pub(crate) fn may_call(&self, by: &Principal) -> bool {
         let permissions = self.0.roles.permissions(by);
-        [
-            Permission::ApiSessions,
-            Permission::ApiRevocations,
-            Permission::ApiBlocks,
-            Permission::ApiMetrics,
-            Permission::ApiExplain,
-            Permission::ApiPresence,
-            Permission::TradesPublish,
-            Permission::SignalsPublish,
-            Permission::PortfolioPublish,
-            Permission::PricesPublish,
-            Permission::NotificationsPublish,
-        ]
-        .into_iter()
-        .any(|permission| permissions.has(permission))
+        let calls = |permission: &&Permission| {
+            permission.as_str().starts_with("api:") || permission.as_str().ends_with(":publish")
+        };
+        let mut all = Permission::ALL.iter().filter(calls);
+        all.any(|permission| permissions.has(*permission))
     }
 
     /// Makes a session, with an id that nobody can guess or choose.
@@ -278,6 +276,9 @@ impl Access {
             if let Err(error) = self.0.store.sweep_logins(Time::now()).await {
                 tracing::debug!(%error, "ended sessions could not be swept");
             }
+            if let Err(error) = self.0.store.sweep_requests(Time::now(), MAX_KEYS).await {
+                tracing::debug!(%error, "expired keys of requests could not be swept");
+            }
         }
     }
 
@@ -300,5 +301,7 @@ const MAX_ROLES: usize = 32;
 const MAX_ROLE: usize = 64;
 const MAX_DATA_BYTES: usize = 4096;
 pub(in crate::service) const HOUR_S: u64 = 3600;
+/// Keys of requests that are kept; past that the oldest are forgotten before their time.
+const MAX_KEYS: usize = 100_000;
 /// How often what has ended is forgotten.
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);

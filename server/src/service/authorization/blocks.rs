@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -47,7 +48,8 @@ pub(crate) struct Blocks {
 pub(crate) struct ListBlocks;
 
 /// `POST /api/v1/blocks`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct NewBlock {
     pub(crate) cidr: String,
     pub(crate) seconds: Option<u64>,

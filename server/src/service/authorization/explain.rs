@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,7 +24,8 @@ use crate::{
 use roomcast::{Io, Socket};
 
 /// `GET /api/v1/explain`, and the command.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Question {
     pub(crate) user: String,
     pub(crate) event: String,
@@ -41,7 +43,7 @@ impl Command for Question {
 }
 
 /// Why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Explanation {
     pub(crate) allowed: bool,

@@ -1,6 +1,7 @@
 //! Taking back what was granted: what is revoked, from when, and until when.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{
@@ -16,8 +17,8 @@ use crate::{
 use roomcast::{Io, Socket};
 
 /// `POST /api/v1/revocations`: exactly one of the four.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NewRevocation {
     pub(crate) jti: Option<String>,
     pub(crate) session_id: Option<String>,
@@ -41,7 +42,7 @@ impl Command for EndSession {
 }
 
 /// A revocation that was made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct MadeRevocation {
     kind: &'static str,
     /// Null: for ever.

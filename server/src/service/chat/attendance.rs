@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::auth::{Permission, Principal};
@@ -12,7 +12,6 @@ use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{AskPresence, Join, Joined, Leave, SetTyping};
-use crate::service::rules::content;
 use crate::service::rules::emissions::attendance::Here;
 use crate::service::rules::event::Command;
 use crate::store::{Committed, Messages, Page, Revision, Time};
@@ -28,25 +27,13 @@ impl Command for WhoIsIn {
     const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
 }
 
-/// `GET /api/v1/users/{user}/presence`
-#[derive(Debug)]
-pub(crate) struct FindUser {
-    pub(crate) user: String,
-}
-
-impl Command for FindUser {
-    const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
-}
-
-/// Where a user is.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Whereabouts {
-    user_id: String,
+/// Where a user is on one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::service) struct Whereabouts {
     /// Sockets, in conversations or not.
-    connections: usize,
+    pub(in crate::service) connections: usize,
     /// The conversations that they are in, in no order.
-    conversations: Vec<Uuid>,
+    pub(in crate::service) conversations: Vec<Uuid>,
 }
 
 impl Chat {
@@ -270,21 +257,14 @@ impl Chat {
         here.unwrap_or_else(|| Here::nobody(id))
     }
 
-    /// Where a user is on this server, for other services.
-    pub(crate) async fn where_is(
-        &self,
-        io: &Io,
-        allowed: Allowed<FindUser>,
-    ) -> Result<Whereabouts, ServiceError> {
-        let (_, FindUser { user }) = allowed.into_parts();
-        content::check_user_id("userId", &user)?;
-        let sockets = io.of("/").in_(user_room(&user)).sockets().await;
+    /// Where a user is on this server.
+    pub(in crate::service) async fn where_here(&self, io: &Io, user: &str) -> Whereabouts {
+        let sockets = io.of("/").local().in_(user_room(user)).sockets().await;
         let ids = sockets.iter().map(Socket::id);
-        Ok(Whereabouts {
-            user_id: user,
+        Whereabouts {
             connections: sockets.len(),
             conversations: self.0.conversations.of_sockets(ids).into_iter().collect(),
-        })
+        }
     }
 
     fn is_here(&self, socket: &Socket, by: &Principal, id: Uuid) -> bool {

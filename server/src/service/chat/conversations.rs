@@ -1,7 +1,10 @@
 //! Conversations that are made, renamed, deleted and listed.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use uuid::Uuid;
 
+use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::chat::sequencer::delivery::tell_made;
@@ -10,15 +13,53 @@ use crate::service::rules::commands::conversations::{
     Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
 use crate::service::rules::content;
-use crate::store::{self, Change, DeletedConversation, List, NewConversation, NoCursor, Rename};
-use roomcast::{Socket, SocketId};
+use crate::service::rules::event::Command;
+use crate::store::{
+    self, Change, Conversation, DeletedConversation, List, NewConversation, NoCursor, Rename,
+};
+use roomcast::{Namespace, SocketId};
+
+/// `GET /api/v1/conversations/{id}`
+#[derive(Debug)]
+pub(crate) struct ReadConversation {
+    pub(crate) id: Uuid,
+}
+
+impl Command for ReadConversation {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiConversations);
+}
+
+/// A conversation as services see it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FoundConversation {
+    conversation: Conversation,
+    /// The `seq` of its newest message; 0 if it has none.
+    last_seq: u64,
+    /// Whether everyone counts as a member.
+    open: bool,
+}
 
 impl Chat {
     /// Makes a conversation, of which the user is the owner, and tells its members.
     pub(crate) async fn create_conversation(
         &self,
         allowed: Allowed<CreateConversation>,
-        socket: &Socket,
+        namespace: &Namespace,
+        from: Option<SocketId>,
+    ) -> Result<Changed, ServiceError> {
+        self.create_as(allowed, namespace, from, Uuid::new_v4())
+            .await
+    }
+
+    /// The same under an id that is chosen. If there is a conversation with that id, it stays as it is, and is the
+    /// answer.
+    pub(crate) async fn create_as(
+        &self,
+        allowed: Allowed<CreateConversation>,
+        namespace: &Namespace,
+        from: Option<SocketId>,
+        id: Uuid,
     ) -> Result<Changed, ServiceError> {
         let (by, command) = allowed.into_parts();
         if let Some(title) = &command.title {
@@ -35,17 +76,23 @@ impl Chat {
             content::check_user_id(format_args!("memberIds[{place}]"), user)?;
         }
         let new = NewConversation {
-            id: Uuid::new_v4(),
+            id,
             title: command.title,
             owner_id: Some(by.subject.clone()),
             member_ids: command.member_ids,
             is_open: false,
         };
         // Its members hear of it here, and at other servers by the feed.
-        self.told().insert(new.id, 0);
+        let making = self.told().making(new.id, |conversation: &Conversation| {
+            let all = namespace.local();
+            let others = match from {
+                Some(socket) => all.except(socket),
+                None => all,
+            };
+            tell_made(others, conversation);
+        });
         let conversation = self.0.store.insert_conversation(new).await?;
-        let others = socket.namespace().local().except(socket.id());
-        tell_made(others, &conversation);
+        making.made(&conversation);
         Ok(Changed { conversation })
     }
 
@@ -53,7 +100,7 @@ impl Chat {
     pub(crate) async fn rename_conversation(
         &self,
         allowed: Allowed<RenameConversation>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Changed, ServiceError> {
         let (by, command) = allowed.into_parts();
         content::check_title(&command.title)?;
@@ -77,7 +124,7 @@ impl Chat {
     pub(crate) async fn delete_conversation(
         &self,
         allowed: Allowed<DeleteConversation>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<DeletedConversation, ServiceError> {
         let (by, DeleteConversation { conversation_id }) = allowed.into_parts();
         let deletion = store::DeleteConversation {
@@ -97,6 +144,25 @@ impl Chat {
                 "a conversation that is open to everyone is not deleted",
             )),
         }
+    }
+
+    /// A conversation and how far it has come, for other services.
+    pub(crate) async fn conversation(
+        &self,
+        allowed: Allowed<ReadConversation>,
+    ) -> Result<FoundConversation, ServiceError> {
+        let (_, ReadConversation { id }) = allowed.into_parts();
+        let found = self
+            .0
+            .store
+            .conversation(id)
+            .await?
+            .ok_or(NO_CONVERSATION)?;
+        Ok(FoundConversation {
+            conversation: found.conversation,
+            last_seq: found.last_seq,
+            open: found.is_open,
+        })
     }
 
     /// The conversations of a user, with what is unread.

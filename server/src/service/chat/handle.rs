@@ -172,9 +172,10 @@ pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
     ServiceError::Denied(why)
 }
 
-pub(super) fn origin(from: SocketId) -> Origin {
+/// Where a change comes from: a socket, or none of them.
+pub(super) fn origin(from: Option<SocketId>) -> Origin {
     Origin {
-        socket: Sid::parse(from.as_str()),
+        socket: from.and_then(|socket| Sid::parse(socket.as_str())),
         ..Origin::default()
     }
 }

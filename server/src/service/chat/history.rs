@@ -1,14 +1,25 @@
 //! Messages that were sent before: pages of them, words in them, and how far they are read.
 
+use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION};
 use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::cluster::{News, Read};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
-use crate::service::rules::emissions::messages::{MESSAGE_READ, Read};
+use crate::service::rules::emissions::messages::{self as emissions, MESSAGE_READ};
+use crate::service::rules::event::Command;
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
-use roomcast::Socket;
+use roomcast::{Broadcast, Socket};
+
+/// `GET /api/v1/conversations/{id}/messages`
+#[derive(Debug)]
+pub(crate) struct ReadMessages(pub(crate) ReadHistory);
+
+impl Command for ReadMessages {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMessages);
+}
 
 impl Chat {
     /// A page of the messages of a conversation.
@@ -17,6 +28,27 @@ impl Chat {
         allowed: Allowed<ReadHistory>,
     ) -> Result<Messages, ServiceError> {
         let (by, command) = allowed.into_parts();
+        let (page, limit) = self.page(&command)?;
+        let id = command.conversation_id;
+        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
+        let messages = messages.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
+    }
+
+    /// A page of the messages of any conversation, for other services.
+    pub(crate) async fn messages(
+        &self,
+        allowed: Allowed<ReadMessages>,
+    ) -> Result<Messages, ServiceError> {
+        let (_, ReadMessages(command)) = allowed.into_parts();
+        let (page, limit) = self.page(&command)?;
+        let read = self.0.store.history(command.conversation_id, page, limit);
+        let messages = read.await?.ok_or(NO_CONVERSATION)?;
+        Ok(self.0.rules.show_all(messages).await)
+    }
+
+    /// Which messages are asked for, and how many.
+    fn page(&self, command: &ReadHistory) -> Result<(Page, usize), ServiceError> {
         let page = match (command.before_seq, command.after_seq) {
             (None, None) => Page::Newest,
             (Some(before), None) => Page::Before(before),
@@ -25,11 +57,7 @@ impl Chat {
                 return Err(ServiceError::invalid("afterSeq", "excludes beforeSeq"));
             }
         };
-        let limit = self.page_limit(command.limit)?;
-        let id = command.conversation_id;
-        let messages = self.0.store.messages(id, &by.subject, page, limit).await?;
-        let messages = messages.ok_or(NO_CONVERSATION)?;
-        Ok(self.0.rules.show_all(messages).await)
+        Ok((page, self.page_limit(command.limit)?))
     }
 
     /// How many messages a page may have.
@@ -70,7 +98,8 @@ impl Chat {
         Ok(self.0.rules.show_all(found).await)
     }
 
-    /// Notes how far a user has read, and tells the user's other sockets and, where they are few, those who are here.
+    /// Notes how far a user has read, and tells the user's other sockets and, where they are few, those who are in
+    /// the conversation, at all servers. Who has read no further than before is answered, and nobody else is told.
     pub(crate) async fn mark_read(
         &self,
         allowed: Allowed<MarkAsRead>,
@@ -84,23 +113,38 @@ impl Chat {
         };
         let id = command.conversation_id;
         let mark = self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)?;
-        let here = self
-            .0
-            .conversations
-            .with(id, |live| live.presence.connections_everywhere());
-        let mut rooms = vec![user_room(&by.subject)];
-        // Each of many who read tells all others: that grows with the square.
-        if here.is_some_and(|here| here <= READERS) {
-            rooms.push(room_of(id));
+        if !mark.advanced {
+            return Ok(mark);
         }
+        let conversations = &self.0.conversations;
+        let here = conversations.with(id, |live| live.presence.connections_everywhere());
         let read = Read {
             conversation_id: id,
-            user_id: &by.subject,
+            user_id: by.subject.as_str().into(),
             seq: mark.seq,
+            // Each of many who read tells all others: that grows with the square.
+            for_all: here.is_some_and(|here| here <= READERS),
         };
-        MESSAGE_READ.emit(socket.to(rooms), &read);
+        tell_read(socket.namespace().local().except(socket.id()), &read);
+        if let Some(announcer) = conversations.announcer() {
+            announcer.tell(News::Read(read));
+        }
         Ok(mark)
     }
+}
+
+/// Tells the sockets of this server how far a user has read.
+pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
+    let mut rooms = vec![user_room(&read.user_id)];
+    if read.for_all {
+        rooms.push(room_of(read.conversation_id));
+    }
+    let payload = emissions::Read {
+        conversation_id: read.conversation_id,
+        user_id: &read.user_id,
+        seq: read.seq,
+    };
+    MESSAGE_READ.emit(to.to(rooms), &payload);
 }
 
 /// Sockets in a conversation, at most, that are told who has read what.

@@ -100,7 +100,7 @@ impl Chat {
         let joining = self
             .0
             .store
-            .join_by_invite(&hash, &by.subject, most, origin(from));
+            .join_by_invite(&hash, &by.subject, most, origin(Some(from)));
         match joining.await? {
             Change::Done(conversation) | Change::Unchanged(conversation) => {
                 Ok(Changed { conversation })

@@ -15,7 +15,7 @@ impl Chat {
     pub(crate) async fn add_member(
         &self,
         allowed: Allowed<AddMember>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Changed, ServiceError> {
         let (by, command) = allowed.into_parts();
         let change = MemberChange {
@@ -34,7 +34,7 @@ impl Chat {
     pub(crate) async fn remove_member(
         &self,
         allowed: Allowed<RemoveMember>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Changed, ServiceError> {
         let (by, command) = allowed.into_parts();
         if let Some(permission) = RemoveMember::permission(&by.subject, &command.user_id) {
@@ -54,7 +54,7 @@ impl Chat {
     async fn change_member(
         &self,
         by: &Principal,
-        from: SocketId,
+        from: Option<SocketId>,
         change: MemberChange,
         conflict: &'static str,
     ) -> Result<Changed, ServiceError> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use roomcast_protocol::Sid;
 use serde_json::value::RawValue;
 
 use crate::auth::Permission;
@@ -20,7 +19,7 @@ impl Chat {
     pub(crate) async fn send(
         &self,
         allowed: Allowed<SendMessage>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
         let received = Some(Instant::now());
         let (by, command) = allowed.into_parts();
@@ -51,9 +50,9 @@ impl Chat {
             client_message_id: command.client_message_id,
         };
         let origin = Origin {
-            socket: Sid::parse(from.as_str()),
             confirm: command.confirm_delivery.unwrap_or(false),
             received,
+            ..origin(from)
         };
         match self.0.store.insert_message(message, origin).await? {
             Insert::Stored(message) => Ok(message),
@@ -69,7 +68,7 @@ impl Chat {
     pub(crate) async fn edit(
         &self,
         allowed: Allowed<EditMessage>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
         let (by, command) = allowed.into_parts();
         let max_chars = self.0.limits.content_chars;
@@ -94,7 +93,7 @@ impl Chat {
     pub(crate) async fn delete(
         &self,
         allowed: Allowed<DeleteMessage>,
-        from: SocketId,
+        from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
         let (by, command) = allowed.into_parts();
         let delete = Delete {

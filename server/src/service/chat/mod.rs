@@ -20,7 +20,13 @@ mod retention;
 pub(in crate::service) mod sequencer;
 mod servers;
 
-pub(crate) use attendance::{FindUser, WhoIsIn};
+pub(in crate::service) use attendance::Whereabouts;
+pub(crate) use attendance::WhoIsIn;
+pub(crate) use conversations::{FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
+pub(crate) use history::ReadMessages;
 pub(crate) use retention::Retention;
+pub(in crate::service) use sequencer::{
+    conversations::is_room_of_conversation, delivery::user_room,
+};
 pub(crate) use servers::{ConversationNews, Leases};

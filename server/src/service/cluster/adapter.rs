@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::store::Store;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use roomcast::Emitter;
 #[cfg(feature = "nats")]
 use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
@@ -36,7 +37,7 @@ pub(crate) enum AdapterFault {
 
 /// The URL of the adapter, if there is one.
 pub(crate) fn url(settings: &Settings) -> Option<&str> {
-    settings.adapter.url()
+    settings.adapter.url(&settings.store)
 }
 
 /// Whether the configured adapter can be had, if there is one, without touching anything.
@@ -50,17 +51,8 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
     let Some(url) = url(settings) else {
         return Ok(io);
     };
-    let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
-    let kind = scheme.split('+').next().unwrap_or_default();
-    let io = match kind {
-        "postgres" | "postgresql" => postgres(io, settings, url)?,
-        "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
-            redis(io, settings, scheme, rest)?
-        }
-        "nats" => nats(io, settings, url)?,
-        _ => return Err(AdapterFault::Unknown),
-    };
-    if Store::may_be_shared(&settings.store) {
+    let io = Adapter::new(settings, url)?.give_to(io);
+    if settings.store.is_postgres() {
         Ok(io)
     } else {
         Err(AdapterFault::NotShared)
@@ -79,61 +71,114 @@ fn node(settings: &Settings) -> NodeOptions {
     node
 }
 
-#[cfg(feature = "postgres")]
-fn postgres(io: Builder, settings: &Settings, url: &str) -> Result<Builder, AdapterFault> {
-    let postgres = Postgres::new(url).map_err(|error| AdapterFault::Url(error.to_string()))?;
-    let postgres = postgres
-        .key(&settings.adapter.key)
-        .request_timeout(request_timeout(settings));
-    Ok(io.adapter(postgres))
+/// Publishes events to the servers that an adapter joins, without being one of them.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) fn emitter(settings: &Settings, url: &str) -> Result<Emitter, AdapterFault> {
+    Ok(match Adapter::new(settings, url)? {
+        #[cfg(feature = "nats")]
+        Adapter::Nats(nats) => Emitter::new(*nats),
+        #[cfg(feature = "postgres")]
+        Adapter::Postgres(postgres) => Emitter::new(*postgres),
+        #[cfg(feature = "redis")]
+        Adapter::Redis(redis) => Emitter::new(*redis),
+    })
 }
 
-#[cfg(not(feature = "postgres"))]
-fn postgres(_: Builder, _: &Settings, _: &str) -> Result<Builder, AdapterFault> {
-    Err(AdapterFault::Absent("postgres"))
+/// An adapter as it is configured.
+enum Adapter {
+    #[cfg(feature = "nats")]
+    Nats(Box<Nats>),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<Postgres>),
+    #[cfg(feature = "redis")]
+    Redis(Box<Redis>),
 }
 
-#[cfg(feature = "nats")]
-fn nats(io: Builder, settings: &Settings, url: &str) -> Result<Builder, AdapterFault> {
-    let nats = Nats::new(&url.replace("nats+tls://", "tls://"));
-    let nats = nats.map_err(|error| AdapterFault::Url(error.to_string()))?;
-    let nats = nats
-        .key(&settings.adapter.key)
-        .request_timeout(request_timeout(settings));
-    Ok(io.adapter(nats))
-}
+impl Adapter {
+    fn new(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
+        let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
+        match scheme.split('+').next().unwrap_or_default() {
+            "postgres" | "postgresql" => Self::postgres(settings, url),
+            "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
+                Self::redis(settings, scheme, rest)
+            }
+            "nats" => Self::nats(settings, url),
+            _ => Err(AdapterFault::Unknown),
+        }
+    }
 
-#[cfg(not(feature = "nats"))]
-fn nats(_: Builder, _: &Settings, _: &str) -> Result<Builder, AdapterFault> {
-    Err(AdapterFault::Absent("nats"))
-}
+    #[cfg_attr(
+        not(any(feature = "nats", feature = "postgres", feature = "redis")),
+        expect(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            reason = "there is no adapter to give"
+        )
+    )]
+    fn give_to(self, io: Builder) -> Builder {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => io.adapter(*nats),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => io.adapter(*postgres),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => io.adapter(*redis),
+        }
+    }
 
-#[cfg(feature = "redis")]
-fn redis(
-    io: Builder,
-    settings: &Settings,
-    scheme: &str,
-    rest: &str,
-) -> Result<Builder, AdapterFault> {
-    let fault = |error: InvalidUrl| AdapterFault::Url(error.to_string());
-    let (scheme, is_sharded) = match scheme.strip_suffix("+sharded") {
-        Some(scheme) => (scheme, true),
-        None => (scheme, false),
-    };
-    let redis = Redis::new(&format!("{scheme}://{rest}")).map_err(fault)?;
-    let redis = redis
-        .key(&settings.adapter.key)
-        .request_timeout(request_timeout(settings));
-    Ok(io.adapter(match (is_sharded, scheme.contains("-streams")) {
-        (false, _) => redis,
-        (true, false) => redis.sharded(Subscriptions::Rooms),
-        (true, true) => redis.sharded_channels(true),
-    }))
-}
+    #[cfg(feature = "nats")]
+    fn nats(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
+        let nats = Nats::new(&url.replace("nats+tls://", "tls://"));
+        let nats = nats.map_err(|error| AdapterFault::Url(error.to_string()))?;
+        let nats = nats
+            .key(&settings.adapter.key)
+            .request_timeout(request_timeout(settings));
+        Ok(Self::Nats(Box::new(nats)))
+    }
 
-#[cfg(not(feature = "redis"))]
-fn redis(_: Builder, _: &Settings, _: &str, _: &str) -> Result<Builder, AdapterFault> {
-    Err(AdapterFault::Absent("redis"))
+    #[cfg(not(feature = "nats"))]
+    fn nats(_: &Settings, _: &str) -> Result<Self, AdapterFault> {
+        Err(AdapterFault::Absent("nats"))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn postgres(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
+        let postgres = Postgres::new(url).map_err(|error| AdapterFault::Url(error.to_string()))?;
+        let postgres = postgres
+            .key(&settings.adapter.key)
+            .request_timeout(request_timeout(settings));
+        Ok(Self::Postgres(Box::new(postgres)))
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn postgres(_: &Settings, _: &str) -> Result<Self, AdapterFault> {
+        Err(AdapterFault::Absent("postgres"))
+    }
+
+    #[cfg(feature = "redis")]
+    fn redis(settings: &Settings, scheme: &str, rest: &str) -> Result<Self, AdapterFault> {
+        let fault = |error: InvalidUrl| AdapterFault::Url(error.to_string());
+        let (scheme, is_sharded) = match scheme.strip_suffix("+sharded") {
+            Some(scheme) => (scheme, true),
+            None => (scheme, false),
+        };
+        let redis = Redis::new(&format!("{scheme}://{rest}")).map_err(fault)?;
+        let redis = redis
+            .key(&settings.adapter.key)
+            .request_timeout(request_timeout(settings));
+        Ok(Self::Redis(Box::new(
+            match (is_sharded, scheme.contains("-streams")) {
+                (false, _) => redis,
+                (true, false) => redis.sharded(Subscriptions::Rooms),
+                (true, true) => redis.sharded_channels(true),
+            },
+        )))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis(_: &Settings, _: &str, _: &str) -> Result<Self, AdapterFault> {
+        Err(AdapterFault::Absent("redis"))
+    }
 }
 
 /// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
@@ -208,6 +253,17 @@ mod tests {
         ] {
             assert_eq!(fault(url, "postgres://h/d"), None, "{url}");
         }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn servers_on_one_postgresql_are_joined_unless_it_is_switched_off() {
+        let mut settings = Settings::default();
+        settings.store.url = "postgres://h/d".into();
+        assert_eq!(url(&settings), Some("postgres://h/d"));
+        assert_eq!(check(&settings), Ok(()));
+        settings.adapter.url = Some("none".into());
+        assert_eq!(url(&settings), None);
     }
 
     #[test]

@@ -53,6 +53,11 @@ impl Announcer {
         }))
     }
 
+    /// What the store is called whose servers are told.
+    pub(crate) fn store_id(&self) -> Uuid {
+        self.0.id
+    }
+
     /// Tells what was committed here.
     pub(in crate::service) fn step(&self, event: &Committed, revision: Revision) {
         let Some(step) = Step::of(event, revision) else {
@@ -330,6 +335,7 @@ fn size_of(news: &News) -> usize {
                     .map(|user| user.len() + 4)
                     .sum::<usize>()
         }
+        News::Read(read) => AROUND + read.user_id.len(),
         News::Changes => AROUND / 8,
     }
 }

@@ -7,7 +7,9 @@ mod adapter;
 mod announcer;
 mod wire;
 
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) use adapter::emitter;
 pub(crate) use adapter::{AdapterFault, check, join, url};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
-pub(in crate::service) use wire::{Confirmed, News, Presence, Step, Typing};
+pub(in crate::service) use wire::{Confirmed, News, Presence, Read, Step, Typing};

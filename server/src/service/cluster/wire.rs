@@ -22,6 +22,8 @@ pub(in crate::service) enum News {
     Typing(Typing),
     /// Who is in a conversation has changed in the store.
     Presence(Presence),
+    /// A user has read further.
+    Read(Read),
     /// There is more in the store's feed of changes.
     Changes,
 }
@@ -62,6 +64,16 @@ pub(in crate::service) struct Presence {
     pub(in crate::service) conversation_id: Uuid,
     /// Who has gone on purpose; others who are not there any more were lost.
     pub(in crate::service) left: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct Read {
+    pub(in crate::service) conversation_id: Uuid,
+    pub(in crate::service) user_id: Arc<str>,
+    pub(in crate::service) seq: u64,
+    /// Whether all who are in the conversation are told, and not the user alone.
+    pub(in crate::service) for_all: bool,
 }
 
 /// What a server answers that is asked who has confirmed a message, or several together.

@@ -18,6 +18,7 @@ use crate::service::journals::Journals;
 use crate::service::rules::rooms::room_named;
 use execution::Execution;
 pub(crate) use execution::{ExecutorFault, Refused, Told};
+pub(crate) use portfolio::Price;
 use roomcast::{Room, Socket};
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.

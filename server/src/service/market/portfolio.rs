@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Market, checks, is_room_of, own};
@@ -23,7 +24,7 @@ use crate::store::{Append, Entry, IfOpen, StoreError, Time};
 use roomcast::{Namespace, Room, Socket};
 
 /// The last price of a symbol.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Price {
     pub(crate) symbol: String,

@@ -13,11 +13,13 @@ use super::rows::{Conversation, Message, Revision};
 
 mod deletion;
 mod invites;
+pub(super) mod keys;
 
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
 pub use invites::Invite;
 pub(super) use invites::Invites;
+pub use keys::{Attempt, Begun, KeptAnswer};
 
 /// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +155,9 @@ pub struct ReadMark {
     pub seq: u64,
     /// Messages of others after that which are not deleted; counted up to 1,000.
     pub unread: u64,
+    /// Whether that is further than before.
+    #[serde(skip)]
+    pub advanced: bool,
 }
 
 /// One of a user's conversations.
@@ -180,6 +185,7 @@ pub struct List {
     pub conversations: Vec<Listed>,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub cursor: Option<Cursor>,
     /// Whether the user has more.
     pub has_more: bool,

@@ -162,21 +162,19 @@ impl Tables {
             return Ok(None);
         };
         let seq = read.seq.min(room.last_seq());
-        let seq = match room.reads.get_mut(&read.user_id) {
-            Some(known) => {
-                *known = seq.max(*known);
-                *known
-            }
+        let before = match room.reads.get_mut(&read.user_id) {
+            Some(known) => std::mem::replace(known, seq.max(*known)),
             None => {
                 let bytes = read.user_id.len() + ENTRY_BYTES;
                 self.bytes = add(self.bytes, bytes, max)?;
                 room.reads.insert(read.user_id.clone(), seq);
-                seq
+                0
             }
         };
         Ok(Some(ReadMark {
-            seq,
+            seq: seq.max(before),
             unread: room.unread(&read.user_id),
+            advanced: seq > before,
         }))
     }
 

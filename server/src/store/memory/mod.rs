@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::blocks::{BlockChange, Blocks};
+use super::change::keys::{Begun, KeyChange, Keys};
 use super::change::{Authorship, Cursor, DeletedConversation, Invite, Invites, List, Search};
 use super::lane::{self, Commit, Commits, Done, EMISSION_LANES, Lanes, Outcome, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation};
@@ -46,8 +47,9 @@ struct Tables {
     logins: Logins,
     blocks: Blocks,
     journals: HashMap<String, journals::Journal>,
+    keys: Keys,
     invites: Invites,
-    /// Roughly what all but the logins and invitations takes; with them at most `max_bytes`.
+    /// Roughly what all but the logins, keys of requests and invitations takes; with them at most `max_bytes`.
     bytes: u64,
     max_bytes: u64,
     /// None after closing.
@@ -145,6 +147,7 @@ impl Memory {
             logins: Logins::default(),
             blocks: Blocks::default(),
             journals: HashMap::new(),
+            keys: Keys::default(),
             invites: Invites::default(),
             bytes: 0,
             max_bytes: config.max_bytes.unwrap_or(DEFAULT_BYTES),
@@ -186,8 +189,17 @@ impl Memory {
         if state.commits.is_none() {
             return Err(StoreError::Closed);
         }
-        let room = state.room_for_logins();
+        let room = state.room_left();
         self.record(state.logins.apply(change, room))
+    }
+
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        let mut state = self.0.state.lock();
+        if state.commits.is_none() {
+            return Err(StoreError::Closed);
+        }
+        let room = state.room_left();
+        self.record(state.keys.apply(change, room))
     }
 
     pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
@@ -414,13 +426,13 @@ impl Tables {
         }
     }
 
-    fn room_for_logins(&self) -> u64 {
+    fn room_left(&self) -> u64 {
         self.max().saturating_sub(self.bytes)
     }
 
-    /// What all but the logins and invitations may take.
+    /// What all but the logins, the keys of requests and the invitations may take.
     fn max(&self) -> u64 {
-        let others = self.logins.bytes() + self.invites.bytes();
+        let others = self.logins.bytes() + self.keys.bytes() + self.invites.bytes();
         self.max_bytes.saturating_sub(others)
     }
 

@@ -96,11 +96,6 @@ impl Store {
         }
     }
 
-    /// Whether several servers may work on the store of this URL.
-    pub(crate) fn may_be_shared(config: &config::Store) -> bool {
-        matches!(Location::parse(&config.url), Ok(Location::Postgres(_)))
-    }
-
     /// Takes the right to serve the database, where there may be one server only.
     ///
     /// # Errors

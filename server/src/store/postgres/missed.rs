@@ -16,7 +16,7 @@ use crate::store::FORGOTTEN_AT_ONCE;
 use crate::store::Missed;
 use crate::store::Time;
 use crate::store::change::{Committed, DeletedConversation};
-use crate::store::rows::{Conversation, Message, Messages, Page, Revision};
+use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
 
 /// How far each of these conversations has come; unknown ones are left out.
 pub(super) async fn revisions(
@@ -84,8 +84,8 @@ pub(super) async fn missed(
     let has_all = rows.len() as u64 >= wanted;
     let (steps, reached) = merge(after, through, new, rows, has_all);
     let texts = Texts::read(client, conversation, after, &steps).await?;
-    let now = now.map(|now| Arc::new(now.conversation));
-    let event = |(revision, step)| Some((revision, texts.event(revision, step, now.as_ref())?));
+    let now = Now::read(client, conversation, after, now).await?;
+    let event = |(revision, step)| Some((revision, texts.event(revision, step, &now)?));
     Ok(Missed::Steps {
         steps: steps.into_iter().filter_map(event).collect(),
         reached,
@@ -224,6 +224,63 @@ async fn changes(
         })
     };
     rows.iter().map(read).collect()
+}
+
+/// A conversation as it is now, for those who are told of an earlier step of it.
+struct Now {
+    conversation: Option<Arc<Conversation>>,
+    /// The same for who has been removed since, if it has got another title after that.
+    untitled: Option<(Arc<Conversation>, u64)>,
+}
+
+impl Now {
+    /// What was read of it, and whether somebody must not see all of that. What is looked up later than the
+    /// conversation itself leaves no title out.
+    async fn read(
+        client: &ClientWrapper,
+        conversation: Uuid,
+        after: Revision,
+        now: Option<Membership>,
+    ) -> Result<Self, Error> {
+        let Some(now) = now else {
+            return Ok(Self {
+                conversation: None,
+                untitled: None,
+            });
+        };
+        let statement = client
+            .prepare_cached(
+                "SELECT max(number) FROM conversation_changes
+                 WHERE conversation_id = $1 AND number > $2 AND kind = 'removed' AND number < (
+                     SELECT max(number) FROM conversation_changes
+                     WHERE conversation_id = $1 AND kind = 'renamed')",
+            )
+            .await?;
+        let row = client
+            .query_one(&statement, &[&conversation, &signed(after.changes)])
+            .await?;
+        let removed: Option<i64> = row.try_get(0)?;
+        let untitled = removed.map(|removed| {
+            let untitled = Conversation {
+                title: None,
+                ..now.conversation.clone()
+            };
+            (Arc::new(untitled), unsigned(removed))
+        });
+        Ok(Self {
+            conversation: Some(Arc::new(now.conversation)),
+            untitled,
+        })
+    }
+
+    /// What those are told of it who are members before the change of this number: the title follows with the
+    /// change that has set it, to those who are members then.
+    fn at(&self, number: u64) -> Option<Arc<Conversation>> {
+        match &self.untitled {
+            Some((untitled, removed)) if number <= *removed => Some(Arc::clone(untitled)),
+            Some(_) | None => self.conversation.clone(),
+        }
+    }
 }
 
 /// Messages as they are now and as they were: who was removed between two edits must not get the later one
@@ -376,12 +433,7 @@ impl Texts {
     }
 
     /// What was committed; none if it is about a message that is there no more.
-    fn event(
-        &self,
-        revision: Revision,
-        step: Step,
-        now: Option<&Arc<Conversation>>,
-    ) -> Option<Committed> {
+    fn event(&self, revision: Revision, step: Step, now: &Now) -> Option<Committed> {
         let change = match step {
             Step::Message(message) => {
                 let version = self.version(message.id, revision.changes);
@@ -400,9 +452,9 @@ impl Texts {
                 message: Arc::clone(message()?),
                 by: change.user.unwrap_or_default(),
             },
-            "renamed" => Committed::Renamed(Arc::clone(now?)),
+            "renamed" => Committed::Renamed(now.at(change.number)?),
             kind => Committed::Members {
-                conversation: Arc::clone(now?),
+                conversation: now.at(change.number)?,
                 removed: kind == "removed",
                 user_id: change.user?,
             },

@@ -11,6 +11,7 @@ mod doubt;
 mod failure;
 mod group;
 mod health;
+mod keys;
 mod lane;
 mod logins;
 mod missed;
@@ -37,6 +38,7 @@ use self::health::Health;
 use self::lane::{Lane, Order, throw_away};
 use self::shared::{feed, leases, values};
 use super::blocks::BlockChange;
+use super::change::keys::{Begun, KeyChange};
 use super::change::{Authorship, Committed, Cursor, Invite, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
@@ -237,6 +239,10 @@ impl Postgres {
         change: LoginChange,
     ) -> Result<LoginOutcome, StoreError> {
         read!(self, client => logins::apply(client, &change))
+    }
+
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        read!(self, client => keys::apply(client, &change))
     }
 
     pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {

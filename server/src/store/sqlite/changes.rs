@@ -206,6 +206,12 @@ pub(super) fn mark_read(
     let Some(last) = last_seq(connection, read.conversation_id, Some(&read.user_id))? else {
         return Ok(None);
     };
+    let before: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM reads WHERE conversation_id = ?1 AND user_id = ?2")?
+        .query_row(params![Id(read.conversation_id), read.user_id], |row| {
+            row.get(0)
+        })
+        .optional()?;
     let seq: i64 = connection
         .prepare_cached(
             "INSERT INTO reads (conversation_id, user_id, seq) VALUES (?1, ?2, ?3)
@@ -223,6 +229,7 @@ pub(super) fn mark_read(
     Ok(Some(ReadMark {
         seq: unsigned(seq),
         unread: unread(connection, read.conversation_id, &read.user_id, seq)?,
+        advanced: seq > before.unwrap_or(0),
     }))
 }
 

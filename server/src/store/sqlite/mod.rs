@@ -7,6 +7,7 @@ mod changes;
 mod deletion;
 mod invites;
 mod journals;
+mod keys;
 mod logins;
 #[cfg(test)]
 mod plans;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
 use super::blocks::BlockChange;
+use super::change::keys::{Begun, KeyChange};
 use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
@@ -116,6 +118,11 @@ impl Sqlite {
         change: LoginChange,
     ) -> Result<LoginOutcome, StoreError> {
         self.write(move |connection| logins::apply(connection, &change))
+            .await
+    }
+
+    pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        self.write(move |connection| keys::apply(connection, &change))
             .await
     }
 

@@ -9,7 +9,8 @@ use crate::adapter::{
     envelope::{NodeId, Publication},
     message::{
         Heard, Opts, Request, Response, Said, Tree, body, event, first, flags, get, malformed,
-        names, node, own_request, packed, parse, request_id, server_event, sockets, text,
+        names, node, own_request, packed, parse, request_id, request_name, server_event, sockets,
+        text,
     },
     operation::Kind,
 };
@@ -205,7 +206,7 @@ fn of_packet(
 fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
     let request = parse(payload)?.entries(0).ok_or(malformed("request"))?;
     let uid = text(request.get("uid"));
-    let id = text(request.get("requestId"));
+    let id = request_name(request.get("requestId"))?;
     if uid.as_deref() == Some(own.as_str()) {
         return Ok(Heard::Nothing);
     }
@@ -271,7 +272,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
 
 fn read_response(own: &NodeId, payload: Bytes) -> Result<Heard, WireError> {
     let response = parse(payload)?.entries(0).ok_or(malformed("response"))?;
-    let id = text(response.get("requestId")).ok_or(malformed("requestId"))?;
+    let id = request_name(response.get("requestId"))?.ok_or(malformed("requestId"))?;
     let Some(number) = own_request(own, &id) else {
         return Ok(Heard::Nothing);
     };

@@ -245,8 +245,12 @@ fn garbage_is_refused() {
         r#"{"type":6,"data":{}}"#,
         r#"{"type":7,"requestId":"x","packet":{"data":["e"]}}"#,
         r#"{"type":5,"opts":{}}"#,
+        &format!(
+            r#"{{"type":0,"uid":"x","rooms":[],"requestId":"{}"}}"#,
+            "x".repeat(257)
+        ),
     ] {
-        let heard = read(&own(), &route(Scope::Requests), payload.into());
+        let heard = read(&own(), &route(Scope::Requests), payload.to_owned().into());
         assert!(heard.is_err(), "{payload}: {heard:?}");
     }
     for payload in [

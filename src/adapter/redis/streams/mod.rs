@@ -5,6 +5,7 @@
 //! listen on none, get theirs as entries.
 
 mod heartbeats;
+mod journal;
 mod reader;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -13,6 +14,7 @@ use roomcast_protocol::socket::{Args, Nsp, Parser};
 
 pub(crate) use self::{
     heartbeats::Heartbeats,
+    journal::RedisJournal,
     reader::{Event, Info, Reader, tell},
 };
 use crate::adapter::{
@@ -44,6 +46,9 @@ pub(crate) struct Entry {
     pub(crate) data: Bytes,
 }
 
+/// The types of what sockets are sent, and of who joins, leaves and is disconnected.
+const JOURNALED: [&str; 4] = ["3", "4", "5", "6"];
+
 /// The field by which heartbeats of servers of this library are told from others.
 const MARK: &str = "roomcast";
 
@@ -60,6 +65,11 @@ impl Entry {
             false => ("data", &*self.data),
         };
         fields.into_iter().chain([last])
+    }
+
+    /// Whether it is one that its server may wait for.
+    pub(crate) fn is_journaled(&self) -> bool {
+        JOURNALED.contains(&self.kind)
     }
 
     fn of(own: &str, nsp: &Nsp, kind: &'static str, parts: Parts) -> Self {
@@ -135,6 +145,8 @@ pub(crate) struct Read {
     pub(crate) nsp: Option<String>,
     pub(crate) kind: Option<String>,
     pub(crate) data: Bytes,
+    /// What all its fields and their names take.
+    pub(crate) bytes: usize,
     /// Whether a server of this library has marked it.
     pub(crate) is_marked: bool,
 }
@@ -151,6 +163,12 @@ impl Read {
             _ if name == MARK.as_bytes() => self.is_marked = true,
             _ => {}
         }
+    }
+
+    /// See [`Entry::is_journaled`].
+    pub(crate) fn is_journaled(&self) -> bool {
+        let kind = self.kind.as_deref();
+        kind.is_some_and(|kind| JOURNALED.contains(&kind))
     }
 
     pub(crate) fn kind(&self) -> Result<u64, WireError> {

@@ -1,12 +1,14 @@
 //! Reads a stream from where it was, on a connection of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use parking_lot::Mutex;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::{Read, Stream};
-use crate::adapter::redis::{line::Line, link::Listener};
+use crate::adapter::{
+    Position,
+    common::guarded,
+    redis::{line::Line, link::Listener},
+};
 
 /// The place in a stream up to which it was read; it outlives connections.
 #[derive(Debug)]
@@ -60,7 +62,8 @@ impl Reader {
         mut line: Line,
         listener: &(dyn Fn(Event) + Sync),
     ) -> RedisError {
-        // Entries may be large. Few are read first, and then as many as are not too much together.
+        // Entries may be large, and how large is known only of those that were read. Whoever is behind reads one
+        // first, and then as many as are not too much together.
         let mut count = 1;
         let mut unseen = 0;
         loop {
@@ -76,10 +79,12 @@ impl Reader {
                 Err(error) => return error,
             };
             let read = entries.len();
-            let bytes: usize = entries.iter().map(|entry| entry.data.len()).sum();
+            let bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
             for entry in entries {
-                self.passed(&entry.id);
+                let id = entry.id.clone();
                 listener(Event::Entry(entry));
+                // Who asks for the place knows that all before it was heard of.
+                self.passed(&id);
             }
             if read == count {
                 // What is far behind may be overtaken by the end of the stream.
@@ -98,6 +103,12 @@ impl Reader {
             // Others of the same worker get their turn.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Up to where it was read.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let place = self.place.lock();
+        place.as_ref().and_then(|place| Position::parse(&place.id))
     }
 
     fn passed(&self, id: &str) {
@@ -120,27 +131,25 @@ pub(crate) enum Event {
 
 /// Tells a listener, which may fail without an end of the reading.
 pub(crate) fn tell(listener: &dyn Listener, event: Event) {
-    let told = catch_unwind(AssertUnwindSafe(|| match event {
+    guarded(|| match event {
         Event::Entry(entry) => listener.read(entry),
         Event::Lost(0) => {}
         Event::Lost(entries) => {
             tracing::warn!(entries, "the stream was trimmed before it was read");
             listener.lost(entries);
         }
-    }));
-    if told.is_err() {
-        tracing::error!("a message of another server has caused a panic");
-    }
+    });
 }
 
-const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
+/// How many entries are read next, after so many of so many bytes.
+pub(super) const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
     if bytes > ENOUGH {
         // As many as would have been enough.
         read * (ENOUGH / 1024) / (bytes / 1024)
     } else if read == count {
         count * 2
     } else {
-        count
+        1
     }
 }
 
@@ -226,6 +235,7 @@ pub(crate) fn entry(value: Value) -> RedisResult<Read> {
     while let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
         (fields.next(), fields.next())
     {
+        read.bytes += name.len() + value.len();
         read.set(&name, value);
     }
     Ok(read)
@@ -293,9 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn fewer_entries_are_read_at_once_if_they_are_large() {
+    fn all_fields_of_an_entry_count_whatever_they_are_called() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let fields = ["uid", "me", "other", &"x".repeat(100)].map(text).to_vec();
+        let read = entry(Value::Array(vec![text("1-1"), Value::Array(fields)])).unwrap();
+        assert_eq!(read.bytes, 5 + 5 + 100);
+    }
+
+    #[test]
+    fn one_entry_is_read_first_and_fewer_at_once_if_they_are_large() {
         assert_eq!(next_count(1, 1, 10), 2);
-        assert_eq!(next_count(64, 10, 10), 64);
+        assert_eq!(next_count(64, 10, 10), 1, "the end was reached");
         assert_eq!(next_count(64, 64, 64 << 20), 1);
         assert_eq!(next_count(8, 8, 4 << 20), 2);
         assert_eq!(next_count(1, 1, 16 << 20), 0);

@@ -9,9 +9,9 @@ use crate::{
     adapter::{Item, Missing, NodeId},
     metrics::Counter,
     socket::{
-        apply::{Applied, Outcome, Record, RemoteOutcome, Shared, TargetNamespace},
+        apply::{Applied, Outcome, Record, RemoteOutcome, TargetNamespace},
         core::Socket,
-        types::{IntoRooms, Room, SocketId},
+        types::{IntoRooms, Room, Shared, SocketId},
     },
 };
 

@@ -32,7 +32,7 @@ impl Io {
     /// feature `axum` also as axum's `ConnectInfo<SocketAddr>`
     /// (`Router::into_make_service_with_connect_info`), and what axum's `nest_service` has taken from the
     /// URL is in the [`Handshake`](crate::Handshake) all the same. Without an address it is `0.0.0.0:0`,
-    /// and a server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
+    /// which is logged with the first request, and a server with a [guard](crate::Builder::guard) answers 500 to everybody. What layers in front put
     /// with the request is [`Handshake::extension`](crate::Handshake::extension). The deadlines and
     /// limits of requests of the server around are in force, and this server's own for everything else.
     ///

@@ -520,6 +520,11 @@ pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {
     Uuid::try_parse(room.as_str().strip_prefix(ROOM)?).ok()
 }
 
+/// Whether the name of a room is one that only conversations have.
+pub(in crate::service) fn is_room_of_conversation(room: &str) -> bool {
+    room.starts_with(ROOM)
+}
+
 /// What the names of these rooms begin with.
 const ROOM: &str = "conversation:";
 

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use crate::service::chat::sequencer::confirming::Asked;
 use crate::service::chat::sequencer::conversations::Live;
-use crate::service::chat::sequencer::delivery::{answer, sender, tell_members, tell_unseen};
+use crate::service::chat::sequencer::delivery::{
+    answer, sender, tell_members, tell_unseen, tell_updated, user_room,
+};
 use crate::service::chat::sequencer::gate::{Gap, Passage};
-use crate::store::{Commit, Committed, Membership, Message, Missed, Revision};
+use crate::store::{Commit, Committed, Conversation, Membership, Message, Missed, Revision};
 use roomcast::{Namespace, SocketId};
 
 impl Live {
@@ -128,15 +130,20 @@ impl Live {
     /// out who is no longer a member.
     pub(in crate::service) fn reload(&mut self, namespace: &Namespace, now: &Membership) {
         let conversation = &now.conversation;
-        tell_members(self.audience(namespace, None), conversation);
-        if now.is_open {
-            return;
-        }
-        for user in self.presence.users() {
-            if !conversation.member_ids.iter().any(|id| **id == *user) {
-                self.expel(namespace, &user, now.changes);
+        if !now.is_open {
+            let untitled = Conversation {
+                title: None,
+                ..conversation.clone()
+            };
+            for user in self.presence.users() {
+                if !conversation.member_ids.iter().any(|id| **id == *user) {
+                    // The title may be one that it has got since.
+                    tell_updated(namespace.local().to(user_room(&user)), &untitled);
+                    self.expel(namespace, &user, now.changes);
+                }
             }
         }
+        tell_members(self.audience(namespace, None), conversation);
     }
 
     fn skip_to(&mut self, commit: &Commit) {

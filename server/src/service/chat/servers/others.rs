@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::service::chat::handle::{Chat, now};
+use crate::service::chat::history::tell_read;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
-use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::service::feed::{Applied, Applier, Applying, Entries, Fed};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Committed, Feed, Missed, Revision, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
@@ -20,7 +21,7 @@ use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 impl Chat {
     /// Registers what is done with it, if there is an adapter. What is no part of a conversation wakes whoever
     /// reads the feed.
-    pub(crate) fn hear(&self, io: &mut Builder, feed: &Arc<Notify>) {
+    pub(crate) fn hear(&self, io: &mut Builder, feed: &Arc<Fed>) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
         };
@@ -55,7 +56,7 @@ impl Chat {
         });
     }
 
-    fn take(&self, io: &Io, feed: &Notify, news: News) {
+    fn take(&self, io: &Io, feed: &Fed, news: News) {
         let conversations = &self.0.conversations;
         match news {
             News::Step(step) => {
@@ -82,7 +83,8 @@ impl Chat {
                     conversations.look_soon(presence.conversation_id, presence.left);
                 }
             }
-            News::Changes => feed.notify_one(),
+            News::Read(read) => tell_read(io.of("/").local(), &read),
+            News::Changes => feed.send_replace(()),
         }
     }
 
@@ -182,7 +184,7 @@ impl ConversationNews {
         let store = self.chat.store();
         if key.number == 0 {
             if let Some(made) = store.conversation(key.conversation).await?
-                && self.chat.told().insert(key.conversation, 0)
+                && self.chat.told().read(&made.conversation)
             {
                 tell_made(self.namespace.local(), &made.conversation);
             }

@@ -15,7 +15,7 @@ events! {
         {"conversationId": CONVERSATION, "beforeSeq": 8, "limit": 1} => examples::page();
     MARK_READ: MarkAsRead => ReadMark = "mark_read", ChatRead, Requests, Member, object,
         "notes how far the sender has read",
-        {"conversationId": CONVERSATION, "seq": 7} => ReadMark { seq: 7, unread: 0 };
+        {"conversationId": CONVERSATION, "seq": 7} => ReadMark { seq: 7, unread: 0, advanced: true };
     MESSAGE_SEARCH: SearchMessages => Messages = "message_search", ChatRead, Requests, Member, object,
         "finds messages that have all the words",
         {"query": "hello", "conversationId": CONVERSATION} => examples::page();

@@ -43,8 +43,8 @@ pub(crate) struct AckNotification {
 }
 
 /// `POST /api/v1/notifications`: a notification of a user.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Notify {
     /// Sent again under the same id it is stored once. Default: a new one.
     pub(crate) notification_id: Option<String>,

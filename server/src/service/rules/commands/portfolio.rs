@@ -38,8 +38,8 @@ pub(crate) struct UnsubscribePortfolio {
 }
 
 /// `POST /api/v1/portfolios`: the portfolio of a user as it is now.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishPortfolio {
     pub(crate) user_id: String,
     pub(crate) total_value: f64,

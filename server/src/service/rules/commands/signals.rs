@@ -37,8 +37,8 @@ pub(crate) struct UnsubscribeSignals {
 }
 
 /// `POST /api/v1/signals`: a signal, for everybody and a channel.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishSignal {
     /// Published again under the same id it is stored once. Default: a new one.
     pub(crate) signal_id: Option<String>,

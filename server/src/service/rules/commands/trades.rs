@@ -64,8 +64,8 @@ fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
 }
 
 /// `POST /api/v1/trades`: a trade of a user, or what has become of it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishTrade {
     pub(crate) trade_id: String,
     pub(crate) user_id: String,
@@ -82,8 +82,8 @@ impl Command for PublishTrade {
 }
 
 /// `POST /api/v1/prices`: the last price of a symbol.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpdatePrice {
     pub(crate) symbol: String,
     pub(crate) price: f64,

@@ -304,12 +304,14 @@ pub(super) async fn mark_read(
     };
     let statement = client
         .prepare_cached(
-            "WITH mark AS (
+            "WITH before AS (SELECT seq FROM reads WHERE conversation_id = $1 AND user_id = $2),
+             mark AS (
                  INSERT INTO reads (conversation_id, user_id, seq) VALUES ($1, $2, $3)
                  ON CONFLICT (conversation_id, user_id)
                      DO UPDATE SET seq = greatest(reads.seq, excluded.seq)
                  RETURNING seq)
-             SELECT mark.seq, (SELECT count(*) FROM (SELECT 1 FROM messages m
+             SELECT mark.seq, mark.seq > coalesce((SELECT seq FROM before), 0) AS advanced,
+                 (SELECT count(*) FROM (SELECT 1 FROM messages m
                  WHERE m.conversation_id = $1 AND m.seq > mark.seq AND m.user_id <> $2
                      AND m.deleted_at IS NULL LIMIT $4) u) AS unread FROM mark",
         )
@@ -321,6 +323,7 @@ pub(super) async fn mark_read(
     let mark = ReadMark {
         seq: unsigned(row.try_get("seq")?),
         unread: unsigned(row.try_get("unread")?),
+        advanced: row.try_get("advanced")?,
     };
     *done = Some((Done::Read(Some(mark)), revision));
     Ok(())

@@ -119,6 +119,7 @@ pub(in crate::store::postgres) async fn lock(
              SET fence = nextval('shared_numbers'), holder = excluded.holder,
                  expires_at = clock_timestamp() + $3 * interval '1 millisecond'
              WHERE shared_locks.expires_at <= clock_timestamp()
+                 OR shared_locks.holder = excluded.holder
              RETURNING fence",
         )
         .await?;

@@ -1,25 +1,46 @@
-//! The frame of `/api/v1`: who may call it, what its errors look like, how large a body may be.
+//! `/api/v1`: who may call it, how often, what is noted of calls, and its routes, one file for each kind.
 //!
-//! It knows none of the routes. Whoever adds one finds the caller as `Extension<Arc<Principal>>`
-//! and asks a service, which asks what the caller may do.
+//! A route says what it is for in [`describe`], finds the caller as `Extension<Arc<Principal>>` and asks a service,
+//! which asks what the caller may do. No route has a rule of its own.
+
+mod blocks;
+mod conversations;
+mod describe;
+mod emit;
+mod error;
+mod identity;
+mod messages;
+mod nodes;
+mod once;
+mod presence;
+mod reference;
+mod rooms;
+mod sockets;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    body::Body,
-    extract::{
-        DefaultBodyLimit, FromRequest, MatchedPath, Query, Request, State, rejection::JsonRejection,
-    },
-    extract::{FromRequestParts, rejection::BytesRejection},
-    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
+    Extension, Router,
+    extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use serde::{Serialize, de::DeserializeOwned};
 
-use crate::auth::{AuthFault, Principal};
+pub(crate) use describe::{Operation, Routes};
+pub(crate) use error::{ApiError, JsonBody, Parameters};
+
+use super::Connections;
+use crate::{
+    auth::{AuthFault, Principal},
+    limit::{Class, Users},
+    metrics::{Counter, Metrics},
+    service::{Access, Blocks, Chat, api::RequestKeys},
+};
 use roomcast::internal::LogThrottle;
+
+/// The caller.
+pub(crate) type By = Extension<Arc<Principal>>;
 
 /// Authenticates a caller by its `Authorization` header.
 pub(crate) type Callers =
@@ -37,9 +58,65 @@ pub(crate) enum Turned {
     Forbidden(String),
 }
 
-/// Nests routes below `/api/v1`, for callers who may call the API.
-pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
-    let routes = routes
+/// What a call passes before its route is asked.
+pub(crate) struct Admission {
+    pub(crate) callers: Callers,
+    /// How often each caller may call.
+    pub(crate) pace: Users,
+    pub(crate) keys: RequestKeys,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// All routes of this module. Without a guard there is no block list.
+pub(crate) fn routes(
+    chat: Chat,
+    access: Access,
+    connections: Connections,
+    blocks: Option<Blocks>,
+) -> Routes {
+    let io = connections.io.clone();
+    let routes = Routes::new()
+        .merge(conversations::routes(
+            chat.clone(),
+            access.clone(),
+            io.clone(),
+        ))
+        .merge(messages::routes(chat.clone(), access.clone()))
+        .merge(emit::routes(access.clone(), io.clone()))
+        .merge(sockets::routes(access.clone(), io.clone()))
+        .merge(rooms::routes(access.clone(), io.clone()))
+        .merge(presence::routes(chat, access.clone(), io.clone()))
+        .merge(nodes::routes(access.clone(), connections))
+        .merge(identity::routes(access.clone(), io));
+    match blocks {
+        Some(blocks) => routes.merge(blocks::routes(blocks, access)),
+        None => routes,
+    }
+}
+
+/// Nests routes below `/api/v1`, for callers who may call the API. What they are is told to everybody.
+pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
+    let Admission {
+        callers,
+        pace,
+        keys,
+        metrics,
+    } = admission;
+    let (router, document) = routes.into_parts();
+    let entrance = Entrance {
+        callers,
+        pace,
+        metrics,
+        log_throttle: LogThrottle::new(REFUSALS),
+    };
+    let router = router.layer(middleware::from_fn_with_state(keys, once::once));
+    let router = guard(router, entrance).merge(reference::routes(&document));
+    Router::new().nest("/api/v1", router)
+}
+
+/// Adds what every call passes, and what there is where there is no route.
+fn guard(router: Router, entrance: Entrance) -> Router {
+    router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such route"))
         .method_not_allowed_fallback(async || {
             ApiError::new(
@@ -49,16 +126,19 @@ pub(crate) fn nest(routes: Router, callers: Callers) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(
-            (callers, Arc::new(LogThrottle::new(REFUSALS))),
-            admit,
-        ));
-    Router::new().nest("/api/v1", routes)
+        .layer(middleware::from_fn_with_state(Arc::new(entrance), admit))
 }
 
-/// Lets a caller in, or says why not. What it waits for, it waits for a limited time.
+struct Entrance {
+    callers: Callers,
+    pace: Users,
+    metrics: Arc<Metrics>,
+    log_throttle: LogThrottle,
+}
+
+/// Lets a caller in, or says why not, and notes what became of the call.
 async fn admit(
-    State((callers, log_throttle)): State<(Callers, Arc<LogThrottle>)>,
+    State(entrance): State<Arc<Entrance>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -66,25 +146,65 @@ async fn admit(
     // The route, not the address: that may hold the id of a session.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
-    let caller = match callers(authorization).await {
+    let metrics = &entrance.metrics;
+    let caller = match (entrance.callers)(authorization).await {
         Ok(caller) => caller,
-        Err(turned) => return turn_away(path, turned, &log_throttle),
+        Err(turned) => {
+            metrics.count(Counter::ApiTurnedAway);
+            return turn_away(path, turned, &entrance.log_throttle);
+        }
     };
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    let method = request.method().clone();
+    let address = request.extensions().get::<OriginalUri>();
+    let told = match address.filter(|_| !path.contains("/sessions/")) {
+        Some(OriginalUri(address)) => address.path().to_owned(),
+        None => path.to_owned(),
+    };
+    let response = match entrance.pace.check(Class::Requests, &caller.subject) {
+        Ok(()) => {
+            request.extensions_mut().insert(Arc::clone(&caller));
+            call(request, next).await
+        }
+        Err(wait) => {
+            let message = "too many calls, try again later";
+            let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
+            refusal.retry_after(wait).into_response()
+        }
+    };
+    let status = response.status();
+    metrics.count(match status.as_u16() {
+        429 => Counter::ApiLimited,
+        500.. => Counter::ApiFailed,
+        400.. => Counter::ApiRefused,
+        _ if is_reading => Counter::ApiRead,
+        _ => Counter::ApiWritten,
+    });
+    if !is_reading {
+        let by = &caller.subject;
+        tracing::info!(by, %method, path = told, status = status.as_u16(), "api call");
+    }
+    response
+}
+
+/// Asks the route. What is waited for, is waited for a limited time.
+async fn call(request: Request, next: Next) -> Response {
     if !is_well_encoded(request.uri()) {
         let message = "the address has a malformed percent-encoding";
         return ApiError::invalid(message).into_response();
     }
-    request.extensions_mut().insert(caller);
-    let late = || {
-        let message = "the request took too long";
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message).into_response()
-    };
-    let answered = tokio::time::timeout(TIMEOUT, next.run(request)).await;
+    // A request with a key has the same limit for itself, and ends what it has begun.
+    let answered = tokio::time::timeout(TIMEOUT + GRACE, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| late());
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, NO_STORE);
     response
+}
+
+fn late() -> Response {
+    let message = "the request took too long";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message).into_response()
 }
 
 /// Whether everything that is percent-encoded in an address is UTF-8 (RFC 3986, 2.1 and 2.5). Nothing is
@@ -109,7 +229,7 @@ fn is_well_encoded(uri: &Uri) -> bool {
 
 /// The `Authorization` header of a request. What is no text is no token either, and nobody knows which
 /// of two counts: both are an empty header, which lets nobody in.
-pub(super) fn bearer_of(request: &Request) -> Option<String> {
+pub(in crate::http) fn bearer_of(request: &Request) -> Option<String> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let (first, second) = (values.next()?, values.next());
     let text = first.to_str().ok().filter(|_| second.is_none());
@@ -117,7 +237,11 @@ pub(super) fn bearer_of(request: &Request) -> Option<String> {
 }
 
 /// The answer to somebody who may not call; the log says why, unless it has said too much already.
-pub(super) fn turn_away(path: &str, turned: Turned, log_throttle: &LogThrottle) -> Response {
+pub(in crate::http) fn turn_away(
+    path: &str,
+    turned: Turned,
+    log_throttle: &LogThrottle,
+) -> Response {
     let more = log_throttle.permit();
     match turned {
         Turned::Unauthenticated(reason) => {
@@ -137,139 +261,22 @@ pub(super) fn turn_away(path: &str, turned: Turned, log_throttle: &LogThrottle) 
     }
 }
 
-/// An answer that says no: `{"error":{"code":…,"message":…}}`.
-#[derive(Debug)]
-pub(crate) struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-impl ApiError {
-    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            retry_after: None,
-        }
-    }
-
-    /// A body or a parameter that does not fit.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", message)
-    }
-
-    /// Tells when to come back: in milliseconds in the body, in seconds in the header.
-    #[must_use]
-    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
-        self
-    }
-
-    /// The answer to a caller that is not authenticated, for whatever reason.
-    fn unauthenticated() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "unauthorized")
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response<Body> {
-        #[derive(Serialize)]
-        struct ErrorBody {
-            error: Error,
-        }
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Error {
-            code: &'static str,
-            message: String,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            retry_after: Option<u64>,
-        }
-        let error = Error {
-            code: self.code,
-            message: self.message,
-            retry_after: self.retry_after.map(|after| after.as_millis() as u64),
-        };
-        let mut response = (self.status, Json(ErrorBody { error })).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, NO_STORE);
-        if let Some(after) = self.retry_after {
-            let seconds = after.as_millis().div_ceil(1000) as u64;
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110, 11.6.1.
-            let challenge = HeaderValue::from_static("Bearer");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        response
-    }
-}
-
-/// A body of JSON, or an [`ApiError`] that says what is wrong with it.
-#[derive(Debug)]
-pub(crate) struct JsonBody<T>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match Json::from_request(request, state).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(rejected(&rejection)),
-        }
-    }
-}
-
-fn rejected(rejection: &JsonRejection) -> ApiError {
-    match rejection {
-        JsonRejection::JsonDataError(_) => ApiError::invalid("the body has not the right fields"),
-        JsonRejection::JsonSyntaxError(_) => ApiError::invalid("the body is not JSON"),
-        JsonRejection::MissingJsonContentType(_) => ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "INVALID_PAYLOAD",
-            "the body must be application/json",
-        ),
-        JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(_)) => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "INVALID_PAYLOAD",
-            "the body is too large or broken",
-        ),
-        JsonRejection::BytesRejection(_) | _ => ApiError::invalid("the body cannot be read"),
-    }
-}
-
-/// The parameters of the query, or an [`ApiError`].
-#[derive(Debug)]
-pub(crate) struct Parameters<T>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = Query::from_request_parts(parts, state).await;
-        query
-            .map(|Query(value)| Self(value))
-            .map_err(|_| ApiError::invalid("the query has not the right parameters"))
-    }
-}
-
 /// Answers are for whoever asked, refusals as well.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Lines about refused calls at once, before it is one a second.
-pub(super) const REFUSALS: u32 = 100;
+pub(in crate::http) const REFUSALS: u32 = 100;
 /// Bytes of a request's body.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// How long a call may take, its body included.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How much longer it is waited for until what it has begun is ended.
+const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use axum::{
-        Extension,
+        Json,
+        body::Body,
         extract::Path,
         routing::{get, post},
     };
@@ -278,6 +285,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::config::Limits;
 
     fn api() -> Router {
         let callers: Callers = Arc::new(|authorization| {
@@ -303,7 +311,13 @@ mod tests {
                 "/named/{name}",
                 get(async |Path(name): Path<String>| Json(name)),
             );
-        nest(routes, callers)
+        let entrance = Entrance {
+            callers,
+            pace: Users::new(&Limits::default(), Arc::default()),
+            metrics: Arc::default(),
+            log_throttle: LogThrottle::new(REFUSALS),
+        };
+        Router::new().nest("/api/v1", guard(routes, entrance))
     }
 
     async fn call(request: Request) -> (u16, Value, http::HeaderMap) {
@@ -402,12 +416,15 @@ mod tests {
                 .unwrap()
         };
         let json = "application/json";
-        assert_eq!(call(post(json, "[1]".into())).await.0, 200);
+        assert_eq!(call(post(json, "{}".into())).await.0, 200);
         for (kind, body, status) in [
-            (json, "[1".to_owned(), 400),
+            (json, "{".to_owned(), 400),
+            (json, "[1]".to_owned(), 400),
+            (json, "{}1".to_owned(), 400),
             (json, String::new(), 400),
-            ("text/plain", "[1]".to_owned(), 415),
-            (json, format!("[{}1]", "1,".repeat(MAX_BODY_BYTES)), 413),
+            ("text/plain", "{}".to_owned(), 415),
+            ("", "{}".to_owned(), 415),
+            (json, format!("{{{}}}", " ".repeat(MAX_BODY_BYTES)), 413),
         ] {
             let (got, answer, _) = call(post(kind, body)).await;
             assert_eq!(got, status);

@@ -1,37 +1,65 @@
-//! `/api/v1/nodes`: the servers of the cluster.
+//! `/api/v1/nodes` and `/api/v1/stats`: the servers of the cluster, and how the one that is asked is.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Json, Router, extract::State, routing::get};
+use axum::{Extension, Json, extract::State, http::Method};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::api::ApiError;
+use super::{ApiError, By, Operation, Routes};
 use crate::{
-    auth::Principal,
+    auth::Permission,
+    http::{Connections, health::websocket::Details},
     service::{Access, ListNodes},
 };
-use roomcast::{Io, adapter};
+use roomcast::adapter;
 
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(access: Access, io: Io) -> Router {
-    Router::new()
-        .route("/nodes", get(list))
-        .with_state(Entrance { access, io })
+pub(super) fn routes(access: Access, connections: Connections) -> Routes {
+    Routes::new()
+        .on(
+            Method::GET,
+            "/nodes",
+            list,
+            Operation::new(
+                "listNodes",
+                "Lists the servers of the cluster.",
+                Permission::ApiMetrics,
+            )
+            .answer::<List>(200),
+        )
+        .on(
+            Method::GET,
+            "/stats",
+            stats,
+            Operation::new(
+                "statistics",
+                "Says how the server that is asked is: sessions, rooms, queues, times.",
+                Permission::ApiMetrics,
+            )
+            .answer::<Details>(200),
+        )
+        .with_state(Entrance {
+            access,
+            connections,
+        })
 }
 
 #[derive(Clone)]
 struct Entrance {
     access: Access,
-    io: Io,
+    connections: Connections,
 }
 
-#[derive(Serialize)]
+/// The servers of the cluster.
+#[derive(Serialize, JsonSchema)]
 struct List {
     nodes: Vec<Node>,
 }
 
-#[derive(Serialize)]
+/// A server.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Node {
     id: Arc<str>,
@@ -47,7 +75,8 @@ struct Node {
     load: Load,
 }
 
-#[derive(Serialize)]
+/// What a server has to do.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Load {
     connections: u64,
@@ -90,11 +119,19 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn list(
-    State(at): State<Entrance>,
-    Extension(by): Extension<Arc<Principal>>,
-) -> Result<Json<List>, ApiError> {
+async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
     at.access.allow(by, ListNodes)?;
-    let nodes = at.io.nodes().into_iter().map(Node::from).collect();
+    let nodes = at
+        .connections
+        .io
+        .nodes()
+        .into_iter()
+        .map(Node::from)
+        .collect();
     Ok(Json(List { nodes }))
+}
+
+async fn stats(State(at): State<Entrance>, Extension(by): By) -> Result<Json<Details>, ApiError> {
+    at.access.allow(by, ListNodes)?;
+    Ok(Json(at.connections.describe()))
 }

@@ -1,5 +1,7 @@
 //! Whether the process lives, and whether clients should be sent to it.
 
+pub(super) mod websocket;
+
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -39,6 +41,22 @@ impl Readiness {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn store_word(&self) -> &'static str {
+        word((self.store)())
+    }
+
+    fn adapter_word(&self) -> &'static str {
+        (self.adapter)().map_or("none", word)
+    }
+}
+
+const fn word(works: bool) -> &'static str {
+    if works { "ok" } else { "unavailable" }
 }
 
 impl std::fmt::Debug for Readiness {
@@ -77,22 +95,18 @@ pub(super) async fn live() -> impl IntoResponse {
 }
 
 pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
-    let draining = readiness.draining.load(Ordering::Relaxed);
+    let draining = readiness.is_draining();
     let store = (readiness.store)();
     let tasks: Vec<Task> = (readiness.tasks)().iter().map(task).collect();
-    let (status, word) = if store && !draining && tasks.is_empty() {
+    let (status, told) = if store && !draining && tasks.is_empty() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
     };
     let body = Ready {
-        status: word,
-        store: if store { "ok" } else { "unavailable" },
-        adapter: match (readiness.adapter)() {
-            None => "none",
-            Some(true) => "ok",
-            Some(false) => "unavailable",
-        },
+        status: told,
+        store: word(store),
+        adapter: readiness.adapter_word(),
         draining,
         tasks,
     };
@@ -119,18 +133,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        http::{Entrance, router},
+        http::{Connections, Entrance, router},
         metrics::Metrics,
     };
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let router = router(
-            Arc::new(Metrics::default()),
-            roomcast::Io::builder().build().unwrap(),
-            readiness.clone(),
-            &Entrance::default(),
-        );
+        let connections = Connections {
+            metrics: Arc::new(Metrics::default()),
+            io: roomcast::Io::builder().build().unwrap(),
+            readiness: readiness.clone(),
+        };
+        let router = router(connections, &Entrance::default());
         router.oneshot(request).await.unwrap().status().as_u16()
     }
 

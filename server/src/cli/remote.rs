@@ -1,0 +1,270 @@
+//! Commands that ask a running server: `emit`, `sockets` and `nodes`, through its HTTP API or, for events, through
+//! the adapter.
+
+use std::{process::ExitCode, time::Duration};
+
+use bytes::Bytes;
+use clap::Args;
+use form_urlencoded::Serializer;
+use http::{Method, Request, header};
+use http_body_util::Full;
+use serde_json::{Value, value::RawValue};
+
+use super::identity::Minter;
+use crate::{
+    auth::jwt::{JwksUrl, jwks::exchange},
+    config::Settings,
+    service::api::Emit,
+};
+
+/// Which server is asked, and by whom.
+#[derive(Clone, Debug, Args)]
+struct Server {
+    /// Address of the server: `https`, or `http` on this machine. Default: where the configured one listens.
+    #[arg(long)]
+    url: Option<String>,
+    /// Token of who asks. Default: one that is signed with the configured key for a minute.
+    #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Arguments of `emit`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct EmitArguments {
+    /// The room whose members get the event; `*` for everyone.
+    room: String,
+    /// The name of the event.
+    event: String,
+    /// Its arguments, each as JSON.
+    #[arg(value_parser = json)]
+    args: Vec<Box<RawValue>>,
+    /// Milliseconds in which clients may acknowledge it; their answers are printed.
+    #[arg(long)]
+    ack: Option<u64>,
+    /// Publish it through an adapter, `redis://…` or `postgres://…`, and not through a server.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["url", "token", "ack"])]
+    adapter: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Arguments of `sockets`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct SocketsArguments {
+    /// Only those of this user.
+    #[arg(long)]
+    user: Option<String>,
+    /// Only those in this room.
+    #[arg(long)]
+    room: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Arguments of `nodes`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct NodesArguments {
+    #[command(flatten)]
+    server: Server,
+}
+
+fn json(text: &str) -> Result<Box<RawValue>, String> {
+    RawValue::from_string(text.to_owned()).map_err(|error| format!("no JSON: {error}"))
+}
+
+/// Publishes an event, and prints what became of it.
+pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
+    run(async {
+        let is_for_all = arguments.room == EVERYONE;
+        let event = Emit {
+            event: arguments.event,
+            args: arguments.args,
+            rooms: if is_for_all {
+                Vec::new()
+            } else {
+                vec![arguments.room]
+            },
+            everyone: is_for_all,
+            ack_timeout: arguments.ack,
+            ..Emit::default()
+        };
+        match &arguments.adapter {
+            Some(url) => through_adapter(settings, url, &event).await,
+            None => {
+                let body = serde_json::to_string(&event).map_err(|error| error.to_string())?;
+                let caller = Caller::new(settings, &arguments.server)?;
+                let answer = caller.call(Method::POST, "/emit", body).await?;
+                print(&answer)
+            }
+        }
+    })
+}
+
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result<(), String> {
+    use crate::service::{api::prepare, cluster::emitter};
+
+    let prepared = prepare(event).map_err(|error| error.to_string())?;
+    let emitter = emitter(settings, url).map_err(|error| error.to_string())?;
+    let emission = match prepared.rooms.is_empty() {
+        true => emitter.of("/"),
+        false => emitter.to(prepared.rooms),
+    };
+    let sent = emission.emit(&event.event, prepared.args);
+    sent.map_err(|error| error.to_string())?;
+    // What finds no connection in five seconds is lost, which the health tells before it is closed.
+    let connected = async {
+        while emitter.health() != roomcast::adapter::Health::Ready {
+            tokio::time::sleep(PACE).await;
+        }
+    };
+    let connected = tokio::time::timeout(PATIENCE, connected).await;
+    emitter.close().await;
+    connected.map_err(|_| "the adapter cannot be reached".to_owned())
+}
+
+#[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
+async fn through_adapter(_: &Settings, _: &str, _: &Emit) -> Result<(), String> {
+    Err("this build has no adapter".to_owned())
+}
+
+/// Prints all sockets, each as a line of JSON.
+pub(super) fn sockets(settings: &Settings, arguments: &SocketsArguments) -> ExitCode {
+    run(async {
+        let caller = Caller::new(settings, &arguments.server)?;
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut query = Serializer::new("/sockets?limit=200".to_owned());
+            for (name, value) in [
+                ("userId", &arguments.user),
+                ("room", &arguments.room),
+                ("cursor", &cursor),
+            ] {
+                if let Some(value) = value {
+                    query.append_pair(name, value);
+                }
+            }
+            let page = caller
+                .call(Method::GET, &query.finish(), String::new())
+                .await?;
+            for socket in page
+                .get("sockets")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
+                println!("{socket}");
+            }
+            let missing = page.get("missing").and_then(Value::as_u64);
+            if missing.is_some_and(|missing| missing > 0) {
+                eprintln!("roomcast: not all servers have answered");
+            }
+            cursor = page
+                .get("cursor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// Prints the servers of the cluster.
+pub(super) fn nodes(settings: &Settings, arguments: &NodesArguments) -> ExitCode {
+    run(async {
+        let caller = Caller::new(settings, &arguments.server)?;
+        let answer = caller.call(Method::GET, "/nodes", String::new()).await?;
+        print(&answer)
+    })
+}
+
+fn print(answer: &Value) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(answer).map_err(|error| error.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let done = match super::runtime() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(error.to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roomcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Somebody who calls the HTTP API of a server.
+struct Caller {
+    url: String,
+    token: String,
+}
+
+impl Caller {
+    fn new(settings: &Settings, server: &Server) -> Result<Self, String> {
+        let token = match &server.token {
+            Some(token) => token.clone(),
+            None => {
+                let role = "service".to_owned();
+                Minter::new(settings)?.mint("roomcast-command", None, &[role], LIFETIME)?
+            }
+        };
+        let url = server.url.clone().unwrap_or_else(|| configured(settings));
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Self { url, token })
+    }
+
+    /// The answer to a call, unless it is a refusal.
+    async fn call(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
+        let address = format!("{}/api/v1{path}", self.url);
+        let url = JwksUrl::parse(&address, None).map_err(|fault| format!("{address}: {fault}"))?;
+        let uri: http::Uri = address.parse().map_err(|_| "no address".to_owned())?;
+        let target = uri.path_and_query().map_or("/", |path| path.as_str());
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::<Bytes>::from(body))
+            .map_err(|error| error.to_string())?;
+        let answer = tokio::time::timeout(ANSWER, exchange(&url, request, MAX_BYTES)).await;
+        let answer = answer.map_err(|_| format!("{}: no answer in time", self.url))?;
+        let (status, text) = answer.map_err(|error| format!("{}: {error}", self.url))?;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer.pointer("/error/message").and_then(Value::as_str);
+        Err(format!("{status}: {}", message.unwrap_or("refused")))
+    }
+}
+
+/// Where the configured server is found from this machine.
+fn configured(settings: &Settings) -> String {
+    let mut address = settings.server.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    match settings.server.tls.cert_file {
+        Some(_) => format!("https://{address}"),
+        None => format!("http://{address}"),
+    }
+}
+
+/// The room that stands for everyone.
+const EVERYONE: &str = "*";
+/// How long the token of a command is good.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// How long a server may take to answer: longer than it waits for acknowledgements.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Bytes of an answer.
+const MAX_BYTES: usize = 16 << 20;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+const PATIENCE: Duration = Duration::from_secs(5);
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+const PACE: Duration = Duration::from_millis(10);

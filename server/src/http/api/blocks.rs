@@ -1,0 +1,114 @@
+//! `/api/v1/blocks`: the networks that are shut out.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::{Method, StatusCode},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{ApiError, By, JsonBody, Operation, Routes};
+use crate::{
+    auth::Permission,
+    service::{Access, Blocks, ListBlocks, NewBlock, RemoveBlock},
+};
+use roomcast::network::Block;
+
+/// The routes, below `/api/v1`.
+pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
+    use Permission::ApiBlocks;
+    Routes::new()
+        .on(
+            Method::GET,
+            "/blocks",
+            list,
+            Operation::new(
+                "listBlocks",
+                "Lists the networks that are shut out.",
+                ApiBlocks,
+            )
+            .answer::<List>(200),
+        )
+        .on(
+            Method::POST,
+            "/blocks",
+            add,
+            Operation::new(
+                "addBlock",
+                "Shuts a network out and closes its connections.",
+                ApiBlocks,
+            )
+            .body::<NewBlock>()
+            .answer::<ShownBlock>(201),
+        )
+        .on(
+            Method::DELETE,
+            "/blocks/{id}",
+            remove,
+            Operation::new("removeBlock", "Lets a network in again.", ApiBlocks)
+                .segment("id", "The id of the block.")
+                .refuses(404)
+                .refuses(409),
+        )
+        .with_state(BlocksApi { blocks, access })
+}
+
+#[derive(Clone)]
+struct BlocksApi {
+    blocks: Blocks,
+    access: Access,
+}
+
+/// The networks that are shut out.
+#[derive(Serialize, JsonSchema)]
+struct List {
+    #[schemars(with = "Vec<ShownBlock>")]
+    blocks: Vec<Block>,
+}
+
+/// A [`Block`] as it is written.
+#[derive(JsonSchema)]
+#[schemars(rename = "Block", rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes a type of the library")]
+struct ShownBlock {
+    id: Uuid,
+    /// The network, as `192.0.2.0/24`.
+    cidr: String,
+    /// Why, for people.
+    reason: String,
+    /// Who has made it.
+    #[schemars(extend("enum" = ["admin", "automatic", "configuration"]))]
+    source: String,
+    /// Milliseconds since 1970.
+    created_at: u64,
+    /// Until when; for good if absent.
+    expires_at: Option<u64>,
+}
+
+async fn list(State(at): State<BlocksApi>, Extension(by): By) -> Result<Json<List>, ApiError> {
+    let blocks = at.blocks.list(at.access.allow(by, ListBlocks)?);
+    Ok(Json(List { blocks }))
+}
+
+async fn add(
+    State(at): State<BlocksApi>,
+    Extension(by): By,
+    JsonBody(new): JsonBody<NewBlock>,
+) -> Result<(StatusCode, Json<Block>), ApiError> {
+    let added = at.blocks.add(at.access.allow(by, new)?).await?;
+    Ok((StatusCode::CREATED, Json(added)))
+}
+
+async fn remove(
+    State(at): State<BlocksApi>,
+    Extension(by): By,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    // What is no id is no block either.
+    let id = id.parse().unwrap_or(Uuid::nil());
+    let allowed = at.access.allow(by, RemoveBlock { id })?;
+    at.blocks.remove(allowed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

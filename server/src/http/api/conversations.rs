@@ -1,0 +1,248 @@
+//! `/api/v1/conversations` and their members: names and shapes, no rules.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::{Method, StatusCode},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    ApiError, By, JsonBody, Operation, Parameters, Routes,
+    error::{Id, uuid_of},
+    once::MadeUnder,
+};
+use crate::{
+    auth::Permission,
+    service::{
+        Access, Chat, DeletedConversation, FoundConversation, List, ReadConversation,
+        api::InName,
+        conversations::{
+            Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+        },
+        members::{AddMember, RemoveMember},
+    },
+};
+use roomcast::Io;
+
+/// The routes, below `/api/v1`.
+pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
+    let of = |id, summary| {
+        Operation::new(id, summary, Permission::ApiConversations)
+            .id("id", "The id of the conversation.")
+            .refuses(404)
+    };
+    let list = Operation::new(
+        "listConversations",
+        "Lists the conversations of a user, those with the newest changes of title or members first.",
+        Permission::ApiConversations,
+    );
+    let create = Operation::new(
+        "createConversation",
+        "Makes a conversation.",
+        Permission::ApiConversations,
+    );
+    Routes::new()
+        .on(
+            Method::POST,
+            "/conversations",
+            make,
+            create.body::<NewConversation>().answer::<Changed>(201),
+        )
+        .on(
+            Method::GET,
+            "/conversations/{id}",
+            read,
+            of("readConversation", "Reads a conversation.").answer::<FoundConversation>(200),
+        )
+        .on(
+            Method::PATCH,
+            "/conversations/{id}",
+            rename,
+            of("renameConversation", "Gives a conversation a new title.")
+                .body::<NewTitle>()
+                .answer::<Changed>(200),
+        )
+        .on(
+            Method::DELETE,
+            "/conversations/{id}",
+            delete,
+            of(
+                "deleteConversation",
+                "Deletes a conversation with all that is in it.",
+            )
+            .answer::<DeletedConversation>(200)
+            .refuses(409),
+        )
+        .on(
+            Method::PUT,
+            "/conversations/{id}/members/{userId}",
+            add,
+            of("addMember", "Adds a member; one that is there stays.")
+                .segment("userId", "The id of the user.")
+                .answer::<Changed>(200)
+                .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/conversations/{id}/members/{userId}",
+            remove,
+            of("removeMember", "Removes a member, if there is one.")
+                .segment("userId", "The id of the user.")
+                .answer::<Changed>(200)
+                .refuses(409),
+        )
+        .on(
+            Method::GET,
+            "/users/{id}/conversations",
+            of_user,
+            list.segment("id", "The id of the user.")
+                .query::<Listing>()
+                .answer::<List>(200),
+        )
+        .with_state(ConversationsApi { chat, access, io })
+}
+
+#[derive(Clone)]
+struct ConversationsApi {
+    chat: Chat,
+    access: Access,
+    io: Io,
+}
+
+/// A conversation to be made.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewConversation {
+    /// 1 to 200 characters, no control characters.
+    #[schemars(length(min = 1, max = 200))]
+    title: Option<String>,
+    /// The members, beside the owner.
+    #[serde(default)]
+    member_ids: Vec<String>,
+    /// Who owns it. Default: the caller.
+    #[schemars(length(min = 1, max = 128))]
+    owner_id: Option<String>,
+}
+
+/// A new title.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RenameConversation")]
+struct NewTitle {
+    /// 1 to 200 characters, no control characters.
+    #[schemars(length(min = 1, max = 200))]
+    title: String,
+}
+
+/// Which page of a list.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Listing {
+    /// The `cursor` of the page before; without it, the first page.
+    cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u64>,
+}
+
+async fn make(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    under: Option<Extension<MadeUnder>>,
+    JsonBody(new): JsonBody<NewConversation>,
+) -> Result<(StatusCode, Json<Changed>), ApiError> {
+    let in_name = new.owner_id.map(|user_id| InName {
+        user_id,
+        name: None,
+    });
+    let create = CreateConversation {
+        title: new.title,
+        member_ids: new.member_ids,
+    };
+    let allowed = at.access.allow_served(by, in_name, create)?;
+    let id = MadeUnder::id(under);
+    let made = at.chat.create_as(allowed, &at.io.of("/"), None, id).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+async fn read(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Id(id): Id,
+) -> Result<Json<FoundConversation>, ApiError> {
+    let allowed = at.access.allow(by, ReadConversation { id })?;
+    Ok(Json(at.chat.conversation(allowed).await?))
+}
+
+async fn rename(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Id(conversation_id): Id,
+    JsonBody(NewTitle { title }): JsonBody<NewTitle>,
+) -> Result<Json<Changed>, ApiError> {
+    let rename = RenameConversation {
+        conversation_id,
+        title,
+    };
+    let allowed = at.access.allow_served(by, None, rename)?;
+    Ok(Json(at.chat.rename_conversation(allowed, None).await?))
+}
+
+async fn delete(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Id(conversation_id): Id,
+) -> Result<Json<DeletedConversation>, ApiError> {
+    let delete = DeleteConversation { conversation_id };
+    let allowed = at.access.allow_served(by, None, delete)?;
+    Ok(Json(at.chat.delete_conversation(allowed, None).await?))
+}
+
+async fn add(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Path((id, user_id)): Path<(String, String)>,
+) -> Result<Json<Changed>, ApiError> {
+    let conversation_id = uuid_of(&id).ok_or_else(no_id)?;
+    let add = AddMember {
+        conversation_id,
+        user_id,
+    };
+    let allowed = at.access.allow_served(by, None, add)?;
+    Ok(Json(at.chat.add_member(allowed, None).await?))
+}
+
+async fn remove(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Path((id, user_id)): Path<(String, String)>,
+) -> Result<Json<Changed>, ApiError> {
+    let conversation_id = uuid_of(&id).ok_or_else(no_id)?;
+    let remove = RemoveMember {
+        conversation_id,
+        user_id,
+    };
+    let allowed = at.access.allow_served(by, None, remove)?;
+    Ok(Json(at.chat.remove_member(allowed, None).await?))
+}
+
+async fn of_user(
+    State(at): State<ConversationsApi>,
+    Extension(by): By,
+    Path(user_id): Path<String>,
+    Parameters(Listing { cursor, limit }): Parameters<Listing>,
+) -> Result<Json<List>, ApiError> {
+    let in_name = InName {
+        user_id,
+        name: None,
+    };
+    let list = ListConversations { cursor, limit };
+    let allowed = at.access.allow_served(by, Some(in_name), list)?;
+    Ok(Json(at.chat.conversations(allowed).await?))
+}
+
+fn no_id() -> ApiError {
+    ApiError::invalid("the id is no UUID")
+}

@@ -1,0 +1,342 @@
+//! The routes of the API with what is said of them, and the document that is made of both (OpenAPI 3.1).
+//!
+//! A route cannot be added without its description. Schemas are those of the types that bodies are parsed into
+//! and answers are written from.
+
+use axum::{
+    Router,
+    handler::Handler,
+    http::Method,
+    routing::{MethodFilter, on},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::error::ErrorBody;
+use crate::auth::Permission;
+
+/// Routes and what is said of them.
+pub(crate) struct Routes<S = ()> {
+    router: Router<S>,
+    described: Vec<Described>,
+}
+
+struct Described {
+    method: Method,
+    path: &'static str,
+    operation: Operation,
+}
+
+/// What is said of one route.
+pub(crate) struct Operation {
+    id: &'static str,
+    summary: &'static str,
+    permission: Permission,
+    segments: Vec<Segment>,
+    query: Option<Describe>,
+    body: Option<Describe>,
+    status: u16,
+    answer: Option<Describe>,
+    errors: Vec<u16>,
+}
+
+/// A variable part of the path.
+struct Segment {
+    name: &'static str,
+    about: &'static str,
+    format: Option<&'static str>,
+}
+
+type Describe = fn(&mut SchemaGenerator) -> Schema;
+
+impl Operation {
+    /// An operation that is answered with 204 and nothing, and takes a permission.
+    pub(crate) const fn new(
+        id: &'static str,
+        summary: &'static str,
+        permission: Permission,
+    ) -> Self {
+        Self {
+            id,
+            summary,
+            permission,
+            segments: Vec::new(),
+            query: None,
+            body: None,
+            status: 204,
+            answer: None,
+            errors: Vec::new(),
+        }
+    }
+
+    /// A variable part of the path.
+    pub(crate) fn segment(self, name: &'static str, about: &'static str) -> Self {
+        self.formed(name, about, None)
+    }
+
+    /// A variable part of the path that is a UUID.
+    pub(crate) fn id(self, name: &'static str, about: &'static str) -> Self {
+        self.formed(name, about, Some("uuid"))
+    }
+
+    fn formed(
+        mut self,
+        name: &'static str,
+        about: &'static str,
+        format: Option<&'static str>,
+    ) -> Self {
+        self.segments.push(Segment {
+            name,
+            about,
+            format,
+        });
+        self
+    }
+
+    /// The parameters of the query: the fields of a type.
+    pub(crate) fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(|_| inline().into_root_schema_for::<T>());
+        self
+    }
+
+    /// The body of the request.
+    pub(crate) fn body<T: JsonSchema>(mut self) -> Self {
+        self.body = Some(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// The status and the body of the answer.
+    pub(crate) fn answer<T: JsonSchema>(mut self, status: u16) -> Self {
+        self.status = status;
+        self.answer = Some(SchemaGenerator::subschema_for::<T>);
+        self
+    }
+
+    /// A status of refusals that not all operations have.
+    pub(crate) fn refuses(mut self, status: u16) -> Self {
+        self.errors.push(status);
+        self
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            router: Router::new(),
+            described: Vec::new(),
+        }
+    }
+
+    /// Adds a route, below `/api/v1`.
+    ///
+    /// # Panics
+    ///
+    /// If it is there already, or its method is one that no route has.
+    pub(crate) fn on<H: Handler<T, S>, T: 'static>(
+        mut self,
+        method: Method,
+        path: &'static str,
+        handler: H,
+        operation: Operation,
+    ) -> Self {
+        let filter = MethodFilter::try_from(method.clone()).expect("a common method");
+        self.router = self.router.route(path, on(filter, handler));
+        self.described.push(Described {
+            method,
+            path,
+            operation,
+        });
+        self
+    }
+
+    /// Gives all handlers their state.
+    pub(crate) fn with_state(self, state: S) -> Routes {
+        Routes {
+            router: self.router.with_state(state),
+            described: self.described,
+        }
+    }
+
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.router = self.router.merge(other.router);
+        self.described.extend(other.described);
+        self
+    }
+
+    /// The routes, and the document about them.
+    pub(super) fn into_parts(self) -> (Router<S>, Value) {
+        let document = document(&self.described);
+        (self.router, document)
+    }
+}
+
+/// Schemas of parameters: without references to others.
+fn inline() -> SchemaGenerator {
+    let settings = SchemaSettings::draft2020_12().for_deserialize();
+    let settings = settings.with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    settings.into_generator()
+}
+
+fn components(settings: SchemaSettings) -> SchemaGenerator {
+    let settings = settings.with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    settings.into_generator()
+}
+
+fn document(routes: &[Described]) -> Value {
+    let mut bodies = components(SchemaSettings::draft2020_12().for_deserialize());
+    let mut answers = components(SchemaSettings::draft2020_12().for_serialize());
+    let error = answers.subschema_for::<ErrorBody>();
+    let mut paths = Map::new();
+    for route in routes {
+        let path = paths.entry(format!("/api/v1{}", route.path));
+        let path = path.or_insert_with(|| json!({}));
+        let method = route.method.as_str().to_ascii_lowercase();
+        if let Some(path) = path.as_object_mut() {
+            path.insert(method, describe(route, &mut bodies, &mut answers));
+        }
+    }
+    let mut schemas = bodies.take_definitions(true);
+    schemas.extend(answers.take_definitions(true));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Roomcast",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What services may do on a Roomcast server. `docs/http-api.md` tells more.",
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": {
+                "Error": {
+                    "description": "Refused; the body says why.",
+                    "content": {"application/json": {"schema": error}},
+                },
+            },
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token, or an API call is answered with 401.",
+                },
+            },
+        },
+    })
+}
+
+fn describe(
+    route: &Described,
+    bodies: &mut SchemaGenerator,
+    answers: &mut SchemaGenerator,
+) -> Value {
+    let Operation {
+        id,
+        summary,
+        permission,
+        segments,
+        query,
+        body,
+        status,
+        answer,
+        errors,
+    } = &route.operation;
+    let mut parameters: Vec<Value> = segments.iter().map(segment).collect();
+    if let Some(query) = query {
+        parameters.extend(of_query(&query(bodies)));
+    }
+    // Any route; a body; a request with a key.
+    let mut refusals = vec![400, 401, 403, 408, 429, 500, 503];
+    let mut request_body = Value::Null;
+    if let Some(body) = body {
+        refusals.extend([413, 415]);
+        request_body = json!({
+            "required": true,
+            "content": {"application/json": {"schema": body(bodies)}},
+        });
+    }
+    if route.method == Method::POST {
+        refusals.extend([409, 413]);
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Sent again with the same key and the same body within 24 hours, the request is \
+                            not done again and is answered alike.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        }));
+    }
+    refusals.extend(errors);
+    let mut responses = Map::new();
+    for status in refusals {
+        responses.insert(
+            status.to_string(),
+            json!({"$ref": "#/components/responses/Error"}),
+        );
+    }
+    let good = match answer {
+        Some(answer) => json!({
+            "description": "Done.",
+            "content": {"application/json": {"schema": answer(answers)}},
+        }),
+        None => json!({"description": "Done."}),
+    };
+    responses.insert(status.to_string(), good);
+    let mut operation = json!({
+        "operationId": id,
+        "summary": summary,
+        "description": format!("Takes the permission `{}`.", permission.as_str()),
+        "x-permission": permission.as_str(),
+        "parameters": parameters,
+        "requestBody": request_body,
+        "responses": responses,
+    });
+    if let Some(fields) = operation.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    operation
+}
+
+fn segment(segment: &Segment) -> Value {
+    let schema = match segment.format {
+        Some(format) => json!({"type": "string", "format": format}),
+        None => json!({"type": "string"}),
+    };
+    json!({
+        "name": segment.name,
+        "in": "path",
+        "required": true,
+        "description": segment.about,
+        "schema": schema,
+    })
+}
+
+/// The fields of a type as parameters of the query. One that may be left out is not null either.
+fn of_query(schema: &Schema) -> Vec<Value> {
+    let required = schema.get("required").and_then(Value::as_array);
+    let is_required =
+        |name: &str| required.is_some_and(|names| names.iter().any(|required| required == name));
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let parameter = |(name, schema): (&String, &Value)| {
+        let mut schema = schema.as_object().cloned().unwrap_or_default();
+        let about = schema.remove("description").unwrap_or_default();
+        let kind = schema.get("type").and_then(|kinds| kinds.get(0)).cloned();
+        if let Some(kind) = kind {
+            schema.insert("type".into(), kind);
+        }
+        json!({
+            "name": name,
+            "in": "query",
+            "required": is_required(name),
+            "description": about.as_str().unwrap_or_default(),
+            "schema": schema,
+        })
+    };
+    properties.into_iter().flatten().map(parameter).collect()
+}

@@ -1,0 +1,232 @@
+//! What refusals look like, and what bodies and parameters are refused for.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::service::ServiceError;
+
+/// An answer that says no: `{"error":{"code":…,"message":…}}`.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    pub(super) status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    field: Option<String>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+            field: None,
+        }
+    }
+
+    /// A body or a parameter that does not fit.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", message)
+    }
+
+    /// Names the field that does not fit.
+    #[must_use]
+    fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Tells when to come back: in milliseconds in the body, in seconds in the header.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The answer to a caller that is not authenticated, for whatever reason.
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "unauthorized")
+    }
+
+    /// The body was longer than it may be, or ended before its time.
+    pub(super) fn too_large() -> Self {
+        let message = "the body is too large or broken";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_PAYLOAD", message)
+    }
+}
+
+/// The body of a refusal.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ErrorBody {
+    error: Fault,
+}
+
+/// Why something was refused.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Fault {
+    /// A word for programs.
+    code: &'static str,
+    /// A text for people.
+    message: String,
+    /// Milliseconds after which it may be tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
+}
+
+/// What exactly does not fit.
+#[derive(Serialize, JsonSchema)]
+struct Details {
+    /// The path of the field.
+    field: String,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let error = Fault {
+            code: self.code,
+            message: self.message,
+            retry_after: self.retry_after.map(|after| after.as_millis() as u64),
+            details: self.field.map(|field| Details { field }),
+        };
+        let mut response = (self.status, Json(ErrorBody { error })).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, super::NO_STORE);
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_millis().div_ceil(1000) as u64;
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 11.6.1.
+            let challenge = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServiceError::Denied(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
+            ServiceError::Invalid { field, .. } => Self::invalid(message).field(field),
+            ServiceError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
+            ServiceError::Conflict(_) | ServiceError::Failed { .. } => {
+                Self::new(StatusCode::CONFLICT, "CONFLICT", message)
+            }
+            ServiceError::Limited { retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, "RATE_LIMITED", message).retry_after(retry_after)
+            }
+            ServiceError::Unavailable { retry_after } => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::new(status, "STORE_UNAVAILABLE", message).retry_after(retry_after)
+            }
+        }
+    }
+}
+
+/// A body of JSON, an object, or an [`ApiError`] that says what is wrong with it.
+#[derive(Debug)]
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let message = "the body must be application/json";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(ApiError::new(status, "INVALID_PAYLOAD", message));
+        }
+        let body = Bytes::from_request(request, state).await;
+        parse(&body.map_err(|_| ApiError::too_large())?).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let error = match serde_json::from_slice(body) {
+        // A derived type would take a list of its fields as well.
+        Ok(value) if body.trim_ascii_start().starts_with(b"{") => return Ok(value),
+        Ok(_) => return Err(ApiError::invalid("the body must be an object")),
+        Err(error) => error,
+    };
+    if !error.is_data() {
+        return Err(ApiError::invalid("the body is not JSON"));
+    }
+    let mut said = error.to_string();
+    said.truncate(said.floor_char_boundary(MAX_MESSAGE));
+    let refusal = ApiError::invalid(format!("the body has not the right fields: {said}"));
+    // The path costs allocations, so only an error is looked at again.
+    let mut again = serde_json::Deserializer::from_slice(body);
+    match serde_path_to_error::deserialize::<_, T>(&mut again) {
+        Err(error) if error.path().iter().len() > 0 => {
+            let mut path = error.path().to_string();
+            path.truncate(path.floor_char_boundary(MAX_MESSAGE));
+            Err(refusal.field(path))
+        }
+        Ok(_) | Err(_) => Err(refusal),
+    }
+}
+
+/// Whether the body is said to be JSON (RFC 8259, 11), with whatever parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split_once(';').map_or(kind, |(kind, _)| kind);
+    kind.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// The parameters of the query, or an [`ApiError`].
+#[derive(Debug)]
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::from_request_parts(parts, state).await;
+        query
+            .map(|Query(value)| Self(value))
+            .map_err(|_| ApiError::invalid("the query has not the right parameters"))
+    }
+}
+
+/// A UUID in the path; what has another form is the id of nothing.
+#[derive(Debug)]
+pub(crate) struct Id(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let no_id = || ApiError::invalid("the id is no UUID").field("id");
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = path.map_err(|_| no_id())?;
+        uuid_of(&text).map(Self).ok_or_else(no_id)
+    }
+}
+
+/// A UUID in the one form that is also sent.
+pub(super) fn uuid_of(text: &str) -> Option<Uuid> {
+    let is_hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
+    is_hyphenated.then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+/// Bytes of a text about a body, which may repeat what is in it.
+const MAX_MESSAGE: usize = 200;

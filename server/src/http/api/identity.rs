@@ -1,0 +1,118 @@
+//! Sessions, revocations and explanations over HTTP: names and shapes, no rules.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+
+use super::{ApiError, By, JsonBody, Operation, Parameters, Routes, once::ToldOnce};
+use crate::{
+    auth::Permission,
+    service::{
+        Access, EndSession, Explanation, MadeRevocation, MadeSession, NewRevocation, NewSession,
+        Question,
+    },
+};
+use roomcast::Io;
+
+/// The routes below `/api/v1`.
+pub(super) fn routes(access: Access, io: Io) -> Routes {
+    use Permission::{ApiExplain, ApiRevocations, ApiSessions};
+    Routes::new()
+        .on(
+            Method::POST,
+            "/sessions",
+            make_session,
+            Operation::new("makeSession", "Makes a login session.", ApiSessions)
+                .body::<NewSession>()
+                .answer::<MadeSession>(201),
+        )
+        .on(
+            Method::DELETE,
+            "/sessions/{id}",
+            end_session,
+            Operation::new(
+                "endSession",
+                "Ends a login session and disconnects its sockets.",
+                ApiSessions,
+            )
+            .segment("id", "The id of the session.")
+            .refuses(404),
+        )
+        .on(
+            Method::POST,
+            "/revocations",
+            revoke,
+            Operation::new(
+                "revoke",
+                "Revokes a token, a session, a user or a role.",
+                ApiRevocations,
+            )
+            .body::<NewRevocation>()
+            .answer::<MadeRevocation>(200),
+        )
+        .on(
+            Method::GET,
+            "/explain",
+            explain,
+            Operation::new(
+                "explain",
+                "Says why a user may or may not send an event.",
+                ApiExplain,
+            )
+            .query::<Question>()
+            .answer::<Explanation>(200)
+            .refuses(404),
+        )
+        .with_state(IdentityApi { access, io })
+}
+
+#[derive(Clone)]
+struct IdentityApi {
+    access: Access,
+    io: Io,
+}
+
+async fn make_session(
+    State(at): State<IdentityApi>,
+    Extension(by): By,
+    JsonBody(new): JsonBody<NewSession>,
+) -> Result<Response, ApiError> {
+    let made = at.access.make_session(at.access.allow(by, new)?).await?;
+    let mut response = (StatusCode::CREATED, Json(made)).into_response();
+    response.extensions_mut().insert(ToldOnce);
+    Ok(response)
+}
+
+async fn end_session(
+    State(at): State<IdentityApi>,
+    Extension(by): By,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let allowed = at.access.allow(by, EndSession { id })?;
+    at.access.end_session(&at.io, allowed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn revoke(
+    State(at): State<IdentityApi>,
+    Extension(by): By,
+    JsonBody(new): JsonBody<NewRevocation>,
+) -> Result<Response, ApiError> {
+    let made = at.access.revoke(&at.io, at.access.allow(by, new)?).await?;
+    Ok(Json(made).into_response())
+}
+
+async fn explain(
+    State(at): State<IdentityApi>,
+    Extension(by): By,
+    Parameters(question): Parameters<Question>,
+) -> Result<Response, ApiError> {
+    let why = at
+        .access
+        .explain(&at.io, at.access.allow(by, question)?)
+        .await?;
+    Ok(Json(why).into_response())
+}

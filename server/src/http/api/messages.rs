@@ -1,0 +1,204 @@
+//! The messages of conversations: names and shapes, no rules.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{Method, StatusCode},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{ApiError, By, JsonBody, Operation, Parameters, Routes, error::Id, once::MadeUnder};
+use crate::{
+    auth::Permission,
+    service::{
+        Access, Chat, Message, MessageKind, Messages, ReadMessages,
+        api::InName,
+        history::ReadHistory,
+        messages::{DeleteMessage, EditMessage, SendMessage},
+    },
+};
+
+/// The routes, below `/api/v1`.
+pub(super) fn routes(chat: Chat, access: Access) -> Routes {
+    let of_conversation = |id, summary| {
+        Operation::new(id, summary, Permission::ApiMessages)
+            .id("id", "The id of the conversation.")
+            .refuses(404)
+    };
+    let of_message = |id, summary| {
+        Operation::new(id, summary, Permission::ApiMessages)
+            .id("id", "The id of the message.")
+            .refuses(404)
+    };
+    Routes::new()
+        .on(
+            Method::GET,
+            "/conversations/{id}/messages",
+            read,
+            of_conversation("listMessages", "Reads a page of messages.")
+                .query::<WhichMessages>()
+                .answer::<Messages>(200),
+        )
+        .on(
+            Method::POST,
+            "/conversations/{id}/messages",
+            send,
+            of_conversation(
+                "sendMessage",
+                "Sends a message, as the caller or as a user; the sender is a member.",
+            )
+            .body::<NewMessage>()
+            .answer::<Stored>(201),
+        )
+        .on(
+            Method::PATCH,
+            "/messages/{id}",
+            edit,
+            of_message("editMessage", "Gives a message a new text.")
+                .body::<NewText>()
+                .answer::<Stored>(200)
+                .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/messages/{id}",
+            delete,
+            of_message("deleteMessage", "Takes the text out of a message.").answer::<Stored>(200),
+        )
+        .with_state(MessagesApi { chat, access })
+}
+
+#[derive(Clone)]
+struct MessagesApi {
+    chat: Chat,
+    access: Access,
+}
+
+/// Which page of the messages of a conversation.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WhichMessages {
+    /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    before_seq: Option<u64>,
+    /// Only messages after this one, the oldest of them.
+    after_seq: Option<u64>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u64>,
+}
+
+/// A message to be sent.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NewMessage {
+    /// The user who sends it. Default: the caller.
+    #[schemars(length(min = 1, max = 128))]
+    user_id: Option<String>,
+    /// The name of that user. Default: the id.
+    #[schemars(length(min = 1, max = 256))]
+    user_name: Option<String>,
+    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
+    #[schemars(length(min = 1))]
+    content: String,
+    #[serde(rename = "type", default)]
+    /// `ai` needs the permission `chat:send_ai`. Default `user`.
+    kind: MessageKind,
+    /// Kept as it is sent, at most 4,096 bytes.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    metadata: Option<Box<RawValue>>,
+    /// Sent again under the same id it is stored once.
+    #[schemars(length(min = 1, max = 128))]
+    client_message_id: Option<String>,
+}
+
+/// A new text for a message.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "EditMessage")]
+struct NewText {
+    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
+    #[schemars(length(min = 1))]
+    content: String,
+    /// The version that the editor has seen; another one is a conflict.
+    version: Option<u32>,
+}
+
+/// A message as it is stored now.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoredMessage")]
+struct Stored {
+    message: Arc<Message>,
+}
+
+async fn read(
+    State(at): State<MessagesApi>,
+    Extension(by): By,
+    Id(conversation_id): Id,
+    Parameters(which): Parameters<WhichMessages>,
+) -> Result<Json<Messages>, ApiError> {
+    let read = ReadMessages(ReadHistory {
+        conversation_id,
+        before_seq: which.before_seq,
+        after_seq: which.after_seq,
+        limit: which.limit,
+    });
+    let allowed = at.access.allow(by, read)?;
+    Ok(Json(at.chat.messages(allowed).await?))
+}
+
+async fn send(
+    State(at): State<MessagesApi>,
+    Extension(by): By,
+    Id(conversation_id): Id,
+    under: Option<Extension<MadeUnder>>,
+    JsonBody(new): JsonBody<NewMessage>,
+) -> Result<(StatusCode, Json<Stored>), ApiError> {
+    let in_name = match (new.user_id, new.user_name) {
+        (Some(user_id), name) => Some(InName { user_id, name }),
+        (None, None) => None,
+        (None, Some(_)) => return Err(ApiError::invalid("userName needs userId")),
+    };
+    let message = SendMessage {
+        conversation_id,
+        content: new.content,
+        kind: Some(new.kind),
+        metadata: new.metadata,
+        client_message_id: new.client_message_id.or_else(|| MadeUnder::name(under)),
+        confirm_delivery: None,
+    };
+    let allowed = at.access.allow_served(by, in_name, message)?;
+    let message = at.chat.send(allowed, None).await?;
+    Ok((StatusCode::CREATED, Json(Stored { message })))
+}
+
+async fn edit(
+    State(at): State<MessagesApi>,
+    Extension(by): By,
+    Id(message_id): Id,
+    JsonBody(NewText { content, version }): JsonBody<NewText>,
+) -> Result<Json<Stored>, ApiError> {
+    let edit = EditMessage {
+        message_id,
+        content,
+        version,
+    };
+    let allowed = at.access.allow_served(by, None, edit)?;
+    let message = at.chat.edit(allowed, None).await?;
+    Ok(Json(Stored { message }))
+}
+
+async fn delete(
+    State(at): State<MessagesApi>,
+    Extension(by): By,
+    Id(message_id): Id,
+) -> Result<Json<Stored>, ApiError> {
+    let allowed = at
+        .access
+        .allow_served(by, None, DeleteMessage { message_id })?;
+    let message = at.chat.delete(allowed, None).await?;
+    Ok(Json(Stored { message }))
+}

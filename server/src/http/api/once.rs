@@ -1,0 +1,184 @@
+//! Requests that name a key in `Idempotency-Key` are done once.
+//!
+//! A request that is sent again, because its answer did not come, gets the answer of the first. The key belongs to
+//! its caller and to one request: the same address and the same body. Only what was done is kept: after a refusal
+//! the key is free again.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use uuid::Uuid;
+
+use super::{MAX_BODY_BYTES, NO_STORE, TIMEOUT, error::ApiError};
+use crate::{
+    auth::Principal,
+    service::{
+        KeptAnswer,
+        api::{Held, RequestKeys, Turn, hash_of},
+    },
+};
+
+/// What is made by a request is named after its key, so that another attempt finds it: one whose end nobody knows
+/// may have been made.
+#[derive(Clone, Debug)]
+pub(super) struct MadeUnder(String);
+
+impl MadeUnder {
+    /// An id for what is made, or a new one without a key.
+    pub(super) fn id(under: Option<Extension<Self>>) -> Uuid {
+        let Some(Extension(Self(name))) = under else {
+            return Uuid::new_v4();
+        };
+        let digits = name
+            .get(..32)
+            .and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        let bytes = digits.unwrap_or_default().to_be_bytes();
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+
+    /// The name itself, if there is a key.
+    pub(super) fn name(under: Option<Extension<Self>>) -> Option<String> {
+        under.map(|Extension(Self(name))| format!("http:{name}"))
+    }
+}
+
+/// Says of an answer that its body is told once, and not kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ToldOnce;
+
+/// Does a request once, if it makes something and names a key.
+pub(super) async fn once(
+    State(keys): State<RequestKeys>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut named = request.headers().get_all(KEY).iter();
+    let (Some(key), second) = (named.next(), named.next()) else {
+        return next.run(request).await;
+    };
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    let Some(key) = key
+        .to_str()
+        .ok()
+        .filter(|key| second.is_none() && is_key(key))
+    else {
+        let message = "Idempotency-Key must have 1 to 255 characters, visible ones of ASCII";
+        return ApiError::invalid(message).into_response();
+    };
+    let key = key.to_owned();
+    match take(&keys, &key, request).await {
+        Ok((held, request)) => perform(held, request, next).await,
+        Err(answer) => answer,
+    }
+}
+
+fn is_key(key: &str) -> bool {
+    (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Takes the key for a request, or answers at once.
+async fn take(
+    keys: &RequestKeys,
+    key: &str,
+    request: Request,
+) -> Result<(Held, Request), Response> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_BODY_BYTES).await;
+    let body = body.map_err(|_| ApiError::too_large().into_response())?;
+    let address = parts.uri.to_string();
+    let asked = hash_of(&[address.as_bytes(), &body]);
+    let caller = parts.extensions.get::<Arc<Principal>>();
+    let caller = caller.map_or("", |by| by.subject.as_str());
+    let turn = keys.begin(caller, key, asked).await;
+    let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
+    match turn.map_err(|error| ApiError::from(error).into_response())? {
+        Turn::Mine(held) => {
+            let mut request = Request::from_parts(parts, Body::from(body));
+            let under = MadeUnder(held.name().to_owned());
+            request.extensions_mut().insert(under);
+            Ok((held, request))
+        }
+        Turn::Running => {
+            let running = conflict("a request with this Idempotency-Key is being done");
+            Err(running.retry_after(RUNNING).into_response())
+        }
+        Turn::Other => {
+            let other = conflict("the Idempotency-Key belongs to another request");
+            Err(other.into_response())
+        }
+        Turn::Done(KeptAnswer { status, body }) => Err(match body {
+            Some(body) => replay(status, body),
+            None => conflict("it was done, and its answer is not told twice").into_response(),
+        }),
+    }
+}
+
+fn replay(status: u16, body: String) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_TYPE);
+    } else {
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+    }
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+/// Does what is asked for, whether the caller waits for it or not.
+async fn perform(held: Held, request: Request, next: Next) -> Response {
+    let done = tokio::spawn(async move {
+        let Ok(response) = tokio::time::timeout(TIMEOUT, next.run(request)).await else {
+            held.end(None).await;
+            return super::late();
+        };
+        keep(held, response).await
+    });
+    done.await.unwrap_or_else(|_| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        ApiError::new(status, "INTERNAL", "it failed").into_response()
+    })
+}
+
+/// Keeps the answer to what was done.
+async fn keep(held: Held, response: Response) -> Response {
+    let status = response.status();
+    if !status.is_success() {
+        held.end(None).await;
+        return response;
+    }
+    let is_secret = response.extensions().get::<ToldOnce>().is_some();
+    let (parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        held.end(None).await;
+        return Response::from_parts(parts, Body::empty());
+    };
+    let text = str::from_utf8(&body).ok();
+    let text = text.filter(|text| !is_secret && text.len() <= MAX_KEPT_BYTES);
+    let answer = KeptAnswer {
+        status: status.as_u16(),
+        body: text.map(str::to_owned),
+    };
+    held.end(Some(answer)).await;
+    Response::from_parts(parts, Body::from(body))
+}
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that an answer is the one that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// When to ask again for what is being done.
+const RUNNING: Duration = Duration::from_secs(1);
+/// Bytes of an answer that is kept.
+const MAX_KEPT_BYTES: usize = 256 << 10;

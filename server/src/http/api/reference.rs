@@ -1,0 +1,141 @@
+//! What the API is, for programs and for people: the document, and a page that is made of it.
+//!
+//! The page loads nothing and runs nothing.
+
+use std::fmt::Write as _;
+
+use axum::{Router, body::Bytes, http::header, routing::get};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// `/openapi.json` and `/docs`, below `/api/v1`.
+pub(super) fn routes(document: &Value) -> Router {
+    let json = Bytes::from(document.to_string());
+    let page = Bytes::from(page(document));
+    let hash = STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    let json = (
+        [(header::CONTENT_TYPE, "application/json".to_owned())],
+        json,
+    );
+    let page = (
+        [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::CONTENT_SECURITY_POLICY, policy),
+        ],
+        page,
+    );
+    Router::new()
+        .route("/openapi.json", get(async move || json))
+        .route("/docs", get(async move || page))
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;\
+color:#1b1b1f;background:#fff}code,pre{font:14px/1.4 ui-monospace,monospace}pre{overflow:auto;padding:.75rem;\
+background:#f3f3f6}h2{margin-top:2.5rem;border-top:1px solid #ccc;padding-top:1rem}summary{cursor:pointer}\
+table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}";
+
+fn page(document: &Value) -> String {
+    let mut page = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Roomcast HTTP API</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\
+         <h1>Roomcast HTTP API</h1><p>Version {}. The same for programs: <a href=\"openapi.json\">\
+         <code>openapi.json</code></a>.</p>",
+        text(at(document, "/info/version"))
+    );
+    let paths = at(document, "/paths").as_object();
+    for (path, methods) in paths.into_iter().flatten() {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            describe(&mut page, path, method, operation);
+        }
+    }
+    page.push_str("<h1>Schemas</h1>");
+    let schemas = at(document, "/components/schemas").as_object();
+    for (name, schema) in schemas.into_iter().flatten() {
+        let name = escape(name);
+        let _ = write!(page, "<h2 id=\"{name}\">{name}</h2>");
+        show(&mut page, schema);
+    }
+    page.push_str("</body></html>");
+    page
+}
+
+fn describe(page: &mut String, path: &str, method: &str, operation: &Value) {
+    let _ = write!(
+        page,
+        "<h2 id=\"{}\"><code>{} {}</code></h2><p>{} {}</p>",
+        text(at(operation, "/operationId")),
+        method.to_uppercase(),
+        escape(path),
+        text(at(operation, "/summary")),
+        text(at(operation, "/description")),
+    );
+    let parameters = at(operation, "/parameters").as_array();
+    if let Some(parameters) = parameters.filter(|parameters| !parameters.is_empty()) {
+        page.push_str("<table><tr><th>Parameter</th><th>In</th><th>About</th></tr>");
+        for parameter in parameters {
+            let _ = write!(
+                page,
+                "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
+                text(at(parameter, "/name")),
+                text(at(parameter, "/in")),
+                text(at(parameter, "/description")),
+            );
+        }
+        page.push_str("</table>");
+    }
+    let of = |content: &Value| at(content, "/content/application~1json/schema").clone();
+    let body = of(at(operation, "/requestBody"));
+    if !body.is_null() {
+        let _ = write!(page, "<p>Body: {}</p>", link(&body));
+    }
+    let mut refusals = Vec::new();
+    for (status, response) in at(operation, "/responses")
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        match status.starts_with('2') {
+            true => {
+                let schema = of(response);
+                let _ = write!(page, "<p>Answer {}: {}</p>", escape(status), link(&schema));
+            }
+            false => refusals.push(status.as_str()),
+        }
+    }
+    let _ = write!(page, "<p>Refusals: {}</p>", refusals.join(", "));
+}
+
+/// The name of a schema, which leads to it.
+fn link(schema: &Value) -> String {
+    let name = at(schema, "/$ref")
+        .as_str()
+        .and_then(|path| path.rsplit('/').next());
+    name.map_or_else(
+        || "nothing".to_owned(),
+        |name| format!("<a href=\"#{0}\"><code>{0}</code></a>", escape(name)),
+    )
+}
+
+fn show(page: &mut String, schema: &Value) {
+    let json = serde_json::to_string_pretty(schema).unwrap_or_default();
+    let _ = write!(page, "<pre>{}</pre>", escape(&json));
+}
+
+/// What lies there (RFC 6901), or null.
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    value.pointer(path).unwrap_or(&Value::Null)
+}
+
+fn text(value: &Value) -> String {
+    escape(value.as_str().unwrap_or_default())
+}
+
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,69 @@
+//! `/api/v1/rooms`: how many are in which room, on all servers.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::Method,
+};
+
+use super::{ApiError, By, Operation, Parameters, Routes};
+use crate::{
+    auth::Permission,
+    service::{
+        Access,
+        api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
+    },
+};
+use roomcast::Io;
+
+/// The routes, below `/api/v1`.
+pub(super) fn routes(access: Access, io: Io) -> Routes {
+    use Permission::ApiRooms;
+    Routes::new()
+        .on(
+            Method::GET,
+            "/rooms",
+            list,
+            Operation::new(
+                "listRooms",
+                "Lists the rooms and how many sockets are in each.",
+                ApiRooms,
+            )
+            .query::<ListRooms>()
+            .answer::<RoomList>(200),
+        )
+        .on(
+            Method::GET,
+            "/rooms/{room}",
+            look,
+            Operation::new("roomStatistics", "Says who is in a room.", ApiRooms)
+                .segment("room", "The name of the room.")
+                .answer::<RoomStatistics>(200)
+                .refuses(404),
+        )
+        .with_state(RoomsApi { access, io })
+}
+
+#[derive(Clone)]
+struct RoomsApi {
+    access: Access,
+    io: Io,
+}
+
+async fn list(
+    State(at): State<RoomsApi>,
+    Extension(by): By,
+    Parameters(wanted): Parameters<ListRooms>,
+) -> Result<Json<RoomList>, ApiError> {
+    let allowed = at.access.allow(by, wanted)?;
+    Ok(Json(list_rooms(&at.io, allowed).await?))
+}
+
+async fn look(
+    State(at): State<RoomsApi>,
+    Extension(by): By,
+    Path(room): Path<String>,
+) -> Result<Json<RoomStatistics>, ApiError> {
+    let allowed = at.access.allow(by, LookAtRoom { room })?;
+    Ok(Json(look_at_room(&at.io, allowed).await?))
+}

@@ -1,0 +1,90 @@
+//! `/api/v1/sockets`: who is connected, on all servers.
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+    http::Method,
+};
+
+use super::{ApiError, By, Operation, Parameters, Routes};
+use crate::{
+    auth::Permission,
+    service::{
+        Access,
+        api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
+    },
+};
+use roomcast::Io;
+
+/// The routes, below `/api/v1`.
+pub(super) fn routes(access: Access, io: Io) -> Routes {
+    use Permission::ApiSockets;
+    Routes::new()
+        .on(
+            Method::GET,
+            "/sockets",
+            list,
+            Operation::new(
+                "listSockets",
+                "Lists the sockets of all servers.",
+                ApiSockets,
+            )
+            .query::<ListSockets>()
+            .answer::<SocketList>(200),
+        )
+        .on(
+            Method::DELETE,
+            "/sockets/{id}",
+            close,
+            Operation::new(
+                "closeSocket",
+                "Closes the connection of a socket.",
+                ApiSockets,
+            )
+            .segment("id", "The id of the socket.")
+            .answer::<Disconnected>(200)
+            .refuses(404),
+        )
+        .on(
+            Method::DELETE,
+            "/users/{id}/sockets",
+            close_user,
+            Operation::new("closeUser", "Closes all connections of a user.", ApiSockets)
+                .segment("id", "The id of the user.")
+                .answer::<Disconnected>(200),
+        )
+        .with_state(SocketsApi { access, io })
+}
+
+#[derive(Clone)]
+struct SocketsApi {
+    access: Access,
+    io: Io,
+}
+
+async fn list(
+    State(at): State<SocketsApi>,
+    Extension(by): By,
+    Parameters(wanted): Parameters<ListSockets>,
+) -> Result<Json<SocketList>, ApiError> {
+    let allowed = at.access.allow(by, wanted)?;
+    Ok(Json(list_sockets(&at.io, allowed).await?))
+}
+
+async fn close(
+    State(at): State<SocketsApi>,
+    Extension(by): By,
+    Path(id): Path<String>,
+) -> Result<Json<Disconnected>, ApiError> {
+    let allowed = at.access.allow(by, Disconnect::Socket(id))?;
+    Ok(Json(disconnect(&at.io, allowed).await?))
+}
+
+async fn close_user(
+    State(at): State<SocketsApi>,
+    Extension(by): By,
+    Path(id): Path<String>,
+) -> Result<Json<Disconnected>, ApiError> {
+    let allowed = at.access.allow(by, Disconnect::User(id))?;
+    Ok(Json(disconnect(&at.io, allowed).await?))
+}

@@ -1,0 +1,102 @@
+//! Questions about sockets and rooms that every server of the cluster answers for itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::rooms::{self, RoomPage, RoomPart};
+use super::sockets::{self, SocketPage};
+use crate::service::chat::{Chat, Whereabouts};
+use crate::service::cluster::NAMESPACE;
+use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
+
+/// What a server is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Question {
+    Sockets(sockets::Wanted),
+    Disconnect(sockets::Disconnect),
+    Rooms(rooms::Wanted),
+    Room(String),
+    User(String),
+}
+
+/// What it answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Answer {
+    Sockets(SocketPage),
+    Disconnected(usize),
+    Rooms(RoomPage),
+    Room(RoomPart),
+    User(Whereabouts),
+}
+
+/// How many servers have not answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing(pub(crate) usize);
+
+/// Has this server answer what others ask. It must be called only where there are others: where the namespace in
+/// which they talk is one that no client gets into.
+pub(crate) fn answer_others(io: &mut Builder) {
+    io.namespace(NAMESPACE)
+        .on_server_side(EVENT, async |event: ServerSide| {
+            let asked: String = event.arg(0).unwrap_or_default();
+            // A server of another version may ask what this one does not know: it has no answer then.
+            let question = serde_json::from_str(&asked).ok();
+            let answer = match question {
+                Some(question) => Some(answer(event.io(), &question).await),
+                None => None,
+            };
+            let text = answer.and_then(|answer| serde_json::to_string(&answer).ok());
+            Ack(text.unwrap_or_default())
+        });
+}
+
+/// The answers of all servers, this one's first.
+pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<Answer>, Missing) {
+    let mut answers = vec![answer(io, question).await];
+    let missing = ask_others(io, question, &mut answers).await;
+    (answers, missing)
+}
+
+async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<Answer>) -> Missing {
+    if io.nodes().len() < 2 {
+        return Missing::default();
+    }
+    let Ok(text) = serde_json::to_string(question) else {
+        return Missing::default();
+    };
+    let namespace = io.of(NAMESPACE);
+    let asked = namespace.server_side_emit_with_acks::<String>(EVENT, text);
+    let (texts, missing) = match asked.await {
+        Ok(texts) => (texts, 0),
+        Err(ServerSideError::Timeout(partial)) => {
+            let missing = partial.missing();
+            (partial.answers(), missing.nodes.len() + missing.unnamed)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "other servers cannot be asked");
+            (Vec::new(), io.nodes().len() - 1)
+        }
+    };
+    let count = texts.len();
+    answers.extend(
+        texts
+            .iter()
+            .filter_map(|text| serde_json::from_str(text).ok()),
+    );
+    let unread = count + 1 - answers.len();
+    Missing(missing + unread)
+}
+
+async fn answer(io: &Io, question: &Question) -> Answer {
+    match question {
+        Question::Sockets(wanted) => Answer::Sockets(sockets::here(io, wanted).await),
+        Question::Disconnect(whom) => Answer::Disconnected(sockets::disconnect_here(io, whom)),
+        Question::Rooms(wanted) => Answer::Rooms(rooms::here(io, wanted)),
+        Question::Room(name) => Answer::Room(rooms::look_here(io, name).await),
+        Question::User(user) => Answer::User(io.state::<Chat>().where_here(io, user).await),
+    }
+}
+
+/// The name of the event between servers.
+const EVENT: &str = "api";

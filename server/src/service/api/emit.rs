@@ -1,0 +1,293 @@
+//! Events that services publish.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::chat::{is_room_of_conversation, user_room};
+use crate::service::fault::ServiceError;
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+use crate::service::rules::policy;
+use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
+
+/// `POST /api/v1/emit`: an event for rooms, users or everyone.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Emit {
+    /// The name of the event: 1 to 128 characters, and none of the server's own.
+    #[schemars(length(min = 1, max = 128))]
+    pub(crate) event: String,
+    /// Its arguments. Default none.
+    #[serde(default)]
+    #[schemars(with = "Vec<Value>", length(max = 16))]
+    pub(crate) args: Vec<Box<RawValue>>,
+    /// The rooms whose members get it. Rooms of conversations are none of these.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub(crate) rooms: Vec<String>,
+    /// The users whose sockets get it.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub(crate) users: Vec<String>,
+    /// Whether everyone gets it; then there are no rooms and users.
+    #[serde(default)]
+    pub(crate) everyone: bool,
+    /// The rooms whose members do not get it.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub(crate) except: Vec<String>,
+    /// Whether a client that is too slow may miss it.
+    #[serde(default)]
+    pub(crate) volatile: bool,
+    /// Milliseconds in which clients may acknowledge it; without it nobody is asked to.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) ack_timeout: Option<u64>,
+}
+
+impl Command for Emit {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiEmit);
+}
+
+/// What became of an event.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Emission {
+    /// Sockets of this server that it is on its way to; those of other servers are not among them.
+    queued: usize,
+    /// What clients have answered; only if they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acknowledged: Option<Answered>,
+}
+
+/// What clients have answered.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Answered {
+    /// Clients that were asked, on all servers.
+    expected: usize,
+    /// Those that have answered in time.
+    answered: usize,
+    /// Whether the time was over before all had answered.
+    timed_out: bool,
+    /// Servers that have not said whom they have asked.
+    missing: usize,
+    /// The answers, at most 1,000 of them and 512 KiB.
+    answers: Vec<ClientAnswer>,
+}
+
+/// The answer of a client.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClientAnswer {
+    /// The socket, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_id: Option<String>,
+    /// What it has answered with.
+    args: Vec<Value>,
+}
+
+/// What is published, to whom.
+pub(crate) struct Prepared {
+    pub(crate) args: Args,
+    /// The rooms whose members get it; everybody gets it if there are none.
+    pub(crate) rooms: Vec<Room>,
+}
+
+/// Checks an event that somebody wants to publish.
+///
+/// # Errors
+///
+/// [`ServiceError::Invalid`] if a field does not keep to its rule.
+pub(crate) fn prepare(command: &Emit) -> Result<Prepared, ServiceError> {
+    check(command)?;
+    let rooms = command.rooms.iter().map(|room| Room::from(room.as_str()));
+    let users = command.users.iter().map(|user| user_room(user));
+    Ok(Prepared {
+        args: arguments(&command.args)?,
+        rooms: rooms.chain(users).collect(),
+    })
+}
+
+/// Publishes an event.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event of an application, which has no row here"
+)]
+pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission, ServiceError> {
+    let (by, command) = allowed.into_parts();
+    let Prepared { args, rooms } = prepare(&command)?;
+    let except: Vec<Room> = command
+        .except
+        .iter()
+        .map(|room| Room::from(&**room))
+        .collect();
+    let namespace = io.of("/");
+    let mut to = if command.everyone {
+        namespace.except(except)
+    } else {
+        namespace.to(rooms).except(except)
+    };
+    if command.volatile {
+        to = to.volatile();
+    }
+    tracing::info!(
+        by = by.subject,
+        event = command.event,
+        "published over HTTP"
+    );
+    let Some(timeout) = command.ack_timeout else {
+        let emitted = to.emit(&command.event, args);
+        return match emitted.error {
+            Some(error) => Err(ServiceError::invalid("args", error.to_string())),
+            None => Ok(Emission {
+                queued: emitted.queued,
+                acknowledged: None,
+            }),
+        };
+    };
+    let to = to.timeout(Duration::from_millis(timeout));
+    let (queued, answered) = ask(&to, &command.event, args).await?;
+    Ok(Emission {
+        queued,
+        acknowledged: Some(answered),
+    })
+}
+
+/// JSON values as arguments, which are sent as they came.
+fn arguments(values: &[Box<RawValue>]) -> Result<Args, ServiceError> {
+    let texts: Vec<&str> = values.iter().map(|value| value.get()).collect();
+    let list = format!("[{}]", texts.join(","));
+    let list = Args::document(Parser::Json, list.into()).ok();
+    let args = list.and_then(|list| list.items(0));
+    args.ok_or_else(|| ServiceError::invalid("args", "is nested too deep"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an event of an application, which has no row here"
+)]
+async fn ask(
+    to: &Broadcast<'_>,
+    event: &str,
+    args: Args,
+) -> Result<(usize, Answered), ServiceError> {
+    let mut acks = to.emit_with_acks::<Args>(event, args).await;
+    if let Some(error) = acks.error() {
+        return Err(ServiceError::invalid("args", error.to_string()));
+    }
+    let queued = acks.expected();
+    let mut answered = Answered::default();
+    let mut bytes = 0;
+    while let Some((socket, answer)) = acks.next().await {
+        match answer {
+            Ok(args) => {
+                answered.answered += 1;
+                let args: Vec<Value> = (0..args.len())
+                    .map(|i| args.get(i).unwrap_or_default())
+                    .collect();
+                bytes += args.iter().map(|arg| arg.to_string().len()).sum::<usize>();
+                if answered.answers.len() < MAX_ANSWERS && bytes <= MAX_ANSWER_BYTES {
+                    answered.answers.push(ClientAnswer {
+                        socket_id: socket.map(|id| id.as_str().to_owned()),
+                        args,
+                    });
+                }
+            }
+            Err(AckError::Timeout) => answered.timed_out = true,
+            // It has gone, or what it says is no JSON: it has not answered.
+            Err(_) => {}
+        }
+    }
+    answered.expected = acks.expected();
+    let missing = acks.missing();
+    answered.missing = missing.nodes.len() + missing.unnamed;
+    Ok((queued, answered))
+}
+
+fn check(command: &Emit) -> Result<(), ServiceError> {
+    let Emit {
+        event,
+        args,
+        rooms,
+        users,
+        except,
+        ..
+    } = command;
+    if event.is_empty() || event.chars().nth(MAX_EVENT).is_some() {
+        let problem = format!("must have 1 to {MAX_EVENT} characters");
+        return Err(ServiceError::invalid("event", problem));
+    }
+    let is_sent = policy::emissions().any(|row| row.event == event);
+    if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
+        let problem = "is one of the server's own: it is sent by what it tells of";
+        return Err(ServiceError::invalid("event", problem));
+    }
+    if args.len() > MAX_ARGS {
+        let problem = format!("must be at most {MAX_ARGS}");
+        return Err(ServiceError::invalid("args", problem));
+    }
+    if command.everyone != (rooms.is_empty() && users.is_empty()) {
+        let problem = "excludes rooms and users, and must be true without them";
+        return Err(ServiceError::invalid("everyone", problem));
+    }
+    for (field, names) in [("rooms", rooms), ("users", users), ("except", except)] {
+        if names.len() > MAX_TARGETS {
+            let problem = format!("must be at most {MAX_TARGETS}");
+            return Err(ServiceError::invalid(field, problem));
+        }
+    }
+    for user in users {
+        content::check_user_id("users", user)?;
+    }
+    for (field, names) in [("rooms", rooms), ("except", except)] {
+        if names
+            .iter()
+            .any(|room| room.is_empty() || room.len() > Room::MAX_BYTES)
+        {
+            let problem = format!("must each have 1 to {} bytes", Room::MAX_BYTES);
+            return Err(ServiceError::invalid(field, problem));
+        }
+    }
+    if rooms.iter().any(|room| is_room_of_conversation(room)) {
+        let problem =
+            "has the room of a conversation: who is there gets messages, which are stored";
+        return Err(ServiceError::invalid("rooms", problem));
+    }
+    if command
+        .ack_timeout
+        .is_some_and(|ms| !(1..=MAX_TIMEOUT).contains(&ms))
+    {
+        let problem = format!("must be from 1 to {MAX_TIMEOUT}");
+        return Err(ServiceError::invalid("ackTimeout", problem));
+    }
+    if command.volatile && command.ack_timeout.is_some() {
+        let problem = "excludes ackTimeout: who may miss it is not waited for";
+        return Err(ServiceError::invalid("volatile", problem));
+    }
+    Ok(())
+}
+
+/// Names that the protocol keeps for itself. What clients send and are told is in the table of events.
+const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+/// Characters of an event's name.
+const MAX_EVENT: usize = 128;
+const MAX_ARGS: usize = 16;
+/// Rooms, users and exceptions of one event.
+const MAX_TARGETS: usize = 100;
+/// Milliseconds that answers are waited for: less than a call may take.
+const MAX_TIMEOUT: u64 = 10_000;
+/// Answers that are told, and their bytes; the others are counted.
+const MAX_ANSWERS: usize = 1000;
+const MAX_ANSWER_BYTES: usize = 512 << 10;

@@ -1,0 +1,109 @@
+//! Requests that name a key: each is done once, and answered alike as often as it is sent.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::service::fault::ServiceError;
+use crate::store::{Attempt, Begun, KeptAnswer, Store, Time};
+
+/// The keys of requests. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestKeys {
+    store: Store,
+}
+
+/// What is to be done with a request that names a key.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Do it, and say then how it was answered.
+    Mine(Held),
+    /// It is being done.
+    Running,
+    /// The key was used for something else.
+    Other,
+    /// It was done, and answered so.
+    Done(KeptAnswer),
+}
+
+/// A key that is held for one request.
+#[derive(Debug)]
+pub(crate) struct Held {
+    store: Store,
+    key: String,
+    attempt: Uuid,
+}
+
+impl RequestKeys {
+    pub(crate) const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Takes a key of a caller for a request, of which `request` is a hash.
+    pub(crate) async fn begin(
+        &self,
+        caller: &str,
+        key: &str,
+        request: String,
+    ) -> Result<Turn, ServiceError> {
+        let now = Timestamp::now();
+        let later = |span: Duration| {
+            let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+            Time::from(now.checked_add(span).unwrap_or(Timestamp::MAX))
+        };
+        let key = hash(&[caller.as_bytes(), key.as_bytes()]);
+        let attempt = Uuid::new_v4();
+        let begun = self.store.begin_request(Attempt {
+            key: key.clone(),
+            request,
+            id: attempt,
+            now: now.into(),
+            locked_until: later(LOCK),
+            expires_at: later(WINDOW),
+        });
+        Ok(match begun.await? {
+            Begun::First => Turn::Mine(Held {
+                store: self.store.clone(),
+                key,
+                attempt,
+            }),
+            Begun::Running => Turn::Running,
+            Begun::Other => Turn::Other,
+            Begun::Done(answer) => Turn::Done(answer),
+        })
+    }
+}
+
+impl Held {
+    /// Names what is made by this request, the same in each attempt.
+    pub(crate) fn name(&self) -> &str {
+        &self.key
+    }
+
+    /// Keeps the answer of the request, or none, so that the key is free again.
+    pub(crate) async fn end(self, answer: Option<KeptAnswer>) {
+        let ended = self.store.end_request(&self.key, self.attempt, answer);
+        if let Err(error) = ended.await {
+            // The next attempt is made when this one is given up, and finds what was made by this one.
+            tracing::warn!(%error, "the answer to a request with a key is not kept");
+        }
+    }
+}
+
+/// A hash of several parts, in hexadecimal digits.
+pub(crate) fn hash(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let digits = hash.finalize();
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How long a key is known.
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long others wait for an attempt of which nothing is heard: longer than any lasts.
+const LOCK: Duration = Duration::from_secs(60);

@@ -1,0 +1,24 @@
+//! What services behind the chat may do over HTTP beyond what users do: publish events, look at sockets and
+//! rooms, and give commands in the name of users.
+//!
+//! Nothing in here may know how a request is parsed. What changes the chat is done by the chat.
+
+mod asking;
+mod emit;
+mod keys;
+mod rooms;
+mod served;
+mod sockets;
+mod users;
+
+pub(crate) use asking::answer_others;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) use emit::prepare;
+pub(crate) use emit::{Emission, Emit, publish};
+pub(crate) use keys::{Held, RequestKeys, Turn, hash as hash_of};
+pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
+pub(crate) use served::InName;
+pub(crate) use sockets::{
+    Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
+};
+pub(crate) use users::{FindUser, UserPresence, find_user};

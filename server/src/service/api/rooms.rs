@@ -1,0 +1,231 @@
+//! The rooms of all servers, and who is in them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::asking::{Answer, Missing, Question, ask};
+use super::sockets::{MAX_PAGE, node_of, page_limit};
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::rules::event::Command;
+use roomcast::{Io, Transport};
+
+/// `GET /api/v1/rooms`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListRooms {
+    /// Only rooms whose names begin so.
+    pub(crate) prefix: Option<String>,
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command for ListRooms {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiRooms);
+}
+
+/// `GET /api/v1/rooms/{room}`
+#[derive(Debug)]
+pub(crate) struct LookAtRoom {
+    pub(crate) room: String,
+}
+
+impl Command for LookAtRoom {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiRooms);
+}
+
+/// A room and how many are in it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct RoomSize {
+    /// The name of the room.
+    room: String,
+    /// Sockets in it.
+    sockets: usize,
+}
+
+/// A page of rooms, in the order of their names.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RoomList {
+    rooms: Vec<RoomSize>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// Whether there are more.
+    has_more: bool,
+    /// Servers that have not answered; those who are there are not counted.
+    missing: usize,
+}
+
+/// Who is in a room.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RoomStatistics {
+    /// The name of the room.
+    room: String,
+    /// Sockets in it, on all servers.
+    sockets: usize,
+    /// Those of them by what carries their connection.
+    transports: Transports,
+    /// Each server that has some of them.
+    nodes: Vec<RoomPart>,
+    /// Servers that have not answered.
+    missing: usize,
+}
+
+/// Sockets by what carries their connection.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) struct Transports {
+    polling: usize,
+    websocket: usize,
+}
+
+/// Those in a room on one server.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RoomPart {
+    /// The name of the server.
+    node: String,
+    /// Sockets in the room.
+    sockets: usize,
+    /// Users that these belong to.
+    users: usize,
+    transports: Transports,
+}
+
+/// What a server is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Wanted {
+    prefix: Option<String>,
+    after: Option<String>,
+    limit: usize,
+}
+
+/// What a server has of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RoomPage {
+    rooms: Vec<RoomSize>,
+    has_more: bool,
+}
+
+/// Lists the rooms of all servers.
+pub(crate) async fn list_rooms(
+    io: &Io,
+    allowed: Allowed<ListRooms>,
+) -> Result<RoomList, ServiceError> {
+    let (_, asked) = allowed.into_parts();
+    let limit = page_limit(asked.limit)?;
+    let wanted = Wanted {
+        prefix: asked.prefix,
+        after: asked.cursor,
+        limit,
+    };
+    let (answers, Missing(missing)) = ask(io, &Question::Rooms(wanted)).await;
+    let mut sizes = BTreeMap::<String, usize>::new();
+    let mut has_more = false;
+    for answer in answers {
+        if let Answer::Rooms(page) = answer {
+            has_more |= page.has_more;
+            for RoomSize { room, sockets } in page.rooms {
+                *sizes.entry(room).or_default() += sockets;
+            }
+        }
+    }
+    has_more |= sizes.len() > limit;
+    let rooms = sizes.into_iter().take(limit);
+    let rooms: Vec<_> = rooms
+        .map(|(room, sockets)| RoomSize { room, sockets })
+        .collect();
+    Ok(RoomList {
+        cursor: rooms
+            .last()
+            .filter(|_| has_more)
+            .map(|last| last.room.clone()),
+        rooms,
+        has_more,
+        missing,
+    })
+}
+
+/// Says who is in a room on all servers.
+pub(crate) async fn look_at_room(
+    io: &Io,
+    allowed: Allowed<LookAtRoom>,
+) -> Result<RoomStatistics, ServiceError> {
+    let (_, LookAtRoom { room }) = allowed.into_parts();
+    let (answers, Missing(missing)) = ask(io, &Question::Room(room.clone())).await;
+    let parts = answers.into_iter().filter_map(|answer| match answer {
+        Answer::Room(part) => Some(part),
+        Answer::Sockets(_) | Answer::Disconnected(_) | Answer::Rooms(_) | Answer::User(_) => None,
+    });
+    let nodes: Vec<_> = parts.filter(|part| part.sockets > 0).collect();
+    if nodes.is_empty() && missing == 0 {
+        return Err(ServiceError::NotFound("nobody is in such a room"));
+    }
+    let mut transports = Transports::default();
+    for part in &nodes {
+        transports.polling += part.transports.polling;
+        transports.websocket += part.transports.websocket;
+    }
+    Ok(RoomStatistics {
+        room,
+        sockets: nodes.iter().map(|part| part.sockets).sum(),
+        transports,
+        nodes,
+        missing,
+    })
+}
+
+/// The rooms of this server that are asked for, the first of them in the order of their names.
+pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
+    let mut rooms = io.of("/").rooms();
+    let prefix = wanted.prefix.as_deref().unwrap_or_default();
+    rooms.retain(|(room, _)| {
+        let after = wanted.after.as_deref();
+        room.as_str().starts_with(prefix) && after.is_none_or(|after| room.as_str() > after)
+    });
+    let limit = wanted.limit.min(MAX_PAGE);
+    let has_more = rooms.len() > limit;
+    if has_more {
+        rooms.select_nth_unstable(limit);
+        rooms.truncate(limit);
+    }
+    rooms.sort_unstable();
+    let size = |(room, sockets): (roomcast::Room, usize)| RoomSize {
+        room: room.to_string(),
+        sockets,
+    };
+    RoomPage {
+        rooms: rooms.into_iter().map(size).collect(),
+        has_more,
+    }
+}
+
+/// Who is in a room on this server.
+pub(super) async fn look_here(io: &Io, room: &str) -> RoomPart {
+    let sockets = io.of("/").local().in_(room).sockets().await;
+    let mut transports = Transports::default();
+    let mut users = HashSet::new();
+    for socket in &sockets {
+        match socket.transport() {
+            Transport::Polling => transports.polling += 1,
+            Transport::WebSocket => transports.websocket += 1,
+        }
+        users.insert(socket.principal().subject.clone());
+    }
+    RoomPart {
+        node: node_of(io),
+        sockets: sockets.len(),
+        users: users.len(),
+        transports,
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands that come over HTTP as well as from clients, and what they take there.
+
+use std::sync::Arc;
+
+use crate::auth::{Permission, Principal, authenticator::MAX_NAME, is_name};
+use crate::service::authorization::{Access, Allowed};
+use crate::service::fault::ServiceError;
+use crate::service::rules::commands::conversations::{
+    CreateConversation, DeleteConversation, ListConversations, RenameConversation,
+};
+use crate::service::rules::commands::members::{AddMember, RemoveMember};
+use crate::service::rules::commands::messages::{DeleteMessage, EditMessage, SendMessage};
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+
+/// A command of clients that services give over HTTP, for users or for themselves.
+pub(crate) trait Served: Command {
+    /// What it takes beside the command's own permission.
+    const SERVED: Permission;
+}
+
+macro_rules! served {
+    ($($permission:ident: $($command:ty),+;)+) => {
+        $($(impl Served for $command {
+            const SERVED: Permission = Permission::$permission;
+        })+)+
+    };
+}
+
+served! {
+    ApiConversations: CreateConversation, RenameConversation, DeleteConversation, ListConversations,
+        AddMember, RemoveMember;
+    ApiMessages: SendMessage, EditMessage, DeleteMessage;
+}
+
+/// The user in whose name a service acts.
+#[derive(Clone, Debug)]
+pub(crate) struct InName {
+    pub(crate) user_id: String,
+    /// Default: the id.
+    pub(crate) name: Option<String>,
+}
+
+impl Access {
+    /// Whether a service may give a command, in the name of a user if one is given. What is done carries the
+    /// user's name; what may be done is up to the permissions of the service.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Denied`] if the service lacks the permission for the HTTP API or that of the command, and
+    /// [`ServiceError::Invalid`] if nobody can have that id or name.
+    pub(crate) fn allow_served<C: Served>(
+        &self,
+        by: Arc<Principal>,
+        in_name: Option<InName>,
+        command: C,
+    ) -> Result<Allowed<C>, ServiceError> {
+        self.require(&by, C::SERVED)?;
+        let Some(InName { user_id, name }) = in_name else {
+            return self.allow(by, command);
+        };
+        content::check_user_id("userId", &user_id)?;
+        if name.as_ref().is_some_and(|name| !is_name(name, MAX_NAME)) {
+            let problem = "must have 1 to 256 characters, none of them control or invisible";
+            return Err(ServiceError::invalid("userName", problem));
+        }
+        let mut user = Principal::new(user_id);
+        if let Some(name) = name {
+            user.name = name;
+        }
+        user.roles.clone_from(&by.roles);
+        self.allow(Arc::new(user), command)
+    }
+}

@@ -1,0 +1,291 @@
+//! The sockets of all servers: listed page by page, and disconnected.
+
+use std::time::SystemTime;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::asking::{Answer, Missing, Question, ask};
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::chat::user_room;
+use crate::service::fault::ServiceError;
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+use crate::store::Time;
+use roomcast::{Io, Room, Socket, SocketId, Transport};
+
+/// `GET /api/v1/sockets`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListSockets {
+    /// Only those of this user.
+    pub(crate) user_id: Option<String>,
+    /// Only those in this room.
+    pub(crate) room: Option<String>,
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command for ListSockets {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiSockets);
+}
+
+/// `DELETE /api/v1/sockets/{id}` and `DELETE /api/v1/users/{id}/sockets`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Disconnect {
+    Socket(String),
+    User(String),
+}
+
+impl Command for Disconnect {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiSockets);
+}
+
+/// One socket.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SocketInfo {
+    /// The id of the socket.
+    #[schemars(with = "String")]
+    id: SocketId,
+    /// Whose it is.
+    user_id: String,
+    /// The user's name.
+    name: String,
+    /// The rooms that it is in, at most 100 of them.
+    #[schemars(with = "Vec<String>")]
+    rooms: Vec<Room>,
+    /// How many rooms that are altogether.
+    room_count: usize,
+    /// What carries its connection now.
+    #[schemars(extend("enum" = ["polling", "websocket"]))]
+    transport: String,
+    /// Where the connection comes from, as far as trusted proxies say.
+    address: String,
+    /// When the connection was opened.
+    connection_time: Time,
+    /// When the client last sent something that is no heartbeat, within a second.
+    last_activity: Time,
+    /// The name of the server that it is connected to.
+    node: String,
+}
+
+/// A page of sockets, in the order of their ids.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SocketList {
+    sockets: Vec<SocketInfo>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    cursor: Option<SocketId>,
+    /// Whether there are more.
+    has_more: bool,
+    /// Servers that have not answered; their sockets are not in the list.
+    missing: usize,
+}
+
+/// What a server is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Wanted {
+    user_id: Option<String>,
+    room: Option<String>,
+    after: Option<String>,
+    limit: usize,
+}
+
+/// What a server has of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SocketPage {
+    sockets: Vec<SocketInfo>,
+    has_more: bool,
+}
+
+/// How many connections were closed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Disconnected {
+    pub(crate) disconnected: usize,
+    /// Servers that have not answered.
+    missing: usize,
+}
+
+/// Lists sockets of all servers.
+pub(crate) async fn list_sockets(
+    io: &Io,
+    allowed: Allowed<ListSockets>,
+) -> Result<SocketList, ServiceError> {
+    let (_, asked) = allowed.into_parts();
+    let limit = page_limit(asked.limit)?;
+    if let Some(user) = &asked.user_id {
+        content::check_user_id("userId", user)?;
+    }
+    let wanted = Wanted {
+        user_id: asked.user_id,
+        room: asked.room,
+        after: asked.cursor,
+        limit,
+    };
+    let (answers, Missing(missing)) = ask(io, &Question::Sockets(wanted)).await;
+    let mut all = SocketPage::default();
+    for answer in answers {
+        if let Answer::Sockets(page) = answer {
+            all.sockets.extend(page.sockets);
+            all.has_more |= page.has_more;
+        }
+    }
+    all.sockets
+        .sort_unstable_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+    let has_more = all.has_more || all.sockets.len() > limit;
+    all.sockets.truncate(limit);
+    Ok(SocketList {
+        cursor: all.sockets.last().filter(|_| has_more).map(|last| last.id),
+        sockets: all.sockets,
+        has_more,
+        missing,
+    })
+}
+
+/// Closes the connections of a socket or a user, at whichever server they are.
+pub(crate) async fn disconnect(
+    io: &Io,
+    allowed: Allowed<Disconnect>,
+) -> Result<Disconnected, ServiceError> {
+    let (by, whom) = allowed.into_parts();
+    if let Disconnect::User(user) = &whom {
+        content::check_user_id("userId", user)?;
+    }
+    let (answers, Missing(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
+    let counts = answers.iter().map(|answer| match answer {
+        Answer::Disconnected(count) => *count,
+        Answer::Sockets(_) | Answer::Rooms(_) | Answer::Room(_) | Answer::User(_) => 0,
+    });
+    let disconnected = counts.sum();
+    tracing::info!(
+        by = by.subject,
+        ?whom,
+        disconnected,
+        "disconnected over HTTP"
+    );
+    match whom {
+        Disconnect::Socket(_) if disconnected == 0 && missing == 0 => {
+            Err(ServiceError::NotFound("no such socket"))
+        }
+        Disconnect::Socket(_) | Disconnect::User(_) => Ok(Disconnected {
+            disconnected,
+            missing,
+        }),
+    }
+}
+
+/// The sockets of this server that are asked for, the first of them in the order of their ids.
+pub(super) async fn here(io: &Io, wanted: &Wanted) -> SocketPage {
+    let namespace = io.of("/");
+    let all = match (&wanted.user_id, &wanted.room) {
+        (Some(user), _) => namespace.in_(user_room(user)),
+        (None, Some(room)) => namespace.in_(room),
+        (None, None) => namespace.local(),
+    };
+    let mut sockets = all.sockets().await;
+    if let (Some(_), Some(room)) = (&wanted.user_id, &wanted.room) {
+        sockets.retain(|socket| socket.is_in(room));
+    }
+    if let Some(after) = &wanted.after {
+        sockets.retain(|socket| socket.id().as_str() > after.as_str());
+    }
+    let by_id = |a: &Socket, b: &Socket| a.id().as_str().cmp(b.id().as_str());
+    let limit = wanted.limit.min(MAX_PAGE);
+    let has_more = sockets.len() > limit;
+    if has_more {
+        sockets.select_nth_unstable_by(limit, by_id);
+        sockets.truncate(limit);
+    }
+    sockets.sort_unstable_by(by_id);
+    let node = node_of(io);
+    let now = SystemTime::now();
+    SocketPage {
+        sockets: sockets
+            .iter()
+            .map(|socket| describe(socket, &node, now))
+            .collect(),
+        has_more,
+    }
+}
+
+fn describe(socket: &Socket, node: &str, now: SystemTime) -> SocketInfo {
+    let principal = socket.principal();
+    let mut rooms = socket.rooms();
+    let room_count = rooms.len();
+    rooms.truncate(MAX_ROOMS);
+    let opened = socket.handshake().time();
+    let active = now.checked_sub(socket.idle()).unwrap_or(now);
+    SocketInfo {
+        id: socket.id(),
+        user_id: principal.subject.clone(),
+        name: principal.name.clone(),
+        rooms,
+        room_count,
+        transport: transport_of(socket.transport()).to_owned(),
+        address: socket.handshake().address().ip().to_canonical().to_string(),
+        connection_time: opened.into(),
+        last_activity: active.max(opened).into(),
+        node: node.to_owned(),
+    }
+}
+
+/// Closes connections of this server; says how many.
+pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
+    let namespace = io.of("/");
+    match whom {
+        Disconnect::Socket(id) => {
+            // What is no id is no socket either.
+            let socket = SocketId::parse(id).and_then(|id| namespace.socket(id));
+            socket.map_or(0, |socket| {
+                socket.disconnect(true);
+                1
+            })
+        }
+        Disconnect::User(user) => {
+            let own = namespace.local().in_(user_room(user));
+            let count = own.count();
+            // Clients that are away do not come back as the same socket either.
+            own.disconnect(true);
+            count
+        }
+    }
+}
+
+/// How many items a page may have.
+pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, ServiceError> {
+    let limit = asked.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        let problem = format!("must be from 1 to {MAX_PAGE}");
+        return Err(ServiceError::invalid("limit", problem));
+    }
+    Ok(limit)
+}
+
+/// The name of this server.
+pub(super) fn node_of(io: &Io) -> String {
+    let this = io.nodes().into_iter().find(|node| node.is_this);
+    this.map_or_else(String::new, |node| node.name.to_string())
+}
+
+pub(super) const fn transport_of(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Polling => "polling",
+        Transport::WebSocket => "websocket",
+    }
+}
+
+const DEFAULT_PAGE: usize = 50;
+/// Items of a page at most.
+pub(super) const MAX_PAGE: usize = 200;
+/// Rooms of a socket that are named.
+const MAX_ROOMS: usize = 100;

@@ -1,0 +1,61 @@
+//! Where a user is, on all servers.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::asking::{Answer, Missing, Question, ask};
+use crate::auth::Permission;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::rules::content;
+use crate::service::rules::event::Command;
+use roomcast::Io;
+
+/// `GET /api/v1/users/{user}/presence`
+#[derive(Debug)]
+pub(crate) struct FindUser {
+    pub(crate) user: String,
+}
+
+impl Command for FindUser {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
+}
+
+/// Where a user is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UserPresence {
+    user_id: String,
+    /// Sockets, in conversations or not.
+    connections: usize,
+    /// The conversations that they are in, in the order of their ids.
+    conversations: BTreeSet<Uuid>,
+    /// Servers that have not answered.
+    missing: usize,
+}
+
+/// Says where a user is.
+pub(crate) async fn find_user(
+    io: &Io,
+    allowed: Allowed<FindUser>,
+) -> Result<UserPresence, ServiceError> {
+    let (_, FindUser { user }) = allowed.into_parts();
+    content::check_user_id("userId", &user)?;
+    let (answers, Missing(missing)) = ask(io, &Question::User(user.clone())).await;
+    let mut presence = UserPresence {
+        user_id: user,
+        connections: 0,
+        conversations: BTreeSet::new(),
+        missing,
+    };
+    for answer in answers {
+        if let Answer::User(here) = answer {
+            presence.connections += here.connections;
+            presence.conversations.extend(here.conversations);
+        }
+    }
+    Ok(presence)
+}

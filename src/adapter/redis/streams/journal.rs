@@ -1,0 +1,209 @@
+//! Sessions in Redis, as Node servers keep them, and what was missed, read from the stream.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use redis::Value;
+use roomcast_protocol::socket::{Args, Nsp, Parser};
+use tokio::sync::oneshot;
+
+use super::{
+    Read,
+    reader::{entry, next_count},
+};
+use crate::adapter::{
+    AdapterError, BoxFuture, Journal, Missed, Position, Publication, Session, WireError,
+    common::unwritten,
+    interface::Health,
+    message::{Heard, arguments, first},
+    operation::Kind,
+    redis::{
+        line::{Answer, Line, Sent},
+        shared::Shared,
+    },
+};
+
+/// What keeps sessions.
+pub(crate) struct RedisJournal {
+    shared: Arc<OnceLock<Arc<Shared>>>,
+    prefix: String,
+}
+
+impl RedisJournal {
+    pub(crate) const fn new(shared: Arc<OnceLock<Arc<Shared>>>, prefix: String) -> Self {
+        Self { shared, prefix }
+    }
+
+    fn key(&self, pid: &str) -> Bytes {
+        format!("{}{pid}", self.prefix).into()
+    }
+
+    /// Sends a command in the order of everything else that is sent.
+    fn send(&self, parts: Vec<Bytes>, answer: Option<Answer>) -> Result<(), AdapterError> {
+        let shared = self.shared.get().ok_or(AdapterError::Closed)?;
+        shared.link.send(Sent::Command(parts, answer))
+    }
+}
+
+impl Journal for RedisJournal {
+    fn is_up(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.link.health() == Health::Ready)
+    }
+
+    fn position(&self) -> Option<Position> {
+        self.shared.get()?.link.position()
+    }
+
+    fn keep(&self, session: &Session, window: Duration, is_new: bool) {
+        let packed = match pack(session) {
+            Ok(packed) => packed,
+            Err(error) => return tracing::error!(%error, "a session cannot be kept"),
+        };
+        let mut parts = vec![Bytes::from_static(b"SET"), self.key(&session.pid), packed];
+        if is_new {
+            let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            parts.extend([Bytes::from_static(b"PX"), window.to_string().into()]);
+        } else {
+            parts.extend([b"XX".as_slice(), b"KEEPTTL"].map(Bytes::from_static));
+        }
+        if let Err(error) = self.send(parts, None) {
+            tracing::debug!(%error, "a session is not kept for other servers");
+        }
+    }
+
+    fn forget(&self, pid: &str) {
+        let parts = vec![Bytes::from_static(b"DEL"), self.key(pid)];
+        if let Err(error) = self.send(parts, None) {
+            tracing::warn!(%error, "a session that has ended may go on on another server");
+        }
+    }
+
+    fn take(&self, pid: &str) -> BoxFuture<Result<Option<Session>, AdapterError>> {
+        let (answer, answered) = oneshot::channel();
+        let answer: Answer = Arc::new(parking_lot::Mutex::new(Some(answer)));
+        let parts = vec![Bytes::from_static(b"GETDEL"), self.key(pid)];
+        let sent = self.send(parts, Some(answer));
+        Box::pin(async move {
+            sent?;
+            match answered.await {
+                Ok(Value::BulkString(packed)) => Ok(unpack(&packed)),
+                Ok(_) => Ok(None),
+                Err(_) => Err(AdapterError::Timeout),
+            }
+        })
+    }
+
+    fn since(
+        &self,
+        namespace: &Nsp,
+        position: Position,
+    ) -> BoxFuture<Result<Option<Missed>, AdapterError>> {
+        let shared = self.shared.get().cloned();
+        let nsp = namespace.clone();
+        Box::pin(async move {
+            let shared = shared.ok_or(AdapterError::Closed)?;
+            let mut line = shared.link.line().ok_or(AdapterError::Timeout)?;
+            let name = &shared.stream.name;
+            // What a client has must be there still, or something behind it may be gone.
+            let here = position.to_string();
+            let known = range(&mut line, name, &here, &here, 1);
+            if known.await?.is_empty() {
+                return Ok(None);
+            }
+            let (mut events, mut last) = (Vec::new(), position);
+            // Entries may be large: one is read first, and then as many as are not too much together.
+            let (mut read, mut bytes, mut count) = (0, 0, 1);
+            loop {
+                let from = format!("({last}");
+                let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
+                // What comes while this is read is not waited for: who asks follows it.
+                let is_end = page.len() < count;
+                read += page.len();
+                let size = page.iter().map(|entry| entry.bytes).sum();
+                count = next_count(count, page.len(), size).clamp(1, PAGE);
+                while let Some(entry) = page.pop_front() {
+                    let Some(at) = Position::parse(&entry.id) else {
+                        return Ok(None);
+                    };
+                    last = at;
+                    if entry.nsp.as_deref() == Some(nsp.as_str())
+                        && entry.kind.as_deref() == Some("3")
+                    {
+                        bytes += entry.data.len();
+                        events.extend(event(&shared, &nsp, entry, at));
+                    }
+                }
+                if read > MAX_READ || bytes > MAX_BYTES {
+                    return Ok(None);
+                }
+                if is_end {
+                    return Ok(Some(Missed::new(events, last)));
+                }
+            }
+        })
+    }
+}
+
+/// An event that is written in an entry, if it is one.
+fn event(shared: &Shared, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {
+    match entry.message(shared.inbox.node(), nsp) {
+        Ok(Heard::Publication(_, mut publication, None))
+            if matches!(publication.kind, Kind::Broadcast { .. }) =>
+        {
+            publication.position = Some(at);
+            Some(*publication)
+        }
+        // It was ignored when it came.
+        _ => None,
+    }
+}
+
+async fn range(
+    line: &mut Line,
+    stream: &str,
+    from: &str,
+    to: &str,
+    count: usize,
+) -> Result<Vec<Read>, AdapterError> {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(stream).arg(from).arg(to);
+    command.arg("COUNT").arg(count);
+    let failed = |error| AdapterError::Transport(Arc::new(error));
+    let answer = line.ask(&command).await.map_err(failed)?;
+    let list: Vec<Value> = redis::from_redis_value(answer).map_err(|error| failed(error.into()))?;
+    let entries: redis::RedisResult<_> = list.into_iter().map(entry).collect();
+    entries.map_err(failed)
+}
+
+/// A session as Node servers have it: MessagePack in base 64.
+fn pack(session: &Session) -> Result<Bytes, AdapterError> {
+    let args = arguments(session).map_err(unwritten)?;
+    let packed = first(Some(&args), Some(Parser::MessagePack)).map_err(unwritten)?;
+    Ok(BASE64_STANDARD.encode(&packed.bytes).into())
+}
+
+fn unpack(packed: &[u8]) -> Option<Session> {
+    let read = || -> Result<Session, WireError> {
+        let malformed = |_| WireError::Malformed("session");
+        let packed = BASE64_STANDARD.decode(packed);
+        let packed = packed.map_err(|_| WireError::Malformed("session"))?;
+        let session = Args::document(Parser::MessagePack, packed.into());
+        let session = session.map_err(|_| WireError::Malformed("session"))?;
+        session.get(0).map_err(malformed)
+    };
+    read()
+        .inspect_err(|error| tracing::warn!(%error, "a session that was kept cannot be read"))
+        .ok()
+}
+
+/// Entries that are read at once, and in all: as many as a stream keeps by default, for one client.
+const PAGE: usize = 100;
+const MAX_READ: usize = 10_000;
+/// Bytes of events that are looked at for one client.
+const MAX_BYTES: usize = 4 << 20;

@@ -1,0 +1,241 @@
+//! Going on with a session that another server has kept in the journal of the adapter.
+
+use std::{fmt, sync::Arc};
+
+use roomcast_protocol::{Frame, socket::Nsp};
+use tokio::time::{Duration, timeout};
+
+use super::Claim;
+use crate::{
+    Principal,
+    adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, Session, Tail},
+    socket::{
+        core::{Sessions, Socket, namespace},
+        recovery::{Offer, Pid},
+        types::{Room, Shared, SocketId},
+    },
+};
+
+/// The session of a client that was on another server, and what it has missed.
+pub(crate) struct Restored {
+    joined: Arc<Joined>,
+    pid: Pid,
+    session: Session,
+    missed: Missed,
+    /// What was applied here since before that was read.
+    tail: Arc<Tail>,
+}
+
+impl Sessions {
+    /// Takes a session wherever it is. The journal says who gets it, also if it is here.
+    pub(crate) async fn claim_anywhere(
+        self: &Arc<Self>,
+        offer: Offer,
+        nsp: &Nsp,
+        joined: &Arc<Joined>,
+    ) -> Option<Claim> {
+        let here = self.claim(offer, nsp).await;
+        let Some(journal) = joined.journal().filter(|journal| journal.is_up()) else {
+            return here;
+        };
+        let taking = timeout(PATIENCE, journal.take(offer.pid.as_str()));
+        let Ok(Ok(taken)) = taking.await else {
+            // Nobody else gets it either.
+            return here;
+        };
+        let is_own = |session: &Session| {
+            let origin = session.roomcast.as_ref();
+            origin.is_some_and(|origin| origin.node == *joined.node())
+        };
+        match (here, taken) {
+            (Some(here), Some(session)) if is_own(&session) => Some(here),
+            (here, Some(session)) => {
+                if let Some(here) = here {
+                    here.give_up();
+                }
+                // It has more than what may be here still.
+                self.expel(offer.pid);
+                let restored = Restored::read(joined, offer, nsp, session).await?;
+                Some(Claim::restored(self, restored))
+            }
+            (Some(here), None) => {
+                here.give_up();
+                None
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+impl Restored {
+    async fn read(joined: &Arc<Joined>, offer: Offer, nsp: &Nsp, session: Session) -> Option<Self> {
+        let origin = session.roomcast.as_ref();
+        if session.pid != offer.pid.as_str()
+            || origin.is_some_and(|origin| origin.namespace != nsp.as_str())
+        {
+            return None;
+        }
+        let position = offer.last.position?;
+        let tail = joined.follow(nsp);
+        let reading = joined.journal()?.since(nsp, position);
+        let missed = timeout(PATIENCE, reading).await.ok()?.ok()??;
+        Some(Self {
+            joined: Arc::clone(joined),
+            pid: offer.pid,
+            session,
+            missed,
+            tail,
+        })
+    }
+
+    pub(crate) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Who the client was; `None` if nobody knows.
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        let Origin {
+            subject,
+            roles,
+            guest,
+            ..
+        } = self.session.roomcast.clone()?;
+        let mut principal = Principal::new(subject);
+        principal.roles = roles;
+        principal.guest = guest;
+        Some(Arc::new(principal))
+    }
+
+    /// Keeps it again for whoever asks next.
+    pub(crate) fn give_back(&self, window: Duration) {
+        if let Some(journal) = self.joined.journal() {
+            journal.keep(&self.session, window, true);
+        }
+    }
+
+    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    pub(crate) fn resume(
+        self,
+        namespace: &Arc<namespace::NamespaceInner>,
+        make: impl FnOnce(SocketId) -> Socket,
+    ) -> Option<Socket> {
+        let joined = Arc::clone(&self.joined);
+        joined.between(|applied| {
+            let frames = self.frames(namespace, applied?)?;
+            let socket = make(self.session.sid);
+            socket.set_data(Shared(self.session.data.clone()));
+            namespace.admit(&socket, &frames).ok()?;
+            let own = socket.id();
+            let rooms = self.session.rooms.iter();
+            for room in rooms.filter(|room| room.as_str() != own.as_str()) {
+                if let Err(error) = socket.join(room) {
+                    tracing::warn!(socket = %own, %error, "a socket cannot join");
+                }
+            }
+            Some(socket)
+        })
+    }
+
+    /// All that the client has missed of what was applied here, as its frames. What was not will reach it as
+    /// others.
+    fn frames(
+        &self,
+        namespace: &namespace::NamespaceInner,
+        applied: Position,
+    ) -> Option<Vec<Frame>> {
+        let later = self.tail.events()?;
+        let later = later
+            .iter()
+            .filter(|event| event.position.is_some_and(|at| at > self.missed.last));
+        let events = self.missed.events.iter().chain(later);
+        let events = events.filter(|event| event.position.is_some_and(|at| at <= applied));
+        let limits = namespace.channel.as_ref()?.limits();
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        for event in events.filter(|event| self.is_for(event)) {
+            let frame = namespace.frame_of(event)?;
+            bytes += frame.len();
+            frames.push(frame);
+            if frames.len() > limits.messages || bytes > limits.bytes {
+                return None;
+            }
+        }
+        Some(frames)
+    }
+
+    /// Whether the client would have got it.
+    fn is_for(&self, event: &Publication) -> bool {
+        let is_in = |rooms: &[Room]| rooms.iter().any(|room| self.session.rooms.contains(room));
+        event.delivery == Delivery::Reliable
+            && event.rooms.as_deref().is_none_or(is_in)
+            && !is_in(&event.except)
+    }
+}
+
+impl Socket {
+    /// Keeps the session of a client that has gone where other servers find it, if there is such a place; anew, or
+    /// only if it is there still.
+    pub(crate) fn keep_session(&self, is_new: bool) {
+        let Some((sessions, recoverable)) = self.io().sessions().zip(self.recoverable()) else {
+            return;
+        };
+        let namespace = self.namespace_inner();
+        let Some(joined) = namespace.cluster.joined() else {
+            return;
+        };
+        let Some(journal) = joined.journal() else {
+            return;
+        };
+        let mut rooms = vec![Room::from(self.id().as_str())];
+        rooms.extend(self.rooms());
+        let principal = self.principal();
+        let data = self.data::<Shared>();
+        let session = Session {
+            sid: self.id(),
+            pid: recoverable.pid.as_str().to_owned(),
+            rooms,
+            data: data.map_or_else(|| serde_json::json!({}), |data| data.0.clone()),
+            roomcast: Some(Origin {
+                node: joined.node().clone(),
+                namespace: namespace.name.as_str().to_owned(),
+                subject: principal.subject.clone(),
+                roles: principal.roles.clone(),
+                guest: principal.guest,
+            }),
+        };
+        journal.keep(&session, sessions.window, is_new);
+    }
+
+    /// Lets no other server go on with its session.
+    pub(crate) fn forget_session(&self) {
+        if let Some(recoverable) = self.recoverable()
+            && let Some(joined) = self.namespace_inner().cluster.joined()
+            && let Some(journal) = joined.journal()
+        {
+            journal.forget(recoverable.pid.as_str());
+        }
+    }
+}
+
+impl namespace::NamespaceInner {
+    /// An event of the journal as clients get it; `None` if it cannot be written.
+    fn frame_of(&self, event: &Publication) -> Option<Frame> {
+        let Kind::Broadcast { event: name, args } = &event.kind else {
+            return None;
+        };
+        let (stamp, place) = self.stamp(event.position)?;
+        let parser = self.config().sockets.parser;
+        let args = crate::socket::recovery::Numbered::new(args, place);
+        let frame = parser.event(self.name.as_str(), None, name, &args).ok()?;
+        Some(frame.with_stamp(stamp))
+    }
+}
+
+impl fmt::Debug for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restored").finish_non_exhaustive()
+    }
+}
+
+/// How long a session may take to be found, and what was missed to be read.
+const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,159 @@
+//! What is refused, and how.
+
+use serde_json::{Value, json};
+
+use super::{Caller, start};
+use crate::server::LOBBY;
+
+#[tokio::test]
+async fn a_body_that_does_not_fit_is_refused_with_the_name_of_its_field() {
+    let server = start();
+    let service = Caller::service(&server);
+    let messages = format!("/conversations/{LOBBY}/messages");
+    for (path, body, field) in [
+        ("/conversations", json!({"memberIds": "ann"}), "memberIds"),
+        (
+            "/conversations",
+            json!({"memberIds": ["ann", 7]}),
+            "memberIds[1]",
+        ),
+        ("/conversations", json!({"title": ""}), "title"),
+        ("/conversations", json!({"ownerId": "a\u{0}"}), "userId"),
+        (&messages, json!({"content": ""}), "content"),
+        (&messages, json!({"content": "x", "userId": ""}), "userId"),
+        (
+            &messages,
+            json!({"content": "x", "userId": "u", "userName": "\u{7}"}),
+            "userName",
+        ),
+        (
+            &messages,
+            json!({"content": "x", "metadata": []}),
+            "metadata",
+        ),
+        (&messages, json!({"content": "x", "type": "system"}), "type"),
+        (
+            "/sessions",
+            json!({"userId": "ann", "ttlSeconds": 0}),
+            "ttlSeconds",
+        ),
+    ] {
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", ("POST", path, body.clone()))
+            .await;
+        assert_eq!(error["details"]["field"], field, "{path} {body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked() {
+    let server = start();
+    let service = Caller::service(&server);
+    let messages = format!("/conversations/{LOBBY}/messages");
+    for (path, body) in [
+        ("/conversations", json!({"titel": "x"})),
+        (&*messages, json!({"content": "x", "confirmDelivery": true})),
+        (
+            "/emit",
+            json!({"event": "x", "everyone": true, "expect": ["a"]}),
+        ),
+        (
+            "/sessions",
+            json!({"userId": "ann", "ttlSeconds": 60, "role": ["admin"]}),
+        ),
+        (
+            "/revocations",
+            json!({"userId": "ann", "untill": "2030-01-01T00:00:00Z"}),
+        ),
+        (
+            "/blocks",
+            json!({"cidr": "192.0.2.1", "second": 1, "reason": "x"}),
+        ),
+    ] {
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", ("POST", path, body))
+            .await;
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("unknown field"), "{path}: {message}");
+    }
+    for path in [
+        "/sockets?user=ann",
+        "/rooms?prefx=a",
+        "/users/ann/conversations?limt=1",
+    ] {
+        service
+            .refused(400, "INVALID_PAYLOAD", ("GET", path, Value::Null))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_no_json_or_of_another_method_is_refused_alike() {
+    let server = start();
+    let service = Caller::service(&server);
+    let large = format!(
+        r#"{{"event":"x","everyone":true,"args":["{}"]}}"#,
+        "x".repeat(64 << 10)
+    );
+    for caller in [&service, &service.with_key("k")] {
+        let answer = caller.send("POST", "/emit", large.clone()).await;
+        assert_eq!(answer.status, 413, "{}", answer.body);
+    }
+    let deep = format!(
+        r#"{{"event":"x","everyone":true,"args":[{}1{}]}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for body in ["", "{", "[]", "null", "{} {}", "\u{feff}{}", &deep] {
+        let answer = service.send("POST", "/emit", body).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.body);
+    }
+    for (method, path) in [
+        ("PUT", "/emit"),
+        ("POST", "/sockets"),
+        ("GET", "/sessions"),
+        ("POST", "/rooms/a"),
+        ("DELETE", "/conversations"),
+    ] {
+        let answer = service.send(method, path, "").await;
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert!(answer.header("allow").is_some(), "{method} {path}");
+        assert!(answer.body.contains("METHOD_NOT_ALLOWED"));
+    }
+    service
+        .refused(404, "NOT_FOUND", ("GET", "/none", Value::Null))
+        .await;
+}
+
+#[tokio::test]
+async fn ids_have_one_form() {
+    let server = start();
+    let service = Caller::service(&server);
+    for id in [
+        "x",
+        "00000000000040008000000000000001",
+        "%7B00000000-0000-4000-8000-000000000001%7D",
+    ] {
+        for path in [
+            format!("/conversations/{id}"),
+            format!("/conversations/{id}/messages"),
+            format!("/conversations/{id}/presence"),
+        ] {
+            service
+                .refused(400, "INVALID_PAYLOAD", ("GET", &path, Value::Null))
+                .await;
+        }
+        let member = format!("/conversations/{id}/members/ann");
+        service
+            .refused(400, "INVALID_PAYLOAD", ("PUT", &member, Value::Null))
+            .await;
+    }
+    for path in [
+        "/conversations/0f8fad5b-d9cb-469f-a165-70867728950e",
+        "/conversations/0F8FAD5B-D9CB-469F-A165-70867728950E/messages",
+    ] {
+        service
+            .refused(404, "NOT_FOUND", ("GET", path, Value::Null))
+            .await;
+    }
+}

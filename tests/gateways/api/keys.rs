@@ -1,0 +1,205 @@
+//! Requests that name a key.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::{Caller, start, user};
+use crate::guard::KEY;
+
+#[tokio::test]
+async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_next_server() {
+    let server = start();
+    let service = Caller::service(&server);
+    let lobby = format!("/conversations/{}/messages", crate::server::LOBBY);
+    let until = "2030-01-01T00:00:00Z";
+    let requests = [
+        (
+            "/conversations",
+            json!({"title": "One", "memberIds": ["ann"]}),
+            201,
+        ),
+        (&*lobby, json!({"userId": "ann", "content": "one"}), 201),
+        ("/emit", json!({"event": "news", "everyone": true}), 200),
+        (
+            "/revocations",
+            json!({"userId": "carl", "until": until}),
+            200,
+        ),
+        (
+            "/blocks",
+            json!({"cidr": "192.0.2.0/24", "seconds": 60, "reason": "x"}),
+            201,
+        ),
+    ];
+    let mut first = Vec::new();
+    for (path, body, status) in &requests {
+        let keyed = service.with_key(&format!("key-of-{path}"));
+        let answer = keyed.send("POST", path, body.to_string()).await;
+        assert_eq!(
+            (answer.status, answer.header("idempotency-replayed")),
+            (*status, None),
+            "{}",
+            answer.body
+        );
+        let again = keyed.send("POST", path, body.to_string()).await;
+        assert_eq!(again.parts(), answer.parts());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(again.header("content-type"), answer.header("content-type"));
+        assert_eq!(again.header("cache-control"), Some("no-store"));
+        first.push(answer);
+    }
+    let server = server.restart(&[KEY]);
+    let service = Caller::service(&server);
+    for ((path, body, _), answer) in requests.iter().zip(first) {
+        let keyed = service.with_key(&format!("key-of-{path}"));
+        let again = keyed.send("POST", path, body.to_string()).await;
+        assert_eq!(again.parts(), answer.parts(), "{path}");
+    }
+    let listed = service.get("/users/ann/conversations").await;
+    let titles: Vec<_> = listed["conversations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["title"])
+        .collect();
+    assert_eq!(
+        titles.iter().filter(|title| **title == "One").count(),
+        1,
+        "{titles:?}"
+    );
+    let messages = service.get(&lobby).await;
+    assert_eq!(messages["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_for_one_request_of_one_caller() {
+    let server = start();
+    let (one, two) = (
+        Caller::service(&server),
+        Caller::of(&server, "other", &["service"]),
+    );
+    let body = json!({"title": "One"});
+    let made = one
+        .with_key("k")
+        .must(201, "POST", "/conversations", body.clone())
+        .await;
+    let other = json!({"title": "Two"});
+    let keyed = one.with_key("k");
+    keyed
+        .refused(409, "CONFLICT", ("POST", "/conversations", other))
+        .await;
+    keyed
+        .refused(
+            409,
+            "CONFLICT",
+            ("POST", "/conversations?x=1", body.clone()),
+        )
+        .await;
+    keyed
+        .refused(409, "CONFLICT", ("POST", "/emit", body.clone()))
+        .await;
+    let another = two
+        .with_key("k")
+        .must(201, "POST", "/conversations", body.clone())
+        .await;
+    assert_ne!(made["conversation"]["id"], another["conversation"]["id"]);
+    let without = one.must(201, "POST", "/conversations", body).await;
+    assert_ne!(made["conversation"]["id"], without["conversation"]["id"]);
+}
+
+#[tokio::test]
+async fn of_many_at_once_with_one_key_one_is_done() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut ann = user(&server, "ann").await;
+    let body = json!({"event": "news", "args": [1], "users": ["ann"]});
+    let keyed = service.with_key("k");
+    let all = join_all((0..8).map(|_| keyed.call("POST", "/emit", &body))).await;
+    for (status, answer) in &all {
+        match status {
+            200 => assert_eq!(answer["queued"], 1),
+            409 => assert!(answer["error"]["retryAfter"].is_u64(), "{answer}"),
+            _ => panic!("{status} {answer}"),
+        }
+    }
+    assert!(all.iter().any(|(status, _)| *status == 200));
+    assert_eq!(ann.event("news").await, json!(1));
+    assert!(ann.events_until_now("news").await.is_empty());
+}
+
+#[tokio::test]
+async fn the_secret_of_a_session_is_told_once() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let body = json!({"userId": "ann", "ttlSeconds": 60});
+    let made = keyed.must(201, "POST", "/sessions", body.clone()).await;
+    assert!(made["sessionId"].is_string());
+    keyed
+        .refused(409, "CONFLICT", ("POST", "/sessions", body))
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_leaves_its_key_free() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    for body in [
+        json!({"event": ""}),
+        json!({"event": "message", "everyone": true}),
+    ] {
+        keyed
+            .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", body))
+            .await;
+    }
+    let body = json!({"event": "news", "everyone": true});
+    keyed.must(200, "POST", "/emit", body).await;
+}
+
+#[tokio::test]
+async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
+    let server = start();
+    let service = Caller::service(&server);
+    let body = json!({"event": "news", "everyone": true});
+    for key in ["", "a b", "ä", &"x".repeat(256), "a\r\nIdempotency-Key: b"] {
+        let answer = service.with_key(key).call("POST", "/emit", &body).await;
+        assert_eq!(answer.0, 400, "{key}");
+    }
+    let long = "x".repeat(255);
+    service
+        .with_key(&long)
+        .must(200, "POST", "/emit", body)
+        .await;
+    // Reading is done as often as it is asked for.
+    for path in ["/rooms", "/sockets"] {
+        service
+            .with_key(&long)
+            .must(200, "GET", path, Value::Null)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let lobby = format!("/conversations/{}/messages", crate::server::LOBBY);
+    let (new, hello) = (
+        json!({"title": "One"}),
+        json!({"userId": "ann", "content": "hello"}),
+    );
+    let other = Caller::service(&server).with_key("l");
+    let made = keyed.must(201, "POST", "/conversations", new.clone()).await;
+    let sent = other.must(201, "POST", &lobby, hello.clone()).await;
+    // As if the server had been killed before it could say that they were done.
+    let end = "9999-01-01T00:00:00Z".parse().unwrap();
+    server.store.sweep_requests(end, 0).await.unwrap();
+    let again = keyed.send("POST", "/conversations", new.to_string()).await;
+    assert_eq!(
+        again.header("idempotency-replayed"),
+        None,
+        "it is done again"
+    );
+    assert_eq!(again.status, 201);
+    assert_eq!(serde_json::from_str::<Value>(&again.body).unwrap(), made);
+    assert_eq!(other.must(201, "POST", &lobby, hello).await, sent);
+}

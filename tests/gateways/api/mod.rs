@@ -1,0 +1,120 @@
+//! The HTTP API for services, on the real server.
+
+mod chat;
+mod emit;
+mod input;
+mod keys;
+mod rights;
+mod sockets;
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, signed};
+use crate::server::Server;
+use crate::support::{RawClient, Response};
+
+/// Callers of tests are faster than services.
+const QUICK: (&str, &str) = ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0");
+
+fn start() -> Server {
+    Server::with(&[KEY, QUICK])
+}
+
+/// The token of somebody with these roles.
+fn token(user: &str, roles: &[&str]) -> String {
+    signed(&json!({"sub": user, "roles": roles, "exp": 4_000_000_000_u64}))
+}
+
+/// Somebody with these roles who calls the API.
+#[derive(Clone)]
+struct Caller {
+    address: SocketAddr,
+    token: String,
+    headers: String,
+}
+
+impl Caller {
+    fn of(server: &Server, user: &str, roles: &[&str]) -> Self {
+        Self::at(server.address(), user, roles)
+    }
+
+    fn at(address: SocketAddr, user: &str, roles: &[&str]) -> Self {
+        Self {
+            address,
+            token: token(user, roles),
+            headers: String::new(),
+        }
+    }
+
+    fn service(server: &Server) -> Self {
+        Self::of(server, "backend", &["service"])
+    }
+
+    /// The same caller with a key for its requests.
+    fn with_key(&self, key: &str) -> Self {
+        Self {
+            headers: format!("Idempotency-Key: {key}\r\n"),
+            ..self.clone()
+        }
+    }
+
+    /// The whole answer to a request.
+    async fn send(&self, method: &str, path: &str, body: impl Into<String>) -> Response {
+        let (method, path, body) = (method.to_owned(), path.to_owned(), body.into());
+        let Self {
+            address,
+            token,
+            headers,
+        } = self.clone();
+        let sent = tokio::task::spawn_blocking(move || {
+            let mut client = RawClient::connect(address);
+            client.send(format!(
+                "{method} /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+            client.response()
+        });
+        sent.await.unwrap()
+    }
+
+    /// Status and body of the answer.
+    async fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let answer = self.send(method, path, body).await;
+        let body = serde_json::from_str(&answer.body).unwrap_or_default();
+        (answer.status, body)
+    }
+
+    /// The body of an answer that has this status.
+    async fn must(&self, status: u16, method: &str, path: &str, body: Value) -> Value {
+        let (got, answer) = self.call(method, path, &body).await;
+        assert_eq!(got, status, "{method} {path} {body}: {answer}");
+        answer
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.must(200, "GET", path, Value::Null).await
+    }
+
+    /// A refusal with this status and code: its error.
+    async fn refused(&self, status: u16, code: &str, call: (&str, &str, Value)) -> Value {
+        let (method, path, body) = call;
+        let error = self.must(status, method, path, body).await["error"].clone();
+        assert_eq!(error["code"], code, "{method} {path}: {error}");
+        error
+    }
+}
+
+/// A client of a user whom a token vouches for.
+async fn user(server: &Server, name: &str) -> Client {
+    let auth = json!({"token": token(name, &["user"])});
+    server.connect(&auth).await.unwrap()
+}

@@ -1,0 +1,282 @@
+//! Who may call what, and what is said of it.
+
+use serde_json::{Value, json};
+
+use super::{Caller, QUICK, start};
+use crate::guard::KEY;
+use crate::server::Server;
+use crate::support::RawClient;
+
+/// The document, as everybody may read it.
+async fn document(server: &Server) -> Value {
+    let address = server.address();
+    let read = move || RawClient::connect(address).get("/api/v1/openapi.json");
+    let answer = tokio::task::spawn_blocking(read).await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+/// Method, path and permission of all routes in the document.
+fn routes(document: &Value) -> Vec<(String, String, String)> {
+    let mut routes = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let path = path.strip_prefix("/api/v1").unwrap();
+            let path = path.replace("{id}", "0f8fad5b-d9cb-469f-a165-70867728950e");
+            let path = path.replace("{userId}", "ann").replace("{room}", "none");
+            let permission = operation["x-permission"].as_str().unwrap();
+            routes.push((method.to_uppercase(), path, permission.to_owned()));
+        }
+    }
+    routes
+}
+
+/// A body that each route with this one takes.
+fn body(method: &str, path: &str) -> String {
+    let body = match (method, path) {
+        ("POST", "/sessions") => json!({"userId": "ann", "ttlSeconds": 60}),
+        ("POST", "/revocations") => json!({"jti": "x"}),
+        ("POST", "/blocks") => json!({"cidr": "192.0.2.1", "seconds": 1, "reason": "x"}),
+        ("POST", "/emit") => json!({"event": "x", "everyone": true}),
+        ("POST", "/conversations") => json!({"title": "x"}),
+        ("POST", "/trades") => json!({
+            "tradeId": "t", "userId": "ann", "symbol": "S", "status": "pending", "quantity": 1
+        }),
+        ("POST", "/signals") => json!({
+            "providerId": "p", "providerName": "p", "symbol": "S", "action": "buy", "confidence": 1
+        }),
+        ("POST", "/portfolios") => {
+            json!({"userId": "ann", "totalValue": 1, "cash": 1, "positions": []})
+        }
+        ("POST", "/prices") => json!({"symbol": "S", "price": 1}),
+        ("POST", "/notifications") => {
+            json!({"userId": "ann", "type": "info", "title": "t", "message": "m"})
+        }
+        ("PATCH", path) if path.starts_with("/conversations") => json!({"title": "x"}),
+        ("POST" | "PATCH", _) => json!({"content": "x"}),
+        _ => return String::new(),
+    };
+    body.to_string()
+}
+
+/// Where `explain` needs parameters.
+fn full(path: &str) -> String {
+    match path {
+        "/explain" => "/explain?user=ann&event=message".into(),
+        path => path.into(),
+    }
+}
+
+const PERMISSIONS: [&str; 17] = [
+    "api:sessions",
+    "api:revocations",
+    "api:blocks",
+    "api:metrics",
+    "api:explain",
+    "api:presence",
+    "api:conversations",
+    "api:messages",
+    "api:emit",
+    "api:sockets",
+    "api:rooms",
+    "trades:publish",
+    "signals:publish",
+    "portfolio:publish",
+    "prices:publish",
+    "notifications:publish",
+    "chat:*",
+];
+
+/// A permission as part of the name of a role.
+fn area(permission: &str) -> String {
+    permission.trim_start_matches("api:").replace(':', "")
+}
+
+#[tokio::test]
+async fn each_route_takes_the_permission_that_the_document_says_and_no_other() {
+    let all_but = |one: &str| {
+        let others: Vec<_> = PERMISSIONS
+            .iter()
+            .copied()
+            .filter(|other| *other != one)
+            .collect();
+        others.join(",")
+    };
+    let mut roles: Vec<(String, String)> = vec![];
+    for permission in PERMISSIONS {
+        let area = area(permission).to_uppercase();
+        roles.push((
+            format!("ROOMCAST_AUTH__ROLES__NO{area}__PERMISSIONS"),
+            all_but(permission),
+        ));
+        let only = format!("{permission},chat:*");
+        roles.push((
+            format!("ROOMCAST_AUTH__ROLES__ONLY{area}__PERMISSIONS"),
+            only,
+        ));
+    }
+    roles.retain(|(name, _)| !name.contains('*'));
+    let mut variables = vec![KEY, QUICK];
+    variables.extend(roles.iter().map(|(name, value)| (&**name, &**value)));
+    let server = Server::with(&variables);
+    let routes = routes(&document(&server).await);
+    assert!(routes.len() >= 24, "{}", routes.len());
+    for (method, path, permission) in routes {
+        let area = area(&permission);
+        assert!(
+            PERMISSIONS.contains(&&*permission),
+            "{method} {path}: {permission}"
+        );
+        let path = full(&path);
+        let body = body(&method, &path);
+        for (role, is_allowed) in [(format!("no{area}"), false), (format!("only{area}"), true)] {
+            let caller = Caller::of(&server, &role, &[&role]);
+            let answer = caller.send(&method, &path, body.clone()).await;
+            assert_eq!(
+                answer.status != 403,
+                is_allowed,
+                "{method} {path} {role}: {}",
+                answer.body
+            );
+            assert!(
+                ![400, 401, 404 + 1].contains(&answer.status),
+                "{method} {path}: {}",
+                answer.body
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_permission_of_the_api_gets_into_no_route() {
+    let server = start();
+    for (method, path, _) in routes(&document(&server).await) {
+        let user = Caller::of(&server, "ann", &["user"]);
+        assert_eq!(
+            user.call(&method, &path, &Value::Null).await.0,
+            403,
+            "{method} {path}"
+        );
+        let mut nobody = user;
+        nobody.token = "none".into();
+        assert_eq!(
+            nobody.call(&method, &path, &Value::Null).await.0,
+            401,
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_permissions_of_a_service_are_those_that_the_page_lists() {
+    const PAGE: &str = include_str!("../../../docs/http-api.md");
+    let server = start();
+    for (method, path, permission) in routes(&document(&server).await) {
+        let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+        let row = PAGE.lines().find(|line| {
+            let shown = line.replace("{user}", "{id}").replace("{userId}", "ann");
+            shown.starts_with(&format!("| `{method} {}", path.replace("none", "{room}")))
+        });
+        let row = row.unwrap_or_else(|| panic!("docs/http-api.md lacks {method} {path}"));
+        assert!(row.contains(&format!("`{permission}`")), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn the_reference_for_people_loads_and_runs_nothing() {
+    let server = start();
+    let address = server.address();
+    let read = move || RawClient::connect(address).get("/api/v1/docs");
+    let page = tokio::task::spawn_blocking(read).await.unwrap();
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    for forbidden in ["<script", "http://", "https://", "src="] {
+        assert!(!page.body.contains(forbidden), "{forbidden}");
+    }
+    for (method, path, _) in routes(&document(&server).await) {
+        let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+        let shown = format!(
+            "{method} /api/v1{}",
+            path.replace("none", "{room}").replace("/ann", "/{userId}")
+        );
+        assert!(page.body.contains(&shown), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
+    let server = Server::with(&[KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "1")]);
+    let (one, two) = (
+        Caller::service(&server),
+        Caller::of(&server, "other", &["service"]),
+    );
+    let mut statuses = Vec::new();
+    // Of calls within one second the second one is too many; a slow machine may need some more.
+    for _ in 0..50 {
+        let answer = one.send("GET", "/rooms", "").await;
+        statuses.push(answer.status);
+        if answer.status == 429 {
+            let seconds = answer.header("retry-after").unwrap();
+            assert_eq!(seconds, "1");
+            break;
+        }
+    }
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    two.get("/rooms").await;
+    assert!(
+        server
+            .metric("roomcast_api_calls_total{result=\"limited\"}")
+            .await
+            >= 1
+    );
+}
+
+#[tokio::test]
+async fn what_is_changed_over_http_is_in_the_log_with_who_did_it_and_no_secret() {
+    let server = start();
+    let service = Caller::service(&server);
+    let body = json!({"userId": "ann", "ttlSeconds": 60});
+    let made = service.must(201, "POST", "/sessions", body).await;
+    let secret = made["sessionId"].as_str().unwrap();
+    service
+        .must(204, "DELETE", &format!("/sessions/{secret}"), Value::Null)
+        .await;
+    service
+        .must(200, "DELETE", "/users/ann/sockets", Value::Null)
+        .await;
+    for parts in [
+        ["api call", "backend", "POST", "/api/v1/sessions", "201"],
+        [
+            "api call",
+            "backend",
+            "DELETE",
+            "/api/v1/sessions/{id}",
+            "204",
+        ],
+        [
+            "api call",
+            "backend",
+            "DELETE",
+            "/api/v1/users/ann/sockets",
+            "200",
+        ],
+    ] {
+        server.binary.expect_log(&parts);
+    }
+    assert!(!server.binary.log().contains(secret));
+    assert_eq!(
+        server
+            .metric("roomcast_api_calls_total{result=\"written\"}")
+            .await,
+        3
+    );
+}

@@ -1,0 +1,91 @@
+//! What is told of connections.
+
+use serde_json::{Value, json};
+
+use crate::guard::{KEY, token};
+use crate::server::{LOBBY, Server};
+use crate::support::{RawClient, Response};
+
+/// Asks with further headers.
+async fn ask(server: &Server, path: &'static str, headers: String) -> Response {
+    let address = server.address();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut client = RawClient::connect(address);
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+        ));
+        client.response()
+    });
+    asked.await.unwrap()
+}
+
+async fn told(server: &Server, path: &'static str) -> Value {
+    let answer = ask(server, path, String::new()).await;
+    assert_eq!(answer.status, 200);
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn connections_are_counted_and_described_with_their_rooms_queues_and_times() {
+    let server = Server::with(&[("ROOMCAST_ENGINE__PING_INTERVAL", "100ms")]);
+    let empty = told(&server, "/health/websocket").await;
+    assert_eq!(empty, json!({"sessions": 0, "sockets": 0, "rooms": 0}));
+    let details = told(&server, "/health/websocket/detailed").await;
+    let none = json!({"count": 0});
+    assert_eq!(
+        details["times"],
+        json!({"delivery": none, "processing": none, "ping": none})
+    );
+    let mut ann = server.in_lobby("ann").await;
+    let _bob = server.in_lobby("bob").await;
+    let message = json!({"conversationId": LOBBY, "content": "hello"});
+    ann.must("message", message).await;
+    // A client of the tests answers pings while it waits for something.
+    while server.metric("roomcast_ping_seconds_count").await == 0 {
+        ann.must("conversations", json!({})).await;
+    }
+    let counts = told(&server, "/health/websocket").await;
+    assert_eq!(
+        (&counts["sessions"], &counts["sockets"]),
+        (&json!(2), &json!(2))
+    );
+    let details = told(&server, "/health/websocket/detailed").await;
+    assert_eq!(
+        details["sessions"],
+        json!({"total": 2, "polling": 0, "websocket": 2})
+    );
+    assert_eq!(
+        details["rooms"],
+        json!({"count": 3, "members": 4, "largest": 2})
+    );
+    for (field, expected) in [
+        ("store", json!("ok")),
+        ("adapter", json!("none")),
+        ("nodes", json!(1)),
+        ("draining", json!(false)),
+    ] {
+        assert_eq!(details[field], expected, "{field}");
+    }
+    for kind in ["processing", "ping"] {
+        let times = &details["times"][kind];
+        let [p50, p99] = ["p50", "p99"].map(|p| times[p].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p99, "{times}");
+        assert!(times["count"].as_u64().unwrap() >= 1);
+    }
+}
+
+#[tokio::test]
+async fn the_details_of_connections_are_for_those_for_whom_the_metrics_are() {
+    let server = Server::with(&[KEY]);
+    // A request that was forwarded is not of this machine.
+    let far = |more: &str| format!("X-Forwarded-For: 192.0.2.1\r\n{more}");
+    let bearer = |role| format!("Authorization: Bearer {}\r\n", token(role));
+    for (path, headers, status) in [
+        ("/health/websocket", far(""), 200),
+        ("/health/websocket/detailed", far(""), 401),
+        ("/health/websocket/detailed", far(&bearer("user")), 403),
+        ("/health/websocket/detailed", far(&bearer("service")), 200),
+    ] {
+        assert_eq!(ask(&server, path, headers).await.status, status, "{path}");
+    }
+}

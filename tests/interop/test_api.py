@@ -1,0 +1,71 @@
+"""The HTTP API of the real server against its own document, by the official validator and by Schemathesis."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.request
+
+import openapi_spec_validator
+
+from test_python import BUILT, Server
+
+SECRET = "a secret of at least thirty-two bytes"
+DEADLINE = 600
+"""Only decides how long a failing test waits, in seconds."""
+
+
+class HttpApi(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        environment = {
+            "ROOMCAST_AUTH__JWT__SECRET": SECRET,
+            "ROOMCAST_LIMITS__API_CALLS_PER_SECOND": "0",
+            "ROOMCAST_LISTEN": "127.0.0.1:0",
+            "ROOMCAST_STORE": "memory:",
+            "NO_COLOR": "1",
+        }
+        program = str(BUILT / "roomcast")
+        cls.server = Server([program], r"listening.*?(127\.0\.0\.1:\d+)", **environment)
+        minted = [program, "token", "--sub", "backend", "--role", "service"]
+        cls.token = subprocess.run(
+            minted, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout.strip()
+        cls.document = f"{cls.server.url}/api/v1/openapi.json"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def test_the_document_is_valid(self):
+        openapi_spec_validator.validate_url(self.document)
+
+    def test_random_requests_are_answered_as_the_document_says(self):
+        command = [
+            str(pathlib.Path(sys.executable).with_name("schemathesis")),
+            "run",
+            self.document,
+            "--header=Authorization: Bearer " + self.token,
+            "--seed=1",
+            "--max-examples=10",
+            "--phases=coverage,fuzzing",
+            # A schema does not say all: which characters are invisible, which fields exclude one another.
+            "--exclude-checks=positive_data_acceptance",
+            "--continue-on-failure",
+            "--warnings=off",
+            "--no-color",
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            run = subprocess.run(
+                command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE
+            )
+        self.assertEqual(run.returncode, 0, run.stdout)
+        self.assertRegex(run.stdout, r"Tested: (2[7-9]|[3-9]\d)\b")
+        with urllib.request.urlopen(f"{self.server.url}/metrics") as metrics:
+            self.assertIn('roomcast_api_calls_total{result="failed"} 0\n', metrics.read().decode())
+
+
+if __name__ == "__main__":
+    unittest.main()
