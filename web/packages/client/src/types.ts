@@ -67,7 +67,7 @@ export interface ConversationPage {
   /** The conversations, those with the newest changes of title or members first. */
   conversations: ListedConversation[];
   /** Where the next page begins, if there is one. */
-  cursor?: Cursor;
+  cursor?: string;
   /** Whether the user has more. */
   hasMore: boolean;
 }
@@ -100,9 +100,6 @@ export interface CreatedInvite {
   /** What makes whoever has it a member. */
   token: string;
 }
-
-/** The last conversation of a page: the next page has those that changed before it. One that changes meanwhile comes to the front of the list. */
-export type Cursor = string;
 
 /** `delete_conversation`: the conversation, with all that is in it. */
 export interface DeleteConversation {
