@@ -419,7 +419,8 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TABLE conversation_changes;
          DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
          ALTER TABLE roomcast_schema DROP COLUMN store_id;
-         DROP TABLE shared_values, shared_locks, api_keys, invites;
+         DROP TABLE shared_values, shared_locks, api_keys, invites, journal_entries, journals;
+         DROP FUNCTION roomcast_append, roomcast_tell_journal;
          DROP SEQUENCE shared_numbers;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
@@ -450,10 +451,11 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
     let sent = old.send(id, "ann", "before").await;
     old.store.close().await;
     let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
+    for table in sqlite_tables_since(6) {
+        file.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+    }
     file.execute_batch(
-        "DROP TABLE api_keys;
-         DROP TABLE invites;
-         ALTER TABLE conversations DROP COLUMN changes;
+        "ALTER TABLE conversations DROP COLUMN changes;
          DROP INDEX conversations_deleted;
          ALTER TABLE conversations DROP COLUMN deleted_at;
          ALTER TABLE conversations DROP COLUMN deleted_by;
@@ -468,6 +470,33 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
     edited.await.unwrap();
     let known = new.store.conversation(id).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 1));
+}
+
+/// The tables that migrations of SQLite from this version on have made, the newest first.
+#[cfg(feature = "sqlite")]
+fn sqlite_tables_since(version: u32) -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite");
+    let mut tables = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let (number, _) = name.trim_start_matches('V').split_once("__").unwrap();
+        let number: u32 = number.parse().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let made = text.split("CREATE TABLE ").skip(1);
+        let made = made.filter_map(|rest| rest.split([' ', '(', '\n']).next());
+        tables.extend(
+            made.enumerate()
+                .map(|(place, table)| (number, place, table.to_owned())),
+        );
+    }
+    tables.retain(|(number, ..)| *number >= version);
+    tables.sort();
+    tables
+        .into_iter()
+        .rev()
+        .map(|(_, _, table)| table)
+        .collect()
 }
 
 /// A generator of the linear congruential kind.
