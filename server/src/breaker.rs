@@ -55,6 +55,7 @@ impl Breaker {
     }
 
     /// How long nobody will be admitted; none if somebody may be.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn wait(&self) -> Option<Duration> {
         if self.is_closed() {
             return None;
@@ -67,6 +68,7 @@ impl Breaker {
     }
 
     /// Whether all are admitted.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }

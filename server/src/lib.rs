@@ -4,7 +4,6 @@
 //! What is public is for its own binary, tests and benches.
 
 pub mod auth;
-#[cfg(feature = "postgres")]
 mod breaker;
 pub mod cli;
 pub mod config;
