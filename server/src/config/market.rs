@@ -45,7 +45,7 @@ pub enum Executor {
 pub struct Webhook {
     /// Where trades are sent: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere.
     pub url: Option<String>,
-    /// What is sent as the bearer token. Default: nothing.
+    /// The bearer token that requests carry. Default: none.
     pub token: Option<Secret>,
     /// Certificates in PEM of those who vouch for its server. Default: whom this machine trusts.
     pub ca_file: Option<PathBuf>,
@@ -208,7 +208,7 @@ impl Notifications {
 
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
-/// What is closed is remembered so long at least, so that who publishes it again is recognised.
+/// The shortest time for which closed entries are remembered, so that one that is published again is recognised.
 const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
 const MOST_ATTEMPTS: u32 = 10;
 /// What comes with a snapshot at most.

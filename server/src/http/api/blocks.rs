@@ -78,7 +78,7 @@ struct ShownBlock {
     cidr: String,
     /// Why, for people.
     reason: String,
-    /// Who has made it.
+    /// The caller who has made the block.
     #[schemars(extend("enum" = ["admin", "automatic", "configuration"]))]
     source: String,
     /// Milliseconds since 1970.

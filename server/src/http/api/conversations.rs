@@ -121,7 +121,7 @@ struct NewConversation {
     /// The members, beside the owner.
     #[serde(default)]
     member_ids: Vec<String>,
-    /// Who owns it. Default: the caller.
+    /// The owner of the conversation. Default: the caller.
     #[schemars(length(min = 1, max = 128))]
     owner_id: Option<String>,
 }

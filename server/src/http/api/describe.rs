@@ -27,7 +27,7 @@ struct Described {
     operation: Operation,
 }
 
-/// What is said of one route.
+/// The description of one route.
 pub(crate) struct Operation {
     id: &'static str,
     summary: &'static str,

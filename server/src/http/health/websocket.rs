@@ -13,7 +13,7 @@ use roomcast::{
     metrics::{Gauge, Timing as Library},
 };
 
-/// What is looked at.
+/// The server whose connections are looked at.
 #[derive(Clone)]
 pub(crate) struct Connections {
     pub(crate) metrics: Arc<Metrics>,
@@ -67,7 +67,7 @@ struct Rooms {
     largest: usize,
 }
 
-/// What waits.
+/// Bytes, acknowledgements and polls that wait.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Queues {
