@@ -74,30 +74,27 @@ impl Socket {
         data: States,
     ) -> Self {
         let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
-        Self(Arc::new(SocketInner {
-            id: SocketId::new(random_sid()),
+        let id = SocketId::new(random_sid());
+        Self::with(
             io,
             namespace,
             shared,
-            principal: Mutex::new(principal),
-            renewals: AtomicU16::new(0),
-            expelled: AtomicBool::new(false),
+            principal,
             payload,
-            rooms: Mutex::default(),
-            acks: AckTable::default(),
-            data: Mutex::new(data),
-            listeners: OnceLock::new(),
+            data,
+            id,
             recoverable,
-            reason: OnceLock::new(),
-        }))
+        )
     }
 
-    /// A socket of a client that was on another server; in no room yet.
+    /// A socket with this id, in no room yet: a new one, or that of a client that was on another server, with what is
+    /// needed to go on with its session.
+    #[inline]
     #[expect(
         clippy::too_many_arguments,
         reason = "as many as a new one, and what is known of it"
     )]
-    pub(crate) fn restored(
+    pub(crate) fn with(
         io: Io,
         namespace: Arc<namespace::NamespaceInner>,
         shared: Arc<Shared>,
@@ -105,7 +102,7 @@ impl Socket {
         payload: Args,
         data: States,
         id: SocketId,
-        recoverable: Recoverable,
+        recoverable: Option<Box<Recoverable>>,
     ) -> Self {
         Self(Arc::new(SocketInner {
             id,
@@ -120,7 +117,7 @@ impl Socket {
             acks: AckTable::default(),
             data: Mutex::new(data),
             listeners: OnceLock::new(),
-            recoverable: Some(Box::new(recoverable)),
+            recoverable,
             reason: OnceLock::new(),
         }))
     }

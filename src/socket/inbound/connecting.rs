@@ -252,7 +252,7 @@ impl Connection {
         let namespace = self.io.namespace_to_enter(connect.nsp(), handlers).ok()?;
         let pid = restored.pid();
         let restored = restored.resume(&namespace, |id| {
-            let socket = Socket::restored(
+            let socket = Socket::with(
                 self.io.clone(),
                 Arc::clone(&namespace),
                 Arc::clone(&self.shared),
@@ -260,7 +260,7 @@ impl Connection {
                 connect.payload().clone(),
                 connect.states(),
                 id,
-                Recoverable::from_elsewhere(pid),
+                Some(Box::new(Recoverable::from_elsewhere(pid))),
             );
             if let Some(sessions) = self.io.sessions() {
                 sessions.enter(pid, socket.downgrade());
