@@ -41,4 +41,4 @@ pub mod websocket;
 
 pub use error::DecodeError;
 pub use frame::{Frame, Stamp};
-pub use sid::Sid;
+pub use sid::{SessionId, Sid, Tag};

@@ -1,14 +1,14 @@
-use std::{fmt, time::Duration};
+use std::{fmt, io::Write as _, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Sid;
+use crate::{SessionId, Tag};
 
 /// The handshake that a server sends first: the data of packet `0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     /// The session's id.
-    pub sid: Sid,
+    pub sid: SessionId,
     /// The transports that the client may upgrade to.
     pub upgrades: Vec<Transport>,
     /// The time between two pings of the server.
@@ -23,7 +23,7 @@ impl Open {
     pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
         let wire: Received<'_> = serde_json::from_slice(json).ok()?;
         Some(Self {
-            sid: Sid::parse(&wire.sid)?,
+            sid: SessionId::parse(&wire.sid)?,
             upgrades: wire
                 .upgrades
                 .iter()
@@ -36,14 +36,26 @@ impl Open {
     }
 
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        let wire = Sent {
-            sid: self.sid,
-            upgrades: &self.upgrades,
-            ping_interval: milliseconds(self.ping_interval),
-            ping_timeout: milliseconds(self.ping_timeout),
-            max_payload: self.max_payload,
-        };
-        serde_json::to_writer(out, &wire).expect("strings and numbers are JSON, a Vec takes them");
+        // Ids and names of transports have no character that JSON escapes.
+        out.extend_from_slice(b"{\"sid\":\"");
+        out.extend_from_slice(self.sid.sid.as_str().as_bytes());
+        let tag = self.sid.tag.as_ref();
+        out.extend_from_slice(tag.map_or("", Tag::as_str).as_bytes());
+        out.extend_from_slice(b"\",\"upgrades\":[");
+        for (i, transport) in self.upgrades.iter().enumerate() {
+            let before: &[u8] = if i == 0 { b"\"" } else { b",\"" };
+            out.extend_from_slice(before);
+            out.extend_from_slice(transport.as_str().as_bytes());
+            out.push(b'"');
+        }
+        let (interval, timeout) = (self.ping_interval, self.ping_timeout);
+        let (interval, timeout) = (milliseconds(interval), milliseconds(timeout));
+        let max_payload = self.max_payload;
+        // A vector takes everything.
+        let _ = write!(
+            out,
+            r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{max_payload}}}"#
+        );
     }
 }
 
@@ -88,16 +100,6 @@ impl fmt::Display for Transport {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Sent<'a> {
-    sid: Sid,
-    upgrades: &'a [Transport],
-    ping_interval: u64,
-    ping_timeout: u64,
-    max_payload: u64,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Received<'a> {
@@ -121,11 +123,11 @@ mod tests {
     use std::time::Duration;
 
     use super::{Open, Transport};
-    use crate::Sid;
+    use crate::SessionId;
 
     fn open() -> Open {
         Open {
-            sid: Sid::parse("lv_VI97HAXpY6yYWAAAC").unwrap(),
+            sid: SessionId::parse("lv_VI97HAXpY6yYWAAAC").unwrap(),
             upgrades: vec![Transport::WebSocket],
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
@@ -140,6 +142,23 @@ mod tests {
         let mut out = Vec::new();
         open().write_json(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), JSON);
+        for (upgrades, text) in [
+            (vec![], "[]"),
+            (
+                vec![Transport::WebSocket, Transport::Polling],
+                r#"["websocket","polling"]"#,
+            ),
+        ] {
+            let mut out = Vec::new();
+            Open { upgrades, ..open() }.write_json(&mut out);
+            let expected = JSON.replace(r#"["websocket"]"#, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let sid = SessionId::parse("lv_VI97HAXpY6yYWAAAC________").unwrap();
+        let mut out = Vec::new();
+        Open { sid, ..open() }.write_json(&mut out);
+        let expected = JSON.replace("AAAC", "AAAC________");
+        assert_eq!(String::from_utf8(out).unwrap(), expected, "with a tag");
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Session {
 
     /// Whether the candidate has proved that it works.
     ///
-    /// A server then ends parked polls with [`Packet::Noop`], so that the client can switch.
+    /// A server then ends pending polls with [`Packet::Noop`], so that the client can switch.
     #[must_use]
     pub const fn is_probed(&self) -> bool {
         matches!(self.state, State::Upgrading { probed: true, .. })

@@ -33,7 +33,7 @@ fn binary(data: &'static [u8]) -> Packet {
 #[test]
 fn every_packet_has_its_official_text() {
     let open = Packet::Open(Open {
-        sid: Sid::parse("lv_VI97HAXpY6yYWAAAC").unwrap(),
+        sid: Sid::parse("lv_VI97HAXpY6yYWAAAC").unwrap().into(),
         upgrades: vec![Transport::WebSocket],
         ping_interval: Duration::from_millis(25_000),
         ping_timeout: Duration::from_millis(20_000),
@@ -62,7 +62,7 @@ fn every_packet_has_its_official_text() {
 #[test]
 fn a_session_without_upgrades_says_so() {
     let open = Packet::Open(Open {
-        sid: Sid::from_random([0; 15]),
+        sid: Sid::from_random([0; 15]).into(),
         upgrades: Vec::new(),
         ping_interval: Duration::from_millis(300),
         ping_timeout: Duration::from_millis(200),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use roomcast_protocol::{
-    DecodeError, Frame, Sid,
+    DecodeError, Frame, SessionId, Sid, Tag,
     engine::{Message, Open, Packet, Probe, Transport, payload},
     socket::{Decoder, Kind, Limits, Value as Shown, encode},
     websocket::{self, Event, Role},
@@ -38,19 +38,24 @@ fn open() -> impl Strategy<Value = Open> {
     let transports =
         prop::sample::subsequence(vec![Transport::Polling, Transport::WebSocket], 0..=2);
     (
-        any::<[u8; 15]>(),
+        any::<([u8; 15], Option<[u8; 6]>)>(),
         transports,
         any::<u32>(),
         any::<u32>(),
         any::<u64>(),
     )
-        .prop_map(|(sid, upgrades, interval, timeout, max_payload)| Open {
-            sid: Sid::from_random(sid),
-            upgrades,
-            ping_interval: Duration::from_millis(interval.into()),
-            ping_timeout: Duration::from_millis(timeout.into()),
-            max_payload,
-        })
+        .prop_map(
+            |((sid, tag), upgrades, interval, timeout, max_payload)| Open {
+                sid: SessionId {
+                    sid: Sid::from_random(sid),
+                    tag: tag.map(Tag::from_random),
+                },
+                upgrades,
+                ping_interval: Duration::from_millis(interval.into()),
+                ping_timeout: Duration::from_millis(timeout.into()),
+                max_payload,
+            },
+        )
 }
 
 /// JSON with attachments in it.
