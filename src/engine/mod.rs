@@ -4,13 +4,14 @@
 //! down through [`Outbox`]. A session is one task, its driver; everybody else holds its outbox. One
 //! flusher per worker thread writes what outboxes have queued.
 //!
-//! The engine has seven modules. Each may import those below it in this list and none above, which
+//! The engine has eight modules. Each may import those below it in this list and none above, which
 //! a test checks. None of them imports from this file, which is the table of contents for other
 //! modules of the library.
 //!
 //! - [`accept`]: how connections come in.
 //! - [`http`](self::http): from the bytes of a connection to answers and WebSockets.
 //! - [`session`]: one task per session, and the table of all sessions.
+//! - [`forwarding`]: requests of sessions that are open at another server.
 //! - [`admission`]: what is known and decided about a client before it has a session.
 //! - [`outbox`]: what waits to be sent to a session, and how it is written.
 //! - [`transport`]: byte streams, and the WebSockets on them.
@@ -24,6 +25,11 @@
 
 mod accept;
 mod admission;
+#[cfg(feature = "forwarding")]
+mod forwarding;
+#[cfg(not(feature = "forwarding"))]
+#[path = "forwarding/none.rs"]
+mod forwarding;
 mod http;
 mod outbox;
 mod primitives;
@@ -40,6 +46,9 @@ pub(crate) use accept::{Endpoints, MaybeTls, bind, serve};
 pub use accept::{Tls, TlsError};
 pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
+pub(crate) use forwarding::Forwarder;
+#[cfg(feature = "forwarding")]
+pub(crate) use forwarding::Owner;
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
 pub(crate) use primitives::random_sid;
 pub(crate) use session::{Application, Engine, SessionHandler};

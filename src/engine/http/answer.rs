@@ -1,6 +1,10 @@
 //! Answers HTTP requests on the Engine.IO path.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -17,7 +21,7 @@ use super::{
         cors::Verdict,
         host,
         refusal::RequestError,
-        reply::{self, Answer, Form, Reply},
+        reply::{self, Answer, Form, HandedOn, Reply},
         request::{self, Ask},
     },
 };
@@ -61,7 +65,12 @@ impl Engine {
         peer: Peer,
         handoff: &HandoffCell,
     ) -> Reply {
-        let peer = self.identify(peer, &parts.headers);
+        let handed_on = self.take_proof(&mut parts);
+        let peer = match &handed_on {
+            // The server that the client came to has asked its proxies already.
+            Ok(Some(client)) => *client,
+            Ok(None) | Err(_) => self.identify(peer, &parts.headers),
+        };
         join_cookies(&mut parts.headers);
         let verdict = match &self.config.http.cors {
             None => Verdict::Silent,
@@ -80,10 +89,13 @@ impl Engine {
         let is_foreign = verdict == Verdict::Foreign;
         let outcome = match &self.config.http.cors {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
-            Some(_) | None => {
-                self.respond(parts, body, peer, view.as_ref(), handoff)
-                    .await
-            }
+            Some(_) | None => match handed_on {
+                Ok(by) => {
+                    self.respond(parts, body, peer, view.as_ref(), handoff, by.is_some())
+                        .await
+                }
+                Err(forged) => Err(forged),
+            },
         };
         let mut reply = match outcome {
             Ok(reply) => reply,
@@ -95,6 +107,7 @@ impl Engine {
             .cors
             .as_ref()
             .filter(|cors| !(cors.enforce && is_foreign))
+            .filter(|_| reply.extensions().get::<HandedOn>().is_none())
         {
             cors.mark(&mut reply, &verdict);
         }
@@ -162,7 +175,12 @@ impl Engine {
         let (code, _, _) = error.answer();
         let reason = error.reason();
         let address = peer.address;
-        if !matches!(error, RequestError::ForeignOrigin) {
+        if matches!(error, RequestError::Forged) {
+            // Somebody pretends to be a server of the cluster, or one has an old key of this server.
+            if let Some(more) = self.forgeries.permit() {
+                tracing::warn!(%address, reason, more, "request refused");
+            }
+        } else if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
         } else if let Some(more) = self.foreign_origins.permit() {
             // The operator may have forgotten to allow the origin, so a refusal is logged; a client
@@ -182,6 +200,7 @@ impl Engine {
         peer: Peer,
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
+        is_handed_on: bool,
     ) -> Result<Reply, RequestError> {
         self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
@@ -190,6 +209,17 @@ impl Engine {
             self.admit(view).await?;
         }
         let ask = ask?;
+        if let Some((id, accept)) = ask.session()
+            && self.is_foreign(id)
+            && let Some(tag) = id.tag
+        {
+            if is_handed_on {
+                return Err(RequestError::UnknownSession);
+            }
+            // Boxed, so that requests of this server's own sessions need no room for it.
+            let handing = Box::pin(self.hand_on(parts, body, peer, tag, accept, handoff));
+            return handing.await;
+        }
         let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
         let mut reply = match ask {
             Ask::Open => {
@@ -215,32 +245,32 @@ impl Engine {
                 *handoff.lock() = Some(Handoff::Open(Arc::clone(self), opening));
                 reply::switching_protocols(&accept)
             }
-            Ask::Mismatch(sid) => {
-                let outbox = self.find(sid)?;
+            Ask::Mismatch(id) => {
+                let outbox = self.find(id.sid)?;
                 return Err(RequestError::TransportMismatch(outbox.transport()));
             }
-            Ask::Unserved(sid) => {
-                self.find(sid)?;
+            Ask::Unserved(id) => {
+                self.find(id.sid)?;
                 self.metrics.count(Counter::RejectedMethod);
                 return Ok(reply::empty(StatusCode::INTERNAL_SERVER_ERROR));
             }
-            Ask::Poll(sid) => {
-                let outbox = self.find_polling(sid)?;
+            Ask::Poll(id) => {
+                let outbox = self.find_polling(id.sid)?;
                 let form = Form::of(&parts.headers);
                 // A poll may wait for long, and its headers keep a read buffer alive.
                 drop(parts);
                 self.poll(outbox, form).await?.into_reply()
             }
-            Ask::Post(sid) => {
-                let outbox = self.find_polling(sid)?;
+            Ask::Post(id) => {
+                let outbox = self.find_polling(id.sid)?;
                 if exchange::is_octet_stream(&parts.headers) {
                     self.refuse_binary(&outbox)
                 } else {
                     self.post(outbox, body).await?.into_reply()
                 }
             }
-            Ask::Upgrade { sid, accept } => {
-                let outbox = self.find(sid)?;
+            Ask::Upgrade { sid: id, accept } => {
+                let outbox = self.find(id.sid)?;
                 if !self.config.session.allow_upgrades {
                     return Err(RequestError::BadRequest);
                 }
@@ -375,11 +405,10 @@ impl Engine {
 
     /// Whether a page that may use the cookies of its reader has sent a request.
     fn trusts(&self, headers: &HeaderMap) -> bool {
+        static DEFAULT: LazyLock<Cors> = LazyLock::new(Cors::default);
         let also = self.hooks.cors_origin.as_deref();
-        match &self.config.http.cors {
-            Some(cors) => cors.trusts(headers, also),
-            None => Cors::default().trusts(headers, also),
-        }
+        let cors = self.config.http.cors.as_ref();
+        cors.unwrap_or_else(|| &DEFAULT).trusts(headers, also)
     }
 
     /// A polling session and the answer that tells the client of it.
@@ -388,14 +417,15 @@ impl Engine {
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
-        tokio::spawn(driver.run());
+        // Boxed, so that what runs tasks is not compiled for this kind of them.
+        tokio::spawn(driver.run().boxed());
         let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
         if let Some(cookie) = self
             .config
             .http
             .cookie
             .as_ref()
-            .and_then(|cookie| cookie.header(sid))
+            .and_then(|cookie| cookie.header(self.session_id(sid)))
         {
             reply.headers_mut().insert(header::SET_COOKIE, cookie);
         }

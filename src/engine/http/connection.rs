@@ -76,6 +76,12 @@ impl Site {
                     dismiss(&rest.stream, CloseCode::NORMAL);
                 }
             }
+            #[cfg(feature = "forwarding")]
+            Some(Handoff::Tunnel(tunnel)) => {
+                drop(self);
+                // Boxed for the same reason.
+                Box::pin(tunnel.run(rest.stream, rest.unread)).await;
+            }
             None => linger(&rest.stream).await,
         }
     }

@@ -42,15 +42,20 @@ impl Engine {
                 answer
             }
         };
-        match (answer, &self.config.http.http_compression) {
-            (Ok(PollAnswer::Payload(packets, true)), Some(options)) => {
+        let (packets, may_compress) = match answer {
+            Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
+            Ok(PollAnswer::Refused) => return Ok(refused()),
+            Err(_) => return Err(RequestError::UnknownSession),
+        };
+        match (&self.config.http.http_compression, form.encoding) {
+            (Some(options), Some(encoding))
+                if may_compress && packets.len() >= options.threshold =>
+            {
                 // Boxed, so that no poll that waits keeps the room for it.
-                let compressing = Box::pin(reply::compressed(packets, options, form));
-                Ok(Answer::Other(compressing.await))
+                let compressing = reply::compressed(packets, options.level, encoding, form);
+                Ok(Answer::Other(Box::pin(compressing).await))
             }
-            (Ok(PollAnswer::Payload(packets, _)), _) => Ok(Answer::Packets(packets, form)),
-            (Ok(PollAnswer::Refused), _) => Ok(refused()),
-            (Err(_), _) => Err(RequestError::UnknownSession),
+            _ => Ok(Answer::Packets(packets, form)),
         }
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+#[cfg(feature = "forwarding")]
+use super::tunnel::Tunnel;
 use crate::engine::{
     outbox::Attaching,
     session::{Engine, Opening},
@@ -16,6 +18,9 @@ pub(super) enum Handoff {
     Open(Arc<Engine>, Opening),
     /// The connection is to take this session over.
     Attach(Attaching),
+    /// The session is at another server, and the connection goes on to it.
+    #[cfg(feature = "forwarding")]
+    Tunnel(Box<Tunnel>),
 }
 
 /// Where a request leaves its [`Handoff`] for the connection's task.

@@ -9,6 +9,11 @@ mod accepted;
 mod answer;
 mod connection;
 mod exchange;
+#[cfg(feature = "forwarding")]
+mod forward;
+#[cfg(not(feature = "forwarding"))]
+#[path = "no_forward.rs"]
+mod forward;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod handoff;
@@ -16,6 +21,8 @@ mod http1;
 mod message;
 mod mount;
 mod site;
+#[cfg(feature = "forwarding")]
+mod tunnel;
 
 pub(crate) use accepted::Accepted;
 pub(crate) use message::{body::Pieces, compression};

@@ -106,6 +106,11 @@ impl Engine {
                     dismiss(&stream, CloseCode::NORMAL);
                 }
             }
+            #[cfg(feature = "forwarding")]
+            Handoff::Tunnel(tunnel) => {
+                drop(self);
+                tunnel.run(stream, unread).await;
+            }
         }
     }
 }

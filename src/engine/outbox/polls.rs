@@ -38,12 +38,12 @@ impl Outbox {
             return Polled::Answered(PollAnswer::packets(&frames));
         }
         let (answer, answered) = oneshot::channel();
-        let parked = PendingPoll::new(id, answer);
+        let pending = PendingPoll::new(id, answer);
         if may_wait {
-            queue.keep_poll(parked);
+            queue.keep_poll(pending);
         } else {
             drop(queue);
-            if !self.control(Control::Poll(parked)) {
+            if !self.control(Control::Poll(pending)) {
                 return Polled::Unknown;
             }
         }
@@ -55,12 +55,12 @@ impl Outbox {
         if queue.closed().is_some() || queue.is_empty() {
             return 0;
         }
-        let Some(parked) = queue.take_poll() else {
+        let Some(pending) = queue.take_poll() else {
             return 0;
         };
         let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
         drop(queue);
-        if !parked.answer(&frames) {
+        if !pending.answer(&frames) {
             self.control(Control::PollLost);
         }
         frames.iter().map(Frame::len).sum()
@@ -102,14 +102,14 @@ impl<H> Queue<H> {
         let Sink::Poll(poll) = &mut self.sink else {
             return false;
         };
-        poll.take_if(|parked| parked.id == id).is_some()
+        poll.take_if(|pending| pending.id == id).is_some()
     }
 
     /// Lets a polling request wait. Where the session does not poll, the request is dropped, and
     /// answered as one for an unknown session.
-    pub(in crate::engine) fn keep_poll(&mut self, parked: PendingPoll) {
+    pub(in crate::engine) fn keep_poll(&mut self, pending: PendingPoll) {
         if let Sink::Poll(poll) = &mut self.sink {
-            *poll = Some(parked);
+            *poll = Some(pending);
         }
     }
 

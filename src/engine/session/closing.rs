@@ -101,8 +101,8 @@ impl Ending {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
             match control {
-                Control::Poll(parked) if self.takes_polls() && driver.wire.is_none() => {
-                    driver.outbox.lock().keep_poll(parked);
+                Control::Poll(pending) if self.takes_polls() && driver.wire.is_none() => {
+                    driver.outbox.lock().keep_poll(pending);
                 }
                 // Dropped, the session is unknown to their senders.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
@@ -120,22 +120,22 @@ impl Ending {
     }
 
     fn poll_polling(&mut self, driver: &mut Driver) -> Poll<()> {
-        let mut parked = driver.outbox.lock().take_poll();
-        if parked.is_none() && self.takes_polls() {
-            parked = driver.polls.pop_front();
+        let mut pending = driver.outbox.lock().take_poll();
+        if pending.is_none() && self.takes_polls() {
+            pending = driver.polls.pop_front();
         }
-        match (self.end, parked) {
+        match (self.end, pending) {
             (End::Gone | End::Answered | End::Closed(_), None) => Poll::Ready(()),
             // Whether anybody reads it makes no difference any more.
-            (End::Gone, Some(parked)) => {
-                let _ = parked.answer(&[Frame::packet(&Packet::Close)]);
+            (End::Gone, Some(pending)) => {
+                let _ = pending.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
             }
-            (End::Answered | End::Closed(_), Some(parked)) => {
-                let _ = parked.answer_noop();
+            (End::Answered | End::Closed(_), Some(pending)) => {
+                let _ = pending.answer_noop();
                 Poll::Ready(())
             }
-            (End::Flush(_), Some(parked)) => {
+            (End::Flush(_), Some(pending)) => {
                 let mut frames = driver.outbox.take_for_poll(usize::MAX);
                 // Stock clients look at packets one after the other and at the events in them a
                 // moment later: behind a close packet in the same answer they come too late. Only
@@ -144,7 +144,7 @@ impl Ending {
                 if is_last {
                     frames.push(Frame::packet(&Packet::Close));
                 }
-                let has_gone = !parked.answer(&frames);
+                let has_gone = !pending.answer(&frames);
                 if is_last || has_gone {
                     return Poll::Ready(());
                 }

@@ -26,6 +26,7 @@ impl Engine {
         let sids: Vec<Sid> = self.sessions.all().iter().map(Outbox::sid).collect();
         tracing::info!(sessions = sids.len(), ?window, "draining");
         let moving = window.saturating_mul(MOVING) / 10;
+        self.send_away(moving);
         let deadline = tokio::time::sleep_until(end.into());
         tokio::select! {
             () = self.move_all(&sids, begin, moving, end) => {}
@@ -69,11 +70,11 @@ impl Engine {
         std::future::pending().await
     }
 
-    /// Waits until no session is left.
+    /// Waits until no session is left, nor a WebSocket of another server's session.
     async fn emptied(&self) {
         loop {
             let ended = self.ended.notified();
-            if self.session_count() == 0 {
+            if self.session_count() == 0 && self.metrics.gauge(Gauge::Tunnels) <= 0 {
                 return;
             }
             ended.await;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::HeaderMap;
-use roomcast_protocol::engine::{CloseReason, Transport};
+use roomcast_protocol::{
+    SessionId, Sid,
+    engine::{CloseReason, Transport},
+};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{application::Application, load_shedding::shed_load, sessions::Sessions};
@@ -18,6 +21,7 @@ use crate::{
     Config,
     engine::{
         admission::{ConnectionLimiter, Hooks},
+        forwarding::Forwarder,
         outbox::{Flusher, Heartbeats, MemoryBudget, Outbox},
         primitives::{Peer, now},
     },
@@ -36,6 +40,10 @@ pub(crate) struct Engine {
     /// Sessions that may wait for hooks to admit them.
     pub(in crate::engine) admissions: Semaphore,
     pub(in crate::engine) guard: Option<Arc<Guard>>,
+    /// Hands requests on to other servers, where clients may come to any.
+    pub(in crate::engine) forwarder: Option<Arc<Forwarder>>,
+    /// Log lines about requests that pretend to be handed on.
+    pub(in crate::engine) forgeries: LogThrottle,
     /// Log lines about requests of pages that may not use the server.
     pub(in crate::engine) foreign_origins: LogThrottle,
     /// Lines about a server around that does not tell addresses.
@@ -52,7 +60,7 @@ pub(crate) struct Engine {
     pub(super) draining: AtomicBool,
     pub(super) stopped: watch::Sender<bool>,
     /// Notified when a connection has ended, or a session while draining.
-    pub(super) ended: Arc<Notify>,
+    pub(in crate::engine) ended: Arc<Notify>,
 }
 
 impl Engine {
@@ -63,6 +71,7 @@ impl Engine {
         metrics: Arc<Metrics>,
         tasks: Tasks,
         guard: Option<Arc<Guard>>,
+        forwarder: Option<Arc<Forwarder>>,
     ) -> Arc<Self> {
         let memory = MemoryBudget::new(config.outbox.total_outbox_bytes, Arc::clone(&metrics));
         let limiter = ConnectionLimiter::new(
@@ -85,6 +94,8 @@ impl Engine {
             metrics,
             tasks,
             guard,
+            forwarder,
+            forgeries: LogThrottle::default(),
             foreign_origins: LogThrottle::new(10),
             misplacements: LogThrottle::default(),
             unaddressed: Once::new(),
@@ -108,6 +119,7 @@ impl Engine {
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.refuse_newcomers();
         self.stopped.send_replace(true);
+        self.send_away(Duration::ZERO);
         for outbox in self.sessions.all() {
             outbox.close(CloseReason::ServerShutdown);
         }
@@ -178,7 +190,7 @@ impl Engine {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
             let memory = Arc::clone(&self.memory);
             let shedding = move || shed_load(Arc::clone(&memory));
-            tokio::spawn(self.tasks().clone().keep("memory relief", shedding));
+            tokio::spawn(self.tasks().clone().keep("load shedding", shedding));
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
@@ -214,6 +226,24 @@ impl Engine {
     /// Whether it takes no more requests.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
+    }
+
+    /// What the client of a session calls it.
+    pub(in crate::engine) fn session_id(&self, sid: Sid) -> SessionId {
+        let tag = self.forwarder.as_ref().map(|forwarder| forwarder.tag());
+        SessionId { sid, tag }
+    }
+
+    /// Whether a session of this id, if there is one, is at another server.
+    pub(in crate::engine) fn is_foreign(&self, id: SessionId) -> bool {
+        id.tag.is_some() && id != self.session_id(id.sid)
+    }
+
+    /// The WebSockets of other servers' sessions that go through this one end within this time.
+    pub(super) fn send_away(&self, within: Duration) {
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.send_away(within);
+        }
     }
 
     /// Whether it opens no more sessions.

@@ -101,7 +101,7 @@ impl Engine {
                 .transports
                 .contains(&Transport::WebSocket);
         Open {
-            sid,
+            sid: self.session_id(sid),
             upgrades: can_upgrade
                 .then_some(Transport::WebSocket)
                 .into_iter()

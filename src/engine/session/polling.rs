@@ -37,14 +37,14 @@ impl Driver {
         // A poll that comes after the deadline of a pong finds no session.
         self.look_at_deadlines(now);
         // Polls come last, and wait for a WebSocket that was there before them.
-        while !is_attaching && let Some(parked) = self.polls.pop_front() {
-            self.on_poll(parked, now);
+        while !is_attaching && let Some(pending) = self.polls.pop_front() {
+            self.on_poll(pending, now);
         }
     }
 
     fn on_control(&mut self, control: Control, now: Instant) {
         match control {
-            Control::Poll(parked) => self.polls.push_back(parked),
+            Control::Poll(pending) => self.polls.push_back(pending),
             Control::PollAborted { id } => {
                 if self.forget_poll(id) {
                     self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
@@ -77,28 +77,28 @@ impl Driver {
 
     /// The client gave up its request. Returns `false` if the request had been answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
-        self.polls.retain(|parked| parked.id != id);
+        self.polls.retain(|pending| pending.id != id);
         self.outbox.lock().forget_poll(id)
     }
 
-    fn on_poll(&mut self, parked: PendingPoll, now: Instant) {
+    fn on_poll(&mut self, pending: PendingPoll, now: Instant) {
         if self.wire.is_some() {
-            parked.refuse();
+            pending.refuse();
         } else if let Some(ending) = &self.ending {
             // Dropped otherwise: the session is unknown from now on.
             if ending.takes_polls() {
-                self.outbox.lock().keep_poll(parked);
+                self.outbox.lock().keep_poll(pending);
             }
         } else if self.has_poll() {
             self.engine.metrics.count(Counter::RejectedOverlap);
-            parked.refuse();
+            pending.refuse();
             self.end_because(
                 "overlap from client",
                 CloseReason::TransportError,
                 End::Gone,
             );
         } else {
-            self.outbox.lock().keep_poll(parked);
+            self.outbox.lock().keep_poll(pending);
             self.release_late_poll(now);
         }
     }
@@ -177,10 +177,10 @@ impl Driver {
     /// Ends the waiting poll although nothing is to be sent.
     pub(super) fn release_poll(&mut self) {
         self.outbox.flush();
-        let parked = self.outbox.lock().take_poll();
-        if let Some(parked) = parked {
+        let pending = self.outbox.lock().take_poll();
+        if let Some(pending) = pending {
             // A poll that was given up has lost nothing; `PollAborted` follows.
-            let _ = parked.answer_noop();
+            let _ = pending.answer_noop();
         }
     }
 }

@@ -46,6 +46,7 @@ impl RawEngine {
             Arc::clone(&metrics),
             Tasks::new(metrics),
             None,
+            None,
         ))
     }
 

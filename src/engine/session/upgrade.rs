@@ -133,16 +133,16 @@ impl Driver {
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
         let memory = self.outbox.memory();
-        let parked = self.outbox.lock().switch(wire.stream.clone(), memory);
+        let pending = self.outbox.lock().switch(wire.stream.clone(), memory);
         self.wire = Some(wire);
         self.hand_heartbeat_over();
         let metrics = &self.engine.metrics;
         metrics.count(Counter::Upgrades);
         metrics.shift(Gauge::SessionsPolling, -1);
         metrics.shift(Gauge::SessionsWebSocket, 1);
-        if let Some(parked) = parked {
+        if let Some(pending) = pending {
             // The client waits for it or has given it up; either way it polls no more.
-            let _ = parked.answer_noop();
+            let _ = pending.answer_noop();
         }
         if let Some(connection) = &mut self.connection {
             connection.upgraded();

@@ -54,6 +54,7 @@ async fn a_session_leaves_when_nothing_is_under_way_for_its_client_any_more() {
         Arc::clone(&metrics),
         Tasks::new(metrics),
         None,
+        None,
     );
     let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
     let address = listener.local_addr().unwrap();

@@ -24,15 +24,17 @@ use crate::{
 };
 
 mod draining;
+#[cfg(feature = "forwarding")]
+mod forwarding;
 mod heartbeats;
 mod model;
-mod parked;
 mod plain;
 mod scripts;
 mod server;
 pub(crate) mod sizes;
 mod slow;
 mod stream;
+mod unattended;
 mod waiting;
 
 use server::{Echo, echo, echo_with, site};

@@ -70,7 +70,8 @@ impl Echo {
     pub(super) async fn open(&self) -> String {
         let (status, body) = self.request("GET", "EIO=4&transport=polling", "").await;
         assert_eq!(status, 200);
-        body[9..29].to_owned()
+        let (sid, _) = body[9..].split_once('"').unwrap();
+        sid.to_owned()
     }
 
     pub(super) async fn poll(&self, sid: &str) -> (u16, String) {

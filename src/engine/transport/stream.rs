@@ -94,6 +94,15 @@ impl Stream {
         }))
     }
 
+    /// What it is made of; `None` if there is another handle to it.
+    #[cfg(feature = "forwarding")]
+    pub(in crate::engine) fn into_duplex(self) -> Option<Box<dyn Duplex>> {
+        match self {
+            Self::Tcp(stream) => Some(Box::new(Arc::into_inner(stream)?)),
+            Self::Other(other) => Some(Arc::into_inner(other)?.io.into_inner().io),
+        }
+    }
+
     /// Writes what is accepted at once.
     ///
     /// # Errors

@@ -45,10 +45,9 @@ pub(super) struct Connection {
 
 /// What comes next on a connection.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Next {
-    /// A plain request.
-    Request(Head),
+    /// A plain request. Boxed, so that heads within sessions are not moved with the room for it.
+    Request(Box<Head>),
     /// A plain request within a session.
     SessionRequest(SessionRequest),
     /// Something that hyper has to read.

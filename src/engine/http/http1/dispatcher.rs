@@ -178,7 +178,8 @@ impl Paths for SitePaths<'_> {
     fn session(&self, path: &str, query: &str) -> Option<Sid> {
         let engine = &self.site.engine;
         let is_session_request = self.may_be_session_request && engine.owns(path);
-        is_session_request.then(|| request::session(query, &engine.config))?
+        let id = is_session_request.then(|| request::session(query, &engine.config))??;
+        (!engine.is_foreign(id)).then_some(id.sid)
     }
 }
 

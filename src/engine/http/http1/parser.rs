@@ -13,7 +13,10 @@ use http::{
 };
 use roomcast_protocol::Sid;
 
-use crate::engine::http::message::{host, reply::Form};
+use crate::engine::{
+    forwarding,
+    http::message::{host, reply::Form},
+};
 
 /// Bytes that the head of a request may have.
 pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -32,14 +35,13 @@ pub(in crate::engine::http) trait Paths {
 
 /// What the first bytes of a request are.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(in crate::engine::http) enum Parsed {
     /// The beginning of a head, as far as it goes.
     Partial,
     /// A request that hyper has to read.
     Unsupported,
     /// The head of a plain request.
-    Plain(Head),
+    Plain(Box<Head>),
     /// The head of a request within a session, of which nothing else matters.
     SessionRequest(SessionRequest),
 }
@@ -88,7 +90,8 @@ pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed
     if let Some(session_request) = session_request(len, &request, paths) {
         return Parsed::SessionRequest(session_request);
     }
-    plain(bytes, len, &request, paths).map_or(Parsed::Unsupported, Parsed::Plain)
+    plain(bytes, len, &request, paths)
+        .map_or(Parsed::Unsupported, |head| Parsed::Plain(Box::new(head)))
 }
 
 /// Parses the head of a request within a session. Returns `None` if the head contains anything else
@@ -131,6 +134,8 @@ fn session_request(
                 accept_encoding = accept_encoding.or(Some(*value));
             }
             17 if is(header::TRANSFER_ENCODING) => return None,
+            // One that another server has handed on says whose it is.
+            20 if is(forwarding::HEADER) => return None,
             _ => {}
         }
     }
@@ -264,7 +269,7 @@ mod tests {
         let Parsed::Plain(head) = read(bytes) else {
             panic!("{bytes:?} is not plain");
         };
-        head
+        *head
     }
 
     fn get(headers: &str) -> String {

@@ -54,7 +54,11 @@ fn is_name(mut name: &[u8]) -> bool {
 
 /// A byte that stands for itself in a name (`unreserved` and `sub-delims`).
 fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'='
+        )
 }
 
 /// Whether these bytes are nothing, or a colon and the digits behind it.

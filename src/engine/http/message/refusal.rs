@@ -40,6 +40,12 @@ pub(in crate::engine::http) enum RequestError {
     Crowded(u64),
     /// The server is about to stop; in so many seconds there may be another one.
     Draining(u64),
+    /// It pretends to be handed on by another server.
+    #[cfg_attr(
+        not(feature = "forwarding"),
+        expect(dead_code, reason = "nobody looks whether it is")
+    )]
+    Forged,
     /// The guard says no.
     Refused(Refused),
     /// `EIO` is not 4.
@@ -72,6 +78,7 @@ impl RequestError {
             ),
             Self::BadWebSocketVersion => (3, "Bad request", StatusCode::UPGRADE_REQUIRED),
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
+            Self::Forged => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
             Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
@@ -103,6 +110,7 @@ impl RequestError {
             | Self::TransportHandshake
             | Self::IdGeneration(_)
             | Self::ForeignOrigin
+            | Self::Forged
             | Self::Denied(_)
             | Self::UnsupportedVersion
             | Self::BadHandshake
@@ -114,6 +122,8 @@ impl RequestError {
     pub(in crate::engine::http) fn reason(&self) -> &str {
         if matches!(self, Self::ForeignOrigin) {
             "origin not allowed"
+        } else if matches!(self, Self::Forged) {
+            "not handed on by a server"
         } else if matches!(self, Self::Denied(_)) {
             "denied by the application"
         } else {
@@ -133,6 +143,7 @@ impl RequestError {
             | Self::TransportHandshake
             | Self::IdGeneration(_) => Counter::RejectedRequest,
             Self::ForeignOrigin | Self::Denied(_) => Counter::RejectedForbidden,
+            Self::Forged => Counter::RejectedForged,
             Self::Busy => Counter::RejectedBusy,
             Self::Crowded(_) => Counter::RejectedCrowded,
             Self::Draining(_) => Counter::RejectedDraining,
@@ -147,7 +158,12 @@ impl RequestError {
         // What the application said is in the context.
         let is_denied = matches!(
             self,
-            Self::Denied(_) | Self::Busy | Self::Crowded(_) | Self::Draining(_) | Self::Refused(_)
+            Self::Forged
+                | Self::Denied(_)
+                | Self::Busy
+                | Self::Crowded(_)
+                | Self::Draining(_)
+                | Self::Refused(_)
         );
         let official = if is_denied {
             &Self::ForeignOrigin
@@ -189,6 +205,9 @@ impl RequestError {
             },
             Self::ForeignOrigin => ErrorContext::Forbidden {
                 message: format!("origin {}", request.lossy_header("origin")),
+            },
+            Self::Forged => ErrorContext::Forbidden {
+                message: self.reason().to_owned(),
             },
             Self::Denied(message) => ErrorContext::Forbidden {
                 message: message.to_string(),

@@ -3,16 +3,20 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body_util::Full;
-use roomcast_protocol::Sid;
+use roomcast_protocol::SessionId;
 
 use super::{compression::Encoding, refusal::RequestError};
 use crate::{
-    config::{Cookie, HttpCompression, Priority, SameSite},
+    config::{Cookie, Priority, SameSite},
     time::http_date,
 };
 
 /// An answer of the engine.
 pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
+
+/// Marks an answer of another server, to which nothing is to be added.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine::http) struct HandedOn;
 
 /// An answer, of which the most frequent kinds have no headers of their own yet.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
 /// What of a request decides about the form of its answer; its headers need not wait with it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine::http) struct Form {
-    encoding: Option<Encoding>,
+    pub(in crate::engine::http) encoding: Option<Encoding>,
     is_for_old_explorer: bool,
 }
 
@@ -151,19 +155,13 @@ fn is_old_explorer(agent: &[u8]) -> bool {
         .any(|word| agent.windows(word.len()).any(|part| part == *word))
 }
 
-/// Compresses the packets if the client accepts that and it is worth the time.
+/// Compresses packets.
 pub(in crate::engine::http) async fn compressed(
     packets: Bytes,
-    options: &HttpCompression,
+    level: u32,
+    encoding: Encoding,
     form: Form,
 ) -> Reply {
-    if packets.len() < options.threshold {
-        return payload(packets, form);
-    }
-    let Some(encoding) = form.encoding else {
-        return payload(packets, form);
-    };
-    let level = options.level;
     let done = if packets.len() > BLOCKING {
         // Long enough to keep others waiting.
         let packets = packets.clone();
@@ -241,8 +239,8 @@ pub(in crate::engine::http) fn switching_protocols(accept: &str) -> Reply {
 impl Cookie {
     /// The header that sets it to a session's id; the order of the attributes is the official
     /// server's.
-    pub(in crate::engine::http) fn header(&self, sid: Sid) -> Option<HeaderValue> {
-        let mut cookie = format!("{}={sid}", self.name);
+    pub(in crate::engine::http) fn header(&self, id: SessionId) -> Option<HeaderValue> {
+        let mut cookie = format!("{}={id}", self.name);
         if let Some(age) = self.max_age {
             cookie.push_str(&format!("; Max-Age={}", age.as_secs()));
         }
@@ -302,6 +300,8 @@ impl Cookie {
 mod tests {
     use std::time::Duration;
 
+    use roomcast_protocol::Sid;
+
     use super::*;
     use crate::engine::http::http1::writer;
 
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_cookie_has_the_official_defaults_and_order() {
-        let sid = Sid::from_random([0; 15]);
+        let sid = Sid::from_random([0; 15]).into();
         let plain = Cookie::default().header(sid).unwrap();
         assert_eq!(
             plain,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, Method, header, request::Parts};
 use roomcast_protocol::{
-    Sid,
+    SessionId,
     engine::Transport,
     websocket::handshake::{self, HandshakeError},
 };
@@ -26,15 +26,28 @@ pub(in crate::engine::http) enum Ask {
     /// A new session on a WebSocket with this accept key.
     OpenWebSocket { accept: String },
     /// Packets, please.
-    Poll(Sid),
+    Poll(SessionId),
     /// Packets for you.
-    Post(Sid),
+    Post(SessionId),
     /// Nothing that this session, if it exists, could do.
-    Mismatch(Sid),
+    Mismatch(SessionId),
     /// A method that no session has a use for.
-    Unserved(Sid),
+    Unserved(SessionId),
     /// Go on over a WebSocket with this accept key.
-    Upgrade { sid: Sid, accept: String },
+    Upgrade { sid: SessionId, accept: String },
+}
+
+impl Ask {
+    /// The session that it is about, and the accept key of the WebSocket that it asks for.
+    pub(in crate::engine::http) fn session(&self) -> Option<(SessionId, Option<&str>)> {
+        match self {
+            Self::Open | Self::OpenWebSocket { .. } => None,
+            Self::Poll(id) | Self::Post(id) | Self::Mismatch(id) | Self::Unserved(id) => {
+                Some((*id, None))
+            }
+            Self::Upgrade { sid, accept } => Some((*sid, Some(accept))),
+        }
+    }
 }
 
 /// The parameters that Engine.IO looks at. A parameter that is given twice counts as
@@ -73,15 +86,27 @@ impl<'a> Parameter<'a> {
 impl<'a> Query<'a> {
     fn parse(query: &'a str) -> Self {
         let mut parsed = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match &*name {
-                "transport" => parsed.transport.set(value),
-                "sid" => parsed.sid.set(value),
-                "EIO" => parsed.version.set(value),
-                _ => {}
+        if query.bytes().any(|byte| byte == b'%' || byte == b'+') {
+            for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+                parsed.take(&name, value);
+            }
+        } else {
+            // Nothing is escaped.
+            for pair in query.split('&') {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                parsed.take(name, value.into());
             }
         }
         parsed
+    }
+
+    fn take(&mut self, name: &str, value: Cow<'a, str>) {
+        match name {
+            "transport" => self.transport.set(value),
+            "sid" => self.sid.set(value),
+            "EIO" => self.version.set(value),
+            _ => {}
+        }
     }
 }
 
@@ -133,7 +158,7 @@ pub(in crate::engine::http) fn parse(
         }
         Parameter::Twice => Err(RequestError::UnknownSession),
         Parameter::Once(sid) => {
-            let sid = Sid::parse(&sid).ok_or(RequestError::UnknownSession)?;
+            let sid = SessionId::parse(&sid).ok_or(RequestError::UnknownSession)?;
             if contradicts {
                 Ok(Ask::Mismatch(sid))
             } else if upgrade {
@@ -152,7 +177,7 @@ pub(in crate::engine::http) fn parse(
 
 /// The session that a polling request names. Returns `None` if the request has to be judged in
 /// full.
-pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<Sid> {
+pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<SessionId> {
     if query.len() > MAX_QUERY || !config.session.transports.contains(&Transport::Polling) {
         return None;
     }
@@ -161,7 +186,7 @@ pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<S
         query.transport.value().and_then(Transport::parse),
         query.sid,
     ) {
-        (Some(Transport::Polling), Parameter::Once(sid)) => Sid::parse(&sid),
+        (Some(Transport::Polling), Parameter::Once(sid)) => SessionId::parse(&sid),
         _ => None,
     }
 }
@@ -247,7 +272,7 @@ mod tests {
 
     #[test]
     fn well_formed_requests_are_told_apart() {
-        let sid = Sid::parse(SID).unwrap();
+        let sid = SessionId::parse(SID).unwrap();
         let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
         assert_eq!(get("EIO=4&transport=polling&t=abc"), Ok(Ask::Open));
         assert_eq!(
@@ -355,7 +380,7 @@ mod tests {
             upgrade("EIO=4&transport=polling", &[]),
             Err(RequestError::TransportHandshake)
         );
-        let sid = Sid::parse(SID).unwrap();
+        let sid = SessionId::parse(SID).unwrap();
         assert_eq!(
             get(&format!("EIO=4&transport=websocket&sid={SID}")),
             Ok(Ask::Mismatch(sid))

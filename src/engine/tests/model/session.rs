@@ -74,10 +74,10 @@ impl Session {
     fn switch(&mut self, pipe: Pipe) {
         let stream = Stream::other(Box::new(pipe.clone()));
         let memory = self.outbox.memory();
-        let parked = self.outbox.lock().switch(stream.clone(), memory);
+        let pending = self.outbox.lock().switch(stream.clone(), memory);
         (self.pipe, self.stream) = (Some(pipe), Some(stream));
-        if let Some(parked) = parked {
-            let _ = parked.answer_noop();
+        if let Some(pending) = pending {
+            let _ = pending.answer_noop();
         }
         self.bell.clone_waker().wake();
     }
@@ -216,9 +216,9 @@ impl Session {
         };
         for control in control {
             match control {
-                Control::Poll(parked) => self.polls.push(parked),
+                Control::Poll(pending) => self.polls.push(pending),
                 Control::PollAborted { id } => {
-                    self.polls.retain(|parked| parked.id != id);
+                    self.polls.retain(|pending| pending.id != id);
                     if self.outbox.lock().forget_poll(id) {
                         self.end();
                     }
@@ -234,13 +234,13 @@ impl Session {
                 | Control::Abort(_) => self.end(),
             }
         }
-        if !is_attaching && let Some(parked) = self.polls.pop() {
+        if !is_attaching && let Some(pending) = self.polls.pop() {
             if self.pipe.is_some() {
-                parked.refuse();
+                pending.refuse();
             } else {
                 let mut queue = self.outbox.lock();
                 assert!(!queue.has_poll());
-                queue.keep_poll(parked);
+                queue.keep_poll(pending);
             }
         }
     }
@@ -268,9 +268,9 @@ impl Session {
             }
         } else {
             let poll = self.outbox.lock().take_poll();
-            if let Some(parked) = poll {
+            if let Some(pending) = poll {
                 let frames = self.outbox.take_for_poll(usize::MAX);
-                if frames.is_empty() || !parked.answer(&frames) {
+                if frames.is_empty() || !pending.answer(&frames) {
                     self.end();
                 }
             }

@@ -12,7 +12,7 @@ use crate::engine::{
     outbox::{Attaching, Control, PollAnswer, Polled, Rest},
 };
 
-/// An outbox whose driver has parked and takes polls, and what it needs.
+/// An outbox whose driver has ended its turn and takes polls, and what it needs.
 fn outbox() -> (Unattended, Outbox) {
     let unattended = Unattended::polling(Arc::default());
     let outbox = unattended.outbox(Sid::from_random([1; 15]), 1 << 20);

@@ -1,0 +1,301 @@
+//! Requests of sessions that are open at another server of the cluster: how servers prove to each other
+//! that they are servers, and the connections between them.
+//!
+//! Sessions take from it the tag that their ids have, and HTTP hands requests on by it. It must not know
+//! either of them, and of the cluster only a function that tells where a tag's server is.
+
+mod outgoing;
+mod proof;
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, uri::Authority};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use roomcast_protocol::Tag;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
+
+pub(in crate::engine) use self::{
+    outgoing::{Outgoing, Pieces},
+    proof::{HEADER, Said, sign},
+};
+
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Connections to one server that are kept without a request.
+const MAX_IDLE: usize = 256;
+/// How long they are kept: less than the shortest time for which a server waits for the next request.
+const IDLE: Duration = Duration::from_secs(3);
+/// Between two looks whether the server that is waited for is still there.
+const LOOK: Duration = Duration::from_secs(1);
+/// Bytes of answers of other servers that are in memory at the same time, beyond one of the largest kind.
+const MAX_ANSWERS: usize = 64 << 20;
+/// What one permit of these bytes stands for.
+const UNIT: usize = 1024;
+
+/// Another server, and the key with which requests are signed that go there.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    authority: Authority,
+    key: [u8; 32],
+}
+
+impl Owner {
+    /// The server at this address, if that is `http://HOST:PORT`.
+    pub(crate) fn new(address: &str, key: [u8; 32]) -> Option<Self> {
+        let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
+        // A sign is taken for a part of the number.
+        let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = authority.port().filter(|port| is_number(port.as_str()));
+        let is_plain = port.is_some_and(|port| port.as_u16() > 0)
+            && !authority.host().is_empty()
+            && !authority.as_str().contains('@');
+        is_plain.then_some(Self { authority, key })
+    }
+
+    /// Where a request with this target goes.
+    fn uri(&self, target: &str) -> Option<Uri> {
+        let uri = Uri::builder().scheme("http");
+        let uri = uri.authority(self.authority.clone());
+        uri.path_and_query(target).build().ok()
+    }
+}
+
+/// What hands requests on to other servers.
+pub(crate) struct Forwarder {
+    tag: Tag,
+    key: [u8; 32],
+    owners: Box<dyn Fn(Tag) -> Option<Owner> + Send + Sync>,
+    client: Client<HttpConnector, Outgoing>,
+    /// Requests and WebSockets that may be under way.
+    places: Arc<Semaphore>,
+    /// Room for answers.
+    answers: Arc<Semaphore>,
+    max_answer: usize,
+    /// Set once WebSockets of other servers' sessions are to go: within what time.
+    leaving: watch::Sender<Option<Duration>>,
+}
+
+/// Why there is no answer of the other server.
+#[derive(Debug)]
+pub(in crate::engine) enum ForwardError {
+    /// No server is known that has such sessions, or it has gone meanwhile.
+    Gone,
+    /// The answer did not come in time.
+    Late,
+    /// The answer is too large, or does not end well.
+    Answer(Box<dyn Error + Send + Sync>),
+    Http(hyper_util::client::legacy::Error),
+    /// The request cannot be told again.
+    Request,
+}
+
+impl Forwarder {
+    /// For the server with this tag and key. `owners` tells which server of the cluster has another tag;
+    /// answers have at most `max_answer` bytes.
+    pub(crate) fn new(
+        (tag, key): (Tag, [u8; 32]),
+        limit: usize,
+        max_answer: usize,
+        owners: impl Fn(Tag) -> Option<Owner> + Send + Sync + 'static,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        // A request is written whole; waiting for more would only delay it.
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector);
+        let answers = MAX_ANSWERS.max(max_answer).div_ceil(UNIT);
+        Self {
+            tag,
+            key,
+            owners: Box::new(owners),
+            client,
+            places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
+            answers: Arc::new(Semaphore::new(answers.min(Semaphore::MAX_PERMITS))),
+            max_answer,
+            leaving: watch::Sender::default(),
+        }
+    }
+
+    /// The tag in the ids of this server's sessions.
+    pub(in crate::engine) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// A place for one more request or WebSocket; `None` if there are too many.
+    pub(in crate::engine) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    pub(in crate::engine) fn owner(&self, tag: Tag) -> Option<Owner> {
+        (self.owners)(tag)
+    }
+
+    /// Who the client is of a request that another server has handed on to this one. `None`: no server
+    /// has.
+    pub(in crate::engine) fn verify(
+        &self,
+        method: &http::Method,
+        target: &str,
+        proof: &http::HeaderValue,
+    ) -> Option<crate::engine::primitives::Peer> {
+        proof::verify(&self.key, method, target, proof)
+    }
+
+    /// Sends a request to the server with that tag: the head of its answer.
+    pub(in crate::engine) async fn send(
+        &self,
+        tag: Tag,
+        said: Said<'_>,
+        headers: http::HeaderMap,
+        body: Outgoing,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, ForwardError> {
+        let owner = self.owner(tag).ok_or(ForwardError::Gone)?;
+        let mut request = Request::new(body);
+        *request.uri_mut() = owner.uri(said.target).ok_or(ForwardError::Request)?;
+        *request.method_mut() = said.method.clone();
+        *request.headers_mut() = headers;
+        let proof = sign(&owner.key, said).ok_or(ForwardError::Request)?;
+        request.headers_mut().insert(HEADER, proof);
+        let gone = async {
+            while self.owner(tag).is_some() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            answer = timeout(patience, self.client.request(request)) => {
+                answer.map_err(|_| ForwardError::Late)?.map_err(ForwardError::Http)
+            }
+            () = gone => Err(ForwardError::Gone),
+        }
+    }
+
+    /// The body of an answer, for which there is room as long as it is held.
+    pub(in crate::engine) async fn body(
+        &self,
+        body: Incoming,
+        patience: Duration,
+    ) -> Result<Bytes, ForwardError> {
+        // Servers say how long their answers are.
+        let size = body
+            .size_hint()
+            .upper()
+            .and_then(|size| usize::try_from(size).ok());
+        let size = size.unwrap_or(self.max_answer);
+        if size > self.max_answer {
+            return Err(ForwardError::Answer("too large".into()));
+        }
+        let reading = async {
+            let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
+            let room = Arc::clone(&self.answers).acquire_many_owned(units).await;
+            let room = room.map_err(|error| ForwardError::Answer(error.into()))?;
+            let bytes = Limited::new(body, size).collect().await;
+            let bytes = bytes.map_err(ForwardError::Answer)?.to_bytes();
+            Ok(Bytes::from_owner(Held { bytes, _room: room }))
+        };
+        timeout(patience, reading)
+            .await
+            .map_err(|_| ForwardError::Late)?
+    }
+
+    /// WebSockets of other servers' sessions end within this time.
+    pub(in crate::engine) fn send_away(&self, within: Duration) {
+        self.leaving.send_replace(Some(within));
+    }
+
+    /// Waits until one of them has to end: at a random time within what was said.
+    pub(in crate::engine) async fn sent_away(&self) {
+        let mut leaving = self.leaving.subscribe();
+        let part = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        loop {
+            let within = leaving
+                .wait_for(Option::is_some)
+                .await
+                .map(|within| *within);
+            let Ok(Some(within)) = within else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(within.mul_f64(part)) => return,
+                _ = leaving.changed() => {}
+            }
+        }
+    }
+}
+
+/// An answer and the room that it takes.
+struct Held {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the server of the session has gone"),
+            Self::Late => f.write_str("the server of the session is late"),
+            Self::Answer(error) => write!(f, "its answer cannot be read: {error}"),
+            Self::Http(error) => match error.source() {
+                Some(source) => write!(f, "{error}: {source}"),
+                None => error.fmt(f),
+            },
+            Self::Request => f.write_str("the request cannot be told again"),
+        }
+    }
+}
+
+/// Shows no key.
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder")
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Owner;
+
+    #[test]
+    fn a_server_is_reached_at_a_host_and_a_port_by_plain_http() {
+        for address in [
+            "http://b:1",
+            "http://10.0.0.2:65535",
+            "http://[fd00::1]:3000",
+        ] {
+            assert!(Owner::new(address, [0; 32]).is_some(), "{address}");
+        }
+        for address in [
+            "10.0.0.2:3000",
+            "https://b:1",
+            "http://b",
+            "http://b:0",
+            "http://b:1/",
+            "http://:1",
+            "http://u@b:1",
+            "http://b:+1",
+        ] {
+            assert!(Owner::new(address, [0; 32]).is_none(), "{address}");
+        }
+    }
+}

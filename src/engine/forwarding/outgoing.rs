@@ -1,0 +1,66 @@
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// The body of a request that is handed on, piece by piece as it comes.
+#[derive(Debug)]
+pub(in crate::engine) struct Outgoing(Option<mpsc::Receiver<Option<Bytes>>>);
+
+/// Where its pieces come from. A body whose end was not told is cut off, so that nobody takes its beginning
+/// for the whole.
+#[derive(Debug)]
+pub(in crate::engine) struct Pieces(mpsc::Sender<Option<Bytes>>);
+
+impl Outgoing {
+    pub(in crate::engine) const fn empty() -> Self {
+        Self(None)
+    }
+
+    pub(in crate::engine) fn new() -> (Pieces, Self) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Pieces(sender), Self(Some(receiver)))
+    }
+}
+
+impl Pieces {
+    /// The next piece, or the end (`None`). `false`: nobody wants more.
+    pub(in crate::engine) async fn send(&self, piece: Option<Bytes>) -> bool {
+        self.0.send(piece).await.is_ok()
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(pieces) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        pieces.poll_recv(cx).map(|piece| match piece {
+            Some(Some(piece)) => Some(Ok(Frame::data(piece))),
+            Some(None) => None,
+            None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.0 {
+            None => SizeHint::with_exact(0),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Hands requests on to the server whose session they belong to, and recognises those that were handed on
+//! to this one.
+
+use std::{future::poll_fn, pin::pin, sync::Arc};
+
+use futures_util::future::{Either, select};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http_body_util::Full;
+use roomcast_protocol::Tag;
+use tokio::time::timeout;
+
+use super::{
+    handoff::{Handoff, HandoffCell},
+    message::{
+        body,
+        refusal::RequestError,
+        reply::{self, HandedOn, Reply},
+    },
+    tunnel::Tunnel,
+};
+use crate::{
+    engine::{
+        admission::original_uri,
+        forwarding::{self, ForwardError, Forwarder, Outgoing, Pieces, Said},
+        primitives::Peer,
+        session::Engine,
+    },
+    metrics::{Counter, Gauge, Metrics},
+};
+
+/// Headers that are for the next server alone (RFC 9110, 7.6.1).
+const OF_ONE_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+impl Engine {
+    /// Takes the proof out of a request that seems to be handed on by another server: who its client is.
+    /// `None`: it has none. An error if it is not a server that has sent it.
+    pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Peer>, RequestError> {
+        let Some(forwarder) = &self.forwarder else {
+            return Ok(None);
+        };
+        let mut proofs = parts.headers.get_all(forwarding::HEADER).iter();
+        let (Some(proof), None) = (proofs.next(), proofs.next()) else {
+            let has_none = !parts.headers.contains_key(forwarding::HEADER);
+            return if has_none {
+                Ok(None)
+            } else {
+                Err(RequestError::Forged)
+            };
+        };
+        let target = target(parts);
+        let client = forwarder.verify(&parts.method, target, proof);
+        let client = client.ok_or(RequestError::Forged)?;
+        parts.headers.remove(forwarding::HEADER);
+        self.metrics.count(Counter::ForwardedReceived);
+        Ok(Some(client))
+    }
+
+    /// The answer of another server to a request of its session. What cannot be had from it is answered as
+    /// if there were no such session: its client then opens a new one.
+    pub(super) async fn hand_on(
+        self: &Arc<Self>,
+        parts: Parts,
+        body: &mut dyn body::Pieces,
+        client: Peer,
+        tag: Tag,
+        accept: Option<&str>,
+        handoff: &HandoffCell,
+    ) -> Result<Reply, RequestError> {
+        let forwarder = self.forwarder.as_ref();
+        let forwarder = forwarder.ok_or(RequestError::UnknownSession)?;
+        let Some(place) = forwarder.place() else {
+            self.metrics.count(Counter::ForwardedFull);
+            return Err(RequestError::Busy);
+        };
+        let counted = Counted::new(&self.metrics);
+        let mut stopped = self.stopped();
+        let asking = self.ask(forwarder, parts, body, client, tag, accept);
+        let answered = tokio::select! {
+            answered = asking => answered,
+            _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Gone),
+        };
+        match answered {
+            Ok((reply, upgraded)) => {
+                self.metrics.count(Counter::Forwarded);
+                if let Some(upgraded) = upgraded {
+                    drop(counted);
+                    let tunnel = Tunnel::new(self, forwarder, upgraded, place);
+                    *handoff.lock() = Some(Handoff::Tunnel(Box::new(tunnel)));
+                }
+                Ok(reply)
+            }
+            Err(error) => {
+                self.metrics.count(Counter::ForwardedFailed);
+                tracing::debug!(tag = tag.as_str(), %error, "a request cannot be handed on");
+                Err(RequestError::UnknownSession)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        forwarder: &Forwarder,
+        parts: Parts,
+        body: &mut dyn body::Pieces,
+        client: Peer,
+        tag: Tag,
+        accept: Option<&str>,
+    ) -> Result<(Reply, Option<hyper::upgrade::Upgraded>), ForwardError> {
+        let target = target(&parts).to_owned();
+        let said = Said {
+            method: &parts.method,
+            target: &target,
+            client,
+        };
+        let mut headers = parts.headers;
+        if parts.method != Method::POST || headers.contains_key(header::TRANSFER_ENCODING) {
+            // No such body is passed on, or one whose pieces say how long it is.
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        strip(&mut headers);
+        if accept.is_some() {
+            ask_for_websocket(&mut headers);
+        }
+        if let Some(host) = parts
+            .uri
+            .authority()
+            .filter(|_| !headers.contains_key(header::HOST))
+        {
+            // HTTP/2 has it in the URL.
+            let host = HeaderValue::try_from(host.as_str()).map_err(|_| ForwardError::Request)?;
+            headers.insert(header::HOST, host);
+        }
+        let (pieces, outgoing) = match parts.method {
+            Method::POST => {
+                let (pieces, outgoing) = Outgoing::new();
+                (Some(pieces), outgoing)
+            }
+            _ => (None, Outgoing::empty()),
+        };
+        // A session that lives answers a poll with a ping at the latest.
+        let session = &self.config.session;
+        let patience = session.ping_interval.saturating_add(session.ping_timeout);
+        let patience = patience.max(self.config.http.body_timeout);
+        let sending = pin!(forwarder.send(tag, said, headers, outgoing, patience));
+        let feeding = pin!(feed(pieces, body));
+        let response = match select(sending, feeding).await {
+            Either::Left((response, _)) => response?,
+            Either::Right(((), sending)) => sending.await?,
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let accept = accept.ok_or(ForwardError::Gone)?;
+            let mut reply = reply::switching_protocols(accept);
+            reply.extensions_mut().insert(HandedOn);
+            let mut headers = response.headers().clone();
+            strip(&mut headers);
+            headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+            reply.headers_mut().extend(headers);
+            let upgraded = timeout(self.config.http.write_timeout, hyper::upgrade::on(response));
+            let upgraded = upgraded.await.map_err(|_| ForwardError::Late)?;
+            let upgraded = upgraded.map_err(|error| ForwardError::Answer(error.into()))?;
+            return Ok((reply, Some(upgraded)));
+        }
+        let (mut parts, body) = response.into_parts();
+        let body = forwarder.body(body, self.config.http.write_timeout).await?;
+        strip(&mut parts.headers);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.extensions.clear();
+        let mut reply = Reply::from_parts(parts, Full::new(body));
+        reply.extensions_mut().insert(HandedOn);
+        Ok((reply, None))
+    }
+}
+
+/// Path and query, as the client has sent them.
+fn target(parts: &Parts) -> &str {
+    let target = original_uri(parts).path_and_query();
+    target.map_or("/", |target| target.as_str())
+}
+
+/// Passes a body on until its end, or until nobody wants more of it. What stops half-way stops there, too.
+async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
+    let Some(pieces) = pieces else {
+        return;
+    };
+    loop {
+        let piece = match poll_fn(|cx| body.poll_piece(cx)).await {
+            Some(Ok(piece)) => Some(piece),
+            Some(Err(())) => return,
+            None => None,
+        };
+        let is_last = piece.is_none();
+        if !pieces.send(piece).await || is_last {
+            return;
+        }
+    }
+}
+
+/// Takes out what is for the next server alone, by name or because `Connection` says so.
+fn strip(headers: &mut HeaderMap) {
+    let named: Vec<_> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named.iter().chain(&OF_ONE_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn ask_for_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Counts a request while it is at another server.
+struct Counted<'a>(&'a Metrics);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.shift(Gauge::RequestsForwarded, 1);
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.shift(Gauge::RequestsForwarded, -1);
+    }
+}

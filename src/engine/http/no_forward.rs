@@ -1,0 +1,30 @@
+//! Stands in for `forward` in builds without the feature.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use roomcast_protocol::Tag;
+
+use super::{
+    handoff::HandoffCell,
+    message::{body::Pieces, refusal::RequestError, reply::Reply},
+};
+use crate::engine::{primitives::Peer, session::Engine};
+
+impl Engine {
+    pub(super) fn take_proof(&self, _: &mut Parts) -> Result<Option<Peer>, RequestError> {
+        Ok(None)
+    }
+
+    pub(super) async fn hand_on(
+        self: &Arc<Self>,
+        _: Parts,
+        _: &mut dyn Pieces,
+        _: Peer,
+        _: Tag,
+        _: Option<&str>,
+        _: &HandoffCell,
+    ) -> Result<Reply, RequestError> {
+        Err(RequestError::UnknownSession)
+    }
+}

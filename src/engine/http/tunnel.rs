@@ -1,0 +1,101 @@
+//! A WebSocket whose session is at another server: bytes go through as they are.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+
+use crate::{
+    engine::{forwarding::Forwarder, session::Engine, transport::Stream},
+    metrics::Gauge,
+};
+
+/// Bytes that are read at once in each direction.
+const BUFFER: usize = 4096;
+
+/// The way to the other server, until it is joined with the way to the client.
+pub(super) struct Tunnel {
+    engine: Arc<Engine>,
+    forwarder: Arc<Forwarder>,
+    server: Option<Upgraded>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Tunnel {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        forwarder: &Arc<Forwarder>,
+        server: Upgraded,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        engine.metrics.shift(Gauge::Tunnels, 1);
+        Self {
+            engine: Arc::clone(engine),
+            forwarder: Arc::clone(forwarder),
+            server: Some(server),
+            _place: place,
+        }
+    }
+
+    /// Passes bytes on until one side has ended, one is silent for longer than a living session is, or this
+    /// server sends its clients away.
+    pub(super) async fn run(mut self, stream: Stream, unread: Bytes) {
+        let (Some(client), Some(server)) = (stream.into_duplex(), self.server.take()) else {
+            return;
+        };
+        let session = &self.engine.config.session;
+        let patience = session.ping_interval.saturating_add(session.ping_timeout);
+        let (from_client, to_client) = tokio::io::split(client);
+        let (from_server, mut to_server) = tokio::io::split(TokioIo::new(server));
+        let passing = async {
+            timeout(patience, to_server.write_all(&unread)).await??;
+            drop(unread);
+            tokio::try_join!(
+                pass(from_client, to_server, patience),
+                pass(from_server, to_client, patience),
+            )
+        };
+        tokio::select! {
+            // Its faults are those of the session, whose server notices them, too.
+            _ = passing => {}
+            () = self.forwarder.sent_away() => {}
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.engine.metrics.shift(Gauge::Tunnels, -1);
+        self.engine.ended.notify_waiters();
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}
+
+/// One direction. Pings go one way and pongs the other, so neither is silent for long.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = timeout(patience, from.read(&mut buffer)).await??;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return timeout(patience, to.shutdown()).await?;
+        }
+        timeout(patience, to.write_all(bytes)).await??;
+        timeout(patience, to.flush()).await??;
+    }
+}

@@ -1,0 +1,480 @@
+//! Requests that come to another server than that of their session.
+
+use std::collections::HashMap;
+
+use http::Method;
+use parking_lot::Mutex;
+use roomcast_protocol::Tag;
+use tokio::net::TcpListener;
+
+use super::{
+    server::{Client, endpoints},
+    *,
+};
+use crate::{
+    config::{AddressLimits, Cookie, Cors},
+    engine::{Forwarder, forwarding::Owner},
+    limit::{Guard, Proxies},
+};
+
+/// What servers have told of themselves: where they are, and their key.
+#[derive(Clone, Default)]
+struct Cluster(Arc<Mutex<HashMap<Tag, (String, u8)>>>);
+
+impl Cluster {
+    /// What the server with this number hands requests on with.
+    fn forwarder(&self, number: u8, limit: usize) -> Arc<Forwarder> {
+        let known = Arc::clone(&self.0);
+        let owner = move |tag| {
+            let (address, key) = known.lock().get(&tag).cloned()?;
+            Owner::new(&address, [key; 32])
+        };
+        let own = (tag(number), [number; 32]);
+        Arc::new(Forwarder::new(own, limit, 4 << 20, owner))
+    }
+
+    /// The server with this number says that it is there.
+    fn register(&self, number: u8, address: SocketAddr) {
+        let known = (format!("http://{address}"), number);
+        self.0.lock().insert(tag(number), known);
+    }
+
+    async fn serve(&self, number: u8, config: Config) -> Echo {
+        self.serve_with(number, config, 100, |_| {}).await
+    }
+
+    async fn serve_with(
+        &self,
+        number: u8,
+        config: Config,
+        limit: usize,
+        change: impl FnOnce(&mut Engine),
+    ) -> Echo {
+        let RawEngine(mut engine) = RawEngine::new(config, |session, message| {
+            session.send(&message);
+        });
+        let new = Arc::get_mut(&mut engine).unwrap();
+        new.forwarder = Some(self.forwarder(number, limit));
+        change(new);
+        let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        self.register(number, address);
+        tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
+        Echo { address, engine }
+    }
+
+    async fn pair(&self) -> [Echo; 2] {
+        [
+            self.serve(1, Config::default()).await,
+            self.serve(2, Config::default()).await,
+        ]
+    }
+}
+
+fn tag(number: u8) -> Tag {
+    Tag::from_random([number; 6])
+}
+
+fn count(echo: &Echo, counter: Counter) -> u64 {
+    echo.engine.metrics.counter(counter)
+}
+
+/// Waits until something is so that nobody tells.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.unwrap();
+}
+
+/// A server that accepts connections and never answers.
+async fn mute() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
+const HEADER: &str = "x-roomcast-forwarded";
+
+fn target(sid: &str) -> String {
+    format!("/socket.io/?EIO=4&transport=polling&sid={sid}")
+}
+
+#[tokio::test]
+async fn a_session_is_served_through_another_server_as_by_its_own() {
+    let [a, b] = Cluster::default().pair().await;
+    let sid = a.open().await;
+    assert_eq!(sid.len(), 28);
+    assert_eq!(b.post(&sid, "4one\x1e4two").await, (200, "ok".into()));
+    assert_eq!(b.poll(&sid).await, (200, "4one\x1e4two".into()));
+    assert_eq!(a.post(&sid, "4three").await.0, 200);
+    assert_eq!(b.poll(&sid).await, (200, "4three".into()));
+    // The polls wait at the session.
+    let (answer, posted) = tokio::join!(b.poll(&sid), async {
+        until(|| a.engine.metrics.gauge(Gauge::PollsWaiting) == 1).await;
+        assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 1);
+        b.post(&sid, "4four").await
+    });
+    assert_eq!(
+        (answer, posted),
+        ((200, "4four".into()), (200, "ok".into()))
+    );
+    assert_eq!(b.post(&sid, "1").await.0, 200);
+    a.all_gone().await;
+    assert_eq!(b.poll(&sid).await, (400, UNKNOWN.into()));
+    assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
+    let received = count(&a, Counter::ForwardedReceived);
+    assert_eq!(received, count(&b, Counter::Forwarded));
+    assert_eq!(count(&a, Counter::Forwarded), 0);
+}
+
+#[tokio::test]
+async fn large_and_chunked_bodies_pass_both_ways_and_too_large_ones_are_refused() {
+    let [a, b] = Cluster::default().pair().await;
+    let sid = a.open().await;
+    let text = format!("4{}", "x".repeat(900_000));
+    assert_eq!(b.post(&sid, &text).await, (200, "ok".into()));
+    assert_eq!(b.poll(&sid).await, (200, text.clone()));
+    let chunked = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\n4on\r\n1\r\ne\r\n0\r\n\r\n",
+        target(&sid)
+    );
+    assert!(b.exchange(&chunked).await.ends_with("\r\n\r\nok"));
+    assert_eq!(b.post(&sid, "bAQID").await.0, 200);
+    assert_eq!(b.poll(&sid).await, (200, "4one\x1ebAQID".into()));
+    let body = "x".repeat(1_000_001);
+    assert_eq!(b.post(&sid, &body).await.0, 413);
+    assert_eq!(b.post(&sid, "4good").await.0, 200, "the session goes on");
+}
+
+#[tokio::test]
+async fn bodies_that_nobody_reads_are_not_passed_on() {
+    let [a, b] = Cluster::default().pair().await;
+    let sid = a.open().await;
+    assert_eq!(a.post(&sid, "4one").await.0, 200);
+    let session = format!("EIO=4&transport=polling&sid={sid}");
+    for (method, status) in [("GET", 200), ("PUT", 500), ("DELETE", 500)] {
+        assert_eq!(b.request(method, &session, "GET / HTTP").await.0, status);
+    }
+    assert_eq!(a.post(&sid, "4two").await.0, 200);
+    assert_eq!(b.poll(&sid).await, (200, "4two".into()));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_half_way_is_not_taken_for_the_whole() {
+    let [a, b] = Cluster::default().pair().await;
+    for headers in [
+        "Content-Length: 9\r\n\r\n4one",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\n4one\r\n",
+    ] {
+        let sid = a.open().await;
+        let mut stream = TcpStream::connect(b.address).await.unwrap();
+        let post = format!("POST {} HTTP/1.1\r\nHost: x\r\n{headers}", target(&sid));
+        stream.write_all(post.as_bytes()).await.unwrap();
+        until(|| a.engine.metrics.gauge(Gauge::PostsWaiting) == 1).await;
+        drop(stream);
+        a.all_gone().await;
+        assert_eq!(a.engine.metrics.counter(Counter::MessagesReceived), 0);
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
+    let config = || {
+        Config::default()
+            .cors(Cors::default().origins(["http://a.example"]))
+            .cookie(Cookie::default())
+            .http_compression(crate::config::HttpCompression::default())
+    };
+    let cluster = Cluster::default();
+    let (a, b) = (
+        cluster.serve(1, config()).await,
+        cluster.serve(2, config()).await,
+    );
+    let sid = a.open().await;
+    let text = format!("4{}", "x".repeat(5000));
+    assert_eq!(a.post(&sid, &text).await.0, 200);
+    assert_eq!(a.post(&sid, &text).await.0, 200);
+    let poll = format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nOrigin: http://a.example\r\n\r\n",
+        target(&sid)
+    );
+    let lines = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let is_kept = |line: &&str| !line.starts_with("date:");
+        let mut lines: Vec<_> = head
+            .split("\r\n")
+            .filter(is_kept)
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        (lines, body.len())
+    };
+    let through = lines(&b.exchange(&poll).await);
+    assert_eq!(a.post(&sid, &text).await.0, 200);
+    assert_eq!(a.post(&sid, &text).await.0, 200);
+    // Both messages were in the first answer.
+    let expected = lines(&a.exchange(&poll).await);
+    assert_eq!(through, expected);
+    assert!(
+        through
+            .0
+            .contains(&"access-control-allow-origin: http://a.example".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_its_poll_at_another_server_has_given_it_up_at_the_owner() {
+    let [a, b] = Cluster::default().pair().await;
+    let sid = a.open().await;
+    let mut stream = TcpStream::connect(b.address).await.unwrap();
+    let poll = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", target(&sid));
+    stream.write_all(poll.as_bytes()).await.unwrap();
+    until(|| a.engine.metrics.gauge(Gauge::PollsWaiting) == 1).await;
+    drop(stream);
+    until(|| a.engine.metrics.gauge(Gauge::PollsWaiting) == 0).await;
+    assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
+}
+
+/// A session of the first server whose WebSocket has come to the second.
+async fn upgraded(a: &Echo, b: &Echo) -> Client {
+    let sid = a.open().await;
+    let mut client = b.websocket(Some(&sid)).await;
+    client.send("2probe").await;
+    assert_eq!(client.text().await, "3probe");
+    client.send("5").await;
+    client.send("4hello").await;
+    assert_eq!(client.text().await, "4hello");
+    client
+}
+
+#[tokio::test]
+async fn a_websocket_at_another_server_takes_its_session_over() {
+    let [a, b] = Cluster::default().pair().await;
+    let mut client = upgraded(&a, &b).await;
+    let large = format!("4{}", "x".repeat(500_000));
+    client.send(&large).await;
+    assert_eq!(client.text().await, large);
+    assert_eq!(b.engine.metrics.gauge(Gauge::Tunnels), 1);
+    assert_eq!(a.engine.metrics.gauge(Gauge::SessionsWebSocket), 1);
+    drop(client);
+    a.all_gone().await;
+    until(|| b.engine.metrics.gauge(Gauge::Tunnels) == 0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_drained_sends_away_the_websockets_that_go_through_it() {
+    let [a, b] = Cluster::default().pair().await;
+    let mut client = upgraded(&a, &b).await;
+    b.engine.drain(Duration::from_millis(100)).await;
+    assert!(client.next().await.is_none());
+    a.all_gone().await;
+}
+
+#[tokio::test]
+async fn a_server_that_drains_goes_on_with_requests_of_its_own_sessions_and_of_others() {
+    let [a, b] = Cluster::default().pair().await;
+    let (own, foreign) = (b.open().await, a.open().await);
+    let draining = tokio::spawn({
+        let engine = Arc::clone(&b.engine);
+        async move { engine.drain(Duration::from_secs(3600)).await }
+    });
+    until(|| b.engine.is_draining()).await;
+    assert_eq!(b.post(&foreign, "4x").await.0, 200);
+    assert_eq!(b.poll(&foreign).await, (200, "4x".into()));
+    assert_eq!(a.post(&own, "4x").await.0, 200);
+    draining.abort();
+}
+
+#[tokio::test]
+async fn a_poll_that_is_handed_on_ends_with_the_server_that_hands_it_on() {
+    let [a, b] = Cluster::default().pair().await;
+    let sid = a.open().await;
+    let (answer, ()) = tokio::join!(b.poll(&sid), async {
+        until(|| a.engine.metrics.gauge(Gauge::PollsWaiting) == 1).await;
+        b.engine.shutdown(DEADLINE).await;
+    });
+    assert_eq!(answer, (400, UNKNOWN.into()));
+}
+
+#[tokio::test]
+async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
+    let cluster = Cluster::default();
+    let [_a, b] = cluster.pair().await;
+    // One that nobody has heard of, or has left.
+    let strange = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
+    assert_eq!(count(&b, Counter::ForwardedFailed), 1);
+    // One that has died and is still known: nobody listens there any more.
+    let (listener, address) = mute().await;
+    drop(listener);
+    cluster.register(9, address);
+    assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
+    assert_eq!(count(&b, Counter::ForwardedFailed), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
+    let cluster = Cluster::default();
+    let [_a, b] = cluster.pair().await;
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let (answer, _connection) = tokio::join!(b.poll(&sid), async {
+        let accepted = listener.accept().await.unwrap();
+        cluster.0.lock().remove(&tag(9));
+        accepted
+    });
+    assert_eq!(answer, (400, UNKNOWN.into()));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_and_takes_no_more_than_its_places() {
+    let cluster = Cluster::default();
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(300))
+        .ping_timeout(Duration::from_millis(200))
+        .body_timeout(Duration::from_millis(500));
+    let b = cluster.serve_with(2, config, 1, |_| {}).await;
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let ((late, full), _connection) = tokio::join!(
+        async {
+            tokio::join!(b.poll(&sid), async {
+                until(|| b.engine.metrics.gauge(Gauge::RequestsForwarded) == 1).await;
+                b.poll(&sid).await
+            })
+        },
+        listener.accept()
+    );
+    assert_eq!(late, (400, UNKNOWN.into()));
+    assert_eq!(full.0, 503);
+    assert_eq!(count(&b, Counter::ForwardedFull), 1);
+    assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
+}
+
+#[tokio::test]
+async fn what_no_server_has_handed_on_is_refused() {
+    let cluster = Cluster::default();
+    let [a, _b] = cluster.pair().await;
+    let sid = a.open().await;
+    let target = target(&sid);
+    let client = Peer {
+        address: "192.0.2.1:7".parse().unwrap(),
+        secure: true,
+    };
+    let proof = |key: u8, target: &str| {
+        let said = crate::engine::forwarding::Said {
+            method: &Method::POST,
+            target,
+            client,
+        };
+        let proof = crate::engine::forwarding::sign(&[key; 32], said).unwrap();
+        format!("{HEADER}: {}\r\n", proof.to_str().unwrap())
+    };
+    let post = async |headers: &str| {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: 2\r\n\r\n4x"
+        );
+        a.exchange(&request).await[9..12].to_owned()
+    };
+    let good = proof(1, &target);
+    for headers in [
+        // By who knows another key, for another request, twice, by nobody.
+        proof(2, &target),
+        proof(1, "/socket.io/"),
+        format!("{good}{good}"),
+        good.replace("https", "http"),
+        format!("{HEADER}: https 192.0.2.1:7 AAAA\r\n"),
+        format!("{HEADER}:\r\n"),
+    ] {
+        assert_eq!(post(&headers).await, "403", "{headers}");
+    }
+    assert_eq!(count(&a, Counter::RejectedForged), 6);
+    assert_eq!(post(&good).await, "200");
+    assert_eq!(a.poll(&sid).await, (200, "4x".into()));
+}
+
+#[tokio::test]
+async fn a_request_is_handed_on_once_and_no_further() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    // A session of a third server, handed to `a` by somebody who knows the key of `a`.
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let target = target(&sid);
+    let said = crate::engine::forwarding::Said {
+        method: &Method::GET,
+        target: &target,
+        client: Peer {
+            address: "192.0.2.1:7".parse().unwrap(),
+            secure: false,
+        },
+    };
+    let proof = crate::engine::forwarding::sign(&[1; 32], said).unwrap();
+    let proof = proof.to_str().unwrap();
+    let get = format!(
+        "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: {proof}\r\n\r\n"
+    );
+    assert!(a.exchange(&get).await.ends_with(UNKNOWN));
+    assert_eq!(
+        (
+            count(&a, Counter::Forwarded),
+            count(&a, Counter::ForwardedFailed)
+        ),
+        (0, 0)
+    );
+    drop(listener);
+    // A server that is told a wrong address hands to one that is not meant, which refuses.
+    cluster.register(9, a.address);
+    assert_eq!(b.poll(&sid).await.0, 403);
+    assert_eq!(count(&a, Counter::RejectedForged), 1);
+}
+
+#[tokio::test]
+async fn the_owner_learns_who_the_client_is_from_the_server_that_the_client_came_to() {
+    let cluster = Cluster::default();
+    let limits = AddressLimits::default();
+    let guard = |limits: &AddressLimits, engine: &mut Engine| {
+        let proxies = Proxies::new(["127.0.0.1/32".parse().unwrap()]);
+        let metrics = Arc::clone(&engine.metrics);
+        engine.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
+    };
+    let blocking = AddressLimits::default().blocked(vec!["203.0.113.7/32".parse().unwrap()]);
+    let a = cluster.serve_with(1, Config::default(), 9, |engine| guard(&blocking, engine));
+    let a = a.await;
+    let b = cluster.serve_with(2, Config::default(), 9, |engine| guard(&limits, engine));
+    let b = b.await;
+    let sid = a.open().await;
+    let post = async |of: &str| {
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {of}\r\nContent-Length: 2\r\n\r\n4x",
+            target(&sid)
+        );
+        b.exchange(&request).await[9..12].to_owned()
+    };
+    assert_eq!(post("203.0.113.7").await, "403", "blocked at the owner");
+    assert_eq!(post("203.0.113.8").await, "200");
+    assert_eq!(count(&a, Counter::RefusedBlocked), 1);
+    assert_eq!(count(&b, Counter::RefusedBlocked), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_alone_has_short_ids_and_knows_no_proofs() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    assert_eq!(sid.len(), 20);
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: 1\r\nContent-Length: 2\r\n\r\n4x",
+        target(&sid)
+    );
+    assert!(echo.exchange(&request).await.starts_with("HTTP/1.1 200 "));
+    let tagged = format!("{sid}{}", tag(1).as_str());
+    assert_eq!(echo.poll(&tagged).await, (400, UNKNOWN.into()));
+}
