@@ -10,7 +10,7 @@
 //!        |      |
 //!        |   connect             who may come in, and how long they may stay
 //!         \   /
-//!          life                  admitted, in rooms, parked, going on, ended
+//!          life                  admitted, in rooms, recoverable, going on, ended
 //!         /    \
 //!   sending    dispatch          an event's way out; handlers at work
 //!         \    /
@@ -55,13 +55,16 @@ mod types;
 
 pub use api::{
     Broadcast, Builder, Conn, Error, Fetched, Idempotent, IoFuture, IoLayer, IoService, Layered,
-    LayeredBody, NamespaceBuilder, PartialAnswers, RemoteSocket, Server, ServerSideError, argument,
-    field, idempotent,
+    LayeredBody, NamespaceBuilder, RemoteSocket, Server, argument, field, idempotent,
 };
+#[cfg(feature = "cluster")]
+pub use api::{PartialAnswers, ServerSideError};
 pub use connect::{Authenticate, Authenticates};
+#[cfg(feature = "cluster")]
+pub use core::ServerSide;
 pub use core::{
     ConnEvent, Connect, Event, Failure, Incoming, Io, Lifecycle, Namespace, Outgoing, Renewal,
-    ServerSide, Socket,
+    Socket,
 };
 pub use dispatch::{
     Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,

@@ -4,25 +4,28 @@ use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use roomcast_protocol::socket::{Nsp, Parser};
 
+#[cfg(feature = "cluster")]
+use super::cluster::Membership;
 use super::{
     namespace_builder::{NamespaceBuilder, needs_of},
     options,
 };
 use crate::{
     Config,
-    adapter::{
-        Adapter, Cluster, Joined, NAMESPACE, NodeOptions, Registry,
-        values::{Memory, ValueStore, Values},
-    },
+    adapter::NAMESPACE,
     config::{AddressLimits, Recovery},
-    engine::{Hooks, random_sid},
+    engine::Hooks,
     limit::{Guard, Proxies},
     socket::{
-        apply::Applier,
         core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
         dispatch::Middleware,
         types::{BuildError, ClientFiles, States},
     },
+};
+#[cfg(not(feature = "cluster"))]
+use crate::{
+    adapter::{Cluster, NodeId},
+    engine::{Forwarder, random_sid},
 };
 
 /// A server that is being put together: options, namespaces, handlers.
@@ -52,9 +55,8 @@ pub struct Builder {
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
     watchers: Watchers,
     client_files: ClientFiles,
-    adapter: Option<Box<dyn Adapter>>,
-    node: NodeOptions,
-    values: Option<Box<dyn ValueStore>>,
+    #[cfg(feature = "cluster")]
+    pub(super) membership: Membership,
 }
 
 impl Builder {
@@ -71,9 +73,8 @@ impl Builder {
             on_demand: Vec::new(),
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
-            adapter: None,
-            node: NodeOptions::default(),
-            values: None,
+            #[cfg(feature = "cluster")]
+            membership: Membership::default(),
         }
     }
 
@@ -88,30 +89,6 @@ impl Builder {
     /// [`Config::serve_client`](crate::Config::serve_client) is off. Without it there are none.
     pub fn client_files(mut self, files: ClientFiles) -> Self {
         self.client_files = files;
-        self
-    }
-
-    /// Makes this server one of a cluster: what is sent to rooms and namespaces reaches the sockets of
-    /// all servers that the adapter connects, unless it is [`local`](crate::Broadcast::local). Without
-    /// it there is one server. What is promised is in `docs/delivery.md`.
-    pub fn adapter(mut self, adapter: impl Adapter) -> Self {
-        self.adapter = Some(Box::new(adapter));
-        self
-    }
-
-    /// What this server tells the others of a cluster of itself: its id, its address, how often. Each of
-    /// them has the list, [`Io::nodes`].
-    ///
-    /// An id that is given must not be another server's: the one that has run for less time learns that
-    /// from [`Server::bind`](crate::Server::bind), or when the two hear of each other, and ends.
-    pub fn node(mut self, node: NodeOptions) -> Self {
-        self.node = node;
-        self
-    }
-
-    /// Where [values](Io::values) and locks are kept, instead of where the adapter says.
-    pub fn values(mut self, store: impl ValueStore) -> Self {
-        self.values = Some(Box::new(store));
         self
     }
 
@@ -302,29 +279,11 @@ impl Builder {
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
-        self.node.check().map_err(BuildError::InvalidOption)?;
-        let node = self.node.name(random_sid().as_str());
-        let node = node.ok_or(BuildError::InvalidOption("node"))?;
-        let registry = Arc::new(Registry::new(node.clone(), self.node, metrics));
-        let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
-        let store = self.values.or(own);
-        let store = store.unwrap_or_else(|| Box::new(Memory::default()));
-        let cluster = self.adapter.map_or(Cluster::Local, |adapter| {
-            let receiver = Box::new(Applier::new(&self.io));
-            let limit = config.sockets.max_pending_acks;
-            let recovers = config.recovery.is_some();
-            let registry = Arc::clone(&registry);
-            let joined = Joined::new(
-                node.clone(),
-                adapter,
-                receiver,
-                limit,
-                recovers,
-                registry,
-                metrics,
-            );
-            Cluster::Joined(joined)
-        });
+        #[cfg(feature = "cluster")]
+        let (cluster, node, registry, forwarder, values) =
+            self.membership.enter(&self.io, &config)?;
+        #[cfg(not(feature = "cluster"))]
+        let (cluster, node, forwarder) = alone()?;
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
             let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
@@ -354,10 +313,13 @@ impl Builder {
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
         self.io.complete(Built {
-            cluster: cluster.clone(),
+            cluster,
             node,
+            #[cfg(feature = "cluster")]
             registry,
-            values: Values::new(store, cluster.clone()),
+            forwarder,
+            #[cfg(feature = "cluster")]
+            values,
             sessions,
             config,
             hooks: Arc::new(self.hooks),
@@ -369,16 +331,8 @@ impl Builder {
             watchers: self.watchers,
             client_files: self.client_files,
         });
-        if let Some(cluster) = cluster.joined() {
-            cluster.start();
-        }
-        for namespace in self.io.0.built.get().iter().flat_map(|built| &built.fixed) {
-            cluster.namespace_changed(&namespace.name, || true);
-        }
-        // Otherwise it starts with whoever serves.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            self.io.start_adapter();
-        }
+        #[cfg(feature = "cluster")]
+        self.io.start_cluster();
         Ok(self.io)
     }
 }
@@ -390,6 +344,14 @@ impl fmt::Debug for Builder {
             .field("namespaces", &self.fixed)
             .finish_non_exhaustive()
     }
+}
+
+/// The name of a server that has no others.
+#[cfg(not(feature = "cluster"))]
+fn alone() -> Result<(Cluster, NodeId, Option<Arc<Forwarder>>), BuildError> {
+    let node = NodeId::new(random_sid().as_str());
+    let node = node.ok_or(BuildError::InvalidOption("node"))?;
+    Ok((Cluster::Local, node, None))
 }
 
 const MAX_NAME: usize = 256;

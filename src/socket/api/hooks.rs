@@ -40,7 +40,9 @@ impl Builder {
 
     /// Makes the ids of sessions, which are random otherwise. An id has exactly 20 characters of
     /// `[A-Za-z0-9_-]`, so 15 bytes in URL-safe base64; a UUID is none. Whoever knows one can speak
-    /// for the client, so they must not be guessed.
+    /// for the client, so they must not be guessed. Where servers hand requests on to each other
+    /// (`NodeOptions::address`) clients get it with the tag of the server
+    /// behind it.
     ///
     /// A request whose id is malformed, in use or an error is refused with code 3. The time it takes
     /// counts as [`allow_request`](Self::allow_request)'s.

@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     EndedTask,
-    adapter::{Health, Node, NodeId, NodeTaken},
+    adapter::NodeId,
     engine::Engine,
-    metrics::Exposition,
     socket::{
         apply::TargetNamespace,
         core::{Io, Namespace},
@@ -115,97 +114,11 @@ impl Io {
         self.tasks().ended()
     }
 
-    /// The servers of the cluster as far as they have told of themselves, this one among them, by id.
-    /// Without an [adapter](crate::Builder::adapter) it is the only one; before it is built there is none.
-    ///
-    /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone. Those
-    /// who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
-    /// [`Lifecycle::NodeLeft`](crate::Lifecycle::NodeLeft). Servers of other kinds, such as Node's, are not
-    /// in here, nor are programs that only send.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<Node> {
-        let built = self.0.built.get();
-        built.map_or_else(Vec::new, |built| built.registry.nodes())
-    }
-
-    /// Writes how much the servers of the cluster have to do, in rows with the label `node`, their id: as
-    /// they have told in their last heartbeats, at most 256 of them, this one first. Nothing without an
-    /// [adapter](crate::Builder::adapter).
-    pub fn expose_nodes(&self, out: &mut Exposition) {
-        if self.cluster().joined().is_none() {
-            return;
-        }
-        let mut nodes = self.nodes();
-        // Of two with one id, one is about to go.
-        nodes.dedup_by(|second, first| first.id == second.id);
-        nodes.sort_by_key(|node| !node.is_this);
-        out.gauge("roomcast_nodes", nodes.len());
-        for node in nodes.iter().take(MAX_SHOWN) {
-            let load = node.load;
-            let mut row = |name, value: f64| out.labelled(name, "node", &node.id, value);
-            row("roomcast_node_connections", load.connections as f64);
-            row("roomcast_node_sessions", load.sessions as f64);
-            row("roomcast_node_sockets", load.sockets as f64);
-            row("roomcast_node_rooms", load.rooms as f64);
-            row("roomcast_node_queued_bytes", load.queued_bytes as f64);
-            row("roomcast_node_lag_seconds", load.lag.as_secs_f64());
-            row("roomcast_node_busy_ratio", load.busy);
-            row("roomcast_node_heard_seconds", node.heard.as_secs_f64());
-        }
-    }
-
-    /// Looks whether the id that was given to this server ([`Builder::node`](crate::Builder::node)) is
-    /// another one's: tells the others of this server and waits for half a second, or for at most three
-    /// while they are not reached. At once if no id was given. [`Server::bind`](crate::Server::bind) does it.
-    ///
-    /// # Errors
-    ///
-    /// If it is, and the other server has run for longer.
-    pub async fn check_node(&self) -> Result<(), NodeTaken> {
-        match (self.0.built.get(), self.cluster().joined()) {
-            (Some(built), Some(joined)) if built.registry.has_given_id() => {
-                joined.check_node().await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Why this server must not run: another one has its id. [`Server::run`](crate::Server::run) ends then.
-    #[must_use]
-    pub fn node_taken(&self) -> Option<NodeTaken> {
-        self.0.built.get()?.registry.taken()
-    }
-
-    pub(super) async fn until_node_taken(&self) {
-        match self.0.built.get() {
-            Some(built) => drop(built.registry.until_taken().await),
-            None => std::future::pending().await,
-        }
-    }
-
     /// The name of this server in its cluster, which it has even if there are no others; `None` before
     /// it is built.
     #[must_use]
     pub fn node(&self) -> Option<&NodeId> {
         self.0.built.get().map(|built| &built.node)
-    }
-
-    /// Whether the [adapter](crate::Builder::adapter) reaches other servers, as far as it knows; `None`
-    /// without one.
-    #[must_use]
-    pub fn adapter_health(&self) -> Option<Health> {
-        self.cluster().joined().map(|cluster| cluster.health())
-    }
-
-    /// Waits until what other servers send to the rooms that are open now reaches this server. Joining a
-    /// room does not wait: with an adapter that has a channel for each room, such as the sharded form of
-    /// Redis, the first events of others may be missed for a moment. Whoever tells a client that it has
-    /// joined may wait here before. Without such an adapter there is nothing to wait for; if the others
-    /// cannot be reached, it ends with the time that they have to answer.
-    pub async fn rooms_followed(&self) {
-        if let Some(cluster) = self.cluster().joined() {
-            cluster.followed().await;
-        }
     }
 
     /// Whether new clients are refused because the server is about to stop. It belongs into the answer
@@ -252,13 +165,8 @@ impl Io {
         if let Some(sessions) = self.sessions() {
             sessions.close();
         }
-        if let Some(cluster) = self.cluster().joined()
-            && tokio::time::timeout_at(deadline, cluster.close())
-                .await
-                .is_err()
-        {
-            tracing::warn!("the adapter has not closed in time");
-        }
+        #[cfg(feature = "cluster")]
+        self.leave_cluster(deadline).await;
         let settled = async {
             loop {
                 let settled = self.0.settled.notified();
@@ -291,6 +199,7 @@ impl Io {
                 metrics,
                 self.tasks().clone(),
                 guard,
+                self.0.built.get().and_then(|built| built.forwarder.clone()),
             );
             *engine = Arc::downgrade(&new);
             new
@@ -305,6 +214,3 @@ impl Io {
         })
     }
 }
-
-/// Servers that the metrics show.
-const MAX_SHOWN: usize = 256;

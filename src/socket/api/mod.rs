@@ -8,6 +8,8 @@
 
 mod broadcast;
 mod builder;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conn;
 mod hooks;
 mod io;
@@ -16,13 +18,13 @@ mod namespace;
 mod namespace_builder;
 mod once;
 mod options;
-mod server_side;
 mod serving;
 
 pub use broadcast::{Broadcast, Fetched, RemoteSocket};
 pub use builder::Builder;
+#[cfg(feature = "cluster")]
+pub use cluster::{PartialAnswers, ServerSideError};
 pub use conn::Conn;
 pub use namespace_builder::NamespaceBuilder;
 pub use once::{Idempotent, argument, field, idempotent};
-pub use server_side::{PartialAnswers, ServerSideError};
 pub use serving::{Error, IoFuture, IoLayer, IoService, Layered, LayeredBody, Server};

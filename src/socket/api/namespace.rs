@@ -1,13 +1,10 @@
 //! A namespace as applications see it.
 
 use super::broadcast::{Broadcast, targets};
-use crate::{
-    adapter::Node,
-    socket::{
-        apply::TargetNamespace,
-        core::{Namespace, Socket},
-        types::{Room, SocketId},
-    },
+use crate::socket::{
+    apply::TargetNamespace,
+    core::{Namespace, Socket},
+    types::{Room, SocketId},
 };
 
 impl Namespace {
@@ -24,13 +21,6 @@ impl Namespace {
     pub fn rooms(&self) -> Vec<(Room, usize)> {
         self.inner()
             .map_or_else(Vec::new, |inner| inner.rooms.sizes())
-    }
-
-    /// The servers of the cluster, [`Io::nodes`](crate::Io::nodes). Whether the namespace exists on them they
-    /// do not tell.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<Node> {
-        self.io().nodes()
     }
 
     pub(super) fn target_namespace(&self) -> TargetNamespace {

@@ -2,13 +2,9 @@ use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use super::server_side;
 use crate::socket::{
     connect::{Authenticate as _, Authenticates, refreshing},
-    core::{
-        Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered,
-        ServerSide,
-    },
+    core::{Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered},
     dispatch::{
         Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
     },
@@ -130,40 +126,6 @@ impl NamespaceBuilder {
     ) -> &mut Self {
         self.needs("on_packet", needs_of(&check));
         self.handlers.packet_middleware.push(incoming::erase(check));
-        self
-    }
-
-    /// Says what happens when another server of the cluster sends an event with
-    /// [`server_side_emit`](crate::Namespace::server_side_emit); what is returned is the
-    /// acknowledgement.
-    ///
-    /// ```
-    /// use roomcast::{Ack, Io, ServerSide};
-    ///
-    /// let mut io = Io::builder();
-    /// io.namespace("/").on_server_side("count", async |event: ServerSide| {
-    ///     Ack(event.namespace().count())
-    /// });
-    /// ```
-    ///
-    /// ```js
-    /// // the same on the official server
-    /// io.on("count", (reply) => reply(io.sockets.sockets.size));
-    /// ```
-    pub fn on_server_side<M>(
-        &mut self,
-        event: &str,
-        handler: impl Middleware<ServerSide, M, Future: Handling>,
-    ) -> &mut Self {
-        self.needs(event, needs_of(&handler));
-        if server_side::RESERVED.contains(&event) {
-            self.fail(BuildError::ReservedEvent(event.into()));
-        }
-        let handler = server_side::erase(handler);
-        if self.handlers.server_side(event).is_some() {
-            self.fail(BuildError::DuplicateHandler(event.into()));
-        }
-        self.handlers.server_side.push((event.into(), handler));
         self
     }
 
@@ -302,7 +264,7 @@ impl NamespaceBuilder {
         self.needs.push((event.into(), needs));
     }
 
-    fn fail(&mut self, error: BuildError) {
+    pub(super) fn fail(&mut self, error: BuildError) {
         self.error.get_or_insert(error);
     }
 

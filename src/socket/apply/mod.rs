@@ -1,7 +1,7 @@
 //! The only module that acts on many sockets: applies an operation to the sockets of this server
 //! and publishes it for the other servers.
 //!
-//! `api` passes in what applications ask for, and adapters pass in, through [`Applier`], what other
+//! `api` passes in what applications ask for, and adapters pass in, through `Applier`, what other
 //! servers have published. The same function applies both. This module imports `life`, since
 //! operations let sockets join, leave and end, and `sending`. Nothing in this module may know how
 //! an operation came about.
@@ -11,15 +11,22 @@
 
 mod acting;
 mod emitting;
+#[cfg(not(feature = "cluster"))]
+#[path = "alone.rs"]
 mod publishing;
+#[cfg(feature = "cluster")]
+mod publishing;
+#[cfg(feature = "cluster")]
 mod received;
 mod record;
+mod remote;
 mod target_namespace;
 
 pub(crate) use acting::count;
-pub(crate) use publishing::{RemoteOutcome, Unpublished};
+#[cfg(feature = "cluster")]
 pub(crate) use received::Applier;
 pub(crate) use record::Record;
+pub(crate) use remote::{RemoteOutcome, Unpublished};
 pub(crate) use target_namespace::TargetNamespace;
 
 use std::sync::Arc;
@@ -64,15 +71,7 @@ pub(crate) fn apply<A: Arguments>(
         Some(namespace) => act(namespace, operation),
         None => (Outcome::Nothing, None),
     };
-    let remote = match target_namespace.cluster().joined() {
-        Some(joined) if !operation.target.local && publishing::is_journaled(joined, operation) => {
-            RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
-        }
-        Some(joined) if !operation.target.local => {
-            publishing::publish(joined, target_namespace, operation, &local, frame)
-        }
-        Some(_) | None => RemoteOutcome::None,
-    };
+    let remote = publishing::others(target_namespace, operation, &local, frame);
     Applied { local, remote }
 }
 

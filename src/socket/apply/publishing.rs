@@ -2,51 +2,17 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::{
-    Frame,
-    socket::{Arguments, EncodeError},
-};
+use roomcast_protocol::{Frame, socket::Arguments};
 
-use super::{Outcome, TargetNamespace};
+use super::{Outcome, RemoteOutcome, TargetNamespace, Unpublished};
 use crate::{
-    adapter::{AdapterError, Joined, Kind, Missing, Operation, Request},
+    adapter::{Joined, Kind, Operation},
     metrics::Counter,
     socket::types::args,
 };
 
-/// The result of an operation on other servers.
-pub(crate) enum RemoteOutcome {
-    /// There are no other servers, the operation is local, or it has failed on this server.
-    None,
-    /// The operation was published, and expects no answer.
-    Published,
-    /// The operation was published, and other servers will answer.
-    Requested(Request),
-    /// The operation was not published.
-    Failed(Unpublished),
-}
-
-/// Why an operation was not published.
-pub(crate) enum Unpublished {
-    Encode(EncodeError),
-    Adapter(AdapterError),
-    /// Too many requests already wait for answers.
-    TooManyPending,
-}
-
-impl Unpublished {
-    /// The same failure as that of a request whose answers are all missing.
-    pub(crate) fn missing(self) -> Missing {
-        Missing::failed(match self {
-            Self::Adapter(error) => error,
-            Self::Encode(error) => AdapterError::Transport(Arc::new(error)),
-            Self::TooManyPending => AdapterError::Full,
-        })
-    }
-}
-
 /// Whether an operation is applied when it comes back from a journal.
-pub(super) fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
+fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
     joined.journal().is_some()
         && match operation.kind {
             Kind::Broadcast { .. } | Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } => {
@@ -73,7 +39,26 @@ pub(super) fn journal<A: Arguments>(
     (!has_failed).then_some(remote)
 }
 
-pub(super) fn publish<A: Arguments>(
+/// Publishes an operation that was applied to the sockets of this server, unless it is local.
+#[inline]
+pub(super) fn others<A: Arguments>(
+    target_namespace: &TargetNamespace,
+    operation: &Operation<'_, A>,
+    local: &Outcome,
+    frame: Option<Frame>,
+) -> RemoteOutcome {
+    match target_namespace.cluster().joined() {
+        Some(joined) if !operation.target.local && is_journaled(joined, operation) => {
+            RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
+        }
+        Some(joined) if !operation.target.local => {
+            publish(joined, target_namespace, operation, local, frame)
+        }
+        Some(_) | None => RemoteOutcome::None,
+    }
+}
+
+fn publish<A: Arguments>(
     joined: &Arc<Joined>,
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,

@@ -1,27 +1,30 @@
 //! What one server tells another about a socket.
 
-use roomcast_protocol::socket::{Args, EncodeError, Parser};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::socket::{
     core::Socket,
-    types::{Room, Shared, SocketId, args},
+    types::{Room, Shared, SocketId},
 };
 
 /// What is known about a socket of another server.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cluster", derive(serde::Deserialize))]
 pub(crate) struct Record {
     pub(crate) id: SocketId,
-    #[serde(deserialize_with = "rooms")]
+    #[cfg_attr(feature = "cluster", serde(deserialize_with = "rooms"))]
     pub(crate) rooms: Vec<Room>,
     pub(crate) handshake: Value,
-    #[serde(default)]
+    #[cfg_attr(feature = "cluster", serde(default))]
     pub(crate) data: Value,
 }
 
 /// Rooms of Node servers may be numbers.
-fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
+#[cfg(feature = "cluster")]
+fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
+    use serde::Deserialize as _;
+
     let names = Vec::<Value>::deserialize(deserializer)?;
     let room = |name: &Value| match name.as_str() {
         Some(name) => Room::from(name),
@@ -49,7 +52,12 @@ impl Record {
     }
 
     /// The arguments of one part of a list.
-    pub(crate) fn list(records: &[Self]) -> Result<Args, EncodeError> {
-        args::arguments(Parser::Json, &records)
+    #[cfg(feature = "cluster")]
+    pub(crate) fn list(
+        records: &[Self],
+    ) -> Result<roomcast_protocol::socket::Args, roomcast_protocol::socket::EncodeError> {
+        use crate::socket::types::args;
+
+        args::arguments(roomcast_protocol::socket::Parser::Json, &records)
     }
 }

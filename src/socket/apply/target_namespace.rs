@@ -7,7 +7,6 @@ use roomcast_protocol::socket::Nsp;
 use crate::{
     Config,
     adapter::Cluster,
-    metrics::Metrics,
     socket::core::{Io, namespace},
 };
 
@@ -51,7 +50,8 @@ impl TargetNamespace {
         }
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
+    #[cfg(feature = "cluster")]
+    pub(crate) fn metrics(&self) -> &crate::metrics::Metrics {
         match self {
             Self::Local(namespace) => namespace.metrics(),
             Self::Absent(io, _) => io.metrics(),

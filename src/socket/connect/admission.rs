@@ -138,11 +138,7 @@ async fn claim(connect: &Connect) -> Option<Claim> {
     let sessions = connect.io().sessions()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let journaled = connect.io().cluster().joined();
-    let claim = match journaled.filter(|joined| joined.journal().is_some()) {
-        Some(joined) => sessions.claim_anywhere(offer, nsp, joined).await,
-        None => sessions.claim(offer, nsp).await,
-    };
+    let claim = sessions.claim_anywhere(offer, nsp, connect.io()).await;
     if claim.is_none() {
         sessions.metrics.count(Counter::SessionsNotRecovered);
     }

@@ -20,10 +20,9 @@ use super::{
 };
 use crate::{
     Principal,
-    adapter::Node,
     engine::Handshake,
     metrics::{Counter, Metrics},
-    socket::types::{Answer, AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
+    socket::types::{AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
 
 /// Something that happened on a socket, as its handler sees it.
@@ -134,6 +133,7 @@ pub struct Outgoing<'a> {
 
 /// An event that another server of the cluster has sent, as
 /// [`on_server_side`](crate::NamespaceBuilder::on_server_side) sees it.
+#[cfg(feature = "cluster")]
 #[derive(Clone)]
 pub struct ServerSide {
     pub(in crate::socket) namespace: Namespace,
@@ -178,8 +178,10 @@ pub(crate) type OutgoingHook = Arc<dyn Fn(&Outgoing<'_>) + Send + Sync>;
 pub(crate) type Listeners = listeners::Listeners<SharedHandler, PacketMiddleware, OutgoingHook>;
 
 /// A handler of events that other servers have sent.
-pub(crate) type ServerSideHandler =
-    Box<dyn Fn(ServerSide, Reply) -> BoxFuture<'static, Answer> + Send + Sync>;
+#[cfg(feature = "cluster")]
+pub(crate) type ServerSideHandler = Box<
+    dyn Fn(ServerSide, Reply) -> BoxFuture<'static, crate::socket::types::Answer> + Send + Sync,
+>;
 
 /// Looks at events that failed without anybody to tell.
 pub(crate) type ErrorHook = Box<dyn Fn(&Failure<'_>) + Send + Sync>;
@@ -254,6 +256,7 @@ pub(crate) struct Handlers {
     pub(crate) any: Vec<BoxHandler>,
     pub(crate) fallback: Option<BoxHandler>,
     pub(crate) packet_middleware: Vec<PacketMiddleware>,
+    #[cfg(feature = "cluster")]
     pub(crate) server_side: Vec<(Box<str>, ServerSideHandler)>,
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
@@ -277,6 +280,7 @@ impl Handlers {
     }
 
     /// The handler of an event between servers.
+    #[cfg(feature = "cluster")]
     pub(crate) fn server_side(&self, event: &str) -> Option<&ServerSideHandler> {
         let mut known = self.server_side.iter();
         known.find_map(|(name, handler)| (**name == *event).then_some(handler))
@@ -397,14 +401,16 @@ pub enum Lifecycle<'a> {
         room: &'a Room,
     },
     /// Another server of the cluster was heard of for the first time.
+    #[cfg(feature = "cluster")]
     NodeJoined {
         /// The server.
-        node: &'a Node,
+        node: &'a crate::adapter::Node,
     },
     /// Another server of the cluster has said that it goes, or was silent for too long.
+    #[cfg(feature = "cluster")]
     NodeLeft {
         /// The server, as it was heard of last.
-        node: &'a Node,
+        node: &'a crate::adapter::Node,
     },
     /// A connection went over from polling to WebSocket.
     Upgraded {

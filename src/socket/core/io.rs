@@ -17,10 +17,12 @@ use super::{
     namespace::{self, Namespace},
     socket::Sessions,
 };
+#[cfg(feature = "cluster")]
+use crate::adapter::{Registry, keep_nodes, values::Values};
 use crate::{
     Config, Principal,
-    adapter::{Cluster, NodeId, Registry, keep_nodes, values::Values},
-    engine::{Engine, Hooks},
+    adapter::{Cluster, NodeId},
+    engine::{Engine, Forwarder, Hooks},
     limit::{Guard, LogThrottle},
     metrics::Metrics,
     socket::types::{ClientFiles, States},
@@ -35,8 +37,10 @@ use crate::{
 pub struct Io(pub(in crate::socket) Arc<IoInner>);
 
 /// A handle that does not keep the server alive.
+#[cfg(feature = "cluster")]
 pub(crate) struct WeakIo(Weak<IoInner>);
 
+#[cfg(feature = "cluster")]
 impl WeakIo {
     pub(crate) fn upgrade(&self) -> Option<Io> {
         self.0.upgrade().map(Io)
@@ -78,7 +82,11 @@ pub(crate) struct Built {
     /// The other servers, if there are any.
     pub(crate) cluster: Cluster,
     pub(crate) node: NodeId,
+    #[cfg(feature = "cluster")]
     pub(crate) registry: Arc<Registry>,
+    /// Hands requests on to other servers.
+    pub(crate) forwarder: Option<Arc<Forwarder>>,
+    #[cfg(feature = "cluster")]
     pub(crate) values: Values,
     /// `None` if no session can be recovered.
     pub(crate) sessions: Option<Arc<Sessions>>,
@@ -138,35 +146,6 @@ impl Io {
         &self.0.tasks
     }
 
-    /// What this server shares with the others of its cluster: values with versions that are changed only if
-    /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
-    /// others are told so and read again. `None` before the server is built.
-    ///
-    /// They are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis there; else in the
-    /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
-    ///
-    /// ```
-    /// # async fn example(io: roomcast::Io) -> Result<(), Box<dyn std::error::Error>> {
-    /// use roomcast::adapter::values::{Expected, Put};
-    ///
-    /// let values = io.values().ok_or("not built")?;
-    /// let counts = values.keyspace::<u64>("visits", 1, |_, value| Ok(value));
-    /// let known = counts.get("lobby").await?;
-    /// let put = match &known {
-    ///     Some(known) => counts.put("lobby", Expected::Version(known.version), &(known.value + 1)).await?,
-    ///     None => counts.put("lobby", Expected::Nothing, &1).await?,
-    /// };
-    /// if let Put::Conflict(_) = put {
-    ///     println!("somebody was faster");
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn values(&self) -> Option<Values> {
-        self.0.built.get().map(|built| built.values.clone())
-    }
-
     /// Something that was given to [`Builder::state`](crate::Builder::state).
     ///
     /// # Panics
@@ -186,6 +165,7 @@ impl Io {
         self.0.built.get().map_or(&NONE, |built| &built.cluster)
     }
 
+    #[cfg(feature = "cluster")]
     pub(crate) fn downgrade(&self) -> WeakIo {
         WeakIo(Arc::downgrade(&self.0))
     }
@@ -314,11 +294,13 @@ impl Io {
     /// Remembers the runtime in which connections are driven, and other servers answered.
     pub(crate) fn keep_runtime(&self) {
         self.0.runtime.get_or_init(Handle::current);
+        #[cfg(feature = "cluster")]
         self.start_adapter();
     }
 
     /// Starts what the adapter has to do, and what tells others of this server, unless that was started
     /// before. Within a runtime.
+    #[cfg(feature = "cluster")]
     pub(crate) fn start_adapter(&self) {
         let Some(joined) = self
             .cluster()

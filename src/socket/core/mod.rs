@@ -17,13 +17,19 @@ mod sizes;
 pub(crate) mod socket;
 mod watchers;
 
+#[cfg(feature = "cluster")]
+pub use handlers::ServerSide;
+#[cfg(feature = "cluster")]
+pub(crate) use handlers::ServerSideHandler;
 pub(crate) use handlers::{
     Asking, Authenticator, BoxHandler, Erased, Handlers, Listeners, OutgoingHook, PacketMiddleware,
-    Registered, ServerSideHandler, SharedHandler, Watchers,
+    Registered, SharedHandler, Watchers,
 };
-pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal, ServerSide};
+pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
 pub use io::Io;
-pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
+#[cfg(feature = "cluster")]
+pub(crate) use io::WeakIo;
+pub(crate) use io::{Built, OnDemand, Predicate};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub use socket::Socket;

@@ -124,9 +124,11 @@ impl NamespaceInner {
         config: Arc<Config>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let joined = cluster.joined();
-        let tag = joined.and_then(|_| Tag::of(node.as_str()));
-        let journals = joined.is_some_and(|joined| joined.journal().is_some());
+        let tag = cluster
+            .is_joined()
+            .then(|| Tag::of(node.as_str()))
+            .flatten();
+        let journals = cluster.has_journal();
         Self {
             name,
             handlers,

@@ -1,10 +1,12 @@
 //! Functions that are asked about clients, packets and servers, and the states that they take.
 
 use super::parameter::{Needs, State};
-use crate::socket::core::{Connect, Incoming, Io, ServerSide};
+#[cfg(feature = "cluster")]
+use crate::socket::core::ServerSide;
+use crate::socket::core::{Connect, Incoming, Io};
 
-/// An async function that is asked about something: of a [`Connect`], of an [`Incoming`] or of a
-/// [`ServerSide`], and behind it of up to three [`State`]s.
+/// An async function that is asked about something: of a [`Connect`], of an [`Incoming`] or (with the feature
+/// `cluster`) of a `ServerSide`, and behind it of up to three [`State`]s.
 ///
 /// ```
 /// use std::collections::HashSet;
@@ -58,6 +60,7 @@ impl About for Incoming {
     }
 }
 
+#[cfg(feature = "cluster")]
 impl About for ServerSide {
     fn io(&self) -> &Io {
         self.namespace.io()

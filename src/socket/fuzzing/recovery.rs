@@ -56,8 +56,8 @@ pub fn recovery_offers(data: &[u8]) {
         .filter_map(|line| offer(&io, line))
         .collect();
     assert!(claims.len() <= SESSIONS, "a session was taken twice");
-    let parked = io.metrics().gauge(Gauge::RecoverySessions);
-    assert_eq!(parked, (SESSIONS - claims.len()) as i64);
+    let recoverable = io.metrics().gauge(Gauge::RecoverySessions);
+    assert_eq!(recoverable, (SESSIONS - claims.len()) as i64);
     for claim in claims.drain(..) {
         let fresh = admit(&io, &outboxes);
         Unattended::take(fresh.outbox());

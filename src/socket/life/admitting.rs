@@ -109,7 +109,17 @@ impl NamespaceInner {
             watchers.tell_created(self.metrics(), &frame);
         }
         self.metrics().shift(Gauge::Sockets, 1);
+        self.socket_changed(socket.id());
         Ok(())
+    }
+
+    /// Tells an adapter for which sockets are rooms as well that one has come or gone; who is away is there.
+    fn socket_changed(&self, id: SocketId) {
+        let is_there = || {
+            let everybody = self.everybody.lock();
+            everybody.contains(id) || everybody.away(id).is_some()
+        };
+        self.cluster.socket_changed(&self.name, id, is_there);
     }
 
     /// Removes a socket. Returns whether it was the last one of a namespace that is removed when
@@ -124,6 +134,7 @@ impl NamespaceInner {
         let is_over = self.goes_when_empty && everybody.close_if_empty();
         drop(everybody);
         self.forget_away(id);
+        self.socket_changed(id);
         is_over
     }
 

@@ -148,20 +148,25 @@ pub(crate) struct Claim {
     held: Option<Held>,
 }
 
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "there are no other servers")
+)]
 enum Held {
     /// What the client has, until when the socket is kept, and the socket.
     Here(Stamp, (Instant, Socket)),
-    Elsewhere(Box<Restored>),
+    Remote(Box<Restored>),
 }
 
 impl Claim {
-    /// One of a session that was kept elsewhere.
+    /// Claims a session that another server has kept.
+    #[cfg(feature = "cluster")]
     pub(super) fn restored(sessions: &Arc<Sessions>, restored: Restored) -> Self {
         Self {
             sessions: Arc::clone(sessions),
             pid: restored.pid(),
             round: sessions.rounds(),
-            held: Some(Held::Elsewhere(Box::new(restored))),
+            held: Some(Held::Remote(Box::new(restored))),
         }
     }
 
@@ -169,7 +174,7 @@ impl Claim {
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self.held.as_ref()? {
             Held::Here(_, (_, socket)) => Some(socket.principal()),
-            Held::Elsewhere(restored) => restored.principal(),
+            Held::Remote(restored) => restored.principal(),
         }
     }
 
@@ -187,13 +192,13 @@ impl Claim {
         self.sessions.rounds() != self.round
     }
 
-    /// What was kept elsewhere, to be gone on with by [`settle`](Self::settle).
+    /// What another server has kept, to be gone on with by [`settle`](Self::settle).
     pub(crate) fn take_restored(&mut self) -> Option<Restored> {
         if self.was_missed() {
             return None;
         }
         match self.held.take()? {
-            Held::Elsewhere(restored) => Some(*restored),
+            Held::Remote(restored) => Some(*restored),
             here @ Held::Here(..) => {
                 self.held = Some(here);
                 None
@@ -201,7 +206,7 @@ impl Claim {
         }
     }
 
-    /// A session that was kept elsewhere goes on here, or does not.
+    /// Decides whether a session that another server has kept goes on here.
     pub(crate) fn settle(self, socket: Option<Socket>) -> Option<Socket> {
         self.sessions.metrics.count(match &socket {
             Some(_) => Counter::SessionsRecovered,
@@ -241,8 +246,8 @@ impl Drop for Claim {
             None => {}
             Some(Held::Here(_, (_, socket))) if was_missed => self.sessions.end([socket]),
             Some(Held::Here(_, (until, socket))) => self.sessions.keep(self.pid, &socket, until),
-            Some(Held::Elsewhere(_)) if was_missed => {}
-            Some(Held::Elsewhere(restored)) => restored.give_back(self.sessions.window),
+            Some(Held::Remote(_)) if was_missed => {}
+            Some(Held::Remote(restored)) => restored.give_back(self.sessions.window),
         }
     }
 }

@@ -10,6 +10,10 @@ mod away;
 mod claiming;
 mod ending;
 mod membership;
+#[cfg(not(feature = "cluster"))]
+#[path = "alone.rs"]
+mod restoring;
+#[cfg(feature = "cluster")]
 mod restoring;
 
 pub(crate) use admitting::NotAdmitted;

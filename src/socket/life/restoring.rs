@@ -10,7 +10,7 @@ use crate::{
     Principal,
     adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, Session, Tail},
     socket::{
-        core::{Sessions, Socket, namespace},
+        core::{Io, Sessions, Socket, namespace},
         recovery::{Offer, Pid},
         types::{Room, Shared, SocketId},
     },
@@ -32,9 +32,12 @@ impl Sessions {
         self: &Arc<Self>,
         offer: Offer,
         nsp: &Nsp,
-        joined: &Arc<Joined>,
+        io: &Io,
     ) -> Option<Claim> {
         let here = self.claim(offer, nsp).await;
+        let Some(joined) = io.cluster().joined() else {
+            return here;
+        };
         let Some(journal) = joined.journal().filter(|journal| journal.is_up()) else {
             return here;
         };

@@ -26,6 +26,7 @@ impl Pid {
     }
 
     /// The secret itself, for where sessions are kept.
+    #[cfg(feature = "cluster")]
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str()
     }

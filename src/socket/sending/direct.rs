@@ -10,11 +10,11 @@ use super::{
     emit::{Emitted, encode, mode, stream},
 };
 use crate::{
-    adapter::{Delivery, Flags, Kind, Publication},
+    adapter::{Delivery, Flags},
     socket::{
         core::Socket,
         rooms::Tally,
-        types::{AckError, Contract, DrainError, Room, args},
+        types::{AckError, Contract, DrainError},
     },
 };
 
@@ -77,7 +77,12 @@ impl<'a> Direct<'a> {
     }
 
     /// Sends an event through the journal, in the order of what comes from there; `None` if it goes there by itself.
+    #[cfg(feature = "cluster")]
     fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
+        use crate::{
+            adapter::{Kind, Publication},
+            socket::types::{Room, args},
+        };
         let namespace = self.socket.namespace_inner();
         let joined = namespace.cluster.joined()?;
         if self.flags.delivery != Delivery::Reliable || !joined.journal()?.is_up() {
@@ -100,10 +105,11 @@ impl<'a> Direct<'a> {
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
-        let namespace = self.socket.namespace_inner();
+        #[cfg(feature = "cluster")]
         if let Some(emitted) = self.publish(event, &args) {
             return emitted;
         }
+        let namespace = self.socket.namespace_inner();
         match encode(self.flags, namespace, None, event, &args) {
             Ok(frame) => {
                 let push = self.socket.push(&frame, mode(self.flags.delivery));

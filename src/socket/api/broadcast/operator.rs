@@ -120,7 +120,7 @@ impl<'a> Broadcast<'a> {
 
     fn lossy(&mut self, delivery: Delivery<&str>) {
         let number = stream(self.target_namespace.name(), &delivery);
-        let is_shared = self.target_namespace.cluster().joined().is_some();
+        let is_shared = self.target_namespace.cluster().is_joined();
         let (numbered, name) = match delivery {
             Delivery::Newest(key) => (Delivery::Newest(number), key),
             Delivery::Last(name, keep) => (Delivery::Last(number, keep), name),
@@ -144,7 +144,7 @@ impl<'a> Broadcast<'a> {
 
     /// Says how long acknowledgements may take. Default
     /// [`Config::ack_timeout`](crate::Config::ack_timeout). For what other servers are asked beside
-    /// that, default [`Adapter::request_timeout`](crate::adapter::Adapter::request_timeout).
+    /// that, default `Adapter::request_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
@@ -226,6 +226,7 @@ impl<'a> Broadcast<'a> {
         };
         match remote {
             RemoteOutcome::None | RemoteOutcome::Published => Acks::asked(local, None),
+            #[cfg(feature = "cluster")]
             RemoteOutcome::Requested(request) => Acks::asked(local, Some(request)),
             RemoteOutcome::Failed(Unpublished::Encode(error)) if local.is_none() => {
                 Acks::failed(EmitError::Encode(error))

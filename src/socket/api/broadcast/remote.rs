@@ -1,13 +1,12 @@
 //! What is known of sockets wherever they are.
 
-use roomcast_protocol::socket::{Argument as _, Arguments, EncodeError};
+use roomcast_protocol::socket::{Arguments, EncodeError};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::Broadcast;
 use crate::{
-    adapter::{Item, Missing, NodeId},
-    metrics::Counter,
+    adapter::{Missing, NodeId},
     socket::{
         apply::{Applied, Outcome, Record, RemoteOutcome, TargetNamespace},
         core::Socket,
@@ -127,7 +126,11 @@ impl Fetched {
         match applied.remote {
             RemoteOutcome::None | RemoteOutcome::Published => {}
             RemoteOutcome::Failed(why) => fetched.missing = why.missing(),
+            #[cfg(feature = "cluster")]
             RemoteOutcome::Requested(mut request) => {
+                use crate::{adapter::Item, metrics::Counter};
+                use roomcast_protocol::socket::Argument as _;
+
                 while let Some((node, item)) = request.next().await {
                     let Item::Sockets(list) = item else {
                         continue;

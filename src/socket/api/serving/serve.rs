@@ -11,7 +11,6 @@ use tower_service::Service;
 
 use super::client_files;
 use crate::{
-    adapter::NodeTaken,
     engine::{self, BoxError, Endpoints, Fallback, MaybeTls, RawEngine},
     socket::{core::Io, types::BuildError},
 };
@@ -111,10 +110,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the address is none or is taken, [`Error::Node`] if the
-    /// [id](crate::adapter::NodeOptions::id) of this server is another one's.
+    /// [`Error::Listen`] if the address is none or is taken; in a cluster `Error::Node` if the id of this
+    /// server is another one's.
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
         self.io.keep_runtime();
+        #[cfg(feature = "cluster")]
         self.io.check_node().await.map_err(Error::Node)?;
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
@@ -140,7 +140,7 @@ impl Server {
             .collect()
     }
 
-    /// Serves until [`Io::close`] is called, or [`Io::node_taken`] says why this server must end.
+    /// Serves until [`Io::close`] is called, or, in a cluster, `Io::node_taken` says why this server must end.
     pub async fn run(self) {
         self.run_until(std::future::pending()).await;
     }
@@ -153,7 +153,7 @@ impl Server {
         tokio::select! {
             () = running.ended() => {}
             () = stop => running.stop().await,
-            () = io.until_node_taken() => running.stop().await,
+            () = until_node_taken(&io) => running.stop().await,
         }
     }
 
@@ -246,11 +246,22 @@ impl Io {
     ///
     /// # Errors
     ///
-    /// [`Error::Listen`] if the address is none or is taken, [`Error::Node`] if the id is.
+    /// As [`Server::bind`].
     pub async fn serve(self, address: &str) -> Result<(), Error> {
         Server::new(self).bind(address).await?.run().await;
         Ok(())
     }
+}
+
+#[cfg(feature = "cluster")]
+async fn until_node_taken(io: &Io) {
+    io.until_node_taken().await;
+}
+
+/// There is no other server that could have the id.
+#[cfg(not(feature = "cluster"))]
+async fn until_node_taken(_: &Io) {
+    std::future::pending().await
 }
 
 /// Why a server could not be built or started.
@@ -262,7 +273,8 @@ pub enum Error {
     /// The address cannot be listened on.
     Listen(String, io::Error),
     /// The id of this server is another one's.
-    Node(NodeTaken),
+    #[cfg(feature = "cluster")]
+    Node(crate::adapter::NodeTaken),
 }
 
 impl From<BuildError> for Error {
@@ -276,6 +288,7 @@ impl fmt::Display for Error {
         match self {
             Self::Build(_) => f.write_str("cannot build the server"),
             Self::Listen(address, _) => write!(f, "cannot listen on {address}"),
+            #[cfg(feature = "cluster")]
             Self::Node(_) => f.write_str("cannot join the cluster"),
         }
     }
@@ -286,6 +299,7 @@ impl std::error::Error for Error {
         match self {
             Self::Build(error) => Some(error),
             Self::Listen(_, error) => Some(error),
+            #[cfg(feature = "cluster")]
             Self::Node(error) => Some(error),
         }
     }

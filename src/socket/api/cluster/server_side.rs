@@ -4,13 +4,14 @@ use std::fmt;
 
 use roomcast_protocol::socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser};
 
+use super::super::namespace_builder::{NamespaceBuilder, needs_of};
 use crate::{
     adapter::{AdapterError, Audience, Flags, Item, Kind, Missing, Operation, Request, Target},
     socket::{
         apply::{RemoteOutcome, Unpublished, apply},
         core::{Io, Namespace, ServerSide, ServerSideHandler},
         dispatch::{Handling, Middleware},
-        types::{IntoAck as _, Room, args},
+        types::{BuildError, IntoAck as _, Room, args},
     },
 };
 
@@ -109,13 +110,43 @@ impl fmt::Display for ServerSideError {
 /// Without a source: what there is stands in the text.
 impl std::error::Error for ServerSideError {}
 
-pub(crate) fn erase<M>(
-    handler: impl Middleware<ServerSide, M, Future: Handling>,
-) -> ServerSideHandler {
-    Box::new(move |event, reply| {
-        let handling = handler.ask(event);
-        Box::pin(async move { handling.await.into_ack(reply) })
-    })
+impl NamespaceBuilder {
+    /// Says what happens when another server of the cluster sends an event with
+    /// [`server_side_emit`](crate::Namespace::server_side_emit); what is returned is the
+    /// acknowledgement.
+    ///
+    /// ```
+    /// use roomcast::{Ack, Io, ServerSide};
+    ///
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on_server_side("count", async |event: ServerSide| {
+    ///     Ack(event.namespace().count())
+    /// });
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.on("count", (reply) => reply(io.sockets.sockets.size));
+    /// ```
+    pub fn on_server_side<M>(
+        &mut self,
+        event: &str,
+        handler: impl Middleware<ServerSide, M, Future: Handling>,
+    ) -> &mut Self {
+        self.needs(event, needs_of(&handler));
+        if RESERVED.contains(&event) {
+            self.fail(BuildError::ReservedEvent(event.into()));
+        }
+        let handler: ServerSideHandler = Box::new(move |event, reply| {
+            let handling = handler.ask(event);
+            Box::pin(async move { handling.await.into_ack(reply) })
+        });
+        if self.handlers.server_side(event).is_some() {
+            self.fail(BuildError::DuplicateHandler(event.into()));
+        }
+        self.handlers.server_side.push((event.into(), handler));
+        self
+    }
 }
 
 impl Namespace {
@@ -214,7 +245,7 @@ impl Namespace {
 }
 
 /// Names that are not sent between servers.
-pub(crate) const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
+const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,21 @@
+//! What stands for `publishing` where the feature `cluster` is off: there are no other servers.
+
+use roomcast_protocol::Frame;
+
+use super::{Outcome, RemoteOutcome, TargetNamespace};
+use crate::adapter::Operation;
+
+#[inline]
+pub(super) fn journal<A>(_: &TargetNamespace, _: &Operation<'_, A>) -> Option<RemoteOutcome> {
+    None
+}
+
+#[inline]
+pub(super) fn others<A>(
+    _: &TargetNamespace,
+    _: &Operation<'_, A>,
+    _: &Outcome,
+    _: Option<Frame>,
+) -> RemoteOutcome {
+    RemoteOutcome::None
+}

@@ -1,0 +1,47 @@
+//! What becomes of operations on other servers.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::EncodeError;
+
+use crate::adapter::{AdapterError, Missing};
+
+/// The result of an operation on other servers.
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "there are no other servers")
+)]
+pub(crate) enum RemoteOutcome {
+    /// There are no other servers, the operation is local, or it has failed on this server.
+    None,
+    /// The operation was published, and expects no answer.
+    Published,
+    /// The operation was published, and other servers will answer.
+    #[cfg(feature = "cluster")]
+    Requested(crate::adapter::Request),
+    /// The operation was not published.
+    Failed(Unpublished),
+}
+
+/// Why an operation was not published.
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "there are no other servers")
+)]
+pub(crate) enum Unpublished {
+    Encode(EncodeError),
+    Adapter(AdapterError),
+    /// Too many requests already wait for answers.
+    TooManyPending,
+}
+
+impl Unpublished {
+    /// The same failure as that of a request whose answers are all missing.
+    pub(crate) fn missing(self) -> Missing {
+        Missing::failed(match self {
+            Self::Adapter(error) => error,
+            Self::Encode(error) => AdapterError::Transport(Arc::new(error)),
+            Self::TooManyPending => AdapterError::Full,
+        })
+    }
+}

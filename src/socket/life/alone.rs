@@ -1,0 +1,59 @@
+//! What stands for `restoring` where the feature `cluster` is off: no session is kept elsewhere.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Nsp;
+use tokio::time::Duration;
+
+use super::Claim;
+use crate::{
+    Principal,
+    socket::{
+        core::{Io, Sessions, Socket, namespace},
+        recovery::{Offer, Pid},
+        types::SocketId,
+    },
+};
+
+/// A session of another server, which there is none of.
+#[derive(Debug)]
+pub(crate) enum Restored {}
+
+impl Sessions {
+    pub(crate) async fn claim_anywhere(
+        self: &Arc<Self>,
+        offer: Offer,
+        nsp: &Nsp,
+        _: &Io,
+    ) -> Option<Claim> {
+        self.claim(offer, nsp).await
+    }
+}
+
+impl Restored {
+    pub(crate) const fn pid(&self) -> Pid {
+        match *self {}
+    }
+
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        match *self {}
+    }
+
+    pub(crate) fn give_back(&self, _: Duration) {
+        match *self {}
+    }
+
+    pub(crate) fn resume(
+        self,
+        _: &Arc<namespace::NamespaceInner>,
+        _: impl FnOnce(SocketId) -> Socket,
+    ) -> Option<Socket> {
+        match self {}
+    }
+}
+
+impl Socket {
+    pub(crate) fn keep_session(&self, _: bool) {}
+
+    pub(crate) fn forget_session(&self) {}
+}
