@@ -1,63 +1,12 @@
 //! What goes from one server to another: an operation that owns its parts, or a reply to one.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use roomcast_protocol::socket::{Args, Nsp};
-use serde::{Deserialize, Serialize};
 
-use super::journal::Position;
-use super::operation::{Audience, Delivery, Flags, Kind, Operation, Target};
+use super::operation::{Audience, Delivery, Flags, Kind, Operation, Position, Target};
+pub(super) use super::operation::{Item, NodeId};
 use crate::names::{Room, RoomName, SocketId};
-
-/// The name of a server in its cluster: drawn at random when the server is built, so one that starts
-/// anew is another one. Cloning is a reference count.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct NodeId(Arc<str>);
-
-impl NodeId {
-    /// The longest name in bytes.
-    pub const MAX_BYTES: usize = 64;
-
-    /// The name of a server; `None` if it is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
-    #[must_use]
-    pub fn new(name: &str) -> Option<Self> {
-        let fits = (1..=Self::MAX_BYTES).contains(&name.len());
-        fits.then(|| Self(name.into()))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for NodeId {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        Self::new(&name).ok_or("a node's name has 1 to 64 bytes")
-    }
-}
-
-impl From<NodeId> for String {
-    fn from(node: NodeId) -> Self {
-        node.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({self})")
-    }
-}
 
 /// What one server sends to another. Cloning copies no arguments.
 #[derive(Clone, Debug)]
@@ -285,21 +234,4 @@ impl Reply {
             item,
         }
     }
-}
-
-/// One thing that a server says to a request.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Item {
-    /// The acknowledgement of one client.
-    Acknowledgement {
-        /// Whose it is, if the other server says so.
-        socket: Option<SocketId>,
-        /// What it says; `None` if the client has gone.
-        args: Option<Args>,
-    },
-    /// Sockets: one argument, a list of objects with `id`, `rooms`, `handshake` and `data`.
-    Sockets(Args),
-    /// The answer of a server.
-    Answer(Args),
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+pub(super) use super::operation::AdapterError;
 use super::{
     WireError,
     envelope::{Envelope, NodeId, Publication},
@@ -80,6 +81,12 @@ pub trait Adapter: Send + Sync + 'static {
         false
     }
 
+    /// Whether they are called for the room of each socket's own id as well. Asked once. Default `false`: events for one
+    /// socket go wherever those for the whole namespace go.
+    fn follows_sockets(&self) -> bool {
+        false
+    }
+
     /// A room has its first member on this server: events for it must arrive from now on. Never called
     /// with a lock of a room held. The next call for the same room is `room_closed`. Neither may give
     /// anything to the inbox.
@@ -130,39 +137,6 @@ pub enum Health {
     /// It does not; the text says why, for people who operate the server.
     Down(String),
 }
-
-/// Why something does not reach other servers.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum AdapterError {
-    /// The adapter is closed.
-    Closed,
-    /// As much waits to be sent as may.
-    Full,
-    /// The transport carries nothing that large.
-    TooLarge,
-    /// The transport has not answered in time.
-    Timeout,
-    /// The transport has failed.
-    Transport(Arc<dyn std::error::Error + Send + Sync>),
-}
-
-impl fmt::Display for AdapterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the adapter is closed",
-            Self::Full => "too much waits for other servers",
-            Self::TooLarge => "too large for other servers",
-            Self::Timeout => "the transport between servers has not answered in time",
-            Self::Transport(error) => {
-                return write!(f, "the transport between servers has failed: {error}");
-            }
-        })
-    }
-}
-
-/// Without a source: what there is stands in the text.
-impl std::error::Error for AdapterError {}
 
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
 /// server alive.

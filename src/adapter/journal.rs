@@ -1,11 +1,12 @@
 //! What an adapter may keep of what it carries, so that clients can come back to another server.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use roomcast_protocol::socket::Nsp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+pub(super) use super::operation::Position;
 use super::{
     envelope::{NodeId, Publication},
     interface::{AdapterError, BoxFuture},
@@ -60,50 +61,6 @@ impl Missed {
     }
 }
 
-/// A place in what is kept: two numbers with a hyphen between, as Redis calls entries of streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub struct Position {
-    /// Milliseconds.
-    pub time: u64,
-    /// Which one of those.
-    pub number: u64,
-}
-
-impl Position {
-    /// Reads one; `None` if it is none.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (time, number) = text.split_once('-')?;
-        let is_plain = |digits: &str| {
-            (1..=20).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        if !is_plain(time) || !is_plain(number) {
-            return None;
-        }
-        let (time, number) = (time.parse().ok()?, number.parse().ok()?);
-        Some(Self { time, number })
-    }
-
-    /// The same in one number; `None` if it does not fit, which takes another half a millennium.
-    pub(crate) fn packed(self) -> Option<u64> {
-        let fits = self.time < 1 << 44 && self.number < 1 << 20;
-        fits.then_some(self.time << 20 | self.number)
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.time, self.number)
-    }
-}
-
-impl Serialize for Position {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// What is kept of a client that is away: what Node servers keep, and what they ignore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -147,33 +104,4 @@ fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Err
         None => Room::from(name.to_string()),
     };
     Ok(names.iter().map(room).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_position_is_two_numbers() {
-        for text in ["0-0", "1719000000000-12", "18446744073709551615-1"] {
-            assert_eq!(Position::parse(text).unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "-",
-            "1-",
-            "-1",
-            "1",
-            "1-2-3",
-            "a-1",
-            "1-+2",
-            " 1-2",
-            "99999999999999999999-1",
-        ] {
-            assert_eq!(Position::parse(text), None, "{text}");
-        }
-        let place = |time, number| Position { time, number }.packed();
-        assert!(place(1_719_000_000_000, 1) < place(1_719_000_000_001, 0));
-        assert_eq!(place(1, 1 << 20), None);
-    }
 }

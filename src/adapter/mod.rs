@@ -1,17 +1,27 @@
 //! Several servers as one: what goes from one to another, and what carries it there.
 //!
-//! An [`Adapter`] carries envelopes, and is given to [`Builder::adapter`](crate::Builder::adapter). What
+//! An `Adapter` carries envelopes, and is given to `Builder::adapter`. What
 //! they mean is done by the library, once for all adapters: who must answer and until when, what came
 //! twice, what is counted. How one is written is told in `docs/adapters.md`.
+//!
+//! Without the feature `cluster` there is one server: of all this only `operation` is compiled, and what stands for
+//! the rest in `operation/alone.rs`.
 //!
 //! In the library `socket` comes in here, to publish what it has applied to its own sockets, and with a
 //! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
 
+#[cfg(not(feature = "cluster"))]
+#[path = "operation/alone.rs"]
+mod cluster;
+#[cfg(feature = "cluster")]
 mod cluster;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 mod common;
+#[cfg(feature = "cluster")]
 mod envelope;
+#[cfg(feature = "cluster")]
 mod interface;
+#[cfg(feature = "cluster")]
 mod journal;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
@@ -25,24 +35,40 @@ mod journal;
 mod message;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "cluster")]
 mod nodes;
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "some parts are for other servers alone")
+)]
 mod operation;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "cluster")]
 pub mod values;
+#[cfg(feature = "cluster")]
 mod wire;
 
-pub use cluster::Missing;
-pub(crate) use cluster::{Cluster, Joined, Receiver, Request, Tail};
+pub(crate) use cluster::{Cluster, Request};
+#[cfg(feature = "cluster")]
+pub(crate) use cluster::{Joined, Receiver, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use common::{Emission, Emitter};
-pub use envelope::{Channel, Envelope, Item, Message, NodeId, Publication, Reply};
-pub use interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers};
-pub use journal::{Journal, Missed, Origin, Position, Session};
+#[cfg(feature = "cluster")]
+pub use envelope::{Channel, Envelope, Message, Publication, Reply};
+#[cfg(feature = "cluster")]
+pub use interface::{Adapter, BoxFuture, Health, Inbox, Servers};
+#[cfg(feature = "cluster")]
+pub use journal::{Journal, Missed, Origin, Session};
+#[cfg(feature = "forwarding")]
+pub(crate) use nodes::Forwarding;
+#[cfg(feature = "cluster")]
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
-pub(crate) use nodes::{NAMESPACE, Registry, keep as keep_nodes};
-pub(crate) use operation::{Audience, Flags, Operation, Target};
-pub use operation::{Delivery, Kind};
+#[cfg(feature = "cluster")]
+pub(crate) use nodes::{Registry, keep as keep_nodes};
+pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};
+pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
+#[cfg(feature = "cluster")]
 pub use wire::WireError;

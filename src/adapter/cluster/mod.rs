@@ -22,7 +22,6 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::{sleep, timeout};
 
-pub use self::requests::Missing;
 pub(crate) use self::{requests::Request, tail::Tail};
 use self::{requests::Requests, seen::Seen, tail::Tails};
 use super::{
@@ -36,7 +35,7 @@ use super::{
 };
 use crate::{
     metrics::{Counter, Metrics},
-    names::Room,
+    names::{Room, SocketId},
 };
 
 /// Whether there are other servers. Cloning is a reference count at most.
@@ -68,6 +67,16 @@ impl Cluster {
         }
     }
 
+    /// A socket has come or gone: tells an adapter for which its id is a room like others.
+    #[inline]
+    pub(crate) fn socket_changed(&self, nsp: &Nsp, id: SocketId, exists: impl FnOnce() -> bool) {
+        if let Self::Joined(joined) = self
+            && joined.follows_sockets
+        {
+            joined.room_changed(nsp, &Room::from(id.as_str()), exists);
+        }
+    }
+
     /// A namespace has come or gone.
     pub(crate) fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self {
@@ -78,6 +87,15 @@ impl Cluster {
     #[inline]
     pub(crate) fn follows_rooms(&self) -> bool {
         self.joined().is_some_and(|joined| joined.follows_rooms)
+    }
+
+    #[inline]
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined().is_some()
+    }
+
+    pub(crate) fn has_journal(&self) -> bool {
+        self.joined().is_some_and(|joined| joined.journal.is_some())
     }
 }
 
@@ -94,6 +112,7 @@ pub(crate) struct Joined {
     requests: Arc<Requests>,
     timeout: Duration,
     follows_rooms: bool,
+    follows_sockets: bool,
     /// The rooms that the adapter believes to be open; as many as there are. It is held while the
     /// adapter is told, so that it hears of one room in the order in which things happened.
     opened: Mutex<HashSet<(Nsp, Room)>>,
@@ -139,6 +158,7 @@ impl Joined {
             node,
             timeout: adapter.request_timeout(),
             follows_rooms: adapter.follows_rooms(),
+            follows_sockets: adapter.follows_rooms() && adapter.follows_sockets(),
             journal: adapter.journal().filter(|_| recovers),
             applied: Mutex::default(),
             adapter,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::super::{
     envelope::{Item, NodeId, Reply},
     interface::{AdapterError, BoxFuture, Servers},
+    operation::Missing,
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 
@@ -81,42 +82,6 @@ pub(crate) struct Request {
 
 /// Asks who must answer.
 type Membership = BoxFuture<Result<Servers, AdapterError>>;
-
-/// Who has not answered a request, or not all of it.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Missing {
-    /// Those that are known by name.
-    pub nodes: Vec<NodeId>,
-    /// How many more there are, where the adapter only counts servers.
-    pub unnamed: usize,
-    /// Why the others could not be asked, or why nobody knows who they are.
-    pub error: Option<AdapterError>,
-}
-
-impl Missing {
-    /// Whether everybody has answered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty() && self.unnamed == 0 && self.error.is_none()
-    }
-
-    pub(crate) const fn nobody() -> Self {
-        Self {
-            nodes: Vec::new(),
-            unnamed: 0,
-            error: None,
-        }
-    }
-
-    /// The others could not be asked.
-    pub(crate) fn failed(error: AdapterError) -> Self {
-        Self {
-            error: Some(error),
-            ..Self::default()
-        }
-    }
-}
 
 impl Requests {
     pub(super) fn new(limit: usize, metrics: Arc<Metrics>) -> Self {

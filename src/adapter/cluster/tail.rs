@@ -21,10 +21,10 @@ impl Tail {
     }
 }
 
-/// Who follows.
+/// The feeds of those who want to know what is applied from now on.
 #[derive(Debug, Default)]
 pub(crate) struct Tails {
-    following: Vec<Weak<Tail>>,
+    feeds: Vec<Weak<Tail>>,
     /// The last thing that was applied.
     pub(crate) last: Option<Position>,
 }
@@ -35,18 +35,18 @@ impl Tails {
             nsp: nsp.clone(),
             events: Mutex::new(Some(Vec::new())),
         });
-        self.following.retain(|tail| tail.strong_count() > 0);
-        self.following.push(Arc::downgrade(&tail));
+        self.feeds.retain(|tail| tail.strong_count() > 0);
+        self.feeds.push(Arc::downgrade(&tail));
         tail
     }
 
     /// Something is applied.
     pub(crate) fn pass(&mut self, publication: &Publication) {
         self.last = self.last.max(publication.position);
-        if self.following.is_empty() || !matches!(publication.kind, Kind::Broadcast { .. }) {
+        if self.feeds.is_empty() || !matches!(publication.kind, Kind::Broadcast { .. }) {
             return;
         }
-        self.following.retain(|tail| {
+        self.feeds.retain(|tail| {
             let Some(tail) = tail.upgrade() else {
                 return false;
             };

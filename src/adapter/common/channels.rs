@@ -1,4 +1,4 @@
-//! Which channels this server listens on, for transports that have some.
+//! The channels that a server listens on, for adapters whose broker has channels.
 
 use std::{
     borrow::Borrow,
@@ -12,7 +12,7 @@ use std::{
 pub(crate) struct Channels<Name, Target> {
     wanted: HashMap<Name, Target>,
     subscribed: HashSet<Name>,
-    /// Where these two may differ.
+    /// The channels in which what is wanted and what is subscribed to may differ.
     changed: HashSet<Name>,
     /// Grows with every change.
     version: u64,
@@ -30,8 +30,8 @@ impl<Name, Target> Default for Channels<Name, Target> {
 }
 
 impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
-    /// A channel that was not wanted in between is subscribed to anew, even if nobody has noticed that: whoever
-    /// wants it has something to say there.
+    /// A channel that was not wanted for a moment is subscribed to anew, even if nobody has seen that moment: whoever
+    /// wants the channel has something to say on it.
     pub(crate) fn want(&mut self, name: Name, target: Target) {
         self.version += 1;
         if !self.changed.insert(name.clone()) {
@@ -53,8 +53,8 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         self.changed = self.wanted.keys().cloned().collect();
     }
 
-    /// At most so many channels that are to be subscribed to (`true`) or not any more. The latter count as
-    /// not subscribed from now on: nothing is expected of them, and who wants one again asks again.
+    /// At most so many channels that are to be subscribed to (`true`) or not any more. Of the latter nothing is
+    /// expected from now on, and one that is wanted again is asked for again.
     pub(crate) fn take(&mut self, most: usize) -> Vec<(Name, bool)> {
         let names: Vec<_> = self.changed.iter().take(most).cloned().collect();
         let mut changes = Vec::new();
@@ -117,7 +117,7 @@ mod tests {
         let off = channels.take(9);
         assert_eq!(off, [(name, false)]);
         channels.want(name, ());
-        // That a transport confirms the end of the former subscription is no surprise.
+        // The confirmation that belongs to the former subscription changes nothing.
         assert!(!channels.is_subscribed(&name));
         channels.note(off);
         let again = channels.take(9);

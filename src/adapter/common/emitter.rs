@@ -38,14 +38,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Emitter(Arc<dyn Outlet>);
 
-/// What an emitter sends through; it ends when it is dropped.
+/// What an emitter sends through. The connection ends when this is dropped.
 pub(crate) trait Outlet: fmt::Debug + Send + Sync {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError>;
     fn health(&self) -> Health;
     fn close(&self) -> BoxFuture<()>;
 }
 
-/// What those who send outside of all servers are called.
+/// The name of all senders that are no servers.
 pub(crate) const UID: &str = "emitter";
 
 impl Emitter {
@@ -94,7 +94,7 @@ impl Emitter {
         self.of("/").emit(event, args)
     }
 
-    /// Whether it is connected, as far as is known.
+    /// Whether the emitter is connected, as far as is known.
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.health()

@@ -6,8 +6,8 @@ use tokio::{sync::watch, time::timeout};
 
 use super::queue::STALE;
 
-/// From when an adapter is made until it is closed.
-pub(in crate::adapter) struct Lifetime(watch::Sender<Phase>);
+/// The life of an adapter, from when it is made until it is closed.
+pub(super) struct Lifetime(watch::Sender<Phase>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -20,12 +20,12 @@ enum Phase {
 }
 
 impl Lifetime {
-    pub(in crate::adapter) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(watch::Sender::new(Phase::New))
     }
 
     /// Says that the task is about to be started.
-    pub(in crate::adapter) fn open(&self) {
+    pub(super) fn open(&self) {
         self.0.send_if_modified(|phase| {
             let is_new = *phase == Phase::New;
             if is_new {
@@ -35,8 +35,8 @@ impl Lifetime {
         });
     }
 
-    /// Asks the task to send what is queued, if that can be, and to end.
-    pub(in crate::adapter) fn close(&self) {
+    /// Asks the task to send what is queued, if the broker can be reached, and to end.
+    pub(super) fn close(&self) {
         self.0.send_if_modified(|phase| {
             let next = match *phase {
                 // Without a task nothing is ever sent.
@@ -50,24 +50,24 @@ impl Lifetime {
     }
 
     /// Ends at once.
-    pub(in crate::adapter) fn end(&self) {
+    pub(super) fn end(&self) {
         self.0.send_replace(Phase::Closed);
     }
 
     /// Whether nothing more is taken.
-    pub(in crate::adapter) fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         *self.0.borrow() >= Phase::Closing
     }
 
     /// Comes with the end.
-    pub(in crate::adapter) async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
     }
 
     /// Comes when the adapter is to be closed and nothing is queued, or what is queued has waited for as
     /// long as it may.
-    pub(in crate::adapter) async fn given_up(&self, is_empty: impl Fn() -> bool) {
+    pub(super) async fn given_up(&self, is_empty: impl Fn() -> bool) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
         if !is_empty() {
@@ -78,23 +78,20 @@ impl Lifetime {
 }
 
 /// The pauses between connections that fail: each is twice as long as the one before, up to 3 s.
-pub(in crate::adapter) struct Pauses(Duration);
+pub(super) struct Pauses(Duration);
 
 impl Pauses {
-    pub(in crate::adapter) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(FIRST_PAUSE)
     }
 
-    /// Begins with the shortest one again, after a connection that worked.
-    pub(in crate::adapter) fn reset(&mut self) {
+    /// Begins with the shortest pause again, after a connection that worked.
+    pub(super) fn reset(&mut self) {
         *self = Self::new();
     }
 
     /// Waits. Returns `false` if the wait was given up.
-    pub(in crate::adapter) async fn wait(
-        &mut self,
-        given_up: Pin<&mut impl Future<Output = ()>>,
-    ) -> bool {
+    pub(super) async fn wait(&mut self, given_up: Pin<&mut impl Future<Output = ()>>) -> bool {
         // Servers that lost the broker together do not come back together.
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         let pausing = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);

@@ -1,5 +1,5 @@
 //! What the adapters of this library have in common, whatever they connect to: the channels that are
-//! listened on, what waits to be sent, how long a connection is kept, and sending from programs that are no
+//! listened on, what waits to be sent, a connection that is made again whenever it breaks, and sending from programs that are no
 //! server.
 //!
 //! Nothing in here knows a transport.
@@ -8,6 +8,7 @@
 mod channels;
 mod emitter;
 mod lifetime;
+mod outbound;
 mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,13 +17,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use channels::Channels;
 pub use emitter::{Emission, Emitter};
 pub(super) use emitter::{Outlet, UID, unwritten};
-pub(super) use lifetime::{Lifetime, Pauses};
-pub(super) use queue::{Limits, Outgoing, Queue};
+pub(super) use outbound::{Broker, Doubtful, Outbound};
+pub(super) use queue::{Limits, Outgoing};
 
-/// Does something with what has arrived. Functions of the application are among it, and a panic of one of them
+/// Does something with what has arrived. That may call functions of the application, and a panic of one of them
 /// is not the end of a connection.
 pub(super) fn guarded(act: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(act)).is_err() {
         tracing::error!("a message of another server has caused a panic");
     }
+}
+
+/// An error with its causes: a broker's own words are often only in the cause.
+#[cfg(any(feature = "nats", feature = "postgres"))]
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unreachable_pub, reason = "the adapter for PostgreSQL shows it")
+)]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let more = source.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = source.source();
+    }
+    text
 }

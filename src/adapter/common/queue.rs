@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A message on its way out.
 pub(in crate::adapter) trait Outgoing {
-    /// The bytes that are counted.
+    /// The bytes that count for the bound of the queue.
     fn bytes(&self) -> usize;
 
     /// Whether no other message is sent together with this one.
@@ -57,7 +57,7 @@ impl<M: Outgoing> Queue<M> {
         self.messages.len()
     }
 
-    /// All that waits.
+    /// Takes all messages that wait.
     pub(in crate::adapter) fn into_messages(self) -> Vec<M> {
         self.messages
             .into_iter()
@@ -102,6 +102,6 @@ impl<M: Outgoing> Queue<M> {
 
 /// How long a message waits for a connection.
 pub(in crate::adapter) const STALE: Duration = Duration::from_secs(5);
-/// Messages that are sent at once, and their bytes, without the last one.
+/// How many messages are sent at once, and how many bytes these may have without the last one.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;

@@ -17,7 +17,7 @@ use crate::adapter::{
 
 /// The types of messages.
 pub(crate) mod kind {
-    /// Of a server that has just come; whoever hears it says that it is there too.
+    /// A server has just come; each server that hears the message says that it is there as well.
     pub(crate) const FIRST_HEARTBEAT: u64 = 1;
     pub(crate) const HEARTBEAT: u64 = 2;
     pub(crate) const FAREWELL: u64 = 13;
@@ -38,7 +38,7 @@ pub(crate) mod kind {
 pub(crate) struct Parts {
     /// The type of the message.
     pub(crate) kind: u64,
-    /// What it says; none for heartbeats and farewells.
+    /// What the message says; none for heartbeats and farewells.
     pub(crate) data: Body,
 }
 

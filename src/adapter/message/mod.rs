@@ -30,7 +30,7 @@ use roomcast_protocol::socket::Args;
 /// What a message of another server says.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// It is this server's own, or for another one.
+    /// The message is this server's own, or for another server.
     Nothing,
     /// Something is to be done, and maybe answered.
     Publication(NodeId, Box<Publication>, Option<Request>),
@@ -45,11 +45,11 @@ pub(crate) enum Heard {
 /// What a server says of itself, where servers are known by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pulse {
-    /// It has come, and wants to know who else is there.
+    /// The server has come, and wants to know which others are there.
     Hello,
-    /// It is there.
+    /// The server is there.
     Alive,
-    /// It leaves.
+    /// The server leaves.
     Bye,
 }
 
@@ -69,11 +69,11 @@ pub(crate) struct Request {
 pub(crate) enum Said {
     /// So many clients are asked.
     Count(u32),
-    /// One of them has answered.
+    /// One of the clients has answered.
     Acknowledgement(Args),
-    /// Its sockets, all of them.
+    /// All sockets of the server.
     Sockets(Args),
-    /// Its own answer.
+    /// The answer of the server itself.
     Answer(Args),
 }
 

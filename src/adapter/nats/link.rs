@@ -5,7 +5,7 @@
 //! connection that was lost, from where it has stopped. Without it they are lost meanwhile.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{DeliverPolicy, pull::OrderedConfig},
-        context::CreateStreamErrorKind,
+        context::{CreateStreamError, CreateStreamErrorKind},
         stream::{self, DiscardPolicy, StorageType},
     },
 };
@@ -23,21 +23,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use super::subjects::Subjects;
-use crate::adapter::{
-    common::{Lifetime, Limits, Outgoing, Pauses, Queue, guarded},
-    interface::{AdapterError, Health},
-};
+use crate::adapter::common::{Broker, Doubtful, Limits, Outbound, Outgoing, chain, guarded};
 
 /// What is done with what arrives.
 pub(super) trait Listener: Send + Sync {
-    /// Something has come, in the order in which it was sent.
+    /// Takes something that has come, in the order in which it was sent.
     fn hear(&self, subject: &str, payload: Bytes);
-    /// A server has spoken of itself. Returns whether it was this one.
+    /// Notes what a server says of itself. Returns whether it was this server.
     fn felt(&self, payload: &[u8]) -> bool;
     /// So many messages are lost, either way.
     fn lost(&self, messages: u64);
@@ -75,15 +72,11 @@ pub(super) struct Address {
 pub(super) struct Link {
     address: Address,
     subjects: Arc<Subjects>,
-    limits: Limits,
-    queue: Mutex<Queue<Message>>,
-    queued: Notify,
-    health: Mutex<Health>,
+    outbound: Outbound<Message>,
     /// When this server has heard itself last on the connection there is.
     heard: Mutex<Option<Instant>>,
     /// How far the stream was read.
     cursor: Mutex<Option<Cursor>>,
-    lifetime: Lifetime,
     listener: Weak<dyn Listener>,
     /// Whether this program listens.
     listens: bool,
@@ -109,85 +102,30 @@ impl Link {
         Self {
             address,
             subjects,
-            limits,
-            queue: Mutex::default(),
-            queued: Notify::new(),
-            health: Mutex::new(Health::Down(UNTRIED.to_owned())),
+            outbound: Outbound::new("NATS", limits),
             heard: Mutex::new(None),
             cursor: Mutex::new(None),
-            lifetime: Lifetime::new(),
             listener,
             listens,
         }
     }
+}
 
-    pub(super) fn health(&self) -> Health {
-        self.health.lock().clone()
+impl Broker for Link {
+    type Message = Message;
+
+    fn outbound(&self) -> &Outbound<Message> {
+        &self.outbound
     }
 
-    /// Queues a message. What could not be sent in a few seconds is forgotten.
-    pub(super) fn publish(&self, message: Message) -> Result<(), AdapterError> {
-        if self.lifetime.is_closing() {
-            return Err(AdapterError::Closed);
-        }
-        if message.bytes() > self.limits.message_bytes {
-            return Err(AdapterError::TooLarge);
-        }
-        let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(envelopes(&stale));
-        self.queued.notify_one();
-        if fits {
-            Ok(())
-        } else {
-            Err(AdapterError::Full)
-        }
+    fn unsent(&self, messages: Vec<Message>) {
+        self.lost(envelopes(&messages));
     }
 
-    /// Sends what is queued, if that can be, and ends.
-    pub(super) async fn close(self: Arc<Self>) {
-        self.lifetime.close();
-        self.queued.notify_one();
-        self.lifetime.ended().await;
-    }
-
-    /// Ends at once.
-    pub(super) fn abandon(&self) {
-        self.lifetime.end();
-    }
-
-    /// Says that the task is about to be started.
-    pub(super) fn open(&self) {
-        self.lifetime.open();
-    }
-
-    /// Is connected until it is closed.
-    pub(super) async fn run(self: Arc<Self>) {
-        self.open();
-        // The task may have panicked before.
-        *self.health.lock() = Health::Down(UNTRIED.to_owned());
-        let mut pauses = Pauses::new();
-        let is_empty = || self.queue.lock().len() == 0;
-        let mut given_up = pin!(self.lifetime.given_up(is_empty));
-        loop {
-            let ended = tokio::select! {
-                ended = self.session(given_up.as_mut()) => ended,
-                () = self.lifetime.ended() => Ok(()),
-            };
-            let Err(why) = ended else { break };
-            if self.down(&why) {
-                pauses.reset();
-            }
-            if !pauses.wait(given_up.as_mut()).await {
-                break;
-            }
-        }
-        let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(envelopes(&left.into_messages()));
-        self.lifetime.end();
-    }
-
-    /// One connection; `Err` says why it is over, `Ok` that this was asked for.
-    async fn session(&self, given_up: Pin<&mut impl Future<Output = ()>>) -> Result<(), String> {
+    async fn session(
+        self: &Arc<Self>,
+        given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Result<(), String> {
         *self.heard.lock() = None;
         let (broken, breaks) = watch::channel(None);
         let listener = self.listener.clone();
@@ -229,7 +167,9 @@ impl Link {
             ended = self.work(&client) => ended,
         }
     }
+}
 
+impl Link {
     async fn work(&self, client: &Client) -> Result<(), String> {
         let context = jetstream::new(client.clone());
         let kept = self.stream(&context).await?;
@@ -279,18 +219,7 @@ impl Link {
             Ok(stream) => return Ok(Some(stream)),
             Err(error) => error,
         };
-        let is_absent = match error.kind() {
-            CreateStreamErrorKind::JetStreamUnavailable => true,
-            CreateStreamErrorKind::JetStream(fault) => is_absent(&fault),
-            CreateStreamErrorKind::EmptyStreamName
-            | CreateStreamErrorKind::InvalidStreamName
-            | CreateStreamErrorKind::DomainAndExternalSet
-            | CreateStreamErrorKind::TimedOut
-            | CreateStreamErrorKind::Response
-            | CreateStreamErrorKind::NotFound
-            | CreateStreamErrorKind::ResponseParse => false,
-        };
-        if is_absent {
+        if has_no_jetstream(&error) {
             Ok(None)
         } else {
             Err(chain(&error))
@@ -309,7 +238,7 @@ impl Link {
         let mut last = match before {
             None => newest,
             Some(cursor) if cursor.created == created => cursor.last.min(newest),
-            // Made anew: nothing of it was read, and nobody knows how much of the one before.
+            // The stream was made anew: nothing of it was read, and nobody knows how much of the former one was missed.
             Some(_) => {
                 self.lost(1);
                 first.saturating_sub(1)
@@ -354,7 +283,7 @@ impl Link {
             Ok(messages) => messages,
             Err(error) => return chain(&error),
         };
-        // The server answers in order: it has the subscription when it has answered this.
+        // NATS answers in order, so that it has the subscription when it has answered the ping.
         if let Err(error) = client.flush().await {
             return chain(&error);
         }
@@ -379,18 +308,8 @@ impl Link {
 
     async fn publish_all(&self, client: &Client, context: Option<&Context>) -> Result<(), String> {
         let most = client.server_info().max_payload;
-        loop {
-            let (batch, stale) = self.queue.lock().take();
-            self.lost(envelopes(&stale));
-            if batch.is_empty() {
-                if self.lifetime.is_closing() {
-                    return client.flush().await.map_err(|error| chain(&error));
-                }
-                self.queued.notified().await;
-                continue;
-            }
-            // Whether NATS has what breaks off is not known; nothing is sent twice.
-            let mut doubtful = Doubtful(self, envelopes(&batch));
+        while let Some(batch) = self.next().await {
+            let mut doubtful = Doubtful::new(envelopes(&batch), |lost| self.lost(lost));
             let mut acknowledged = FuturesUnordered::new();
             for message in batch {
                 if message.payload.len() > most {
@@ -412,7 +331,7 @@ impl Link {
                         let published = client.publish(subject, payload).await;
                         published.map_err(|error| chain(&error))?;
                         if !is_pulse {
-                            doubtful.sent();
+                            doubtful.arrived();
                         }
                     }
                 }
@@ -422,11 +341,12 @@ impl Link {
                 .map_err(|_| "NATS does not acknowledge what it is sent".to_owned())?
             {
                 match answer {
-                    Ok(_) => doubtful.sent(),
+                    Ok(_) => doubtful.arrived(),
                     Err(error) => tracing::warn!(error = chain(&error), "NATS refuses a message"),
                 }
             }
         }
+        client.flush().await.map_err(|error| chain(&error))
     }
 
     /// Says every second that this server is there: a connection may be dead without a sign of it.
@@ -445,30 +365,11 @@ impl Link {
     }
 
     fn up(&self, keeps: bool) {
-        let mut health = self.health.lock();
-        if *health != Health::Ready {
-            *health = Health::Ready;
-            drop(health);
-            tracing::info!("connected to NATS");
-            if !keeps {
-                tracing::warn!(
-                    "this NATS has no JetStream: what is sent while a server is not connected does not reach it"
-                );
-            }
+        if self.outbound.up() && !keeps {
+            tracing::warn!(
+                "this NATS has no JetStream: what is sent while a server is not connected does not reach it"
+            );
         }
-    }
-
-    /// `true`: it was up.
-    fn down(&self, why: &str) -> bool {
-        let mut health = self.health.lock();
-        let was_up = *health == Health::Ready;
-        let is_first = was_up || *health == Health::Down(UNTRIED.to_owned());
-        *health = Health::Down(why.to_owned());
-        drop(health);
-        if is_first {
-            tracing::warn!(why, "other servers are not reached through NATS");
-        }
-        was_up
     }
 
     fn lost(&self, messages: u64) {
@@ -480,28 +381,26 @@ impl Link {
     }
 }
 
-/// How many of these are no pulses, whose loss does not matter.
+/// How many messages are no pulses. The loss of a pulse does not matter.
 fn envelopes(messages: &[Message]) -> u64 {
     messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
-/// So many messages that may be lost.
-struct Doubtful<'a>(&'a Link, u64);
-
-impl Doubtful<'_> {
-    /// One of them has arrived.
-    const fn sent(&mut self) {
-        self.1 = self.1.saturating_sub(1);
+/// Whether no stream was made because this NATS, or the account, has no JetStream.
+pub(super) fn has_no_jetstream(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::JetStreamUnavailable => true,
+        CreateStreamErrorKind::JetStream(fault) => is_absent(&fault),
+        CreateStreamErrorKind::EmptyStreamName
+        | CreateStreamErrorKind::InvalidStreamName
+        | CreateStreamErrorKind::DomainAndExternalSet
+        | CreateStreamErrorKind::TimedOut
+        | CreateStreamErrorKind::Response
+        | CreateStreamErrorKind::NotFound
+        | CreateStreamErrorKind::ResponseParse => false,
     }
 }
 
-impl Drop for Doubtful<'_> {
-    fn drop(&mut self) {
-        self.0.lost(self.1);
-    }
-}
-
-/// Whether this NATS, or the account, has no JetStream.
 fn is_absent(fault: &jetstream::Error) -> bool {
     use jetstream::ErrorCode;
     [
@@ -511,22 +410,6 @@ fn is_absent(fault: &jetstream::Error) -> bool {
     .contains(&fault.error_code())
 }
 
-/// What an error says, with what is behind it.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let more = source.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = source.source();
-    }
-    text
-}
-
-const UNTRIED: &str = "not connected yet";
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
 /// How long this server may not hear itself.

@@ -66,7 +66,7 @@ impl Members {
     }
 }
 
-/// Servers that are known.
+/// The most servers that are known.
 const MAX_NODES: usize = 4096;
 /// How long a server may be silent. It speaks every second.
 const PATIENCE: Duration = Duration::from_secs(10);

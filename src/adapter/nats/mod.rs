@@ -15,6 +15,7 @@ mod link;
 mod members;
 mod outside;
 mod subjects;
+mod values;
 
 use std::{
     borrow::Cow,
@@ -35,11 +36,13 @@ use self::{
     link::{Address, Link, Listener, Message},
     members::Members,
     subjects::{Receiver, Subjects},
+    values::NatsValues,
 };
 use super::{
-    common::{Limits, unwritten},
+    common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    values::ValueStore,
 };
 use crate::names::Room;
 
@@ -134,7 +137,7 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// If the text is no such file.
     pub fn credentials(mut self, text: &str) -> Result<Self, InvalidUrl> {
         let options = std::mem::take(&mut self.address.options);
         let options = options.credentials(text);
@@ -220,7 +223,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
     Ok((plain(who.0)?, plain(who.1)?))
 }
 
-/// What the adapter is once it belongs to a server.
+/// The state of an adapter that belongs to a server.
 struct Shared {
     link: Arc<Link>,
     inbox: Inbox,
@@ -242,7 +245,7 @@ impl Adapter for Nats {
                 rooms: Mutex::default(),
             }
         });
-        // It is called once.
+        // This is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -300,6 +303,10 @@ impl Adapter for Nats {
         self.timeout
     }
 
+    fn values(&self) -> Option<Box<dyn ValueStore>> {
+        Some(Box::new(NatsValues::new(&self.address, &self.key)))
+    }
+
     fn follows_rooms(&self) -> bool {
         true
     }
@@ -333,11 +340,9 @@ impl Shared {
 
     /// Says something of this server; that others do not hear it is no worse than that it is away.
     fn say(&self, word: u8) {
-        let mut payload = vec![word];
-        payload.extend_from_slice(self.inbox.node().as_str().as_bytes());
         let _ = self.link.publish(Message {
             subject: self.subjects.pulse.clone(),
-            payload: payload.into(),
+            payload: pulse(word, self.inbox.node()),
             is_pulse: true,
         });
     }
@@ -353,9 +358,7 @@ impl Listener for Shared {
     }
 
     fn felt(&self, payload: &[u8]) -> bool {
-        let said = payload.split_first();
-        let said = said.and_then(|(word, node)| Some((*word, std::str::from_utf8(node).ok()?)));
-        let Some((word, Some(node))) = said.map(|(word, node)| (word, NodeId::new(node))) else {
+        let Some((word, node)) = read_pulse(payload) else {
             self.inbox.ignore(&super::WireError::Malformed("pulse"));
             return false;
         };
@@ -404,7 +407,7 @@ impl Drop for Nats {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nothing of the addresses, which may have passwords in them.
+        // The addresses are left out, because they may have passwords in them.
         f.debug_struct("Nats")
             .field("key", &self.key)
             .field("health", &self.health())
@@ -412,11 +415,22 @@ impl fmt::Debug for Nats {
     }
 }
 
-/// What a server says of itself: it is there from now on, it is there yet, it leaves.
+/// What a server says of itself: a word, and its name.
+fn pulse(word: u8, node: &NodeId) -> Bytes {
+    [&[word], node.as_str().as_bytes()].concat().into()
+}
+
+fn read_pulse(payload: &[u8]) -> Option<(u8, NodeId)> {
+    let (word, node) = payload.split_first()?;
+    let node = str::from_utf8(node).ok()?;
+    Some((*word, NodeId::new(node)?))
+}
+
+/// The words that a server says of itself: that it has come, that it is still there, that it leaves.
 const HELLO: u8 = b'h';
 const ALIVE: u8 = b'a';
 const BYE: u8 = b'b';
-/// How long those who are there may take to say so to somebody new.
+/// How long servers that are there may take to say so to one that has come.
 const GREETING: Duration = Duration::from_millis(300);
 /// How long NATS may take to let a server in, or to answer a request.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -424,6 +438,18 @@ const CONNECTING: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_servers_say_of_themselves_is_read_by_every_later_version() {
+        for (word, payload) in [(HELLO, b"hn-1"), (ALIVE, b"an-1"), (BYE, b"bn-1")] {
+            let (said, node) = read_pulse(payload).unwrap();
+            assert_eq!((said, node.as_str()), (word, "n-1"));
+            assert_eq!(pulse(word, &node), payload.as_slice());
+        }
+        for wrong in [&b""[..], b"h", b"h\xff"] {
+            assert!(read_pulse(wrong).is_none(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_url_that_names_no_nats_is_refused_without_its_password() {

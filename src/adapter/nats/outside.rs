@@ -11,7 +11,7 @@ use super::{
     subjects::Subjects,
 };
 use crate::adapter::{
-    common::{Emitter, Outlet, UID, unwritten},
+    common::{Broker as _, Emitter, Outlet, UID, unwritten},
     envelope::{self, Envelope, NodeId, Publication},
     interface::{AdapterError, BoxFuture, Health},
 };

@@ -91,14 +91,24 @@ pub(super) fn room(namespace: &str, room: &str) -> Option<String> {
     (name.len() <= MAX_ROOM).then_some(name)
 }
 
+/// The name of the key-value bucket of a cluster, for which NATS permits fewer characters than for subjects.
+pub(super) fn bucket(key: &str) -> String {
+    format!("roomcast-{}", escaped(key, b"-", '_'))
+}
+
 /// A text as one part of a subject: letters, digits, `-` and `_` as they are, of everything else the bytes.
-fn token(text: &str) -> String {
+pub(super) fn token(text: &str) -> String {
+    escaped(text, b"-_", '=')
+}
+
+/// Letters, digits and what is `plain` as they are, of everything else the bytes, each behind a sign.
+fn escaped(text: &str, plain: &[u8], sign: char) -> String {
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             token.push(char::from(byte));
         } else {
-            token.push('=');
+            token.push(sign);
             let digits = [byte >> 4, byte & 15];
             token.extend(
                 digits

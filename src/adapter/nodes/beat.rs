@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BEAT, BYE, CHANGED, NAMESPACE,
+    forwarding::Forwarding,
     node::{Load, Node, NodeOptions, is_id, is_shown},
 };
 use crate::adapter::{
@@ -30,6 +31,8 @@ pub(in crate::adapter) struct Beat {
     started: u64,
     /// Milliseconds.
     uptime: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) forwarding: Option<Forwarding>,
     #[serde(default)]
     load: Figures,
 }
@@ -48,7 +51,7 @@ struct Figures {
 }
 
 impl Beat {
-    pub(super) fn of(node: &Node, uptime: Duration) -> Self {
+    pub(super) fn of(node: &Node, uptime: Duration, forwarding: Option<Forwarding>) -> Self {
         let started = node.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let load = node.load;
         Self {
@@ -57,6 +60,7 @@ impl Beat {
             address: node.address.clone(),
             started: millis(started),
             uptime: millis(uptime),
+            forwarding,
             load: Figures {
                 connections: load.connections,
                 sessions: load.sessions,

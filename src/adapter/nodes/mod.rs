@@ -5,6 +5,7 @@
 //! neither listen to its channels nor apply what they find in it.
 
 mod beat;
+mod forwarding;
 mod keep;
 mod node;
 
@@ -24,13 +25,12 @@ use tokio::{
 };
 
 pub(super) use self::beat::{Beat, bye, changed};
-pub(crate) use self::keep::keep;
 pub use self::node::{Load, Node, NodeOptions, NodeTaken};
+pub(crate) use self::{forwarding::Forwarding, keep::keep};
 use super::envelope::NodeId;
+pub(super) use super::operation::NAMESPACE;
 use crate::metrics::{Gauge, Metrics};
 
-/// The namespace of heartbeats, which no client gets into.
-pub(crate) const NAMESPACE: &str = "/.roomcast";
 /// The events in it.
 pub(super) const BEAT: &str = "beat";
 pub(super) const BYE: &str = "bye";
@@ -41,6 +41,7 @@ pub(super) const CHANGED: &str = "changed";
 pub(crate) struct Registry {
     name: NodeId,
     options: NodeOptions,
+    forwarding: Option<Forwarding>,
     started: SystemTime,
     since: Instant,
     others: Mutex<HashMap<NodeId, Known>>,
@@ -56,6 +57,11 @@ pub(crate) struct Registry {
 
 struct Known {
     node: Node,
+    #[cfg_attr(
+        not(feature = "forwarding"),
+        expect(dead_code, reason = "nobody asks for it")
+    )]
+    forwarding: Option<Forwarding>,
     heard: Instant,
 }
 
@@ -74,6 +80,7 @@ impl Registry {
         Self {
             name,
             options,
+            forwarding: None,
             started: SystemTime::now(),
             since: Instant::now(),
             others: Mutex::default(),
@@ -84,6 +91,26 @@ impl Registry {
             is_closed: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Tells others how they hand requests on to this server.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn with_forwarding(mut self, forwarding: Option<Forwarding>) -> Self {
+        self.forwarding = forwarding;
+        self
+    }
+
+    /// Where the other server is to which requests are handed on by this tag, and with which key.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn owner(&self, tag: roomcast_protocol::Tag) -> Option<(Arc<str>, [u8; 32])> {
+        let others = self.others.lock();
+        let mut others = others.values();
+        others.find_map(|known| {
+            let forwarding = known
+                .forwarding
+                .filter(|forwarding| forwarding.tag == tag)?;
+            Some((known.node.address.clone()?, forwarding.key))
+        })
     }
 
     pub(super) const fn name(&self) -> &NodeId {
@@ -131,7 +158,7 @@ impl Registry {
     }
 
     pub(super) fn beat(&self) -> Beat {
-        Beat::of(&self.own(), self.since.elapsed())
+        Beat::of(&self.own(), self.since.elapsed(), self.forwarding)
     }
 
     /// Notes a heartbeat of another server.
@@ -141,18 +168,24 @@ impl Registry {
             self.contest(from, &beat);
         }
         let heard = Instant::now();
+        let forwarding = beat.forwarding;
         let node = beat.node(from.clone());
         let mut others = self.others.lock();
         let count = others.len();
         match others.entry(from.clone()) {
             Entry::Occupied(mut known) => {
-                known.insert(Known { node, heard });
+                known.insert(Known {
+                    node,
+                    forwarding,
+                    heard,
+                });
                 Heard::Again
             }
             Entry::Vacant(_) if count >= MAX_NODES => Heard::TooMany,
             Entry::Vacant(place) => {
                 place.insert(Known {
                     node: node.clone(),
+                    forwarding,
                     heard,
                 });
                 drop(others);

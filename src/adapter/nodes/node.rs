@@ -59,6 +59,7 @@ pub struct NodeOptions {
     pub(super) address: Option<Arc<str>>,
     pub(super) heartbeat: Duration,
     pub(super) lease: Duration,
+    pub(super) max_forwarded: usize,
 }
 
 impl Default for NodeOptions {
@@ -69,6 +70,7 @@ impl Default for NodeOptions {
             address: None,
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(10),
+            max_forwarded: 4096,
         }
     }
 }
@@ -95,6 +97,12 @@ impl NodeOptions {
     }
 
     /// Where the other servers reach this one. Default: nowhere.
+    ///
+    /// With `http://HOST:PORT`, an adapter and the feature `forwarding`, clients that poll may come to any
+    /// server: the ids of sessions end with eight characters that say which server has them, and requests
+    /// that come to another one are handed on there, once and no further. It knows by a signature (HMAC with
+    /// SHA-256, with a key that only servers of the cluster are told) that they come from one. See
+    /// `docs/scaling.md`.
     pub fn address(mut self, address: impl Into<Arc<str>>) -> Self {
         self.address = Some(address.into());
         self
@@ -111,6 +119,22 @@ impl NodeOptions {
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
+    }
+
+    /// Requests and WebSockets of other servers' sessions that this server may have under way at the same
+    /// time; further ones are answered 503. Zero: none, and the ids of sessions are as without an address.
+    /// Default 4,096.
+    pub fn max_forwarded(mut self, requests: usize) -> Self {
+        self.max_forwarded = requests;
+        self
+    }
+
+    /// How many, if any.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn forwards(&self) -> Option<usize> {
+        let address = self.address.as_deref()?;
+        let is_reached = address.starts_with("http://") && self.max_forwarded > 0;
+        is_reached.then_some(self.max_forwarded)
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {

@@ -40,6 +40,46 @@ fn what_a_heartbeat_says_is_read_as_it_was_written() {
 }
 
 #[test]
+#[cfg(feature = "forwarding")]
+fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
+    let forwarding = Forwarding::random();
+    let options = NodeOptions::default().address("http://h:1");
+    let told = registry(options.clone()).with_forwarding(Some(forwarding));
+    let publication = told.beat().publication().unwrap();
+    let Kind::ServerSide { args, .. } = publication.kind else {
+        panic!("{publication:?}");
+    };
+    let heard = registry(options);
+    heard.hear(&other("x"), Beat::read(&args).unwrap());
+    let (address, key) = heard.owner(forwarding.tag).unwrap();
+    assert_eq!((&*address, key), ("http://h:1", forwarding.key));
+    assert!(heard.owner(Forwarding::random().tag).is_none());
+    heard.forget(&other("x"));
+    assert!(heard.owner(forwarding.tag).is_none());
+}
+
+#[test]
+fn a_heartbeat_says_where_requests_go_in_full_and_its_key_is_not_shown() {
+    let forwarding = |tag: &str, key: &str| {
+        let forwarding = json!({"tag": tag, "key": key});
+        beat(|beat| beat["forwarding"] = forwarding)
+    };
+    let key = "A".repeat(43);
+    let good = forwarding("AAAAAAA_", &key).unwrap();
+    assert!(good.forwarding.is_some());
+    assert!(!format!("{good:?}").contains("0, 0"));
+    for (tag, key) in [
+        ("AAAAAAA", &*key),
+        ("AAAAAAA ", &key),
+        ("AAAAAAA_", ""),
+        ("AAAAAAA_", &key[1..]),
+        ("AAAAAAA_", "not base64, but of just the same length.  !"),
+    ] {
+        assert!(forwarding(tag, key).is_err(), "{tag} {key}");
+    }
+}
+
+#[test]
 fn a_heartbeat_is_taken_whole_or_not_at_all() {
     let node = beat(|_| {}).unwrap().node(other("x"));
     assert_eq!((node.load.sockets, node.load.rooms), (7, 0));

@@ -12,7 +12,7 @@ use super::tls::MakeTls;
 /// A database that connections can be made to.
 #[derive(Clone)]
 pub struct Address {
-    /// Where it is, with credentials.
+    /// Where the database is, with credentials.
     pub config: Config,
     /// What encrypts connections.
     pub tls: MakeTls,
@@ -34,7 +34,7 @@ pub enum Fault {
     Tls {
         /// Server and database, without credentials.
         database: String,
-        /// What is wrong with them.
+        /// What is wrong with the options.
         reason: String,
     },
 }
@@ -103,7 +103,7 @@ fn name(config: &Config) -> String {
 
 /// What a URL says about TLS.
 struct Security {
-    /// None if it does not say.
+    /// `None` if the URL does not say.
     encrypts: Option<bool>,
     /// A file with the certificates to trust; else those of the system.
     roots: Option<PathBuf>,
@@ -165,22 +165,6 @@ fn is_local(host: &Host) -> bool {
         #[cfg(unix)]
         Host::Unix(_) => true,
     }
-}
-
-/// An error with its causes: the database's own words are only in the cause.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -12,16 +12,16 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{
-    address::{Address, chain},
-    tls::Stream,
+use super::{address::Address, tls::Stream};
+use crate::adapter::{
+    common::{Outgoing, chain},
+    envelope::Envelope,
 };
-use crate::adapter::{common::Outgoing, envelope::Envelope};
 
 /// What moves the bytes of a connection, and brings notifications.
 pub(crate) type Driver = Connection<Socket, Stream>;
 
-/// A connection, as long as its driver is polled.
+/// A connection to PostgreSQL, which works as long as its driver is polled.
 pub(crate) struct Line {
     client: Client,
     table: Table,
@@ -67,7 +67,7 @@ impl Outgoing for Message {
 pub(crate) enum Attachment {
     Here(Bytes),
     TooLarge,
-    /// Or it cannot be read.
+    /// The table is there, and cannot be read.
     Gone,
 }
 
@@ -106,7 +106,7 @@ impl Address {
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Line {
-    /// Makes the table if it is missing. `Ok(Err)`: rows cannot be stored in it, and why.
+    /// Makes the table if it is missing. `Ok(Err)` says why no rows can be stored in it.
     pub(crate) async fn prepare(&self) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;
         let sql = "SELECT to_regclass($1) IS NOT NULL, CASE WHEN to_regclass($1) IS NOT NULL THEN (
@@ -133,7 +133,7 @@ impl Line {
         if exists {
             return Ok(Ok(()));
         }
-        // Two servers that make it at once would disturb each other.
+        // Two servers that make the table at once would disturb each other.
         let sql = format!(
             "SELECT pg_advisory_xact_lock({TABLE_LOCK});
              CREATE TABLE IF NOT EXISTS {table} (
@@ -220,7 +220,7 @@ impl Line {
         })
     }
 
-    /// Removes some of the rows that nobody needs any more; `true`: there may be more.
+    /// Removes some of the rows that nobody needs any more. Returns whether there may be more.
     pub(crate) async fn clean_up(&self, age: Duration) -> Result<bool, String> {
         let Table(table) = &self.table;
         // Who removes the same rows at the moment is not waited for.

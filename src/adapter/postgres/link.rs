@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -22,15 +22,15 @@ use tokio::{
 use tokio_postgres::{AsyncMessage, Notification};
 
 use super::{
-    address::{Address, chain},
+    address::Address,
     inbound::Inbound,
     line::{Attachment, Body, Driver, Line, Message, Table},
     wire,
 };
 use crate::adapter::{
     WireError,
-    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue, guarded},
-    interface::{AdapterError, Health},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, chain, guarded},
+    interface::AdapterError,
 };
 
 /// What comes on a channel.
@@ -50,7 +50,7 @@ pub(crate) trait Listener: Send + Sync {
     fn lost(&self, messages: u64);
     /// Notifications of these namespaces arrive from now on.
     fn listening(&self, namespaces: Vec<Nsp>);
-    /// Says a part of what it has to say of itself; `true`: there is more of it.
+    /// Says a part of what this server has to say of itself. Returns whether there is more to say.
     fn speak(&self) -> bool;
     /// Called every second while there is a connection.
     fn tick(&self);
@@ -74,19 +74,17 @@ pub(crate) struct Link {
     /// The name of this server in messages, and the channel on which it hears itself; nothing if it only
     /// sends.
     own: Option<(String, Arc<str>)>,
+    outbound: Outbound<Message>,
+    /// What may have arrived and not been read.
     limits: Limits,
-    queue: Mutex<Queue<Message>>,
-    queued: Notify,
     channels: Mutex<Channels<Arc<str>, Target>>,
     relisten: Notify,
     /// The listener has something to say of itself.
     spoken: Notify,
     /// The version of the channels that are all listened on.
     settled: watch::Sender<u64>,
-    health: Mutex<Health>,
     /// When this server has heard itself last on the connection there is.
     heard: Mutex<Option<Instant>>,
-    lifetime: Lifetime,
     listener: Weak<dyn Listener>,
 }
 
@@ -109,41 +107,20 @@ impl Link {
             stores: AtomicBool::new(true),
             age,
             own,
+            outbound: Outbound::new("PostgreSQL", limits),
             limits,
-            queue: Mutex::default(),
-            queued: Notify::new(),
             channels: Mutex::new(channels),
             relisten: Notify::new(),
             spoken: Notify::new(),
             settled: watch::Sender::new(0),
-            health: Mutex::new(Health::Down(UNTRIED.to_owned())),
             heard: Mutex::new(None),
-            lifetime: Lifetime::new(),
             listener,
         }
     }
 
-    pub(crate) fn health(&self) -> Health {
-        self.health.lock().clone()
-    }
-
-    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    /// Queues what is to be said on a channel.
     pub(crate) fn publish(&self, channel: Arc<str>, body: Body) -> Result<(), AdapterError> {
-        if self.lifetime.is_closing() {
-            return Err(AdapterError::Closed);
-        }
-        let message = Message { channel, body };
-        if message.bytes() > self.limits.message_bytes {
-            return Err(AdapterError::TooLarge);
-        }
-        let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.lost(stale.len() as u64);
-        self.queued.notify_one();
-        if fits {
-            Ok(())
-        } else {
-            Err(AdapterError::Full)
-        }
+        Broker::publish(self, Message { channel, body })
     }
 
     /// Listens on a channel from now on (`Some`), or not any more.
@@ -157,7 +134,7 @@ impl Link {
         self.relisten.notify_one();
     }
 
-    /// Has the listener say what it has to say of itself.
+    /// Has the listener say what this server has to say of itself.
     pub(crate) fn speak_soon(&self) {
         self.spoken.notify_one();
     }
@@ -168,52 +145,23 @@ impl Link {
         let mut settled = self.settled.subscribe();
         let _ = settled.wait_for(|version| *version >= wanted).await;
     }
+}
 
-    /// Sends what is queued, if that can be, and ends.
-    pub(crate) async fn close(self: Arc<Self>) {
-        self.lifetime.close();
-        self.queued.notify_one();
-        self.lifetime.ended().await;
+impl Broker for Link {
+    type Message = Message;
+
+    fn outbound(&self) -> &Outbound<Message> {
+        &self.outbound
     }
 
-    /// Ends at once.
-    pub(crate) fn abandon(&self) {
-        self.lifetime.end();
+    fn unsent(&self, messages: Vec<Message>) {
+        self.lost(messages.len() as u64);
     }
 
-    /// Says that the task is about to be started.
-    pub(crate) fn open(&self) {
-        self.lifetime.open();
-    }
-
-    /// Is connected until it is closed.
-    pub(crate) async fn run(self: Arc<Self>) {
-        self.open();
-        // The task may have panicked before.
-        *self.health.lock() = Health::Down(UNTRIED.to_owned());
-        let mut pauses = Pauses::new();
-        let is_empty = || self.queue.lock().len() == 0;
-        let mut given_up = pin!(self.lifetime.given_up(is_empty));
-        loop {
-            let ended = tokio::select! {
-                ended = self.session(given_up.as_mut()) => ended,
-                () = self.lifetime.ended() => Ok(()),
-            };
-            let Err(why) = ended else { break };
-            if self.down(&why) {
-                pauses.reset();
-            }
-            if !pauses.wait(given_up.as_mut()).await {
-                break;
-            }
-        }
-        let left = std::mem::take(&mut *self.queue.lock());
-        self.lost(left.into_messages().len() as u64);
-        self.lifetime.end();
-    }
-
-    /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
-    async fn session(&self, given_up: Pin<&mut impl Future<Output = ()>>) -> Result<(), String> {
+    async fn session(
+        self: &Arc<Self>,
+        given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Result<(), String> {
         *self.heard.lock() = None;
         let connecting = async {
             let (speaker, speaking) = self.address.connect(&self.table).await?;
@@ -264,11 +212,13 @@ impl Link {
         self.lost(inbound.len() as u64);
         ended
     }
+}
 
-    /// For who listens to nothing: being connected is all there is to it.
+impl Link {
+    /// Keeps the connection of an emitter, which listens to nothing.
     async fn speak(&self, speaker: &Line) -> Result<(), String> {
         self.prepare(speaker).await?;
-        self.up();
+        self.outbound.up();
         tokio::select! {
             ended = self.publish_all(speaker) => ended,
             why = self.clean_up(speaker) => Err(why),
@@ -290,27 +240,6 @@ impl Link {
         Ok(())
     }
 
-    fn up(&self) {
-        let mut health = self.health.lock();
-        if *health != Health::Ready {
-            *health = Health::Ready;
-            tracing::info!("connected to PostgreSQL");
-        }
-    }
-
-    /// `true`: it was up.
-    fn down(&self, why: &str) -> bool {
-        let mut health = self.health.lock();
-        let was_up = *health == Health::Ready;
-        let is_first = was_up || *health == Health::Down(UNTRIED.to_owned());
-        *health = Health::Down(why.to_owned());
-        drop(health);
-        if is_first {
-            tracing::warn!(why, "other servers are not reached through PostgreSQL");
-        }
-        was_up
-    }
-
     fn lost(&self, messages: u64) {
         if messages > 0 {
             self.tell(|listener| listener.lost(messages));
@@ -324,7 +253,7 @@ impl Link {
         }
     }
 
-    /// What many servers are to be told at the same time is said once, and not all of it at once.
+    /// Says to many servers at once what all of them wait for, a few namespaces at a time.
     async fn speak_of_itself(&self) -> String {
         loop {
             self.spoken.notified().await;
@@ -338,18 +267,8 @@ impl Link {
     }
 
     async fn publish_all(&self, line: &Line) -> Result<(), String> {
-        loop {
-            let (batch, stale) = self.queue.lock().take();
-            self.lost(stale.len() as u64);
-            if batch.is_empty() {
-                if self.lifetime.is_closing() {
-                    return Ok(());
-                }
-                self.queued.notified().await;
-                continue;
-            }
-            // Whether the database has what breaks off is not known; nothing is sent twice.
-            let doubtful = Doubtful(self, batch.len() as u64);
+        while let Some(batch) = self.next().await {
+            let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
             if let [Message { channel, body }] = &*batch
                 && let Body::Attached { head, payload } = body
             {
@@ -367,8 +286,9 @@ impl Link {
                 });
                 line.notify(texts).await?;
             }
-            std::mem::forget(doubtful);
+            doubtful.all_arrived();
         }
+        Ok(())
     }
 
     async fn relisten(&self, line: &Line) -> Result<(), String> {
@@ -487,7 +407,8 @@ impl Link {
         let (channel, text) = (notification.channel(), notification.payload());
         if channel == own && text.is_empty() {
             *self.heard.lock() = Some(Instant::now());
-            return self.up();
+            self.outbound.up();
+            return;
         }
         if speaks == Some(notification.process_id()) {
             return;
@@ -503,7 +424,7 @@ impl Link {
         }
     }
 
-    /// Does with everything what is to be done with it, in the order in which it has come.
+    /// Handles all messages in the order in which they have come.
     async fn digest(&self, line: &Line, uid: &str, inbound: &Inbound) -> String {
         loop {
             for _ in 0..TURN {
@@ -551,22 +472,12 @@ impl Link {
     }
 }
 
-/// So many messages that may be lost.
-struct Doubtful<'a>(&'a Link, u64);
-
-impl Drop for Doubtful<'_> {
-    fn drop(&mut self) {
-        self.0.lost(self.1);
-    }
-}
-
 /// Channels that are turned on or off at once.
 const BATCH: usize = 256;
 /// Between two times that this server speaks of itself.
 const BREATH: Duration = Duration::from_millis(100);
 /// Messages that are read in a row.
 const TURN: usize = 64;
-const UNTRIED: &str = "not connected yet";
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
                       such as pgbouncer, does that: connect to the server itself, or in session mode";
 /// How often this server speaks to itself, and how long it may not hear that.

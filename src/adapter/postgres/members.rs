@@ -41,7 +41,7 @@ struct Namespace {
     said: Option<Instant>,
     /// When others have been heard last.
     heard: HashMap<NodeId, Instant>,
-    /// The same of those that have published something and not said that they listen.
+    /// The servers that have published something and not said that they listen.
     strangers: HashMap<NodeId, Instant>,
 }
 
@@ -60,7 +60,7 @@ impl Members {
         table.namespaces.entry(nsp.clone()).or_default();
     }
 
-    /// Returns those that are nowhere else.
+    /// Returns the servers that are in no other namespace.
     pub(crate) fn close(&self, nsp: &Nsp) -> Vec<NodeId> {
         let mut table = self.table.lock();
         table.unmet.remove(nsp);
@@ -136,7 +136,7 @@ impl Members {
         let unmet: Vec<_> = table.unmet.iter().take(most).cloned().collect();
         for nsp in unmet {
             table.unmet.remove(&nsp);
-            // Who is greeted knows that this server is there.
+            // A server that is greeted knows that this server is there.
             table.owed.remove(&nsp);
             if let Some(namespace) = table.namespaces.get_mut(&nsp) {
                 namespace.since.get_or_insert_with(Instant::now);
@@ -231,7 +231,7 @@ impl Table {
     }
 }
 
-/// `true`: it was not known, and there was room.
+/// Returns whether the server was not known before, and there was room for it.
 fn note(nodes: &mut HashMap<NodeId, Instant>, node: &NodeId) -> bool {
     if let Some(last) = nodes.get_mut(node) {
         *last = Instant::now();
@@ -244,7 +244,7 @@ fn note(nodes: &mut HashMap<NodeId, Instant>, node: &NodeId) -> bool {
     has_room
 }
 
-/// Servers that are known in one namespace.
+/// The most servers that are known in one namespace.
 const MAX_NODES: usize = 4096;
 
 #[cfg(test)]

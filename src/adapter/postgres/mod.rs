@@ -35,7 +35,7 @@ use tokio::time::sleep_until;
 
 #[doc(hidden)]
 pub use self::{
-    address::{Address, Fault, chain},
+    address::{Address, Fault},
     tls::{Connect, MakeTls, Stream},
 };
 use self::{
@@ -44,9 +44,11 @@ use self::{
     members::Members,
     wire::{channel, envelope, message, own_channel, read_envelope},
 };
+#[doc(hidden)]
+pub use super::common::chain;
 use super::{
     WireError,
-    common::{Limits, UID, unwritten},
+    common::{Broker as _, Limits, UID, unwritten},
     envelope::{Envelope, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     message::{
@@ -95,7 +97,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// When the URL is none, or that file cannot be read.
+    /// If the text is no such URL, or the file of certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
         Ok(Self {
             address: Address::parse(url).map_err(|fault| InvalidUrl(fault.to_string()))?,
@@ -178,7 +180,7 @@ impl Postgres {
     }
 }
 
-/// What the adapter is once it belongs to a server.
+/// The state of an adapter that belongs to a server.
 struct Shared {
     link: Arc<Link>,
     inbox: Inbox,
@@ -204,7 +206,7 @@ impl Adapter for Postgres {
                 number: AtomicU64::new(0),
             }
         });
-        // It is called once.
+        // This is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -446,7 +448,7 @@ impl Drop for Postgres {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the URL, which may have a password in it.
+        // The URL is left out, because it may have a password in it.
         f.debug_struct("Postgres")
             .field("database", &self.address.name())
             .field("key", &self.key)

@@ -14,7 +14,7 @@ use super::{
     wire::{channel, message},
 };
 use crate::adapter::{
-    common::{Emitter, Outlet, UID, unwritten},
+    common::{Broker as _, Emitter, Outlet, UID, unwritten},
     envelope::Publication,
     interface::{AdapterError, BoxFuture, Health},
     message::write_message,

@@ -110,7 +110,7 @@ impl Sent {
     }
 }
 
-/// A connection. Cloning gives another handle to it.
+/// A connection to Redis. Cloning gives another handle to it.
 #[derive(Clone)]
 pub(crate) enum Line {
     One(MultiplexedConnection),
@@ -169,7 +169,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Without it a process in which nobody has chosen who encrypts could not connect.
+    /// Chooses the provider of cryptography, without which a process that has chosen none could not connect.
     fn prepare_tls(&self, is_needed: bool) {
         use rustls::crypto::{CryptoProvider, ring};
         if is_needed && CryptoProvider::get_default().is_none() {

@@ -2,8 +2,11 @@
 //! to itself every second that shows that both work.
 
 use std::{
-    pin::{Pin, pin},
-    sync::{Arc, Weak},
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,8 +25,8 @@ use super::{
 };
 use crate::adapter::{
     Position,
-    common::{Channels, Lifetime, Limits, Outgoing as _, Pauses, Queue, guarded},
-    interface::{AdapterError, Health},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, guarded},
+    interface::AdapterError,
 };
 
 /// What is done with what arrives.
@@ -32,7 +35,7 @@ pub(crate) trait Listener: Send + Sync {
     /// An entry of the stream has been read.
     fn read(&self, entry: streams::Read);
     fn lost(&self, messages: u64);
-    /// It is one of those that are lost.
+    /// A message will not be sent.
     fn unsent(&self, message: Sent);
 }
 
@@ -43,35 +46,18 @@ pub(crate) struct Link {
     how: How,
     /// The channel on which this server hears itself.
     own: String,
-    limits: Limits,
-    queue: Mutex<Queue<Sent>>,
-    queued: Notify,
+    outbound: Outbound<Sent>,
     channels: Mutex<Channels<Name, Target>>,
     resubscribe: Notify,
     /// The version of the channels that are all subscribed to.
     settled: watch::Sender<u64>,
-    state: Mutex<State>,
+    /// For questions to Redis, while it is connected.
+    line: Mutex<Option<Line>>,
     /// When this server has heard itself last.
     heard: Mutex<Instant>,
-    lifetime: Lifetime,
     listener: Weak<dyn Listener>,
     /// The stream that is read, if any.
     reader: Option<Reader>,
-}
-
-struct State {
-    health: Health,
-    /// For questions to Redis, while it is connected.
-    line: Option<Line>,
-}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            health: Health::Down(UNTRIED.to_owned()),
-            line: None,
-        }
-    }
 }
 
 impl Link {
@@ -88,15 +74,12 @@ impl Link {
             place,
             how,
             own,
-            limits,
-            queue: Mutex::default(),
-            queued: Notify::new(),
+            outbound: Outbound::new("Redis", limits),
             channels: Mutex::new(channels),
             resubscribe: Notify::new(),
             settled: watch::Sender::new(0),
-            state: Mutex::new(State::new()),
+            line: Mutex::new(None),
             heard: Mutex::new(Instant::now()),
-            lifetime: Lifetime::new(),
             listener,
             reader: None,
         }
@@ -108,10 +91,6 @@ impl Link {
         self
     }
 
-    pub(crate) fn health(&self) -> Health {
-        self.state.lock().health.clone()
-    }
-
     /// Up to where the stream was read.
     pub(crate) fn position(&self) -> Option<Position> {
         self.reader.as_ref()?.position()
@@ -119,25 +98,7 @@ impl Link {
 
     /// A connection for questions, while there is one.
     pub(crate) fn line(&self) -> Option<Line> {
-        self.state.lock().line.clone()
-    }
-
-    /// Queues a message. What could not be sent in a few seconds is forgotten.
-    pub(crate) fn send(&self, message: Sent) -> Result<(), AdapterError> {
-        if self.lifetime.is_closing() {
-            return Err(AdapterError::Closed);
-        }
-        if message.bytes() > self.limits.message_bytes {
-            return Err(AdapterError::TooLarge);
-        }
-        let (fits, stale) = self.queue.lock().push(message, &self.limits);
-        self.unsent(stale);
-        self.queued.notify_one();
-        if fits {
-            Ok(())
-        } else {
-            Err(AdapterError::Full)
-        }
+        self.line.lock().clone()
     }
 
     /// Listens on a channel from now on (`Some`), or not any more.
@@ -160,7 +121,7 @@ impl Link {
 
     /// How many others subscribe to a channel.
     pub(crate) async fn others(self: Arc<Self>, channel: String) -> Result<usize, AdapterError> {
-        let Some(mut line) = self.state.lock().line.clone() else {
+        let Some(mut line) = self.line.lock().clone() else {
             return Err(AdapterError::Timeout);
         };
         let all = line.subscribers(self.how, &channel).await;
@@ -169,61 +130,37 @@ impl Link {
         let is_among = self.channels.lock().is_subscribed(&name);
         Ok(all.saturating_sub(usize::from(is_among)))
     }
+}
 
-    /// Sends what is queued, if that can be, and ends.
-    pub(crate) async fn close(self: Arc<Self>) {
-        self.lifetime.close();
-        self.queued.notify_one();
-        self.lifetime.ended().await;
+impl Broker for Link {
+    type Message = Sent;
+
+    fn outbound(&self) -> &Outbound<Sent> {
+        &self.outbound
     }
 
-    /// Ends at once.
-    pub(crate) fn abandon(&self) {
-        self.lifetime.end();
-    }
-
-    /// Says that the task is about to be started.
-    pub(crate) fn open(&self) {
-        self.lifetime.open();
-    }
-
-    /// Is connected until it is closed.
-    pub(crate) async fn run(self: Arc<Self>) {
-        self.open();
-        // The task may have panicked before.
-        *self.state.lock() = State::new();
-        let mut pauses = Pauses::new();
-        let is_empty = || self.queue.lock().len() == 0;
-        let mut given_up = pin!(self.lifetime.given_up(is_empty));
-        loop {
-            let ended = tokio::select! {
-                ended = self.session(given_up.as_mut()) => ended,
-                () = self.lifetime.ended() => Ok(()),
-            };
-            let Err(why) = ended else { break };
-            if self.down(&why) {
-                pauses.reset();
-            }
-            if !pauses.wait(given_up.as_mut()).await {
-                break;
+    fn unsent(&self, messages: Vec<Sent>) {
+        if !messages.is_empty()
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.lost(messages.len() as u64);
+            for message in messages {
+                listener.unsent(message);
             }
         }
-        self.state.lock().line = None;
-        let left = std::mem::take(&mut *self.queue.lock());
-        self.unsent(left.into_messages());
-        self.lifetime.end();
     }
 
-    /// One pair of connections; `Err` says why it is over, `Ok` that this was asked for.
     async fn session(
         self: &Arc<Self>,
-        given_up: Pin<&mut impl Future<Output = ()>>,
+        given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
         let text = |error: redis::RedisError| error.to_string();
-        let broken = Arc::new(Notify::new());
+        let session = Arc::new(Session::default());
+        let _ending = Ending(&session);
+        let broken = &session.broken;
         let connecting = async {
             let publisher = self.place.connect(None).await.map_err(text)?;
-            let subscriber = self.place.connect(Some(self.on_push(&broken))).await;
+            let subscriber = self.place.connect(Some(self.on_push(&session))).await;
             let mut subscriber = subscriber.map_err(text)?;
             self.channels.lock().reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
@@ -241,7 +178,7 @@ impl Link {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
         };
-        self.up(publisher.clone());
+        let _connected = self.up(publisher.clone());
         let reading = async {
             match reading {
                 Some((reader, line)) => reader.read(line, &|event| self.event(event)).await,
@@ -256,33 +193,20 @@ impl Link {
             () = broken.notified() => Err("the connection is closed".to_owned()),
         }
     }
+}
 
+impl Link {
     fn event(&self, event: Event) {
         if let Some(listener) = self.listener.upgrade() {
             streams::tell(&*listener, event);
         }
     }
 
-    fn up(&self, line: Line) {
+    fn up(&self, line: Line) -> Connected<'_> {
         *self.heard.lock() = Instant::now();
-        let mut state = self.state.lock();
-        state.line = Some(line);
-        state.health = Health::Ready;
-        drop(state);
-        tracing::info!("connected to Redis");
-    }
-
-    /// `true`: it was up.
-    fn down(&self, why: &str) -> bool {
-        let mut state = self.state.lock();
-        let was_up = state.line.take().is_some();
-        let is_first = was_up || state.health == Health::Down(UNTRIED.to_owned());
-        state.health = Health::Down(why.to_owned());
-        drop(state);
-        if is_first {
-            tracing::warn!(why, "other servers are not reached: no connection to Redis");
-        }
-        was_up
+        *self.line.lock() = Some(line);
+        self.outbound.up();
+        Connected(self)
     }
 
     fn lost(&self, messages: u64) {
@@ -293,34 +217,13 @@ impl Link {
         }
     }
 
-    /// These are not sent any more.
-    fn unsent(&self, messages: Vec<Sent>) {
-        if !messages.is_empty()
-            && let Some(listener) = self.listener.upgrade()
-        {
-            listener.lost(messages.len() as u64);
-            for message in messages {
-                listener.unsent(message);
-            }
-        }
-    }
-
     async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
-        loop {
-            let (batch, stale) = self.queue.lock().take();
-            self.unsent(stale);
-            if batch.is_empty() {
-                if self.lifetime.is_closing() {
-                    return Ok(());
-                }
-                self.queued.notified().await;
-                continue;
-            }
-            // Whether Redis has what breaks off is not known; nothing is sent twice.
-            let doubtful = Doubtful(self, batch.len() as u64);
+        while let Some(batch) = self.next().await {
+            let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
             line.send(self.how, &batch).await?;
-            std::mem::forget(doubtful);
+            doubtful.all_arrived();
         }
+        Ok(())
     }
 
     async fn subscribe(&self, line: &mut Line) -> redis::RedisResult<()> {
@@ -364,15 +267,20 @@ impl Link {
         }
     }
 
-    fn on_push(self: &Arc<Self>, broken: &Arc<Notify>) -> OnPush {
+    fn on_push(self: &Arc<Self>, session: &Arc<Session>) -> OnPush {
         let link = Arc::downgrade(self);
-        let broken = Arc::clone(broken);
+        let session = Arc::clone(session);
         Arc::new(move |info| {
             let Some(link) = link.upgrade() else {
                 return;
             };
+            // A client of a cluster queues what comes without a bound, and goes on until that is done.
+            if session.is_over.load(Ordering::Relaxed) {
+                link.lost(u64::from(is_message(&info.kind)));
+                return;
+            }
             // The task of the connection must outlive a fault of what is done with a message.
-            guarded(|| link.pushed(info, &broken));
+            guarded(|| link.pushed(info, &session.broken));
         })
     }
 
@@ -426,18 +334,38 @@ impl Link {
     }
 }
 
-/// So many messages that may be lost.
-struct Doubtful<'a>(&'a Link, u64);
+/// A pair of connections.
+#[derive(Default)]
+struct Session {
+    broken: Notify,
+    /// Another pair may be there: what this one brings would come twice.
+    is_over: AtomicBool,
+}
 
-impl Drop for Doubtful<'_> {
+/// Ends a session.
+struct Ending<'a>(&'a Session);
+
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.lost(self.1);
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn is_message(kind: &PushKind) -> bool {
+    [PushKind::Message, PushKind::PMessage, PushKind::SMessage].contains(kind)
+}
+
+/// Redis can be asked as long as this value lives.
+struct Connected<'a>(&'a Link);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        *self.0.line.lock() = None;
     }
 }
 
 /// Channels that are turned on or off at once.
 const BATCH: usize = 256;
-const UNTRIED: &str = "not connected yet";
 /// How often this server speaks to itself, and how long it may not hear that.
 const CANARY: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(5);

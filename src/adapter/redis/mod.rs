@@ -40,7 +40,7 @@ use self::{
 };
 pub use super::common::{Emission, Emitter};
 use super::{
-    common::{Limits, unwritten},
+    common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
     journal::Journal,
@@ -89,6 +89,9 @@ pub enum Subscriptions {
     Rooms,
     /// One for each namespace. Node calls it `static`.
     Namespaces,
+    /// One for each namespace, one for each room that has members here, and one for each socket, so that events for one
+    /// socket reach its server alone. Node calls it `dynamic-private`.
+    RoomsAndSockets,
 }
 
 impl Redis {
@@ -310,7 +313,7 @@ impl Adapter for Redis {
             Message::Reply(_) | Message::Publication(_) => {
                 let bytes = envelope.to_bytes().map_err(unwritten)?;
                 let channel = own_channel(&shared.key, to);
-                shared.link.send(Sent::Message(channel, bytes))
+                shared.link.publish(Sent::Message(channel, bytes))
             }
         }
     }
@@ -375,7 +378,12 @@ impl Adapter for Redis {
     }
 
     fn follows_rooms(&self) -> bool {
-        self.wire == Wire::Sharded(Subscriptions::Rooms)
+        use Subscriptions::{Rooms, RoomsAndSockets};
+        matches!(self.wire, Wire::Sharded(Rooms | RoomsAndSockets))
+    }
+
+    fn follows_sockets(&self) -> bool {
+        self.wire == Wire::Sharded(Subscriptions::RoomsAndSockets)
     }
 
     fn followed(&self) -> BoxFuture<()> {

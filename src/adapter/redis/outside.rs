@@ -12,7 +12,7 @@ use super::{
     streams::Stream,
 };
 use crate::adapter::{
-    common::{Emitter, Outlet, UID},
+    common::{Broker as _, Emitter, Outlet, UID},
     envelope::{NodeId, Publication},
     interface::{AdapterError, BoxFuture, Health},
 };
@@ -51,7 +51,7 @@ impl Outlet for Connected {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
         let Redis { wire, key, .. } = &self.redis;
         let sent = write_publication(*wire, key, &self.stream, UID, publication)?;
-        self.link.send(sent)
+        self.link.publish(sent)
     }
 
     fn health(&self) -> Health {

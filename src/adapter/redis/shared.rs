@@ -18,7 +18,7 @@ use super::{
 use crate::{
     adapter::{
         Position, WireError,
-        common::unwritten,
+        common::{Broker as _, unwritten},
         envelope::{Envelope, Message, NodeId, Publication, Reply},
         interface::{AdapterError, Inbox},
         message::{
@@ -113,7 +113,7 @@ impl Shared {
     fn tell(&self, entry: Entry) {
         let stream = Arc::clone(&self.stream);
         // There is another one to come.
-        let _ = self.link.send(Sent::Entry(stream, entry, None));
+        let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
     pub(super) fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
@@ -125,7 +125,7 @@ impl Shared {
         {
             *waiting = Some(Box::new(publication.clone()));
         }
-        self.link.send(sent)
+        self.link.publish(sent)
     }
 
     /// Answers another kind of server.
@@ -154,7 +154,7 @@ impl Shared {
                 let entry = streams::write_response(own, namespace, request, response);
                 let entry = entry.map_err(unwritten)?;
                 let stream = Arc::clone(&self.stream);
-                return self.link.send(Sent::Entry(stream, entry, None));
+                return self.link.publish(Sent::Entry(stream, entry, None));
             }
             Wire::Streams { .. } => {
                 let payload = packed_response(self.inbox.node(), namespace, request, response);
@@ -166,7 +166,7 @@ impl Shared {
             channel.push('#');
         }
         let payload = payload.map_err(unwritten)?;
-        self.link.send(Sent::Message(channel, payload))
+        self.link.publish(Sent::Message(channel, payload))
     }
 
     fn heard(&self, route: &Route, payload: Bytes) -> Result<(), WireError> {
@@ -319,11 +319,15 @@ pub(super) fn write_publication(
 }
 
 /// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
-/// sockets, which have none.
+/// sockets, which have none unless there are some for sockets.
 pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
-    let has_channels = wire == Wire::Sharded(Subscriptions::Rooms);
-    let is_like_id = room.as_str().encode_utf16().count() == 20;
-    (has_channels && !is_like_id).then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
+    let is_like_id = || room.as_str().encode_utf16().count() == 20;
+    let has_channel = match wire {
+        Wire::Sharded(Subscriptions::Rooms) => !is_like_id(),
+        Wire::Sharded(Subscriptions::RoomsAndSockets) => true,
+        Wire::Classic | Wire::Sharded(Subscriptions::Namespaces) | Wire::Streams { .. } => false,
+    };
+    has_channel.then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
 }
 
 /// The channel on which a server gets envelopes of others of its kind.

@@ -20,7 +20,7 @@ pub(super) struct RedisValues(Arc<Inner>);
 
 struct Inner {
     place: Place,
-    /// What the names of its keys begin with.
+    /// What the names of all keys begin with.
     key: String,
     line: Mutex<Option<Line>>,
 }
@@ -61,7 +61,7 @@ impl RedisValues {
             let kept = inner.line.lock().clone();
             let mut line = match kept {
                 Some(line) => line,
-                // Those who ask at the same time may each make one; the last one stays.
+                // Several that ask at the same time may each make a connection; the last one stays.
                 None => {
                     let made = inner.place.connect(None).await.map_err(unavailable)?;
                     inner.line.lock().insert(made).clone()
@@ -144,6 +144,8 @@ impl ValueStore for RedisValues {
         let expected = match expected {
             Expected::Anything => "-".to_owned(),
             Expected::Nothing => "0".to_owned(),
+            // No version is zero, so that `0` says to the script that there must be no value.
+            Expected::Version(0) => "none".to_owned(),
             Expected::Version(version) => version.to_string(),
         };
         let is_there = if text.is_some() { "1" } else { "0" };

@@ -95,6 +95,18 @@ impl<T> Keyspace<T> {
     }
 }
 
+impl<T> Keyspace<T> {
+    /// Hears from now on which keys are changed, here and at other servers.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes {
+            changed: self.values.0.changed.subscribe(),
+            values: self.values.clone(),
+            prefix: format!("{}:", self.name),
+        }
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> Keyspace<T> {
     /// The value of a key, if there is one.
     ///
@@ -168,6 +180,36 @@ impl<T> fmt::Debug for Keyspace<T> {
             .field("name", &self.name)
             .field("schema", &self.schema)
             .finish_non_exhaustive()
+    }
+}
+
+/// Hears which keys of a keyspace are changed; made by [`Keyspace::changes`].
+///
+/// The adapter announces them, and an announcement may be lost: whoever must know each value looks at all keys now and
+/// then as well.
+#[derive(Debug)]
+pub struct Changes {
+    changed: Receiver<Arc<str>>,
+    /// Announces for as long as it is there.
+    values: Values,
+    prefix: String,
+}
+
+impl Changes {
+    /// The next key that was changed, without the name of the keyspace; `None`: so many were changed that some were not
+    /// kept, and all keys are to be looked at. Nothing is lost if it is dropped before.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            match self.changed.recv().await {
+                Ok(key) => {
+                    if let Some(key) = key.strip_prefix(&self.prefix) {
+                        return Some(key.to_owned());
+                    }
+                }
+                Err(RecvError::Lagged(_)) => return None,
+                Err(RecvError::Closed) => self.changed = self.values.0.changed.subscribe(),
+            }
+        }
     }
 }
 

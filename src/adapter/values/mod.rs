@@ -13,7 +13,7 @@ use tokio::{sync::broadcast, time::timeout};
 
 use self::lock::Attempt;
 pub use self::{
-    keyspace::{Keyspace, Versioned, Watch},
+    keyspace::{Changes, Keyspace, Versioned, Watch},
     lock::Lock,
     memory::Memory,
 };

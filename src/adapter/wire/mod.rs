@@ -361,4 +361,6 @@ impl<'a> Header<'a> {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod tests;

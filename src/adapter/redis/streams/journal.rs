@@ -18,7 +18,7 @@ use super::{
 };
 use crate::adapter::{
     AdapterError, BoxFuture, Journal, Missed, Position, Publication, Session, WireError,
-    common::unwritten,
+    common::{Broker as _, unwritten},
     interface::Health,
     message::{Heard, arguments, first},
     operation::Kind,
@@ -46,7 +46,7 @@ impl RedisJournal {
     /// Sends a command in the order of everything else that is sent.
     fn send(&self, parts: Vec<Bytes>, answer: Option<Answer>) -> Result<(), AdapterError> {
         let shared = self.shared.get().ok_or(AdapterError::Closed)?;
-        shared.link.send(Sent::Command(parts, answer))
+        shared.link.publish(Sent::Command(parts, answer))
     }
 }
 

@@ -1,14 +1,23 @@
-//! What reaches other sockets, as plain data: whom it is about, and what is done.
+//! What reaches other sockets, as plain data: whom it is about, what is done, and what comes of it. It is there
+//! without other servers as well.
+
+mod answers;
+mod node_id;
+mod position;
 
 use std::{sync::Arc, time::Duration};
 
 use roomcast_protocol::socket::{Args, Nsp};
 
-use super::journal::Position;
+pub use self::{
+    answers::{AdapterError, Item, Missing},
+    node_id::NodeId,
+    position::Position,
+};
 use crate::names::{Room, RoomName, SocketId};
 
 /// What is done to the sockets of a target, or on other servers. Locally its parts are borrowed; in an
-/// [`Envelope`](super::Envelope) they are owned.
+/// `Envelope` they are owned.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
@@ -53,6 +62,7 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     },
 }
 
+#[cfg(feature = "cluster")]
 impl<E, A, R> Kind<E, A, R> {
     /// The same with other parts.
     pub(super) fn map<E2, A2, R2, X>(
@@ -88,7 +98,7 @@ impl<E, A, R> Kind<E, A, R> {
 }
 
 /// What may become of an event for a client that is too slow. `S` says which stream it belongs to:
-/// its name in an [`Envelope`](super::Envelope), where events of other streams never meet.
+/// its name in an `Envelope`, where events of other streams never meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery<S = Arc<str>> {
@@ -104,6 +114,7 @@ pub enum Delivery<S = Arc<str>> {
     Last(S, u16),
 }
 
+#[cfg(feature = "cluster")]
 impl<S> Delivery<S> {
     /// The same with another name of the stream; one that has none is an ordinary event.
     pub(super) fn map<T>(self, stream: impl FnOnce(S) -> Option<T>) -> Delivery<T> {
@@ -169,6 +180,7 @@ impl<'a> Audience<'a> {
     }
 
     /// The rooms, or `None` for the whole namespace.
+    #[cfg(feature = "cluster")]
     pub(super) fn names(&self) -> Option<Vec<Room>> {
         let room = |name: &RoomName<'_>| name.clone().into_room();
         match self {
@@ -202,3 +214,6 @@ pub(crate) struct Operation<'a, A> {
     pub(crate) target: Target<'a>,
     pub(crate) kind: Kind<&'a str, &'a A, &'a [Room]>,
 }
+
+/// The namespace of heartbeats, which no client gets into.
+pub(crate) const NAMESPACE: &str = "/.roomcast";

@@ -1,0 +1,205 @@
+//! What is sent to a broker, and the connection on which it leaves, which is made again whenever it breaks.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    lifetime::{Lifetime, Pauses},
+    queue::{Limits, Outgoing, Queue},
+};
+use crate::adapter::interface::{AdapterError, Health};
+
+/// What waits to be sent, and whether the broker is reached.
+pub(in crate::adapter) struct Outbound<M> {
+    /// The name of the broker in the log.
+    broker: &'static str,
+    limits: Limits,
+    queue: Mutex<Queue<M>>,
+    queued: Notify,
+    health: Mutex<Health>,
+    lifetime: Lifetime,
+}
+
+/// The connection of an adapter to its broker. Each adapter says how it connects; all else is the same.
+pub(in crate::adapter) trait Broker: Send + Sync + 'static {
+    type Message: Outgoing + Send;
+
+    fn outbound(&self) -> &Outbound<Self::Message>;
+
+    /// Counts messages that have waited for too long, or will never be sent.
+    fn unsent(&self, messages: Vec<Self::Message>);
+
+    /// One connection; `Err` says why it is over, `Ok` that this was asked for. While it is being made, it ends
+    /// with `given_up`.
+    fn session(
+        self: &Arc<Self>,
+        given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Whether the broker is reached.
+    fn health(&self) -> Health {
+        self.outbound().health.lock().clone()
+    }
+
+    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    fn publish(&self, message: Self::Message) -> Result<(), AdapterError> {
+        let outbound = self.outbound();
+        if outbound.lifetime.is_closing() {
+            return Err(AdapterError::Closed);
+        }
+        if message.bytes() > outbound.limits.message_bytes {
+            return Err(AdapterError::TooLarge);
+        }
+        let (fits, stale) = outbound.queue.lock().push(message, &outbound.limits);
+        self.unsent(stale);
+        outbound.queued.notify_one();
+        if fits {
+            Ok(())
+        } else {
+            Err(AdapterError::Full)
+        }
+    }
+
+    /// What is sent next, waited for; `None` if the adapter is closed and everything has been sent.
+    fn next(&self) -> impl Future<Output = Option<Vec<Self::Message>>> + Send {
+        let outbound = self.outbound();
+        async move {
+            loop {
+                let (batch, stale) = outbound.queue.lock().take();
+                self.unsent(stale);
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                if outbound.lifetime.is_closing() {
+                    return None;
+                }
+                outbound.queued.notified().await;
+            }
+        }
+    }
+
+    /// Says that the task is about to be started.
+    fn open(&self) {
+        self.outbound().lifetime.open();
+    }
+
+    /// Keeps a connection until the adapter is closed.
+    fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        async move {
+            let outbound = self.outbound();
+            outbound.lifetime.open();
+            // The task may have panicked before.
+            *outbound.health.lock() = untried();
+            let mut pauses = Pauses::new();
+            let is_empty = || outbound.queue.lock().len() == 0;
+            let mut given_up = pin!(outbound.lifetime.given_up(is_empty));
+            loop {
+                let ended = tokio::select! {
+                    ended = self.session(given_up.as_mut()) => ended,
+                    () = outbound.lifetime.ended() => Ok(()),
+                };
+                let Err(why) = ended else { break };
+                if outbound.down(&why) {
+                    pauses.reset();
+                }
+                if !pauses.wait(given_up.as_mut()).await {
+                    break;
+                }
+            }
+            let left = std::mem::take(&mut *outbound.queue.lock());
+            self.unsent(left.into_messages());
+            outbound.lifetime.end();
+        }
+    }
+
+    /// Sends what is queued, if the broker can be reached in time, and ends.
+    fn close(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        async move {
+            let outbound = self.outbound();
+            outbound.lifetime.close();
+            outbound.queued.notify_one();
+            outbound.lifetime.ended().await;
+        }
+    }
+
+    /// Ends at once.
+    fn abandon(&self) {
+        self.outbound().lifetime.end();
+    }
+}
+
+impl<M: Outgoing + Send> Outbound<M> {
+    pub(in crate::adapter) fn new(broker: &'static str, limits: Limits) -> Self {
+        Self {
+            broker,
+            limits,
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            health: Mutex::new(untried()),
+            lifetime: Lifetime::new(),
+        }
+    }
+
+    /// Notes that the broker is reached. Returns whether that is new.
+    pub(in crate::adapter) fn up(&self) -> bool {
+        let before = std::mem::replace(&mut *self.health.lock(), Health::Ready);
+        let is_new = before != Health::Ready;
+        if is_new {
+            tracing::info!("connected to {}", self.broker);
+        }
+        is_new
+    }
+
+    /// Notes that the broker is not reached. Returns whether that is new.
+    fn down(&self, why: &str) -> bool {
+        let now = Health::Down(why.to_owned());
+        let before = std::mem::replace(&mut *self.health.lock(), now);
+        let was_up = before == Health::Ready;
+        if was_up || before == untried() {
+            tracing::warn!(why, "other servers are not reached through {}", self.broker);
+        }
+        was_up
+    }
+}
+
+/// So many messages that may be lost: whether the broker has what breaks off is not known, and nothing is
+/// sent twice.
+pub(in crate::adapter) struct Doubtful<F: Fn(u64)> {
+    messages: u64,
+    lost: F,
+}
+
+impl<F: Fn(u64)> Doubtful<F> {
+    pub(in crate::adapter) const fn new(messages: u64, lost: F) -> Self {
+        Self { messages, lost }
+    }
+
+    /// Notes that one of the messages has arrived.
+    #[cfg(feature = "nats")]
+    pub(in crate::adapter) const fn arrived(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
+    }
+
+    /// Notes that all of the messages have arrived.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(in crate::adapter) fn all_arrived(mut self) {
+        self.messages = 0;
+    }
+}
+
+impl<F: Fn(u64)> Drop for Doubtful<F> {
+    fn drop(&mut self) {
+        if self.messages > 0 {
+            (self.lost)(self.messages);
+        }
+    }
+}
+
+fn untried() -> Health {
+    Health::Down("not connected yet".to_owned())
+}

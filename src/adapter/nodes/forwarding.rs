@@ -1,0 +1,67 @@
+use std::{fmt, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use roomcast_protocol::Tag;
+use serde::{Deserialize, Serialize};
+
+/// What other servers need to hand requests on to a server: the tag in the ids of its sessions, and the key by
+/// which it knows that they come from servers. Heartbeats tell it, so that whoever is heard of can be a sender.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Texts", into = "Texts")]
+pub(crate) struct Forwarding {
+    pub(crate) tag: Tag,
+    pub(crate) key: [u8; Self::KEY],
+}
+
+impl Forwarding {
+    const KEY: usize = 32;
+
+    #[cfg(feature = "forwarding")]
+    /// A new one, which nobody can guess.
+    pub(crate) fn random() -> Self {
+        let (mut tag, mut key) = ([0; 6], [0; Self::KEY]);
+        getrandom::fill(&mut tag).expect("the operating system gives random bytes");
+        getrandom::fill(&mut key).expect("the operating system gives random bytes");
+        Self {
+            tag: Tag::from_random(tag),
+            key,
+        }
+    }
+}
+
+/// Does not show the key.
+impl fmt::Debug for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarding")
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The same, as a heartbeat has it: the key in URL-safe base64.
+#[derive(Serialize, Deserialize)]
+struct Texts {
+    tag: Arc<str>,
+    key: Arc<str>,
+}
+
+impl TryFrom<Texts> for Forwarding {
+    type Error = &'static str;
+
+    fn try_from(texts: Texts) -> Result<Self, Self::Error> {
+        let key = URL_SAFE_NO_PAD.decode(&*texts.key).ok();
+        Ok(Self {
+            tag: Tag::parse(&texts.tag).ok_or("not a tag")?,
+            key: key.and_then(|key| key.try_into().ok()).ok_or("not a key")?,
+        })
+    }
+}
+
+impl From<Forwarding> for Texts {
+    fn from(of: Forwarding) -> Self {
+        Self {
+            tag: of.tag.as_str().into(),
+            key: URL_SAFE_NO_PAD.encode(of.key).into(),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Envelopes of version 1 as bytes that are committed: servers of every later version read them, as long as
+//! clusters may have servers of this one.
+//!
+//! A line that is missing is written, and the test fails once. A line that is there is never changed: when envelopes
+//! are written in another way from some version on, that is a line more, and the old one is still read.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+
+use super::*;
+use crate::adapter::nodes::{Beat, bye, changed};
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+/// What clients of either parser send as arguments.
+fn json(text: &'static str, attachments: &[&'static [u8]]) -> Args {
+    let mut decoder = Decoder::new(Limits::default());
+    let mut packet = decoder.text(text.into()).unwrap();
+    for attachment in attachments {
+        packet = decoder.binary(Bytes::from_static(attachment)).unwrap();
+    }
+    packet.unwrap().args
+}
+
+fn text() -> Args {
+    json("3[1,{\"\u{e9}\": 2.50},null]", &[])
+}
+
+fn binary() -> Args {
+    json(
+        "62-[{\"_placeholder\":true,\"num\":0},2,[{\"_placeholder\":true,\"num\":1}]]",
+        &[b"\x00\xff bytes", b""],
+    )
+}
+
+fn packed() -> Args {
+    let frame = Parser::MessagePack.ack("/", 0, &(1, "b")).unwrap();
+    let (_, message) = frame.messages().next().unwrap();
+    let mut decoder = Decoder::with_parser(Parser::MessagePack, Limits::default());
+    let packet = decoder.binary(Bytes::copy_from_slice(message)).unwrap();
+    packet.unwrap().args
+}
+
+fn publications() -> Vec<(&'static str, Publication)> {
+    let event = || "e".into();
+    let rooms = || vec![Room::from("x"), Room::from("y\"\u{2028}\u{1f600}")];
+    let socket = SocketId::parse("AAAAAAAAAAAAAAAAAAAA").unwrap();
+    let broadcast = |args| Kind::Broadcast {
+        event: event(),
+        args,
+    };
+    let to_all = |kind| Publication::new(Nsp::from("/chat"), kind);
+    let delivered = |delivery| Publication {
+        delivery,
+        ..to_all(broadcast(text()))
+    };
+    let beat = r#"[{"id":"chat-1","version":"0.1.0","address":"http://10.0.0.7:3000","started":1700000000000,
+        "uptime":5000,"load":{"connections":1,"sessions":2,"sockets":3,"rooms":4,"queuedBytes":5,"lagMicros":6,"busy":7}}]"#;
+    let beat = Args::document(Parser::Json, beat.into()).unwrap();
+    let beat = Beat::read(&beat.items(0).unwrap()).unwrap();
+    vec![
+        ("an event", to_all(broadcast(text()))),
+        (
+            "an event without arguments",
+            to_all(broadcast(Args::default())),
+        ),
+        ("an event with binary", to_all(broadcast(binary()))),
+        ("an event in MessagePack", to_all(broadcast(packed()))),
+        (
+            "an event for one room of the main namespace",
+            Publication {
+                rooms: Some(vec!["r".into()]),
+                ..Publication::new(Nsp::ROOT, broadcast(text()))
+            },
+        ),
+        (
+            "an event for rooms but some of their members",
+            Publication {
+                rooms: Some(rooms()),
+                except: vec![socket.as_str().into(), "muted".into()],
+                ..to_all(broadcast(text()))
+            },
+        ),
+        (
+            "an event for nobody",
+            Publication {
+                rooms: Some(Vec::new()),
+                ..to_all(broadcast(text()))
+            },
+        ),
+        (
+            "an event that is not compressed",
+            Publication {
+                compress: false,
+                ..to_all(broadcast(text()))
+            },
+        ),
+        ("an event that may be lost", delivered(Delivery::Volatile)),
+        (
+            "an event of which the newest waits",
+            delivered(Delivery::Newest("k".into())),
+        ),
+        (
+            "an event of which the last three wait",
+            delivered(Delivery::Last("s".into(), 3)),
+        ),
+        (
+            "an event that asks for acknowledgements",
+            Publication {
+                timeout: Some(Duration::from_millis(1500)),
+                request: Some(9),
+                ..to_all(Kind::BroadcastWithAck {
+                    event: event(),
+                    args: text(),
+                })
+            },
+        ),
+        ("joining", to_all(Kind::Join(rooms()))),
+        ("leaving", to_all(Kind::Leave(rooms()))),
+        ("disconnecting", to_all(Kind::Disconnect { close: false })),
+        ("closing", to_all(Kind::Disconnect { close: true })),
+        (
+            "fetching sockets",
+            Publication {
+                request: Some(u64::MAX),
+                ..to_all(Kind::FetchSockets)
+            },
+        ),
+        (
+            "an event for servers",
+            to_all(Kind::ServerSide {
+                event: event(),
+                args: text(),
+            }),
+        ),
+        (
+            "an event that servers answer",
+            Publication {
+                request: Some(1),
+                ..to_all(Kind::ServerSideWithAck {
+                    event: event(),
+                    args: binary(),
+                })
+            },
+        ),
+        ("a heartbeat", beat.publication().unwrap()),
+        ("a good-bye", bye()),
+        ("a value was changed", changed("numbers:a\"").unwrap()),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let reply = |total, item| Reply::new(node("b"), 5, total, item);
+    let acknowledgement = |socket, args| {
+        let item = Item::Acknowledgement { socket, args };
+        reply(None, Some(item))
+    };
+    vec![
+        ("how many answers there will be", reply(Some(3), None)),
+        (
+            "an acknowledgement",
+            acknowledgement(SocketId::parse("AAAAAAAAAAAAAAAAAAAA"), Some(binary())),
+        ),
+        (
+            "an acknowledgement of somebody",
+            acknowledgement(None, Some(text())),
+        ),
+        (
+            "an acknowledgement that never comes",
+            acknowledgement(None, None),
+        ),
+        (
+            "sockets",
+            reply(
+                Some(1),
+                Some(Item::Sockets(json("3[[{\"id\":\"s\"}]]", &[]))),
+            ),
+        ),
+        ("an answer", reply(Some(1), Some(Item::Answer(text())))),
+    ]
+}
+
+fn envelopes() -> Vec<(&'static str, Envelope)> {
+    let publications = publications().into_iter();
+    let sent = |(name, publication)| {
+        let message = Message::Publication(publication);
+        (name, Envelope::new(node("a"), Some(7), message))
+    };
+    let replies = replies().into_iter();
+    let said = |(name, reply)| {
+        let message = Message::Reply(reply);
+        (name, Envelope::new(node("a"), None, message))
+    };
+    publications.map(sent).chain(replies.map(said)).collect()
+}
+
+/// What `escape_ascii` has written.
+fn bytes_of(escaped: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = escaped.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match (byte, byte == b'\\') {
+            (plain, false) => plain,
+            (_, true) => match rest.next().unwrap() {
+                b'x' => {
+                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                    u8::from_str_radix(str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                quoted => quoted,
+            },
+        });
+    }
+    bytes
+}
+
+#[test]
+fn envelopes_of_every_version_are_read_as_they_were_meant_and_todays_are_written_so() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/envelopes.txt");
+    let kept = fs::read_to_string(&path).unwrap();
+    let lines = kept.lines().filter(|line| !line.starts_with('#'));
+    let lines: BTreeMap<&str, &str> = lines.map(|line| line.split_once('\t').unwrap()).collect();
+    let envelopes = envelopes();
+    let mut missing = String::new();
+    for (name, envelope) in &envelopes {
+        let written = envelope.to_bytes().unwrap().escape_ascii().to_string();
+        let Some(line) = lines.get(name) else {
+            let _ = writeln!(missing, "{name}\t{written}");
+            continue;
+        };
+        let read = Envelope::from_bytes(bytes_of(line)).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{envelope:?}"), "{name}");
+        assert_eq!(written, *line, "{name}: a line more, and not another one");
+    }
+    if !missing.is_empty() {
+        fs::write(&path, kept + &missing).unwrap();
+        panic!("these were not in the corpus, and are now:\n{missing}");
+    }
+    assert_eq!(
+        lines.len(),
+        envelopes.len(),
+        "what is in the corpus is known"
+    );
+    // What says something of servers says it to this one as well.
+    let read = |name: &str| match Envelope::from_bytes(bytes_of(lines[name])).unwrap().message {
+        Message::Publication(publication) => publication.kind,
+        Message::Reply(reply) => panic!("{reply:?}"),
+    };
+    let Kind::ServerSide { event, args } = read("a heartbeat") else {
+        panic!("a heartbeat is an event for servers");
+    };
+    assert_eq!(&*event, "beat");
+    assert!(Beat::read(&args).is_ok());
+}
