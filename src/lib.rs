@@ -40,10 +40,11 @@ pub use socket::{
     DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched, Handler, Handling,
     Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
     LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
-    Needs, NoAck, Outgoing, Parameter, Parameters, PartialAnswers, Refusal, RemoteSocket, Renewal,
-    Reply, Server, ServerSide, ServerSideError, Socket, State, Verdict, argument, field,
-    idempotent,
+    Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, RemoteSocket, Renewal, Reply, Server,
+    Socket, State, Verdict, argument, field, idempotent,
 };
+#[cfg(feature = "cluster")]
+pub use socket::{PartialAnswers, ServerSide, ServerSideError};
 pub use tasks::EndedTask;
 
 /// What options are made of: the groups of [`Config`], and those with fields of their own.

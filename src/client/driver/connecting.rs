@@ -32,7 +32,7 @@ impl Driver {
             (Stage::In, _) => self.namespace(shared).settle(Ok(())),
             (Stage::Out, Phase::Open(_)) => self.enter(&shared.nsp),
             (Stage::Out, Phase::Closed) => self.dial(),
-            (Stage::Out, Phase::Waiting(_) | Phase::Opening(_)) | (Stage::Entering(_), _) => {}
+            (Stage::Out, Phase::Waiting(_) | Phase::Opening(_)) | (Stage::Connecting(_), _) => {}
         }
     }
 
@@ -130,7 +130,7 @@ impl Driver {
             AuthKind::Value(value) => self.connect(nsp, Some(value)),
             AuthKind::Function(function) => {
                 // The function has its own time, and the answer to `CONNECT` another.
-                namespace.stage = Stage::Entering(later(patience.saturating_mul(2)));
+                namespace.stage = Stage::Connecting(later(patience.saturating_mul(2)));
                 let (nsp, epoch) = (nsp.clone(), self.epoch);
                 self.auths.push(Box::pin(async move {
                     let made = timeout(patience, async { function().await }).await;
@@ -149,9 +149,9 @@ impl Driver {
     pub(super) fn authenticated(&mut self, made: Authenticated) {
         let Authenticated { nsp, epoch, auth } = made;
         let namespace = self.namespaces.get(&nsp);
-        let is_entering =
-            namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Entering(_)));
-        if epoch != self.epoch || !is_entering {
+        let is_connecting =
+            namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Connecting(_)));
+        if epoch != self.epoch || !is_connecting {
             return;
         }
         match auth {
@@ -170,7 +170,7 @@ impl Driver {
         else {
             return;
         };
-        namespace.stage = Stage::Entering(later(self.settings.options.connect_timeout));
+        namespace.stage = Stage::Connecting(later(self.settings.options.connect_timeout));
         let payload = match (&namespace.pid, auth) {
             (None, auth) => auth,
             (Some(pid), auth) => {

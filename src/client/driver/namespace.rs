@@ -36,10 +36,10 @@ pub(super) struct Namespace {
 /// Where a namespace is within the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Not in it.
+    /// The client is not in the namespace.
     Out,
     /// `CONNECT` is being made, or its answer is waited for, until then.
-    Entering(Instant),
+    Connecting(Instant),
     In,
 }
 
@@ -81,11 +81,14 @@ impl Namespace {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let entering = match self.stage {
-            Stage::Entering(until) => Some(until),
+        let connecting = match self.stage {
+            Stage::Connecting(until) => Some(until),
             Stage::Out | Stage::In => None,
         };
-        [entering, self.acks.deadline()].into_iter().flatten().min()
+        [connecting, self.acks.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn activate(&mut self) {

@@ -23,18 +23,18 @@ impl Driver {
         };
         let nsp = namespace.shared.nsp.clone();
         match (packet.kind, namespace.stage) {
-            (Kind::Connect, Stage::Entering(_)) => match Admission::read(&packet) {
+            (Kind::Connect, Stage::Connecting(_)) => match Admission::read(&packet) {
                 Ok(admission) => self.entered(&nsp, admission),
                 Err(error) => self.give_up(&nsp, &error),
             },
             // The socket was disconnected meanwhile.
             (Kind::Connect, Stage::Out) => self.send_disconnect(&nsp),
-            (Kind::ConnectError, Stage::Entering(_)) => {
+            (Kind::ConnectError, Stage::Connecting(_)) => {
                 self.give_up(&nsp, &handshake::refusal(&packet));
             }
-            (Kind::Disconnect, Stage::Entering(_) | Stage::In) => self.disconnected(&nsp),
+            (Kind::Disconnect, Stage::Connecting(_) | Stage::In) => self.disconnected(&nsp),
             (Kind::Event, Stage::In) => self.event(&nsp, packet),
-            (Kind::Event, Stage::Entering(_)) => {
+            (Kind::Event, Stage::Connecting(_)) => {
                 namespace.early_bytes += handshake::weight(&packet);
                 namespace.early.push(packet);
                 if namespace.early_bytes > self.settings.options.max_message {
@@ -47,7 +47,7 @@ impl Driver {
                 }
             }
             (Kind::Connect | Kind::ConnectError, Stage::In)
-            | (Kind::Ack, Stage::Entering(_))
+            | (Kind::Ack, Stage::Connecting(_))
             | (Kind::ConnectError | Kind::Disconnect | Kind::Event | Kind::Ack, Stage::Out) => {}
         }
     }

@@ -209,7 +209,7 @@ impl Driver {
                 // What was not sent yet is not sent any more.
                 namespace.buffer.retain(|(id, _)| !expired.contains(id));
             }
-            let is_late = matches!(namespace.stage, Stage::Entering(until) if until <= now);
+            let is_late = matches!(namespace.stage, Stage::Connecting(until) if until <= now);
             self.drain(&nsp);
             if is_late {
                 self.enter_late(&nsp);

@@ -1,4 +1,4 @@
-//! The guard at the door: whether an address may open a connection.
+//! The guard of addresses: whether an address may open a connection.
 
 use std::{
     fmt,
