@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::sync::TryAcquireError;
+use tokio::sync::mpsc::error::TrySendError;
+
 /// Why the store did not do what it was asked to; details are logged and never leave the server.
 ///
 /// Whatever the variant but [`StoreError::Unknown`] and [`StoreError::TimedOut`], nothing of the
@@ -55,6 +58,24 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+impl From<TryAcquireError> for StoreError {
+    fn from(error: TryAcquireError) -> Self {
+        match error {
+            TryAcquireError::Closed => Self::Closed,
+            TryAcquireError::NoPermits => Self::Overloaded,
+        }
+    }
+}
+
+impl<T> From<TrySendError<T>> for StoreError {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Overloaded,
+            TrySendError::Closed(_) => Self::Closed,
+        }
+    }
+}
 
 /// Why a store could not be opened: an error at start, with what a person needs to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::change::{
-    Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit, MarkRead,
-    MemberChange, ReadMark, Removal, Rename,
+    Annotate, Annotated, Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit,
+    MarkRead, MemberChange, ReadMark, Removal, Rename,
 };
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
 
@@ -182,6 +182,13 @@ pub(super) enum Write {
         origin: Origin,
         reply: Reply<Change<Arc<Message>>>,
     },
+    /// A reaction or a pin.
+    Annotate {
+        annotate: Annotate,
+        conversation_id: Uuid,
+        origin: Origin,
+        reply: Reply<Change<Arc<Annotated>>>,
+    },
     Conversation {
         conversation: NewConversation,
         reply: Reply<Conversation>,
@@ -214,6 +221,7 @@ pub(super) enum Write {
 pub(super) enum Done {
     Message(Outcome),
     Changed(Change<Arc<Message>>),
+    Annotated(Change<Arc<Annotated>>),
     Conversation(Conversation),
     /// The members or the title of a conversation.
     Member(Change<Conversation>),
@@ -233,6 +241,10 @@ pub(super) enum Outcome {
     Absent,
     /// The client's id is taken in another conversation.
     Conflict,
+    /// It answers no message of the conversation.
+    NoOriginal,
+    /// It mentions somebody who is not a member: the place in the list.
+    NoMember(usize),
 }
 
 impl Done {
@@ -252,6 +264,7 @@ impl Done {
         matches!(
             self,
             Self::Changed(Change::Done(_))
+                | Self::Annotated(Change::Done(_))
                 | Self::Member(Change::Done(_))
                 | Self::Deletion(Change::Done(_))
         )
@@ -269,6 +282,7 @@ impl Done {
             }) => Some(message.id),
             Self::Message(_)
             | Self::Changed(_)
+            | Self::Annotated(_)
             | Self::Conversation(_)
             | Self::Member(_)
             | Self::Deletion(_)
@@ -287,6 +301,9 @@ impl Write {
             }
             | Self::Delete {
                 conversation_id, ..
+            }
+            | Self::Annotate {
+                conversation_id, ..
             } => *conversation_id,
             Self::Conversation { conversation, .. } => conversation.id,
             Self::Member { change, .. } => change.conversation_id,
@@ -301,6 +318,7 @@ impl Write {
         match self {
             Self::Message { reply, .. } => reply.send(Err(error)),
             Self::Edit { reply, .. } | Self::Delete { reply, .. } => reply.send(Err(error)),
+            Self::Annotate { reply, .. } => reply.send(Err(error)),
             Self::Conversation { reply, .. } => reply.send(Err(error)),
             Self::Member { reply, .. } | Self::Rename { reply, .. } => reply.send(Err(error)),
             Self::Deletion { reply, .. } => reply.send(Err(error)),
@@ -324,7 +342,14 @@ impl Write {
                 }
                 Outcome::Absent => reply.send(Ok(Insert::Absent)),
                 Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
+                Outcome::NoOriginal => reply.send(Ok(Insert::NoOriginal)),
+                Outcome::NoMember(place) => reply.send(Ok(Insert::NoMember(place))),
             },
+            (Self::Annotate { origin, reply, .. }, Done::Annotated(change)) => {
+                let event =
+                    |annotated: &Arc<Annotated>| Committed::Annotated(Arc::clone(annotated));
+                return changed(change, event, revision, origin, reply);
+            }
             (Self::Edit { origin, reply, .. }, Done::Changed(change)) => {
                 let event = |message: &Arc<Message>| Committed::Edited(Arc::clone(message));
                 return changed(change, event, revision, origin, reply);

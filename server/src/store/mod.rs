@@ -8,11 +8,22 @@
 //! Permissions are the services' business, but membership is decided here, in the same transaction
 //! as what depends on it: a conversation that is unknown and one that is foreign look alike.
 
-mod blocks;
+/// Calls one method on whichever backend a store has. The macro stands above the modules, which use it too.
+macro_rules! each {
+    ($store:expr, $backend:ident => $call:expr) => {
+        match &$store.backend {
+            Backend::Memory($backend) => $call,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres($backend) => $call,
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
 mod change;
 mod error;
 mod lane;
-mod logins;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
@@ -32,11 +43,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use change::keys::KeyChange;
 pub use change::{
-    Actor, Attempt, Authorship, Begun, Change, Committed, Cursor, Delete, DeleteConversation,
-    DeletedConversation, Edit, Invite, KeptAnswer, List, Listed, MarkRead, MemberChange, NoCursor,
-    ReadMark, Rename, Search, UNREAD_MAX, words,
+    Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Begun, Change, Committed, Cursor,
+    Delete, DeleteConversation, DeletedConversation, Delivery, Edit, Invite, KeptAnswer, Level,
+    List, Listed, Login, MarkRead, MemberChange, NoCursor, Notice, Opening, Pin, Pinned, Quote,
+    Reacted, Reaction, ReadMark, Rename, Revocation, Search, TakenDelivery, UNREAD_MAX, Unpinned,
+    words,
 };
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
@@ -48,16 +60,13 @@ pub use rows::{
 };
 pub(crate) use shared::FORGOTTEN_AT_ONCE;
 pub use shared::{
-    Append, Appended, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
-    JournalSweep, JournalView, Leases, Missed, SharedValues,
+    Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
+    JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
+    SharedValues,
 };
 pub use time::Time;
 
-use self::blocks::BlockChange;
-pub use self::logins::{Login, Revocation};
-use self::logins::{LoginChange, LoginOutcome};
 pub use self::opening::Reservation;
-use roomcast::network::Block;
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
 #[derive(Clone, Debug)]
@@ -78,19 +87,6 @@ enum Backend {
     Sqlite(sqlite::Sqlite),
 }
 
-/// Calls one method on whichever backend it is.
-macro_rules! each {
-    ($store:expr, $backend:ident => $call:expr) => {
-        match &$store.backend {
-            Backend::Memory($backend) => $call,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres($backend) => $call,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite($backend) => $call,
-        }
-    };
-}
-
 impl Store {
     /// Stores a message and waits until it is emitted.
     ///
@@ -106,12 +102,17 @@ impl Store {
         message: NewMessage,
         origin: Origin,
     ) -> Result<Insert, StoreError> {
-        self.submit(|reply| Write::Message {
+        let is_told = message.notice.is_some();
+        let stored = self.submit(|reply| Write::Message {
             message,
             origin,
             reply,
-        })
-        .await
+        });
+        if is_told {
+            self.feeding(stored).await
+        } else {
+            stored.await
+        }
     }
 
     /// Gives a message a new text, keeps the old one as a previous version, and waits until that is
@@ -194,70 +195,6 @@ impl Store {
             reply,
         })
         .await
-    }
-
-    /// Makes a user a member by an invitation, counts that, and waits until it is emitted. Who is a member already stays
-    /// one, and is not counted. One that is unknown, has ended, is used up or was taken back is absent. `limit` is how
-    /// many members the conversation may have beside its owner.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn join_by_invite(
-        &self,
-        token_hash: &str,
-        user_id: &str,
-        limit: usize,
-        origin: Origin,
-    ) -> Result<Change<Conversation>, StoreError> {
-        let Some(invite) = self.invite(token_hash).await? else {
-            return Ok(Change::Absent);
-        };
-        let by = Actor {
-            user_id: user_id.to_owned(),
-            is_admin: false,
-        };
-        let change = MemberChange {
-            conversation_id: invite.conversation_id,
-            user_id: user_id.to_owned(),
-            by,
-            removes: false,
-            limit,
-        };
-        self.submit(|reply| Write::Member {
-            change,
-            invite: Some(invite.token_hash),
-            origin,
-            reply,
-        })
-        .await
-    }
-
-    /// Stores an invitation. Returns `false` if its conversation has `limit` others that are valid.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn insert_invite(&self, invite: Invite, limit: usize) -> Result<bool, StoreError> {
-        each!(self, backend => self.patiently(backend.insert_invite(invite, limit)).await)
-    }
-
-    /// A valid invitation to a conversation that there is, by the hash of its token.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be read.
-    pub async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
-        each!(self, backend => self.patiently(backend.invite(token_hash)).await)
-    }
-
-    /// Takes all invitations of a conversation back; says how many were valid.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
-        each!(self, backend => self.patiently(backend.delete_invites(conversation)).await)
     }
 
     /// Gives a conversation a new title and waits until that is emitted. Only the owner or an admin may.
@@ -351,6 +288,19 @@ impl Store {
         each!(self, backend => self.patiently(backend.conversations(user, before, limit)).await)
     }
 
+    /// The ids of at most `limit` conversations that `user` is a member of.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn conversation_ids(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        each!(self, backend => self.patiently(backend.conversation_ids(user, limit)).await)
+    }
+
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
     ///
     /// # Errors
@@ -432,168 +382,6 @@ impl Store {
         each!(self, backend => backend.expire(time, limit).await)
     }
 
-    /// The leases of the servers that share this store; none if it belongs to one server.
-    #[must_use]
-    pub fn leases(&self) -> Option<Leases> {
-        match &self.backend {
-            Backend::Memory(_) => None,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => Some(Leases::new(postgres.clone())),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => None,
-        }
-    }
-
-    /// The values and locks of the servers that share this store; none if it belongs to one server.
-    #[must_use]
-    pub fn values(&self) -> Option<SharedValues> {
-        match &self.backend {
-            Backend::Memory(_) => None,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => Some(SharedValues::new(postgres.clone())),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => None,
-        }
-    }
-
-    /// What has changed that all servers that share this store must know; none if it belongs to one server.
-    #[must_use]
-    pub fn feed(&self) -> Option<Feed> {
-        match &self.backend {
-            Backend::Memory(_) => None,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => Some(Feed::new(postgres.clone())),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => None,
-        }
-    }
-
-    /// Stores a login session; one of the same hash is replaced.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn insert_login(&self, login: Login) -> Result<(), StoreError> {
-        self.change_logins(LoginChange::Insert(login)).await?;
-        Ok(())
-    }
-
-    /// A login session, whether it has ended or not.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be read.
-    pub async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
-        each!(self, backend => backend.login(id_hash).await)
-    }
-
-    /// The login sessions of a user, the oldest first, at most a hundred.
-    ///
-    /// # Errors
-    ///
-    /// If they could not be read.
-    pub async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
-        each!(self, backend => backend.logins_of(user).await)
-    }
-
-    /// Moves the end of a login session. Returns `false` if there is none any more.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn touch_login(&self, id_hash: &str, expires_at: Time) -> Result<bool, StoreError> {
-        let id_hash = id_hash.to_owned();
-        let touch = LoginChange::Touch {
-            id_hash,
-            expires_at,
-        };
-        Ok(self.change_logins(touch).await?.changed > 0)
-    }
-
-    /// Takes a login session away and returns it.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn delete_login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
-        let id_hash = id_hash.to_owned();
-        let outcome = self.change_logins(LoginChange::Delete { id_hash }).await?;
-        Ok(outcome.deleted)
-    }
-
-    /// Stores a revocation; one of the same is replaced.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
-        let revoked = self.change_logins(LoginChange::Revoke(revocation));
-        self.feeding(revoked).await?;
-        Ok(())
-    }
-
-    /// Takes a revocation back. Returns `false` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
-        let (kind, value) = (kind.to_owned(), value.to_owned());
-        let restored = self.change_logins(LoginChange::Restore { kind, value });
-        Ok(self.feeding(restored).await?.changed > 0)
-    }
-
-    /// All revocations, those that have ended included.
-    ///
-    /// # Errors
-    ///
-    /// If they could not be read.
-    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        each!(self, backend => backend.revocations().await)
-    }
-
-    /// Forgets login sessions and revocations that have ended; says how many.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn sweep_logins(&self, now: Time) -> Result<usize, StoreError> {
-        let outcome = self.change_logins(LoginChange::Sweep { now }).await?;
-        Ok(outcome.changed)
-    }
-
-    /// Stores a block; one of the same network is replaced.
-    ///
-    /// # Errors
-    ///
-    /// If it could not be stored.
-    pub async fn insert_block(&self, block: Block) -> Result<(), StoreError> {
-        self.change_blocks(BlockChange::Insert(block)).await
-    }
-
-    /// Takes blocks away; those that are not there are none.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn delete_blocks(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
-        self.change_blocks(BlockChange::Delete(ids)).await
-    }
-
-    /// All blocks, the oldest first, those that have ended included.
-    ///
-    /// # Errors
-    ///
-    /// If they could not be read.
-    pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
-        each!(self, backend => backend.blocks().await)
-    }
-
-    async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
-        self.feeding(async { each!(self, backend => backend.change_blocks(change).await) })
-            .await
-    }
-
     /// Waits until this server has written something that the [feed](Self::feed) has since this was waited for
     /// last. For one who waits.
     pub async fn fed(&self) {
@@ -607,66 +395,6 @@ impl Store {
         let written = writing.await?;
         self.fed.notify_one();
         Ok(written)
-    }
-
-    async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
-        each!(self, backend => backend.change_logins(change).await)
-    }
-
-    /// Begins to do what a request asks for that names a key, unless that was done before.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn begin_request(&self, attempt: Attempt) -> Result<Begun, StoreError> {
-        self.change_keys(KeyChange::Begin(attempt)).await
-    }
-
-    /// Keeps the answer to a request that names a key; without one, the key is free again. Nothing happens if
-    /// another attempt has the key by now.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn end_request(
-        &self,
-        key: &str,
-        attempt: Uuid,
-        answer: Option<KeptAnswer>,
-    ) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        let end = KeyChange::End {
-            key,
-            attempt,
-            answer,
-        };
-        self.change_keys(end).await.map(drop)
-    }
-
-    /// Forgets the keys of requests that have expired, and the oldest beyond `keep`.
-    ///
-    /// # Errors
-    ///
-    /// If that could not be stored.
-    pub async fn sweep_requests(&self, now: Time, keep: usize) -> Result<(), StoreError> {
-        let sweep = KeyChange::Sweep { now, keep };
-        self.change_keys(sweep).await.map(drop)
-    }
-
-    async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
-        each!(self, backend => self.patiently(backend.change_keys(change)).await)
-    }
-
-    /// Whether several servers may work on the same data.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        match &self.backend {
-            Backend::Memory(_) => false,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(_) => true,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => false,
-        }
     }
 
     /// Whether the last change could be stored.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Time;
-use super::change::{Actor, Change, Cursor, List, Listed};
+use super::change::{Actor, Change, Cursor, List, Listed, Notice, Quote, Reaction};
 
 /// One stored message: its row, and its JSON on the wire.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,19 @@ pub struct Message {
     /// A JSON object, as it was sent; `{}` if there was none.
     #[schemars(with = "Metadata")]
     pub metadata: Box<RawValue>,
+    /// The message that it answers, as that is now where this one is read, and as it was when this one was sent where it
+    /// is told; none if there is no such message any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<Quote>,
+    /// The users whom it mentions, as it was sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<String>,
+    /// The reactions to it, in the order in which each emoji came first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<Reaction>,
+    /// The id of the message that it answers, which is looked up for `reply_to`.
+    #[serde(skip)]
+    pub(crate) answers: Option<Uuid>,
     /// 1, and one more with each edit.
     pub version: u32,
     /// When it was stored.
@@ -59,11 +72,12 @@ impl Message {
         }
     }
 
-    /// The row without text and metadata.
+    /// The row without text, metadata and reactions.
     pub(super) fn deleted(&self, now: Time) -> Self {
         Self {
             content: String::new(),
             metadata: empty_object(),
+            reactions: Vec::new(),
             deleted_at: Some(now),
             ..self.clone()
         }
@@ -159,11 +173,17 @@ pub struct NewMessage {
     pub metadata: Box<RawValue>,
     /// Makes sending idempotent: a user's messages with the same one are stored once.
     pub client_message_id: Option<String>,
+    /// The message of the same conversation that it answers.
+    pub reply_to: Option<Uuid>,
+    /// Members whom it mentions.
+    pub mentions: Vec<String>,
+    /// What is stored with it for each member whom it mentions.
+    pub notice: Option<Notice>,
 }
 
 impl NewMessage {
-    /// The row that is stored under `seq`.
-    pub(super) fn stored(self, seq: u64, now: Time) -> Message {
+    /// The row that is stored under `seq`. `original` is what it answers.
+    pub(super) fn stored(self, seq: u64, now: Time, original: Option<Quote>) -> Message {
         Message {
             id: Uuid::now_v7(),
             conversation_id: self.conversation_id,
@@ -173,6 +193,10 @@ impl NewMessage {
             content: self.content,
             kind: self.kind,
             metadata: self.metadata,
+            reply_to: original,
+            mentions: self.mentions,
+            reactions: Vec::new(),
+            answers: self.reply_to,
             version: 1,
             created_at: now,
             edited_at: None,
@@ -207,6 +231,10 @@ pub enum Insert {
     Absent,
     /// The sender used the same `client_message_id` in another conversation.
     Conflict,
+    /// It answers what is no message of the conversation, or a deleted one.
+    NoOriginal,
+    /// It mentions somebody who is not a member: the place in `mentions`.
+    NoMember(usize),
 }
 
 /// A conversation: its row, and its JSON on the wire.
@@ -382,6 +410,26 @@ impl PageBuilder<Listed> {
             conversations: self.items,
             has_more: self.has_more,
         }
+    }
+}
+
+impl Messages {
+    /// Ends the page at [`PAGE_BYTES`] again after something was added to its messages. `descending` says that the newest
+    /// is what was asked for first.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn cut(self, descending: bool) -> Self {
+        let limit = self.messages.len();
+        let mut builder = PageBuilder::new(limit);
+        let mut messages = self.messages;
+        if descending {
+            messages.reverse();
+        }
+        let _ = { messages }
+            .into_iter()
+            .all(|message| builder.push(message));
+        let mut page = builder.finish(descending);
+        page.has_more |= self.has_more;
+        page
     }
 }
 

@@ -97,12 +97,6 @@ impl Store {
     ///
     /// If they could not be removed.
     pub async fn purge(&self, time: Time, limit: usize) -> Result<u64, StoreError> {
-        match &self.backend {
-            Backend::Memory(memory) => memory.purge(time, limit).await,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => postgres.purge(time, limit).await,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(sqlite) => sqlite.purge(time, limit).await,
-        }
+        each!(self, backend => backend.purge(time, limit).await)
     }
 }

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::store::Time;
+use super::{Actor, Change, MemberChange};
+use crate::store::lane::Write;
+use crate::store::rows::{Conversation, Origin};
+use crate::store::{Backend, Store, StoreError, Time};
 
 /// An invitation: not the token, which only those have who were given it, but the hash of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,3 +92,69 @@ impl Invites {
 
 /// A row, with the longest id of a user and the hash twice.
 const ROW_BYTES: usize = 512;
+
+impl Store {
+    /// Makes a user a member by an invitation, counts that, and waits until it is emitted. Who is a member already stays
+    /// one, and is not counted. One that is unknown, has ended, is used up or was taken back is absent. `limit` is how
+    /// many members the conversation may have beside its owner.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn join_by_invite(
+        &self,
+        token_hash: &str,
+        user_id: &str,
+        limit: usize,
+        origin: Origin,
+    ) -> Result<Change<Conversation>, StoreError> {
+        let Some(invite) = self.invite(token_hash).await? else {
+            return Ok(Change::Absent);
+        };
+        let by = Actor {
+            user_id: user_id.to_owned(),
+            is_admin: false,
+        };
+        let change = MemberChange {
+            conversation_id: invite.conversation_id,
+            user_id: user_id.to_owned(),
+            by,
+            removes: false,
+            limit,
+        };
+        self.submit(|reply| Write::Member {
+            change,
+            invite: Some(invite.token_hash),
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// Stores an invitation. Returns `false` if its conversation has `limit` others that are valid.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_invite(&self, invite: Invite, limit: usize) -> Result<bool, StoreError> {
+        each!(self, backend => self.patiently(backend.insert_invite(invite, limit)).await)
+    }
+
+    /// A valid invitation to a conversation that there is, by the hash of its token.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn invite(&self, token_hash: &str) -> Result<Option<Invite>, StoreError> {
+        each!(self, backend => self.patiently(backend.invite(token_hash)).await)
+    }
+
+    /// Takes all invitations of a conversation back; says how many were valid.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_invites(&self, conversation: Uuid) -> Result<u64, StoreError> {
+        each!(self, backend => self.patiently(backend.delete_invites(conversation)).await)
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::store::{StoreError, Time};
+use crate::store::{Backend, Store, StoreError, Time};
 
 /// One attempt to do what a request asks for.
 #[derive(Clone, Debug)]
@@ -187,3 +187,49 @@ impl Keys {
 
 /// What an entry of a table takes beside its contents, roughly.
 const ENTRY_BYTES: usize = 64;
+
+impl Store {
+    /// Begins to do what a request asks for that names a key, unless that was done before.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn begin_request(&self, attempt: Attempt) -> Result<Begun, StoreError> {
+        self.change_keys(KeyChange::Begin(attempt)).await
+    }
+
+    /// Keeps the answer to a request that names a key; without one, the key is free again. Nothing happens if
+    /// another attempt has the key by now.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn end_request(
+        &self,
+        key: &str,
+        attempt: Uuid,
+        answer: Option<KeptAnswer>,
+    ) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        let end = KeyChange::End {
+            key,
+            attempt,
+            answer,
+        };
+        self.change_keys(end).await.map(drop)
+    }
+
+    /// Forgets the keys of requests that have expired, and the oldest beyond `keep`.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_requests(&self, now: Time, keep: usize) -> Result<(), StoreError> {
+        let sweep = KeyChange::Sweep { now, keep };
+        self.change_keys(sweep).await.map(drop)
+    }
+
+    async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
+        each!(self, backend => self.patiently(backend.change_keys(change)).await)
+    }
+}

@@ -1,4 +1,5 @@
-//! Changes of what is stored already, and what becomes of them.
+//! What is stored beside messages and conversations, and what changes these: each file has the types of one kind, the
+//! rules that hold on every backend, and the methods of [`Store`](crate::store::Store) for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,15 +12,30 @@ use uuid::Uuid;
 use super::Time;
 use super::rows::{Conversation, Message, Revision};
 
+mod annotations;
+pub(super) mod blocks;
 mod deletion;
+pub(super) mod deliveries;
 mod invites;
 pub(super) mod keys;
+pub(super) mod logins;
+mod notices;
 
+#[cfg(feature = "sqlite")]
+pub(super) use annotations::EXCERPT;
+pub use annotations::{
+    Annotate, Annotated, Annotation, Level, Opening, Pin, Pinned, Quote, Reacted, Reaction,
+    Unpinned,
+};
+pub(super) use annotations::{NAMED, PINS, Standing};
 pub(super) use deletion::Removal;
 pub use deletion::{DeleteConversation, DeletedConversation};
+pub use deliveries::{Delivery, TakenDelivery};
 pub use invites::Invite;
 pub(super) use invites::Invites;
 pub use keys::{Attempt, Begun, KeptAnswer};
+pub use logins::{Login, Revocation};
+pub use notices::Notice;
 
 /// The user who asks for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +190,8 @@ pub struct Listed {
     pub read_seq: u64,
     /// Messages of others after that which are not deleted; counted up to 1,000.
     pub unread: u64,
+    /// Of what the user wants to be notified in it.
+    pub notification_level: Level,
 }
 
 /// A page of a user's conversations.
@@ -297,6 +315,8 @@ pub enum Committed {
         /// The user who deleted the message.
         by: String,
     },
+    /// A message has, or has no longer, a reaction or a pin.
+    Annotated(Arc<Annotated>),
     /// A conversation has another title.
     Renamed(Arc<Conversation>),
     /// A user is, or is no longer, a member.
@@ -328,6 +348,7 @@ impl Committed {
             | Self::Repeated(message)
             | Self::Edited(message)
             | Self::Deleted { message, .. } => message.conversation_id,
+            Self::Annotated(annotated) => annotated.conversation_id(),
             Self::Renamed(conversation) | Self::Members { conversation, .. } => conversation.id,
             Self::ConversationDeleted { deleted, .. } => deleted.conversation_id,
             Self::Announced(conversation_id) => *conversation_id,
@@ -345,6 +366,7 @@ impl Committed {
             },
             Self::Edited(_)
             | Self::Deleted { .. }
+            | Self::Annotated(_)
             | Self::Renamed(_)
             | Self::Members { .. }
             | Self::ConversationDeleted { .. } => Revision {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ENTRY_BYTES, Stored, Tables, add};
+use super::annotations::bytes_of;
+use super::tables::{ENTRY_BYTES, Stored, Tables, add};
 use crate::store::change::{Actor, Change, Delete, Edit, MarkRead, MemberChange, ReadMark, Rename};
 use crate::store::rows::{Conversation, Message, Version};
 use crate::store::{StoreError, Time};
@@ -32,7 +33,7 @@ impl Tables {
     ) -> Result<Change<Arc<Message>>, StoreError> {
         let old = match self.changeable(delete.message_id, &delete.by) {
             Ok(message) if message.deleted_at.is_none() => message,
-            Ok(message) => return Ok(Change::Unchanged(message)),
+            Ok(message) => return Ok(Change::Unchanged(self.as_it_is(&message))),
             Err(refused) => return Ok(refused),
         };
         let new = old.deleted(now);
@@ -80,9 +81,21 @@ impl Tables {
             let index = room.index(old.seq);
             if let Some(stored) = room.messages.get_mut(index) {
                 stored.message = Arc::clone(&new);
+                if new.deleted_at.is_some() {
+                    let mut freed = bytes_of(&std::mem::take(&mut stored.reactions));
+                    freed += room.unpin(old.seq).unwrap_or(0);
+                    self.bytes = self.bytes.saturating_sub(freed as u64);
+                }
             }
         }
-        Ok(new)
+        Ok(self.as_it_is(&new))
+    }
+
+    /// A message with what it answers and the reactions to it.
+    fn as_it_is(&self, message: &Arc<Message>) -> Arc<Message> {
+        let room = self.rooms.get(&message.conversation_id);
+        let stored = room.and_then(|room| room.messages.get(room.index(message.seq)));
+        stored.map_or_else(|| Arc::clone(message), |stored| self.shown(stored, None))
     }
 
     pub(super) fn change_member(
@@ -189,6 +202,7 @@ impl Tables {
             {
                 room.expired += 1;
                 removed += 1;
+                bytes += room.unpin(stored.message.seq).unwrap_or(0);
                 bytes += self.index.forget(stored);
             }
         }

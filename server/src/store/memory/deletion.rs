@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{ENTRY_BYTES, Tables};
+use super::tables::{ENTRY_BYTES, Tables};
 use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
@@ -58,6 +58,7 @@ impl Tables {
             {
                 room.expired += 1;
                 removed += 1;
+                bytes += room.unpin(stored.message.seq).unwrap_or(0);
                 bytes += self.index.forget(stored);
             }
             if removed < limit {
@@ -67,6 +68,9 @@ impl Tables {
                     .keys()
                     .map(|user| user.len() + ENTRY_BYTES)
                     .sum::<usize>();
+                let levels = mem::take(&mut room.levels);
+                let levels = levels.keys().map(|user| user.len() + ENTRY_BYTES);
+                bytes += levels.sum::<usize>();
             }
         }
         if removed == 0 {

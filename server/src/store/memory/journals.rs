@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{ENTRY_BYTES, Tables, add};
+use super::tables::{ENTRY_BYTES, Tables, add};
 use crate::store::{
     Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, StoreError, Time,
 };

@@ -1,29 +1,35 @@
 //! What is read: pages, lists, searches.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use super::{Room, Tables};
+use super::tables::{Room, Stored, Tables};
 use crate::store::change::{Cursor, List, Listed, Search, UNREAD_MAX, words};
-use crate::store::rows::{Message, Messages, Page, PageBuilder};
+use crate::store::rows::{Messages, Page, PageBuilder};
 
-impl Room {
-    pub(super) fn page(&self, page: Page, limit: usize) -> Messages {
-        let after = |seq: u64| self.index(seq.saturating_add(1));
-        let all = self.messages.len();
+impl Tables {
+    /// A page of the messages of a conversation as a reader finds them.
+    pub(super) fn page(
+        &self,
+        room: &Room,
+        page: Page,
+        limit: usize,
+        reader: Option<&str>,
+    ) -> Messages {
+        let after = |seq: u64| room.index(seq.saturating_add(1));
+        let all = room.messages.len();
         let (from, to, descending) = match page {
             Page::Newest => (0, all, true),
-            Page::Before(seq) => (0, self.index(seq), true),
+            Page::Before(seq) => (0, room.index(seq), true),
             Page::After(seq) => (after(seq), all, false),
             Page::Between {
                 after: seq,
                 through,
             } => (after(seq), after(through), false),
         };
-        let range = self
+        let range = room
             .messages
             .range(from.min(to)..to)
-            .map(|stored| Arc::clone(&stored.message));
+            .map(|stored| self.shown(stored, reader));
         let mut builder = PageBuilder::new(limit);
         if descending {
             let _ = range.rev().all(|message| builder.push(message));
@@ -32,7 +38,9 @@ impl Room {
         }
         builder.finish(descending)
     }
+}
 
+impl Room {
     /// Messages of others that a user has not read, up to [`UNREAD_MAX`].
     pub(super) fn unread(&self, user: &str) -> u64 {
         let read = self.reads.get(user).copied().unwrap_or(0);
@@ -62,6 +70,7 @@ impl Tables {
                 last_seq: room.last_seq(),
                 read_seq: room.reads.get(user).copied().unwrap_or(0),
                 unread: room.unread(user),
+                notification_level: room.level(user),
             };
             if !builder.push(listed) {
                 break;
@@ -79,18 +88,21 @@ impl Tables {
                 .filter(|room| room.admits(user))
                 .collect(),
         };
-        let mut found: Vec<&Arc<Message>> = rooms
+        let mut found: Vec<&Stored> = rooms
             .into_iter()
             .flat_map(|room| &room.messages)
-            .map(|stored| &stored.message)
-            .filter(|message| search.before.is_none_or(|before| message.id < before))
-            .filter(|message| has_words(&message.content, &search.words))
+            .filter(|stored| {
+                search
+                    .before
+                    .is_none_or(|before| stored.message.id < before)
+            })
+            .filter(|stored| has_words(&stored.message.content, &search.words))
             .collect();
-        found.sort_by_key(|message| std::cmp::Reverse(message.id));
+        found.sort_by_key(|stored| std::cmp::Reverse(stored.message.id));
         let mut builder = PageBuilder::new(limit);
         let _ = found
             .into_iter()
-            .all(|message| builder.push(Arc::clone(message)));
+            .all(|stored| builder.push(self.shown(stored, Some(user))));
         Some(builder.finish(true))
     }
 }

@@ -9,6 +9,8 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::group::annotations::detail;
+use super::queries::signed;
 use crate::store::Time;
 use crate::store::change::Change;
 use crate::store::lane::{Done, Write};
@@ -52,6 +54,12 @@ pub(super) enum Witness {
         conversation: Uuid,
         at: Timestamp,
     },
+    /// A step of a conversation that says this.
+    Annotation {
+        conversation: Uuid,
+        number: u64,
+        detail: String,
+    },
     /// A conversation that was deleted at this time.
     Deletion {
         conversation: Uuid,
@@ -64,15 +72,22 @@ pub(super) enum Witness {
 impl Witness {
     /// The best one for a group that came to this.
     pub(super) fn of(group: &[Write], done: &[(Done, Revision)], now: Time) -> Self {
-        let done = || done.iter().map(|(done, _)| done);
-        let ids: Vec<Uuid> = done().filter_map(Done::new_message_id).collect();
+        let ids = done.iter().filter_map(|(done, _)| done.new_message_id());
+        let ids: Vec<Uuid> = ids.collect();
         if !ids.is_empty() {
             return Self::Messages(ids);
         }
         let at = now.timestamp();
         let mut best = Self::Nothing;
-        for (write, done) in group.iter().zip(done()) {
+        for (write, (done, revision)) in group.iter().zip(done) {
             match (write, done) {
+                (Write::Annotate { .. }, Done::Annotated(Change::Done(annotated))) => {
+                    return Self::Annotation {
+                        conversation: annotated.conversation_id(),
+                        number: revision.changes,
+                        detail: detail(annotated),
+                    };
+                }
                 (Write::Edit { .. }, Done::Changed(Change::Done(message))) => {
                     // An edit makes a new version of what it keeps, a deletion does not.
                     return Self::version(message.id, message.version.saturating_sub(1), at);
@@ -163,6 +178,18 @@ impl Witness {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations
                     WHERE id = $1 AND updated_at = $2)";
                 client.query_one(sql, &[conversation, at]).await?
+            }
+            Self::Annotation {
+                conversation,
+                number,
+                detail,
+            } => {
+                let sql = "SELECT EXISTS (SELECT 1 FROM conversation_changes
+                    WHERE conversation_id = $1 AND number = $2 AND detail = $3)";
+                let number = signed(*number);
+                client
+                    .query_one(sql, &[conversation, &number, detail])
+                    .await?
             }
             Self::Deletion { conversation, at } => {
                 let sql = "SELECT EXISTS (SELECT 1 FROM conversations

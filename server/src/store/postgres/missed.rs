@@ -9,17 +9,42 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::Postgres;
+use super::group::annotations::show;
 use super::queries::{
     membership, message, message_columns, messages, metadata, signed, time, unsigned,
 };
-use crate::store::FORGOTTEN_AT_ONCE;
-use crate::store::Missed;
-use crate::store::Time;
+use super::reading::{once, read};
 use crate::store::change::{Committed, DeletedConversation};
 use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
+use crate::store::{FORGOTTEN_AT_ONCE, Missed, StoreError, Time};
+
+impl Postgres {
+    pub(in crate::store) async fn revisions(
+        &self,
+        conversations: &[Uuid],
+    ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
+        let read = once!(self, client => revisions(client, conversations));
+        read.map_err(|_| StoreError::Failed)
+    }
+
+    pub(in crate::store) async fn missed(
+        &self,
+        conversation: Uuid,
+        after: Revision,
+        through: Revision,
+        limit: usize,
+    ) -> Result<Missed, StoreError> {
+        read!(self, client => missed(client, conversation, after, through, limit))
+    }
+
+    pub(in crate::store) async fn forget_changes(&self) -> Result<u64, StoreError> {
+        read!(self, client => forget(client))
+    }
+}
 
 /// How far each of these conversations has come; unknown ones are left out.
-pub(super) async fn revisions(
+async fn revisions(
     client: &ClientWrapper,
     conversations: &[Uuid],
 ) -> Result<Vec<(Uuid, Revision)>, Error> {
@@ -38,7 +63,7 @@ pub(super) async fn revisions(
 }
 
 /// At most about `limit` of the steps after one revision, up to and with another, which is committed.
-pub(super) async fn missed(
+async fn missed(
     client: &ClientWrapper,
     conversation: Uuid,
     after: Revision,
@@ -169,7 +194,7 @@ fn merge(
 }
 
 /// Forgets changes that are older than any server should be behind; says how many.
-pub(super) async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
+async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM conversation_changes WHERE (conversation_id, number) IN (
@@ -185,6 +210,8 @@ pub(super) async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
 
 /// A row of a change.
 struct Change {
+    /// What was told of a reaction or a pin.
+    detail: Option<String>,
     number: u64,
     seq: u64,
     kind: String,
@@ -205,7 +232,8 @@ async fn changes(
     }
     let statement = client
         .prepare_cached(
-            "SELECT number, seq, kind, message_id, version, user_id FROM conversation_changes
+            "SELECT number, seq, kind, message_id, version, user_id, detail
+             FROM conversation_changes
              WHERE conversation_id = $1 AND number > $2 AND number <= $3 ORDER BY number LIMIT $4",
         )
         .await?;
@@ -215,6 +243,7 @@ async fn changes(
     let rows = client.query(&statement, &parameters).await?;
     let read = |row: &Row| {
         Ok(Change {
+            detail: row.try_get("detail")?,
             number: unsigned(row.try_get("number")?),
             seq: unsigned(row.try_get("seq")?),
             kind: row.try_get("kind")?,
@@ -309,6 +338,8 @@ impl Texts {
         let (mut changed, mut edited) = (Vec::new(), Vec::new());
         for (_, step) in steps {
             match step {
+                // What is told of a reaction or a pin is in the step itself.
+                Step::Change(change) if change.detail.is_some() => {}
                 Step::Change(change) => changed.extend(change.message),
                 Step::Message(message)
                     if message.edited_at.is_some() || message.deleted_at.is_some() =>
@@ -350,10 +381,12 @@ impl Texts {
                 " FROM messages WHERE id = ANY($1)"
             ))
             .await?;
-        for row in client.query(&statement, &[&ids]).await? {
-            let message = message(&row)?;
-            self.messages.insert(message.id, Arc::new(message));
-        }
+        let rows = client.query(&statement, &[&ids]).await?;
+        let read = |row| message(row).map(Arc::new);
+        let mut messages: Vec<_> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        show(client, &mut messages, None).await?;
+        let by_id = messages.into_iter().map(|message| (message.id, message));
+        self.messages.extend(by_id);
         Ok(())
     }
 
@@ -452,6 +485,10 @@ impl Texts {
                 message: Arc::clone(message()?),
                 by: change.user.unwrap_or_default(),
             },
+            "annotated" => {
+                let annotated = serde_json::from_str(&change.detail?).ok()?;
+                Committed::Annotated(Arc::new(annotated))
+            }
             "renamed" => Committed::Renamed(now.at(change.number)?),
             kind => Committed::Members {
                 conversation: now.at(change.number)?,

@@ -11,8 +11,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, RowStream};
 use uuid::Uuid;
 
+use super::group::annotations::shown_page;
 use crate::store::Time;
-use crate::store::change::{Authorship, Cursor, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, Cursor, Level, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, Messages, Page, PageBuilder, Version,
 };
@@ -21,8 +22,8 @@ use crate::store::rows::{
 /// fails from the moment at which a newer server adds a column.
 macro_rules! message_columns {
     () => {
-        "id, conversation_id, seq, user_id, user_name, content, type, metadata, version, created_at, \
-         edited_at, deleted_at"
+        "id, conversation_id, seq, user_id, user_name, content, type, metadata, reply_to, mentions, \
+         version, created_at, edited_at, deleted_at"
     };
 }
 
@@ -109,10 +110,29 @@ pub(super) async fn messages(
     let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
     let rows = client.query_raw(&statement, parameters).await?;
     let found = collect(rows, limit, descending).await?;
+    let found = shown_page(client, found, user, descending).await?;
     // Asked last: who was removed meanwhile gets nothing that came behind that.
     Ok(is_member(client, conversation, user)
         .await?
         .then_some(found))
+}
+
+pub(super) async fn conversation_ids(
+    client: &ClientWrapper,
+    user: &str,
+    limit: usize,
+) -> Result<Vec<Uuid>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT id FROM conversations
+             WHERE id IN (SELECT conversation_id FROM members WHERE user_id = $1
+                 UNION SELECT id FROM conversations WHERE is_open) AND deleted_at IS NULL
+             LIMIT $2",
+        )
+        .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = client.query(&statement, &[&user, &limit]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 pub(super) async fn conversations(
@@ -124,7 +144,7 @@ pub(super) async fn conversations(
     let statement = client
         .prepare_cached(
             "SELECT c.id, c.title, c.owner_id, c.last_seq, c.created_at, c.updated_at,
-                 coalesce(r.seq, 0) AS read_seq,
+                 coalesce(r.seq, 0) AS read_seq, l.level,
                  ARRAY(SELECT m.user_id FROM members m WHERE m.conversation_id = c.id
                      ORDER BY m.user_id) AS member_ids,
                  (SELECT count(*) FROM (SELECT 1 FROM messages m
@@ -132,6 +152,7 @@ pub(super) async fn conversations(
                          AND m.user_id <> $1 AND m.deleted_at IS NULL LIMIT $3) u) AS unread
              FROM conversations c
                  LEFT JOIN reads r ON r.conversation_id = c.id AND r.user_id = $1
+                 LEFT JOIN notification_levels l ON l.conversation_id = c.id AND l.user_id = $1
              WHERE c.id IN (SELECT conversation_id FROM members WHERE user_id = $1
                  UNION SELECT id FROM conversations WHERE is_open) AND c.deleted_at IS NULL
                  AND ($4::timestamptz IS NULL OR (c.updated_at, c.id) < ($4, $5::uuid))
@@ -152,6 +173,7 @@ pub(super) async fn conversations(
             last_seq: unsigned(row.try_get("last_seq")?),
             read_seq: unsigned(row.try_get("read_seq")?),
             unread: unsigned(row.try_get("unread")?),
+            notification_level: Level::of(row.try_get("level")?),
         };
         if !builder.push(listed) {
             break;
@@ -185,7 +207,8 @@ pub(super) async fn search(
         (&limits, Type::INT8),
     ];
     let rows = client.query_typed_raw(SEARCH, parameters).await?;
-    let mut found = collect(rows, limit, true).await?;
+    let found = collect(rows, limit, true).await?;
+    let mut found = shown_page(client, found, Some(user), true).await?;
     // Asked again: who was removed meanwhile gets nothing that came behind that.
     let still = match search.conversation {
         None => own(client, user).await?,
@@ -373,6 +396,10 @@ pub(super) fn message(row: &Row) -> Result<Message, Error> {
             _ => MessageKind::User,
         },
         metadata: metadata(row)?,
+        reply_to: None,
+        mentions: mentions(row)?,
+        reactions: Vec::new(),
+        answers: row.try_get("reply_to")?,
         version: version(row)?,
         created_at: time(row, "created_at")?,
         edited_at: optional_time(row, "edited_at")?,
@@ -401,6 +428,14 @@ pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     }))
 }
 
+/// The column `mentions`; what is no list, which only other programs can have written, is empty.
+fn mentions(row: &Row) -> Result<Vec<String>, Error> {
+    let list: Option<&str> = row.try_get("mentions")?;
+    Ok(list
+        .and_then(|list| serde_json::from_str(list).ok())
+        .unwrap_or_default())
+}
+
 fn version(row: &Row) -> Result<u32, Error> {
     let version: i32 = row.try_get("version")?;
     Ok(u32::try_from(version).unwrap_or(0))
@@ -410,7 +445,7 @@ pub(super) fn time(row: &Row, column: &str) -> Result<Time, Error> {
     row.try_get::<_, Timestamp>(column).map(Time::from)
 }
 
-fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
+pub(super) fn optional_time(row: &Row, column: &str) -> Result<Option<Time>, Error> {
     let time: Option<Timestamp> = row.try_get(column)?;
     Ok(time.map(Time::from))
 }

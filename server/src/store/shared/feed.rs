@@ -16,14 +16,12 @@
 use uuid::Uuid;
 
 use super::Shared;
-#[cfg(feature = "postgres")]
-use crate::store::postgres::Postgres;
 use crate::store::{Revocation, StoreError};
 use roomcast::network::Block;
 
 /// The changes that the servers of one store tell one another. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub struct Feed(Shared);
+pub struct Feed(pub(super) Shared);
 
 /// How far somebody has read the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,11 +76,6 @@ impl FeedMark {
 }
 
 impl Feed {
-    #[cfg(feature = "postgres")]
-    pub(in crate::store) fn new(postgres: Postgres) -> Self {
-        Self(Shared::Postgres(postgres))
-    }
-
     /// The end of the feed. Who reads the tables afterwards misses nothing from here on.
     ///
     /// # Errors

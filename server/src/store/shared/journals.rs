@@ -127,19 +127,6 @@ pub struct JournalSweep {
     pub limit: usize,
 }
 
-/// Calls one method on whichever backend it is.
-macro_rules! each {
-    ($store:expr, $backend:ident => $call:expr) => {
-        match &$store.backend {
-            Backend::Memory($backend) => $call,
-            #[cfg(feature = "postgres")]
-            Backend::Postgres($backend) => $call,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite($backend) => $call,
-        }
-    };
-}
-
 impl Store {
     /// Appends an entry to a journal, if the open and closed entries there allow it.
     ///

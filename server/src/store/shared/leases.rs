@@ -17,13 +17,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Shared;
-#[cfg(feature = "postgres")]
-use crate::store::postgres::Postgres;
 use crate::store::{StoreError, Time};
 
 /// The leases of the servers that share a store. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub struct Leases(Shared);
+pub struct Leases(pub(super) Shared);
 
 /// A user in a conversation, as one server sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +39,6 @@ pub struct Here {
 }
 
 impl Leases {
-    #[cfg(feature = "postgres")]
-    pub(in crate::store) fn new(postgres: Postgres) -> Self {
-        Self(Shared::Postgres(postgres))
-    }
-
     /// Gives a server a lease. Its id must be one that was never used before.
     ///
     /// # Errors
@@ -114,14 +107,14 @@ impl Leases {
     /// # Errors
     ///
     /// If it could not be read.
-    pub async fn elsewhere(
+    pub async fn remote_presence(
         &self,
         node: Uuid,
         conversations: &[Uuid],
     ) -> Result<Vec<Here>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.elsewhere(node, conversations).await,
+            Shared::Postgres(ref postgres) => postgres.remote_presence(node, conversations).await,
         }
     }
 }

@@ -3,9 +3,11 @@
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+use super::Shared;
 use crate::store::change::Committed;
 use crate::store::rows::{Membership, Page, Revision};
-use crate::store::{Backend, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What was committed in a conversation after a revision.
 #[derive(Debug)]
@@ -43,12 +45,12 @@ impl Store {
         &self,
         conversations: &[Uuid],
     ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
-        match &self.backend {
-            Backend::Memory(_) => Ok(Vec::new()),
+        match self.shared() {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => self.patiently(postgres.revisions(conversations)).await,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => Ok(Vec::new()),
+            Some(Shared::Postgres(postgres)) => {
+                self.patiently(postgres.revisions(conversations)).await
+            }
+            None => Ok(Vec::new()),
         }
     }
 
@@ -72,12 +74,10 @@ impl Store {
         revision: Revision,
         confirm: bool,
     ) -> oneshot::Receiver<()> {
-        match &self.backend {
-            Backend::Memory(_) => oneshot::channel().1,
+        match self.shared() {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => postgres.announce(event, revision, confirm),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => oneshot::channel().1,
+            Some(Shared::Postgres(postgres)) => postgres.announce(event, revision, confirm),
+            None => oneshot::channel().1,
         }
     }
 
@@ -92,12 +92,10 @@ impl Store {
         expect(clippy::unused_async, reason = "no other store is shared")
     )]
     pub async fn shared_id(&self) -> Result<Option<Uuid>, StoreError> {
-        match &self.backend {
-            Backend::Memory(_) => Ok(None),
+        match self.shared() {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => self.patiently(postgres.id()).await.map(Some),
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => Ok(None),
+            Some(Shared::Postgres(postgres)) => self.patiently(postgres.id()).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -116,7 +114,7 @@ impl Store {
         limit: usize,
     ) -> Result<Missed, StoreError> {
         #[cfg(feature = "postgres")]
-        if let Backend::Postgres(postgres) = &self.backend {
+        if let Some(Shared::Postgres(postgres)) = self.shared() {
             let missed = postgres.missed(conversation, after, through, limit);
             return self.patiently(missed).await;
         }
@@ -153,12 +151,10 @@ impl Store {
         expect(clippy::unused_async, reason = "only PostgreSQL keeps any")
     )]
     pub async fn forget_changes(&self) -> Result<u64, StoreError> {
-        match &self.backend {
-            Backend::Memory(_) => Ok(0),
+        match self.shared() {
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => postgres.forget_changes().await,
-            #[cfg(feature = "sqlite")]
-            Backend::Sqlite(_) => Ok(0),
+            Some(Shared::Postgres(postgres)) => postgres.forget_changes().await,
+            None => Ok(0),
         }
     }
 }

@@ -14,19 +14,12 @@ use roomcast::adapter::{
 
 use super::Shared;
 #[cfg(feature = "postgres")]
-use crate::store::{StoreError, postgres::Postgres};
+use crate::store::StoreError;
 
 /// A change that may have been made although its answer was lost is made again, and conflicts with itself then: to
 /// be read again, as after any conflict.
 #[derive(Clone, Debug)]
-pub struct SharedValues(Shared);
-
-impl SharedValues {
-    #[cfg(feature = "postgres")]
-    pub(in crate::store) fn new(postgres: Postgres) -> Self {
-        Self(Shared::Postgres(postgres))
-    }
-}
+pub struct SharedValues(pub(super) Shared);
 
 #[cfg(feature = "postgres")]
 fn unavailable(error: StoreError) -> ValueError {

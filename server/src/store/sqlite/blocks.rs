@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use crate::store::Time;
-use crate::store::blocks::BlockChange;
+use crate::store::change::blocks::BlockChange;
 use roomcast::network::{Block, BlockSource};
 
 /// Applies a change.

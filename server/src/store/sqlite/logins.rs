@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::store::Time;
-use crate::store::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
 
 /// Applies a change.
 pub(super) fn apply(

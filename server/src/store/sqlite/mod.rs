@@ -5,6 +5,7 @@
 mod blocks;
 mod changes;
 mod deletion;
+mod deliveries;
 mod invites;
 mod journals;
 mod keys;
@@ -27,11 +28,12 @@ use uuid::Uuid;
 
 use self::reader::Readers;
 use self::writer::{Job, Order, Writer};
-use super::blocks::BlockChange;
+use super::change::blocks::BlockChange;
+use super::change::deliveries::{DeliveryChange, DeliveryOutcome};
 use super::change::keys::{Begun, KeyChange};
+use super::change::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
-use super::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{
     Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, StoreError, Time,
@@ -107,10 +109,7 @@ impl Sqlite {
     }
 
     fn order(&self, order: Order) -> Result<(), StoreError> {
-        self.0.orders.try_send(order).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
-        })
+        Ok(self.0.orders.try_send(order)?)
     }
 
     pub(super) async fn change_logins(
@@ -123,6 +122,14 @@ impl Sqlite {
 
     pub(super) async fn change_keys(&self, change: KeyChange) -> Result<Begun, StoreError> {
         self.write(move |connection| keys::apply(connection, &change))
+            .await
+    }
+
+    pub(super) async fn change_deliveries(
+        &self,
+        change: DeliveryChange,
+    ) -> Result<DeliveryOutcome, StoreError> {
+        self.write(move |connection| deliveries::apply(connection, &change))
             .await
     }
 
@@ -213,6 +220,18 @@ impl Sqlite {
             .await
     }
 
+    pub(super) async fn conversation_ids(
+        &self,
+        user: &str,
+        limit: usize,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| queries::conversation_ids(connection, &user, limit))
+            .await
+    }
+
     pub(super) async fn messages(
         &self,
         conversation: Uuid,
@@ -229,7 +248,8 @@ impl Sqlite {
                 if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
                     return Ok(None);
                 }
-                queries::messages(&transaction, conversation, page, limit).map(Some)
+                queries::messages(&transaction, conversation, page, limit, user.as_deref())
+                    .map(Some)
             })
             .await
     }

@@ -116,7 +116,7 @@ fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
 #[test]
 fn what_is_asked_is_answered_rightly_by_these_statements() {
     let database = Database::new();
-    let page = messages(&database.connection, ROOM, Page::Before(10_000), 50).unwrap();
+    let page = messages(&database.connection, ROOM, Page::Before(10_000), 50, None).unwrap();
     let seqs: Vec<_> = page.messages.iter().map(|message| message.seq).collect();
     assert_eq!(seqs, (9950..10_000).collect::<Vec<_>>());
     let rare = Search {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::changes::annotations::shown_page;
 use super::sql::{Id, last_seq, message, metadata, read_conversation, signed, unsigned};
-use crate::store::change::{Authorship, Cursor, List, Listed, Search, UNREAD_MAX};
+use crate::store::change::{Authorship, Cursor, Level, List, Listed, Search, UNREAD_MAX};
 use crate::store::rows::{Messages, Page, PageBuilder, Version};
 
 pub(super) const ASCENDING: &str = "SELECT * FROM messages
@@ -21,6 +22,7 @@ pub(super) fn messages(
     conversation: Uuid,
     page: Page,
     limit: usize,
+    reader: Option<&str>,
 ) -> rusqlite::Result<Messages> {
     let (after, before, descending) = match page {
         Page::Newest => (0, i64::MAX, true),
@@ -39,7 +41,7 @@ pub(super) fn messages(
             break;
         }
     }
-    Ok(builder.finish(descending))
+    shown_page(connection, builder.finish(descending), reader, descending)
 }
 
 /// A user's conversations, those that changed last first.
@@ -52,9 +54,12 @@ pub(super) fn conversations(
     // One transaction, so that what is read belongs together.
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare_cached(
-        "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq
+        "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq, level
          FROM conversations LEFT JOIN reads
              ON reads.conversation_id = conversations.id AND reads.user_id = ?1
+         LEFT JOIN notification_levels
+             ON notification_levels.conversation_id = conversations.id
+                 AND notification_levels.user_id = ?1
          WHERE (id IN (SELECT conversation_id FROM members WHERE user_id = ?1)
                  OR id IN (SELECT id FROM conversations WHERE is_open))
              AND (?3 IS NULL OR (updated_at, id) < (?3, ?4))
@@ -74,12 +79,27 @@ pub(super) fn conversations(
             last_seq: unsigned(row.get("last_seq")?),
             read_seq: unsigned(read_seq),
             unread: unread(&transaction, id, user, read_seq)?,
+            notification_level: Level::of(row.get::<_, Option<String>>("level")?.as_deref()),
         };
         if !builder.push(listed) {
             break;
         }
     }
     Ok(builder.finish())
+}
+
+pub(super) fn conversation_ids(
+    connection: &Connection,
+    user: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Uuid>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT conversation_id FROM members WHERE user_id = ?1
+         UNION SELECT id FROM conversations WHERE is_open LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let ids = statement.query_map(params![user, limit], |row| row.get::<_, Id>(0))?;
+    ids.map(|id| id.map(|id| id.0)).collect()
 }
 
 pub(super) const UNREAD: &str = "SELECT count(*) FROM (SELECT 1 FROM messages
@@ -121,6 +141,8 @@ pub(super) fn search(
     search: &Search,
     limit: usize,
 ) -> rusqlite::Result<Option<Messages>> {
+    // Of one moment, with what is shown beside the rows.
+    let connection = &*connection.unchecked_transaction()?;
     if let Some(conversation) = search.conversation
         && last_seq(connection, conversation, Some(user))?.is_none()
     {
@@ -143,7 +165,9 @@ pub(super) fn search(
             break;
         }
     }
-    Ok(Some(builder.finish(true)))
+    let page = builder.finish(true);
+    drop(rows);
+    shown_page(connection, page, Some(user), true).map(Some)
 }
 
 /// The words as a query of FTS5: each quoted, so that none is an operator.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::Semaphore;
 
 use super::connect;
 use crate::config;
@@ -56,13 +56,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let admitted =
-            Arc::clone(&self.admitted)
-                .try_acquire_owned()
-                .map_err(|error| match error {
-                    TryAcquireError::Closed => StoreError::Closed,
-                    TryAcquireError::NoPermits => StoreError::Overloaded,
-                })?;
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned()?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| StoreError::Closed)?;
         let pool = Arc::clone(&self.pool);

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::changes::annotations::{notify, references, shown};
 use crate::store::Time;
 use crate::store::lane::Outcome;
 use crate::store::rows::{
@@ -153,20 +154,25 @@ pub(super) fn insert_message(
     {
         return Ok(if message.conversation_id == new.conversation_id {
             Outcome::Row {
-                message: Arc::new(message),
+                message: Arc::new(shown(connection, message)?),
                 repeated: true,
             }
         } else {
             Outcome::Conflict
         });
     }
-    let message = new.clone().stored(unsigned(last_seq) + 1, now);
+    let original = match references(connection, new)? {
+        Ok(original) => original,
+        Err(Some(place)) => return Ok(Outcome::NoMember(place)),
+        Err(None) => return Ok(Outcome::NoOriginal),
+    };
+    let message = new.clone().stored(unsigned(last_seq) + 1, now, original);
     connection
         .prepare_cached(
             "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
-                 metadata, client_message_id, version, created_at)
+                 metadata, client_message_id, reply_to, mentions, version, created_at)
              VALUES (:id, :conversation_id, :seq, :user_id, :user_name, :content, :type,
-                 :metadata, :client_message_id, :version, :created_at)",
+                 :metadata, :client_message_id, :reply_to, :mentions, :version, :created_at)",
         )?
         .execute(named_params! {
             ":id": Id(message.id),
@@ -178,12 +184,15 @@ pub(super) fn insert_message(
             ":type": message.kind.as_str(),
             ":metadata": message.metadata.get(),
             ":client_message_id": new.client_message_id,
+            ":reply_to": new.reply_to.map(Id),
+            ":mentions": (!new.mentions.is_empty()).then(|| list(&new.mentions)),
             ":version": message.version,
             ":created_at": message.created_at,
         })?;
     connection
         .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
         .execute(params![Id(message.conversation_id), last_seq + 1])?;
+    notify(connection, new, &message)?;
     Ok(Outcome::Row {
         message: Arc::new(message),
         repeated: false,
@@ -208,11 +217,28 @@ pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         content: row.get("content")?,
         kind: row.get("type")?,
         metadata: metadata(row)?,
+        reply_to: None,
+        mentions: mentions(row)?,
+        reactions: Vec::new(),
+        answers: row.get::<_, Option<Id>>("reply_to")?.map(|id| id.0),
         version: row.get("version")?,
         created_at: row.get("created_at")?,
         edited_at: row.get("edited_at")?,
         deleted_at: row.get("deleted_at")?,
     })
+}
+
+/// A list of texts as the column `mentions` has it.
+fn list(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts are JSON")
+}
+
+fn mentions(row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
+    let Some(list) = row.get::<_, Option<String>>("mentions")? else {
+        return Ok(Vec::new());
+    };
+    serde_json::from_str(&list)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
 /// The column `metadata`.

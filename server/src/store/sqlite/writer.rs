@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::mpsc;
 
-use super::{changes, deletion, sql};
+use super::changes::{self, annotations};
+use super::{deletion, sql};
 use crate::metrics::{Counter, Metrics};
 use crate::store::lane::{self, Answer, Commit, Done, Lanes, Reply, Write};
 use crate::store::rows::Revision;
@@ -16,6 +17,10 @@ use crate::store::{StoreError, Time};
 
 /// What waits for the writer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all orders are writes, which a box would only make slower"
+)]
 pub(super) enum Order {
     Write(Write),
     Job(Job),
@@ -220,6 +225,9 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
         }
         Write::Edit { edit, .. } => Done::Changed(changes::edit(connection, edit, now)?),
         Write::Delete { delete, .. } => Done::Changed(changes::delete(connection, delete, now)?),
+        Write::Annotate { annotate, .. } => {
+            Done::Annotated(annotations::annotate(connection, annotate, now)?)
+        }
         Write::Member { change, invite, .. } => {
             let invite = invite.as_deref();
             Done::Member(changes::change_member(connection, change, invite, now)?)

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::queries::{message, message_columns, read_conversation, signed, unsigned};
 use super::LockedRows;
+use super::annotations::show;
 use super::invites::take;
 use crate::store::Time;
 use crate::store::change::{
@@ -131,7 +132,10 @@ async fn changeable(
     let Some(row) = client.query_opt(&statement, &[&id]).await? else {
         return Ok(Err(Change::Absent));
     };
-    let message = message(&row)?;
+    let mut found = [Arc::new(message(&row)?)];
+    show(client, &mut found, None).await?;
+    let [message] = found;
+    let message = Arc::unwrap_or_clone(message);
     if !locked.rooms.contains_key(&message.conversation_id) {
         return Ok(Err(Change::Absent));
     }

@@ -20,6 +20,9 @@ pub(super) struct Rows {
     kinds: Vec<&'static str>,
     metadata: Vec<String>,
     client_message_ids: Vec<Option<String>>,
+    replies_to: Vec<Option<Uuid>>,
+    /// Lists in JSON: arrays of the database cannot have arrays of different lengths.
+    mentions: Vec<Option<String>>,
 }
 
 impl Rows {
@@ -33,6 +36,10 @@ impl Rows {
         self.kinds.push(message.kind.as_str());
         self.metadata.push(message.metadata.get().to_owned());
         self.client_message_ids.push(client_message_id);
+        self.replies_to.push(message.answers);
+        let mentions = (!message.mentions.is_empty()).then_some(&message.mentions);
+        let list = mentions.map(|all| serde_json::to_string(all).expect("texts are JSON"));
+        self.mentions.push(list);
     }
 
     pub(super) async fn insert(&self, client: &ClientWrapper, now: Time) -> Result<(), Error> {
@@ -42,9 +49,10 @@ impl Rows {
         let statement = client
             .prepare_cached(
                 "INSERT INTO messages (id, conversation_id, seq, user_id, user_name, content, type,
-                     metadata, client_message_id, created_at)
-                 SELECT *, $10::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
-                     $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])",
+                     metadata, client_message_id, reply_to, mentions, created_at)
+                 SELECT *, $12::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int8[],
+                     $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                     $10::uuid[], $11::text[])",
             )
             .await?;
         client
@@ -60,6 +68,8 @@ impl Rows {
                     &self.kinds,
                     &self.metadata,
                     &self.client_message_ids,
+                    &self.replies_to,
+                    &self.mentions,
                     &now.timestamp(),
                 ],
             )

@@ -4,11 +4,36 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use crate::store::Time;
 use crate::store::change::Invite;
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
+
+impl Postgres {
+    pub(in crate::store) async fn insert_invite(
+        &self,
+        invite: Invite,
+        limit: usize,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => insert(client, &invite, limit, Time::now()))
+    }
+
+    pub(in crate::store) async fn invite(
+        &self,
+        token_hash: &str,
+    ) -> Result<Option<Invite>, StoreError> {
+        read!(self, client => find(client, token_hash, Time::now()))
+    }
+
+    pub(in crate::store) async fn delete_invites(
+        &self,
+        conversation: Uuid,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => remove(client, conversation, Time::now()))
+    }
+}
 
 /// Stores one, unless its conversation has `limit` others that are valid. Those that are not go.
-pub(in crate::store::postgres) async fn insert(
+async fn insert(
     client: &ClientWrapper,
     invite: &Invite,
     limit: usize,
@@ -49,7 +74,7 @@ pub(in crate::store::postgres) async fn insert(
 }
 
 /// A valid one, to a conversation that there is.
-pub(in crate::store::postgres) async fn find(
+async fn find(
     client: &ClientWrapper,
     token_hash: &str,
     now: Time,
@@ -101,7 +126,7 @@ pub(super) async fn take(
 }
 
 /// Removes those of a conversation, and says how many were valid.
-pub(in crate::store::postgres) async fn remove(
+pub(super) async fn remove(
     client: &ClientWrapper,
     conversation: Uuid,
     now: Time,

@@ -6,10 +6,12 @@
 //! a member and what was sent before, to insert, to count, and one commit. What is no message is done one
 //! by one, and numbered by triggers, so that servers of the version before number it too.
 
+pub(super) mod annotations;
 mod changes;
 mod deletion;
 mod insert;
 pub(super) mod invites;
+mod references;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -24,11 +26,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use self::annotations::{annotate, show};
 use self::changes::{
     change_member, change_text, changes_of, insert_conversation, mark_read, remove_text, rename,
 };
 use self::deletion::delete_conversation;
 use self::insert::Rows;
+use self::references::References;
 use super::doubt::{Doubt, Witness};
 use super::failure::Failure;
 use super::queries::{message, message_columns, signed, unsigned};
@@ -76,6 +80,7 @@ pub(super) async fn transact(
             Write::Read { .. } => continue,
             Write::Edit { .. }
             | Write::Delete { .. }
+            | Write::Annotate { .. }
             | Write::Member { .. }
             | Write::Rename { .. }
             | Write::Deletion { .. } => within(patience, change(client, &mut locked, write, now))
@@ -91,6 +96,9 @@ pub(super) async fn transact(
     within(patience, rows.insert(client, now))
         .await
         .map_err(before)?;
+    within(patience, locked.references.insert(client))
+        .await
+        .map_err(before)?;
     let reads = group
         .iter()
         .zip(&mut done)
@@ -99,6 +107,7 @@ pub(super) async fn transact(
             Write::Message { .. }
             | Write::Edit { .. }
             | Write::Delete { .. }
+            | Write::Annotate { .. }
             | Write::Conversation { .. }
             | Write::Member { .. }
             | Write::Rename { .. }
@@ -127,6 +136,9 @@ async fn change(
         Write::Delete { delete, .. } => {
             Done::Changed(remove_text(client, locked, delete, now).await?)
         }
+        Write::Annotate {
+            annotate: asked, ..
+        } => Done::Annotated(annotate(client, locked, asked, now).await?),
         Write::Rename { rename: asked, .. } => {
             Done::Member(rename(client, locked, asked, now).await?)
         }
@@ -144,6 +156,9 @@ async fn change(
             unreachable!("is stored in another way")
         }
     };
+    if let Done::Changed(Change::Done(message)) = &done {
+        locked.references.learn(message);
+    }
     if done.is_change()
         && let Some(room) = locked.rooms.get_mut(&id)
     {
@@ -218,6 +233,7 @@ struct LockedRows {
     members: HashSet<(Uuid, String)>,
     /// What was sent before under one of the ids that clients gave.
     sent: HashMap<(String, String), Arc<Message>>,
+    references: References,
 }
 
 struct Room {
@@ -241,9 +257,14 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
             homes.push(write.conversation_id());
             users.push(user);
         }
-        if let Write::Message { message, .. } = write
-            && let Some(id) = &message.client_message_id
-        {
+        let Write::Message { message, .. } = write else {
+            continue;
+        };
+        for user in &message.mentions {
+            homes.push(message.conversation_id);
+            users.push(user);
+        }
+        if let Some(id) = &message.client_message_id {
             senders.push(message.user_id.as_str());
             sent_ids.push(id.as_str());
         }
@@ -288,7 +309,15 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
         client.query(&members, &asked),
         client.query(&sent, &repeats),
     )?;
+    let sent = sent
+        .iter()
+        .map(|row| Ok((row.try_get("client_message_id")?, Arc::new(message(row)?))))
+        .collect::<Result<Vec<(String, _)>, Error>>()?;
+    let (sent_ids, mut messages): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
+    show(client, &mut messages, None).await?;
+    let sent = messages.into_iter().zip(sent_ids);
     Ok(LockedRows {
+        references: References::read(client, group).await?,
         transaction: name.try_get(0)?,
         process: name.try_get(1)?,
         rooms: locked.iter().map(room).collect::<Result<_, Error>>()?,
@@ -297,13 +326,8 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
             .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .collect::<Result<_, Error>>()?,
         sent: sent
-            .iter()
-            .map(|row| {
-                let id = row.try_get("client_message_id")?;
-                let message = message(row)?;
-                Ok(((message.user_id.clone(), id), Arc::new(message)))
-            })
-            .collect::<Result<_, Error>>()?,
+            .map(|(message, id)| ((message.user_id.clone(), id), message))
+            .collect(),
     })
 }
 
@@ -325,6 +349,7 @@ fn asker(write: &Write) -> Option<&str> {
         Write::Message { message, .. } => Some(&message.user_id),
         Write::Edit { edit, .. } => Some(&edit.by.user_id),
         Write::Delete { delete, .. } => Some(&delete.by.user_id),
+        Write::Annotate { annotate, .. } => Some(&annotate.by.user_id),
         Write::Member { change, .. } => Some(&change.by.user_id),
         Write::Rename { rename, .. } => Some(&rename.by.user_id),
         Write::Deletion { deletion, .. } => Some(&deletion.by.user_id),
@@ -402,11 +427,18 @@ impl LockedRows {
                 Outcome::Conflict
             };
         }
+        if let Some(place) = self.stranger(new) {
+            return Outcome::NoMember(place);
+        }
+        let Some(original) = self.references.original(new) else {
+            return Outcome::NoOriginal;
+        };
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
             return Outcome::Absent;
         };
         room.last_seq += 1;
-        let message = Arc::new(new.clone().stored(room.last_seq, now));
+        let message = Arc::new(new.clone().stored(room.last_seq, now, original));
+        self.references.notify(new, &message);
         rows.push(&message, new.client_message_id.clone());
         if let Some(key) = key {
             self.sent.insert(key, Arc::clone(&message));

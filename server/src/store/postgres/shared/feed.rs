@@ -7,12 +7,35 @@
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
+use crate::store::postgres::{Postgres, read};
 use crate::store::shared::Reading;
-use crate::store::{Changed, FeedMark, FeedPage};
+use crate::store::{Changed, FeedMark, FeedPage, StoreError};
+
+impl Postgres {
+    pub(in crate::store) async fn feed_end(&self) -> Result<FeedMark, StoreError> {
+        read!(self, client => end(client))
+    }
+
+    pub(in crate::store) async fn read_feed(
+        &self,
+        mark: &FeedMark,
+        limit: usize,
+    ) -> Result<Option<FeedPage>, StoreError> {
+        read!(self, client => read(client, mark, limit))
+    }
+
+    pub(in crate::store) async fn shorten_feed(
+        &self,
+        below: Option<&FeedMark>,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => shorten(client, below, most))
+    }
+}
 
 /// The end of the feed. Rows of transactions that are still to come, which a database has that was
 /// restored from another one's dump, are thrown away: they would never be over.
-pub(in crate::store::postgres) async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
+async fn end(client: &ClientWrapper) -> Result<FeedMark, Error> {
     let statement = client
         .prepare_cached(
             "WITH s AS MATERIALIZED (SELECT pg_current_snapshot() AS now),
@@ -30,7 +53,7 @@ pub(in crate::store::postgres) async fn end(client: &ClientWrapper) -> Result<Fe
 
 /// What a mark does not show, in the order of transactions; none if some of that may be gone. A snapshot
 /// that is newer than the database's is of another database, or of one that has lost what it had.
-pub(in crate::store::postgres) async fn read(
+async fn read(
     client: &ClientWrapper,
     mark: &FeedMark,
     limit: usize,
@@ -97,7 +120,7 @@ pub(in crate::store::postgres) async fn read(
 /// Forgets a page of what a mark shows, and of what there is beyond so many. Whether there is more.
 /// Nothing is forgotten that was written by a transaction as young as one that is under way: of that
 /// nobody has seen all.
-pub(in crate::store::postgres) async fn shorten(
+async fn shorten(
     client: &ClientWrapper,
     below: Option<&FeedMark>,
     most: usize,

@@ -4,7 +4,6 @@
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use tokio::{sync::TryAcquireError, time::timeout};
 use tokio_postgres::{Error, Row};
 
 use crate::store::postgres::{Postgres, read};
@@ -51,7 +50,10 @@ impl Postgres {
 }
 
 /// Appends an entry under the lock of the journal's row, in one statement.
-async fn append(client: &ClientWrapper, append: &Append) -> Result<Appended, Error> {
+pub(in crate::store::postgres) async fn append(
+    client: &ClientWrapper,
+    append: &Append,
+) -> Result<Appended, Error> {
     let statement = client
         .prepare_cached(
             "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at

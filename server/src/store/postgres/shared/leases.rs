@@ -9,14 +9,53 @@ use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use crate::store::Here;
 use crate::store::postgres::queries::time;
+use crate::store::postgres::{Postgres, read};
+use crate::store::{Here, StoreError};
 
-pub(in crate::store::postgres) async fn take(
-    client: &ClientWrapper,
-    node: Uuid,
-    lease: Duration,
-) -> Result<(), Error> {
+impl Postgres {
+    pub(in crate::store) async fn take_lease(
+        &self,
+        node: Uuid,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        read!(self, client => take(client, node, lease))
+    }
+
+    pub(in crate::store) async fn renew_lease(
+        &self,
+        node: Uuid,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => renew(client, node, lease))
+    }
+
+    pub(in crate::store) async fn end_lease(&self, node: Uuid) -> Result<(), StoreError> {
+        read!(self, client => end(client, node))
+    }
+
+    pub(in crate::store) async fn bury_nodes(&self) -> Result<u64, StoreError> {
+        read!(self, client => bury(client))
+    }
+
+    pub(in crate::store) async fn tell_presence(
+        &self,
+        node: Uuid,
+        here: &[Here],
+    ) -> Result<bool, StoreError> {
+        read!(self, client => tell(client, node, here))
+    }
+
+    pub(in crate::store) async fn remote_presence(
+        &self,
+        node: Uuid,
+        conversations: &[Uuid],
+    ) -> Result<Vec<Here>, StoreError> {
+        read!(self, client => remote_presence(client, node, conversations))
+    }
+}
+
+async fn take(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<(), Error> {
     let statement = client
         .prepare_cached(
             "INSERT INTO nodes (id, expires_at)
@@ -30,11 +69,7 @@ pub(in crate::store::postgres) async fn take(
 }
 
 /// A lease that has run out stays so, because other servers act on it.
-pub(in crate::store::postgres) async fn renew(
-    client: &ClientWrapper,
-    node: Uuid,
-    lease: Duration,
-) -> Result<bool, Error> {
+async fn renew(client: &ClientWrapper, node: Uuid, lease: Duration) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "UPDATE nodes SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
@@ -46,10 +81,7 @@ pub(in crate::store::postgres) async fn renew(
     Ok(renewed > 0)
 }
 
-pub(in crate::store::postgres) async fn end(
-    client: &ClientWrapper,
-    node: Uuid,
-) -> Result<(), Error> {
+async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
     let statement = client
         .prepare_cached("DELETE FROM nodes WHERE id = $1")
         .await?;
@@ -58,7 +90,7 @@ pub(in crate::store::postgres) async fn end(
 }
 
 /// Two servers that look at the same time do not wait for one another.
-pub(in crate::store::postgres) async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
+async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
@@ -69,11 +101,7 @@ pub(in crate::store::postgres) async fn bury(client: &ClientWrapper) -> Result<u
 }
 
 /// The server's row is held meanwhile, so that nothing is told for one that is being removed.
-pub(in crate::store::postgres) async fn tell(
-    client: &ClientWrapper,
-    node: Uuid,
-    here: &[Here],
-) -> Result<bool, Error> {
+async fn tell(client: &ClientWrapper, node: Uuid, here: &[Here]) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "WITH node AS MATERIALIZED (
@@ -114,7 +142,7 @@ pub(in crate::store::postgres) async fn tell(
     told.try_get(0)
 }
 
-pub(in crate::store::postgres) async fn elsewhere(
+async fn remote_presence(
     client: &ClientWrapper,
     node: Uuid,
     conversations: &[Uuid],

@@ -1,6 +1,12 @@
-//! The SQL of what servers tell one another: leases, the change feed, and what they share.
+//! The SQL of what servers tell one another and share: leases, the change feed, what services publish, values, and
+//! what holds at every server, as login sessions and blocks.
 
-pub(super) mod feed;
+mod blocks;
+mod deliveries;
+mod feed;
 pub(super) mod journals;
-pub(super) mod leases;
-pub(super) mod values;
+mod keys;
+mod leases;
+mod logins;
+mod publications;
+mod values;

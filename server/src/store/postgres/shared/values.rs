@@ -10,11 +10,59 @@ use roomcast::adapter::values::{Entry, Expected, MAX_KEYS, Put};
 use tokio_postgres::Error;
 
 use super::leases::milliseconds;
+use crate::store::StoreError;
+use crate::store::postgres::{Postgres, read};
 
-pub(in crate::store::postgres) async fn get(
-    client: &ClientWrapper,
-    key: &str,
-) -> Result<Option<Entry>, Error> {
+impl Postgres {
+    pub(in crate::store) async fn value(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        read!(self, client => get(client, key))
+    }
+
+    pub(in crate::store) async fn put_value(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: &str,
+    ) -> Result<Option<Put>, StoreError> {
+        read!(self, client => put(client, key, expected, text))
+    }
+
+    pub(in crate::store) async fn remove_value(
+        &self,
+        key: &str,
+        expected: Expected,
+    ) -> Result<Put, StoreError> {
+        read!(self, client => remove(client, key, expected))
+    }
+
+    pub(in crate::store) async fn lock_shared(
+        &self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        read!(self, client => lock(client, name, holder, lease))
+    }
+
+    pub(in crate::store) async fn renew_shared(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => renew(client, name, fence, lease))
+    }
+
+    pub(in crate::store) async fn unlock_shared(
+        &self,
+        name: &str,
+        fence: u64,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => unlock(client, name, fence))
+    }
+}
+
+async fn get(client: &ClientWrapper, key: &str) -> Result<Option<Entry>, Error> {
     let statement = client
         .prepare_cached("SELECT version, value FROM shared_values WHERE key = $1")
         .await?;
@@ -30,7 +78,7 @@ pub(in crate::store::postgres) async fn get(
 }
 
 /// Stores a value; `None`: there is no room for one more.
-pub(in crate::store::postgres) async fn put(
+async fn put(
     client: &ClientWrapper,
     key: &str,
     expected: Expected,
@@ -76,11 +124,7 @@ pub(in crate::store::postgres) async fn put(
     Ok(known.map(|version| Put::Conflict(Some(version))))
 }
 
-pub(in crate::store::postgres) async fn remove(
-    client: &ClientWrapper,
-    key: &str,
-    expected: Expected,
-) -> Result<Put, Error> {
+async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result<Put, Error> {
     let version = version_of(expected);
     if expected != Expected::Nothing {
         let statement = client
@@ -104,7 +148,7 @@ pub(in crate::store::postgres) async fn remove(
 }
 
 /// The number of whoever has the lock from now on; `None`: somebody has it.
-pub(in crate::store::postgres) async fn lock(
+async fn lock(
     client: &ClientWrapper,
     name: &str,
     holder: &str,
@@ -130,7 +174,7 @@ pub(in crate::store::postgres) async fn lock(
     row.map(|row| row.try_get(0).map(number)).transpose()
 }
 
-pub(in crate::store::postgres) async fn renew(
+async fn renew(
     client: &ClientWrapper,
     name: &str,
     fence: u64,
@@ -147,11 +191,7 @@ pub(in crate::store::postgres) async fn renew(
     Ok(renewed > 0)
 }
 
-pub(in crate::store::postgres) async fn unlock(
-    client: &ClientWrapper,
-    name: &str,
-    fence: u64,
-) -> Result<bool, Error> {
+async fn unlock(client: &ClientWrapper, name: &str, fence: u64) -> Result<bool, Error> {
     let statement = client
         .prepare_cached(
             "UPDATE shared_locks SET expires_at = '-infinity'

@@ -5,12 +5,33 @@ use std::time::SystemTime;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use crate::store::Time;
-use crate::store::blocks::BlockChange;
+use crate::store::change::blocks::BlockChange;
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
 use roomcast::network::{Block, BlockSource};
 
+impl Postgres {
+    pub(in crate::store) async fn change_blocks(
+        &self,
+        change: BlockChange,
+    ) -> Result<(), StoreError> {
+        read!(self, client => apply(client, &change))
+    }
+
+    pub(in crate::store) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        read!(self, client => list(client))
+    }
+
+    pub(in crate::store) async fn blocks_named(
+        &self,
+        ids: &[Uuid],
+    ) -> Result<Vec<Block>, StoreError> {
+        read!(self, client => named(client, ids))
+    }
+}
+
 /// Applies a change.
-pub(super) async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error> {
+async fn apply(client: &ClientWrapper, change: &BlockChange) -> Result<(), Error> {
     match change {
         BlockChange::Insert(block) => {
             let statement = client
@@ -49,7 +70,7 @@ pub(super) async fn apply(client: &ClientWrapper, change: &BlockChange) -> Resul
 
 /// All blocks, the oldest first. One that cannot be read, which only other programs can have
 /// written, is left out.
-pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
+async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks
@@ -63,7 +84,7 @@ pub(super) async fn list(client: &ClientWrapper) -> Result<Vec<Block>, Error> {
 }
 
 /// The blocks with these ids that exist.
-pub(super) async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
+async fn named(client: &ClientWrapper, ids: &[Uuid]) -> Result<Vec<Block>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT id, cidr, reason, source, created_at, expires_at FROM blocks

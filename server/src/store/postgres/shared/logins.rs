@@ -5,14 +5,50 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use crate::store::Time;
-use crate::store::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
+use crate::store::postgres::{Postgres, read};
+use crate::store::{StoreError, Time};
+
+impl Postgres {
+    pub(in crate::store) async fn change_logins(
+        &self,
+        change: LoginChange,
+    ) -> Result<LoginOutcome, StoreError> {
+        read!(self, client => apply(client, &change))
+    }
+
+    pub(in crate::store) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        read!(self, client => login(client, id_hash))
+    }
+
+    pub(in crate::store) async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        read!(self, client => of_user(client, user))
+    }
+
+    pub(in crate::store) async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => revocations(client))
+    }
+
+    pub(in crate::store) async fn revocations_named(
+        &self,
+        kinds: &[&str],
+        values: &[&str],
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => revocations_named(client, kinds, values))
+    }
+
+    pub(in crate::store) async fn revocations_after(
+        &self,
+        kind: &str,
+        value: &str,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, client => revocations_after(client, kind, value, limit))
+    }
+}
 
 /// Applies a change.
-pub(super) async fn apply(
-    client: &ClientWrapper,
-    change: &LoginChange,
-) -> Result<LoginOutcome, Error> {
+async fn apply(client: &ClientWrapper, change: &LoginChange) -> Result<LoginOutcome, Error> {
     let mut outcome = LoginOutcome::default();
     let changed = match change {
         LoginChange::Insert(login) => {
@@ -103,7 +139,7 @@ pub(super) async fn apply(
 }
 
 /// A login session by the hash of its id.
-pub(super) async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
+async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Option<Login>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
@@ -115,7 +151,7 @@ pub(super) async fn login(client: &ClientWrapper, id_hash: &str) -> Result<Optio
 }
 
 /// The login sessions of a user, the oldest first.
-pub(super) async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
+async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Login>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT id_hash, user_id, roles, data, ttl_s, created_at, expires_at FROM sessions
@@ -128,7 +164,7 @@ pub(super) async fn of_user(client: &ClientWrapper, user: &str) -> Result<Vec<Lo
 }
 
 /// All revocations.
-pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
+async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation>, Error> {
     let statement = client
         .prepare_cached("SELECT kind, value, until FROM revocations ORDER BY kind, value")
         .await?;
@@ -137,7 +173,7 @@ pub(super) async fn revocations(client: &ClientWrapper) -> Result<Vec<Revocation
 }
 
 /// The revocations with these names that exist, a value for each kind.
-pub(super) async fn revocations_named(
+async fn revocations_named(
     client: &ClientWrapper,
     kinds: &[&str],
     values: &[&str],
@@ -154,7 +190,7 @@ pub(super) async fn revocations_named(
 }
 
 /// The revocations behind this one, in the order of kinds and values.
-pub(super) async fn revocations_after(
+async fn revocations_after(
     client: &ClientWrapper,
     kind: &str,
     value: &str,

@@ -1,10 +1,13 @@
 //! Changes of what is stored: edits, deletions, members, read marks, expiry.
 
+pub(super) mod annotations;
+
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use self::annotations::shown;
 use super::invites;
 use super::queries::unread;
 use super::sql::{self, Id, last_seq, read_conversation, signed, unsigned};
@@ -58,6 +61,7 @@ fn changeable(
     let Some(message) = message else {
         return Ok(Err(Change::Absent));
     };
+    let message = shown(connection, message)?;
     if last_seq(connection, message.conversation_id, None)?.is_none() {
         return Ok(Err(Change::Absent));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{StoreError, Time};
+use crate::store::{Backend, Store, StoreError, Time};
 
 /// A login session: not the id, which only its owner has, but the hash of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Revocation {
 
 /// A change of logins and revocations.
 #[derive(Clone, Debug)]
-pub(super) enum LoginChange {
+pub(in crate::store) enum LoginChange {
     Insert(Login),
     Touch { id_hash: String, expires_at: Time },
     Delete { id_hash: String },
@@ -49,16 +49,16 @@ pub(super) enum LoginChange {
 
 /// What a change found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LoginOutcome {
+pub(in crate::store) struct LoginOutcome {
     /// The login that was deleted.
-    pub(super) deleted: Option<Login>,
+    pub(in crate::store) deleted: Option<Login>,
     /// How many rows are not what they were.
-    pub(super) changed: usize,
+    pub(in crate::store) changed: usize,
 }
 
 /// Both tables, in memory.
 #[derive(Debug, Default)]
-pub(super) struct Logins {
+pub(in crate::store) struct Logins {
     logins: HashMap<String, Login>,
     revocations: HashMap<(String, String), Time>,
     /// Roughly what all of it takes.
@@ -67,7 +67,7 @@ pub(super) struct Logins {
 
 impl Logins {
     /// Applies a change if what it adds fits into `room` bytes.
-    pub(super) fn apply(
+    pub(in crate::store) fn apply(
         &mut self,
         change: LoginChange,
         room: u64,
@@ -130,15 +130,15 @@ impl Logins {
         Ok(outcome)
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::store) fn bytes(&self) -> u64 {
         self.bytes as u64
     }
 
-    pub(super) fn login(&self, id_hash: &str) -> Option<Login> {
+    pub(in crate::store) fn login(&self, id_hash: &str) -> Option<Login> {
         self.logins.get(id_hash).cloned()
     }
 
-    pub(super) fn of_user(&self, user: &str) -> Vec<Login> {
+    pub(in crate::store) fn of_user(&self, user: &str) -> Vec<Login> {
         let mut logins: Vec<_> = self
             .logins
             .values()
@@ -150,7 +150,7 @@ impl Logins {
         logins
     }
 
-    pub(super) fn revocations(&self) -> Vec<Revocation> {
+    pub(in crate::store) fn revocations(&self) -> Vec<Revocation> {
         let mut all: Vec<_> = self
             .revocations
             .iter()
@@ -179,4 +179,104 @@ fn size_of_revocation(kind: &str, value: &str) -> usize {
 /// What an entry of a table takes beside its contents, roughly.
 const ENTRY_BYTES: usize = 64;
 /// How many sessions of one user are looked at.
-pub(super) const MAX_OF_USER: usize = 100;
+pub(in crate::store) const MAX_OF_USER: usize = 100;
+
+impl Store {
+    /// Stores a login session; one of the same hash is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_login(&self, login: Login) -> Result<(), StoreError> {
+        self.change_logins(LoginChange::Insert(login)).await?;
+        Ok(())
+    }
+
+    /// A login session, whether it has ended or not.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        each!(self, backend => backend.login(id_hash).await)
+    }
+
+    /// The login sessions of a user, the oldest first, at most a hundred.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn logins_of(&self, user: &str) -> Result<Vec<Login>, StoreError> {
+        each!(self, backend => backend.logins_of(user).await)
+    }
+
+    /// Moves the end of a login session. Returns `false` if there is none any more.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn touch_login(&self, id_hash: &str, expires_at: Time) -> Result<bool, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let touch = LoginChange::Touch {
+            id_hash,
+            expires_at,
+        };
+        Ok(self.change_logins(touch).await?.changed > 0)
+    }
+
+    /// Takes a login session away and returns it.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {
+        let id_hash = id_hash.to_owned();
+        let outcome = self.change_logins(LoginChange::Delete { id_hash }).await?;
+        Ok(outcome.deleted)
+    }
+
+    /// Stores a revocation; one of the same is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_revocation(&self, revocation: Revocation) -> Result<(), StoreError> {
+        let revoked = self.change_logins(LoginChange::Revoke(revocation));
+        self.feeding(revoked).await?;
+        Ok(())
+    }
+
+    /// Takes a revocation back. Returns `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_revocation(&self, kind: &str, value: &str) -> Result<bool, StoreError> {
+        let (kind, value) = (kind.to_owned(), value.to_owned());
+        let restored = self.change_logins(LoginChange::Restore { kind, value });
+        Ok(self.feeding(restored).await?.changed > 0)
+    }
+
+    /// All revocations, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        each!(self, backend => backend.revocations().await)
+    }
+
+    /// Forgets login sessions and revocations that have ended; says how many.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn sweep_logins(&self, now: Time) -> Result<usize, StoreError> {
+        let outcome = self.change_logins(LoginChange::Sweep { now }).await?;
+        Ok(outcome.changed)
+    }
+
+    async fn change_logins(&self, change: LoginChange) -> Result<LoginOutcome, StoreError> {
+        each!(self, backend => backend.change_logins(change).await)
+    }
+}

@@ -3,10 +3,21 @@
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 
+use crate::store::StoreError;
 use crate::store::change::keys::{Attempt, Begun, KeyChange, found};
+use crate::store::postgres::{Postgres, read};
+
+impl Postgres {
+    pub(in crate::store) async fn change_keys(
+        &self,
+        change: KeyChange,
+    ) -> Result<Begun, StoreError> {
+        read!(self, client => apply(client, &change))
+    }
+}
 
 /// Applies a change.
-pub(super) async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<Begun, Error> {
+async fn apply(client: &ClientWrapper, change: &KeyChange) -> Result<Begun, Error> {
     match change {
         KeyChange::Begin(attempt) => return begin(client, attempt).await,
         KeyChange::End {

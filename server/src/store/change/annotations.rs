@@ -1,0 +1,392 @@
+//! What members say about messages without writing one: reactions and pins; and what a message shows of others.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::super::lane::Write;
+use super::super::rows::Message;
+use super::super::{Backend, Origin, Store, StoreError, Time};
+use super::{Actor, Change};
+
+/// What is shown of a message elsewhere: its beginning. Wherever it is read it is as the message is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Quote {
+    /// The id of the message.
+    pub id: Uuid,
+    /// Its place in its conversation.
+    pub seq: u64,
+    /// The user who sent it.
+    pub user_id: String,
+    /// The sender's name at the time of sending.
+    pub user_name: String,
+    /// The first 200 characters of its text; empty once it is deleted.
+    pub excerpt: String,
+    /// When it was last edited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited_at: Option<Time>,
+    /// When it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Time>,
+}
+
+impl Quote {
+    /// What is shown of a message.
+    pub(in crate::store) fn of(message: &Message) -> Self {
+        Self {
+            id: message.id,
+            seq: message.seq,
+            user_id: message.user_id.clone(),
+            user_name: message.user_name.clone(),
+            excerpt: message.content.chars().take(EXCERPT as usize).collect(),
+            edited_at: message.edited_at,
+            deleted_at: message.deleted_at,
+        }
+    }
+}
+
+/// Those who have reacted to a message with one emoji.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Reaction {
+    /// The emoji.
+    pub emoji: String,
+    /// How many have reacted with it.
+    pub count: u64,
+    /// At most ten of them, in the order of their ids.
+    pub user_ids: Vec<String>,
+    /// Whether the reader is one of them, where a message is read by somebody; left out if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
+}
+
+/// A message that is to be found at once in its conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Pin {
+    /// The beginning of the message.
+    pub message: Quote,
+    /// The user who pinned it.
+    pub pinned_by: String,
+    /// When it was pinned.
+    pub pinned_at: Time,
+}
+
+/// Of what in a conversation a member wants to be notified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the protocol of the chat closes the set"
+)]
+pub enum Level {
+    /// Of everything: clients draw attention to each message.
+    #[default]
+    All,
+    /// Of messages that mention the member.
+    Mentions,
+    /// Of nothing.
+    None,
+}
+
+impl Level {
+    /// The word used on the wire and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Mentions => "mentions",
+            Self::None => "none",
+        }
+    }
+
+    /// The level of a word from the database; a check on the column closes the set.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(in crate::store) fn of(word: Option<&str>) -> Self {
+        match word {
+            Some("mentions") => Self::Mentions,
+            Some("none") => Self::None,
+            Some(_) | None => Self::All,
+        }
+    }
+}
+
+/// What a member finds in a conversation beside its messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "an answer, taken apart by who asked"
+)]
+pub struct Opening {
+    /// The pins, the newest first.
+    pub pins: Vec<Pin>,
+    /// Of what the member wants to be notified.
+    pub notification_level: Level,
+}
+
+/// A reaction or a pin that is to be added to a message or taken away.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+pub struct Annotate {
+    /// The message, which must not be deleted.
+    pub message_id: Uuid,
+    /// The user who asks for it: a member for a reaction, the owner or an admin for a pin.
+    pub by: Actor,
+    /// What is to be done.
+    pub annotation: Annotation,
+}
+
+/// What is to be done to a message beside its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "each backend must do each of them")]
+pub enum Annotation {
+    /// The user reacts with an emoji.
+    React(String),
+    /// The user takes a reaction with an emoji back.
+    Unreact(String),
+    /// The message is pinned.
+    Pin,
+    /// The message is no longer pinned.
+    Unpin,
+}
+
+/// What became of a message beside its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever emits must say what each is for the members"
+)]
+pub enum Annotated {
+    /// Somebody has reacted, or has taken a reaction back.
+    Reaction(Reacted),
+    /// The message is pinned.
+    Pinned(Pinned),
+    /// The message is no longer pinned.
+    Unpinned(Unpinned),
+}
+
+/// A reaction that was added or taken back; its JSON is what members are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageReaction")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Reacted {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The message.
+    pub message_id: Uuid,
+    /// Its place in its conversation.
+    pub seq: u64,
+    /// The emoji.
+    pub emoji: String,
+    /// The user whose reaction it is.
+    pub user_id: String,
+    /// Whether it is there now.
+    pub added: bool,
+    /// How many have reacted with the emoji now.
+    pub count: u64,
+    /// When that was.
+    pub timestamp: Time,
+}
+
+/// A message that is pinned now; its JSON is what members are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessagePinned")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Pinned {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The pin.
+    pub pin: Pin,
+}
+
+/// A message that is not pinned any more; its JSON is what members are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "MessageUnpinned")]
+#[expect(clippy::exhaustive_structs, reason = "a row")]
+pub struct Unpinned {
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// The message.
+    pub message_id: Uuid,
+    /// Its place in its conversation.
+    pub seq: u64,
+    /// The user who has taken the pin away.
+    pub unpinned_by: String,
+    /// When that was.
+    pub timestamp: Time,
+}
+
+impl Annotated {
+    /// The conversation of the message.
+    #[must_use]
+    pub fn conversation_id(&self) -> Uuid {
+        match self {
+            Self::Reaction(reacted) => reacted.conversation_id,
+            Self::Pinned(pinned) => pinned.conversation_id,
+            Self::Unpinned(unpinned) => unpinned.conversation_id,
+        }
+    }
+
+    /// The place of the message in its conversation.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Reaction(reacted) => reacted.seq,
+            Self::Pinned(pinned) => pinned.pin.message.seq,
+            Self::Unpinned(unpinned) => unpinned.seq,
+        }
+    }
+}
+
+impl Annotate {
+    /// What it is refused for, if anything. `owner` owns the conversation, and `is_member` is about the one who asks:
+    /// nobody reacts who is not there to read, an admin included.
+    pub(in crate::store) fn refused<T>(
+        &self,
+        owner: Option<&str>,
+        is_member: bool,
+    ) -> Option<Change<T>> {
+        match self.annotation {
+            Annotation::React(_) | Annotation::Unreact(_) => (!is_member).then_some(Change::Absent),
+            Annotation::Pin | Annotation::Unpin => self.by.refused(owner, is_member),
+        }
+    }
+
+    /// The user's reaction to a message as it is now.
+    pub(in crate::store) fn reacted(
+        &self,
+        message: &Message,
+        emoji: &str,
+        count: u64,
+        now: Time,
+    ) -> Arc<Annotated> {
+        Arc::new(Annotated::Reaction(Reacted {
+            conversation_id: message.conversation_id,
+            message_id: message.id,
+            seq: message.seq,
+            emoji: emoji.to_owned(),
+            user_id: self.by.user_id.clone(),
+            added: matches!(self.annotation, Annotation::React(_)),
+            count,
+            timestamp: now,
+        }))
+    }
+
+    /// A message with its pin.
+    pub(in crate::store) fn pinned(message: &Message, by: String, at: Time) -> Arc<Annotated> {
+        Arc::new(Annotated::Pinned(Pinned {
+            conversation_id: message.conversation_id,
+            pin: Pin {
+                message: Quote::of(message),
+                pinned_by: by,
+                pinned_at: at,
+            },
+        }))
+    }
+
+    /// A message without a pin.
+    pub(in crate::store) fn unpinned(&self, message: &Message, now: Time) -> Arc<Annotated> {
+        Arc::new(Annotated::Unpinned(Unpinned {
+            conversation_id: message.conversation_id,
+            message_id: message.id,
+            seq: message.seq,
+            unpinned_by: self.by.user_id.clone(),
+            timestamp: now,
+        }))
+    }
+}
+
+/// The reactions to a message as one user finds them who reacts with an emoji.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct Standing {
+    /// How many have reacted with that emoji.
+    pub(in crate::store) count: u64,
+    /// Whether the user is one of them.
+    pub(in crate::store) is_there: bool,
+    /// How many different emojis there are.
+    pub(in crate::store) emojis: usize,
+    /// With how many of them the user has reacted.
+    pub(in crate::store) own: usize,
+}
+
+impl Standing {
+    /// Whether the user may react with the emoji.
+    pub(in crate::store) fn has_room(&self) -> bool {
+        self.own < USER_EMOJIS && (self.count > 0 || self.emojis < MESSAGE_EMOJIS)
+    }
+}
+
+impl Store {
+    /// Adds a reaction or a pin or takes it away, and waits until that is emitted. What is so already is unchanged. A
+    /// message that is deleted is absent, and what finds no room is a conflict.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn annotate(
+        &self,
+        annotate: Annotate,
+        origin: Origin,
+    ) -> Result<Change<Arc<Annotated>>, StoreError> {
+        let Some(conversation_id) = self.conversation_of(annotate.message_id).await? else {
+            return Ok(Change::Absent);
+        };
+        self.submit(|reply| Write::Annotate {
+            annotate,
+            conversation_id,
+            origin,
+            reply,
+        })
+        .await
+    }
+
+    /// The pins of a conversation, and of what a user wants to be notified in it; none if it is unknown or foreign to
+    /// the user, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn opening(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Opening>, StoreError> {
+        each!(self, backend => self.patiently(backend.opening(conversation, user)).await)
+    }
+
+    /// Notes of what a user wants to be notified in a conversation. Returns `false` if it is unknown or foreign.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn set_level(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        level: Level,
+    ) -> Result<bool, StoreError> {
+        each!(self, backend => self.patiently(backend.set_level(conversation, user, level)).await)
+    }
+}
+
+/// Characters of a [`Quote`].
+pub(in crate::store) const EXCERPT: u32 = 200;
+/// Users whom a [`Reaction`] names.
+pub(in crate::store) const NAMED: u32 = 10;
+/// Different emojis that a message may have, and of these with how many a user may have reacted.
+const MESSAGE_EMOJIS: usize = 20;
+const USER_EMOJIS: usize = 10;
+/// Pins that a conversation may have.
+pub(in crate::store) const PINS: usize = 50;

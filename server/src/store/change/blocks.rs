@@ -1,0 +1,72 @@
+//! Networks that are shut out.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::store::{Backend, Store, StoreError};
+use roomcast::network::{Block, Network};
+
+/// A change of the block list.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum BlockChange {
+    /// Adds a block; one of the same network gives way.
+    Insert(Block),
+    /// Removes blocks; those that are not there are none.
+    Delete(Vec<Uuid>),
+}
+
+/// The table, in memory. It is as large as the block list of the server, which is bounded.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Blocks(HashMap<Network, Block>);
+
+impl Blocks {
+    pub(in crate::store) fn apply(&mut self, change: BlockChange) {
+        match change {
+            BlockChange::Insert(block) => {
+                self.0.insert(block.cidr, block);
+            }
+            BlockChange::Delete(ids) => self.0.retain(|_, block| !ids.contains(&block.id)),
+        }
+    }
+
+    pub(in crate::store) fn list(&self) -> Vec<Block> {
+        let mut all: Vec<Block> = self.0.values().cloned().collect();
+        all.sort_by_key(|block| (block.created_at, block.id));
+        all
+    }
+}
+
+impl Store {
+    /// Stores a block; one of the same network is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored.
+    pub async fn insert_block(&self, block: Block) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Insert(block)).await
+    }
+
+    /// Takes blocks away; those that are not there are none.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn delete_blocks(&self, ids: Vec<Uuid>) -> Result<(), StoreError> {
+        self.change_blocks(BlockChange::Delete(ids)).await
+    }
+
+    /// All blocks, the oldest first, those that have ended included.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn blocks(&self) -> Result<Vec<Block>, StoreError> {
+        each!(self, backend => backend.blocks().await)
+    }
+
+    async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
+        self.feeding(async { each!(self, backend => backend.change_blocks(change).await) })
+            .await
+    }
+}

@@ -1,0 +1,106 @@
+//! New messages and conversations.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::tables::{ENTRY_BYTES, Room, Stored, Tables, add, size};
+use crate::store::lane::Outcome;
+use crate::store::rows::{Conversation, NewConversation, NewMessage};
+use crate::store::{StoreError, Time};
+
+impl Tables {
+    pub(super) fn insert_message(
+        &mut self,
+        new: NewMessage,
+        now: Time,
+    ) -> Result<Outcome, StoreError> {
+        let max = self.max();
+        let Some(room) = self.room(new.conversation_id, Some(&new.user_id)) else {
+            return Ok(Outcome::Absent);
+        };
+        let key = new
+            .client_message_id
+            .clone()
+            .map(|id| (new.user_id.clone(), id));
+        if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
+            return Ok(match room.messages.get(room.index(seq)) {
+                Some(stored) if conversation == new.conversation_id => Outcome::Row {
+                    message: self.shown(stored, None),
+                    repeated: true,
+                },
+                Some(_) | None => Outcome::Conflict,
+            });
+        }
+        let original = match self.references(&new) {
+            Ok(original) => original,
+            Err(Some(place)) => return Ok(Outcome::NoMember(place)),
+            Err(None) => return Ok(Outcome::NoOriginal),
+        };
+        let bytes = size(&new.content, &new.metadata, &new.user_id, &new.user_name)
+            + new.client_message_id.as_ref().map_or(0, |id| 3 * id.len())
+            + new.mentions.iter().map(|id| id.len() + 24).sum::<usize>();
+        let seq = room.last_seq() + 1;
+        self.bytes = add(self.bytes, bytes, max)?;
+        let stored = new.clone().stored(seq, now, original);
+        self.notify(&new, &stored);
+        let place = (stored.conversation_id, stored.seq);
+        let message = Arc::new(stored);
+        if let Some(room) = self.rooms.get_mut(&new.conversation_id) {
+            room.messages.push_back(Stored {
+                message: Arc::clone(&message),
+                client_message_id: new.client_message_id,
+                reactions: Vec::new(),
+            });
+        }
+        self.index.places.insert(message.id, place);
+        if let Some(key) = key {
+            self.index.sent.insert(key, place);
+        }
+        Ok(Outcome::Row {
+            message,
+            repeated: false,
+        })
+    }
+
+    pub(super) fn insert_conversation(
+        &mut self,
+        new: NewConversation,
+        now: Time,
+    ) -> Result<Conversation, StoreError> {
+        if let Some(room) = self.rooms.get(&new.id) {
+            return Ok(room.conversation.clone());
+        }
+        let members: BTreeSet<String> = new
+            .member_ids
+            .into_iter()
+            .chain(new.owner_id.clone())
+            .collect();
+        let bytes = members
+            .iter()
+            .map(|member| 2 * member.len() + ENTRY_BYTES)
+            .sum::<usize>();
+        self.bytes = add(self.bytes, bytes + ENTRY_BYTES, self.max())?;
+        let conversation = Conversation {
+            id: new.id,
+            title: new.title,
+            owner_id: new.owner_id,
+            member_ids: members.iter().cloned().collect(),
+            created_at: now,
+            updated_at: now,
+        };
+        let room = Room {
+            conversation: conversation.clone(),
+            deleted: None,
+            members,
+            is_open: new.is_open,
+            changes: 0,
+            expired: 0,
+            messages: VecDeque::new(),
+            reads: HashMap::new(),
+            pins: Vec::new(),
+            levels: HashMap::new(),
+        };
+        self.rooms.insert(new.id, room);
+        Ok(conversation)
+    }
+}

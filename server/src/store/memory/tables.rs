@@ -1,0 +1,210 @@
+//! The tables of the store in memory, and roughly how many bytes they take.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{annotations, journals};
+use crate::store::change::blocks::Blocks;
+use crate::store::change::deliveries::Deliveries;
+use crate::store::change::keys::Keys;
+use crate::store::change::logins::Logins;
+use crate::store::change::{DeletedConversation, Invites, Level};
+use crate::store::lane::{Commit, Done, Lanes, Write};
+use crate::store::rows::{Conversation, Message, Revision, Version};
+use crate::store::{StoreError, Time};
+
+/// The lane is this state's lock: whoever holds it stores and hands on, so both happen in one order.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) rooms: HashMap<Uuid, Room>,
+    pub(super) index: Index,
+    pub(super) logins: Logins,
+    pub(super) blocks: Blocks,
+    pub(super) journals: HashMap<String, journals::Journal>,
+    pub(super) keys: Keys,
+    pub(super) deliveries: Deliveries,
+    pub(super) invites: Invites,
+    /// Roughly what all but the logins, keys of requests, deliveries and invitations takes; with them at most `max_bytes`.
+    pub(super) bytes: u64,
+    pub(super) max_bytes: u64,
+    /// None after closing.
+    pub(super) commits: Option<Lanes<Commit>>,
+}
+
+/// What is known of messages beside the conversations that they are in.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Where each message is: conversation and `seq`.
+    pub(super) places: HashMap<Uuid, (Uuid, u64)>,
+    /// User and client's id of every message that has one, and where it is.
+    pub(super) sent: HashMap<(String, String), (Uuid, u64)>,
+    /// What messages were before.
+    pub(super) versions: HashMap<Uuid, Vec<Version>>,
+}
+
+impl Index {
+    /// Forgets a message that is removed, and says what all of it took.
+    pub(super) fn forget(&mut self, stored: Stored) -> usize {
+        let Stored {
+            message,
+            client_message_id,
+            reactions,
+        } = stored;
+        let mut bytes = size(
+            &message.content,
+            &message.metadata,
+            &message.user_id,
+            &message.user_name,
+        );
+        bytes += annotations::bytes_of(&reactions);
+        bytes += message
+            .mentions
+            .iter()
+            .map(|id| id.len() + 24)
+            .sum::<usize>();
+        self.places.remove(&message.id);
+        for version in self.versions.remove(&message.id).unwrap_or_default() {
+            bytes += version.content.len() + ENTRY_BYTES;
+        }
+        if let Some(id) = client_message_id {
+            bytes += 3 * id.len();
+            self.sent.remove(&(message.user_id.clone(), id));
+        }
+        bytes
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) conversation: Conversation,
+    /// Once it is deleted: there is no member any more, and no conversation for anybody else.
+    pub(super) deleted: Option<DeletedConversation>,
+    pub(super) members: BTreeSet<String>,
+    pub(super) is_open: bool,
+    /// How many changes there were beside messages.
+    pub(super) changes: u64,
+    /// How many messages have expired: the message with `seq` n is at n - 1 - expired.
+    pub(super) expired: u64,
+    pub(super) messages: VecDeque<Stored>,
+    /// Up to where each user has read.
+    pub(super) reads: HashMap<String, u64>,
+    /// The pins, the oldest first.
+    pub(super) pins: Vec<annotations::Pinned>,
+    /// Of what each user wants to be notified, who has said so.
+    pub(super) levels: HashMap<String, Level>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// The row; [`Tables::shown`] adds what it answers, as that is now, and the reactions to it.
+    pub(super) message: Arc<Message>,
+    pub(super) client_message_id: Option<String>,
+    pub(super) reactions: Vec<annotations::Emoji>,
+}
+
+impl Room {
+    pub(super) fn admits(&self, user: &str) -> bool {
+        self.is_open || self.members.contains(user)
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.expired + self.messages.len() as u64
+    }
+
+    /// The index of a `seq`, or of the first one after it.
+    pub(super) fn index(&self, seq: u64) -> usize {
+        usize::try_from(seq.saturating_sub(self.expired).saturating_sub(1))
+            .unwrap_or(usize::MAX)
+            .min(self.messages.len())
+    }
+
+    pub(super) fn message(&self, seq: u64) -> Option<&Arc<Message>> {
+        let index = seq.checked_sub(self.expired)?.checked_sub(1)?;
+        let stored = self.messages.get(usize::try_from(index).ok()?)?;
+        Some(&stored.message)
+    }
+}
+
+impl Tables {
+    /// A conversation as a user sees it, or whoever is a member.
+    pub(super) fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
+        self.rooms
+            .get(&conversation)
+            .filter(|room| room.deleted.is_none() && user.is_none_or(|user| room.admits(user)))
+    }
+
+    /// Counts a change, and says how far its conversation has come.
+    pub(super) fn step(&mut self, conversation: Uuid, done: &Done) -> Revision {
+        let Some(room) = self.rooms.get_mut(&conversation) else {
+            return Revision::default();
+        };
+        room.changes += u64::from(done.is_change());
+        Revision {
+            seq: room.last_seq(),
+            changes: room.changes,
+        }
+    }
+
+    pub(super) fn room_left(&self) -> u64 {
+        self.max().saturating_sub(self.bytes)
+    }
+
+    /// What all but the logins, the keys of requests, the deliveries and the invitations may take.
+    pub(super) fn max(&self) -> u64 {
+        let others = self.logins.bytes()
+            + self.keys.bytes()
+            + self.deliveries.bytes()
+            + self.invites.bytes();
+        self.max_bytes.saturating_sub(others)
+    }
+
+    pub(super) fn apply(&mut self, write: &Write) -> Result<Done, StoreError> {
+        let now = Time::now();
+        Ok(match write {
+            Write::Message { message, .. } => {
+                Done::Message(self.insert_message(message.clone(), now)?)
+            }
+            Write::Conversation { conversation, .. } => {
+                Done::Conversation(self.insert_conversation(conversation.clone(), now)?)
+            }
+            Write::Edit { edit, .. } => Done::Changed(self.edit(edit, now)?),
+            Write::Delete { delete, .. } => Done::Changed(self.delete(delete, now)?),
+            Write::Annotate { annotate, .. } => Done::Annotated(self.annotate(annotate, now)?),
+            Write::Member { change, invite, .. } => {
+                Done::Member(self.change_member(change, invite.as_deref(), now)?)
+            }
+            Write::Rename { rename, .. } => Done::Member(self.rename(rename, now)?),
+            Write::Deletion { deletion, .. } => {
+                Done::Deletion(self.delete_conversation(deletion, now))
+            }
+            Write::Read { read, .. } => Done::Read(self.mark_read(read)?),
+        })
+    }
+}
+
+/// What a message takes, roughly.
+pub(super) fn size(content: &str, metadata: &RawValue, user_id: &str, user_name: &str) -> usize {
+    content.len()
+        + metadata.get().len()
+        + 2 * user_id.len()
+        + user_name.len()
+        + size_of::<Stored>()
+        + size_of::<Message>()
+        + ENTRY_BYTES
+}
+
+/// The new sum, unless it is over the limit.
+pub(super) fn add(bytes: u64, more: usize, max: u64) -> Result<u64, StoreError> {
+    let sum = bytes.saturating_add(more as u64);
+    if sum > max {
+        Err(StoreError::Failed)
+    } else {
+        Ok(sum)
+    }
+}
+
+/// What an entry of a table takes beside its contents, roughly.
+pub(super) const ENTRY_BYTES: usize = 64;

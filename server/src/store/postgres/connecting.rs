@@ -1,0 +1,67 @@
+//! The first connection to a database: whether it is fit, and its migrations.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tokio_postgres::Error;
+
+use super::address::{Address, ConnectError};
+use super::failure::{self, Fault};
+use super::texts;
+use crate::config;
+use crate::store::{OpenError, migrate as migrations};
+
+/// Whether a URL is usable, without connecting.
+pub(in crate::store) fn check(url: &str, config: &config::Store) -> Result<(), OpenError> {
+    Address::new(url, config).map(|_| ())
+}
+
+/// Brings a database to the tables of this version.
+pub(in crate::store) async fn migrate(
+    url: &str,
+    config: &config::Store,
+) -> Result<Vec<String>, OpenError> {
+    let address = Address::new(url, config)?;
+    set_up(&address, config, true).await
+}
+
+/// Connects, with some patience for a database that is just starting, and migrates.
+pub(super) async fn set_up(
+    address: &Address,
+    config: &config::Store,
+    apply: bool,
+) -> Result<Vec<String>, OpenError> {
+    let deadline = Instant::now() + config.retry_timeout;
+    loop {
+        match address.connect().await {
+            Ok(mut client) => {
+                let refused = |error: Error| address.refused(&error);
+                texts::check_encoding(&client, &address.name())
+                    .await
+                    .map_err(refused)??;
+                let applied = migrations::postgres(&mut client, &address.name(), apply).await?;
+                texts::check_search(&client).await.map_err(refused)?;
+                return Ok(applied);
+            }
+            Err(ConnectError::Refused(error)) => {
+                let transient = failure::fault(&error) == Fault::Lost
+                    && error.code().is_none_or(|code| {
+                        // Wrong credentials and missing databases stay so.
+                        !code.code().starts_with("28") && !code.code().starts_with("3D")
+                    });
+                if !transient || Instant::now() >= deadline {
+                    return Err(address.refused(&error));
+                }
+                tracing::debug!(%error, "the database is not there yet");
+            }
+            Err(ConnectError::TimedOut) if Instant::now() >= deadline => {
+                return Err(OpenError::Database {
+                    database: address.name(),
+                    reason: "it does not answer".into(),
+                });
+            }
+            Err(ConnectError::TimedOut) => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}

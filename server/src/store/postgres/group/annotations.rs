@@ -1,0 +1,414 @@
+//! Reactions, pins and notification levels; and what is shown of messages beside their rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::super::queries::{is_member, message, message_columns, optional_time, time, unsigned};
+use super::LockedRows;
+use crate::store::change::{
+    Annotate, Annotated, Annotation, Change, Level, Opening, PINS, Pin, Quote, Reaction, Standing,
+};
+use crate::store::postgres::{Postgres, read};
+use crate::store::rows::{Message, Messages};
+use crate::store::{StoreError, Time};
+
+/// The columns of what is shown of a message elsewhere, of the table `m`: 200 characters, as in all stores.
+macro_rules! quote_columns {
+    () => {
+        "m.id, m.seq, m.user_id, m.user_name, left(m.content, 200) AS excerpt, m.edited_at, m.deleted_at"
+    };
+}
+
+impl Postgres {
+    pub(in crate::store) async fn opening(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Opening>, StoreError> {
+        read!(self, client => opening(client, conversation, user))
+    }
+
+    pub(in crate::store) async fn set_level(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        level: Level,
+    ) -> Result<bool, StoreError> {
+        read!(self, client => set_level(client, conversation, user, level))
+    }
+}
+
+/// The pins of a conversation, and of what a user wants to be notified; none if it is unknown or foreign.
+async fn opening(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> Result<Option<Opening>, Error> {
+    let pins = client
+        .prepare_cached(concat!(
+            "SELECT ",
+            quote_columns!(),
+            ", pinned_by, pinned_at FROM pins JOIN messages m ON m.id = pins.message_id
+             WHERE pins.conversation_id = $1 ORDER BY pinned_at DESC, m.seq DESC"
+        ))
+        .await?;
+    let level = client
+        .prepare_cached(
+            "SELECT level FROM notification_levels WHERE conversation_id = $1 AND user_id = $2",
+        )
+        .await?;
+    let pins = client.query(&pins, &[&conversation]).await?;
+    let level = client.query_opt(&level, &[&conversation, &user]).await?;
+    let pin = |row: &Row| {
+        Ok::<_, Error>(Pin {
+            message: quote(row)?,
+            pinned_by: row.try_get("pinned_by")?,
+            pinned_at: time(row, "pinned_at")?,
+        })
+    };
+    let opening = Opening {
+        pins: pins.iter().map(pin).collect::<Result<_, _>>()?,
+        notification_level: match level {
+            Some(row) => Level::of(row.try_get(0)?),
+            None => Level::All,
+        },
+    };
+    // Asked last: who was removed meanwhile gets nothing that came behind that.
+    let is_member = is_member(client, conversation, user).await?;
+    Ok(is_member.then_some(opening))
+}
+
+/// Notes of what a member wants to be notified.
+async fn set_level(
+    client: &ClientWrapper,
+    conversation: Uuid,
+    user: &str,
+    level: Level,
+) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO notification_levels (conversation_id, user_id, level)
+             SELECT id, $2, $3 FROM conversations
+             WHERE id = $1 AND deleted_at IS NULL AND (is_open OR EXISTS (
+                 SELECT 1 FROM members WHERE conversation_id = $1 AND user_id = $2))
+             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+        )
+        .await?;
+    let stored = client
+        .execute(&statement, &[&conversation, &user, &level.as_str()])
+        .await?;
+    Ok(stored > 0)
+}
+
+/// A page with what its messages answer and the reactions to them, as a reader finds them.
+pub(in crate::store::postgres) async fn shown_page(
+    client: &ClientWrapper,
+    mut page: Messages,
+    reader: Option<&str>,
+    descending: bool,
+) -> Result<Messages, Error> {
+    let is_larger = show(client, &mut page.messages, reader).await?;
+    Ok(if is_larger {
+        page.cut(descending)
+    } else {
+        page
+    })
+}
+
+/// Adds to messages what they answer and the reactions to them; says whether there is anything.
+pub(in crate::store::postgres) async fn show(
+    client: &ClientWrapper,
+    messages: &mut [Arc<Message>],
+    reader: Option<&str>,
+) -> Result<bool, Error> {
+    let ids: Vec<Uuid> = messages.iter().map(|message| message.id).collect();
+    let originals: Vec<Uuid> = messages
+        .iter()
+        .filter_map(|message| message.answers)
+        .collect();
+    let mut reactions = reactions(client, &ids, reader).await?;
+    let quotes = quotes(client, &originals).await?;
+    let is_larger = !(reactions.is_empty() && originals.is_empty());
+    for message in messages {
+        let of_it = reactions.remove(&message.id);
+        if message.answers.is_none() && of_it.is_none() {
+            continue;
+        }
+        let shown = Arc::make_mut(message);
+        shown.reactions = of_it.unwrap_or_default();
+        shown.reply_to = shown.answers.and_then(|id| quotes.get(&id).cloned());
+    }
+    Ok(is_larger)
+}
+
+async fn reactions(
+    client: &ClientWrapper,
+    messages: &[Uuid],
+    reader: Option<&str>,
+) -> Result<HashMap<Uuid, Vec<Reaction>>, Error> {
+    let mut found: HashMap<Uuid, Vec<Reaction>> = HashMap::new();
+    if messages.is_empty() {
+        return Ok(found);
+    }
+    // Ten are those whom a reaction names.
+    let statement = client
+        .prepare_cached(
+            "SELECT e.message_id, e.emoji, e.count,
+                 ARRAY(SELECT r.user_id FROM message_reactions r
+                     WHERE r.message_id = e.message_id AND r.emoji = e.emoji
+                     ORDER BY r.user_id LIMIT 10) AS user_ids,
+                 EXISTS (SELECT 1 FROM message_reactions r
+                     WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS own
+             FROM message_emojis e WHERE e.message_id = ANY($1)
+             ORDER BY e.message_id, e.first_at, e.emoji",
+        )
+        .await?;
+    for row in client.query(&statement, &[&messages, &reader]).await? {
+        let reaction = Reaction {
+            emoji: row.try_get("emoji")?,
+            count: unsigned(row.try_get("count")?),
+            user_ids: row.try_get("user_ids")?,
+            own: row.try_get("own")?,
+        };
+        let of_it = found.entry(row.try_get("message_id")?).or_default();
+        of_it.push(reaction);
+    }
+    Ok(found)
+}
+
+async fn quotes(client: &ClientWrapper, ids: &[Uuid]) -> Result<HashMap<Uuid, Quote>, Error> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let statement = client
+        .prepare_cached(concat!(
+            "SELECT ",
+            quote_columns!(),
+            " FROM messages m WHERE m.id = ANY($1)"
+        ))
+        .await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("id")?, quote(row)?)))
+        .collect()
+}
+
+fn quote(row: &Row) -> Result<Quote, Error> {
+    Ok(Quote {
+        id: row.try_get("id")?,
+        seq: unsigned(row.try_get("seq")?),
+        user_id: row.try_get("user_id")?,
+        user_name: row.try_get("user_name")?,
+        excerpt: row.try_get("excerpt")?,
+        edited_at: optional_time(row, "edited_at")?,
+        deleted_at: optional_time(row, "deleted_at")?,
+    })
+}
+
+/// Adds a reaction or a pin or takes it away, and leaves that as a step in the order of the conversation.
+pub(super) async fn annotate(
+    client: &ClientWrapper,
+    locked: &LockedRows,
+    annotate: &Annotate,
+    now: Time,
+) -> Result<Change<Arc<Annotated>>, Error> {
+    let statement = client
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE id = $1"
+        ))
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&annotate.message_id])
+        .await?;
+    let Some(message) = row.as_ref().map(message).transpose()? else {
+        return Ok(Change::Absent);
+    };
+    let Some(room) = locked.rooms.get(&message.conversation_id) else {
+        return Ok(Change::Absent);
+    };
+    let is_member = locked.admits(message.conversation_id, &annotate.by.user_id);
+    if let Some(refused) = annotate.refused(room.owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    if message.deleted_at.is_some() {
+        return Ok(Change::Absent);
+    }
+    let changed = match &annotate.annotation {
+        Annotation::React(emoji) => react(client, annotate, &message, emoji, now).await?,
+        Annotation::Unreact(emoji) => unreact(client, annotate, &message, emoji, now).await?,
+        Annotation::Pin => pin(client, annotate, &message, now).await?,
+        Annotation::Unpin => {
+            let statement = client
+                .prepare_cached("DELETE FROM pins WHERE message_id = $1")
+                .await?;
+            let unpinned = annotate.unpinned(&message, now);
+            match client.execute(&statement, &[&message.id]).await? {
+                0 => Change::Unchanged(unpinned),
+                _ => Change::Done(unpinned),
+            }
+        }
+    };
+    if let Change::Done(annotated) = &changed {
+        let statement = client
+            .prepare_cached("SELECT roomcast_take_annotation($1, $2, $3, $4)")
+            .await?;
+        let version = i32::try_from(message.version).unwrap_or(i32::MAX);
+        let (id, detail) = (message.conversation_id, detail(annotated));
+        client
+            .execute(&statement, &[&id, &message.id, &version, &detail])
+            .await?;
+    }
+    Ok(changed)
+}
+
+/// What a step of the conversation has of it, from which others read it.
+pub(in crate::store::postgres) fn detail(annotated: &Annotated) -> String {
+    serde_json::to_string(annotated).expect("it is JSON")
+}
+
+async fn react(
+    client: &ClientWrapper,
+    annotate: &Annotate,
+    message: &Message,
+    emoji: &str,
+    now: Time,
+) -> Result<Change<Arc<Annotated>>, Error> {
+    let standing = standing(client, annotate, emoji).await?;
+    if standing.is_there {
+        let as_it_is = annotate.reacted(message, emoji, standing.count, now);
+        return Ok(Change::Unchanged(as_it_is));
+    }
+    if !standing.has_room() {
+        return Ok(Change::Conflict);
+    }
+    let count = client
+        .prepare_cached(
+            "INSERT INTO message_emojis AS e (message_id, emoji, count, first_at)
+             VALUES ($1, $2, 1, $3)
+             ON CONFLICT (message_id, emoji) DO UPDATE SET count = e.count + 1",
+        )
+        .await?;
+    client
+        .execute(&count, &[&message.id, &emoji, &now.timestamp()])
+        .await?;
+    let insert = client
+        .prepare_cached(
+            "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES ($1, $2, $3)",
+        )
+        .await?;
+    client
+        .execute(&insert, &[&message.id, &emoji, &annotate.by.user_id])
+        .await?;
+    let count = standing.count + 1;
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
+}
+
+async fn unreact(
+    client: &ClientWrapper,
+    annotate: &Annotate,
+    message: &Message,
+    emoji: &str,
+    now: Time,
+) -> Result<Change<Arc<Annotated>>, Error> {
+    let standing = standing(client, annotate, emoji).await?;
+    if !standing.is_there {
+        let as_it_is = annotate.reacted(message, emoji, standing.count, now);
+        return Ok(Change::Unchanged(as_it_is));
+    }
+    let delete = client
+        .prepare_cached(
+            "DELETE FROM message_reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3",
+        )
+        .await?;
+    client
+        .execute(&delete, &[&message.id, &emoji, &annotate.by.user_id])
+        .await?;
+    let count = standing.count.saturating_sub(1);
+    let changed = client
+        .prepare_cached(if count == 0 {
+            "DELETE FROM message_emojis WHERE message_id = $1 AND emoji = $2"
+        } else {
+            "UPDATE message_emojis SET count = count - 1 WHERE message_id = $1 AND emoji = $2"
+        })
+        .await?;
+    client.execute(&changed, &[&message.id, &emoji]).await?;
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
+}
+
+async fn standing(
+    client: &ClientWrapper,
+    annotate: &Annotate,
+    emoji: &str,
+) -> Result<Standing, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT e.emoji = $3 AS is_it, e.count, EXISTS (SELECT 1 FROM message_reactions r
+                 WHERE r.message_id = e.message_id AND r.emoji = e.emoji AND r.user_id = $2) AS own
+             FROM message_emojis e WHERE e.message_id = $1",
+        )
+        .await?;
+    let rows = client
+        .query(
+            &statement,
+            &[&annotate.message_id, &annotate.by.user_id, &emoji],
+        )
+        .await?;
+    let mut standing = Standing {
+        emojis: rows.len(),
+        ..Standing::default()
+    };
+    for row in &rows {
+        let is_own: bool = row.try_get("own")?;
+        standing.own += usize::from(is_own);
+        if row.try_get("is_it")? {
+            standing.count = unsigned(row.try_get("count")?);
+            standing.is_there = is_own;
+        }
+    }
+    Ok(standing)
+}
+
+async fn pin(
+    client: &ClientWrapper,
+    annotate: &Annotate,
+    message: &Message,
+    now: Time,
+) -> Result<Change<Arc<Annotated>>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT message_id, pinned_by, pinned_at FROM pins WHERE conversation_id = $1",
+        )
+        .await?;
+    let rows = client
+        .query(&statement, &[&message.conversation_id])
+        .await?;
+    for row in &rows {
+        if row.try_get::<_, Uuid>("message_id")? == message.id {
+            let at: Timestamp = row.try_get("pinned_at")?;
+            let pinned = Annotate::pinned(message, row.try_get("pinned_by")?, at.into());
+            return Ok(Change::Unchanged(pinned));
+        }
+    }
+    if rows.len() >= PINS {
+        return Ok(Change::Conflict);
+    }
+    let by = &annotate.by.user_id;
+    let insert = client
+        .prepare_cached(
+            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
+             VALUES ($1, $2, $3, $4)",
+        )
+        .await?;
+    let at = now.timestamp();
+    client
+        .execute(&insert, &[&message.id, &message.conversation_id, by, &at])
+        .await?;
+    Ok(Change::Done(Annotate::pinned(message, by.clone(), now)))
+}

@@ -1,0 +1,197 @@
+//! The SQL of publications. Each statement may be repeated.
+//!
+//! A query is tried once and does not count against the database, as those of others that look again soon: nobody
+//! waits for it.
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::{Error, Row};
+
+use crate::store::postgres::Postgres;
+use crate::store::postgres::failure::{Failure, Fault};
+use crate::store::postgres::reading::once;
+use crate::store::{Audience, Publication, PublicationFault, StoreError};
+
+impl Postgres {
+    pub(in crate::store) async fn number_publications(&self) -> Result<i64, PublicationFault> {
+        once!(self, client => number(client)).map_err(denied)
+    }
+
+    pub(in crate::store) async fn publications_after(
+        &self,
+        position: i64,
+        limit: usize,
+    ) -> Result<Vec<Publication>, PublicationFault> {
+        once!(self, client => after(client, position, limit)).map_err(denied)
+    }
+
+    pub(in crate::store) async fn refuse_publication(
+        &self,
+        position: i64,
+        reason: &str,
+    ) -> Result<(), PublicationFault> {
+        once!(self, client => refuse(client, position, reason)).map_err(denied)
+    }
+
+    pub(in crate::store) async fn publication_place(
+        &self,
+        node: &str,
+        oldest: Duration,
+    ) -> Result<Option<i64>, PublicationFault> {
+        once!(self, client => place(client, node, oldest)).map_err(denied)
+    }
+
+    pub(in crate::store) async fn note_publication_place(
+        &self,
+        node: &str,
+        position: i64,
+    ) -> Result<(), PublicationFault> {
+        once!(self, client => note(client, node, position)).map_err(denied)
+    }
+
+    pub(in crate::store) async fn forget_publications(
+        &self,
+        keep: Duration,
+        most: i64,
+    ) -> Result<bool, PublicationFault> {
+        once!(self, client => forget(client, keep, most)).map_err(denied)
+    }
+}
+
+/// What is said of a query that failed: whether people have to mend something.
+fn denied(failure: Failure) -> PublicationFault {
+    if failure.fault == Fault::Bad {
+        PublicationFault::Denied(failure.reason)
+    } else {
+        PublicationFault::Store(StoreError::Failed)
+    }
+}
+
+async fn number(client: &ClientWrapper) -> Result<i64, Error> {
+    let statement = client
+        .prepare_cached("SELECT roomcast_number_publications($1)")
+        .await?;
+    client
+        .query_one(&statement, &[&NUMBERED_AT_ONCE])
+        .await?
+        .try_get(0)
+}
+
+async fn after(
+    client: &ClientWrapper,
+    position: i64,
+    limit: usize,
+) -> Result<Vec<Publication>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT position, target, name, event, payload::text AS payload, refused IS NOT NULL AS is_refused,
+                 (extract(epoch FROM clock_timestamp() - published_at) * 1000000)::bigint AS age
+             FROM publications WHERE position > $1 ORDER BY position LIMIT $2",
+        )
+        .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = client.query(&statement, &[&position, &limit]).await?;
+    rows.iter().map(publication).collect()
+}
+
+fn publication(row: &Row) -> Result<Publication, Error> {
+    let name: Option<String> = row.try_get("name")?;
+    let name = name.unwrap_or_default();
+    let audience = match row.try_get("target")? {
+        "room" => Audience::Room(name),
+        "user" => Audience::User(name),
+        // The table has no others.
+        _ => Audience::Everyone,
+    };
+    let age: i64 = row.try_get("age")?;
+    Ok(Publication {
+        position: row.try_get("position")?,
+        audience,
+        event: row.try_get("event")?,
+        payload: row.try_get("payload")?,
+        age: Duration::from_micros(u64::try_from(age).unwrap_or(0)),
+        is_refused: row.try_get("is_refused")?,
+    })
+}
+
+async fn refuse(client: &ClientWrapper, position: i64, reason: &str) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE publications SET refused = left($2, 200) WHERE position = $1 AND refused IS NULL",
+        )
+        .await?;
+    client.execute(&statement, &[&position, &reason]).await?;
+    Ok(())
+}
+
+/// A database that has lost what it had is behind: then the server goes on at its end.
+async fn place(client: &ClientWrapper, node: &str, oldest: Duration) -> Result<Option<i64>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT least(h.position, greatest(n.position, (
+                 SELECT max(p.position) FROM publications p
+                 WHERE p.numbered_at < clock_timestamp() - $2 * interval '1 second')))
+             FROM publication_nodes n CROSS JOIN publication_head h WHERE n.node = $1",
+        )
+        .await?;
+    let row = client
+        .query_opt(&statement, &[&node, &oldest.as_secs_f64()])
+        .await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+async fn note(client: &ClientWrapper, node: &str, position: i64) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO publication_nodes (node, position, told_at) VALUES ($1, $2, clock_timestamp())
+             ON CONFLICT (node) DO UPDATE SET position = $2, told_at = clock_timestamp()",
+        )
+        .await?;
+    client.execute(&statement, &[&node, &position]).await?;
+    Ok(())
+}
+
+/// What another server is removing is left to it.
+async fn forget(client: &ClientWrapper, keep: Duration, most: i64) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH old AS MATERIALIZED (
+                 SELECT id FROM publications
+                 WHERE position IS NOT NULL AND refused IS NULL AND (
+                     numbered_at < clock_timestamp() - $1 * interval '1 second'
+                     OR position <= (SELECT position FROM publication_head) - $2)
+                 ORDER BY position LIMIT $3 FOR UPDATE SKIP LOCKED),
+             refused AS MATERIALIZED (
+                 SELECT id FROM publications
+                 WHERE refused IS NOT NULL AND (
+                     numbered_at < clock_timestamp() - interval '7 days'
+                     OR position <= (
+                         SELECT position FROM publications WHERE refused IS NOT NULL
+                         ORDER BY position DESC OFFSET 10000 LIMIT 1))
+                 ORDER BY position LIMIT $3 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM publications p USING (TABLE old UNION ALL TABLE refused) o
+                 WHERE p.id = o.id RETURNING 1),
+             used AS MATERIALIZED (
+                 SELECT key FROM publication_keys WHERE used_at < clock_timestamp() - interval '24 hours'
+                 LIMIT $3 FOR UPDATE SKIP LOCKED),
+             free AS (DELETE FROM publication_keys k USING used WHERE k.key = used.key RETURNING 1),
+             nodes AS (
+                 DELETE FROM publication_nodes WHERE told_at < clock_timestamp() - interval '1 day')
+             SELECT greatest((SELECT count(*) FROM gone), (SELECT count(*) FROM free))",
+        )
+        .await?;
+    let row = client
+        .query_one(
+            &statement,
+            &[&keep.as_secs_f64(), &most, &FORGOTTEN_AT_ONCE],
+        )
+        .await?;
+    Ok(row.try_get::<_, i64>(0)? >= FORGOTTEN_AT_ONCE)
+}
+
+/// Publications that get their places in one transaction.
+const NUMBERED_AT_ONCE: i32 = 1000;
+/// Rows of a kind that one statement forgets.
+const FORGOTTEN_AT_ONCE: i64 = 10_000;

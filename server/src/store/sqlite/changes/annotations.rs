@@ -1,0 +1,422 @@
+//! Reactions, pins and notification levels; and what is shown of messages beside their rows.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use crate::store::change::{
+    Annotate, Annotated, Annotation, Change, EXCERPT, Level, NAMED, Opening, PINS, Pin, Quote,
+    Reaction, Standing,
+};
+use crate::store::rows::{Message, Messages, NewMessage};
+use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::journals;
+use crate::store::sqlite::sql::{self, Id, last_seq, signed, unsigned};
+use crate::store::{StoreError, Time};
+
+impl Sqlite {
+    pub(in crate::store) async fn opening(
+        &self,
+        conversation: Uuid,
+        user: Option<&str>,
+    ) -> Result<Option<Opening>, StoreError> {
+        let user = user.map(str::to_owned);
+        self.0
+            .readers
+            .read(move |connection| opening(connection, conversation, user.as_deref()))
+            .await
+    }
+
+    pub(in crate::store) async fn set_level(
+        &self,
+        conversation: Uuid,
+        user: &str,
+        level: Level,
+    ) -> Result<bool, StoreError> {
+        let user = user.to_owned();
+        self.write(move |connection| set_level(connection, conversation, &user, level))
+            .await
+    }
+}
+
+fn opening(
+    connection: &Connection,
+    conversation: Uuid,
+    user: Option<&str>,
+) -> rusqlite::Result<Option<Opening>> {
+    // Of one moment: who is removed meanwhile gets nothing that comes behind that.
+    let transaction = connection.unchecked_transaction()?;
+    if last_seq(&transaction, conversation, user)?.is_none() {
+        return Ok(None);
+    }
+    let pins = transaction
+        .prepare_cached(
+            "SELECT id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt, edited_at, deleted_at,
+                 pinned_by, pinned_at
+             FROM pins JOIN messages ON messages.id = pins.message_id
+             WHERE pins.conversation_id = ?1 ORDER BY pinned_at DESC, seq DESC",
+        )?
+        .query_map(params![Id(conversation), EXCERPT], |row| {
+            Ok(Pin {
+                message: quote(row)?,
+                pinned_by: row.get("pinned_by")?,
+                pinned_at: row.get("pinned_at")?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let notification_level = match user {
+        Some(user) => level(&transaction, conversation, user)?,
+        None => Level::All,
+    };
+    Ok(Some(Opening {
+        pins,
+        notification_level,
+    }))
+}
+
+/// Of what a user wants to be notified.
+pub(in crate::store::sqlite) fn level(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+) -> rusqlite::Result<Level> {
+    let level: Option<String> = connection
+        .prepare_cached(
+            "SELECT level FROM notification_levels WHERE conversation_id = ?1 AND user_id = ?2",
+        )?
+        .query_row(params![Id(conversation), user], |row| row.get(0))
+        .optional()?;
+    Ok(Level::of(level.as_deref()))
+}
+
+fn set_level(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+    level: Level,
+) -> rusqlite::Result<bool> {
+    if last_seq(connection, conversation, Some(user))?.is_none() {
+        return Ok(false);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO notification_levels (conversation_id, user_id, level) VALUES (?1, ?2, ?3)
+             ON CONFLICT (conversation_id, user_id) DO UPDATE SET level = excluded.level",
+        )?
+        .execute(params![Id(conversation), user, level.as_str()])?;
+    Ok(true)
+}
+
+/// A page with what its messages answer and the reactions to them, as a reader finds them.
+pub(in crate::store::sqlite) fn shown_page(
+    connection: &Connection,
+    page: Messages,
+    reader: Option<&str>,
+    descending: bool,
+) -> rusqlite::Result<Messages> {
+    let (mut page, mut is_larger) = (page, false);
+    for message in &mut page.messages {
+        if let Some(shown) = more(connection, message, reader)? {
+            *message = Arc::new(shown);
+            is_larger = true;
+        }
+    }
+    Ok(if is_larger {
+        page.cut(descending)
+    } else {
+        page
+    })
+}
+
+/// A message with what it answers and the reactions to it.
+pub(in crate::store::sqlite) fn shown(
+    connection: &Connection,
+    message: Message,
+) -> rusqlite::Result<Message> {
+    Ok(more(connection, &message, None)?.unwrap_or(message))
+}
+
+/// The same if there is anything to be shown beside the row.
+fn more(
+    connection: &Connection,
+    message: &Message,
+    reader: Option<&str>,
+) -> rusqlite::Result<Option<Message>> {
+    let reactions = reactions(connection, message.id, reader)?;
+    if message.answers.is_none() && reactions.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Message {
+        reply_to: match message.answers {
+            Some(id) => found(connection, id)?.map(|(_, quote)| quote),
+            None => None,
+        },
+        reactions,
+        ..message.clone()
+    }))
+}
+
+fn reactions(
+    connection: &Connection,
+    message: Uuid,
+    reader: Option<&str>,
+) -> rusqlite::Result<Vec<Reaction>> {
+    let mut reactions = connection
+        .prepare_cached(
+            "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
+                 WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
+             FROM message_emojis WHERE message_id = ?1 ORDER BY first_at, emoji",
+        )?
+        .query_map(params![Id(message), reader], |row| {
+            Ok(Reaction {
+                emoji: row.get(0)?,
+                count: unsigned(row.get(1)?),
+                user_ids: Vec::new(),
+                own: row.get(2)?,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for reaction in &mut reactions {
+        reaction.user_ids = connection
+            .prepare_cached(
+                "SELECT user_id FROM message_reactions WHERE message_id = ?1 AND emoji = ?2
+                 ORDER BY user_id LIMIT ?3",
+            )?
+            .query_map(params![Id(message), reaction.emoji, NAMED], |row| {
+                row.get(0)
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(reactions)
+}
+
+/// What is shown of a message elsewhere, and its conversation.
+fn found(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<(Uuid, Quote)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, conversation_id, seq, user_id, user_name, substr(content, 1, ?2) AS excerpt,
+                 edited_at, deleted_at
+             FROM messages WHERE id = ?1",
+        )?
+        .query_row(params![Id(id), EXCERPT], |row| {
+            Ok((row.get::<_, Id>("conversation_id")?.0, quote(row)?))
+        })
+        .optional()
+}
+
+fn quote(row: &Row<'_>) -> rusqlite::Result<Quote> {
+    Ok(Quote {
+        id: row.get::<_, Id>("id")?.0,
+        seq: unsigned(row.get("seq")?),
+        user_id: row.get("user_id")?,
+        user_name: row.get("user_name")?,
+        excerpt: row.get("excerpt")?,
+        edited_at: row.get("edited_at")?,
+        deleted_at: row.get("deleted_at")?,
+    })
+}
+
+/// What a new message answers; the place of a user whom it mentions and who is not a member, or none if there is nothing
+/// that it could answer.
+pub(in crate::store::sqlite) fn references(
+    connection: &Connection,
+    new: &NewMessage,
+) -> rusqlite::Result<Result<Option<Quote>, Option<usize>>> {
+    for (place, user) in new.mentions.iter().enumerate() {
+        if !sql::is_member(connection, new.conversation_id, user)? {
+            return Ok(Err(Some(place)));
+        }
+    }
+    let Some(id) = new.reply_to else {
+        return Ok(Ok(None));
+    };
+    let original = found(connection, id)?.filter(|(conversation, quote)| {
+        *conversation == new.conversation_id && quote.deleted_at.is_none()
+    });
+    Ok(original.map(|(_, quote)| Some(quote)).ok_or(None))
+}
+
+/// Stores the entries that tell those whom a new message mentions. One that finds no room is left out.
+pub(in crate::store::sqlite) fn notify(
+    connection: &Connection,
+    new: &NewMessage,
+    message: &Message,
+) -> rusqlite::Result<()> {
+    let Some(notice) = &new.notice else {
+        return Ok(());
+    };
+    let mut silent = Vec::new();
+    for user in &new.mentions {
+        if level(connection, new.conversation_id, user)? == Level::None {
+            silent.push(user);
+        }
+    }
+    for entry in notice.entries(message, |user| {
+        silent.iter().any(|silent| **silent == *user)
+    }) {
+        journals::append(connection, &entry)?;
+    }
+    Ok(())
+}
+
+pub(in crate::store::sqlite) fn annotate(
+    connection: &Connection,
+    annotate: &Annotate,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Annotated>>> {
+    let message = connection
+        .prepare_cached("SELECT * FROM messages WHERE id = ?1")?
+        .query_row([Id(annotate.message_id)], sql::message)
+        .optional()?;
+    let Some(message) = message else {
+        return Ok(Change::Absent);
+    };
+    let id = message.conversation_id;
+    let owner = connection
+        .prepare_cached("SELECT owner_id FROM conversations WHERE id = ?1 AND deleted_at IS NULL")?
+        .query_row([Id(id)], |row| row.get::<_, Option<String>>(0))
+        .optional()?;
+    let Some(owner) = owner else {
+        return Ok(Change::Absent);
+    };
+    let is_member = sql::is_member(connection, id, &annotate.by.user_id)?;
+    if let Some(refused) = annotate.refused(owner.as_deref(), is_member) {
+        return Ok(refused);
+    }
+    if message.deleted_at.is_some() {
+        return Ok(Change::Absent);
+    }
+    match &annotate.annotation {
+        Annotation::React(emoji) => react(connection, annotate, &message, emoji, now),
+        Annotation::Unreact(emoji) => unreact(connection, annotate, &message, emoji, now),
+        Annotation::Pin => pin(connection, annotate, &message, now),
+        Annotation::Unpin => {
+            let removed = connection
+                .prepare_cached("DELETE FROM pins WHERE message_id = ?1")?
+                .execute([Id(message.id)])?;
+            let unpinned = annotate.unpinned(&message, now);
+            Ok(match removed {
+                0 => Change::Unchanged(unpinned),
+                _ => Change::Done(unpinned),
+            })
+        }
+    }
+}
+
+fn react(
+    connection: &Connection,
+    annotate: &Annotate,
+    message: &Message,
+    emoji: &str,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Annotated>>> {
+    let standing = standing(connection, annotate, emoji)?;
+    if standing.is_there {
+        let as_it_is = annotate.reacted(message, emoji, standing.count, now);
+        return Ok(Change::Unchanged(as_it_is));
+    }
+    if !standing.has_room() {
+        return Ok(Change::Conflict);
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO message_emojis (message_id, emoji, count, first_at) VALUES (?1, ?2, 1, ?3)
+             ON CONFLICT (message_id, emoji) DO UPDATE SET count = count + 1",
+        )?
+        .execute(params![Id(message.id), emoji, now])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO message_reactions (message_id, emoji, user_id) VALUES (?1, ?2, ?3)",
+        )?
+        .execute(params![Id(message.id), emoji, annotate.by.user_id])?;
+    let count = standing.count + 1;
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
+}
+
+fn unreact(
+    connection: &Connection,
+    annotate: &Annotate,
+    message: &Message,
+    emoji: &str,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Annotated>>> {
+    let standing = standing(connection, annotate, emoji)?;
+    if !standing.is_there {
+        let as_it_is = annotate.reacted(message, emoji, standing.count, now);
+        return Ok(Change::Unchanged(as_it_is));
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM message_reactions WHERE message_id = ?1 AND emoji = ?2 AND user_id = ?3",
+        )?
+        .execute(params![Id(message.id), emoji, annotate.by.user_id])?;
+    let count = standing.count.saturating_sub(1);
+    let changed = if count == 0 {
+        "DELETE FROM message_emojis WHERE message_id = ?1 AND emoji = ?2"
+    } else {
+        "UPDATE message_emojis SET count = count - 1 WHERE message_id = ?1 AND emoji = ?2"
+    };
+    connection
+        .prepare_cached(changed)?
+        .execute(params![Id(message.id), emoji])?;
+    Ok(Change::Done(annotate.reacted(message, emoji, count, now)))
+}
+
+fn standing(
+    connection: &Connection,
+    annotate: &Annotate,
+    emoji: &str,
+) -> rusqlite::Result<Standing> {
+    let mut standing = Standing::default();
+    let mut statement = connection.prepare_cached(
+        "SELECT emoji, count, EXISTS (SELECT 1 FROM message_reactions AS own
+             WHERE own.message_id = ?1 AND own.emoji = message_emojis.emoji AND own.user_id = ?2)
+         FROM message_emojis WHERE message_id = ?1",
+    )?;
+    let mut rows = statement.query(params![Id(annotate.message_id), annotate.by.user_id])?;
+    while let Some(row) = rows.next()? {
+        let (other, is_own): (String, bool) = (row.get(0)?, row.get(2)?);
+        standing.emojis += 1;
+        standing.own += usize::from(is_own);
+        if other == emoji {
+            standing.count = unsigned(row.get(1)?);
+            standing.is_there = is_own;
+        }
+    }
+    Ok(standing)
+}
+
+fn pin(
+    connection: &Connection,
+    annotate: &Annotate,
+    message: &Message,
+    now: Time,
+) -> rusqlite::Result<Change<Arc<Annotated>>> {
+    let known: Option<(String, Time)> = connection
+        .prepare_cached("SELECT pinned_by, pinned_at FROM pins WHERE message_id = ?1")?
+        .query_row([Id(message.id)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((by, at)) = known {
+        return Ok(Change::Unchanged(Annotate::pinned(message, by, at)));
+    }
+    let pins: i64 = connection
+        .prepare_cached("SELECT count(*) FROM pins WHERE conversation_id = ?1")?
+        .query_row([Id(message.conversation_id)], |row| row.get(0))?;
+    if pins >= signed(PINS as u64) {
+        return Ok(Change::Conflict);
+    }
+    let by = annotate.by.user_id.clone();
+    connection
+        .prepare_cached(
+            "INSERT INTO pins (message_id, conversation_id, pinned_by, pinned_at)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            Id(message.id),
+            Id(message.conversation_id),
+            by,
+            now
+        ])?;
+    Ok(Change::Done(Annotate::pinned(message, by, now)))
+}
