@@ -6,8 +6,8 @@
 //! [`ServiceError`]; the gateway decides how that reads for a client. Nothing in this module may
 //! know how an event is parsed or a row is written.
 //!
-//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `authorization` ← `chat` ← `api`; and with `journals`
-//! beside `authorization`, both of these ← `market` and `notifications`.
+//! Imports go one way: `cluster`, `fault`, `feed` and `rules` ← `hooks` ← `journals`; `cluster`, `fault`, `feed` and `rules` ← `authorization`; both of these ← `market`
+//! and `notifications`; `notifications` ← `chat` ← `api`.
 
 pub(crate) mod api;
 mod authorization;
@@ -15,32 +15,36 @@ mod chat;
 pub(crate) mod cluster;
 mod fault;
 mod feed;
+mod hooks;
 mod journals;
 mod market;
 mod notifications;
 mod rules;
 
 pub(crate) use crate::store::{
-    DeletedConversation, KeptAnswer, List, Message, MessageKind, Messages,
+    DeletedConversation, KeptAnswer, List, Message, MessageKind, Messages, Pinned, Reacted,
+    Unpinned,
 };
 pub(crate) use authorization::{
     Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, MadeRevocation,
     MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Chat, ConversationNews, FoundConversation, Leases, ReadConversation, ReadMessages, Retention,
-    WhoIsIn,
+    Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Pins, ReadConversation,
+    ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, Fed};
+pub(crate) use hooks::Hooks;
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{ExecutorFault, Market, Price, Refused, Told};
+pub(crate) use market::{Market, Price, Refused, Told};
 pub(crate) use notifications::Notifications;
+pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::{
     attendance, conversations, history, invites, members, messages,
     notifications as notification_events, portfolio, session, signals, trades,
 };
-pub(crate) use rules::event::{Argument, Event, EventPolicy, Payload};
+pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;
 pub(crate) use rules::versions::Overlap;
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) enum Question {
     User(String),
 }
 
-/// What it answers.
+/// What a server answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Answer {
@@ -34,13 +34,13 @@ pub(super) enum Answer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing(pub(crate) usize);
 
-/// Has this server answer what others ask. It must be called only where there are others: where the namespace in
-/// which they talk is one that no client gets into.
+/// Has this server answer what others ask. To be called only in a cluster: there no client gets into the namespace in
+/// which servers talk.
 pub(crate) fn answer_others(io: &mut Builder) {
     io.namespace(NAMESPACE)
         .on_server_side(EVENT, async |event: ServerSide| {
             let asked: String = event.arg(0).unwrap_or_default();
-            // A server of another version may ask what this one does not know: it has no answer then.
+            // A server of another version may ask what this server does not know, and gets no answer.
             let question = serde_json::from_str(&asked).ok();
             let answer = match question {
                 Some(question) => Some(answer(event.io(), &question).await),

@@ -19,7 +19,8 @@ use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Emit {
-    /// The name of the event: 1 to 128 characters, and none of the server's own.
+    /// The name of the event: 1 to 128 characters, and none of the server's own but `trade:update`, `signal:new`,
+    /// `portfolio:update` and `notification:new`, which are stored and told to those who follow them.
     #[schemars(length(min = 1, max = 128))]
     pub(crate) event: String,
     /// Its arguments. Default none.
@@ -62,6 +63,20 @@ pub(crate) struct Emission {
     /// What clients have answered; only if they were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     acknowledged: Option<Answered>,
+    /// What was stored, of an event that is stored and told from there. Those who follow it are not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<Value>,
+}
+
+impl Emission {
+    /// Something was stored, and is told to those who follow it.
+    pub(crate) fn published<T: Serialize>(stored: &T) -> Self {
+        Self {
+            queued: 0,
+            acknowledged: None,
+            published: serde_json::to_value(stored).ok(),
+        }
+    }
 }
 
 /// What clients have answered.
@@ -89,6 +104,37 @@ pub(crate) struct ClientAnswer {
     socket_id: Option<String>,
     /// What it has answered with.
     args: Vec<Value>,
+}
+
+/// The argument of an event that is stored and told to those who follow it: there is one, and it is to nobody else.
+///
+/// # Errors
+///
+/// [`ServiceError::Invalid`] if the event has receivers or options, or not one argument.
+pub(crate) fn followed(event: &Allowed<Emit>) -> Result<&RawValue, ServiceError> {
+    let command = event.command();
+    let Emit {
+        rooms,
+        users,
+        except,
+        ..
+    } = command;
+    for (field, is_given) in [
+        ("rooms", !rooms.is_empty()),
+        ("users", !users.is_empty()),
+        ("except", !except.is_empty()),
+        ("volatile", command.volatile),
+        ("ackTimeout", command.ack_timeout.is_some()),
+    ] {
+        if is_given {
+            let problem = "is not for this event, which goes to those who follow it";
+            return Err(ServiceError::invalid(field, problem));
+        }
+    }
+    match command.args.as_slice() {
+        [only] => Ok(only),
+        _ => Err(ServiceError::invalid("args", "must be one object")),
+    }
 }
 
 /// What is published, to whom.
@@ -147,6 +193,7 @@ pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission,
             None => Ok(Emission {
                 queued: emitted.queued,
                 acknowledged: None,
+                published: None,
             }),
         };
     };
@@ -155,6 +202,7 @@ pub(crate) async fn publish(io: &Io, allowed: Allowed<Emit>) -> Result<Emission,
     Ok(Emission {
         queued,
         acknowledged: Some(answered),
+        published: None,
     })
 }
 
@@ -199,7 +247,7 @@ async fn ask(
                 }
             }
             Err(AckError::Timeout) => answered.timed_out = true,
-            // It has gone, or what it says is no JSON: it has not answered.
+            // The client has gone, or its answer is no JSON: both count as no answer.
             Err(_) => {}
         }
     }
@@ -224,7 +272,9 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     }
     let is_sent = policy::emissions().any(|row| row.event == event);
     if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
-        let problem = "is one of the server's own: it is sent by what it tells of";
+        let route = ROUTES.iter().find(|(name, _)| name == event);
+        let route = route.map_or("what it tells of", |(_, route)| route);
+        let problem = format!("is one of the server's own: it is sent by {route}");
         return Err(ServiceError::invalid("event", problem));
     }
     if args.len() > MAX_ARGS {
@@ -272,6 +322,36 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// What sends the events of the server that a service can have sent.
+const ROUTES: [(&str, &str); 18] = [
+    ("message", "POST /api/v1/conversations/{id}/messages"),
+    ("edit_message", "PATCH /api/v1/messages/{id}"),
+    ("message_edited", "PATCH /api/v1/messages/{id}"),
+    ("message_deleted", "DELETE /api/v1/messages/{id}"),
+    ("create_conversation", "POST /api/v1/conversations"),
+    ("rename_conversation", "PATCH /api/v1/conversations/{id}"),
+    (
+        "conversation_updated",
+        "PATCH /api/v1/conversations/{id} and PUT or DELETE of its members",
+    ),
+    ("delete_conversation", "DELETE /api/v1/conversations/{id}"),
+    ("conversation_deleted", "DELETE /api/v1/conversations/{id}"),
+    (
+        "add_member",
+        "PUT /api/v1/conversations/{id}/members/{userId}",
+    ),
+    (
+        "remove_member",
+        "DELETE /api/v1/conversations/{id}/members/{userId}",
+    ),
+    ("trade:update", "POST /api/v1/trades"),
+    ("execute:trade", "POST /api/v1/trades"),
+    ("signal:new", "POST /api/v1/signals"),
+    ("portfolio:update", "POST /api/v1/portfolios"),
+    ("notification:new", "POST /api/v1/notifications"),
+    ("notification:batch", "POST /api/v1/notifications"),
+    ("disconnect", "DELETE /api/v1/sockets/{id}"),
+];
 /// Names that the protocol keeps for itself. What clients send and are told is in the table of events.
 const RESERVED: [&str; 6] = [
     "connect",

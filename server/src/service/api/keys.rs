@@ -18,13 +18,13 @@ pub(crate) struct RequestKeys {
 /// What is to be done with a request that names a key.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// Do it, and say then how it was answered.
+    /// The request is to be done, and its answer to be given to the key that is held.
     Mine(Held),
-    /// It is being done.
+    /// Another attempt is doing the request.
     Running,
     /// The key was used for something else.
     Other,
-    /// It was done, and answered so.
+    /// The request was done before, with this answer.
     Done(KeptAnswer),
 }
 
@@ -86,7 +86,7 @@ impl Held {
     pub(crate) async fn end(self, answer: Option<KeptAnswer>) {
         let ended = self.store.end_request(&self.key, self.attempt, answer);
         if let Err(error) = ended.await {
-            // The next attempt is made when this one is given up, and finds what was made by this one.
+            // The lease of the key ends, and the next attempt finds what this one has made.
             tracing::warn!(%error, "the answer to a request with a key is not kept");
         }
     }

@@ -3,22 +3,31 @@
 //!
 //! Nothing in here may know how a request is parsed. What changes the chat is done by the chat.
 
+mod admin;
 mod asking;
 mod emit;
+mod health;
 mod keys;
+mod publications;
 mod rooms;
 mod served;
 mod sockets;
+mod statistics;
 mod users;
 
+pub(crate) use admin::{Admin, NAMESPACE as ADMIN};
 pub(crate) use asking::answer_others;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
-pub(crate) use emit::{Emission, Emit, publish};
+pub(crate) use emit::{Emission, Emit, followed, publish};
+pub use health::Readiness;
+pub(crate) use health::word;
 pub(crate) use keys::{Held, RequestKeys, Turn, hash as hash_of};
+pub(crate) use publications::Publications;
 pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
 pub(crate) use served::InName;
 pub(crate) use sockets::{
     Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets,
 };
+pub(crate) use statistics::gauge;
 pub(crate) use users::{FindUser, UserPresence, find_user};

@@ -109,7 +109,7 @@ pub(super) struct Wanted {
     limit: usize,
 }
 
-/// What a server has of it.
+/// What a server has of a list of rooms.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RoomPage {

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use crate::auth::{Permission, Principal, authenticator::MAX_NAME, is_name};
 use crate::service::authorization::{Access, Allowed};
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::attendance::SetStatus;
 use crate::service::rules::commands::conversations::{
     CreateConversation, DeleteConversation, ListConversations, RenameConversation,
 };
 use crate::service::rules::commands::members::{AddMember, RemoveMember};
-use crate::service::rules::commands::messages::{DeleteMessage, EditMessage, SendMessage};
+use crate::service::rules::commands::messages::{
+    AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage, UnpinMessage,
+};
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 
@@ -30,7 +33,9 @@ macro_rules! served {
 served! {
     ApiConversations: CreateConversation, RenameConversation, DeleteConversation, ListConversations,
         AddMember, RemoveMember;
-    ApiMessages: SendMessage, EditMessage, DeleteMessage;
+    ApiMessages: SendMessage, EditMessage, DeleteMessage, AddReaction, RemoveReaction, PinMessage,
+        UnpinMessage;
+    ApiPresence: SetStatus;
 }
 
 /// The user in whose name a service acts.

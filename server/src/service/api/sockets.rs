@@ -100,7 +100,7 @@ pub(super) struct Wanted {
     limit: usize,
 }
 
-/// What a server has of it.
+/// What a server has of a list of sockets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SocketPage {
@@ -113,7 +113,7 @@ pub(super) struct SocketPage {
 pub(crate) struct Disconnected {
     pub(crate) disconnected: usize,
     /// Servers that have not answered.
-    missing: usize,
+    pub(super) missing: usize,
 }
 
 /// Lists sockets of all servers.

@@ -20,7 +20,7 @@ use crate::{
         is_guest, is_name, session_hash,
     },
     config,
-    metrics::{Gauge, Metrics},
+    metrics::{Counter, Gauge, Metrics},
     store::{Actor, Login, Store, StoreError, Time},
 };
 
@@ -118,6 +118,7 @@ impl Access {
         if self.0.roles.allow(by, permission) {
             return Ok(());
         }
+        self.0.metrics.count(Counter::CommandsDenied);
         tracing::info!(
             user = by.subject,
             permission = permission.as_str(),
@@ -129,6 +130,13 @@ impl Access {
     /// Whether a principal may do something, without a word about it.
     pub(in crate::service) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
+    }
+
+    /// The names of all that a principal may do.
+    pub(crate) fn permissions(&self, by: &Principal) -> Vec<&'static str> {
+        let granted = self.0.roles.permissions(by);
+        let all = Permission::ALL.iter().filter(|one| granted.has(**one));
+        all.map(|one| one.as_str()).collect()
     }
 
     /// A principal as the one who changes something in the store: it may change what belongs to others if

@@ -16,6 +16,11 @@ pub(crate) struct Allowed<C> {
 }
 
 impl<C> Allowed<C> {
+    /// The command.
+    pub(in crate::service) fn command(&self) -> &C {
+        &self.command
+    }
+
     /// The sender of the command, and the command.
     pub(in crate::service) fn into_parts(self) -> (Arc<Principal>, C) {
         (self.by, self.command)

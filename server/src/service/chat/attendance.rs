@@ -1,7 +1,10 @@
-//! Who attends a conversation: sockets that join and leave it, those who type, and those who are there.
+//! Who attends a conversation: sockets that join and leave it, those who type, those who are there, and what they say of
+//! themselves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,11 +14,14 @@ use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::fault::ServiceError;
-use crate::service::rules::commands::attendance::{AskPresence, Join, Joined, Leave, SetTyping};
-use crate::service::rules::emissions::attendance::Here;
+use crate::service::rules::commands::attendance::{
+    AskPresence, AskStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
+};
+use crate::service::rules::content;
+use crate::service::rules::emissions::attendance::{Here, Status, UserStatus};
 use crate::service::rules::event::Command;
-use crate::store::{Committed, Messages, Page, Revision, Time};
-use roomcast::{Io, Socket};
+use crate::store::{Committed, Messages, Opening, Page, Pin, Revision, Time};
+use roomcast::{Io, Namespace, Socket, SocketId};
 
 /// `GET /api/v1/conversations/{id}/presence`
 #[derive(Debug)]
@@ -25,6 +31,45 @@ pub(crate) struct WhoIsIn {
 
 impl Command for WhoIsIn {
     const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
+}
+
+/// `GET /api/v1/conversations/{id}/pins`
+#[derive(Debug)]
+pub(crate) struct ReadPins {
+    pub(crate) id: Uuid,
+}
+
+impl Command for ReadPins {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiMessages);
+}
+
+/// What is pinned in a conversation, the newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Pins {
+    pins: Vec<Pin>,
+}
+
+/// `GET /api/v1/users/{id}/status`
+#[derive(Debug)]
+pub(crate) struct ReadStatus {
+    pub(crate) user: String,
+}
+
+impl Command for ReadStatus {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiPresence);
+}
+
+/// What a user says of itself, for other services.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FoundStatus {
+    user_id: Arc<str>,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Arc<str>>,
+    /// When it was said; left out if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Time>,
 }
 
 /// Where a user is on one server.
@@ -63,11 +108,11 @@ impl Chat {
                 if live.removed_at > membership.changes {
                     return Ok(None);
                 }
-                if known.is_some_and(|known| live.gate.is_behind(known)) {
+                if known.is_some_and(|known| live.sequencer.is_behind(known)) {
                     return Ok(None);
                 }
                 // What is emitted up to here is read from the store, the rest comes live.
-                let Some(emitted) = live.gate.open(membership.revision()) else {
+                let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
                 self.enter(live, socket, by)?;
@@ -89,15 +134,46 @@ impl Chat {
         };
         drop(pin);
         self.reconsider(socket);
-        let missed = match command.last_seq {
-            Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
-            Some(_) | None => Messages::default(),
+        let missed = async {
+            match command.last_seq {
+                Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
+                Some(_) | None => Messages::default(),
+            }
         };
+        // What is pinned later comes live, since the socket has joined.
+        let opening = self.0.store.opening(id, Some(&by.subject));
+        let (missed, opening) = tokio::join!(missed, opening);
+        // Asked last: what is said from now on comes live.
+        let members = membership
+            .conversation
+            .member_ids
+            .iter()
+            .map(String::as_str);
+        let present = users.iter().map(|present| &*present.user.user_id);
+        let statuses = self.0.statuses.of(members.chain(present));
         Ok(Joined {
             conversation: membership.conversation,
             users,
+            statuses,
             missed,
+            opening: opening.ok().flatten().map(|opening| self.show(opening)),
         })
+    }
+
+    fn show(&self, opening: Opening) -> Opening {
+        let pins = opening.pins.into_iter();
+        Opening {
+            pins: pins.map(|pin| self.0.rules.show_pin(pin)).collect(),
+            ..opening
+        }
+    }
+
+    /// The pins of a conversation, for other services.
+    pub(crate) async fn pins(&self, allowed: Allowed<ReadPins>) -> Result<Pins, ServiceError> {
+        let (_, ReadPins { id }) = allowed.into_parts();
+        let opening = self.0.store.opening(id, None).await?;
+        let Opening { pins, .. } = self.show(opening.ok_or(NO_CONVERSATION)?);
+        Ok(Pins { pins })
     }
 
     /// Waits until everything up to a revision is emitted here that other servers have committed. Nothing
@@ -138,8 +214,8 @@ impl Chat {
             live.tell(&namespace, notice);
         }
         live.advance(&namespace, now());
-        if self.0.store.is_shared() && !live.presence.elsewhere().is_known() {
-            self.0.conversations.look_soon(live.id, []);
+        if self.0.store.is_shared() && !live.presence.remote().is_known() {
+            self.0.conversations.look_soon(live.id);
         }
         Ok(())
     }
@@ -248,6 +324,80 @@ impl Chat {
         }
         let here = self.0.conversations.with(id, |live| live.presence.here(id));
         Ok(here.unwrap_or_else(|| Here::nobody(id)))
+    }
+
+    /// Says something of oneself, which all are told who share a conversation.
+    pub(crate) async fn set_status(
+        &self,
+        allowed: Allowed<SetStatus>,
+        from: Option<SocketId>,
+    ) -> Result<UserStatus, ServiceError> {
+        let (by, SetStatus { status, text }) = allowed.into_parts();
+        if let Some(text) = &text {
+            content::check_status_text(text)?;
+        }
+        let text = text.map(Arc::from);
+        self.0.statuses.say(&by.subject, status, text, from).await
+    }
+
+    /// What those of a conversation say of themselves.
+    pub(crate) async fn statuses(
+        &self,
+        allowed: Allowed<AskStatuses>,
+    ) -> Result<Statuses, ServiceError> {
+        let (by, AskStatuses { conversation_id }) = allowed.into_parts();
+        let membership = self.0.store.membership(conversation_id, &by.subject);
+        let membership = membership
+            .await?
+            .ok_or_else(|| stranger(&by, conversation_id))?;
+        let conversations = &self.0.conversations;
+        let here = conversations.with(conversation_id, |live| live.presence.here(conversation_id));
+        let here = here.map_or_else(Vec::new, |here| here.users);
+        let members = membership
+            .conversation
+            .member_ids
+            .iter()
+            .map(String::as_str);
+        let present = here.iter().map(|present| &*present.user.user_id);
+        Ok(Statuses {
+            conversation_id,
+            statuses: self.0.statuses.of(members.chain(present)),
+        })
+    }
+
+    /// What a user says, if there is something.
+    pub(crate) fn status_of(&self, user: &str) -> Option<UserStatus> {
+        self.0.statuses.get(user)
+    }
+
+    /// What a user says, for other services.
+    pub(crate) fn found_status(
+        &self,
+        allowed: Allowed<ReadStatus>,
+    ) -> Result<FoundStatus, ServiceError> {
+        let (_, ReadStatus { user }) = allowed.into_parts();
+        content::check_user_id("userId", &user)?;
+        let said = self.status_of(&user);
+        Ok(FoundStatus {
+            user_id: user.into(),
+            status: said.as_ref().map(|said| said.status).unwrap_or_default(),
+            timestamp: said.as_ref().map(|said| said.timestamp),
+            text: said.and_then(|said| said.text),
+        })
+    }
+
+    /// Reads what users have said before the server was started.
+    pub(crate) async fn open_statuses(&self, io: &Io) {
+        if let Some(values) = io.values() {
+            self.0.statuses.open(&values).await;
+        }
+    }
+
+    /// Tells what users say of themselves, here and at other servers; for ever.
+    pub(crate) async fn keep_statuses(self, namespace: Namespace) {
+        let is_told = self.0.conversations.announcer().is_some();
+        let keeping = self.0.statuses.keep(&namespace, &self.0.store, is_told);
+        keeping.await;
     }
 
     /// Who is in a conversation on this server, for other services.

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
-use super::sequencer::gate::{Gap, Passage};
-use super::sequencer::passing::Filling;
+use super::sequencer::gap::Filling;
+use super::sequencer::order::{Gap, Verdict};
 use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
@@ -61,16 +61,27 @@ impl Chat {
         {
             announcer.step(commit.event(), commit.revision());
         }
+        self.tell_mentioned(&commit);
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
             commit
                 .take()
-                .and_then(|commit| live.pass(namespace, commit))
+                .and_then(|commit| live.sequence(namespace, commit))
         });
         if let Some(commit) = commit {
             delivery::unseen(namespace, common, commit);
         }
         gap.flatten().map(|gap| (id, gap))
+    }
+
+    /// Has those told whom a message of this server mentions, of what is stored with it. Other servers read it in the feed.
+    fn tell_mentioned(&self, commit: &Commit) {
+        if let Committed::Message(message) = commit.event()
+            && !commit.is_foreign()
+            && !message.mentions.is_empty()
+        {
+            self.0.notifications.tell_soon(&message.mentions);
+        }
     }
 
     /// Reads what was stored but has not come by: another server stored it, or this one before its
@@ -162,9 +173,10 @@ impl Chat {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
                 unknown.remove(&id);
-                let is_behind = |gap| matches!(gap, Passage::Gap(_));
-                let behind =
-                    conversations.with(id, |live| is_behind(live.gate.look(revision, revision)));
+                let is_behind = |gap| matches!(gap, Verdict::Gap(_));
+                let behind = conversations.with(id, |live| {
+                    is_behind(live.sequencer.look(revision, revision))
+                });
                 if behind == Some(true) {
                     let event = Committed::Announced(id);
                     drop(self.0.store.announce(event, revision, false));

@@ -1,6 +1,5 @@
 //! The handle of the chat, and what its features share.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,12 @@ use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Going, Tempo};
-use crate::service::chat::presence::elsewhere::Shared;
-use crate::service::chat::sequencer::conversations::{Common, Conversations, Looks};
+use crate::service::chat::presence::remote::Shared;
+use crate::service::chat::sequencer::conversations::{Common, Conversations, Look, Looks};
 use crate::service::chat::sequencer::told::Told;
+use crate::service::chat::servers::SharedStatuses;
 use crate::service::cluster::{Announcer, News, Presence as Stir};
+use crate::service::notifications::Notifications;
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
 use crate::service::{authorization::access::Access, fault::ServiceError};
@@ -32,8 +33,12 @@ pub(in crate::service) struct ChatInner {
     pub(super) conversations: Conversations,
     pub(in crate::service) rules: Arc<Rules>,
     pub(in crate::service) limits: config::Chat,
+    /// Those whom messages mention are told by it.
+    pub(super) notifications: Notifications,
     /// How long a client may be away and come back as the same socket, if it may at all.
     pub(super) recovery: Option<Duration>,
+    /// What users say of themselves.
+    pub(super) statuses: SharedStatuses,
 }
 
 impl Chat {
@@ -42,8 +47,8 @@ impl Chat {
     pub(crate) fn new(
         store: Store,
         access: Access,
-        chat: &config::Chat,
-        presence: &config::Presence,
+        notifications: Notifications,
+        (chat, presence): (&config::Chat, &config::Presence),
         recovery: Option<Duration>,
         announcer: Option<Announcer>,
         metrics: Arc<Metrics>,
@@ -63,7 +68,9 @@ impl Chat {
             conversations: Conversations::new(tempo, common),
             rules,
             limits: chat.clone(),
+            notifications,
             recovery,
+            statuses: SharedStatuses::new(),
         }))
     }
 
@@ -115,7 +122,7 @@ impl Chat {
     }
 
     /// Conversations in which others have come or gone at other servers.
-    pub(crate) fn take_looks(&self) -> Looks {
+    pub(super) fn take_looks(&self) -> Looks {
         self.0.conversations.take_looks()
     }
 
@@ -136,23 +143,36 @@ impl Chat {
         &self.0.store
     }
 
-    /// Takes note of all users that other servers have in a conversation now. Of those who are gone these have
-    /// `left` on purpose.
-    pub(crate) fn set_elsewhere(
+    /// Takes note of all users that other servers have in a conversation now, for this reason.
+    pub(super) fn set_remote(
         &self,
         namespace: &Namespace,
         id: Uuid,
         rows: Vec<Present>,
-        left: &BTreeSet<Arc<str>>,
+        look: &Look,
     ) {
-        self.0.conversations.with(id, |live| {
-            for notice in live.presence.set_elsewhere(now(), rows, left) {
+        let conversations = &self.0.conversations;
+        let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
+        let patience = if may_be_told && !look.is_told {
+            WORD
+        } else {
+            Duration::ZERO
+        };
+        let is_unexplained = conversations.with(id, |live| {
+            for notice in live.presence.set_remote(now(), rows, &look.left, patience) {
                 live.tell(namespace, notice);
             }
             live.advance(namespace, now());
+            live.presence.remote().is_unexplained()
         });
+        if is_unexplained == Some(true) {
+            conversations.look_soon(id);
+        }
     }
 }
+
+/// How long after another server has taken out users it may be heard of that they have left.
+const WORD: Duration = Duration::from_millis(500);
 
 pub(super) fn user(by: &Principal) -> User {
     User {

@@ -1,14 +1,17 @@
-//! Members of conversations, who are added and removed.
+//! Members of conversations, who are added and removed and say of what they want to be notified.
 
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
-use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
+use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin, stranger};
+use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::cluster::{LevelOf, News};
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::conversations::Changed;
-use crate::service::rules::commands::members::{AddMember, RemoveMember};
+use crate::service::rules::commands::members::{AddMember, RemoveMember, SetNotificationLevel};
 use crate::service::rules::content;
+use crate::service::rules::emissions::conversations::{NOTIFICATION_LEVEL, NotificationLevel};
 use crate::store::{Change, MemberChange};
-use roomcast::SocketId;
+use roomcast::{Broadcast, Socket, SocketId};
 
 impl Chat {
     /// Adds a member: the owner may, and admins. Doing so twice changes nothing.
@@ -51,6 +54,33 @@ impl Chat {
             .await
     }
 
+    /// Notes of what a member wants to be notified, and tells the user's other sockets, at all servers.
+    pub(crate) async fn set_level(
+        &self,
+        allowed: Allowed<SetNotificationLevel>,
+        socket: &Socket,
+    ) -> Result<NotificationLevel, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let (conversation_id, level) = (command.conversation_id, command.level);
+        let stored = self.0.store.set_level(conversation_id, &by.subject, level);
+        if !stored.await? {
+            return Err(stranger(&by, conversation_id));
+        }
+        let told = LevelOf {
+            conversation_id,
+            user_id: by.subject.as_str().into(),
+            level,
+        };
+        tell_level(socket.namespace().local().except(socket.id()), &told);
+        if let Some(announcer) = self.0.conversations.announcer() {
+            announcer.tell(News::Level(told));
+        }
+        Ok(NotificationLevel {
+            conversation_id,
+            level,
+        })
+    }
+
     async fn change_member(
         &self,
         by: &Principal,
@@ -71,4 +101,13 @@ impl Chat {
             Change::Conflict => Err(ServiceError::Conflict(conflict)),
         }
     }
+}
+
+/// Tells the sockets of this server of what their user wants to be notified.
+pub(super) fn tell_level(to: Broadcast<'_>, told: &LevelOf) {
+    let level = NotificationLevel {
+        conversation_id: told.conversation_id,
+        level: told.level,
+    };
+    NOTIFICATION_LEVEL.emit(to.to(user_room(&told.user_id)), &level);
 }

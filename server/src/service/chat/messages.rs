@@ -1,17 +1,25 @@
-//! Messages that are sent, edited and deleted.
+//! Messages that are sent, edited and deleted, and what members say about them: reactions and pins.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
-use crate::auth::Permission;
+use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, denied, origin, stranger};
 use crate::service::fault::ServiceError;
-use crate::service::rules::commands::messages::{DeleteMessage, EditMessage, SendMessage};
+use crate::service::rules::commands::messages::{
+    AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage, UnpinMessage,
+};
 use crate::service::rules::content;
-use crate::store::{Change, Delete, Edit, Insert, Message, MessageKind, NewMessage, Origin};
+use crate::service::rules::content::emoji::is_emoji;
+use crate::store::{
+    Annotate, Annotated, Annotation, Change, Delete, Edit, Insert, Message, MessageKind,
+    NewMessage, Notice, Origin, Pinned, Reacted, Unpinned,
+};
 use roomcast::SocketId;
 
 impl Chat {
@@ -40,6 +48,9 @@ impl Chat {
             }
         }
         let conversation_id = command.conversation_id;
+        let mentions = command.mentions.unwrap_or_default();
+        check_mentions(&mentions)?;
+        let notice = self.notice(&by, conversation_id, &mentions).await?;
         let message = NewMessage {
             conversation_id,
             user_id: by.subject.clone(),
@@ -48,6 +59,9 @@ impl Chat {
             kind,
             metadata: command.metadata.unwrap_or_else(empty_object),
             client_message_id: command.client_message_id,
+            reply_to: command.reply_to,
+            mentions,
+            notice,
         };
         let origin = Origin {
             confirm: command.confirm_delivery.unwrap_or(false),
@@ -55,13 +69,36 @@ impl Chat {
             ..origin(from)
         };
         match self.0.store.insert_message(message, origin).await? {
-            Insert::Stored(message) => Ok(message),
-            Insert::Repeated(message) => Ok(self.0.rules.show(&message)),
+            Insert::Stored(message) | Insert::Repeated(message) => Ok(self.0.rules.show(&message)),
             Insert::Absent => Err(stranger(&by, conversation_id)),
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
             )),
+            Insert::NoOriginal => Err(ServiceError::invalid(
+                "replyTo",
+                "is no message of the conversation, or a deleted one",
+            )),
+            Insert::NoMember(place) => Err(ServiceError::invalid(
+                format!("mentions[{place}]"),
+                "is not a member of the conversation",
+            )),
         }
+    }
+
+    /// What is stored with a message for those whom it mentions.
+    async fn notice(
+        &self,
+        by: &Principal,
+        conversation: Uuid,
+        mentions: &[String],
+    ) -> Result<Option<Notice>, ServiceError> {
+        if mentions.is_empty() {
+            return Ok(None);
+        }
+        let membership = self.0.store.membership(conversation, &by.subject).await?;
+        let membership = membership.ok_or_else(|| stranger(by, conversation))?;
+        let title = membership.conversation.title;
+        Ok(Some(self.0.notifications.of_mentions(title.as_deref())))
     }
 
     /// Gives a message a new text: its author may, and admins.
@@ -80,7 +117,7 @@ impl Chat {
             version: command.version,
         };
         match self.0.store.edit_message(edit, origin(from)).await? {
-            Change::Done(message) | Change::Unchanged(message) => Ok(message),
+            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied => Err(denied(&by, "only its author edits a message")),
             Change::Conflict => Err(ServiceError::Conflict(
@@ -101,14 +138,134 @@ impl Chat {
             by: self.actor(&by),
         };
         match self.0.store.delete_message(delete, origin(from)).await? {
-            Change::Done(message) | Change::Unchanged(message) => Ok(message),
+            Change::Done(message) | Change::Unchanged(message) => Ok(self.0.rules.show(&message)),
             Change::Absent => Err(NO_MESSAGE),
             Change::Denied | Change::Conflict => {
                 Err(denied(&by, "only its author deletes a message"))
             }
         }
     }
+
+    /// Adds a reaction of a member to a message. Doing so twice changes nothing.
+    pub(crate) async fn add_reaction(
+        &self,
+        allowed: Allowed<AddReaction>,
+        from: Option<SocketId>,
+    ) -> Result<Reacted, ServiceError> {
+        let (by, AddReaction { message_id, emoji }) = allowed.into_parts();
+        let reaction = Annotation::React(one_emoji(emoji)?);
+        self.react(&by, message_id, reaction, from).await
+    }
+
+    /// Takes a reaction of a member back. Doing so twice changes nothing.
+    pub(crate) async fn remove_reaction(
+        &self,
+        allowed: Allowed<RemoveReaction>,
+        from: Option<SocketId>,
+    ) -> Result<Reacted, ServiceError> {
+        let (by, RemoveReaction { message_id, emoji }) = allowed.into_parts();
+        let reaction = Annotation::Unreact(one_emoji(emoji)?);
+        self.react(&by, message_id, reaction, from).await
+    }
+
+    async fn react(
+        &self,
+        by: &Principal,
+        message_id: Uuid,
+        reaction: Annotation,
+        from: Option<SocketId>,
+    ) -> Result<Reacted, ServiceError> {
+        let full = "the message has as many different reactions as it may have";
+        match &*self.annotate(by, message_id, reaction, from, full).await? {
+            Annotated::Reaction(reacted) => Ok(reacted.clone()),
+            Annotated::Pinned(_) | Annotated::Unpinned(_) => Err(NO_MESSAGE),
+        }
+    }
+
+    /// Pins a message: the owner of the conversation may, and admins. Doing so twice changes nothing.
+    pub(crate) async fn pin(
+        &self,
+        allowed: Allowed<PinMessage>,
+        from: Option<SocketId>,
+    ) -> Result<Pinned, ServiceError> {
+        let (by, PinMessage { message_id }) = allowed.into_parts();
+        let full = "the conversation has as many pins as it may have";
+        let pinned = self.annotate(&by, message_id, Annotation::Pin, from, full);
+        match &*pinned.await? {
+            Annotated::Pinned(Pinned {
+                conversation_id,
+                pin,
+            }) => Ok(Pinned {
+                conversation_id: *conversation_id,
+                pin: self.0.rules.show_pin(pin.clone()),
+            }),
+            Annotated::Reaction(_) | Annotated::Unpinned(_) => Err(NO_MESSAGE),
+        }
+    }
+
+    /// Takes the pin of a message away: the owner of the conversation may, and admins. Doing so twice changes nothing.
+    pub(crate) async fn unpin(
+        &self,
+        allowed: Allowed<UnpinMessage>,
+        from: Option<SocketId>,
+    ) -> Result<Unpinned, ServiceError> {
+        let (by, UnpinMessage { message_id }) = allowed.into_parts();
+        let unpinned = self.annotate(&by, message_id, Annotation::Unpin, from, "");
+        match &*unpinned.await? {
+            Annotated::Unpinned(unpinned) => Ok(unpinned.clone()),
+            Annotated::Reaction(_) | Annotated::Pinned(_) => Err(NO_MESSAGE),
+        }
+    }
+
+    async fn annotate(
+        &self,
+        by: &Principal,
+        message_id: Uuid,
+        annotation: Annotation,
+        from: Option<SocketId>,
+        full: &'static str,
+    ) -> Result<Arc<Annotated>, ServiceError> {
+        let annotate = Annotate {
+            message_id,
+            by: self.actor(by),
+            annotation,
+        };
+        match self.0.store.annotate(annotate, origin(from)).await? {
+            Change::Done(annotated) | Change::Unchanged(annotated) => Ok(annotated),
+            Change::Absent => Err(NO_MESSAGE),
+            Change::Denied => Err(denied(by, "only the owner of a conversation pins messages")),
+            Change::Conflict => Err(ServiceError::Conflict(full)),
+        }
+    }
 }
+
+fn one_emoji(emoji: String) -> Result<String, ServiceError> {
+    if is_emoji(&emoji) {
+        return Ok(emoji);
+    }
+    let problem = "must be one emoji of at most 64 bytes";
+    Err(ServiceError::invalid("emoji", problem))
+}
+
+/// Users that a message may mention, each once.
+fn check_mentions(mentions: &[String]) -> Result<(), ServiceError> {
+    if mentions.len() > MENTIONS {
+        let problem = format!("has more than {MENTIONS} users");
+        return Err(ServiceError::invalid("mentions", problem));
+    }
+    let mut known = HashSet::new();
+    for (place, user) in mentions.iter().enumerate() {
+        content::check_user_id(format_args!("mentions[{place}]"), user)?;
+        if !known.insert(user) {
+            let field = format!("mentions[{place}]");
+            return Err(ServiceError::invalid(field, "is mentioned already"));
+        }
+    }
+    Ok(())
+}
+
+/// Users that a message may mention.
+const MENTIONS: usize = 20;
 
 fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".into()).expect("an empty object is JSON")

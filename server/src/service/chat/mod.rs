@@ -21,7 +21,7 @@ pub(in crate::service) mod sequencer;
 mod servers;
 
 pub(in crate::service) use attendance::Whereabouts;
-pub(crate) use attendance::WhoIsIn;
+pub(crate) use attendance::{FoundStatus, Pins, ReadPins, ReadStatus, WhoIsIn};
 pub(crate) use conversations::{FoundConversation, ReadConversation};
 pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;

@@ -206,6 +206,9 @@ mod tests {
             kind: MessageKind::User,
             metadata: RawValue::from_string("{}".into()).unwrap(),
             client_message_id: None,
+            reply_to: None,
+            mentions: Vec::new(),
+            notice: None,
         };
         store
             .insert_message(message, Origin::default())

@@ -61,7 +61,9 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
 
 /// What this server tells the others of itself.
 fn node(settings: &Settings) -> NodeOptions {
-    let mut node = NodeOptions::default().version(env!("CARGO_PKG_VERSION"));
+    let mut node = NodeOptions::default()
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_forwarded(settings.node.max_forwarded);
     if let Some(id) = settings.node.id.as_deref() {
         node = node.id(id);
     }

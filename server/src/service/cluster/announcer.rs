@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
-use crate::store::{Committed, Revision, Store};
+use crate::store::{Annotated, Committed, Revision, Store};
 use roomcast::adapter::Health;
 use roomcast::{Namespace, ServerSideError};
 
@@ -90,13 +90,18 @@ impl Announcer {
     ) -> oneshot::Receiver<Confirmed> {
         let (answer, answered) = oneshot::channel();
         if let Some(step) = Step::of(event, revision) {
-            if self.0.is_up.load(Ordering::Relaxed) {
+            if self.is_up() {
                 self.push(Told::Question(step, answer));
             } else {
                 self.tell(News::Step(step));
             }
         }
         answered
+    }
+
+    /// Whether other servers are reached, as far as is known.
+    pub(in crate::service) fn is_up(&self) -> bool {
+        self.0.is_up.load(Ordering::Relaxed)
     }
 
     fn push(&self, told: Told) {
@@ -319,11 +324,11 @@ fn size_of(news: &News) -> usize {
                 | wire::Small::Deleted { message, .. },
             ) => {
                 4 * AROUND
-                    + message.content.len()
-                    + message.metadata.get().len()
+                    + wire::bytes_of(message)
                     + message.user_id.len()
                     + message.user_name.len()
             }
+            Some(wire::Small::Annotated(annotated)) => 4 * AROUND + size_of_annotated(annotated),
             None => AROUND,
         },
         News::Typing(typing) => AROUND + typing.user_id.len() + typing.name.len(),
@@ -336,7 +341,22 @@ fn size_of(news: &News) -> usize {
                     .sum::<usize>()
         }
         News::Read(read) => AROUND + read.user_id.len(),
+        News::Level(level) => AROUND + level.user_id.len(),
         News::Changes => AROUND / 8,
+    }
+}
+
+fn size_of_annotated(annotated: &Annotated) -> usize {
+    match annotated {
+        Annotated::Reaction(reacted) => reacted.emoji.len() + reacted.user_id.len(),
+        Annotated::Pinned(pinned) => {
+            let quote = &pinned.pin.message;
+            quote.excerpt.len()
+                + quote.user_id.len()
+                + quote.user_name.len()
+                + pinned.pin.pinned_by.len()
+        }
+        Annotated::Unpinned(unpinned) => unpinned.unpinned_by.len(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::store::{Committed, Message, Revision};
+use crate::store::{Annotated, Committed, Level, Message, Revision};
 
 /// Something that other servers are told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub(in crate::service) enum News {
     Presence(Presence),
     /// A user has read further.
     Read(Read),
+    /// A user has said of what in a conversation it wants to be notified.
+    Level(LevelOf),
     /// There is more in the store's feed of changes.
     Changes,
 }
@@ -47,6 +49,7 @@ pub(in crate::service) enum Small {
     Message(Arc<Message>),
     Edited(Arc<Message>),
     Deleted { message: Arc<Message>, by: String },
+    Annotated(Arc<Annotated>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +77,14 @@ pub(in crate::service) struct Read {
     pub(in crate::service) seq: u64,
     /// Whether all who are in the conversation are told, and not the user alone.
     pub(in crate::service) for_all: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct LevelOf {
+    pub(in crate::service) conversation_id: Uuid,
+    pub(in crate::service) user_id: Arc<str>,
+    pub(in crate::service) level: Level,
 }
 
 /// What a server answers that is asked who has confirmed a message, or several together.
@@ -110,6 +121,7 @@ impl Step {
                 message: Arc::clone(message),
                 by: by.clone(),
             }),
+            Committed::Annotated(annotated) => Some(Small::Annotated(Arc::clone(annotated))),
             Committed::Renamed(_)
             | Committed::Members { .. }
             | Committed::ConversationDeleted { .. } => None,
@@ -136,6 +148,7 @@ impl Step {
             Some(Small::Message(message)) => Committed::Message(message),
             Some(Small::Edited(message)) => Committed::Edited(message),
             Some(Small::Deleted { message, by }) => Committed::Deleted { message, by },
+            Some(Small::Annotated(annotated)) => Committed::Annotated(annotated),
             None => Committed::Announced(self.conversation_id),
         }
     }
@@ -145,6 +158,10 @@ impl Step {
         let (message, is_new) = match &self.event {
             Some(Small::Message(message)) => (message, true),
             Some(Small::Edited(message) | Small::Deleted { message, .. }) => (message, false),
+            Some(Small::Annotated(annotated)) => {
+                return annotated.conversation_id() == self.conversation_id
+                    && annotated.seq() <= self.seq;
+            }
             None => return true,
         };
         message.conversation_id == self.conversation_id
@@ -153,7 +170,24 @@ impl Step {
 }
 
 fn is_small(message: &Message) -> bool {
-    message.content.len() + message.metadata.get().len() <= CARRIED
+    bytes_of(message) <= CARRIED
+}
+
+/// Bytes of what a message has of its sender and of others.
+pub(super) fn bytes_of(message: &Message) -> usize {
+    let mentions = message.mentions.iter().map(|user| user.len() + 4);
+    let reactions = message.reactions.iter().map(|reaction| {
+        let users = reaction.user_ids.iter().map(|user| user.len() + 4);
+        64 + reaction.emoji.len() + users.sum::<usize>()
+    });
+    let quoted = message.reply_to.as_ref().map_or(0, |quote| {
+        256 + quote.excerpt.len() + quote.user_id.len() + quote.user_name.len()
+    });
+    message.content.len()
+        + message.metadata.get().len()
+        + quoted
+        + mentions.sum::<usize>()
+        + reactions.sum::<usize>()
 }
 
 /// What stands around all that is told.
@@ -226,6 +260,10 @@ const CARRIED: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
     use super::*;
 
     const STORE: Uuid = Uuid::from_u128(1);
@@ -261,6 +299,64 @@ mod tests {
             serde_json::to_string(&before).unwrap(),
             serde_json::to_string(&after).unwrap()
         );
+    }
+
+    /// Whether all that is said is said again; what is added to it may be known later.
+    fn is_said_again(before: &Value, after: &Value) -> bool {
+        match (before, after) {
+            (Value::Object(before), Value::Object(after)) => before.iter().all(|(name, value)| {
+                let after = after.get(name);
+                after.is_some_and(|after| is_said_again(value, after))
+            }),
+            (Value::Array(before), Value::Array(after)) => {
+                let mut both = before.iter().zip(after);
+                before.len() == after.len() && both.all(|(a, b)| is_said_again(a, b))
+            }
+            _ => before == after,
+        }
+    }
+
+    #[test]
+    fn what_servers_of_every_version_say_is_read_as_it_was_meant() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/corpus/announcements.txt"
+        );
+        let corpus = std::fs::read_to_string(path).unwrap();
+        let mut kinds = BTreeSet::new();
+        for line in corpus.lines().filter(|line| !line.starts_with('#')) {
+            let [is, name, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+            let again = match is {
+                "news" => {
+                    let read = read_news(STORE, text).unwrap().into_iter();
+                    let read: Vec<News> = read.map(Result::unwrap).collect();
+                    kinds.extend(read.iter().map(|news| match news {
+                        News::Step(step) => match step.event {
+                            Some(Small::Message(_)) => "message",
+                            Some(Small::Edited(_)) => "edited",
+                            Some(Small::Deleted { .. }) => "deleted",
+                            Some(Small::Annotated(_)) => "annotated",
+                            None => "large",
+                        },
+                        News::Typing(_) => "typing",
+                        News::Presence(_) => "presence",
+                        News::Read(_) => "read",
+                        News::Level(_) => "level",
+                        News::Changes => "changes",
+                    }));
+                    write(STORE, &read).unwrap()
+                }
+                "question" => write(STORE, &read_question(STORE, text).unwrap()).unwrap(),
+                "confirmed" => {
+                    let confirmed: Confirmed = serde_json::from_str(text).unwrap();
+                    serde_json::to_string(&confirmed).unwrap()
+                }
+                unknown => panic!("{unknown}"),
+            };
+            let [before, after] = [text, &again].map(|json| serde_json::from_str(json).unwrap());
+            assert!(is_said_again(&before, &after), "{name}: {again}");
+        }
+        assert_eq!(kinds.len(), 10, "one of each is in the corpus: {kinds:?}");
     }
 
     #[test]

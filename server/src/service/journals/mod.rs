@@ -12,16 +12,18 @@ mod news;
 mod payload;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::service::fault::ServiceError;
+use crate::service::hooks::Hooks;
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::store::{
@@ -29,7 +31,7 @@ use crate::store::{
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
-pub(in crate::service) use payload::{read, user_of, write};
+pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
 
 /// The journals that are followed at this server. Cloning gives another handle.
@@ -38,11 +40,34 @@ pub(crate) struct Journals(Arc<JournalsInner>);
 
 struct JournalsInner {
     store: Store,
+    hooks: Hooks,
     followed: Mutex<HashMap<String, Arc<Followed>>>,
+    /// What [`Journals::keep`] is to tell soon.
+    due: Mutex<Due>,
+    stirred: Notify,
     /// How long a journal is followed when the last socket has left: who was lost may come back and must have missed nothing.
     linger: Duration,
     /// How long closed entries are kept.
     keep: Duration,
+}
+
+/// Journals of which the store has more.
+#[derive(Debug, Default, PartialEq)]
+struct Due {
+    /// Some of them may be followed by nobody here.
+    names: BTreeSet<String>,
+    /// There were more than [`MAX_DUE`], so that every journal may be one of them.
+    is_any: bool,
+}
+
+impl Due {
+    fn extend(&mut self, names: impl Iterator<Item = String>) {
+        self.names.extend(names);
+        if self.names.len() > MAX_DUE {
+            self.names = BTreeSet::new();
+            self.is_any = true;
+        }
+    }
 }
 
 /// What entries of a journal are for clients.
@@ -84,10 +109,18 @@ pub(in crate::service) struct Snapshot {
 
 impl Journals {
     /// `window` is how long sessions can be recovered.
-    pub(crate) fn new(store: Store, window: Option<Duration>, keep: Duration) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        hooks: Hooks,
+        window: Option<Duration>,
+        keep: Duration,
+    ) -> Self {
         Self(Arc::new(JournalsInner {
             store,
+            hooks,
             followed: Mutex::default(),
+            due: Mutex::default(),
+            stirred: Notify::new(),
             linger: window.unwrap_or_default() + SETTLING,
             keep,
         }))
@@ -95,6 +128,15 @@ impl Journals {
 
     pub(in crate::service) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Says to webhooks what was stored, if they tell this event and have room for it.
+    pub(in crate::service) fn hook<T: Serialize, D>(
+        &self,
+        event: &Emission<T, D>,
+        update: impl FnOnce() -> T,
+    ) {
+        self.0.hooks.tell(event.policy().event, update);
     }
 
     /// Stores an entry, then tells it to those who follow its journal here. Other servers hear of it from the store. Both
@@ -119,6 +161,12 @@ impl Journals {
             appended
         });
         appending.await.unwrap_or(Err(StoreError::Unknown))
+    }
+
+    /// Has those who follow journals here told all that there is, by [`Journals::keep`]. Nobody waits for that.
+    pub(in crate::service) fn tell_soon(&self, names: impl Iterator<Item = String>) {
+        self.0.due.lock().extend(names);
+        self.0.stirred.notify_one();
     }
 
     /// Tells those who follow a journal here what there is up to a revision.
@@ -225,8 +273,47 @@ impl Journals {
         Arc::clone(one)
     }
 
-    /// Looks again at what could not be read, forgets what nobody follows any more and what is old, for as long as it is polled.
+    /// Tells what is due, looks again at what could not be read, forgets what nobody follows any more and what is old, for as long
+    /// as it is polled.
     pub(crate) async fn keep(self, namespace: Namespace) {
+        tokio::join!(self.tell_due(&namespace), self.tidy(&namespace));
+    }
+
+    async fn tell_due(&self, namespace: &Namespace) {
+        loop {
+            let due = self.take_due();
+            self.catch_up_all(namespace, due).await;
+            self.0.stirred.notified().await;
+        }
+    }
+
+    /// The followed journals that are due. They are in doubt from here on, so that a task that ends before it has told them
+    /// leaves them to its successor.
+    fn take_due(&self) -> Vec<Arc<Followed>> {
+        let Due { names, is_any } = std::mem::take(&mut *self.0.due.lock());
+        let followed = self.0.followed.lock();
+        let due: Vec<_> = if is_any {
+            followed.values().cloned().collect()
+        } else {
+            let due = names.iter().filter_map(|name| followed.get(name));
+            due.cloned().collect()
+        };
+        let now = Instant::now();
+        due.iter().for_each(|one| one.look_until(now));
+        due
+    }
+
+    /// Tells those who follow these journals here all that there is. What cannot be read stays in doubt.
+    async fn catch_up_all(&self, namespace: &Namespace, journals: Vec<Arc<Followed>>) {
+        let catching_up = stream::iter(journals).for_each_concurrent(READERS, async |one| {
+            if let Err(error) = one.catch_up(&self.0.store, namespace).await {
+                tracing::debug!(%error, "what was published cannot be read yet");
+            }
+        });
+        catching_up.await;
+    }
+
+    async fn tidy(&self, namespace: &Namespace) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut closed, mut swept) = (Instant::now(), None::<Instant>);
@@ -240,14 +327,10 @@ impl Journals {
                     .cloned()
                     .collect()
             };
-            for one in doubtful {
-                if let Err(error) = one.catch_up(&self.0.store, &namespace).await {
-                    tracing::debug!(%error, "what was published can still not be read");
-                }
-            }
+            self.catch_up_all(namespace, doubtful).await;
             if closed.elapsed() >= CLOSING {
                 closed = Instant::now();
-                self.close_idle(&namespace);
+                self.close_idle(namespace);
             }
             if swept.is_none_or(|swept| swept.elapsed() >= SWEEPING) {
                 swept = Some(Instant::now());
@@ -308,6 +391,10 @@ impl Snapshot {
     }
 }
 
+/// Journals that are told soon, by name.
+const MAX_DUE: usize = 10_000;
+/// Journals that are read at the same time.
+const READERS: usize = 4;
 /// How long a subscription waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often what is in doubt is looked at.
@@ -326,3 +413,27 @@ const SWEPT: usize = 1000;
 const SETTLING: Duration = Duration::from_secs(10);
 /// Bytes of the entries in a snapshot: with its two copies, the event and the acknowledgement, far below what may wait for a client.
 const SNAPSHOT_BYTES: usize = 192 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_is_due_once_and_with_too_many_of_them_every_journal_is() {
+        let names = |range: std::ops::Range<usize>| range.map(|n| n.to_string());
+        let mut due = Due::default();
+        for _ in 0..3 {
+            due.extend(names(0..MAX_DUE));
+        }
+        assert_eq!((due.names.len(), due.is_any), (MAX_DUE, false));
+        due.extend(names(MAX_DUE..MAX_DUE + 1));
+        let names = BTreeSet::new();
+        assert_eq!(
+            due,
+            Due {
+                names,
+                is_any: true
+            }
+        );
+    }
+}

@@ -11,15 +11,15 @@ mod trades;
 
 use std::sync::Arc;
 
-use crate::auth::Principal;
+use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::service::fault::ServiceError;
 use crate::service::journals::Journals;
 use crate::service::rules::rooms::room_named;
 use execution::Execution;
-pub(crate) use execution::{ExecutorFault, Refused, Told};
+pub(crate) use execution::{Refused, Told};
 pub(crate) use portfolio::Price;
-use roomcast::{Room, Socket};
+use roomcast::Socket;
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ impl Market {
     /// # Errors
     ///
     /// If the executor of trades cannot be one.
-    pub(crate) fn new(journals: Journals, config: &config::Market) -> Result<Self, ExecutorFault> {
+    pub(crate) fn new(journals: Journals, config: &config::Market) -> Result<Self, OutboundFault> {
         Ok(Self(Arc::new(MarketInner {
             journals,
             config: config.clone(),
@@ -48,18 +48,18 @@ impl Market {
     /// # Errors
     ///
     /// Why not.
-    pub(crate) fn check(config: &config::Market) -> Result<(), ExecutorFault> {
+    pub(crate) fn check(config: &config::Market) -> Result<(), OutboundFault> {
         Execution::new(config).map(drop)
     }
 
-    /// A recovered socket is in its rooms again. What it has missed was sent to it, but for portfolios, of which the newest is
-    /// enough, and for journals that this server has not followed: there it gets a snapshot.
+    /// Gives a recovered socket, which is in its rooms again, snapshots where it has not been sent what it has missed: of
+    /// portfolios, of which the newest is enough, and of journals that this server has not followed.
     pub(crate) async fn recovered(&self, socket: &Socket) {
         let by = socket.principal();
         for room in socket.rooms() {
-            let again = if self.is_trades(&room, &by) {
+            let again = if room == room_named(trades::KIND, &by.subject) {
                 self.renew_trades(&room, socket, &by).await
-            } else if self.is_portfolio(&room, &by) {
+            } else if room == room_named(portfolio::KIND, &by.subject) {
                 self.renew_portfolio(socket, &by).await
             } else if signals::is_room(&room) {
                 self.renew_signals(&room, socket).await
@@ -80,8 +80,4 @@ fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
         return Ok(());
     }
     Err(ServiceError::Denied("only one's own"))
-}
-
-fn is_room_of(kind: &str, room: &Room, by: &Principal) -> bool {
-    *room == room_named(kind, &by.subject)
 }

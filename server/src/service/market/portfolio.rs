@@ -5,11 +5,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Market, checks, is_room_of, own};
+use super::{Market, checks, own};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, read, user_of, write};
+use crate::service::journals::{Snapshot, Subscription, Teller, journal_of, read, user_of, write};
 use crate::service::rules::commands::portfolio::{
     PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
 };
@@ -20,8 +20,8 @@ use crate::service::rules::emissions::portfolio::{
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
-use crate::store::{Append, Entry, IfOpen, StoreError, Time};
-use roomcast::{Namespace, Room, Socket};
+use crate::store::{Append, Appended, Entry, IfOpen, StoreError, Time};
+use roomcast::{Namespace, Socket};
 
 /// The last price of a symbol.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,7 +41,7 @@ impl From<Snapshot> for NewestPortfolio {
     }
 }
 
-/// Tells the newest alone; one that waits for a slow client gives way to it.
+/// Tells the newest portfolio alone; an older one that waits for a slow client gives way to it.
 struct PortfolioTeller;
 
 impl Teller for PortfolioTeller {
@@ -101,10 +101,6 @@ impl Market {
         Ok(journals.unsubscribe(&room, socket, &PORTFOLIO_UNSUBSCRIBED))
     }
 
-    pub(super) fn is_portfolio(&self, room: &Room, by: &Principal) -> bool {
-        is_room_of(KIND, room, by)
-    }
-
     pub(super) async fn renew_portfolio(
         &self,
         socket: &Socket,
@@ -140,7 +136,14 @@ impl Market {
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
         let journal = journal_of(KIND, &portfolio.user_id);
-        self.replace(journal, write(&portfolio), namespace).await?;
+        let stored = self.replace(journal, write(&portfolio), namespace).await?;
+        if let Appended::Stored(Entry { revision, .. }) = stored {
+            let journals = &self.0.journals;
+            journals.hook(&PORTFOLIO_UPDATE, || Update {
+                body: portfolio.clone(),
+                revision,
+            });
+        }
         Ok(portfolio)
     }
 
@@ -179,7 +182,7 @@ impl Market {
         journal: String,
         body: String,
         namespace: &Namespace,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Appended, ServiceError> {
         let append = Append {
             journal,
             key: String::new(),
@@ -192,15 +195,10 @@ impl Market {
             expires_at: None,
             most_open: 1,
         };
-        self.0.journals.append(namespace, append).await?;
-        Ok(())
+        Ok(self.0.journals.append(namespace, append).await?)
     }
 }
 
-fn journal_of(kind: &str, id: &str) -> String {
-    format!("{kind}:{id}")
-}
-
-const KIND: &str = "portfolio";
+pub(super) const KIND: &str = "portfolio";
 const PRICES: &str = "prices";
 const MAX_POSITIONS: usize = 1000;

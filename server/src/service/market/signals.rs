@@ -39,7 +39,7 @@ impl Teller for SignalsTeller {
             };
             let revision = entry.revision;
             let all = to.local().to(room_of(None));
-            // Whoever is in both rooms gets it once.
+            // A socket that is in both rooms gets the signal once.
             let all = match &body.channel_id {
                 Some(_) => all.to(room_of(body.channel_id.as_deref())),
                 None => all,
@@ -127,7 +127,7 @@ impl Market {
                 self.follow_signals(room.clone(), Some(channel), NEWEST, socket)
                     .await?
             }
-            // Of a hashed name nobody knows the channel any more: it is told what comes.
+            // The name of the room is a hash, from which the channel is not known: the socket is told what comes, without a snapshot.
             (_, None) => self.follow_signals(room.clone(), None, 0, socket).await?,
         };
         Ok(())
@@ -187,7 +187,14 @@ impl Market {
             most_open: 0,
         };
         let known = match self.0.journals.append(namespace, append).await? {
-            Appended::Stored(_) => return Ok(signal),
+            Appended::Stored(Entry { revision, .. }) => {
+                let journals = &self.0.journals;
+                journals.hook(&SIGNAL_NEW, || Update {
+                    body: signal.clone(),
+                    revision,
+                });
+                return Ok(signal);
+            }
             Appended::There(entry) => read::<Signal>(&entry),
             Appended::Absent | Appended::Full => None,
         };

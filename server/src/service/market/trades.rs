@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Market, checks, is_room_of, own};
+use super::{Market, checks, own};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, read, user_of, write};
+use crate::service::journals::{Snapshot, Subscription, Teller, journal_of, read, user_of, write};
 use crate::service::rules::commands::trades::{PublishTrade, SubscribeTrades, UnsubscribeTrades};
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
@@ -60,7 +60,7 @@ impl Market {
         by: &Principal,
     ) -> Result<Subscribed<Trades>, ServiceError> {
         let subscription = Subscription {
-            journal: journal_of(&by.subject),
+            journal: journal_of(KIND, &by.subject),
             category: None,
             open: self.0.config.open_trades as usize,
             newest: NEWEST,
@@ -86,10 +86,6 @@ impl Market {
         Ok(journals.unsubscribe(&room, socket, &TRADES_UNSUBSCRIBED))
     }
 
-    pub(super) fn is_trades(&self, room: &Room, by: &Principal) -> bool {
-        is_room_of(KIND, room, by)
-    }
-
     pub(super) async fn renew_trades(
         &self,
         room: &Room,
@@ -97,7 +93,7 @@ impl Market {
         by: &Principal,
     ) -> Result<(), ServiceError> {
         let journals = &self.0.journals;
-        if !journals.is_followed(&journal_of(&by.subject), room) {
+        if !journals.is_followed(&journal_of(KIND, &by.subject), room) {
             self.follow_trades(socket, by).await?;
         }
         Ok(())
@@ -149,14 +145,14 @@ impl Market {
         }
     }
 
-    /// Stores what a trade is now and tells it. Returns the trade as it was settled before, if it was.
+    /// Stores a trade as it is now and tells it. Returns the trade that was settled before, if one was.
     pub(super) async fn store_trade(
         &self,
         trade: &Trade,
         namespace: &Namespace,
     ) -> Result<Option<Trade>, ServiceError> {
         let append = Append {
-            journal: journal_of(&trade.user_id),
+            journal: journal_of(KIND, &trade.user_id),
             key: trade.trade_id.clone(),
             body: write(trade),
             category: None,
@@ -168,7 +164,14 @@ impl Market {
             most_open: self.0.config.open_trades,
         };
         match self.0.journals.append(namespace, append).await? {
-            Appended::Stored(_) => Ok(None),
+            Appended::Stored(Entry { revision, .. }) => {
+                let journals = &self.0.journals;
+                journals.hook(&TRADE_UPDATE, || Update {
+                    body: trade.clone(),
+                    revision,
+                });
+                Ok(None)
+            }
             Appended::There(entry) => match read(&entry) {
                 Some(known) => Ok(Some(known)),
                 None => Err(ServiceError::Conflict("the trade is settled already")),
@@ -180,10 +183,6 @@ impl Market {
     }
 }
 
-pub(super) fn journal_of(user_id: &str) -> String {
-    format!("{KIND}:{user_id}")
-}
-
-const KIND: &str = "trades";
+pub(super) const KIND: &str = "trades";
 /// How many of the last trades a snapshot has beside those that are open.
 const NEWEST: usize = 50;

@@ -4,7 +4,7 @@
 //! how they come again. Urgent ones are told at once; of the others one is told at once, and those of the next moment
 //! together.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,7 +13,9 @@ use crate::auth::{Principal, is_name};
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Journals, Snapshot, Subscription, Teller, read, user_of, write};
+use crate::service::journals::{
+    Journals, Snapshot, Subscription, Teller, journal_of, read, user_of, write,
+};
 use crate::service::rules::commands::notifications::{
     AckNotification, Notify, SubscribeNotifications, UnsubscribeNotifications,
 };
@@ -21,11 +23,11 @@ use crate::service::rules::content::{check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
     NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNSUBSCRIBED, Notification, NotificationAcked,
-    NotificationBatch, Priority,
+    NotificationBatch, NotificationKind, Priority,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
-use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
 use roomcast::{Namespace, Socket, SocketId};
 
 /// Notifications. Cloning gives another handle.
@@ -49,6 +51,12 @@ enum Body {
         /// The socket that it came from, which knows.
         socket: String,
     },
+}
+
+impl fmt::Debug for Notifications {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notifications").finish_non_exhaustive()
+    }
 }
 
 impl From<Snapshot> for emissions::Notifications {
@@ -135,7 +143,7 @@ impl Notifications {
         by: &Principal,
     ) -> Result<Subscribed<emissions::Notifications>, ServiceError> {
         let subscription = Subscription {
-            journal: journal_of(&by.subject),
+            journal: journal_of(KIND, &by.subject),
             category: None,
             open: self.0.config.per_user as usize,
             newest: 0,
@@ -166,7 +174,7 @@ impl Notifications {
     /// this server has not followed the journal.
     pub(crate) async fn connected(&self, socket: &Socket) {
         let by = socket.principal();
-        let (journal, room) = (journal_of(&by.subject), room_named(KIND, &by.subject));
+        let (journal, room) = (journal_of(KIND, &by.subject), room_named(KIND, &by.subject));
         let is_in = socket.is_in(room.as_str());
         let follows = if socket.recovered() {
             is_in && !self.0.journals.is_followed(&journal, &room)
@@ -224,7 +232,7 @@ impl Notifications {
                 .unwrap_or_else(|| now.after(self.0.config.expiry)),
         };
         let append = Append {
-            journal: journal_of(&new.user_id),
+            journal: journal_of(KIND, &new.user_id),
             key: notification.notification_id.clone(),
             body: write(&Body::New(notification.clone())),
             category: None,
@@ -236,7 +244,14 @@ impl Notifications {
             most_open: self.0.config.per_user,
         };
         match self.0.journals.append(namespace, append).await? {
-            Appended::Stored(_) => Ok(notification),
+            Appended::Stored(Entry { revision, .. }) => {
+                let journals = &self.0.journals;
+                journals.hook(&NOTIFICATION_NEW, || Update {
+                    body: notification.clone(),
+                    revision,
+                });
+                Ok(notification)
+            }
             Appended::There(entry) => {
                 let Some(Body::New(known)) = read(&entry) else {
                     return Err(ServiceError::Conflict("it is acknowledged already"));
@@ -265,6 +280,47 @@ impl Notifications {
         }
     }
 
+    /// What is stored with a message of a conversation of this title for each user whom it mentions. It has nothing of the
+    /// message's text, which may be deleted.
+    pub(in crate::service) fn of_mentions(&self, title: Option<&str>) -> Notice {
+        let (expiry, most_open) = (self.0.config.expiry, self.0.config.per_user);
+        let place = title
+            .unwrap_or("in a conversation without a title")
+            .to_owned();
+        Notice::new(move |message, user| {
+            let id = format!("mention:{}", message.id);
+            let expires_at = message.created_at.after(expiry);
+            let notification = Notification {
+                notification_id: id.clone(),
+                kind: NotificationKind::Info,
+                priority: Priority::Normal,
+                title: format!("{} mentioned you", message.user_name),
+                message: place.clone(),
+                action_url: Some(format!("/#/c/{}/{}", message.conversation_id, message.seq)),
+                timestamp: message.created_at,
+                expires_at,
+            };
+            Append {
+                journal: journal_of(KIND, user),
+                key: id,
+                body: write(&Body::New(notification)),
+                category: None,
+                is_open: true,
+                if_open: IfOpen::Refuse,
+                needs_open: false,
+                created_at: message.created_at,
+                expires_at: Some(expires_at),
+                most_open,
+            }
+        })
+    }
+
+    /// Has users told what is stored for them and was not told here.
+    pub(in crate::service) fn tell_soon(&self, users: &[String]) {
+        let journals = users.iter().map(|user| journal_of(KIND, user));
+        self.0.journals.tell_soon(journals);
+    }
+
     /// Notes that a user has seen a notification; the user's other tabs are told. The first time counts.
     pub(crate) async fn acknowledge(
         &self,
@@ -278,7 +334,7 @@ impl Notifications {
             timestamp,
         };
         let append = Append {
-            journal: journal_of(&by.subject),
+            journal: journal_of(KIND, &by.subject),
             key: acked.notification_id.clone(),
             body: write(&Body::Acked {
                 acked: acked.clone(),
@@ -326,10 +382,6 @@ fn is_path(url: &str) -> bool {
         && url
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-}
-
-fn journal_of(user_id: &str) -> String {
-    format!("{KIND}:{user_id}")
 }
 
 const NONE: ServiceError = ServiceError::NotFound("no such notification");

@@ -61,6 +61,11 @@ impl EmissionPolicy {
     pub(crate) fn version(&self) -> u32 {
         version(self.event)
     }
+
+    /// The namespace in which it is sent.
+    pub(crate) fn namespace(&self) -> &'static str {
+        namespace(self.event)
+    }
 }
 
 impl fmt::Display for Delivery {
@@ -216,6 +221,15 @@ impl<T: Serialize, Before: Serialize + for<'a> From<&'a T>> Emission<T, Succeedi
 pub(super) fn version(event: &str) -> u32 {
     let suffix = event.rsplit_once(":v").map(|(_, number)| number.parse());
     suffix.and_then(Result::ok).unwrap_or(1)
+}
+
+/// The namespace of an event by its name: those of admins are in one of their own.
+pub(super) fn namespace(event: &str) -> &'static str {
+    if event.starts_with("admin:") {
+        "/admin"
+    } else {
+        "/"
+    }
 }
 
 /// What something looks like that is sent.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::Permission;
 use crate::limit::Class;
-use crate::service::rules::emission::version;
+use crate::service::rules::emission::{namespace, version};
 use crate::service::rules::versions::Replaces;
 
 /// What a service is asked to do by somebody. Each type is one command with one permission, so that
@@ -104,6 +104,11 @@ impl EventPolicy {
     /// The version of the event, which is part of its name from the second one on.
     pub(crate) fn version(&self) -> u32 {
         version(self.event)
+    }
+
+    /// The namespace in which clients send it.
+    pub(crate) fn namespace(&self) -> &'static str {
+        namespace(self.event)
     }
 
     /// An acknowledgement of it.

@@ -3,10 +3,15 @@
 use serde_json::value::RawValue;
 use uuid::{Uuid, uuid};
 
-use crate::store::{Conversation, DeletedConversation, Message, MessageKind, Messages, Time};
+use crate::store::{
+    Conversation, DeletedConversation, Message, MessageKind, Messages, Pin, Quote, Reacted,
+    Reaction, Time, Unpinned,
+};
 
 pub(super) const CONVERSATION: Uuid = uuid!("0f8fad5b-d9cb-469f-a165-70867728950e");
 pub(super) const MESSAGE_ID: Uuid = uuid!("0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11");
+pub(super) const REPLIED_TO: Uuid = uuid!("0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10");
+pub(super) const THUMB: &str = "\u{1F44D}";
 pub(super) const ADA: &str = "ada";
 pub(super) const BOB: &str = "bob";
 pub(super) const NOON: &str = "2025-01-31T12:00:00Z";
@@ -25,10 +30,67 @@ pub(super) fn message() -> Message {
         content: "hello".to_owned(),
         kind: MessageKind::User,
         metadata: RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"),
+        reply_to: None,
+        mentions: Vec::new(),
+        reactions: Vec::new(),
+        answers: None,
         version: 1,
         created_at: time(NOON),
         edited_at: None,
         deleted_at: None,
+    }
+}
+
+/// A message that answers another one.
+pub(super) fn reply() -> Message {
+    Message {
+        reply_to: Some(quote()),
+        mentions: vec![BOB.to_owned()],
+        ..message()
+    }
+}
+
+/// The message that it answers.
+pub(super) fn quote() -> Quote {
+    Quote {
+        id: REPLIED_TO,
+        seq: 6,
+        user_id: BOB.to_owned(),
+        user_name: "Bob".to_owned(),
+        excerpt: "is anybody there?".to_owned(),
+        edited_at: None,
+        deleted_at: None,
+    }
+}
+
+pub(super) fn pin() -> Pin {
+    Pin {
+        message: quote(),
+        pinned_by: ADA.to_owned(),
+        pinned_at: time(NOON),
+    }
+}
+
+pub(super) fn reacted() -> Reacted {
+    Reacted {
+        conversation_id: CONVERSATION,
+        message_id: MESSAGE_ID,
+        seq: 7,
+        emoji: THUMB.to_owned(),
+        user_id: BOB.to_owned(),
+        added: true,
+        count: 1,
+        timestamp: time(NOON),
+    }
+}
+
+pub(super) fn unpinned() -> Unpinned {
+    Unpinned {
+        conversation_id: CONVERSATION,
+        message_id: REPLIED_TO,
+        seq: 6,
+        unpinned_by: ADA.to_owned(),
+        timestamp: time(NOON),
     }
 }
 
@@ -51,7 +113,18 @@ pub(super) fn deleted() -> Message {
 
 pub(super) fn page() -> Messages {
     Messages {
-        messages: vec![message().into()],
+        messages: vec![
+            Message {
+                reactions: vec![Reaction {
+                    emoji: THUMB.to_owned(),
+                    count: 1,
+                    user_ids: vec![BOB.to_owned()],
+                    own: true,
+                }],
+                ..message()
+            }
+            .into(),
+        ],
         has_more: false,
     }
 }

@@ -8,6 +8,7 @@
 //! A row also sends what it is about, to those whom its caller has chosen. Imports go one way: `versions` ← `emission` ←
 //! `emissions` and `event` ← `commands` ← `policy` ← `documents`.
 
+pub(crate) mod admin;
 pub(crate) mod commands;
 pub(in crate::service) mod content;
 pub(crate) mod documents;

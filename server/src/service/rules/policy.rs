@@ -5,6 +5,7 @@
 //! [`documents`](super::documents) writes it for others. The payload's schema is the one of the type that it is
 //! parsed into.
 
+use crate::service::rules::admin;
 use crate::service::rules::commands::{
     attendance, conversations, history, invites, members, messages, notifications, portfolio,
     session, signals, trades,
@@ -14,7 +15,7 @@ use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 11] = [
+static EVENTS: [&[&EventPolicy]; 12] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
@@ -26,10 +27,11 @@ static EVENTS: [&[&EventPolicy]; 11] = [
     portfolio::EVENTS,
     notifications::EVENTS,
     session::EVENTS,
+    admin::commands::EVENTS,
 ];
 
 /// What the server sends, by feature.
-static EMISSIONS: [&[&EmissionPolicy]; 8] = [
+static EMISSIONS: [&[&EmissionPolicy]; 9] = [
     emissions::messages::EMISSIONS,
     emissions::attendance::EMISSIONS,
     emissions::conversations::EMISSIONS,
@@ -38,6 +40,7 @@ static EMISSIONS: [&[&EmissionPolicy]; 8] = [
     emissions::portfolio::EMISSIONS,
     emissions::notifications::EMISSIONS,
     emissions::session::EMISSIONS,
+    admin::emissions::EMISSIONS,
 ];
 
 /// All events that clients may send.
@@ -116,6 +119,8 @@ mod tests {
                 .flatten()
                 .collect();
             let all_optional = [
+                "admin:kick",
+                "admin:stats",
                 "auth:refresh",
                 "conversations",
                 "subscribe:signals",
@@ -152,7 +157,8 @@ mod tests {
                 if property.get("type").is_none() {
                     continue;
                 }
-                let is_list = property["type"] == "array";
+                let kind = &property["type"];
+                let is_list = kind == "array" || kind[0] == "array";
                 let (good, bad) = example(property);
                 for (value, is_good) in [(good, true), (bad, false)] {
                     let mut payload = minimal.clone();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
-use crate::service::chat::presence::elsewhere::{Elsewhere, SharedPresent};
 use crate::service::chat::presence::notices::Notices;
+use crate::service::chat::presence::remote::{RemotePresence, SharedPresent};
 use crate::service::rules::emissions::attendance::{Here, Present, User};
 use crate::store::Time;
 use roomcast::SocketId;
@@ -40,7 +40,7 @@ pub(in crate::service) struct Presence {
     lost: BTreeSet<(Instant, Arc<str>)>,
     list: List,
     notices: Notices,
-    elsewhere: Elsewhere,
+    remote: RemotePresence,
     /// Whom other servers have to be told of; always empty if they are not.
     changed: BTreeMap<Arc<str>, Going>,
 }
@@ -112,7 +112,7 @@ impl Presence {
             lost: BTreeSet::new(),
             list: List::Unchanged { last: None },
             notices: Notices::new(tempo.interval),
-            elsewhere: Elsewhere::default(),
+            remote: RemotePresence::default(),
             changed: BTreeMap::new(),
         }
     }
@@ -124,7 +124,7 @@ impl Presence {
 
     /// Sockets in this conversation at all servers, as far as this one knows.
     pub(in crate::service) fn connections_everywhere(&self) -> usize {
-        let others = self.elsewhere.users().map(|user| user.connections);
+        let others = self.remote.users().map(|user| user.connections);
         others.fold(self.sockets, usize::saturating_add)
     }
 
@@ -201,7 +201,7 @@ impl Presence {
         self.sockets += 1;
         self.list_changed(now);
         self.share(&user.user_id);
-        if !first || self.elsewhere.has(&user.user_id) {
+        if !first || self.remote.has(&user.user_id) {
             return None;
         }
         self.announce(now, Notice::Joined(user.clone()))
@@ -232,7 +232,7 @@ impl Presence {
             return None;
         }
         let user = self.forget(user, Going::Left)?;
-        if self.elsewhere.has(&user.user_id) {
+        if self.remote.has(&user.user_id) {
             return None;
         }
         self.announce(now, Notice::Left(user))
@@ -312,7 +312,7 @@ impl Presence {
             let (_, user_id) = self.lost.pop_first()?;
             self.list_changed(now);
             let user = self.forget(&user_id, Going::Lost)?;
-            if !self.elsewhere.has(&user_id)
+            if !self.remote.has(&user_id)
                 && let Some(notice) = self.announce(now, Notice::Disconnected(user))
             {
                 return Some(notice);
@@ -344,7 +344,7 @@ impl Presence {
     fn first_here(&self, conversation_id: Uuid, most: usize) -> Here {
         let present = |user_id: &Arc<str>| {
             let tabs = self.users.get(user_id)?;
-            let also = self.elsewhere.get(user_id);
+            let also = self.remote.get(user_id);
             Some(Present {
                 user: User {
                     user_id: Arc::clone(user_id),
@@ -356,7 +356,7 @@ impl Presence {
             })
         };
         let here = self.arrivals.values().filter_map(present);
-        let there = self.elsewhere.users();
+        let there = self.remote.users();
         let there = there.filter(|present| !self.users.contains_key(&present.user.user_id));
         Here {
             conversation_id,
@@ -370,12 +370,12 @@ impl Presence {
         self.users.contains_key(user)
     }
 
-    pub(in crate::service) fn elsewhere(&self) -> &Elsewhere {
-        &self.elsewhere
+    pub(in crate::service) fn remote(&self) -> &RemotePresence {
+        &self.remote
     }
 
-    pub(in crate::service) fn replace_elsewhere(&mut self, elsewhere: Elsewhere) -> Elsewhere {
-        std::mem::replace(&mut self.elsewhere, elsewhere)
+    pub(in crate::service) fn replace_remote(&mut self, remote: RemotePresence) -> RemotePresence {
+        std::mem::replace(&mut self.remote, remote)
     }
 
     /// Those of whom other servers have to be told since this was asked last.
@@ -417,7 +417,7 @@ impl Presence {
     pub(in crate::service) fn list_changed(&mut self, now: Instant) {
         if let List::Unchanged { last } = self.list {
             // A list names each user to each socket, so in large conversations it is sent less often.
-            let pairs = (self.users.len() + self.elsewhere.len())
+            let pairs = (self.users.len() + self.remote.len())
                 .min(self.tempo.listed)
                 .saturating_mul(self.sockets);
             let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);

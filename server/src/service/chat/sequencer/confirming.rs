@@ -1,8 +1,8 @@
 //! Who has confirmed a message, on this server and on the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Args;
@@ -15,6 +15,7 @@ use crate::store::Message;
 use roomcast::{AckError, Acks, Socket};
 
 /// A message whose receivers here are to confirm it.
+#[derive(Debug)]
 pub(super) enum Asked {
     /// They are asked.
     Confirming {
@@ -56,12 +57,12 @@ impl Asked {
 
 /// Counts who confirms a message, and tells its sender when all have or the time is over.
 ///
-/// Without `asked` nobody was there to confirm it, and without `elsewhere` there are no other servers.
+/// Without `asked` nobody was there to confirm it, and without `others` there are no other servers.
 pub(super) fn report(
     socket: Socket,
     message: &Message,
     asked: Option<Asked>,
-    elsewhere: Option<oneshot::Receiver<Confirmed>>,
+    others: Option<oneshot::Receiver<Confirmed>>,
     timeout: Duration,
 ) {
     let (conversation_id, message_id) = (message.conversation_id, message.id);
@@ -73,8 +74,8 @@ pub(super) fn report(
             }
         };
         let there = async {
-            let elsewhere = elsewhere?;
-            let answer = tokio::time::timeout(timeout.saturating_add(MARGIN * 2), elsewhere).await;
+            let others = others?;
+            let answer = tokio::time::timeout(patience(timeout), others).await;
             // Who cannot be asked may be there.
             Some(match answer {
                 Ok(Ok(answer)) => answer,
@@ -104,24 +105,65 @@ pub(super) fn report(
     });
 }
 
+/// Messages of one conversation that were found in the store before the server that has stored them has told of them. Their
+/// receivers were asked to confirm them, since it was not known yet whether the senders want that.
+#[derive(Debug, Default)]
+pub(super) struct AskedAhead(VecDeque<(Instant, u64, Asked)>);
+
+impl AskedAhead {
+    /// Keeps the confirmations of a message with this number for as long as its server may still ask for them.
+    pub(super) fn keep(&mut self, now: Instant, timeout: Duration, seq: u64, asked: Asked) {
+        // What cannot be added is not kept.
+        if let Some(until) = now.checked_add(patience(timeout)) {
+            self.0.push_back((until, seq, asked));
+        }
+    }
+
+    /// The confirmations of a message, for who asks for them now.
+    pub(super) fn take(&mut self, seq: u64) -> Option<Asked> {
+        let at = self.0.iter().position(|(_, kept, _)| *kept == seq)?;
+        self.0.remove(at).map(|(_, _, asked)| asked)
+    }
+
+    /// When the first is forgotten.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.0.front().map(|(until, _, _)| *until)
+    }
+
+    /// Forgets those for which nobody asks any more.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while self.poll_timeout().is_some_and(|until| until <= now) {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// A message by its conversation and its number there.
+pub(super) type Place = (Uuid, u64);
+
 /// Messages of other servers that are about to be shown here, and who wants to know who has confirmed them.
 #[derive(Debug, Default)]
-pub(super) struct Questions(Mutex<HashMap<Uuid, oneshot::Sender<Confirmed>>>);
+pub(super) struct Questions(Mutex<HashMap<Place, oneshot::Sender<Confirmed>>>);
 
 impl Questions {
     /// A message that is about to be shown.
-    pub(super) fn wait_for(self: &Arc<Self>, message: Uuid, timeout: Duration) -> Waiting {
+    pub(super) fn wait_for(self: &Arc<Self>, message: Place, timeout: Duration) -> Waiting {
         let (answer, answered) = oneshot::channel();
         self.0.lock().insert(message, answer);
         Waiting {
             answered,
             patience: timeout.saturating_add(MARGIN),
-            asked: Some((Arc::clone(self), message)),
+            asked: (Arc::clone(self), message),
         }
     }
 
+    /// Whether another server has asked who confirms a message.
+    pub(super) fn has(&self, message: Place) -> bool {
+        self.0.lock().contains_key(&message)
+    }
+
     /// Answers who has asked about a message that is shown now.
-    pub(super) fn answer(&self, message: Uuid, asked: Option<Asked>) {
+    pub(super) fn answer(&self, message: Place, asked: Option<Asked>) {
         let Some(answer) = self.0.lock().remove(&message) else {
             return;
         };
@@ -140,26 +182,10 @@ pub(in crate::service) struct Waiting {
     answered: oneshot::Receiver<Confirmed>,
     patience: Duration,
     /// Forgotten with this.
-    asked: Option<(Arc<Questions>, Uuid)>,
+    asked: (Arc<Questions>, Place),
 }
 
 impl Waiting {
-    /// So many have a message without having been asked.
-    pub(in crate::service) fn unasked(expected: usize) -> Self {
-        let (answer, answered) = oneshot::channel();
-        let confirmed = Confirmed {
-            expected,
-            delivered: 0,
-            timed_out: expected > 0,
-        };
-        let _ = answer.send(confirmed);
-        Self {
-            answered,
-            patience: Duration::ZERO,
-            asked: None,
-        }
-    }
-
     /// Waits until the message is shown and all have confirmed it, or the time is over.
     pub(in crate::service) async fn answer(mut self) -> Confirmed {
         let answered = tokio::time::timeout(self.patience, &mut self.answered).await;
@@ -175,11 +201,38 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some((questions, message)) = self.asked.take() {
-            questions.0.lock().remove(&message);
-        }
+        let (questions, message) = &self.asked;
+        questions.0.lock().remove(message);
     }
+}
+
+/// How long the sender's server waits for the others, from when a message is stored.
+pub(super) fn patience(timeout: Duration) -> Duration {
+    timeout.saturating_add(MARGIN * 2)
 }
 
 /// From when a message is told until it is shown at another server.
 const MARGIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_ahead_is_taken_once_and_forgotten_when_nobody_asks_any_more() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(5));
+        let mut ahead = AskedAhead::default();
+        for seq in [7, 8] {
+            ahead.keep(start, timeout, seq, Asked::Skipped { expected: 1 });
+        }
+        let end = start + patience(timeout);
+        assert_eq!(ahead.poll_timeout(), Some(end));
+        assert!(ahead.take(8).is_some());
+        assert!(ahead.take(8).is_none());
+        ahead.handle_timeout(end - Duration::from_millis(1));
+        assert_eq!(ahead.poll_timeout(), Some(end));
+        ahead.handle_timeout(end);
+        assert!(ahead.take(7).is_none());
+        assert_eq!(ahead.poll_timeout(), None);
+    }
+}

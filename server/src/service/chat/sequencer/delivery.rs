@@ -14,10 +14,11 @@ use crate::service::rules::emissions::attendance::{
 };
 use crate::service::rules::emissions::conversations::{CONVERSATION_UPDATED, Updated};
 use crate::service::rules::emissions::messages::{
-    Deleted, MESSAGE, MESSAGE_DELETED, MESSAGE_EDITED,
+    Deleted, MESSAGE, MESSAGE_DELETED, MESSAGE_EDITED, MESSAGE_PINNED, MESSAGE_REACTION,
+    MESSAGE_UNPINNED,
 };
 use crate::service::rules::rooms::room_named;
-use crate::store::{Commit, Committed, Conversation, Message, Revision, Time};
+use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
 impl Live {
@@ -47,6 +48,14 @@ impl Live {
                     deleted_by: by,
                 };
                 MESSAGE_DELETED.emit(self.audience(namespace, from), &deleted);
+            }
+            Committed::Annotated(annotated) => {
+                let others = self.audience(namespace, from);
+                match &**annotated {
+                    Annotated::Reaction(reacted) => MESSAGE_REACTION.emit(others, reacted),
+                    Annotated::Pinned(pinned) => MESSAGE_PINNED.emit(others, pinned),
+                    Annotated::Unpinned(unpinned) => MESSAGE_UNPINNED.emit(others, unpinned),
+                };
             }
             Committed::Renamed(conversation) => {
                 tell_members(self.audience(namespace, from), conversation);
@@ -174,6 +183,7 @@ impl Live {
                 self.announce_typing(&user, false);
             }
         }
+        self.asked_ahead.handle_timeout(now);
         self.kept_until = self.kept_until.filter(|until| *until > now);
     }
 
@@ -265,7 +275,15 @@ pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit:
 /// Answers who asked for something, and reports how its confirmations go if that was asked for too.
 pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, asked: Option<Asked>) {
     note_time(&common.metrics, &commit);
-    let (is_foreign, revision) = (commit.is_foreign(), commit.revision());
+    let revision = commit.revision();
+    if commit.is_foreign() {
+        if commit.origin().confirm {
+            let message = (commit.event().conversation_id(), revision.seq);
+            common.questions.answer(message, asked);
+        }
+        commit.resolve();
+        return;
+    }
     let confirmed = if let Committed::Message(message) = commit.event()
         && commit.origin().confirm
     {
@@ -278,16 +296,12 @@ pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, ask
     let Some(message) = confirmed else {
         return;
     };
-    if is_foreign {
-        common.questions.answer(message.id, asked);
-        return;
-    }
     // This tells them of the message as well.
     let event = Committed::Message(Arc::clone(&message));
     let announcer = common.announcer.as_ref();
-    let elsewhere = announcer.map(|announcer| announcer.ask(&event, revision));
+    let others = announcer.map(|announcer| announcer.ask(&event, revision));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
-        report(socket, &message, asked, elsewhere, common.confirm_timeout);
+        report(socket, &message, asked, others, common.confirm_timeout);
     }
 }
 
@@ -319,6 +333,7 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
         | Committed::Repeated(_)
         | Committed::Edited(_)
         | Committed::Deleted { .. }
+        | Committed::Annotated(_)
         | Committed::Announced(_) => {}
     }
 }

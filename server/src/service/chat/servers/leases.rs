@@ -4,7 +4,6 @@
 //! for longer, the others remove what it told. One that wakes up finds that out when it renews, takes a new
 //! lease under a new id, and tells everything again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use uuid::Uuid;
 use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
-use crate::service::chat::presence::elsewhere::Shared;
-use crate::service::chat::sequencer::conversations::Looks;
+use crate::service::chat::presence::remote::Shared;
+use crate::service::chat::sequencer::conversations::{Look, Looks};
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Here, StoreError};
 use crate::supervisor::Supervisor;
@@ -215,11 +214,11 @@ impl Keeper {
 
     /// Looks who is at the others in these conversations.
     async fn look_at(&self, node: Uuid, all: &[Uuid], looks: &Looks) -> Result<(), StoreError> {
-        let nobody = BTreeSet::new();
+        let unasked = Look::default();
         for conversations in all.chunks(BATCH) {
             let mut rows = self
                 .store
-                .elsewhere(node, conversations)
+                .remote_presence(node, conversations)
                 .await?
                 .into_iter()
                 .peekable();
@@ -231,8 +230,8 @@ impl Keeper {
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     there.push(present(&row));
                 }
-                let left = looks.get(&id).unwrap_or(&nobody);
-                self.chat.set_elsewhere(&self.namespace, id, there, left);
+                let look = looks.get(&id).unwrap_or(&unasked);
+                self.chat.set_remote(&self.namespace, id, there, look);
             }
         }
         Ok(())

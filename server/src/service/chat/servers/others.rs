@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::history::tell_read;
+use crate::service::chat::members::tell_level;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
 use crate::service::feed::{Applied, Applier, Applying, Entries, Fed};
 use crate::service::rules::emissions::attendance::User;
-use crate::store::{Committed, Feed, Missed, Revision, StoreError};
+use crate::store::{Feed, Missed, Revision, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 
 impl Chat {
@@ -80,10 +81,11 @@ impl Chat {
                     .with(presence.conversation_id, |_| ())
                     .is_some()
                 {
-                    conversations.look_soon(presence.conversation_id, presence.left);
+                    conversations.look_at_told(presence.conversation_id, presence.left);
                 }
             }
             News::Read(read) => tell_read(io.of("/").local(), &read),
+            News::Level(level) => tell_level(io.of("/").local(), &level),
             News::Changes => feed.send_replace(()),
         }
     }
@@ -93,14 +95,8 @@ impl Chat {
         let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
         let conversations = &self.0.conversations;
         conversations.with(id, |_| ())?;
-        let Committed::Message(message) = &event else {
-            // It was too large to be told, and is shown without being asked for.
-            drop(self.0.store.announce(event, revision, false));
-            return conversations
-                .with(id, |live| live.presence.connections())
-                .map(Waiting::unasked);
-        };
-        let waiting = conversations.wait_for(message.id);
+        // What was too large to be told is read from the store.
+        let waiting = conversations.wait_for(id, revision.seq);
         drop(self.0.store.announce(event, revision, true));
         Some(waiting)
     }

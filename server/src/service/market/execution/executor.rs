@@ -1,9 +1,8 @@
 //! What carries trades out: nobody, the server itself on paper, or a service behind a webhook.
 
-use std::fmt;
-
 use super::order::{Fault, Order};
 use super::webhook::Webhook;
+use crate::auth::outbound::OutboundFault;
 use crate::config;
 use crate::service::market::Market;
 
@@ -17,28 +16,16 @@ pub(super) enum Executor {
 /// What came of carrying an order out.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It was executed at this price.
+    /// The order was executed at this price.
     Filled(f64),
-    /// It was not executed, and will not be.
+    /// The order was not executed, and will not be.
     Failed(Fault),
-    /// Nobody knows; for the log, why.
+    /// Nobody knows whether the order was executed; with the reason, for the log.
     Unknown(String),
 }
 
-/// Why there is no executor.
-#[derive(Debug)]
-pub(crate) struct ExecutorFault(pub(super) String);
-
-impl fmt::Display for ExecutorFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "market.webhook.url: {}", self.0)
-    }
-}
-
-impl std::error::Error for ExecutorFault {}
-
 impl Executor {
-    pub(super) fn new(config: &config::Market) -> Result<Self, ExecutorFault> {
+    pub(super) fn new(config: &config::Market) -> Result<Self, OutboundFault> {
         Ok(match config.executor {
             config::Executor::None => Self::None,
             config::Executor::Paper => Self::Paper,
@@ -50,7 +37,7 @@ impl Executor {
         !matches!(self, Self::None)
     }
 
-    /// Carries an order out. Unless `is_first`, it may have been carried out before.
+    /// Carries an order out. Unless `is_first`, the order may have been carried out before.
     pub(super) async fn execute(&self, market: &Market, order: &Order, is_first: bool) -> Outcome {
         match self {
             Self::None => Outcome::Unknown("there is no executor".into()),

@@ -8,7 +8,6 @@
 
 mod executor;
 mod order;
-mod outbound;
 mod webhook;
 
 use std::{
@@ -21,17 +20,16 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::trades::journal_of;
-use super::{Market, checks};
+use super::{Market, checks, trades};
+use crate::auth::outbound::OutboundFault;
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::read;
+use crate::service::journals::{journal_of, read};
 use crate::service::rules::commands::trades::ExecuteTrade;
 use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Appended, Current, Entry, Time};
-pub(crate) use executor::ExecutorFault;
 use executor::{Executor, Outcome};
 pub(crate) use order::Told;
 use order::{JOURNAL, MOST_ORDERS, Order, Stored, entry};
@@ -48,7 +46,7 @@ pub(super) struct Execution {
     /// How long an order may be without an outcome before somebody carries it out again.
     patience: Duration,
     resume: Duration,
-    /// Before that no order is this server's.
+    /// When this process was started: an order that is older is not its own.
     started: Time,
 }
 
@@ -60,7 +58,7 @@ pub(crate) struct Refused {
 }
 
 impl Execution {
-    pub(super) fn new(config: &config::Market) -> Result<Self, ExecutorFault> {
+    pub(super) fn new(config: &config::Market) -> Result<Self, OutboundFault> {
         let webhook = &config.webhook;
         let longest = (webhook.timeout + LONGEST_PAUSE) * webhook.attempts;
         Ok(Self {
@@ -75,7 +73,7 @@ impl Execution {
 }
 
 impl Market {
-    /// Has a trade executed for its sender. What comes of it is told to the socket, or to another one of its user if that has gone.
+    /// Has a trade executed for its sender. The outcome is told to the socket, or to another socket of the user if that one has gone.
     pub(crate) async fn execute(
         &self,
         allowed: Allowed<ExecuteTrade>,
@@ -111,7 +109,7 @@ impl Market {
         };
         let (trade, symbol) = (&order.trade_id, &order.symbol);
         tracing::info!(by = user_id, trade, symbol, "trade ordered");
-        // In a task of its own: whoever asked may go away, and the trade goes on.
+        // In a task of its own, so that the trade goes on when whoever asked goes away.
         let (market, socket) = (self.clone(), socket.clone());
         let carried = tokio::spawn(async move {
             let running = market.run(&order.trade_id);
@@ -152,7 +150,7 @@ impl Market {
                 self.close(&stored, &namespace).await;
                 return Err(refused);
             }
-            // It may be stored all the same, and is carried out then.
+            // The trade may be stored all the same; then the sweep carries the order out.
             Err(_) => return Ok(stored.unknown(Some(socket))),
         }
         let told = self
@@ -165,7 +163,7 @@ impl Market {
         }))
     }
 
-    /// Carries an order out, stores what came of it, and tells it.
+    /// Carries an order out, stores the outcome, and tells it.
     async fn carry_out(
         &self,
         stored: Stored,
@@ -174,7 +172,7 @@ impl Market {
     ) -> Result<Told, ServiceError> {
         let order = &stored.order;
         let executor = &self.0.execution.executor;
-        // Who goes on with an order does not know how far it had come.
+        // Without a socket somebody goes on with an order of which nobody knows how far it has come.
         let is_first = socket.is_some();
         let (status, price, fault) = match executor.execute(self, order, is_first).await {
             Outcome::Filled(price) => (TradeStatus::Executed, Some(price), None),
@@ -187,19 +185,19 @@ impl Market {
             timestamp: Time::now(),
             ..order.pending()
         };
-        // The reason first: whoever finds the trade failed finds it as well.
+        // The reason is stored first, so that whoever finds the trade failed finds the reason as well.
         let stored = Stored { fault, ..stored };
         if stored.fault.is_some() {
             self.reopen(&stored, namespace).await?;
         }
-        // If somebody else has settled it meanwhile, that counts.
+        // If somebody else has settled the trade meanwhile, that outcome counts.
         let settled = self.store_trade(&trade, namespace).await?;
         let trade = settled.unwrap_or(trade);
         tracing::info!(trade = trade.trade_id, status = ?trade.status, "trade settled");
         Ok(self.tell(stored, trade, socket, namespace).await)
     }
 
-    /// Nobody knows what came of an order: its client is told so once, and it is carried out again later.
+    /// Tells the client of an order once that nobody knows the outcome, and has the order carried out again later.
     async fn postpone(
         &self,
         stored: Stored,
@@ -220,7 +218,7 @@ impl Market {
         Ok(stored.unknown(socket))
     }
 
-    /// Tells what came of an order, and notes that. If there is nobody to tell it to, it waits for somebody.
+    /// Tells the outcome of an order, and notes that it was told. Without anybody to tell it to, the outcome waits for a connection of the user.
     async fn tell(
         &self,
         stored: Stored,
@@ -257,7 +255,7 @@ impl Market {
         Ok(())
     }
 
-    /// Its client knows. If that cannot be stored, it is told once more.
+    /// Closes an order whose client knows the outcome. If that cannot be stored, the client is told once more.
     async fn close(&self, stored: &Stored, namespace: &Namespace) {
         if let Err(error) = self
             .0
@@ -269,7 +267,7 @@ impl Market {
         }
     }
 
-    /// Goes on with what was left, for as long as it is polled: by this server before it ended, and by others that have.
+    /// Goes on with orders that were left, by this server before it was started anew and by others that have ended, for as long as it is polled.
     pub(crate) async fn resume(self, namespace: Namespace) {
         if !self.0.execution.executor.is_there() {
             return std::future::pending().await;
@@ -316,10 +314,10 @@ impl Market {
             if !self.is_left(&entry, &stored) {
                 continue;
             }
-            let journal = journal_of(&order.user_id);
+            let journal = journal_of(trades::KIND, &order.user_id);
             let trade = store.journal_entry(&journal, &order.trade_id).await?;
             match trade.as_ref().and_then(read::<Trade>) {
-                // It was never more than an intention.
+                // The order has no trade: its sender was never told that it was taken.
                 None => self.close(&stored, namespace).await,
                 Some(trade) if trade.status == TradeStatus::Pending => {
                     self.carry_out_again(stored, namespace);
@@ -338,7 +336,7 @@ impl Market {
             let wait = execution.resume * stored.rounds.min(10);
             return entry.created_at <= now.before(wait);
         }
-        // What this server has begun before it was started, no other one goes on with.
+        // Of a store of one server, nobody else goes on with an order from before the start.
         let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
         alone || entry.created_at <= now.before(execution.patience + MARGIN)
     }
@@ -391,7 +389,7 @@ const PLACES: usize = 64;
 const MOST_ROUNDS: u32 = 20;
 /// How often open orders are looked at.
 const TURN: Duration = Duration::from_secs(1);
-/// How long after a failure they are not.
+/// How long after a failure open orders are not looked at.
 const PAUSE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
 /// How much longer than the executor an order may take.

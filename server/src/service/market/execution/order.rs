@@ -23,15 +23,15 @@ pub(super) struct Order {
     pub(super) timestamp: Time,
 }
 
-/// An order as it is stored. It is an order from when its pending trade is stored as well.
+/// An order as it is stored. It is binding as soon as its pending trade is stored as well.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stored {
     pub(super) order: Order,
-    /// How often nobody knew what came of it.
+    /// How often the outcome of the order was not known.
     #[serde(default)]
     pub(super) rounds: u32,
-    /// Why it failed, if it did.
+    /// Why the order failed, if it did.
     #[serde(default)]
     pub(super) fault: Option<Fault>,
     /// The settled trade, of which nobody could be told yet.
@@ -89,7 +89,7 @@ impl Stored {
         Told::Error(self.error(code, message))
     }
 
-    /// Nobody knows what came of it; tells a client so, if there is one.
+    /// Says that nobody knows the outcome, and tells a client so, if there is one.
     pub(super) fn unknown(&self, socket: Option<&Socket>) -> Told {
         let told = Told::Error(self.error(UNKNOWN.0, UNKNOWN.1));
         if let Some(socket) = socket {
@@ -142,7 +142,7 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
 }
 
 pub(super) const JOURNAL: &str = "executions";
-/// Orders of which not everybody who ordered them knows what became of them.
+/// The most orders whose clients do not know the outcome yet.
 pub(super) const MOST_ORDERS: u32 = 1000;
 /// Code and message of a trade of which nobody knows the outcome.
 const UNKNOWN: (&str, &str) = (
@@ -151,5 +151,5 @@ const UNKNOWN: (&str, &str) = (
 );
 /// How long a client who has gone can still be told.
 const UNTOLD: Duration = Duration::from_secs(86_400);
-/// How long it is remembered that a client was told.
+/// How long an order is kept whose client was told.
 const TOLD: Duration = Duration::from_secs(3600);

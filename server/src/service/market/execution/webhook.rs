@@ -1,18 +1,20 @@
-//! Trades that a service executes which is asked over HTTP, with the id of the trade as idempotency key, so that it may be asked again.
+//! Trades that a service executes. It is asked over HTTP, with the id of the trade as idempotency key, so that the question may be repeated.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, header::InvalidHeaderValue};
 use serde::Deserialize;
 
-use super::executor::{ExecutorFault, Outcome};
+use super::executor::Outcome;
 use super::order::{Fault, Order};
-use super::outbound::Outbound;
+use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::breaker::Breaker;
 use crate::config;
 
 pub(super) struct Webhook {
     outbound: Outbound,
+    /// The bearer token.
+    authorization: Option<HeaderValue>,
     breaker: Breaker,
     attempts: u32,
     pause: Duration,
@@ -34,16 +36,32 @@ enum Answer {
 /// What came of one attempt.
 enum Attempt {
     Done(Outcome),
-    /// It has not arrived, or nothing was done: another attempt may do it.
+    /// The order has not arrived, or nothing was done: another attempt may carry it out.
     NotDone(String),
-    /// It may have been carried out.
+    /// The order may have been carried out.
     Unknown(String),
 }
 
 impl Webhook {
-    pub(super) fn new(config: &config::Webhook) -> Result<Self, ExecutorFault> {
+    pub(super) fn new(config: &config::Webhook) -> Result<Self, OutboundFault> {
+        let outbound = Outbound::new(Target {
+            section: "market.webhook",
+            url: config.url.as_deref().unwrap_or_default(),
+            ca_file: config.ca_file.as_deref(),
+            timeout: config.timeout,
+            allow_private: config.allow_private,
+        });
+        let authorization = config.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let authorization = authorization.transpose().map_err(|_: InvalidHeaderValue| {
+            OutboundFault("market.webhook.token has characters that no header has".into())
+        })?;
         Ok(Self {
-            outbound: Outbound::new(config).map_err(ExecutorFault)?,
+            outbound: outbound?,
+            authorization,
             breaker: Breaker::new("the executor of trades"),
             attempts: config.attempts,
             pause: config.pause,
@@ -82,7 +100,15 @@ impl Webhook {
         let Ok(admission) = self.breaker.admit() else {
             return Attempt::NotDone("it has not answered lately and is not asked".into());
         };
-        let answer = self.outbound.post(key, body).await;
+        let mut headers = HeaderMap::new();
+        // The id of a trade is a UUID that this server has made, so that it fits into a header.
+        if let Ok(key) = HeaderValue::from_str(key) {
+            headers.insert(IDEMPOTENCY_KEY, key);
+        }
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        let answer = self.outbound.post(&headers, body).await;
         match answer {
             Err(error) if error.is_before_sending() => {
                 admission.failed();
@@ -118,7 +144,7 @@ fn judge(status: StatusCode, text: &str) -> Attempt {
         };
     }
     match status {
-        // What is to be sent elsewhere was not taken here. Other redirects may say where the result is.
+        // With these two the request is to be sent to another address, and was not taken. Other redirects may say where the result is.
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
             Attempt::NotDone(format!("answered {status}: redirects are not followed"))
         }
@@ -158,6 +184,7 @@ fn rejected(message: Option<String>) -> Outcome {
     })
 }
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Between two attempts.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS: usize = 200;

@@ -1,14 +1,15 @@
-//! Commands about who attends a conversation: joining and leaving it, typing, and asking who is there.
+//! Commands about who attends a conversation: joining and leaving it, typing, asking who is there, and what users say of
+//! themselves.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::form::{Target, hyphenated};
-use crate::service::rules::emissions::attendance::{self, Here, Present};
+use crate::service::rules::emissions::attendance::{self, Here, Present, Status, UserStatus};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, CONVERSATION};
-use crate::store::{Conversation, Messages};
+use crate::store::{Conversation, Level, Messages, Opening};
 
 events! {
     JOIN_CONVERSATION: Join => Joined = "join_conversation", ChatRead, Changes, Member, id_or_object,
@@ -16,7 +17,9 @@ events! {
         {"conversationId": CONVERSATION, "lastSeq": 6} => Joined {
             conversation: examples::conversation(),
             users: vec![attendance::present()],
+            statuses: vec![attendance::status()],
             missed: examples::page(),
+            opening: Some(Opening { pins: vec![examples::pin()], notification_level: Level::All }),
         };
     LEAVE_CONVERSATION: Leave => () = "leave_conversation", ChatRead, Changes, Member, id_or_object,
         "leaves a conversation",
@@ -27,6 +30,15 @@ events! {
     PRESENCE: AskPresence => Here = "presence", ChatRead, Requests, Member, object,
         "reads who is in a conversation",
         {"conversationId": CONVERSATION} => attendance::presence();
+    SET_STATUS: SetStatus => UserStatus = "set_status", ChatType, Changes, Oneself, object,
+        "says of oneself that one is online, away, busy or offline",
+        {"status": "busy", "text": "in a meeting"} => attendance::status();
+    STATUSES: AskStatuses => Statuses = "statuses", ChatRead, Requests, Member, object,
+        "reads what those of a conversation say of themselves",
+        {"conversationId": CONVERSATION} => Statuses {
+            conversation_id: CONVERSATION,
+            statuses: vec![attendance::status()],
+        };
 }
 
 /// What a client gets when it has joined a conversation.
@@ -34,8 +46,13 @@ events! {
 pub(crate) struct Joined {
     pub(crate) conversation: Conversation,
     pub(crate) users: Vec<Present>,
+    /// Of all members, and of `users`, who have said something of themselves.
+    pub(crate) statuses: Vec<UserStatus>,
     #[serde(flatten)]
     pub(crate) missed: Messages,
+    /// Left out if the store did not answer: whoever joins again has it.
+    #[serde(flatten)]
+    pub(crate) opening: Option<Opening>,
 }
 
 /// `join_conversation`: an id, or an object with the last `seq` that the client knows.
@@ -85,4 +102,31 @@ pub(crate) struct SetTyping {
 pub(crate) struct AskPresence {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+}
+
+/// `set_status`: what users say of themselves, the text included.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SetStatus {
+    pub(crate) status: Status,
+    /// 1 to 80 characters, none of them control or invisible.
+    pub(crate) text: Option<String>,
+}
+
+/// `statuses`: what those of a conversation say of themselves.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AskStatuses {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+}
+
+/// What those of a conversation say of themselves.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationStatuses")]
+pub(crate) struct Statuses {
+    pub(crate) conversation_id: Uuid,
+    /// At most 1,000.
+    pub(crate) statuses: Vec<UserStatus>,
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::form::{hyphenated, whole_or_none};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION};
-use crate::store::{Conversation, DeletedConversation, List, Listed};
+use crate::store::{Conversation, DeletedConversation, Level, List, Listed};
 
 events! {
     CREATE_CONVERSATION: CreateConversation => Changed =
@@ -31,6 +31,7 @@ events! {
                 last_seq: 7,
                 read_seq: 6,
                 unread: 1,
+                notification_level: Level::All,
             }],
             cursor: None,
             has_more: false,

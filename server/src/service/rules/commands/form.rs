@@ -32,7 +32,7 @@ where
 }
 
 /// An argument that must be an object, or nothing, which is the same as an object without fields.
-pub(super) fn object_or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(in crate::service::rules) fn object_or_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

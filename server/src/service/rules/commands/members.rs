@@ -1,14 +1,17 @@
-//! Commands about the members of a conversation.
+//! Commands about the members of a conversation, and of what one of them wants to be notified.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 use uuid::Uuid;
 
 use super::conversations::Changed;
 use super::form::hyphenated;
 use crate::auth::Permission;
+use crate::service::rules::emissions::conversations::NotificationLevel;
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION};
+use crate::store::Level;
 
 events! {
     ADD_MEMBER: AddMember => Changed = "add_member", ChatManage, Changes, Owner, object,
@@ -17,6 +20,11 @@ events! {
     REMOVE_MEMBER: RemoveMember => Changed = "remove_member", ChatRead, Changes, OwnerOrOneself, object,
         "removes a member from a conversation, or the sender itself",
         {"conversationId": CONVERSATION, "userId": "eve"} => Changed { conversation: examples::conversation() };
+    SET_NOTIFICATION_LEVEL: SetNotificationLevel => NotificationLevel =
+        "set_notification_level", ChatRead, Requests, Member, object,
+        "says of what in a conversation the sender wants to be notified",
+        {"conversationId": CONVERSATION, "level": "mentions"} =>
+        NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
 }
 
 /// `add_member`: somebody becomes a member.
@@ -35,6 +43,31 @@ pub(crate) struct RemoveMember {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     pub(crate) user_id: String,
+}
+
+/// `set_notification_level`: of what the sender wants to be notified.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SetNotificationLevel {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) conversation_id: Uuid,
+    /// With `none`, mentions make no notifications; beyond that it is for clients, which draw attention to less.
+    #[schemars(with = "String", extend("enum" = ["all", "mentions", "none"]))]
+    #[serde(deserialize_with = "level")]
+    pub(crate) level: Level,
+}
+
+/// A word and nothing else: a derived enum takes `{"all": null}` as well.
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "all" => Ok(Level::All),
+        "mentions" => Ok(Level::Mentions),
+        "none" => Ok(Level::None),
+        other => Err(de::Error::unknown_variant(
+            other,
+            &["all", "mentions", "none"],
+        )),
+    }
 }
 
 impl RemoveMember {

@@ -1,4 +1,4 @@
-//! Commands about messages: sending, editing, deleting.
+//! Commands about messages: sending, editing, deleting, reacting, pinning.
 
 use std::sync::Arc;
 
@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::form::{hyphenated, whole_or_none};
+use super::form::{hyphenated, hyphenated_or_none, whole_or_none};
 use crate::service::rules::event::events;
-use crate::service::rules::examples::{self, CONVERSATION, MESSAGE_ID, NOON};
-use crate::store::{Message, MessageKind, Metadata};
+use crate::service::rules::examples::{
+    self, BOB, CONVERSATION, MESSAGE_ID, NOON, REPLIED_TO, THUMB,
+};
+use crate::store::{Message, MessageKind, Metadata, Pinned, Reacted, Unpinned};
 
 events! {
     MESSAGE: SendMessage => Stored = "message", ChatSend, Messages, Member, object,
@@ -23,7 +25,9 @@ events! {
             "metadata": {"imageUrl": "https://example.org/ada.png", "timestamp": NOON},
             "clientMessageId": "5f1d",
             "confirmDelivery": true,
-        } => Stored { message: examples::message().into() };
+            "replyTo": REPLIED_TO,
+            "mentions": [BOB],
+        } => Stored { message: examples::reply().into() };
     EDIT_MESSAGE: EditMessage => Stored = "edit_message", ChatSend, Messages, Author, object,
         "gives a message a new text",
         {"messageId": MESSAGE_ID, "content": "hello, Bob", "version": 1} =>
@@ -31,6 +35,19 @@ events! {
     DELETE_MESSAGE: DeleteMessage => Stored = "delete_message", ChatSend, Messages, Author, object,
         "takes the text out of a message",
         {"messageId": MESSAGE_ID} => Stored { message: examples::deleted().into() };
+    ADD_REACTION: AddReaction => Reacted = "add_reaction", ChatSend, Changes, Member, object,
+        "reacts to a message with an emoji",
+        {"messageId": MESSAGE_ID, "emoji": THUMB} => examples::reacted();
+    REMOVE_REACTION: RemoveReaction => Reacted = "remove_reaction", ChatSend, Changes, Member, object,
+        "takes a reaction of the sender back",
+        {"messageId": MESSAGE_ID, "emoji": THUMB} =>
+        Reacted { added: false, count: 0, ..examples::reacted() };
+    PIN_MESSAGE: PinMessage => Pinned = "pin_message", ChatManage, Changes, Owner, object,
+        "pins a message to its conversation",
+        {"messageId": REPLIED_TO} => Pinned { conversation_id: CONVERSATION, pin: examples::pin() };
+    UNPIN_MESSAGE: UnpinMessage => Unpinned = "unpin_message", ChatManage, Changes, Owner, object,
+        "takes the pin of a message away",
+        {"messageId": REPLIED_TO} => examples::unpinned();
 }
 
 /// The acknowledgement of what stores or changes a message.
@@ -60,6 +77,11 @@ pub(crate) struct SendMessage {
     pub(crate) client_message_id: Option<String>,
     /// Whether the sender wants the event `message_delivered`.
     pub(crate) confirm_delivery: Option<bool>,
+    /// The message of the same conversation that it answers.
+    #[serde(default, deserialize_with = "hyphenated_or_none")]
+    pub(crate) reply_to: Option<Uuid>,
+    /// Users whom it mentions: at most 20, each once, all of them members.
+    pub(crate) mentions: Option<Vec<String>>,
 }
 
 /// `edit_message`: a new text for a message.
@@ -78,6 +100,42 @@ pub(crate) struct EditMessage {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeleteMessage {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+}
+
+/// `add_reaction`: an emoji for a message.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AddReaction {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+    /// One emoji of at most 64 bytes.
+    pub(crate) emoji: String,
+}
+
+/// `remove_reaction`: an emoji that the sender takes back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RemoveReaction {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+    /// One emoji of at most 64 bytes.
+    pub(crate) emoji: String,
+}
+
+/// `pin_message`: a message that is to be found at once.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PinMessage {
+    #[serde(deserialize_with = "hyphenated")]
+    pub(crate) message_id: Uuid,
+}
+
+/// `unpin_message`: no longer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnpinMessage {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) message_id: Uuid,
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Catalogue, Deprecated, Received, Sent, refused, sentence};
 
 impl Catalogue {
-    /// The namespace `/` is one channel. A message is called by the event with its direction in front, and what an
+    /// A namespace is a channel. A message is called by the event with its direction in front, and what an
     /// event has beyond what AsyncAPI knows is in fields that begin with `x-`.
     pub(crate) fn asyncapi(&self) -> Value {
         let mut document = Document::default();
@@ -17,15 +17,9 @@ impl Catalogue {
         }
         let mut types = self.types.clone();
         types.insert("Refused", refused());
-        let in_channel: Map<_, _> = document
-            .messages
-            .keys()
-            .map(|id| {
-                (
-                    id.clone(),
-                    json!({"$ref": format!("#/components/messages/{id}")}),
-                )
-            })
+        let channels: Map<_, _> = CHANNELS
+            .iter()
+            .map(|channel| (channel.name.to_owned(), document.channel(channel)))
             .collect();
         json!({
             "asyncapi": "3.0.0",
@@ -35,13 +29,7 @@ impl Catalogue {
                 "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message.",
             },
             "defaultContentType": "application/json",
-            "channels": {
-                "chat": {
-                    "address": "/",
-                    "description": "The Socket.IO namespace in which everything happens.",
-                    "messages": in_channel,
-                },
-            },
+            "channels": channels,
             "operations": document.operations,
             "components": {"messages": document.messages, "schemas": types.under(SCHEMAS)},
         })
@@ -54,6 +42,8 @@ const SCHEMAS: &str = "#/components/schemas/";
 struct Document {
     messages: Map<String, Value>,
     operations: Map<String, Value>,
+    /// The ids of the messages of each channel.
+    members: Vec<(&'static str, String)>,
 }
 
 impl Document {
@@ -72,7 +62,8 @@ impl Document {
             "x-room": row.room.as_str(),
             "x-source": row.file,
         });
-        let sent = self.message("client", row.event, message);
+        let channel = Channel::of(row.namespace());
+        let sent = self.message(channel, "client", row.event, message);
         let success = json!({"type": "object", "properties": {"success": {"const": true}}, "required": ["success"]});
         let done = match &event.answer {
             Some(answer) => json!({"allOf": [success, {"$ref": format!("{SCHEMAS}{answer}")}]}),
@@ -83,13 +74,13 @@ impl Document {
             "payload": {"oneOf": [done, {"$ref": format!("{SCHEMAS}Refused")}]},
             "examples": [{"payload": row.acknowledgement()}],
         });
-        let answer = self.message("answer", row.event, answer);
+        let answer = self.message(channel, "answer", row.event, answer);
         let operation = json!({
             "action": "receive",
             "summary": sentence(row.does),
-            "channel": CHANNEL.reference(),
+            "channel": channel.reference(),
             "messages": [sent],
-            "reply": {"channel": CHANNEL.reference(), "messages": [answer]},
+            "reply": {"channel": channel.reference(), "messages": [answer]},
         });
         self.operations.insert(id("client", row.event), operation);
     }
@@ -109,32 +100,82 @@ impl Document {
             "x-confirmed": row.is_confirmed,
             "x-source": row.file,
         });
-        let message = self.message("server", row.event, message);
+        let channel = Channel::of(row.namespace());
+        let message = self.message(channel, "server", row.event, message);
         let operation = json!({
             "action": "send",
             "summary": sentence(row.tells),
-            "channel": CHANNEL.reference(),
+            "channel": channel.reference(),
             "messages": [message],
         });
         self.operations.insert(id("server", row.event), operation);
     }
 
     /// Adds a message and returns how operations name it.
-    fn message(&mut self, direction: &str, event: &str, message: Value) -> Value {
+    fn message(
+        &mut self,
+        channel: &'static Channel,
+        direction: &str,
+        event: &str,
+        message: Value,
+    ) -> Value {
         let id = id(direction, event);
-        let reference = json!({"$ref": format!("{}/messages/{id}", CHANNEL.0)});
+        let reference = json!({"$ref": format!("#/channels/{}/messages/{id}", channel.name)});
+        self.members.push((channel.name, id.clone()));
         self.messages.insert(id, message);
         reference
     }
+
+    /// A channel with the messages that were added to it.
+    fn channel(&self, channel: &Channel) -> Value {
+        let members = self.members.iter();
+        let messages: Map<_, _> = members
+            .filter(|(name, _)| *name == channel.name)
+            .map(|(_, id)| {
+                let message = json!({"$ref": format!("#/components/messages/{id}")});
+                (id.clone(), message)
+            })
+            .collect();
+        json!({
+            "address": channel.namespace,
+            "description": channel.description,
+            "messages": messages,
+        })
+    }
 }
 
-struct Channel(&'static str);
+/// A namespace of Socket.IO.
+struct Channel {
+    name: &'static str,
+    namespace: &'static str,
+    description: &'static str,
+}
 
-const CHANNEL: Channel = Channel("#/channels/chat");
+static CHANNELS: [Channel; 2] = [
+    Channel {
+        name: "chat",
+        namespace: "/",
+        description: "The Socket.IO namespace in which everything happens.",
+    },
+    Channel {
+        name: "admin",
+        namespace: "/admin",
+        description: "The Socket.IO namespace of those who have the role `admin`.",
+    },
+];
 
 impl Channel {
+    fn of(namespace: &str) -> &'static Self {
+        let [chat, admin] = &CHANNELS;
+        if namespace == admin.namespace {
+            admin
+        } else {
+            chat
+        }
+    }
+
     fn reference(&self) -> Value {
-        json!({"$ref": self.0})
+        json!({"$ref": format!("#/channels/{}", self.name)})
     }
 }
 

@@ -14,6 +14,7 @@ impl Catalogue {
             .map(|event| {
                 let row = event.row;
                 let schemas = json!({
+                    "namespace": row.namespace(),
                     "version": row.version(),
                     "deprecated": event.deprecated,
                     "payload": reference(&event.payload),
@@ -28,6 +29,7 @@ impl Catalogue {
             .map(|event| {
                 let row = event.row;
                 let schemas = json!({
+                    "namespace": row.namespace(),
                     "version": row.version(),
                     "deprecated": event.deprecated,
                     "payload": reference(&event.payload),

@@ -12,7 +12,8 @@ impl Catalogue {
         let mut text = String::from(
             "# Events\n\n\
          Written by a test from the rows in `server/src/service/rules`, which are also what is checked and sent; \
-         `roomcast catalog --format markdown` prints the same. The rules that all events have are in [chat.md](chat.md).\n\n\
+         `roomcast catalog --format markdown` prints the same. The rules that all events have are in [chat.md](chat.md). \
+         They are of the namespace `/`, but for those that begin with `admin:`, which are of [`/admin`](admin.md).\n\n\
          ## What clients send\n\n\
          | event | version | does | permission | limit | who else |\n|---|---|---|---|---|---|\n",
         );

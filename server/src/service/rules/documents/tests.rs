@@ -43,16 +43,28 @@ fn sample() -> String {
     let mut text = String::from(
         "// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the\n\
          // test of the server that writes `src/types.ts`, with the examples of the catalogue of events.\n\
-         import type { ClientToServerEvents, ServerToClientEvents } from \"@roomcast/client\";\n\
+         import type {\n  AdminClientToServerEvents,\n  AdminServerToClientEvents,\n  ClientToServerEvents,\n  \
+         ServerToClientEvents,\n} from \"@roomcast/client\";\n\
          import { type Socket, io } from \"socket.io-client\";\n\n\
-         const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();\n\n\
-         /** Every event that the server sends. */\n\
-         export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToClientEvents[Name]>[0] } = {\n",
+         const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();\n\
+         const admin: Socket<AdminServerToClientEvents, AdminClientToServerEvents> = io(\"/admin\");\n",
     );
-    for event in policy::emissions() {
-        let _ = writeln!(text, "  {:?}: {},", event.event, (event.example)());
+    for (namespace, prefix, name) in [("/", "", "heard"), ("/admin", "Admin", "heardByAdmins")] {
+        let _ = write!(
+            text,
+            "\n/** Every event that the server sends. */\n\
+             export const {name}: {{ [Name in keyof {prefix}ServerToClientEvents]: Parameters<{prefix}ServerToClientEvents[Name]>[0] }} = {{\n",
+        );
+        for event in policy::emissions().filter(|event| event.namespace() == namespace) {
+            let _ = writeln!(text, "  {:?}: {},", event.event, (event.example)());
+        }
+        text.push_str("};\n");
     }
-    text.push_str("};\n\n/** Sends every event that clients send. */\nexport async function talk(): Promise<void> {\n");
+    text.push_str("\n/** Sends every event that clients send. */\nexport async function talk(): Promise<void> {\n");
+    let socket = |namespace| match namespace {
+        "/admin" => "admin",
+        _ => "socket",
+    };
     for event in policy::emissions() {
         let confirm = if event.is_confirmed { ", confirm" } else { "" };
         let used = |name: &String| format!("payload.{name}");
@@ -61,7 +73,8 @@ fn sample() -> String {
         used.extend(event.is_confirmed.then(|| "confirm?.()".to_owned()));
         let _ = writeln!(
             text,
-            "  socket.on({:?}, (payload{confirm}) => console.log({}));",
+            "  {}.on({:?}, (payload{confirm}) => console.log({}));",
+            socket(event.namespace()),
             event.event,
             used.join(", "),
         );
@@ -69,7 +82,8 @@ fn sample() -> String {
     for (number, event) in policy::events().enumerate() {
         let _ = writeln!(
             text,
-            "  const answer{number} = await socket.emitWithAck({:?}, {});",
+            "  const answer{number} = await {}.emitWithAck({:?}, {});",
+            socket(event.namespace()),
             event.event,
             (event.example)(),
         );

@@ -23,12 +23,29 @@ impl Catalogue {
             };
         }
         text.push_str(
-        "\n/** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */\n\
-         export interface Requests {\n",
-    );
-        for event in &self.received {
+            "\n/** The acknowledgement of a request. */\n\
+             export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n",
+        );
+        self.events_of(&mut text, "", "/");
+        self.events_of(&mut text, "Admin", "/admin");
+        text
+    }
+
+    /// The events of a namespace, in types whose names begin so.
+    fn events_of(&self, text: &mut String, prefix: &str, namespace: &str) {
+        let of = match namespace {
+            "/" => String::new(),
+            other => format!(" in the namespace `{other}`"),
+        };
+        let _ = write!(
+            text,
+            "\n/** What clients send{of}, by the name of the event: its argument, and the answer that comes with `success: true`. */\n\
+             export interface {prefix}Requests {{\n",
+        );
+        let received = self.received.iter();
+        for event in received.filter(|event| event.row.namespace() == namespace) {
             comment(
-                &mut text,
+                text,
                 "  ",
                 Some(&described(event.row.does, event.deprecated)),
             );
@@ -40,19 +57,19 @@ impl Catalogue {
                 event.payload
             );
         }
-        text.push_str(
-        "}\n\n/** The acknowledgement of a request. */\n\
-         export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n\n\
-         /** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */\n\
-         export type ClientToServerEvents = {\n  \
-         [Name in keyof Requests]: (\n    payload: Requests[Name][\"payload\"],\n    \
-         answer: (answer: Acknowledgement<Requests[Name][\"answer\"]>) => void,\n  ) => void;\n};\n\n\
-         /** What the server sends without being asked. */\n\
-         export interface ServerToClientEvents {\n",
-    );
-        for event in &self.sent {
+        let _ = write!(
+            text,
+            "}}\n\n/** What clients send{of}, for `Socket<{prefix}ServerToClientEvents, {prefix}ClientToServerEvents>` of socket.io-client. */\n\
+             export type {prefix}ClientToServerEvents = {{\n  \
+             [Name in keyof {prefix}Requests]: (\n    payload: {prefix}Requests[Name][\"payload\"],\n    \
+             answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void,\n  ) => void;\n}};\n\n\
+             /** What the server sends{of} without being asked. */\n\
+             export interface {prefix}ServerToClientEvents {{\n",
+        );
+        let sent = self.sent.iter();
+        for event in sent.filter(|event| event.row.namespace() == namespace) {
             comment(
-                &mut text,
+                text,
                 "  ",
                 Some(&described(event.row.tells, event.deprecated)),
             );
@@ -69,7 +86,6 @@ impl Catalogue {
             );
         }
         text.push_str("}\n");
-        text
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is told of those who are in a conversation: who comes, goes, types, and who is there.
+//! What is told of those who are in a conversation: who comes, goes, types, who is there, and what they say of themselves.
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::service::rules::emission::{Keyed, emissions};
@@ -27,6 +27,34 @@ emissions! {
             is_typing: true,
             timestamp: examples::time(NOON),
         };
+    STATUS: UserStatus, Reliable = "status", "a user says something else of itself",
+        "who has joined a conversation of which the user is a member, and the user's other tabs; not the socket that did it",
+        status();
+}
+
+/// What users may say of themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Status {
+    #[default]
+    Online,
+    Away,
+    Busy,
+    Offline,
+}
+
+/// What a user says of itself. Of two of one user the one with the later `timestamp` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UserStatus {
+    pub(crate) user_id: Arc<str>,
+    pub(crate) status: Status,
+    /// Left out if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<Arc<str>>,
+    /// When it was said; later with each change.
+    pub(crate) timestamp: Time,
 }
 
 /// A user as others see it.
@@ -149,6 +177,15 @@ fn system() -> System {
         kind: Kind::System,
         conversation_id: CONVERSATION,
         user: user(),
+        timestamp: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn status() -> UserStatus {
+    UserStatus {
+        user_id: examples::ADA.into(),
+        status: Status::Busy,
+        text: Some("in a meeting".into()),
         timestamp: examples::time(NOON),
     }
 }

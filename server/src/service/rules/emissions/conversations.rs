@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::service::rules::emission::emissions;
-use crate::service::rules::examples::{self, NOON};
-use crate::store::{Conversation, DeletedConversation, Time};
+use crate::service::rules::examples::{self, CONVERSATION, NOON};
+use crate::store::{Conversation, DeletedConversation, Level, Time};
 
 emissions! {
     CONVERSATION_UPDATED: Updated<'static>, Reliable = "conversation_updated",
@@ -21,6 +22,18 @@ emissions! {
         "a conversation was deleted with all that was in it",
         "who has joined, and all members in all tabs; not the socket that did it",
         examples::deleted_conversation();
+    NOTIFICATION_LEVEL: NotificationLevel, Reliable = "notification_level",
+        "a user has said of what in a conversation it wants to be notified",
+        "the user's other tabs",
+        NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
+}
+
+/// `notification_level`, and the acknowledgement of `set_notification_level`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationLevel {
+    pub(crate) conversation_id: Uuid,
+    pub(crate) level: Level,
 }
 
 /// `conversation_updated`.

@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, ADA, CONVERSATION, MESSAGE_ID, NOON};
-use crate::store::{Message, Time};
+use crate::store::{Message, Pinned, Reacted, Time, Unpinned};
 
 emissions! {
     MESSAGE: Message, Confirmed = "message", "a message was stored",
-        "who has joined, but the sending socket", examples::message();
+        "who has joined, but the sending socket", examples::reply();
     MESSAGE_EDITED: Message, Reliable = "message_edited", "a message has a new text",
         "who has joined, but the sending socket", examples::edited();
     MESSAGE_DELETED: Deleted<'static>, Reliable = "message_deleted", "a message has lost its text",
@@ -35,6 +35,14 @@ emissions! {
             user_id: ADA,
             seq: 7,
         };
+    MESSAGE_REACTION: Reacted, Reliable = "message_reaction",
+        "somebody has reacted to a message, or has taken that back",
+        "who has joined, but the sending socket", examples::reacted();
+    MESSAGE_PINNED: Pinned, Reliable = "message_pinned", "a message was pinned to its conversation",
+        "who has joined, but the sending socket",
+        Pinned { conversation_id: CONVERSATION, pin: examples::pin() };
+    MESSAGE_UNPINNED: Unpinned, Reliable = "message_unpinned", "a message is pinned no longer",
+        "who has joined, but the sending socket", examples::unpinned();
 }
 
 /// `message_deleted`.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::attendance::{self, UserStatus};
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, ADA, NOON};
 use crate::store::Time;
@@ -14,8 +15,10 @@ emissions! {
             user_id: ADA,
             name: "Ada",
             roles: &[],
+            permissions: &["chat:read", "chat:send", "chat:manage", "chat:type"],
             guest: false,
             expires_at: Some(examples::time(NOON)),
+            status: Some(attendance::status()),
         };
     ERROR: ErrorEvent<'static>, Reliable = "error",
         "an event has failed that was sent without asking for an acknowledgement",
@@ -39,10 +42,15 @@ pub(crate) struct Session<'a> {
     pub(crate) user_id: &'a str,
     pub(crate) name: &'a str,
     pub(crate) roles: &'a [String],
+    /// What the roles allow, by the names of the configuration.
+    pub(crate) permissions: &'a [&'static str],
     /// Whether nobody vouches for the name.
     pub(crate) guest: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Time>,
+    /// What the user has said of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<UserStatus>,
 }
 
 /// `error`.

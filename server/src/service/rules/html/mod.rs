@@ -17,9 +17,9 @@ use crate::config;
 use crate::service::rules::content::is_http_url;
 use crate::service::rules::markup::Form;
 use crate::service::{fault::ServiceError, rules::content};
-use crate::store::{Message, Messages};
+use crate::store::{Annotated, Message, Messages, Pin, Pinned, Quote};
 
-/// What is done with the texts of messages.
+/// The rules by which the texts of messages are cleaned or kept as text.
 #[derive(Debug)]
 pub(in crate::service) enum Rules {
     /// Nothing: they are text.
@@ -72,6 +72,36 @@ impl Rules {
         }
     }
 
+    /// What is told of a message beside its text, as it may be sent to clients.
+    pub(in crate::service) fn show_annotated(&self, annotated: Arc<Annotated>) -> Arc<Annotated> {
+        match (self, &*annotated) {
+            (
+                Self::Html(_),
+                Annotated::Pinned(Pinned {
+                    conversation_id,
+                    pin,
+                }),
+            ) => Arc::new(Annotated::Pinned(Pinned {
+                conversation_id: *conversation_id,
+                pin: self.show_pin(pin.clone()),
+            })),
+            _ => annotated,
+        }
+    }
+
+    /// A pin as it may be sent to clients.
+    pub(in crate::service) fn show_pin(&self, mut pin: Pin) -> Pin {
+        self.show_quote(&mut pin.message);
+        pin
+    }
+
+    /// The beginning of a text that is HTML is shown without elements: it may end within one.
+    fn show_quote(&self, quote: &mut Quote) {
+        if let Self::Html(html) = self {
+            quote.excerpt = html.plain(&quote.excerpt);
+        }
+    }
+
     /// Shows the messages of a page.
     pub(in crate::service) async fn show_all(self: &Arc<Self>, page: Messages) -> Messages {
         let is_fit = page.messages.iter().all(|message| self.fits(message));
@@ -95,7 +125,7 @@ impl Rules {
     fn fits(&self, message: &Message) -> bool {
         match self {
             Self::Text => true,
-            Self::Html(_) => WRITTEN.fits(&message.content),
+            Self::Html(_) => message.reply_to.is_none() && WRITTEN.fits(&message.content),
         }
     }
 
@@ -107,8 +137,8 @@ impl Rules {
     }
 }
 
-/// The sanitiser.
-pub(in crate::service) struct Html(Builder<'static>);
+/// The sanitiser, and one that leaves no element.
+pub(in crate::service) struct Html(Builder<'static>, Builder<'static>);
 
 impl Html {
     fn new() -> Self {
@@ -127,18 +157,37 @@ impl Html {
                 is_good.then_some(Cow::Borrowed(value))
             })
             .strip_comments(true);
-        Self(builder)
+        let mut plain = Builder::empty();
+        plain
+            .clean_content_tags(HashSet::from(WITH_CONTENT))
+            .strip_comments(true);
+        Self(builder, plain)
     }
 
     fn show(&self, message: &Arc<Message>) -> Arc<Message> {
         let clean = self.clean(&message.content);
-        if clean == message.content {
+        if clean == message.content && message.reply_to.is_none() {
             return Arc::clone(message);
         }
+        let reply_to = message.reply_to.clone().map(|quote| Quote {
+            excerpt: self.plain(&quote.excerpt),
+            ..quote
+        });
         Arc::new(Message {
             content: clean.into_owned(),
+            reply_to,
             ..Message::clone(message)
         })
+    }
+
+    /// The text of the beginning of an HTML text, as HTML. A reference at its end that was cut is left out.
+    fn plain(&self, text: &str) -> String {
+        let cut = text.rfind('&').filter(|at| {
+            let end = text.get(at + 1..).unwrap_or_default();
+            end.chars().all(|c| c.is_ascii_alphanumeric() || c == '#')
+        });
+        let whole = cut.and_then(|at| text.get(..at)).unwrap_or(text);
+        self.1.clean(whole).to_string()
     }
 
     /// The same as [`Html::clean`], for what is stored: sanitised again it stays as it is, so that

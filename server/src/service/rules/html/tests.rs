@@ -1,6 +1,8 @@
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
+use crate::store::Time;
 
 #[test]
 fn what_is_on_the_list_stays() {
@@ -320,16 +322,20 @@ fn text_that_was_stored_before_is_escaped_if_it_cannot_be_html() {
 
 fn message(content: &str) -> Message {
     Message {
-        id: uuid::Uuid::nil(),
-        conversation_id: uuid::Uuid::nil(),
+        id: Uuid::nil(),
+        conversation_id: Uuid::nil(),
         seq: 1,
         user_id: "ann".into(),
         user_name: "Ann".into(),
         content: content.into(),
         kind: crate::store::MessageKind::User,
         metadata: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
+        reply_to: None,
+        mentions: Vec::new(),
+        reactions: Vec::new(),
+        answers: None,
         version: 1,
-        created_at: crate::store::Time::now(),
+        created_at: Time::now(),
         edited_at: None,
         deleted_at: None,
     }
@@ -360,4 +366,42 @@ fn is_harmless(html: &str) -> bool {
         });
         is_known && (is_plain || (name == "a" && href == Some(true)))
     })
+}
+
+#[test]
+fn what_a_message_answers_is_shown_as_text_however_it_is_cut() {
+    let rules = Rules::new(config::Content::Html);
+    for (excerpt, shown) in [
+        ("<b>hello</b> you", "hello you"),
+        ("<b>hel", "hel"),
+        ("see <a href=\"https://exam", "see "),
+        ("1 &lt; 2 &am", "1 &lt; 2 "),
+        ("a & b", "a &amp; b"),
+        ("<script>alert(1)</script>x", "x"),
+        ("<img src=x onerror=alert(1)>", ""),
+    ] {
+        let quote = Quote {
+            id: Uuid::from_u128(9),
+            seq: 1,
+            user_id: "ann".into(),
+            user_name: "Ann".into(),
+            excerpt: excerpt.into(),
+            edited_at: None,
+            deleted_at: None,
+        };
+        let reply = Arc::new(Message {
+            reply_to: Some(quote.clone()),
+            ..message("fine")
+        });
+        let told = rules.show(&reply).reply_to.clone().unwrap();
+        assert_eq!(told.excerpt, shown, "{excerpt}");
+        let pin = Pin {
+            message: quote.clone(),
+            pinned_by: "ann".into(),
+            pinned_at: Time::now(),
+        };
+        assert_eq!(rules.show_pin(pin).message.excerpt, shown, "{excerpt}");
+        let text = Rules::new(config::Content::Text);
+        assert_eq!(text.show(&reply).reply_to, Some(quote), "{excerpt}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -16,9 +16,11 @@ use crate::store::Time;
 
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
-pub(in crate::service) struct Elsewhere {
+pub(in crate::service) struct RemotePresence {
     /// None until it is known for the first time: those have not just come.
     users: Option<BTreeMap<Arc<str>, Present>>,
+    /// Those of them who are written down no longer, though nobody has told yet how they have gone, and since when.
+    unexplained: BTreeMap<Arc<str>, Instant>,
 }
 
 /// What other servers have to know of a user in a conversation.
@@ -45,7 +47,7 @@ pub(crate) struct SharedPresent {
     pub(crate) since: Time,
 }
 
-impl Elsewhere {
+impl RemotePresence {
     /// Whether it was ever known who they are.
     pub(in crate::service) fn is_known(&self) -> bool {
         self.users.is_some()
@@ -63,6 +65,11 @@ impl Elsewhere {
         self.users.iter().flat_map(BTreeMap::values)
     }
 
+    /// Whether users still count as present because it may yet be told how they have gone.
+    pub(in crate::service) fn is_unexplained(&self) -> bool {
+        !self.unexplained.is_empty()
+    }
+
     pub(in crate::service) fn len(&self) -> usize {
         self.users.as_ref().map_or(0, BTreeMap::len)
     }
@@ -70,12 +77,14 @@ impl Elsewhere {
 
 impl Presence {
     /// Takes note of all users that other servers have here now; two servers may have the same one. Of those who
-    /// are gone these have `left` on purpose. Says who has come and who has gone with that, as far as it is to be told now.
-    pub(in crate::service) fn set_elsewhere(
+    /// are gone these have `left` on purpose. Users of whom that was not told count as present for as long as `patience`, since
+    /// what is written down may be seen before it is told. Says who has come and who has gone with that, as far as it is to be told now.
+    pub(in crate::service) fn set_remote(
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
         left: &BTreeSet<Arc<str>>,
+        patience: Duration,
     ) -> Vec<Notice> {
         let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
         for row in rows {
@@ -89,10 +98,26 @@ impl Presence {
                 }
             }
         }
-        let is_first = self.elsewhere().users.is_none();
-        let before = self.replace_elsewhere(Elsewhere { users: Some(users) });
+        let is_first = self.remote().users.is_none();
+        let known = self.remote();
+        let mut unexplained = BTreeMap::new();
+        for present in known.users() {
+            let user_id = &present.user.user_id;
+            if users.contains_key(user_id) || left.contains(user_id) || self.is_here(user_id) {
+                continue;
+            }
+            let since = known.unexplained.get(user_id).copied().unwrap_or(now);
+            if now.saturating_duration_since(since) < patience {
+                unexplained.insert(Arc::clone(user_id), since);
+                users.insert(Arc::clone(user_id), present.clone());
+            }
+        }
+        let before = self.replace_remote(RemotePresence {
+            users: Some(users),
+            unexplained,
+        });
         let before = before.users.unwrap_or_default();
-        let after = self.elsewhere();
+        let after = self.remote();
         let mut notices = Vec::new();
         let mut differs = before.len() != after.len();
         for present in after.users() {
@@ -122,8 +147,6 @@ impl Presence {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::service::chat::presence::conversation::Tempo;
     use crate::service::rules::emissions::attendance::User;
@@ -133,7 +156,10 @@ mod tests {
     fn those_who_were_elsewhere_before_anybody_came_here_are_listed_and_not_announced() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(3));
-        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)], &none()), []);
+        assert_eq!(
+            presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE),
+            []
+        );
         assert_eq!(listed(&presence), [("ann".into(), 1), ("bob".into(), 2)]);
         assert_eq!(presence.here(Uuid::nil()).users[1].since, since(1));
     }
@@ -142,19 +168,22 @@ mod tests {
     fn who_comes_or_goes_elsewhere_is_announced_once() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_elsewhere(now, [], &none());
-        let notices = presence.set_elsewhere(now, [row("bob", 1, 1)], &none());
+        presence.set_remote(now, [], &none(), AT_ONCE);
+        let notices = presence.set_remote(now, [row("bob", 1, 1)], &none(), AT_ONCE);
         assert_eq!(notices, [Notice::Joined(user("bob"))]);
-        assert_eq!(presence.set_elsewhere(now, [row("bob", 2, 1)], &none()), []);
-        let notices = presence.set_elsewhere(now, [], &none());
+        assert_eq!(
+            presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE),
+            []
+        );
+        let notices = presence.set_remote(now, [], &none(), AT_ONCE);
         assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
-        assert_eq!(presence.set_elsewhere(now, [], &none()), []);
+        assert_eq!(presence.set_remote(now, [], &none(), AT_ONCE), []);
     }
 
     #[test]
     fn a_user_on_two_servers_is_one_user() {
         let (mut presence, now) = start();
-        presence.set_elsewhere(now, [row("ann", 1, 1), row("ann", 2, 3)], &none());
+        presence.set_remote(now, [row("ann", 1, 1), row("ann", 2, 3)], &none(), AT_ONCE);
         assert_eq!(
             presence.join(now, socket(1), &user("ann"), since(5)),
             None,
@@ -162,20 +191,27 @@ mod tests {
         );
         assert_eq!(listed(&presence), [("ann".into(), 4)]);
         assert_eq!(presence.here(Uuid::nil()).users[0].since, since(1));
-        assert_eq!(presence.set_elsewhere(now, [], &none()), [], "still here");
-        presence.set_elsewhere(now, [row("ann", 1, 1)], &none());
+        assert_eq!(
+            presence.set_remote(now, [], &none(), AT_ONCE),
+            [],
+            "still here"
+        );
+        presence.set_remote(now, [row("ann", 1, 1)], &none(), AT_ONCE);
         assert_eq!(presence.leave(now, socket(1), "ann"), None, "still there");
-        let gone = presence.set_elsewhere(now, [], &none());
+        let gone = presence.set_remote(now, [], &none(), AT_ONCE);
         assert_eq!(gone, [Notice::Disconnected(user("ann"))]);
     }
 
     #[test]
     fn who_is_lost_here_and_back_on_another_server_is_not_announced() {
         let (mut presence, now) = start();
-        presence.set_elsewhere(now, [], &none());
+        presence.set_remote(now, [], &none(), AT_ONCE);
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.lose(now, socket(1), "ann");
-        assert_eq!(presence.set_elsewhere(now, [row("ann", 1, 2)], &none()), []);
+        assert_eq!(
+            presence.set_remote(now, [row("ann", 1, 2)], &none(), AT_ONCE),
+            []
+        );
         let notices: Vec<_> =
             std::iter::from_fn(|| presence.handle_timeout(now + Duration::from_secs(60))).collect();
         assert!(notices.iter().all(|notice| *notice == Notice::List));
@@ -185,12 +221,33 @@ mod tests {
     fn who_leaves_elsewhere_on_purpose_has_left() {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
-        presence.set_elsewhere(now, [row("bob", 1, 1), row("eve", 1, 1)], &none());
+        presence.set_remote(now, [row("bob", 1, 1), row("eve", 1, 1)], &none(), AT_ONCE);
         let left = BTreeSet::from(["bob".into(), "ann".into()]);
-        let notices = presence.set_elsewhere(now, [], &left);
+        let notices = presence.set_remote(now, [], &left, AT_ONCE);
         let expected = [Notice::Left(user("bob")), Notice::Disconnected(user("eve"))];
         assert_eq!(notices, expected);
     }
+
+    #[test]
+    fn who_is_gone_without_a_word_is_present_until_that_has_come_or_is_no_longer_waited_for() {
+        let (mut presence, now) = start();
+        let patience = Duration::from_millis(500);
+        presence.join(now, socket(1), &user("ann"), since(1));
+        let both = [row("bob", 1, 1), row("eve", 1, 1)];
+        presence.set_remote(now, both, &none(), patience);
+        assert_eq!(presence.set_remote(now, [], &none(), patience), []);
+        assert!(presence.remote().is_unexplained());
+        let soon = now + Duration::from_millis(300);
+        let left = BTreeSet::from(["bob".into()]);
+        let notices = presence.set_remote(soon, [], &left, patience);
+        assert_eq!(notices, [Notice::Left(user("bob"))]);
+        assert_eq!(presence.set_remote(soon, [], &none(), patience), []);
+        let notices = presence.set_remote(now + patience, [], &none(), patience);
+        assert_eq!(notices, [Notice::Disconnected(user("eve"))]);
+        assert!(!presence.remote().is_unexplained());
+    }
+
+    const AT_ONCE: Duration = Duration::ZERO;
 
     fn none() -> BTreeSet<Arc<str>> {
         BTreeSet::new()

@@ -1,5 +1,7 @@
 //! What a message may consist of.
 
+pub(in crate::service) mod emoji;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -51,6 +53,19 @@ pub(in crate::service) fn check_title(title: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Checks what a user says of itself.
+pub(in crate::service) fn check_status_text(text: &str) -> Result<(), ServiceError> {
+    if !is_name(text, MAX_STATUS_TEXT) {
+        return Err(ServiceError::invalid(
+            "text",
+            format!(
+                "must have 1 to {MAX_STATUS_TEXT} characters, none of them control or invisible"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// Checks the id of a user that somebody names.
 pub(in crate::service) fn check_user_id(
     field: impl fmt::Display,
@@ -67,6 +82,9 @@ pub(in crate::service) fn check_user_id(
 
 /// Characters of a conversation's title.
 const MAX_TITLE: usize = 200;
+
+/// Characters of what a user says of itself.
+const MAX_STATUS_TEXT: usize = 80;
 
 /// Characters of a user's id.
 const MAX_USER_ID: usize = 128;

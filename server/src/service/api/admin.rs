@@ -1,0 +1,331 @@
+//! The namespace `/admin`: what a server refuses, what does not work, which servers come and go; and what admins do
+//! about it, by the services of the HTTP API.
+//!
+//! What is told is looked at once a second, in the counters and in what readiness is made of: it costs those who
+//! refuse nothing, and a flood of refusals is one event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::health::Readiness;
+use super::sockets::{self, Disconnect, Disconnected};
+use crate::auth::{Permission, Principal};
+use crate::metrics::{Counter, Metrics};
+use crate::service::authorization::{Access, Allowed, Blocks, NewBlock};
+use crate::service::fault::ServiceError;
+use crate::service::rules::admin::commands::{
+    BlockNetwork, Blocked, Kick, Kicked, ReadStatistics, Statistics,
+};
+use crate::service::rules::admin::emissions::{
+    ALERT, Alert, Change, NODE, NodeChange, Part, REFUSALS, RefusalCount, Refusals, State,
+};
+use crate::service::rules::event::Command;
+use crate::store::Time;
+use roomcast::{Io, Namespace, Socket, metrics::Counter as Library};
+
+/// The namespace of admins.
+pub(crate) const NAMESPACE: &str = "/admin";
+/// The room that all admins are in.
+const ROOM: &str = "admin";
+
+/// Coming into the namespace.
+#[derive(Debug)]
+pub(crate) struct Enter;
+
+impl Command for Enter {
+    const PERMISSION: Option<Permission> = Some(Permission::Admin);
+}
+
+/// What admins are told and do. Cloning gives another handle.
+#[derive(Clone)]
+pub(crate) struct Admin(Arc<Inner>);
+
+struct Inner {
+    access: Access,
+    metrics: Arc<Metrics>,
+    /// What is there only when the server is built.
+    built: OnceLock<Built>,
+}
+
+struct Built {
+    io: Io,
+    blocks: Option<Blocks>,
+    readiness: Readiness,
+}
+
+/// Something that does not work: what, and which task.
+type Fault = (Part, Option<&'static str>);
+
+impl Admin {
+    pub(crate) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Inner {
+            access,
+            metrics,
+            built: OnceLock::new(),
+        }))
+    }
+
+    /// The server is built: from now on its admins are served.
+    pub(crate) fn serve(&self, io: Io, blocks: Option<Blocks>, readiness: Readiness) {
+        let built = Built {
+            io,
+            blocks,
+            readiness,
+        };
+        // The server is built once, so that the cell is empty.
+        let _ = self.0.built.set(built);
+    }
+
+    /// Whether somebody may come in.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Denied`] if no role of theirs allows it.
+    pub(crate) fn may_enter(&self, by: &Arc<Principal>) -> Result<(), ServiceError> {
+        self.0.access.allow(Arc::clone(by), Enter).map(drop)
+    }
+
+    /// Tells an admin who has come what does not work at this server.
+    pub(crate) fn entered(&self, socket: &Socket) {
+        // An admin who has gone already is told nothing.
+        let (Ok(()), Some(built)) = (socket.join(ROOM), self.0.built.get()) else {
+            return;
+        };
+        let node = this(&built.io);
+        for (part, task) in built.faults() {
+            ALERT.emit_to(socket, &alert(&node, (part, task), State::Unavailable));
+        }
+    }
+
+    /// Closes the connections of a socket or a user.
+    pub(crate) async fn kick(&self, allowed: Allowed<Kick>) -> Result<Kicked, ServiceError> {
+        let (by, Kick { user_id, socket_id }) = allowed.into_parts();
+        let whom = match (user_id, socket_id) {
+            (Some(user), None) => Disconnect::User(user),
+            (None, Some(socket)) => Disconnect::Socket(socket),
+            (Some(_), Some(_)) | (None, None) => {
+                let problem = "excludes socketId, and one of them is needed";
+                return Err(ServiceError::invalid("userId", problem));
+            }
+        };
+        tracing::info!(by = by.subject, ?whom, "admin:kick");
+        let allowed = self.0.access.allow(by, whom)?;
+        let Disconnected {
+            disconnected,
+            missing,
+        } = sockets::disconnect(&self.built()?.io, allowed).await?;
+        Ok(Kicked {
+            disconnected,
+            missing,
+        })
+    }
+
+    /// Shuts a network out.
+    pub(crate) async fn block(
+        &self,
+        allowed: Allowed<BlockNetwork>,
+    ) -> Result<Blocked, ServiceError> {
+        let (by, command) = allowed.into_parts();
+        let new = NewBlock {
+            cidr: command.cidr,
+            seconds: command.seconds,
+            reason: command.reason,
+        };
+        tracing::info!(by = by.subject, network = new.cidr, "admin:block");
+        let allowed = self.0.access.allow(by, new)?;
+        let blocks = self.built()?.blocks.as_ref();
+        let blocks = blocks.ok_or(ServiceError::Conflict("nobody is shut out here"))?;
+        let block = blocks.add(allowed).await?;
+        Ok(Blocked {
+            id: block.id,
+            cidr: block.cidr.to_string(),
+            expires_at: block.expires_at.map(Time::from),
+        })
+    }
+
+    /// How this server is.
+    pub(crate) fn statistics(
+        &self,
+        _: Allowed<ReadStatistics>,
+    ) -> Result<Statistics, ServiceError> {
+        let Built { io, readiness, .. } = self.built()?;
+        Ok(Statistics::of(io, &self.0.metrics, readiness))
+    }
+
+    /// Tells admins what has changed, for as long as it is polled.
+    pub(crate) async fn watch(self) {
+        let Ok(built) = self.built() else {
+            return;
+        };
+        let namespace = built.io.of(NAMESPACE);
+        let mut turns = interval(TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut counted = self.counts();
+        let mut faults = BTreeSet::new();
+        let mut nodes = nodes(&built.io);
+        loop {
+            turns.tick().await;
+            let node = this(&built.io);
+            let now = self.counts();
+            tell_refusals(&namespace, &node, &counted, &now);
+            counted = now;
+            let now = built.faults();
+            let ended = faults.difference(&now).map(|fault| (fault, State::Ok));
+            let begun = now.difference(&faults);
+            for (fault, state) in ended.chain(begun.map(|fault| (fault, State::Unavailable))) {
+                ALERT.emit(namespace.to(ROOM), &alert(&node, *fault, state));
+            }
+            faults = now;
+            let now = self::nodes(&built.io);
+            // Each server sees all nodes, and tells its own admins.
+            for (name, id) in &now {
+                if !nodes.contains_key(name) {
+                    NODE.emit(namespace.local().to(ROOM), &change(id, Change::Joined));
+                }
+            }
+            for (name, id) in &nodes {
+                if !now.contains_key(name) {
+                    NODE.emit(namespace.local().to(ROOM), &change(id, Change::Left));
+                }
+            }
+            nodes = now;
+        }
+    }
+
+    /// This server is about to stop: its admins and those of others are told.
+    pub(crate) fn draining(&self) {
+        if let Some(built) = self.0.built.get() {
+            let to = built.io.of(NAMESPACE).to(ROOM);
+            NODE.emit(to, &change(&this(&built.io), Change::Draining));
+        }
+    }
+
+    fn built(&self) -> Result<&Built, ServiceError> {
+        // No admin is let in before the server is built.
+        let built = self.0.built.get();
+        built.ok_or(ServiceError::Conflict("the server is starting"))
+    }
+
+    /// What was refused until now.
+    fn counts(&self) -> Vec<RefusalCount> {
+        let library = self.0.metrics.library();
+        let own = OWN.map(|(kind, reason, counter)| RefusalCount {
+            kind,
+            reason,
+            count: self.0.metrics.counter(counter),
+        });
+        let library = LIBRARY.map(|(kind, reason, counter)| RefusalCount {
+            kind,
+            reason,
+            count: library.counter(counter),
+        });
+        own.into_iter().chain(library).collect()
+    }
+}
+
+impl Built {
+    fn faults(&self) -> BTreeSet<Fault> {
+        let readiness = &self.readiness;
+        let parts = [
+            (Part::Store, !readiness.is_storing()),
+            (Part::Adapter, readiness.adapter() == Some(false)),
+            (Part::Publications, readiness.publications() == Some(false)),
+        ];
+        let parts = parts.into_iter().filter(|(_, fails)| *fails);
+        let tasks = readiness.tasks();
+        let tasks = tasks.iter().map(|task| (Part::Task, Some(task.name)));
+        parts.map(|(part, _)| (part, None)).chain(tasks).collect()
+    }
+}
+
+fn tell_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now: &[RefusalCount]) {
+    let refusals: Vec<RefusalCount> = now
+        .iter()
+        .zip(before)
+        .map(|(now, before)| RefusalCount {
+            count: now.count.saturating_sub(before.count),
+            ..*now
+        })
+        .filter(|refused| refused.count > 0)
+        .collect();
+    if refusals.is_empty() {
+        return;
+    }
+    let told = Refusals {
+        node,
+        refusals,
+        timestamp: Time::now(),
+    };
+    REFUSALS.emit(namespace.to(ROOM), &told);
+}
+
+fn alert(node: &str, (part, task): Fault, state: State) -> Alert<'_> {
+    Alert {
+        node,
+        part,
+        task,
+        state,
+        timestamp: Time::now(),
+    }
+}
+
+fn change(node: &str, change: Change) -> NodeChange<'_> {
+    NodeChange {
+        node,
+        change,
+        timestamp: Time::now(),
+    }
+}
+
+/// The servers of the cluster: a name that never comes again, and the id.
+fn nodes(io: &Io) -> BTreeMap<String, Arc<str>> {
+    let nodes = io.nodes().into_iter();
+    nodes.map(|node| (node.name.to_string(), node.id)).collect()
+}
+
+/// The id of this server.
+fn this(io: &Io) -> Arc<str> {
+    let this = io.nodes().into_iter().find(|node| node.is_this);
+    this.map_or_else(|| "".into(), |node| node.id)
+}
+
+/// How often the state of the server is looked at.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What the server counts of refusals: of what kind, for what reason.
+const OWN: [(&str, &str, Counter); 18] = [
+    ("rateLimit", "messages", Counter::LimitedMessages),
+    ("rateLimit", "typing", Counter::LimitedTyping),
+    ("rateLimit", "changes", Counter::LimitedChanges),
+    ("rateLimit", "requests", Counter::LimitedRequests),
+    ("rateLimit", "api", Counter::ApiLimited),
+    ("permission", "no role grants it", Counter::CommandsDenied),
+    ("authentication", "missing", Counter::AuthMissing),
+    ("authentication", "malformed", Counter::AuthMalformed),
+    ("authentication", "origin", Counter::AuthOrigin),
+    ("authentication", "too long", Counter::AuthTooLong),
+    ("authentication", "algorithm", Counter::AuthAlgorithm),
+    ("authentication", "unknown key", Counter::AuthUnknownKey),
+    ("authentication", "signature", Counter::AuthSignature),
+    ("authentication", "claims", Counter::AuthClaims),
+    ("authentication", "expired", Counter::AuthExpired),
+    ("authentication", "revoked", Counter::AuthRevoked),
+    (
+        "authentication",
+        "unknown session",
+        Counter::AuthUnknownSession,
+    ),
+    ("connection", "user connections", Counter::RefusedUser),
+];
+
+/// What the library counts of refusals.
+const LIBRARY: [(&str, &str, Library); 5] = [
+    ("rateLimit", "flood", Library::ViolationsFlood),
+    ("connection", "blocked", Library::RefusedBlocked),
+    ("connection", "rate", Library::RefusedRate),
+    ("connection", "address connections", Library::RefusedAddress),
+    ("connection", "server connections", Library::RefusedFull),
+];

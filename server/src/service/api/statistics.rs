@@ -1,0 +1,73 @@
+//! How a server is, in figures.
+
+use std::time::Duration;
+
+use super::health::Readiness;
+use crate::metrics::{Metrics, Timing};
+use crate::service::rules::admin::commands::{
+    Percentiles, Queues, Rooms, Sessions, Statistics, Times,
+};
+use roomcast::{
+    Io,
+    metrics::{Gauge, Timing as Library},
+};
+
+impl Statistics {
+    /// How this server is.
+    pub(crate) fn of(io: &Io, metrics: &Metrics, readiness: &Readiness) -> Self {
+        let rooms = io.of("/").rooms();
+        let sizes = rooms.iter().map(|(_, members)| *members);
+        let processing = Timing::MessageProcessing;
+        let library = |timing: Library| {
+            let library = metrics.library();
+            percentiles(library.timed(timing), |q| library.quantile(timing, q))
+        };
+        Self {
+            sessions: Sessions {
+                total: io.clients_count(),
+                polling: gauge(metrics, Gauge::SessionsPolling),
+                websocket: gauge(metrics, Gauge::SessionsWebSocket),
+            },
+            sockets: gauge(metrics, Gauge::Sockets),
+            rooms: Rooms {
+                count: rooms.len(),
+                members: sizes.clone().sum(),
+                largest: sizes.max().unwrap_or(0),
+            },
+            queues: Queues {
+                bytes: gauge(metrics, Gauge::OutboxBytes),
+                acks_pending: gauge(metrics, Gauge::AcksPending),
+                polls: gauge(metrics, Gauge::PollsWaiting),
+            },
+            times: Times {
+                delivery: library(Library::Queue),
+                processing: percentiles(metrics.timed(processing), |q| {
+                    metrics.quantile(processing, q)
+                }),
+                ping: library(Library::Ping),
+            },
+            store: readiness.store_word(),
+            adapter: readiness.adapter_word(),
+            nodes: io.nodes().len(),
+            draining: readiness.is_draining(),
+        }
+    }
+}
+
+/// A gauge of the library, which is never below zero.
+pub(crate) fn gauge(metrics: &Metrics, gauge: Gauge) -> u64 {
+    u64::try_from(metrics.library().gauge(gauge)).unwrap_or(0)
+}
+
+fn percentiles(count: u64, quantile: impl Fn(f64) -> Option<Duration>) -> Percentiles {
+    let millis = |q| {
+        let micros = quantile(q)?.as_micros();
+        Some(micros as f64 / 1e3)
+    };
+    Percentiles {
+        count,
+        p50: millis(0.5),
+        p95: millis(0.95),
+        p99: millis(0.99),
+    }
+}

@@ -1,0 +1,258 @@
+//! What users say of themselves, as data: what somebody says goes in, and what is kept of it comes out.
+//!
+//! All that is kept of the users whose ids have one hash is one value that servers share; whoever changes it has read
+//! it before. So a change is made to what is there, and never to what was there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::is_guest;
+use crate::service::rules::emissions::attendance::{Status, UserStatus};
+use crate::store::Time;
+
+/// What some users say of themselves, by their ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::service) struct Statuses(BTreeMap<Arc<str>, Said>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Said {
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<Arc<str>>,
+    timestamp: Time,
+}
+
+impl Said {
+    /// What somebody says who says nothing else. It is remembered for a while, so that no clock of a server makes
+    /// the next change earlier than this one.
+    fn is_default(&self) -> bool {
+        self.status == Status::default() && self.text.is_none()
+    }
+
+    fn is_over(&self, user: &str, now: Time) -> bool {
+        let kept = match (self.is_default(), is_guest(user)) {
+            (true, _) => DEFAULT_KEPT,
+            (false, true) => GUEST_KEPT,
+            (false, false) => KEPT,
+        };
+        self.timestamp.after(kept) <= now
+    }
+
+    fn of(&self, user: &Arc<str>) -> UserStatus {
+        UserStatus {
+            user_id: Arc::clone(user),
+            status: self.status,
+            text: self.text.clone(),
+            timestamp: self.timestamp,
+        }
+    }
+
+    /// Bytes of it as JSON, at most.
+    fn size(&self, user: &str) -> usize {
+        // Of what may be in either, quotation marks and backslashes alone are written in two bytes.
+        AROUND + 2 * (user.len() + self.text.as_ref().map_or(0, |text| text.len()))
+    }
+}
+
+impl Statuses {
+    /// What a user says, if there is something.
+    pub(in crate::service) fn get(&self, user: &str, now: Time) -> Option<UserStatus> {
+        let (user, said) = self.0.get_key_value(user)?;
+        (!said.is_over(user, now)).then(|| said.of(user))
+    }
+
+    /// Keeps what a user says from now on; none if that is what is kept. What nobody has to know any more goes, and if
+    /// there is no room, what was said first: by guests, and then by others.
+    pub(in crate::service) fn say(
+        &mut self,
+        user: &str,
+        status: Status,
+        text: Option<&Arc<str>>,
+        now: Time,
+    ) -> Option<UserStatus> {
+        let before = self.0.get(user);
+        let known = before.filter(|said| !said.is_over(user, now));
+        let is_known = match known {
+            Some(said) => said.status == status && said.text.as_ref() == text,
+            None => status == Status::default() && text.is_none(),
+        };
+        if is_known {
+            return None;
+        }
+        // Of two changes the later one has the later time, whatever the clocks of two servers say.
+        let next = before.map_or(now, |said| now.max(said.timestamp.after(TICK)));
+        let said = Said {
+            status,
+            text: text.cloned(),
+            timestamp: next,
+        };
+        let user: Arc<str> = user.into();
+        let told = said.of(&user);
+        self.0.remove(&user);
+        self.0.retain(|user, said| !said.is_over(user, now));
+        self.make_room(ROOM - said.size(&user));
+        self.0.insert(user, said);
+        Some(told)
+    }
+
+    fn make_room(&mut self, room: usize) {
+        let mut size: usize = self.0.iter().map(|(user, said)| said.size(user)).sum();
+        let rank =
+            |(user, said): (&Arc<str>, &Said)| (!is_guest(user), said.timestamp, Arc::clone(user));
+        while size > room
+            && let Some((_, _, user)) = self.0.iter().map(rank).min()
+            && let Some(said) = self.0.remove(&user)
+        {
+            size -= said.size(&user);
+        }
+    }
+
+    /// The users who say something else, or something more, than before.
+    pub(in crate::service) fn since<'a>(&'a self, before: &Self) -> BTreeSet<&'a Arc<str>> {
+        let is_news = |(user, said): &(&Arc<str>, &Said)| before.0.get(*user) != Some(*said);
+        self.0
+            .iter()
+            .filter(is_news)
+            .map(|(user, _)| user)
+            .collect()
+    }
+}
+
+/// How long it is remembered what somebody has said: with an account, as a guest, and that it is nothing. The last is
+/// far longer than clocks of servers differ.
+const KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const GUEST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const DEFAULT_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// The least time between two changes.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Bytes of all that is kept, below [`roomcast::adapter::values::MAX_VALUE`] with what stands around it.
+const ROOM: usize = 60 << 10;
+/// Bytes of one beside its texts.
+const AROUND: usize = 96;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(second: u64) -> Time {
+        let noon: Time = "2025-01-31T12:00:00Z".parse().unwrap();
+        noon.after(Duration::from_secs(second))
+    }
+
+    fn busy(statuses: &mut Statuses, user: &str, second: u64) -> Option<UserStatus> {
+        statuses.say(user, Status::Busy, None, time(second))
+    }
+
+    #[test]
+    fn what_is_said_again_is_no_change_and_nothing_is_what_everybody_says() {
+        let mut statuses = Statuses::default();
+        assert_eq!(statuses.say("ann", Status::Online, None, time(0)), None);
+        let text = Arc::from("on holiday");
+        let said = statuses
+            .say("ann", Status::Away, Some(&text), time(1))
+            .unwrap();
+        assert_eq!(
+            (said.timestamp, said.text.as_deref()),
+            (time(1), Some("on holiday"))
+        );
+        assert_eq!(
+            statuses.say("ann", Status::Away, Some(&text), time(2)),
+            None
+        );
+        let said = busy(&mut statuses, "ann", 3).unwrap();
+        assert_eq!(said.text, None, "the text is said with the status");
+        assert_eq!(statuses.get("ann", time(4)), Some(said));
+    }
+
+    #[test]
+    fn a_later_change_has_a_later_time_whatever_the_clock_says() {
+        let mut statuses = Statuses::default();
+        let first = busy(&mut statuses, "ann", 60).unwrap();
+        let second = statuses.say("ann", Status::Online, None, time(0)).unwrap();
+        let third = busy(&mut statuses, "ann", 30).unwrap();
+        assert!(first.timestamp < second.timestamp && second.timestamp < third.timestamp);
+    }
+
+    #[test]
+    fn what_is_said_is_forgotten_in_the_end_that_of_guests_sooner() {
+        let mut statuses = Statuses::default();
+        for user in ["ann", "guest:1"] {
+            busy(&mut statuses, user, 0).unwrap();
+        }
+        let (day, year) = (24 * 60 * 60, 365 * 24 * 60 * 60);
+        assert!(statuses.get("guest:1", time(day - 1)).is_some());
+        assert!(statuses.get("guest:1", time(day)).is_none());
+        assert!(statuses.get("ann", time(year - 1)).is_some());
+        assert!(statuses.get("ann", time(year)).is_none());
+        busy(&mut statuses, "bob", year).unwrap();
+        assert_eq!(
+            statuses.0.len(),
+            1,
+            "what is over goes with the next change"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_has_an_end_and_guests_make_room_first() {
+        let mut statuses = Statuses::default();
+        let text = Arc::from("\u{1f600}".repeat(80));
+        let mut say = |user: &str, second| {
+            statuses
+                .say(user, Status::Busy, Some(&text), time(second))
+                .unwrap();
+            let json = serde_json::to_string(&statuses).unwrap();
+            assert!(
+                json.len() < roomcast::adapter::values::MAX_VALUE - 100,
+                "{}",
+                json.len()
+            );
+        };
+        say("ann", 0);
+        for n in 0..1000 {
+            say(&format!("guest:{n}\"{}", "\\".repeat(110)), n);
+        }
+        say("bob", 1000);
+        assert!(
+            statuses.get("ann", time(1000)).is_some(),
+            "older than all guests"
+        );
+        assert!(statuses.get("guest:0\"", time(1000)).is_none());
+        assert!(statuses.0.len() > 30, "{}", statuses.0.len());
+    }
+
+    #[test]
+    fn who_says_something_else_is_news() {
+        let mut before = Statuses::default();
+        busy(&mut before, "ann", 0).unwrap();
+        busy(&mut before, "bob", 0).unwrap();
+        let mut after = before.clone();
+        after.say("bob", Status::Away, None, time(1)).unwrap();
+        busy(&mut after, "eve", 1).unwrap();
+        let news: Vec<&str> = after
+            .since(&before)
+            .into_iter()
+            .map(|user| &**user)
+            .collect();
+        assert_eq!(news, ["bob", "eve"]);
+        assert!(after.since(&after).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_written_as_servers_of_other_versions_read_it() {
+        let mut statuses = Statuses::default();
+        let text = Arc::from("on holiday");
+        statuses
+            .say("ann", Status::Away, Some(&text), time(0))
+            .unwrap();
+        busy(&mut statuses, "bob", 0).unwrap();
+        let json = r#"{"ann":{"status":"away","text":"on holiday","timestamp":"2025-01-31T12:00:00.000Z"},"bob":{"status":"busy","timestamp":"2025-01-31T12:00:00.000Z"}}"#;
+        assert_eq!(serde_json::to_string(&statuses).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Statuses>(json).unwrap(), statuses);
+    }
+}

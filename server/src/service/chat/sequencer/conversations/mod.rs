@@ -1,0 +1,230 @@
+//! The conversations in which somebody is, and the sockets that are in them.
+//!
+//! Everything that the members of a conversation see goes out under its own lock, in the order in
+//! which it became true: messages, joining and leaving, typing, lists. Nothing under that lock waits
+//! or calls a user's code. Locks are taken in the order conversation → a part of the table of sockets, a
+//! part of the schedule, or changes; a part of the table of conversations is never held together with
+//! another lock. Only who comes and goes takes a lock that all conversations share, that of the changes.
+
+mod live;
+mod schedule;
+mod sharing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub(in crate::service) use self::live::{Common, Live};
+use self::schedule::Schedule;
+use self::sharing::Changes;
+pub(in crate::service) use self::sharing::{Look, Looks};
+use crate::service::chat::presence::conversation::Tempo;
+use crate::service::chat::sequencer::confirming::Waiting;
+use crate::service::chat::sequencer::sharded::Sharded;
+use crate::service::cluster::Announcer;
+use roomcast::{Room, SocketId};
+
+/// All conversations in which somebody is. One that is left by everybody is forgotten.
+#[derive(Debug)]
+pub(in crate::service) struct Conversations {
+    tempo: Tempo,
+    common: Arc<Common>,
+    live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>>,
+    /// The conversations of each connected socket; as bounded as its rooms.
+    sockets: Sharded<Mutex<HashMap<SocketId, Vec<Uuid>>>>,
+    schedule: Sharded<Schedule>,
+    /// Whom other servers have to be told of: users who are here, and some who have gone lately.
+    changed: Mutex<Changes>,
+    /// Conversations in which others are or were lately at other servers.
+    looks: Mutex<Looks>,
+    /// There is something in one of the two.
+    stirred: Notify,
+}
+
+impl Conversations {
+    pub(in crate::service) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    pub(in crate::service) fn announcer(&self) -> Option<&Announcer> {
+        self.common.announcer.as_ref()
+    }
+
+    /// Another server wants to know who confirms the message of this number, which is about to be shown here.
+    pub(in crate::service) fn wait_for(&self, id: Uuid, seq: u64) -> Waiting {
+        let common = &self.common;
+        common.questions.wait_for((id, seq), common.confirm_timeout)
+    }
+
+    pub(in crate::service) fn new(tempo: Tempo, common: Common) -> Self {
+        Self {
+            tempo,
+            common: Arc::new(common),
+            live: Sharded::new(),
+            sockets: Sharded::new(),
+            schedule: Sharded::new(),
+            changed: Mutex::default(),
+            looks: Mutex::default(),
+            stirred: Notify::new(),
+        }
+    }
+
+    /// The conversations in which somebody is.
+    pub(in crate::service) fn ids(&self) -> Vec<Uuid> {
+        let ids = |part: &Mutex<HashMap<Uuid, _>>| part.lock().keys().copied().collect::<Vec<_>>();
+        self.live.iter().flat_map(ids).collect()
+    }
+
+    /// The conversations in which one of these sockets is.
+    pub(in crate::service) fn of_sockets(
+        &self,
+        sockets: impl Iterator<Item = SocketId>,
+    ) -> BTreeSet<Uuid> {
+        sockets
+            .filter_map(|socket| self.sockets.of(socket).lock().get(&socket).cloned())
+            .flatten()
+            .collect()
+    }
+
+    /// Does something with a conversation, if somebody is in it.
+    pub(in crate::service) fn with<R>(
+        &self,
+        id: Uuid,
+        act: impl FnOnce(&mut Live) -> R,
+    ) -> Option<R> {
+        let found = self.live.of(id).lock().get(&id).cloned()?;
+        let mut live = found.lock();
+        if live.is_gone {
+            return None;
+        }
+        let result = act(&mut live);
+        self.settle(&found, live);
+        Some(result)
+    }
+
+    /// Keeps a conversation, with nobody in it if need be, as long as the pin lives: from before it
+    /// is read from the store until somebody has joined.
+    pub(in crate::service) fn pin(&self, id: Uuid) -> Pin<'_> {
+        loop {
+            let found = match self.live.of(id).lock().entry(id) {
+                Entry::Occupied(entry) => Arc::clone(entry.get()),
+                Entry::Vacant(entry) => {
+                    let live = Live::new(id, self.tempo, Arc::clone(&self.common));
+                    Arc::clone(entry.insert(Arc::new(Mutex::new(live))))
+                }
+            };
+            let mut live = found.lock();
+            if live.is_gone {
+                drop(live);
+                self.forget(id, &found);
+                continue;
+            }
+            live.pins += 1;
+            return Pin {
+                conversations: self,
+                id,
+            };
+        }
+    }
+
+    /// After a change: puts the conversation's next timeout into the schedule, and forgets a
+    /// conversation in which nobody is left.
+    fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
+        for socket in std::mem::take(&mut live.expelled) {
+            self.exit(socket, live.id);
+        }
+        let changed = live.presence.take_changed();
+        if !changed.is_empty() {
+            self.share(live.id, changed);
+        }
+        let next = live.poll_timeout();
+        if next != live.scheduled {
+            let schedule = self.schedule.of(live.id);
+            schedule.replace(live.id, live.scheduled, next);
+            live.scheduled = next;
+        }
+        if live.is_empty() {
+            live.is_gone = true;
+            let id = live.id;
+            drop(live);
+            self.forget(id, found);
+        }
+    }
+
+    fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
+        if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
+            && Arc::ptr_eq(entry.get(), gone)
+        {
+            entry.remove();
+        }
+    }
+
+    /// A socket has connected and may join.
+    pub(in crate::service) fn connect(&self, socket: SocketId) {
+        self.sockets.of(socket).lock().insert(socket, Vec::new());
+    }
+
+    /// A socket has gone and joins nothing more. These are the conversations it was in.
+    pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
+        let removed = self.sockets.of(socket).lock().remove(&socket);
+        removed.unwrap_or_default()
+    }
+
+    /// Notes that a socket is in a conversation; false says that it has gone meanwhile. To be
+    /// called under the conversation's lock, so that [`Conversations::disconnect`] either makes this
+    /// fail or finds what it did.
+    pub(in crate::service) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
+        match self.sockets.of(socket).lock().get_mut(&socket) {
+            Some(own) => {
+                if !own.contains(&conversation) {
+                    own.push(conversation);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes that a socket has left a conversation.
+    pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
+        if let Some(own) = self.sockets.of(socket).lock().get_mut(&socket) {
+            own.retain(|id| *id != conversation);
+        }
+    }
+}
+
+/// Keeps a conversation in the table.
+pub(in crate::service) struct Pin<'a> {
+    conversations: &'a Conversations,
+    id: Uuid,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        self.conversations.with(self.id, |live| live.pins -= 1);
+    }
+}
+
+/// The room of a conversation.
+pub(in crate::service) fn room_of(id: Uuid) -> Room {
+    Room::from(format!("{ROOM}{id}"))
+}
+
+/// The conversation whose room this is.
+pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {
+    Uuid::try_parse(room.as_str().strip_prefix(ROOM)?).ok()
+}
+
+/// Whether the name of a room is one that only conversations have.
+pub(in crate::service) fn is_room_of_conversation(room: &str) -> bool {
+    room.starts_with(ROOM)
+}
+
+/// What the names of these rooms begin with.
+const ROOM: &str = "conversation:";

@@ -1,0 +1,71 @@
+//! When something is due in which conversation.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::Conversations;
+
+/// When something is due in some of the conversations.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    /// Each conversation at most once, by its next timeout.
+    pub(super) timeouts: Mutex<BTreeSet<(Instant, Uuid)>>,
+    /// The earliest timeout has become earlier.
+    earlier: Notify,
+}
+
+impl Schedule {
+    /// Puts the timeout of a conversation where the one before was.
+    pub(super) fn replace(&self, id: Uuid, before: Option<Instant>, next: Option<Instant>) {
+        let mut timeouts = self.timeouts.lock();
+        if let Some(at) = before {
+            timeouts.remove(&(at, id));
+        }
+        if let Some(at) = next {
+            timeouts.insert((at, id));
+            if timeouts.first() == Some(&(at, id)) {
+                self.earlier.notify_one();
+            }
+        }
+    }
+
+    /// Waits until a conversation has something due. It stays due until that is done.
+    async fn next(&self) -> Uuid {
+        loop {
+            let first = self.timeouts.lock().first().copied();
+            let Some((at, _)) = first else {
+                self.earlier.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                () = self.earlier.notified() => continue,
+            }
+            if let Some((due, id)) = self.timeouts.lock().first().copied()
+                && due <= at
+            {
+                return id;
+            }
+        }
+    }
+}
+
+impl Conversations {
+    /// Calls `due` with each conversation that has something due, again and again until [`Conversations::with`]
+    /// finds nothing due there any more. Never ends.
+    pub(in crate::service) async fn time_out(&self, due: impl Fn(Uuid)) {
+        let due = &due;
+        let watch = async move |part: &Schedule| {
+            loop {
+                due(part.next().await);
+            }
+        };
+        let mut parts: FuturesUnordered<_> = self.schedule.iter().map(watch).collect();
+        let _: Option<()> = parts.next().await;
+    }
+}

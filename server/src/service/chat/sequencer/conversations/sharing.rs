@@ -1,0 +1,145 @@
+//! Of whom other servers have to be told, and in which conversations their users are to be looked up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Conversations;
+use crate::service::chat::presence::conversation::Going;
+use crate::service::chat::presence::remote::Shared;
+
+/// Users of whom other servers have to be told, each once.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Each with how the user has gone, in case the user is not here any more.
+    pub(super) users: BTreeMap<(Uuid, Arc<str>), Going>,
+    /// Whether there were more than [`MAX_CHANGES`], which are forgotten.
+    is_incomplete: bool,
+}
+
+impl Changes {
+    fn extend(&mut self, users: impl Iterator<Item = ((Uuid, Arc<str>), Going)>) {
+        self.users.extend(users);
+        if self.users.len() > MAX_CHANGES {
+            self.users = BTreeMap::new();
+            self.is_incomplete = true;
+        }
+    }
+}
+
+/// Conversations whose presence is to be looked up soon.
+pub(in crate::service) type Looks = HashMap<Uuid, Look>;
+
+/// Why the presence of a conversation is looked up.
+#[derive(Debug, Default)]
+pub(in crate::service) struct Look {
+    /// Whether another server has told that users have come or gone there.
+    pub(in crate::service) is_told: bool,
+    /// The users of whom it told that they have left on purpose.
+    pub(in crate::service) left: BTreeSet<Arc<str>>,
+}
+
+impl Conversations {
+    /// Has a conversation looked up soon.
+    pub(in crate::service) fn look_soon(&self, id: Uuid) {
+        self.note_look(id, |_| ());
+    }
+
+    /// Has a conversation looked up soon, in which users have come or gone at another server. Of these `left` are
+    /// the users who have left it on purpose.
+    pub(in crate::service) fn look_at_told(
+        &self,
+        id: Uuid,
+        left: impl IntoIterator<Item = Arc<str>>,
+    ) {
+        self.note_look(id, |look| {
+            look.is_told = true;
+            let room = MAX_LEFT - look.left.len().min(MAX_LEFT);
+            look.left.extend(left.into_iter().take(room));
+        });
+    }
+
+    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Look)) {
+        let mut looks = self.looks.lock();
+        // A conversation that finds no room here is looked up with all the others.
+        if looks.len() < MAX_LOOKS || looks.contains_key(&id) {
+            note(looks.entry(id).or_default());
+        }
+        drop(looks);
+        self.stirred.notify_one();
+    }
+
+    /// The conversations to be looked up soon.
+    pub(in crate::service) fn take_looks(&self) -> Looks {
+        std::mem::take(&mut *self.looks.lock())
+    }
+
+    /// Waits until there is something to tell other servers, or to look up, since the last call.
+    pub(in crate::service) async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
+    /// What other servers have to be told, at most `limit` users, each as it is now.
+    pub(in crate::service) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+        let mut taken = Vec::new();
+        let mut changed = self.changed.lock();
+        while taken.len() < limit
+            && let Some(next) = changed.users.pop_first()
+        {
+            taken.push(next);
+        }
+        drop(changed);
+        let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Going)| {
+            let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
+            Shared {
+                conversation_id,
+                user_id,
+                present: present.flatten(),
+                going,
+            }
+        };
+        taken.into_iter().map(as_it_is).collect()
+    }
+
+    /// Takes back what could not be told.
+    pub(in crate::service) fn restore_shared(&self, rows: Vec<Shared>) {
+        let mut changed = self.changed.lock();
+        for row in rows {
+            let entry = changed.users.entry((row.conversation_id, row.user_id));
+            entry.or_insert(row.going);
+        }
+        changed.extend(std::iter::empty());
+    }
+
+    /// Whether so much has changed that it could not be kept. What other servers know of this one is
+    /// to be taken away then, and all told anew.
+    pub(in crate::service) fn is_incomplete(&self) -> bool {
+        self.changed.lock().is_incomplete
+    }
+
+    /// Other servers know nothing of this one: everybody who is here has to be told, and nothing of
+    /// those who have gone.
+    pub(in crate::service) fn share_all(&self) {
+        *self.changed.lock() = Changes::default();
+        for id in self.ids() {
+            self.with(id, |live| live.presence.share_all());
+        }
+    }
+
+    /// Notes of whom in a conversation other servers have to be told.
+    pub(super) fn share(&self, id: Uuid, users: impl IntoIterator<Item = (Arc<str>, Going)>) {
+        let of = |(user, going)| ((id, user), going);
+        self.changed.lock().extend(users.into_iter().map(of));
+        self.stirred.notify_one();
+    }
+}
+
+/// How many users are noted that other servers have to be told of: far more than change while these
+/// are told, and a limit to what is kept while they cannot be.
+const MAX_CHANGES: usize = 100_000;
+
+/// How many conversations are noted that are to be looked up soon, and in each of them how many of those who have
+/// left it.
+const MAX_LOOKS: usize = 10_000;
+const MAX_LEFT: usize = 1000;

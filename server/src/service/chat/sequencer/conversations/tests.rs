@@ -1,0 +1,194 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config;
+use crate::service::rules::emissions::attendance::User;
+use crate::service::rules::html::Rules;
+use crate::store::Time;
+
+const GRACE: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_conversation_lives_while_somebody_joins_or_is_in_it() {
+    let conversations = conversations();
+    let id = Uuid::from_u128(1);
+    assert_eq!(conversations.with(id, |_| ()), None);
+    let pin = conversations.pin(id);
+    let second = conversations.pin(id);
+    drop(second);
+    assert_eq!(conversations.with(id, |live| live.id), Some(id));
+    join(&conversations, id, socket(1));
+    drop(pin);
+    assert_eq!(conversations.with(id, |live| live.id), Some(id));
+    conversations.with(id, |live| {
+        live.presence.leave(Instant::now(), socket(1), "ann")
+    });
+    assert_eq!(conversations.with(id, |_| ()), None);
+    assert!(is_empty(&conversations));
+}
+
+#[test]
+fn a_pin_without_anybody_leaves_nothing_behind() {
+    let conversations = conversations();
+    drop(conversations.pin(Uuid::from_u128(1)));
+    assert!(is_empty(&conversations));
+}
+
+#[test]
+fn a_socket_that_has_gone_enters_nothing() {
+    let conversations = conversations();
+    let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    assert!(
+        !conversations.enter(socket(1), first),
+        "before it has connected"
+    );
+    conversations.connect(socket(1));
+    assert!(conversations.enter(socket(1), first));
+    assert!(conversations.enter(socket(1), second));
+    assert!(conversations.enter(socket(1), first));
+    conversations.exit(socket(1), second);
+    assert_eq!(conversations.disconnect(socket(1)), [first]);
+    assert!(!conversations.enter(socket(1), first));
+    assert!(conversations.disconnect(socket(1)).is_empty());
+    assert!(is_empty(&conversations));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earliest_timeout_of_all_conversations_comes_first() {
+    let conversations = conversations();
+    let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let start = now();
+    let later = start + Duration::from_secs(1);
+    let due = Mutex::new(Vec::new());
+    let waiting = conversations.time_out(|id| {
+        conversations.with(id, |live| live.typing.handle_timeout(now()));
+        due.lock().push((id, now().duration_since(start).as_secs()));
+    });
+    let both = async {
+        while due.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let waiting = async {
+        tokio::select! {
+            () = waiting => {}
+            () = both => {}
+        }
+    };
+    let typing = async {
+        // Each is due earlier than what is being waited for until then.
+        start_typing(&conversations, second, later);
+        tokio::task::yield_now().await;
+        start_typing(&conversations, first, start);
+    };
+    tokio::join!(waiting, typing);
+    assert_eq!(*due.lock(), [(first, 6), (second, 7)]);
+    assert!(is_empty(&conversations));
+}
+
+#[test]
+fn threads_that_come_and_go_leave_nothing_behind() {
+    let conversations = conversations();
+    let id = Uuid::from_u128(1);
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let conversations = &conversations;
+            scope.spawn(move || {
+                for _ in 0..2000 {
+                    let pin = conversations.pin(id);
+                    join(conversations, id, socket(n));
+                    drop(pin);
+                    let left = conversations.with(id, |live| {
+                        live.presence.leave(Instant::now(), socket(n), "ann");
+                    });
+                    assert_eq!(left, Some(()), "nobody else takes it away");
+                }
+            });
+        }
+    });
+    assert!(is_empty(&conversations));
+}
+
+#[test]
+fn other_servers_are_told_of_who_is_here_and_of_who_has_gone() {
+    let conversations = sharing(true);
+    let id = Uuid::from_u128(1);
+    let pin = conversations.pin(id);
+    join(&conversations, id, socket(1));
+    drop(pin);
+    let told = conversations.take_shared(10);
+    let [row] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!((row.conversation_id, &*row.user_id), (id, "ann"));
+    assert_eq!(row.present.as_ref().unwrap().connections, 1);
+    assert!(conversations.take_shared(10).is_empty());
+    conversations.restore_shared(told);
+    conversations.with(id, |live| {
+        live.presence.leave(Instant::now(), socket(1), "ann");
+    });
+    let told = conversations.take_shared(10);
+    assert_eq!(told.len(), 1);
+    assert!(told.iter().all(|row| row.present.is_none()), "{told:?}");
+    conversations.share_all();
+    assert!(conversations.take_shared(10).is_empty(), "nobody is here");
+    assert!(is_empty(&conversations));
+}
+
+fn conversations() -> Conversations {
+    sharing(false)
+}
+
+fn sharing(is_shared: bool) -> Conversations {
+    let tempo = Tempo {
+        grace: GRACE,
+        interval: Duration::from_millis(250),
+        listed: 100,
+        is_shared,
+    };
+    let rules = Arc::new(Rules::Text);
+    let common = Common::new(rules, &config::Chat::default(), false, None, Arc::default());
+    Conversations::new(tempo, common)
+}
+
+fn is_empty(conversations: &Conversations) -> bool {
+    conversations.ids().is_empty()
+        && conversations
+            .sockets
+            .iter()
+            .all(|part| part.lock().is_empty())
+        && conversations
+            .schedule
+            .iter()
+            .all(|part| part.timeouts.lock().is_empty())
+        && conversations.changed.lock().users.is_empty()
+}
+
+fn join(conversations: &Conversations, id: Uuid, socket: SocketId) {
+    let user = User {
+        user_id: "ann".into(),
+        name: "Ann".into(),
+    };
+    let joined = conversations.with(id, |live| {
+        live.presence
+            .join(Instant::now(), socket, &user, Time::now());
+    });
+    assert_eq!(joined, Some(()), "pinned before");
+}
+
+fn start_typing(conversations: &Conversations, id: Uuid, now: Instant) {
+    let user = User {
+        user_id: "ann".into(),
+        name: "Ann".into(),
+    };
+    let _pin = conversations.pin(id);
+    conversations.with(id, |live| live.typing.start(now, &user, Some(socket(1))));
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+fn socket(n: u32) -> SocketId {
+    SocketId::parse(&format!("{n:020}")).unwrap()
+}

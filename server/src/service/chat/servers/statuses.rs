@@ -1,0 +1,319 @@
+//! What users say of themselves, kept in the values that servers share, and told by each server to its own clients.
+//!
+//! Users are spread over [`PLACES`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
+//! changes one expects the version that it knows, and reads it again if another server was faster: so all changes of a
+//! user have one order. Changed keys are announced by the adapter; as announcements may be lost, each value is looked
+//! at once a minute as well, and every 13 seconds without an adapter. What differs from the copy then is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::service::chat::presence::status::Statuses;
+use crate::service::chat::sequencer::conversations::room_of;
+use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::fault::ServiceError;
+use crate::service::rules::emissions::attendance::{STATUS, Status, UserStatus};
+use crate::store::{Store, StoreError, Time};
+use roomcast::adapter::values::{Expected, Keyspace, Put, ValueError, Values};
+use roomcast::{Namespace, Room, SocketId};
+
+/// The statuses of all users, as this server knows them.
+pub(in crate::service::chat) struct SharedStatuses {
+    /// Where they are kept, from the start of the server on.
+    values: OnceLock<Keyspace<Statuses>>,
+    places: Box<[Place]>,
+    /// Users who are to be told of, and the socket that knows already.
+    untold: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
+    has_untold: Notify,
+}
+
+/// One of the values.
+struct Place {
+    /// One permit, for whoever reads or changes it in the store.
+    turns: Semaphore,
+    known: RwLock<Known>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            turns: Semaphore::new(1),
+            known: RwLock::default(),
+        }
+    }
+
+    /// Nobody closes the semaphore.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    version: Option<u64>,
+    statuses: Statuses,
+}
+
+impl SharedStatuses {
+    pub(in crate::service::chat) fn new() -> Self {
+        Self {
+            values: OnceLock::new(),
+            places: (0..PLACES).map(|_| Place::new()).collect(),
+            untold: Mutex::default(),
+            has_untold: Notify::new(),
+        }
+    }
+
+    /// Reads what there is. Nobody is told of it, as nobody is here.
+    pub(in crate::service::chat) async fn open(&self, values: &Values) {
+        let keyspace = values.keyspace("status", 1, |_, value| Ok(value));
+        let keyspace = self.values.get_or_init(|| keyspace);
+        let reading = async {
+            for (key, place) in self.places.iter().enumerate() {
+                *place.known.write() = read(keyspace, key).await?;
+            }
+            Ok::<_, ValueError>(())
+        };
+        let read = timeout(OPENING, reading).await;
+        if !matches!(read, Ok(Ok(()))) {
+            tracing::warn!("what users say of themselves cannot be read yet");
+        }
+    }
+
+    /// What a user says, if there is something.
+    pub(in crate::service::chat) fn get(&self, user: &str) -> Option<UserStatus> {
+        let place = self.places.get(place_of(user))?;
+        place.known.read().statuses.get(user, Time::now())
+    }
+
+    /// Has a user say something from now on.
+    pub(in crate::service::chat) async fn say(
+        &self,
+        user: &str,
+        status: Status,
+        text: Option<Arc<str>>,
+        from: Option<SocketId>,
+    ) -> Result<UserStatus, ServiceError> {
+        let saying = self.store(user, status, text.as_ref(), from);
+        match timeout(PATIENCE, saying).await {
+            Ok(Ok(Some(said))) => Ok(said),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a status cannot be kept");
+                Err(UNAVAILABLE)
+            }
+            Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),
+        }
+    }
+
+    /// `None`: other servers were faster again and again.
+    async fn store(
+        &self,
+        user: &str,
+        status: Status,
+        text: Option<&Arc<str>>,
+        from: Option<SocketId>,
+    ) -> Result<Option<UserStatus>, ValueError> {
+        let number = place_of(user);
+        let (Some(keyspace), Some(place)) = (self.values.get(), self.places.get(number)) else {
+            return Ok(None);
+        };
+        let key = number.to_string();
+        let _turn = place.turn().await;
+        let mut is_read = false;
+        for _ in 0..TRIES {
+            let (version, mut statuses) = {
+                let known = place.known.read();
+                (known.version, known.statuses.clone())
+            };
+            let now = Time::now();
+            let Some(said) = statuses.say(user, status, text, now) else {
+                if is_read {
+                    let known = statuses.get(user, now);
+                    return Ok(Some(known.unwrap_or_else(|| nothing(user, now))));
+                }
+                // Another server may know better what is there.
+                self.learn(place, read(keyspace, number).await?, None);
+                is_read = true;
+                continue;
+            };
+            let expected = version.map_or(Expected::Nothing, Expected::Version);
+            match keyspace.put(&key, expected, &statuses).await? {
+                Put::Stored(version) => {
+                    let version = Some(version);
+                    self.learn(place, Known { version, statuses }, from);
+                    return Ok(Some(said));
+                }
+                Put::Conflict(_) | _ => {
+                    self.learn(place, read(keyspace, number).await?, None);
+                    is_read = true;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes over what is kept; whoever says something else than before is told of.
+    fn learn(&self, place: &Place, now: Known, from: Option<SocketId>) {
+        // Locked first and for both, so that whoever tells sees either both or neither, and nothing is told twice.
+        let mut untold = self.untold.lock();
+        let mut known = place.known.write();
+        let news: Vec<Arc<str>> = {
+            let news = now.statuses.since(&known.statuses);
+            news.into_iter().cloned().collect()
+        };
+        *known = now;
+        drop(known);
+        if news.is_empty() {
+            return;
+        }
+        untold.extend(news.into_iter().map(|user| (user, from)));
+        drop(untold);
+        self.has_untold.notify_one();
+    }
+
+    /// Looks at a value in its turn.
+    async fn look(&self, keyspace: &Keyspace<Statuses>, number: usize) -> Result<(), ValueError> {
+        if let Some(place) = self.places.get(number) {
+            let _turn = place.turn().await;
+            self.learn(place, read(keyspace, number).await?, None);
+        }
+        Ok(())
+    }
+
+    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever. Values are
+    /// looked at more often unless changes are told.
+    pub(in crate::service::chat) async fn keep(
+        &self,
+        namespace: &Namespace,
+        store: &Store,
+        is_told: bool,
+    ) {
+        let Some(keyspace) = self.values.get() else {
+            return std::future::pending().await;
+        };
+        let mut changes = keyspace.changes();
+        let mut looks = interval(if is_told { LOOK } else { LOOK_ALONE });
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = 0;
+        loop {
+            // Those whose announcements were not kept are found in their turn.
+            let changed = tokio::select! {
+                key = changes.next() => key.and_then(|key| key.parse().ok()),
+                _ = looks.tick(), if store.is_shared() => {
+                    next = (next + 1) % PLACES;
+                    Some(next)
+                }
+                () = self.has_untold.notified() => None,
+            };
+            if let Some(number) = changed
+                && let Err(error) = self.look(keyspace, number).await
+            {
+                tracing::debug!(%error, "what users say of themselves is looked at later");
+            }
+            while let Err(error) = self.tell(namespace, store).await {
+                tracing::debug!(%error, "what users say of themselves is told later");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Tells of all who are to be told of. If the store does not answer, the others are told of later.
+    async fn tell(&self, namespace: &Namespace, store: &Store) -> Result<(), StoreError> {
+        loop {
+            let first = self
+                .untold
+                .lock()
+                .first_key_value()
+                .map(|(user, _)| Arc::clone(user));
+            let Some(user) = first else {
+                return Ok(());
+            };
+            let ids = store.conversation_ids(&user, MAX_TOLD).await?;
+            // What was said meanwhile is told with this.
+            let (from, status) = {
+                let mut untold = self.untold.lock();
+                (untold.remove(&user), self.get(&user))
+            };
+            let (Some(from), Some(status)) = (from, status) else {
+                continue;
+            };
+            let mut rooms: Vec<Room> = ids.into_iter().map(room_of).collect();
+            rooms.push(user_room(&user));
+            let all = namespace.local().to(rooms);
+            let others = match from {
+                Some(socket) => all.except(socket),
+                None => all,
+            };
+            STATUS.emit(others, &status);
+        }
+    }
+
+    /// What these users say, as far as they say something.
+    pub(in crate::service::chat) fn of<'a>(
+        &self,
+        users: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<UserStatus> {
+        let users: BTreeSet<&str> = users.into_iter().collect();
+        let said = users.into_iter().filter_map(|user| self.get(user));
+        said.take(MAX_LISTED).collect()
+    }
+}
+
+async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<Known, ValueError> {
+    let kept = keyspace.get(&number.to_string()).await?;
+    Ok(kept.map_or_else(Known::default, |kept| Known {
+        version: Some(kept.version),
+        statuses: kept.value,
+    }))
+}
+
+/// What somebody says who has said nothing.
+fn nothing(user: &str, now: Time) -> UserStatus {
+    UserStatus {
+        user_id: user.into(),
+        status: Status::default(),
+        text: None,
+        timestamp: now,
+    }
+}
+
+/// Where a user's status is kept: the same at all servers.
+fn place_of(user: &str) -> usize {
+    let hash = Sha256::digest(user);
+    hash.first().map_or(0, |byte| usize::from(*byte))
+}
+
+impl fmt::Debug for SharedStatuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStatuses").finish_non_exhaustive()
+    }
+}
+
+const UNAVAILABLE: ServiceError = ServiceError::Unavailable {
+    retry_after: Duration::from_secs(1),
+};
+
+/// Values that the users are spread over: one for each first byte of a hash.
+const PLACES: usize = 256;
+/// How often another server may be faster.
+const TRIES: u32 = 16;
+/// How long somebody waits who says something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server waits for the values when it starts.
+const OPENING: Duration = Duration::from_secs(10);
+/// Between two looks at values, each of which has its turn: where servers tell each other of changes, and where not.
+const LOOK: Duration = Duration::from_millis(250);
+const LOOK_ALONE: Duration = Duration::from_millis(50);
+/// Between two attempts to tell, while the store does not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Conversations of a user in which others are told.
+const MAX_TOLD: usize = 1000;
+/// Users of a conversation in one answer.
+const MAX_LISTED: usize = 1000;

@@ -1,0 +1,61 @@
+//! What proves that a delivery comes from this server: `t=SECONDS,v1=HEX`, where the digits are the HMAC-SHA256 (RFC 2104) of the time, a
+//! dot and the body.
+
+use ring::hmac;
+
+use crate::config;
+
+/// The keys that deliveries are signed with: each of them signs each delivery.
+pub(super) struct Signer(Vec<hmac::Key>);
+
+impl Signer {
+    pub(super) fn new(config: &config::Webhooks) -> Self {
+        let secrets = [&config.secret, &config.previous_secret];
+        let keys = secrets.into_iter().flatten();
+        Self(
+            keys.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
+                .collect(),
+        )
+    }
+
+    /// The header of a delivery that is sent at this time, in seconds since 1970.
+    pub(super) fn header(&self, time: i64, body: &str) -> String {
+        let mut header = format!("t={time}");
+        for key in &self.0 {
+            let mut context = hmac::Context::with_key(key);
+            context.update(format!("{time}.").as_bytes());
+            context.update(body.as_bytes());
+            header.push_str(",v1=");
+            for byte in context.sign().as_ref() {
+                header.push_str(&format!("{byte:02x}"));
+            }
+        }
+        header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Secret, Webhooks};
+
+    #[test]
+    fn a_delivery_is_signed_with_both_secrets_while_receivers_change_over() {
+        let secret = |text: &str| Some(Secret::from(text.to_owned()));
+        let mut config = Webhooks {
+            secret: secret("0123456789abcdef"),
+            ..Webhooks::default()
+        };
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        let one =
+            "t=1700000000,v1=9eb18f493f8ec135d9eb2dad817c369bb4e9cbfa818657897a7437c1cd8c3a23";
+        assert_eq!(Signer::new(&config).header(1_700_000_000, "{\"a\":1}"), one);
+        config.previous_secret = secret("fedcba9876543210");
+        let both =
+            format!("{one},v1=b32c46cc98bca64571d8fd1f15c9c2c492dd6883b977ebc5c859dd995d9d12ea");
+        assert_eq!(
+            Signer::new(&config).header(1_700_000_000, "{\"a\":1}"),
+            both
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What admins ask for, in the namespace `/admin`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::service::rules::event::events;
+use crate::service::rules::examples::{self, ADA, CONVERSATION, NOON};
+use crate::store::Time;
+
+events! {
+    KICK: Kick => Kicked = "admin:kick", ApiSockets, Changes, Anyone, object,
+        "closes the connections of a user, or that of a socket, at whichever server they are",
+        {"userId": ADA} => Kicked { disconnected: 2, missing: 0 };
+    BLOCK: BlockNetwork => Blocked = "admin:block", ApiBlocks, Changes, Anyone, object,
+        "shuts a network out of all servers of the store, and closes its connections",
+        {"cidr": "192.0.2.0/24", "seconds": 3600, "reason": "a flood"} => Blocked {
+            id: CONVERSATION,
+            cidr: "192.0.2.0/24".to_owned(),
+            expires_at: Some(examples::time(NOON)),
+        };
+    STATS: ReadStatistics => Statistics = "admin:stats", ApiMetrics, Requests, Anyone, object_or_none,
+        "says how the server that is asked is", {} => Statistics::example();
+}
+
+/// The acknowledgement of `admin:kick`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Kicked {
+    /// How many connections were closed.
+    pub(crate) disconnected: usize,
+    /// Servers that have not answered.
+    pub(crate) missing: usize,
+}
+
+/// The acknowledgement of `admin:block`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Blocked {
+    /// The id of the block, by which it is taken away over HTTP.
+    pub(crate) id: Uuid,
+    /// The network, as it was understood.
+    pub(crate) cidr: String,
+    /// Until when; for good if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<Time>,
+}
+
+/// `admin:kick`: either a user or a socket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Kick {
+    /// The user whose connections are closed.
+    pub(crate) user_id: Option<String>,
+    /// The socket of the chat whose connection is closed.
+    pub(crate) socket_id: Option<String>,
+}
+
+/// `admin:block`: a network that is shut out.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct BlockNetwork {
+    /// An address or a network, as `192.0.2.0/24`.
+    pub(crate) cidr: String,
+    /// 1 to 200 characters, for people.
+    pub(crate) reason: String,
+    /// How long, up to ten years. Default: for good.
+    pub(crate) seconds: Option<u64>,
+}
+
+/// `admin:stats`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct ReadStatistics {}
+
+/// How a server is: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the acknowledgement of `admin:stats`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Statistics {
+    pub(crate) sessions: Sessions,
+    pub(crate) sockets: u64,
+    pub(crate) rooms: Rooms,
+    pub(crate) queues: Queues,
+    /// Since the server was started.
+    pub(crate) times: Times,
+    pub(crate) store: &'static str,
+    pub(crate) adapter: &'static str,
+    /// Servers of the cluster, this one among them.
+    pub(crate) nodes: usize,
+    pub(crate) draining: bool,
+}
+
+/// Sessions by what carries them now.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Sessions {
+    pub(crate) total: usize,
+    pub(crate) polling: u64,
+    pub(crate) websocket: u64,
+}
+
+/// The rooms of the chat.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RoomTotals")]
+pub(crate) struct Rooms {
+    pub(crate) count: usize,
+    /// Members of all of them; a socket that is in three counts three times.
+    pub(crate) members: usize,
+    pub(crate) largest: usize,
+}
+
+/// Bytes, acknowledgements and polls that wait.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Queues {
+    /// Of all clients together.
+    pub(crate) bytes: u64,
+    /// Acknowledgements that clients have not sent yet.
+    pub(crate) acks_pending: u64,
+    /// Polls that wait for something to send.
+    pub(crate) polls: u64,
+}
+
+/// How long things take.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Times {
+    /// From when something is queued for WebSockets until all of them have been written to.
+    pub(crate) delivery: Percentiles,
+    /// From when a message is received until it is stored and queued.
+    pub(crate) processing: Percentiles,
+    /// From a ping on a WebSocket to its pong.
+    pub(crate) ping: Percentiles,
+}
+
+/// Milliseconds below which so many percent are; absent as long as there is none.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub(crate) struct Percentiles {
+    pub(crate) count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p50: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p95: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p99: Option<f64>,
+}
+
+impl Statistics {
+    fn example() -> Self {
+        let percentiles = Percentiles {
+            count: 812,
+            p50: Some(1.5),
+            p95: Some(2.8),
+            p99: Some(6.2),
+        };
+        Self {
+            sessions: Sessions {
+                total: 120,
+                polling: 2,
+                websocket: 118,
+            },
+            sockets: 120,
+            rooms: Rooms {
+                count: 140,
+                members: 260,
+                largest: 96,
+            },
+            queues: Queues {
+                bytes: 0,
+                acks_pending: 0,
+                polls: 2,
+            },
+            times: Times {
+                delivery: percentiles,
+                processing: percentiles,
+                ping: percentiles,
+            },
+            store: "ok",
+            adapter: "ok",
+            nodes: 3,
+            draining: false,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What admins are told, in the namespace `/admin`.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::service::rules::emission::emissions;
+use crate::service::rules::examples::{self, NOON};
+use crate::store::Time;
+
+emissions! {
+    REFUSALS: Refusals<'static>, Reliable = "admin:refusals",
+        "what a server has refused since it last said so, once a second at most", "those in `/admin`, at every server",
+        Refusals {
+            node: "chat-1",
+            refusals: vec![RefusalCount { kind: "authentication", reason: "expired", count: 3 }],
+            timestamp: examples::time(NOON),
+        };
+    ALERT: Alert<'static>, Reliable = "admin:alert",
+        "something that a server needs works no longer, or works again", "those in `/admin`, at every server; who connects, what does not work at its server",
+        Alert {
+            node: "chat-1",
+            part: Part::Store,
+            task: None,
+            state: State::Unavailable,
+            timestamp: examples::time(NOON),
+        };
+    NODE: NodeChange<'static>, Reliable = "admin:node", "a server has joined the cluster, has left it, or is about to stop",
+        "those in `/admin`, at every server", NodeChange {
+            node: "chat-2",
+            change: Change::Joined,
+            timestamp: examples::time(NOON),
+        };
+}
+
+/// `admin:refusals`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Refusals<'a> {
+    /// The id of the server.
+    pub(crate) node: &'a str,
+    pub(crate) refusals: Vec<RefusalCount>,
+    pub(crate) timestamp: Time,
+}
+
+/// How often something was refused for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct RefusalCount {
+    /// `authentication`, `permission`, `rateLimit` or `connection`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    /// What was wrong; which limit it was.
+    pub(crate) reason: &'static str,
+    pub(crate) count: u64,
+}
+
+/// `admin:alert`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Alert<'a> {
+    /// The id of the server.
+    pub(crate) node: &'a str,
+    pub(crate) part: Part,
+    /// The name of the task, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<&'a str>,
+    pub(crate) state: State,
+    pub(crate) timestamp: Time,
+}
+
+/// What a server needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Part {
+    Store,
+    Adapter,
+    Publications,
+    Task,
+}
+
+/// Whether something works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum State {
+    Ok,
+    Unavailable,
+}
+
+/// `admin:node`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct NodeChange<'a> {
+    /// The id of the server.
+    pub(crate) node: &'a str,
+    pub(crate) change: Change,
+    pub(crate) timestamp: Time,
+}
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Change {
+    Joined,
+    Left,
+    Draining,
+}
