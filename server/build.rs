@@ -16,11 +16,13 @@ use std::{
 /// Where the sources of the page are.
 const WEB: &str = "../web";
 /// What the page is made of, below them.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "index.html",
     "package.json",
     "package-lock.json",
     "packages/client/src",
+    // It says that its modules have no side effects: without it they come in files of their own.
+    "packages/client/package.json",
     "public",
     "src",
     "tsconfig.json",

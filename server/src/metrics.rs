@@ -32,6 +32,7 @@ metric_table! {
         AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
         AuthUnknownSession => "roomcast_auth_refused_total"["reason" = "unknown session"],
         AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
+        CommandsDenied => "roomcast_commands_denied_total",
         StoreErrors => "roomcast_store_errors_total",
         StoreCommits => "roomcast_store_commits_total",
         StoreRetries => "roomcast_store_retries_total",
@@ -51,11 +52,21 @@ metric_table! {
         AnnouncementsUnknown => "roomcast_announcements_heard_total"["result" = "unknown"],
         AnnouncementsMalformed => "roomcast_announcements_heard_total"["result" = "malformed"],
         AnnouncementsForeign => "roomcast_announcements_heard_total"["result" = "foreign"],
+        PublicationsEmitted => "roomcast_publications_total"["result" = "emitted"],
+        PublicationsRefused => "roomcast_publications_total"["result" = "refused"],
+        PublicationsLost => "roomcast_publications_total"["result" = "lost"],
         ApiRead => "roomcast_api_calls_total"["result" = "read"],
         ApiWritten => "roomcast_api_calls_total"["result" = "written"],
         ApiRefused => "roomcast_api_calls_total"["result" = "refused"],
         ApiLimited => "roomcast_api_calls_total"["result" = "limited"],
         ApiFailed => "roomcast_api_calls_total"["result" = "failed"],
+        WebhookEventsQueued => "roomcast_webhook_events_total"["result" = "queued"],
+        WebhookEventsDropped => "roomcast_webhook_events_total"["result" = "dropped"],
+        WebhookEventsTooLarge => "roomcast_webhook_events_total"["result" = "too large"],
+        WebhooksDelivered => "roomcast_webhook_deliveries_total"["result" = "delivered"],
+        WebhooksRepeated => "roomcast_webhook_deliveries_total"["result" = "repeated"],
+        WebhooksExpired => "roomcast_webhook_deliveries_total"["result" = "expired"],
+        WebhooksGone => "roomcast_webhook_deliveries_total"["result" = "gone"],
         ApiTurnedAway => "roomcast_api_calls_total"["result" = "turned away"],
     }
 }
@@ -67,6 +78,7 @@ metric_table! {
         Revocations => "roomcast_revocations",
         LimitedUsers => "roomcast_limited_users",
         AdapterUp => "roomcast_adapter_up",
+        PublicationsBehind => "roomcast_publications_behind",
     }
 }
 
@@ -74,6 +86,7 @@ metric_table! {
     /// What takes time.
     pub enum Timing {
         MessageProcessing => "roomcast_message_processing_seconds",
+        Publication => "roomcast_publication_lag_seconds",
     }
 }
 
@@ -83,7 +96,7 @@ pub struct Metrics {
     library: Arc<roomcast::metrics::Metrics>,
     counters: Counters<{ Counter::ROWS.len() }>,
     gauges: Gauges<{ Gauge::ROWS.len() }>,
-    message_processing: Times,
+    times: [Times; Timing::ROWS.len()],
 }
 
 #[derive(Debug)]
@@ -140,24 +153,26 @@ impl Metrics {
 
     /// Notes how long something took.
     pub fn time(&self, timing: Timing, took: Duration) {
-        match timing {
-            Timing::MessageProcessing => self.message_processing.0.time(took),
-        }
+        self.of(timing).time(took);
     }
 
     /// How often a time was noted.
     #[must_use]
     pub fn timed(&self, timing: Timing) -> u64 {
-        match timing {
-            Timing::MessageProcessing => self.message_processing.0.count(),
-        }
+        self.of(timing).count()
     }
 
     /// The time below which a part of those noted are, from 0 to 1; `None` if none was.
     #[must_use]
     pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
+        self.of(timing).time_quantile(part)
+    }
+
+    fn of(&self, timing: Timing) -> &Histogram<{ TIMES.len() }> {
+        let [message_processing, publication] = &self.times;
         match timing {
-            Timing::MessageProcessing => self.message_processing.0.time_quantile(part),
+            Timing::MessageProcessing => &message_processing.0,
+            Timing::Publication => &publication.0,
         }
     }
 
@@ -174,8 +189,8 @@ impl Metrics {
         self.library.expose(&mut out);
         out.counters(Counter::ROWS, &self.counters);
         out.gauges(Gauge::ROWS, &self.gauges);
-        for (family, _) in Timing::ROWS {
-            out.seconds(family, &self.message_processing.0);
+        for ((family, _), times) in Timing::ROWS.iter().zip(&self.times) {
+            out.seconds(family, &times.0);
         }
         more(&mut out);
         out.to_string()

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     AuthFault, Credentials, JwtAuthenticator, Principal, Revocations, Revoked,
+    backend::BackendSessions,
     guest::{self, GuestError},
     is_name, jwt,
     offer::{Offer, Offered, bearer},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::metrics::{Counter, Metrics};
 
-/// What is known of a session.
+/// A login session of this server, as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) user_id: String,
@@ -42,6 +43,7 @@ const MAX_SESSION_ID: usize = 128;
 pub(crate) struct Authenticator {
     tokens: JwtAuthenticator,
     sessions: UseSession,
+    backend: Option<Arc<BackendSessions>>,
     guests: bool,
     revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
@@ -66,6 +68,7 @@ impl Authenticator {
     pub(crate) fn new(
         tokens: JwtAuthenticator,
         sessions: UseSession,
+        backend: Option<Arc<BackendSessions>>,
         guests: bool,
         revocations: Arc<Revocations>,
         metrics: Arc<Metrics>,
@@ -73,6 +76,7 @@ impl Authenticator {
         Self {
             tokens,
             sessions,
+            backend,
             guests,
             revocations,
             metrics,
@@ -98,13 +102,24 @@ impl Authenticator {
         let offer = Offer {
             token_cookie: &self.tokens.cookie,
             session_cookie: Some(SESSION_COOKIE),
+            backend_cookie: self.backend.as_ref().map(|backend| backend.cookie()),
             query: self.tokens.query,
         };
         match offer.of(credentials)? {
             Some(Offered::Token(token)) => self.tokens.verify(&token).await,
             Some(Offered::Session(id)) => self.session(&id).await,
+            Some(Offered::Backend(cookie)) => self.backend_session(cookie).await,
             None => Err(AuthFault::Missing),
         }
+    }
+
+    async fn backend_session(&self, cookie: &str) -> Result<Principal, AuthFault> {
+        let backend = self.backend.as_ref().ok_or(AuthFault::Missing)?;
+        let principal = backend.user(cookie).await?;
+        if self.revocations.covers(&principal) {
+            return Err(AuthFault::Revoked);
+        }
+        Ok(principal)
     }
 
     /// Authenticates a caller of the HTTP API by a token in its header, and by nothing that a
@@ -169,7 +184,9 @@ impl Authenticator {
     /// Whether a principal that was let in earlier would still be.
     pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
         let grace = self.grace().max(Duration::from_secs(30));
-        jwt::revalidate(principal, &self.revocations, grace)
+        jwt::revalidate(principal, &self.revocations, grace)?;
+        let backend = self.backend.as_ref();
+        backend.map_or(Ok(()), |backend| backend.revalidate(principal))
     }
 
     pub(crate) fn lead(&self) -> Duration {

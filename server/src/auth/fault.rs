@@ -90,6 +90,8 @@ faults! {
     SessionExpired => "session expired", AuthExpired;
     /// The store could not say whether there is such a session.
     Unavailable => "the store is not available", AuthUnavailable;
+    /// The backend did not say whose session it is.
+    BackendUnavailable => "the backend does not answer", AuthUnavailable;
 }
 
 impl AuthFault {
@@ -100,7 +102,11 @@ impl AuthFault {
     pub(crate) const fn is_blamed(self) -> bool {
         !matches!(
             self,
-            Self::Missing | Self::Origin | Self::NoKeys | Self::Unavailable
+            Self::Missing
+                | Self::Origin
+                | Self::NoKeys
+                | Self::Unavailable
+                | Self::BackendUnavailable
         )
     }
 }
@@ -129,7 +135,8 @@ mod tests {
                 &AuthFault::Missing,
                 &AuthFault::Origin,
                 &AuthFault::NoKeys,
-                &AuthFault::Unavailable
+                &AuthFault::Unavailable,
+                &AuthFault::BackendUnavailable
             ]
         );
     }

@@ -4,12 +4,14 @@
 //! module knows sockets only as what asks for a principal.
 
 pub(crate) mod authenticator;
+pub(crate) mod backend;
 pub(crate) mod configured;
 mod fault;
 pub(crate) mod guest;
 pub(crate) mod jwt;
 mod name;
 pub(crate) mod offer;
+pub(crate) mod outbound;
 pub(crate) mod rbac;
 mod revocation;
 mod sockets;
@@ -18,7 +20,6 @@ pub use roomcast::{Credentials, Principal};
 
 pub use fault::AuthFault;
 pub(crate) use guest::is_guest;
-pub(crate) use jwt::tls_client;
 pub use jwt::{JwtAuthenticator, Keys, KeysError};
 pub(crate) use name::{is_hidden, is_invisible, is_name};
 pub(crate) use rbac::roles_of;

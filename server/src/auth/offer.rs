@@ -14,6 +14,8 @@ pub(crate) enum Offered<'a> {
     Token(Cow<'a, str>),
     /// The id of a session.
     Session(Cow<'a, str>),
+    /// The signed cookie of a session of the backend.
+    Backend(&'a str),
 }
 
 /// Where to look.
@@ -22,6 +24,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) token_cookie: &'a str,
     /// None: there are no sessions.
     pub(crate) session_cookie: Option<&'a str>,
+    /// None: there is no backend with sessions.
+    pub(crate) backend_cookie: Option<&'a str>,
     /// Whether the query of the handshake counts.
     pub(crate) query: bool,
 }
@@ -36,7 +40,7 @@ struct Payload {
 
 impl Offer<'_> {
     /// What the client offers first: `auth.token`, the bearer header, the cookie with a token,
-    /// `auth.sessionId`, the cookie with a session's id, the query. Later ones are not tried if
+    /// `auth.sessionId`, the cookie with a session's id, that of a backend's session, the query. Later ones are not tried if
     /// that one is no good.
     ///
     /// # Errors
@@ -91,8 +95,14 @@ impl Offer<'_> {
         if let Some(id) = text(session_id.flatten())? {
             return Ok(Some(Offered::Session(id)));
         }
-        let id = cookie(credentials, session_cookie)?;
-        Ok(id.map(|id| Offered::Session(id.into())))
+        if let Some(id) = cookie(credentials, session_cookie)? {
+            return Ok(Some(Offered::Session(id.into())));
+        }
+        let Some(backend_cookie) = self.backend_cookie else {
+            return Ok(None);
+        };
+        let value = cookie(credentials, backend_cookie)?;
+        Ok(value.map(Offered::Backend))
     }
 }
 
@@ -171,6 +181,7 @@ mod tests {
     const OFFER: Offer<'static> = Offer {
         token_cookie: "roomcast_token",
         session_cookie: Some("roomcast_session"),
+        backend_cookie: Some("connect.sid"),
         query: false,
     };
 
@@ -191,7 +202,25 @@ mod tests {
         Ok(offered.map(|offered| match offered {
             Offered::Token(token) => token.into_owned(),
             Offered::Session(id) => format!("session {id}"),
+            Offered::Backend(cookie) => format!("backend {cookie}"),
         }))
+    }
+
+    #[test]
+    fn the_cookie_of_a_backend_is_the_last_that_counts() {
+        let of = |cookie| offered("", None, Some(cookie)).unwrap();
+        assert_eq!(
+            of(b"connect.sid=s%3Aa.b").as_deref(),
+            Some("backend s%3Aa.b")
+        );
+        for (cookie, first) in [
+            (&b"connect.sid=x; roomcast_session=y"[..], "session y"),
+            (b"connect.sid=x; roomcast_token=y", "y"),
+        ] {
+            assert_eq!(of(cookie).as_deref(), Some(first));
+        }
+        let two = offered("", None, Some(b"connect.sid=x; connect.sid=x"));
+        assert_eq!(two, Err(AuthFault::Malformed));
     }
 
     #[test]

@@ -68,7 +68,7 @@ permissions! {
     ApiMetrics = "api:metrics",
     /// Ask over HTTP why somebody may do something.
     ApiExplain = "api:explain",
-    /// Ask over HTTP who is where.
+    /// Ask over HTTP who is where, and what users say of themselves, and set that in their name.
     ApiPresence = "api:presence",
     /// Read conversations of anybody over HTTP, and make and change them in the name of users.
     ApiConversations = "api:conversations",
@@ -82,6 +82,8 @@ permissions! {
     ApiRooms = "api:rooms",
     /// Make sessions over HTTP that may do more than whoever makes them.
     RolesGrant = "roles:grant",
+    /// Come into the namespace of admins.
+    Admin = "admin",
     /// Have trades executed.
     TradesExecute = "trades:execute",
     /// Publish trades of users.

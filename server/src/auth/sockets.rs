@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     AuthFault, JwtAuthenticator, Principal,
     authenticator::{Authenticator, Denied},
 };
-use roomcast::{Authenticate, Connect, Refusal, Renewal};
+use roomcast::{
+    Authenticate, Connect, Credentials, EngineRequest, Forbidden, Refusal, Renewal,
+    internal::LogThrottle,
+};
 
 /// `auth:refresh`: new credentials; neither prolongs the session by which the client came.
 #[derive(Default, Deserialize, schemars::JsonSchema)]
@@ -30,8 +34,16 @@ impl RefreshOffer {
     }
 }
 
-/// The one answer to credentials that are no good.
+/// Milliseconds after which trying again may make sense.
+const RETRY_AFTER: u64 = 2000;
+
+/// The one answer to credentials that are no good, and another one where nobody can tell whether they are.
 fn refused(fault: AuthFault) -> Refusal {
+    if fault == AuthFault::BackendUnavailable {
+        let message = "who you are is not known now, try again later";
+        let refusal = Refusal::new("STORE_UNAVAILABLE", message).because(fault.as_str());
+        return refusal.data(json!({"retryAfter": RETRY_AFTER}));
+    }
     let refusal = Refusal::unauthenticated(fault.as_str());
     if fault.is_blamed() {
         refusal
@@ -70,6 +82,37 @@ impl Authenticate for JwtAuthenticator {
         let token = RefreshOffer::of(&offer)?.token;
         let token = token.ok_or_else(|| refused(AuthFault::Missing))?;
         self.verify(&token).await.map_err(refused)
+    }
+}
+
+impl Authenticator {
+    /// Whether a request that opens a connection carries a header or a cookie that is good.
+    pub(crate) async fn at_handshake(
+        &self,
+        log_throttle: &LogThrottle,
+        request: &EngineRequest,
+    ) -> Result<(), Forbidden> {
+        let nothing = Args::default();
+        let query = request.url().split_once('?').map(|(_, query)| query);
+        let credentials = Credentials::new(&nothing, request.address().ip())
+            .with_headers(
+                request.header_bytes("authorization"),
+                request.header_bytes("cookie"),
+            )
+            .with_trusted_origin(request.is_trusted_origin())
+            .with_query(query);
+        let Err(reason) = self.proven(&credentials).await else {
+            return Ok(());
+        };
+        if let Some(more) = log_throttle.permit() {
+            tracing::info!(address = %request.address(), %reason, more, "handshake refused");
+        }
+        self.count(reason);
+        Err(if reason.is_blamed() {
+            Forbidden::unauthenticated()
+        } else {
+            Forbidden::default()
+        })
     }
 }
 

@@ -122,7 +122,7 @@ impl<'a> Minter<'a> {
         })
     }
 
-    /// A token that opens the door of a server.
+    /// A token that a server takes.
     pub(super) fn mint(
         &self,
         sub: &str,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::without_password;
+use super::{Backend, store::without_password};
 
 /// Section `[auth]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Auth {
     pub permission_cache: usize,
     /// Tokens.
     pub jwt: Jwt,
+    /// Sessions of a Node backend.
+    pub backend: Backend,
     /// What each role may do.
     pub roles: BTreeMap<String, Role>,
 }
@@ -49,6 +51,7 @@ impl Default for Auth {
             session_max_ttl_s: 30 * 86_400,
             permission_cache: 10_000,
             jwt: Jwt::default(),
+            backend: Backend::default(),
             roles: roles(),
         }
     }
@@ -262,6 +265,7 @@ impl Auth {
             }
             Some(_) | None => {}
         }
+        self.backend.check()?;
         if self.jwt.jwks_ca_file.is_some() && self.jwt.jwks_url.is_none() {
             return Err("auth.jwt.jwks_ca_file is of no use without auth.jwt.jwks_url");
         }

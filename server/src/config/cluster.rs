@@ -67,15 +67,28 @@ impl Adapter {
 }
 
 /// Section `[node]`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// What this server is called among those of its cluster; no two may be called alike. 1 to 40 letters, digits,
     /// dots, hyphens and underscores. Default: a random name with each start.
     pub id: Option<String>,
     /// Where other servers of the cluster reach this one: `http://HOST:PORT`, or `https` where the server has TLS.
-    /// Default: they do not.
+    /// Default: they do not. With `http`, and an adapter, they hand requests of this server's sessions on to it.
     pub address: Option<String>,
+    /// Requests and WebSockets of other servers' sessions that this server may have under way at the same time;
+    /// further ones are answered 503. 0: none are handed on. Default 4,096.
+    pub max_forwarded: usize,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            id: None,
+            address: None,
+            max_forwarded: 4096,
+        }
+    }
 }
 
 impl Node {

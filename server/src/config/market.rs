@@ -4,12 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, store::without_password};
+use super::{Secret, store::shown_address};
 
 /// Section `[market]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Market {
+    /// Whether the chat page leads every user who is no guest to its trading page, and not only those who may have trades
+    /// executed. Default `false`.
+    pub page: bool,
     /// What executes trades. Default [`Executor::Paper`].
     pub executor: Executor,
     /// What the paper executor fills at as long as no price of the symbol was published: `SYMBOL=PRICE`. Default: none.
@@ -68,6 +71,7 @@ pub struct Webhook {
 impl Default for Market {
     fn default() -> Self {
         Self {
+            page: false,
             executor: Executor::Paper,
             prices: Vec::new(),
             open_trades: 200,
@@ -107,7 +111,7 @@ impl Market {
     /// Without what must not be shown.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
-        shown.webhook.url = self.webhook.url.as_deref().map(shown_url);
+        shown.webhook.url = self.webhook.url.as_deref().map(shown_address);
         if shown.webhook.token.is_some() {
             shown.webhook.token = Some(Secret::hidden());
         }
@@ -145,15 +149,6 @@ impl Market {
         }
         Ok(())
     }
-}
-
-/// Without the query either, which may hold a secret.
-fn shown_url(url: &str) -> String {
-    let (mut shown, query) = without_password(url);
-    if !query.is_empty() {
-        shown.push_str("?***");
-    }
-    shown
 }
 
 fn parse(price: &str) -> Option<(&str, f64)> {

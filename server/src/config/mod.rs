@@ -3,12 +3,15 @@
 //! [`Settings`] is the whole tree, of which `[engine]` and `[recovery]` are options of the library.
 
 mod auth;
+mod backend;
 mod chat;
 mod check;
 mod cluster;
 mod limits;
 mod market;
+mod publications;
 mod store;
+mod webhooks;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,11 +19,14 @@ use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Auth, Jwt, Role, Secret};
+pub use backend::Backend;
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
+pub use publications::Publications;
 pub use store::{Durability, Store};
+pub use webhooks::Webhooks;
 
 /// The whole configuration of the `roomcast` binary: one TOML file, every key also an
 /// environment variable.
@@ -45,6 +51,10 @@ pub struct Settings {
     pub market: Market,
     /// Notifications of users.
     pub notifications: Notifications,
+    /// Events that services publish inside of their own transactions.
+    pub publications: Publications,
+    /// Where a service is told what happens here.
+    pub webhooks: Webhooks,
     /// Where messages are kept.
     pub store: Store,
     /// What makes several servers one.
@@ -71,6 +81,8 @@ impl Default for Settings {
             presence: Presence::default(),
             market: Market::default(),
             notifications: Notifications::default(),
+            publications: Publications::default(),
+            webhooks: Webhooks::default(),
             store: Store::default(),
             adapter: Adapter::default(),
             node: Node::default(),
@@ -140,6 +152,8 @@ impl Settings {
         self.node.check()?;
         self.market.check()?;
         self.notifications.check()?;
+        self.publications.check()?;
+        self.webhooks.check()?;
         let tls = &self.server.tls;
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
@@ -166,10 +180,12 @@ impl Settings {
         if settings.auth.jwt.secret.is_some() {
             settings.auth.jwt.secret = Some(Secret::hidden());
         }
+        settings.auth.backend = self.auth.backend.shown();
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
         settings.adapter.url = Some(self.adapter.shown_url(&self.store));
         settings.market = self.market.shown();
+        settings.webhooks = self.webhooks.shown();
         settings.limits = self.limits.in_force();
         settings.chat.content_chars = self.limits.content_chars(self.chat.content_chars);
         settings

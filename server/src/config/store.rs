@@ -129,6 +129,15 @@ pub(super) fn shown_url(url: &str) -> String {
     shown
 }
 
+/// The address of a service without what may be a secret: its query and a user's password.
+pub(super) fn shown_address(url: &str) -> String {
+    let (mut shown, query) = without_password(url);
+    if !query.is_empty() {
+        shown.push_str("?***");
+    }
+    shown
+}
+
 /// A URL up to its query, without the password that may be in it, and its query. A password that is not
 /// encoded may have a question mark in it.
 pub(super) fn without_password(url: &str) -> (String, &str) {

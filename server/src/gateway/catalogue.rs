@@ -7,17 +7,20 @@ use futures_util::{FutureExt as _, future::Either};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::errors::tell;
+use super::hooks::Heard;
 use super::limits::{self, UNKNOWN};
 use crate::limit::Users;
 use crate::service::{
-    Access, Allowed, Argument, Event, EventPolicy, Overlap, Payload, ServiceError, policy,
+    Access, Allowed, Argument, Event, EventPolicy, Hooks, Overlap, Payload, ServiceError, policy,
 };
-use roomcast::{Ack, Args, NamespaceBuilder, Refusal, Socket, State};
+use roomcast::{Ack, Args, Builder, NamespaceBuilder, Refusal, Socket, State};
 
 /// The events of a namespace, as they are registered.
 pub(super) struct Catalogue<'a> {
     namespace: &'a mut NamespaceBuilder,
     checks: Arc<EventChecks>,
+    /// The webhooks that are told of events that were done.
+    hooks: Hooks,
     /// All events that there are.
     rows: Vec<&'static EventPolicy>,
     overlap: Overlap,
@@ -58,20 +61,29 @@ where
 }
 
 impl<'a> Catalogue<'a> {
-    /// A catalogue that registers the events in this namespace.
+    /// A catalogue that registers the events of the namespace of this name.
     pub(super) fn new(
-        namespace: &'a mut NamespaceBuilder,
+        io: &'a mut Builder,
+        name: &str,
         users: Arc<Users>,
         access: Access,
         overlap: Overlap,
     ) -> Self {
         Self {
-            namespace,
+            namespace: io.namespace(name),
             checks: Arc::new(EventChecks { users, access }),
-            rows: policy::events().collect(),
+            rows: policy::events()
+                .filter(|row| row.namespace() == name)
+                .collect(),
+            hooks: Hooks::default(),
             overlap,
             served: Vec::new(),
         }
+    }
+
+    /// Has events told when they are done; to be called before they are registered.
+    pub(super) fn hook(&mut self, hooks: Hooks) {
+        self.hooks = hooks;
     }
 
     /// What no row is about: who comes and who goes.
@@ -127,12 +139,24 @@ impl<'a> Catalogue<'a> {
         let mut replaced = self.rows.iter().filter_map(|other| other.replaces.as_ref());
         let replaced = replaced.find(|replaced| replaced.event == row.event);
         let end = replaced.map(|replaced| self.overlap.end(replaced));
+        let hooks = Some(&self.hooks).filter(|hooks| hooks.wants(row.event));
+        let hooks = hooks.cloned();
         // No async block: it would have room for the future of the handler twice.
         let handler =
-            move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, event) {
-                Ok(call) => {
-                    let handling = handler.handle(call, state);
-                    Either::Left(handling.map(|answer| Ok(done(answer?))))
+            move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, &event) {
+                Ok(allowed) => {
+                    let heard = hooks
+                        .as_ref()
+                        .map(|hooks| Heard::new(hooks, row.event, &event, &allowed));
+                    let socket = event.socket;
+                    let handling = handler.handle(Call { socket, allowed }, state);
+                    Either::Left(handling.map(move |answer| {
+                        let answer = answer?;
+                        if let Some(heard) = heard {
+                            heard.done(&answer);
+                        }
+                        Ok(done(answer))
+                    }))
                 }
                 Err(refusal) => Either::Right(ready(Err::<_, Refusal>(refusal))),
             };
@@ -194,16 +218,14 @@ impl EventChecks {
         &self,
         row: &EventPolicy,
         end: Option<SystemTime>,
-        event: roomcast::Event,
-    ) -> Result<Call<T>, Refusal> {
+        event: &roomcast::Event,
+    ) -> Result<Allowed<T>, Refusal> {
         if end.is_some_and(|end| end <= SystemTime::now()) {
-            return Err(self.unknown(&event).into());
+            return Err(self.unknown(event).into());
         }
-        limits::take(&self.users, row.class, &event)?;
+        limits::take(&self.users, row.class, event)?;
         let Argument(command) = only_argument(event.args())?;
-        let allowed = self.access.allow(event.principal(), command)?;
-        let socket = event.socket;
-        Ok(Call { socket, allowed })
+        Ok(self.access.allow(event.principal(), command)?)
     }
 
     /// Counts an event that there is not.
@@ -276,7 +298,7 @@ mod tests {
     async fn a_server_in_which_nobody_handles_an_event_does_not_start() {
         let mut io = roomcast::Io::builder();
         let overlap = Overlap(Duration::ZERO);
-        let mut catalogue = Catalogue::new(io.namespace("/"), users(), access().await, overlap);
+        let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, overlap);
         catalogue.leave_to_library(&REFRESH);
         catalogue.finish();
     }
@@ -284,8 +306,7 @@ mod tests {
     /// A server whose only events are two, of which each has replaced another that is served for so long.
     async fn with_replaced_events(overlap: Duration) -> TestServer {
         let mut io = roomcast::Io::builder().state(Overlap(overlap));
-        let mut catalogue =
-            Catalogue::new(io.namespace("/"), users(), access().await, Overlap(overlap));
+        let mut catalogue = Catalogue::new(&mut io, "/", users(), access().await, Overlap(overlap));
         catalogue.rows = vec![ASK.policy(), ASK_EXACTLY.policy()];
         catalogue
             .on(&ASK, async |_: Call<AskPrice>, _: State<Overlap>| {

@@ -1,12 +1,14 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
 //! `session` admits clients, `chat` has the events of the chat, `market` those of trades, signals, portfolios and
-//! notifications. All register what they handle with
+//! notifications; `admin` is a namespace of its own. All register what they handle with
 //! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
+mod admin;
 mod catalogue;
 mod chat;
 mod errors;
+mod hooks;
 mod limits;
 mod market;
 mod session;
@@ -15,31 +17,57 @@ use std::sync::Arc;
 
 use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
-use crate::service::{Access, Chat, Overlap};
+use crate::service::api::{ADMIN, Admin};
+use crate::service::{Access, Chat, Hooks, Overlap};
 use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
 use uuid::Uuid;
 
+/// What events are handled with.
+pub(crate) struct Parts {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) users: Arc<Users>,
+    pub(crate) access: Access,
+    pub(crate) chat: Chat,
+    pub(crate) hooks: Hooks,
+}
+
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
 /// given the same [`Users`] and [`Chat`] as states, and a
 /// [`Market`](crate::service::Market). Where servers share a store this is its id.
-pub(crate) fn register(
+pub(crate) fn register(io: &mut Builder, parts: Parts, overlap: Overlap, store: Option<Uuid>) {
+    let Parts {
+        authenticator,
+        users,
+        access,
+        chat,
+        hooks,
+    } = parts;
+    hooks::register(io, &hooks);
+    if let Some(store) = store {
+        limits::listen(io.namespace("/"), store);
+    }
+    let granted = access.clone();
+    let mut catalogue = Catalogue::new(io, "/", Arc::clone(&users), access, overlap);
+    catalogue.hook(hooks);
+    session::register(&mut catalogue, authenticator, users, chat);
+    chat::register(&mut catalogue);
+    market::register(&mut catalogue);
+    session::greet(&mut catalogue, granted);
+    catalogue.finish();
+}
+
+/// Registers the namespace of admins. The builder must be given the same [`Users`] and [`Admin`] as states.
+pub(crate) fn register_admins(
     io: &mut Builder,
     authenticator: Authenticator,
     users: Arc<Users>,
     access: Access,
-    chat: Chat,
+    admin: Admin,
     overlap: Overlap,
-    store: Option<Uuid>,
 ) {
-    if let Some(store) = store {
-        limits::listen(io.namespace("/"), store);
-    }
-    let mut catalogue = Catalogue::new(io.namespace("/"), Arc::clone(&users), access, overlap);
-    session::register(&mut catalogue, authenticator, users, chat);
-    chat::register(&mut catalogue);
-    market::register(&mut catalogue);
-    session::greet(&mut catalogue);
+    let mut catalogue = Catalogue::new(io, ADMIN, Arc::clone(&users), access, overlap);
+    admin::register(&mut catalogue, authenticator, users, admin);
     catalogue.finish();
 }

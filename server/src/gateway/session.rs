@@ -11,7 +11,7 @@ use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
     service::{
-        Argument, Chat, ServiceError,
+        Access, Argument, Chat, ServiceError,
         emissions::session::{ERROR, ErrorEvent, SESSION, Session},
         session::REFRESH,
     },
@@ -54,18 +54,23 @@ pub(super) fn register(
 }
 
 /// Registers what a client is told of itself, when all others have done what they do when it connects.
-pub(super) fn greet(catalogue: &mut Catalogue<'_>) {
-    catalogue.namespace().on_connect(async |event: Event| {
-        let principal = event.principal();
-        let session = Session {
-            user_id: &principal.subject,
-            name: &principal.name,
-            roles: &principal.roles,
-            guest: principal.guest,
-            expires_at: principal.expires_at.map(Time::from),
-        };
-        SESSION.emit_to(&event.socket, &session);
-    });
+pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
+    catalogue
+        .namespace()
+        .on_connect(move |event: Event, chat: State<Chat>| {
+            let principal = event.principal();
+            let session = Session {
+                user_id: &principal.subject,
+                name: &principal.name,
+                roles: &principal.roles,
+                permissions: &access.permissions(&principal),
+                guest: principal.guest,
+                expires_at: principal.expires_at.map(Time::from),
+                status: chat.status_of(&principal.subject),
+            };
+            SESSION.emit_to(&event.socket, &session);
+            async {}
+        });
 }
 
 /// An authenticator whose `auth:refresh` counts like any other event: a signature costs more than
@@ -98,17 +103,27 @@ impl Authenticate for Limited {
     }
 
     async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
-        self.users
-            .check(REFRESH.policy().class, &current.subject)
-            .map_err(|retry_after| ServiceError::Limited { retry_after })?;
-        // A derived type takes a list of its fields as well, and the authenticator the first argument.
-        only_argument::<Option<Argument<RefreshOffer>>>(&offer)?;
-        Authenticate::refresh(&self.authenticator, current, offer).await
+        refresh(&self.authenticator, &self.users, current, offer).await
     }
 
     fn refreshed(&self, socket: &Socket) {
         self.chat.reconsider(socket);
     }
+}
+
+/// Asks the authenticator for what `auth:refresh` offers, within the user's limit of that event.
+pub(super) async fn refresh(
+    authenticator: &Authenticator,
+    users: &Users,
+    current: Arc<Principal>,
+    offer: Args,
+) -> Result<Principal, Refusal> {
+    users
+        .check(REFRESH.policy().class, &current.subject)
+        .map_err(|retry_after| ServiceError::Limited { retry_after })?;
+    // A derived type takes a list of its fields as well, and the authenticator the first argument.
+    only_argument::<Option<Argument<RefreshOffer>>>(&offer)?;
+    Authenticate::refresh(authenticator, current, offer).await
 }
 
 fn too_many() -> Refusal {

@@ -2,11 +2,11 @@
 
 use axum::{Extension, Json, extract::State, http::Method};
 
-use super::api::{ApiError, By, JsonBody, Operation, Routes};
+use super::api::{Api, ApiError, By, JsonBody, Operation, Routes};
 use crate::{
     auth::Permission,
     service::{
-        Access, Market, Notifications, Price,
+        Price,
         emissions::{
             notifications::Notification, portfolio::Portfolio, signals::Signal, trades::Trade,
         },
@@ -16,15 +16,8 @@ use crate::{
         trades::{PublishTrade, UpdatePrice},
     },
 };
-use roomcast::Io;
-
 /// The routes, below `/api/v1`.
-pub(crate) fn routes(
-    market: Market,
-    notifications: Notifications,
-    access: Access,
-    io: Io,
-) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     Routes::new()
         .on(
             Method::POST,
@@ -89,71 +82,59 @@ pub(crate) fn routes(
             .answer::<Notification>(200)
             .refuses(409),
         )
-        .with_state(MarketApi {
-            market,
-            notifications,
-            access,
-            io,
-        })
-}
-
-#[derive(Clone)]
-struct MarketApi {
-    market: Market,
-    notifications: Notifications,
-    access: Access,
-    io: Io,
 }
 
 async fn trade(
-    State(at): State<MarketApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishTrade>,
 ) -> Result<Json<Trade>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
-        at.market.publish_trade(allowed, &at.io.of("/")).await?,
+        at.market.publish_trade(allowed, &at.namespace()).await?,
     ))
 }
 
 async fn signal(
-    State(at): State<MarketApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishSignal>,
 ) -> Result<Json<Signal>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
-        at.market.publish_signal(allowed, &at.io.of("/")).await?,
+        at.market.publish_signal(allowed, &at.namespace()).await?,
     ))
 }
 
 async fn portfolio(
-    State(at): State<MarketApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<PublishPortfolio>,
 ) -> Result<Json<Portfolio>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
-        at.market.update_portfolio(allowed, &at.io.of("/")).await?,
+        at.market.update_portfolio(allowed, &at.namespace()).await?,
     ))
 }
 
 async fn price(
-    State(at): State<MarketApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<UpdatePrice>,
 ) -> Result<Json<Price>, ApiError> {
     let allowed = at.access.allow(by, new)?;
-    Ok(Json(at.market.update_price(allowed, &at.io.of("/")).await?))
+    Ok(Json(
+        at.market.update_price(allowed, &at.namespace()).await?,
+    ))
 }
 
 async fn notification(
-    State(at): State<MarketApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<Notify>,
 ) -> Result<Json<Notification>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
-        at.notifications.notify(allowed, &at.io.of("/")).await?,
+        at.notifications.notify(allowed, &at.namespace()).await?,
     ))
 }

@@ -5,7 +5,7 @@
 pub(crate) mod api;
 pub(crate) mod client_files;
 mod health;
-pub(crate) mod market;
+mod market;
 #[cfg(feature = "ui")]
 mod page;
 pub(crate) mod scrape;
@@ -15,16 +15,16 @@ use std::sync::Arc;
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-pub use health::Readiness;
+pub use crate::service::api::Readiness;
 use health::websocket;
 pub(crate) use health::websocket::Connections;
 
 use crate::metrics::Metrics;
 use roomcast::Io;
 
-/// How the server is entered, which its page needs to know.
+/// What the page has to know of the server.
 #[derive(Clone, Debug, Default)]
-pub struct Entrance {
+pub struct PageSettings {
     /// Where Engine.IO listens.
     pub socket_path: String,
     /// Whether guests may enter.
@@ -33,10 +33,12 @@ pub struct Entrance {
     pub login_url: Option<String>,
     /// Where they sign out.
     pub logout_url: Option<String>,
+    /// Whether the page leads all users to its trading page.
+    pub market: bool,
 }
 
 /// The routes of the binary. Unknown paths answer 404.
-pub(crate) fn router(connections: Connections, entrance: &Entrance) -> Router {
+pub(crate) fn router(connections: Connections, settings: &PageSettings) -> Router {
     let Connections {
         metrics,
         io,
@@ -49,16 +51,16 @@ pub(crate) fn router(connections: Connections, entrance: &Entrance) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready).with_state(readiness))
         .route("/metrics", get(metrics_text).with_state((metrics, io)));
-    page(router, entrance)
+    page(router, settings)
 }
 
 #[cfg(feature = "ui")]
-fn page(router: Router, entrance: &Entrance) -> Router {
-    router.merge(page::routes(entrance))
+fn page(router: Router, settings: &PageSettings) -> Router {
+    router.merge(page::routes(settings))
 }
 
 #[cfg(not(feature = "ui"))]
-fn page(router: Router, _entrance: &Entrance) -> Router {
+fn page(router: Router, _settings: &PageSettings) -> Router {
     router.route(
         "/",
         get(|| async { "built without the chat page (feature `ui`)\n" }),

@@ -183,11 +183,12 @@ impl JwtAuthenticator {
         let offer = Offer {
             token_cookie: &self.cookie,
             session_cookie: None,
+            backend_cookie: None,
             query: self.query,
         };
         match offer.of(credentials)? {
             Some(Offered::Token(token)) => self.verify(&token).await,
-            Some(Offered::Session(_)) | None => Err(AuthFault::Missing),
+            Some(Offered::Session(_) | Offered::Backend(_)) | None => Err(AuthFault::Missing),
         }
     }
 

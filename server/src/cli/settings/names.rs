@@ -1,5 +1,10 @@
 //! Which names of keys and variables there are: those that documents say, and none that are misspelt.
 
+use std::path::PathBuf;
+
+use toml::Value;
+
+use super::keys::{ALIASES, OTHERS, PREFIX, SECTIONS};
 use super::*;
 
 fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {

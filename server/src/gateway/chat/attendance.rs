@@ -1,9 +1,10 @@
-//! Sockets that join and leave conversations, type in them, and ask who is there.
+//! Sockets that join and leave conversations, type in them, ask who is there, and say something of their users.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
 use crate::service::attendance::{
-    AskPresence, JOIN_CONVERSATION, Join, LEAVE_CONVERSATION, Leave, PRESENCE, SetTyping, TYPING,
+    AskPresence, AskStatuses, JOIN_CONVERSATION, Join, LEAVE_CONVERSATION, Leave, PRESENCE,
+    SET_STATUS, STATUSES, SetStatus, SetTyping, TYPING,
 };
 use roomcast::State;
 
@@ -28,5 +29,15 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             async |call: Call<AskPresence>, chat: State<Chat>| {
                 chat.presence(call.allowed, &call.socket).await
             },
+        )
+        .on_serial(
+            &SET_STATUS,
+            async |call: Call<SetStatus>, chat: State<Chat>| {
+                chat.set_status(call.allowed, Some(call.socket.id())).await
+            },
+        )
+        .on(
+            &STATUSES,
+            async |call: Call<AskStatuses>, chat: State<Chat>| chat.statuses(call.allowed).await,
         );
 }

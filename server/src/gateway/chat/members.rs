@@ -1,8 +1,11 @@
-//! Members that are added and removed.
+//! Members that are added and removed, and of what they want to be notified.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
-use crate::service::members::{ADD_MEMBER, AddMember, REMOVE_MEMBER, RemoveMember};
+use crate::service::members::{
+    ADD_MEMBER, AddMember, REMOVE_MEMBER, RemoveMember, SET_NOTIFICATION_LEVEL,
+    SetNotificationLevel,
+};
 use roomcast::State;
 
 /// Registers them.
@@ -19,6 +22,12 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             async |call: Call<RemoveMember>, chat: State<Chat>| {
                 chat.remove_member(call.allowed, Some(call.socket.id()))
                     .await
+            },
+        )
+        .on(
+            &SET_NOTIFICATION_LEVEL,
+            async |call: Call<SetNotificationLevel>, chat: State<Chat>| {
+                chat.set_level(call.allowed, &call.socket).await
             },
         );
 }

@@ -1,9 +1,11 @@
-//! Messages that are sent, edited and deleted.
+//! Messages that are sent, edited and deleted, reactions to them and pins.
 
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Chat;
 use crate::service::messages::{
-    DELETE_MESSAGE, DeleteMessage, EDIT_MESSAGE, EditMessage, MESSAGE, SendMessage, Stored,
+    ADD_REACTION, AddReaction, DELETE_MESSAGE, DeleteMessage, EDIT_MESSAGE, EditMessage, MESSAGE,
+    PIN_MESSAGE, PinMessage, REMOVE_REACTION, RemoveReaction, SendMessage, Stored, UNPIN_MESSAGE,
+    UnpinMessage,
 };
 use roomcast::State;
 
@@ -29,6 +31,32 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             async |call: Call<DeleteMessage>, chat: State<Chat>| {
                 let message = chat.delete(call.allowed, Some(call.socket.id())).await?;
                 Ok(Stored { message })
+            },
+        )
+        .on(
+            &ADD_REACTION,
+            async |call: Call<AddReaction>, chat: State<Chat>| {
+                chat.add_reaction(call.allowed, Some(call.socket.id()))
+                    .await
+            },
+        )
+        .on(
+            &REMOVE_REACTION,
+            async |call: Call<RemoveReaction>, chat: State<Chat>| {
+                chat.remove_reaction(call.allowed, Some(call.socket.id()))
+                    .await
+            },
+        )
+        .on(
+            &PIN_MESSAGE,
+            async |call: Call<PinMessage>, chat: State<Chat>| {
+                chat.pin(call.allowed, Some(call.socket.id())).await
+            },
+        )
+        .on(
+            &UNPIN_MESSAGE,
+            async |call: Call<UnpinMessage>, chat: State<Chat>| {
+                chat.unpin(call.allowed, Some(call.socket.id())).await
             },
         );
 }

@@ -9,7 +9,7 @@ use super::catalogue::Catalogue;
 use crate::service::Market;
 use roomcast::{Event, State};
 
-/// Registers them.
+/// Registers the events of all features of the market, and what is done when a socket is recovered.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .namespace()

@@ -10,7 +10,7 @@ use crate::service::notification_events::{
 };
 use roomcast::{Event, State};
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .namespace()

@@ -7,7 +7,7 @@ use crate::service::portfolio::{
 };
 use roomcast::State;
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on_serial(

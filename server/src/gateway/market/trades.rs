@@ -9,7 +9,7 @@ use crate::service::trades::{
 use crate::service::{Market, Refused, ServiceError, Told};
 use roomcast::{Refusal, State};
 
-/// Registers them.
+/// Registers the events of this file.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .on_serial(

@@ -9,14 +9,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiError, By, JsonBody, Operation, Parameters, Routes,
-    error::{Id, uuid_of},
+    Api, ApiError, By, JsonBody, Operation, Parameters, Routes,
+    error::{Id, id_of},
     once::MadeUnder,
 };
 use crate::{
     auth::Permission,
     service::{
-        Access, Chat, DeletedConversation, FoundConversation, List, ReadConversation,
+        DeletedConversation, FoundConversation, List, ReadConversation,
         api::InName,
         conversations::{
             Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
@@ -24,10 +24,8 @@ use crate::{
         members::{AddMember, RemoveMember},
     },
 };
-use roomcast::Io;
-
 /// The routes, below `/api/v1`.
-pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     let of = |id, summary| {
         Operation::new(id, summary, Permission::ApiConversations)
             .id("id", "The id of the conversation.")
@@ -101,14 +99,6 @@ pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
                 .query::<Listing>()
                 .answer::<List>(200),
         )
-        .with_state(ConversationsApi { chat, access, io })
-}
-
-#[derive(Clone)]
-struct ConversationsApi {
-    chat: Chat,
-    access: Access,
-    io: Io,
 }
 
 /// A conversation to be made.
@@ -148,7 +138,7 @@ struct Listing {
 }
 
 async fn make(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     under: Option<Extension<MadeUnder>>,
     JsonBody(new): JsonBody<NewConversation>,
@@ -163,12 +153,15 @@ async fn make(
     };
     let allowed = at.access.allow_served(by, in_name, create)?;
     let id = MadeUnder::id(under);
-    let made = at.chat.create_as(allowed, &at.io.of("/"), None, id).await?;
+    let made = at
+        .chat
+        .create_as(allowed, &at.namespace(), None, id)
+        .await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn read(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(id): Id,
 ) -> Result<Json<FoundConversation>, ApiError> {
@@ -177,7 +170,7 @@ async fn read(
 }
 
 async fn rename(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(conversation_id): Id,
     JsonBody(NewTitle { title }): JsonBody<NewTitle>,
@@ -191,7 +184,7 @@ async fn rename(
 }
 
 async fn delete(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(conversation_id): Id,
 ) -> Result<Json<DeletedConversation>, ApiError> {
@@ -201,11 +194,11 @@ async fn delete(
 }
 
 async fn add(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path((id, user_id)): Path<(String, String)>,
 ) -> Result<Json<Changed>, ApiError> {
-    let conversation_id = uuid_of(&id).ok_or_else(no_id)?;
+    let conversation_id = id_of(&id)?;
     let add = AddMember {
         conversation_id,
         user_id,
@@ -215,11 +208,11 @@ async fn add(
 }
 
 async fn remove(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path((id, user_id)): Path<(String, String)>,
 ) -> Result<Json<Changed>, ApiError> {
-    let conversation_id = uuid_of(&id).ok_or_else(no_id)?;
+    let conversation_id = id_of(&id)?;
     let remove = RemoveMember {
         conversation_id,
         user_id,
@@ -229,7 +222,7 @@ async fn remove(
 }
 
 async fn of_user(
-    State(at): State<ConversationsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(user_id): Path<String>,
     Parameters(Listing { cursor, limit }): Parameters<Listing>,
@@ -241,8 +234,4 @@ async fn of_user(
     let list = ListConversations { cursor, limit };
     let allowed = at.access.allow_served(by, Some(in_name), list)?;
     Ok(Json(at.chat.conversations(allowed).await?))
-}
-
-fn no_id() -> ApiError {
-    ApiError::invalid("the id is no UUID")
 }

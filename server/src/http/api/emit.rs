@@ -1,46 +1,82 @@
 //! `/api/v1/emit`: events that services publish.
 
+use std::sync::Arc;
+
 use axum::{Extension, Json, extract::State, http::Method};
 
-use super::{ApiError, By, JsonBody, Operation, Routes};
+use serde::de::DeserializeOwned;
+
+use super::error::parse_within;
+use super::{Api, ApiError, By, JsonBody, Operation, Routes};
 use crate::{
-    auth::Permission,
+    auth::{Permission, Principal},
     service::{
-        Access,
-        api::{Emission, Emit, publish},
+        Allowed, Command,
+        api::{Emission, Emit, followed, publish},
     },
 };
-use roomcast::Io;
-
 /// The route, below `/api/v1`.
-pub(super) fn routes(access: Access, io: Io) -> Routes {
-    Routes::new()
-        .on(
-            Method::POST,
-            "/emit",
-            emit,
-            Operation::new(
-                "emit",
-                "Publishes an event to rooms, users or everyone, and collects what they acknowledge.",
-                Permission::ApiEmit,
-            )
-            .body::<Emit>()
-            .answer::<Emission>(200),
+pub(super) fn routes() -> Routes<Api> {
+    Routes::new().on(
+        Method::POST,
+        "/emit",
+        emit,
+        Operation::new(
+            "emit",
+            "Publishes an event to rooms, users or everyone, and collects what they acknowledge.",
+            Permission::ApiEmit,
         )
-        .with_state(EmitApi { access, io })
-}
-
-#[derive(Clone)]
-struct EmitApi {
-    access: Access,
-    io: Io,
+        .body::<Emit>()
+        .answer::<Emission>(200)
+        .refuses(409),
+    )
 }
 
 async fn emit(
-    State(at): State<EmitApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(event): JsonBody<Emit>,
 ) -> Result<Json<Emission>, ApiError> {
-    let allowed = at.access.allow(by, event)?;
-    Ok(Json(publish(&at.io, allowed).await?))
+    let Api {
+        market,
+        notifications,
+        ..
+    } = &at;
+    let namespace = at.namespace();
+    let name = event.event.clone();
+    let allowed = at.access.allow(Arc::clone(&by), event)?;
+    let published = match name.as_str() {
+        "trade:update" => {
+            let trade = market.publish_trade(at.also(&allowed, by)?, &namespace);
+            Emission::published(&trade.await?)
+        }
+        "signal:new" => {
+            let signal = market.publish_signal(at.also(&allowed, by)?, &namespace);
+            Emission::published(&signal.await?)
+        }
+        "portfolio:update" => {
+            let portfolio = market.update_portfolio(at.also(&allowed, by)?, &namespace);
+            Emission::published(&portfolio.await?)
+        }
+        "notification:new" => {
+            let notification = notifications.notify(at.also(&allowed, by)?, &namespace);
+            Emission::published(&notification.await?)
+        }
+        _ => publish(at.io(), allowed).await?,
+    };
+    Ok(Json(published))
+}
+
+impl Api {
+    /// The argument of an event that has a route of its own, as the command of that route; the caller needs the
+    /// permission of that route as well.
+    fn also<T: Command + DeserializeOwned>(
+        &self,
+        event: &Allowed<Emit>,
+        by: Arc<Principal>,
+    ) -> Result<Allowed<T>, ApiError> {
+        let argument = followed(event)?;
+        let command = parse_within("args[0]", argument.get())?;
+        Ok(self.access.allow(by, command)?)
+    }
 }

@@ -81,7 +81,7 @@ struct Fault {
     code: &'static str,
     /// A text for people.
     message: String,
-    /// Milliseconds after which it may be tried again.
+    /// Milliseconds after which the request may be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +159,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
+/// Parses a field named `outer` whose text is what another route takes as its body; errors name the field below it.
+pub(super) fn parse_within<T: DeserializeOwned>(outer: &str, text: &str) -> Result<T, ApiError> {
+    parse(text.as_bytes()).map_err(|mut error| {
+        error.field = Some(match error.field {
+            Some(field) => format!("{outer}.{field}"),
+            None => outer.to_owned(),
+        });
+        error
+    })
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let error = match serde_json::from_slice(body) {
         // A derived type would take a list of its fields as well.
@@ -215,11 +226,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let no_id = || ApiError::invalid("the id is no UUID").field("id");
         let path = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = path.map_err(|_| no_id())?;
-        uuid_of(&text).map(Self).ok_or_else(no_id)
+        let id = path
+            .map_err(|_| no_id())
+            .and_then(|Path(text)| id_of(&text));
+        id.map(Self).map_err(|error| error.field("id"))
     }
+}
+
+/// The id in a path that has something else behind it.
+pub(super) fn id_of(text: &str) -> Result<Uuid, ApiError> {
+    uuid_of(text).ok_or_else(no_id)
+}
+
+fn no_id() -> ApiError {
+    ApiError::invalid("the id is no UUID")
 }
 
 /// A UUID in the one form that is also sent.

@@ -7,18 +7,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ApiError, By, JsonBody, Operation, Parameters, Routes, once::ToldOnce};
+use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes, once::ToldOnce};
 use crate::{
     auth::Permission,
     service::{
-        Access, EndSession, Explanation, MadeRevocation, MadeSession, NewRevocation, NewSession,
-        Question,
+        EndSession, Explanation, MadeRevocation, MadeSession, NewRevocation, NewSession, Question,
     },
 };
-use roomcast::Io;
-
 /// The routes below `/api/v1`.
-pub(super) fn routes(access: Access, io: Io) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     use Permission::{ApiExplain, ApiRevocations, ApiSessions};
     Routes::new()
         .on(
@@ -66,17 +63,10 @@ pub(super) fn routes(access: Access, io: Io) -> Routes {
             .answer::<Explanation>(200)
             .refuses(404),
         )
-        .with_state(IdentityApi { access, io })
-}
-
-#[derive(Clone)]
-struct IdentityApi {
-    access: Access,
-    io: Io,
 }
 
 async fn make_session(
-    State(at): State<IdentityApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<NewSession>,
 ) -> Result<Response, ApiError> {
@@ -87,32 +77,32 @@ async fn make_session(
 }
 
 async fn end_session(
-    State(at): State<IdentityApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let allowed = at.access.allow(by, EndSession { id })?;
-    at.access.end_session(&at.io, allowed).await?;
+    at.access.end_session(at.io(), allowed).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn revoke(
-    State(at): State<IdentityApi>,
+    State(at): State<Api>,
     Extension(by): By,
     JsonBody(new): JsonBody<NewRevocation>,
 ) -> Result<Response, ApiError> {
-    let made = at.access.revoke(&at.io, at.access.allow(by, new)?).await?;
+    let made = at.access.revoke(at.io(), at.access.allow(by, new)?).await?;
     Ok(Json(made).into_response())
 }
 
 async fn explain(
-    State(at): State<IdentityApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Parameters(question): Parameters<Question>,
 ) -> Result<Response, ApiError> {
     let why = at
         .access
-        .explain(&at.io, at.access.allow(by, question)?)
+        .explain(at.io(), at.access.allow(by, question)?)
         .await?;
     Ok(Json(why).into_response())
 }

@@ -4,26 +4,37 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json,
-    extract::State,
+    extract::{Path, State},
     http::{Method, StatusCode},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{self, Deserializer},
+};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
-use super::{ApiError, By, JsonBody, Operation, Parameters, Routes, error::Id, once::MadeUnder};
+use super::{
+    Api, ApiError, By, JsonBody, Operation, Parameters, Routes,
+    error::{Id, id_of, uuid_of},
+    once::MadeUnder,
+};
 use crate::{
     auth::Permission,
     service::{
-        Access, Chat, Message, MessageKind, Messages, ReadMessages,
+        Message, MessageKind, Messages, Pinned, Pins, Reacted, ReadMessages, ReadPins, Unpinned,
         api::InName,
         history::ReadHistory,
-        messages::{DeleteMessage, EditMessage, SendMessage},
+        messages::{
+            AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage,
+            UnpinMessage,
+        },
     },
 };
 
 /// The routes, below `/api/v1`.
-pub(super) fn routes(chat: Chat, access: Access) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     let of_conversation = |id, summary| {
         Operation::new(id, summary, Permission::ApiMessages)
             .id("id", "The id of the conversation.")
@@ -69,13 +80,56 @@ pub(super) fn routes(chat: Chat, access: Access) -> Routes {
             delete,
             of_message("deleteMessage", "Takes the text out of a message.").answer::<Stored>(200),
         )
-        .with_state(MessagesApi { chat, access })
-}
-
-#[derive(Clone)]
-struct MessagesApi {
-    chat: Chat,
-    access: Access,
+        .on(
+            Method::PUT,
+            "/messages/{id}/reactions/{emoji}",
+            add_reaction,
+            of_message(
+                "addReaction",
+                "Reacts to a message, as the caller or as a user.",
+            )
+            .segment("emoji", "One emoji of at most 64 bytes.")
+            .query::<Reactor>()
+            .answer::<Reacted>(200)
+            .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/messages/{id}/reactions/{emoji}",
+            remove_reaction,
+            of_message("removeReaction", "Takes a reaction back, if there is one.")
+                .segment("emoji", "One emoji of at most 64 bytes.")
+                .query::<Reactor>()
+                .answer::<Reacted>(200),
+        )
+        .on(
+            Method::PUT,
+            "/messages/{id}/pin",
+            pin,
+            of_message("pinMessage", "Pins a message to its conversation.")
+                .answer::<Pinned>(200)
+                .refuses(409),
+        )
+        .on(
+            Method::DELETE,
+            "/messages/{id}/pin",
+            unpin,
+            of_message(
+                "unpinMessage",
+                "Takes the pin of a message away, if there is one.",
+            )
+            .answer::<Unpinned>(200),
+        )
+        .on(
+            Method::GET,
+            "/conversations/{id}/pins",
+            pins,
+            of_conversation(
+                "listPins",
+                "Reads what is pinned in a conversation, the newest first.",
+            )
+            .answer::<Pins>(200),
+        )
 }
 
 /// Which page of the messages of a conversation.
@@ -113,6 +167,37 @@ struct NewMessage {
     /// Sent again under the same id it is stored once.
     #[schemars(length(min = 1, max = 128))]
     client_message_id: Option<String>,
+    /// The message of the same conversation that it answers.
+    #[serde(default, deserialize_with = "id_or_none")]
+    reply_to: Option<Uuid>,
+    /// Users whom it mentions, each once, all of them members.
+    #[schemars(length(max = 20))]
+    #[serde(default)]
+    mentions: Vec<String>,
+}
+
+/// An id in the one form that is also sent.
+fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let id = Option::<String>::deserialize(deserializer)?;
+    let parse =
+        |id: String| uuid_of(&id).ok_or_else(|| de::Error::custom("not a UUID with hyphens"));
+    id.map(parse).transpose()
+}
+
+/// In whose name a reaction is given or taken back.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Reactor {
+    /// The user who reacts, who is a member. Default: the caller.
+    #[schemars(length(min = 1, max = 128))]
+    user_id: Option<String>,
+}
+
+impl Reactor {
+    fn in_name(self) -> Option<InName> {
+        let name = None;
+        self.user_id.map(|user_id| InName { user_id, name })
+    }
 }
 
 /// A new text for a message.
@@ -135,7 +220,7 @@ struct Stored {
 }
 
 async fn read(
-    State(at): State<MessagesApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(conversation_id): Id,
     Parameters(which): Parameters<WhichMessages>,
@@ -151,7 +236,7 @@ async fn read(
 }
 
 async fn send(
-    State(at): State<MessagesApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(conversation_id): Id,
     under: Option<Extension<MadeUnder>>,
@@ -169,6 +254,8 @@ async fn send(
         metadata: new.metadata,
         client_message_id: new.client_message_id.or_else(|| MadeUnder::name(under)),
         confirm_delivery: None,
+        reply_to: new.reply_to,
+        mentions: Some(new.mentions),
     };
     let allowed = at.access.allow_served(by, in_name, message)?;
     let message = at.chat.send(allowed, None).await?;
@@ -176,7 +263,7 @@ async fn send(
 }
 
 async fn edit(
-    State(at): State<MessagesApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(message_id): Id,
     JsonBody(NewText { content, version }): JsonBody<NewText>,
@@ -192,7 +279,7 @@ async fn edit(
 }
 
 async fn delete(
-    State(at): State<MessagesApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(message_id): Id,
 ) -> Result<Json<Stored>, ApiError> {
@@ -201,4 +288,59 @@ async fn delete(
         .allow_served(by, None, DeleteMessage { message_id })?;
     let message = at.chat.delete(allowed, None).await?;
     Ok(Json(Stored { message }))
+}
+
+async fn add_reaction(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path((id, emoji)): Path<(String, String)>,
+    Parameters(who): Parameters<Reactor>,
+) -> Result<Json<Reacted>, ApiError> {
+    let message_id = id_of(&id)?;
+    let add = AddReaction { message_id, emoji };
+    let allowed = at.access.allow_served(by, who.in_name(), add)?;
+    Ok(Json(at.chat.add_reaction(allowed, None).await?))
+}
+
+async fn remove_reaction(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path((id, emoji)): Path<(String, String)>,
+    Parameters(who): Parameters<Reactor>,
+) -> Result<Json<Reacted>, ApiError> {
+    let message_id = id_of(&id)?;
+    let remove = RemoveReaction { message_id, emoji };
+    let allowed = at.access.allow_served(by, who.in_name(), remove)?;
+    Ok(Json(at.chat.remove_reaction(allowed, None).await?))
+}
+
+async fn pin(
+    State(at): State<Api>,
+    Extension(by): By,
+    Id(message_id): Id,
+) -> Result<Json<Pinned>, ApiError> {
+    let allowed = at
+        .access
+        .allow_served(by, None, PinMessage { message_id })?;
+    Ok(Json(at.chat.pin(allowed, None).await?))
+}
+
+async fn unpin(
+    State(at): State<Api>,
+    Extension(by): By,
+    Id(message_id): Id,
+) -> Result<Json<Unpinned>, ApiError> {
+    let allowed = at
+        .access
+        .allow_served(by, None, UnpinMessage { message_id })?;
+    Ok(Json(at.chat.unpin(allowed, None).await?))
+}
+
+async fn pins(
+    State(at): State<Api>,
+    Extension(by): By,
+    Id(id): Id,
+) -> Result<Json<Pins>, ApiError> {
+    let allowed = at.access.allow(by, ReadPins { id })?;
+    Ok(Json(at.chat.pins(allowed).await?))
 }

@@ -30,14 +30,14 @@ use axum::{
 pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 
-use super::Connections;
+use super::{Connections, market};
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
     metrics::{Counter, Metrics},
-    service::{Access, Blocks, Chat, api::RequestKeys},
+    service::{Access, Blocks, Chat, Market, Notifications, api::RequestKeys},
 };
-use roomcast::internal::LogThrottle;
+use roomcast::{Io, Namespace, internal::LogThrottle};
 
 /// The caller.
 pub(crate) type By = Extension<Arc<Principal>>;
@@ -67,34 +67,48 @@ pub(crate) struct Admission {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// All routes of this module. Without a guard there is no block list.
-pub(crate) fn routes(
-    chat: Chat,
-    access: Access,
-    connections: Connections,
-    blocks: Option<Blocks>,
-) -> Routes {
-    let io = connections.io.clone();
+/// What routes are handled with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) access: Access,
+    pub(crate) chat: Chat,
+    pub(crate) market: Market,
+    pub(crate) notifications: Notifications,
+    pub(crate) connections: Connections,
+}
+
+impl Api {
+    fn io(&self) -> &Io {
+        &self.connections.io
+    }
+
+    /// The namespace of the chat.
+    pub(super) fn namespace(&self) -> Namespace {
+        self.io().of("/")
+    }
+}
+
+/// All routes. Without a guard of addresses there is no block list.
+pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
+    let access = api.access.clone();
     let routes = Routes::new()
-        .merge(conversations::routes(
-            chat.clone(),
-            access.clone(),
-            io.clone(),
-        ))
-        .merge(messages::routes(chat.clone(), access.clone()))
-        .merge(emit::routes(access.clone(), io.clone()))
-        .merge(sockets::routes(access.clone(), io.clone()))
-        .merge(rooms::routes(access.clone(), io.clone()))
-        .merge(presence::routes(chat, access.clone(), io.clone()))
-        .merge(nodes::routes(access.clone(), connections))
-        .merge(identity::routes(access.clone(), io));
+        .merge(conversations::routes())
+        .merge(messages::routes())
+        .merge(emit::routes())
+        .merge(sockets::routes())
+        .merge(rooms::routes())
+        .merge(presence::routes())
+        .merge(nodes::routes())
+        .merge(identity::routes())
+        .merge(market::routes())
+        .with_state(api);
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),
         None => routes,
     }
 }
 
-/// Nests routes below `/api/v1`, for callers who may call the API. What they are is told to everybody.
+/// Nests routes below `/api/v1`, for callers who may call the API. The description of the routes may be read by everybody.
 pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
     let Admission {
         callers,
@@ -103,19 +117,19 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         metrics,
     } = admission;
     let (router, document) = routes.into_parts();
-    let entrance = Entrance {
+    let admission = AdmissionState {
         callers,
         pace,
         metrics,
         log_throttle: LogThrottle::new(REFUSALS),
     };
     let router = router.layer(middleware::from_fn_with_state(keys, once::once));
-    let router = guard(router, entrance).merge(reference::routes(&document));
+    let router = with_admission(router, admission).merge(reference::routes(&document));
     Router::new().nest("/api/v1", router)
 }
 
 /// Adds what every call passes, and what there is where there is no route.
-fn guard(router: Router, entrance: Entrance) -> Router {
+fn with_admission(router: Router, admission: AdmissionState) -> Router {
     router
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such route"))
         .method_not_allowed_fallback(async || {
@@ -126,10 +140,11 @@ fn guard(router: Router, entrance: Entrance) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(Arc::new(entrance), admit))
+        .layer(middleware::from_fn_with_state(Arc::new(admission), admit))
 }
 
-struct Entrance {
+/// What every call passes.
+struct AdmissionState {
     callers: Callers,
     pace: Users,
     metrics: Arc<Metrics>,
@@ -138,20 +153,20 @@ struct Entrance {
 
 /// Lets a caller in, or says why not, and notes what became of the call.
 async fn admit(
-    State(entrance): State<Arc<Entrance>>,
+    State(admission): State<Arc<AdmissionState>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let authorization = bearer_of(&request);
-    // The route, not the address: that may hold the id of a session.
+    // The route is logged and not the address, which may hold the id of a session.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
-    let metrics = &entrance.metrics;
-    let caller = match (entrance.callers)(authorization).await {
+    let metrics = &admission.metrics;
+    let caller = match (admission.callers)(authorization).await {
         Ok(caller) => caller,
         Err(turned) => {
             metrics.count(Counter::ApiTurnedAway);
-            return turn_away(path, turned, &entrance.log_throttle);
+            return turn_away(path, turned, &admission.log_throttle);
         }
     };
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -161,7 +176,7 @@ async fn admit(
         Some(OriginalUri(address)) => address.path().to_owned(),
         None => path.to_owned(),
     };
-    let response = match entrance.pace.check(Class::Requests, &caller.subject) {
+    let response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
             call(request, next).await
@@ -193,7 +208,7 @@ async fn call(request: Request, next: Next) -> Response {
         let message = "the address has a malformed percent-encoding";
         return ApiError::invalid(message).into_response();
     }
-    // A request with a key has the same limit for itself, and ends what it has begun.
+    // A request with a key has the same limit in `once`, which ends what was begun.
     let answered = tokio::time::timeout(TIMEOUT + GRACE, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| late());
     response
@@ -263,13 +278,13 @@ pub(in crate::http) fn turn_away(
 
 /// Answers are for whoever asked, refusals as well.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// Lines about refused calls at once, before it is one a second.
+/// Lines of the log about refused calls at once; then one a second.
 pub(in crate::http) const REFUSALS: u32 = 100;
 /// Bytes of a request's body.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// How long a call may take, its body included.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How much longer it is waited for until what it has begun is ended.
+/// How much longer than [`TIMEOUT`] a call is waited for, so that it can end what it has begun.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -311,13 +326,13 @@ mod tests {
                 "/named/{name}",
                 get(async |Path(name): Path<String>| Json(name)),
             );
-        let entrance = Entrance {
+        let admission = AdmissionState {
             callers,
             pace: Users::new(&Limits::default(), Arc::default()),
             metrics: Arc::default(),
             log_throttle: LogThrottle::new(REFUSALS),
         };
-        Router::new().nest("/api/v1", guard(routes, entrance))
+        Router::new().nest("/api/v1", with_admission(routes, admission))
     }
 
     async fn call(request: Request) -> (u16, Value, http::HeaderMap) {

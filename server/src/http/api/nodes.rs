@@ -7,16 +7,15 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{ApiError, By, Operation, Routes};
+use super::{Api, ApiError, By, Operation, Routes};
 use crate::{
     auth::Permission,
-    http::{Connections, health::websocket::Details},
-    service::{Access, ListNodes},
+    service::{ListNodes, admin::Statistics},
 };
 use roomcast::adapter;
 
 /// The routes, below `/api/v1`.
-pub(super) fn routes(access: Access, connections: Connections) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     Routes::new()
         .on(
             Method::GET,
@@ -38,18 +37,8 @@ pub(super) fn routes(access: Access, connections: Connections) -> Routes {
                 "Says how the server that is asked is: sessions, rooms, queues, times.",
                 Permission::ApiMetrics,
             )
-            .answer::<Details>(200),
+            .answer::<Statistics>(200),
         )
-        .with_state(Entrance {
-            access,
-            connections,
-        })
-}
-
-#[derive(Clone)]
-struct Entrance {
-    access: Access,
-    connections: Connections,
 }
 
 /// The servers of the cluster.
@@ -119,19 +108,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn list(State(at): State<Entrance>, Extension(by): By) -> Result<Json<List>, ApiError> {
+async fn list(State(at): State<Api>, Extension(by): By) -> Result<Json<List>, ApiError> {
     at.access.allow(by, ListNodes)?;
-    let nodes = at
-        .connections
-        .io
-        .nodes()
-        .into_iter()
-        .map(Node::from)
-        .collect();
+    let nodes = at.io().nodes().into_iter().map(Node::from).collect();
     Ok(Json(List { nodes }))
 }
 
-async fn stats(State(at): State<Entrance>, Extension(by): By) -> Result<Json<Details>, ApiError> {
+async fn stats(State(at): State<Api>, Extension(by): By) -> Result<Json<Statistics>, ApiError> {
     at.access.allow(by, ListNodes)?;
     Ok(Json(at.connections.describe()))
 }

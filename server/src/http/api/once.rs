@@ -49,7 +49,7 @@ impl MadeUnder {
     }
 }
 
-/// Says of an answer that its body is told once, and not kept.
+/// Marks an answer whose body is told once, and not kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldOnce;
 

@@ -1,4 +1,5 @@
-//! `/api/v1/…/presence`: who is where, for other services.
+//! `/api/v1/…/presence` and `/api/v1/users/{id}/status`: who is where, and what users say of themselves, for other
+//! services.
 
 use axum::{
     Extension, Json,
@@ -7,19 +8,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{ApiError, By, Operation, Routes, error::Id};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Api, ApiError, By, JsonBody, Operation, Routes, error::Id};
 use crate::{
     auth::Permission,
     service::{
-        Access, Chat, WhoIsIn,
-        api::{FindUser, UserPresence, find_user},
-        emissions::attendance::Here,
+        FoundStatus, ReadStatus, WhoIsIn,
+        api::{FindUser, InName, UserPresence, find_user},
+        attendance::SetStatus,
+        emissions::attendance::{Here, Status, UserStatus},
     },
 };
-use roomcast::Io;
-
 /// The routes, below `/api/v1`.
-pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiPresence;
     Routes::new()
         .on(
@@ -42,18 +45,35 @@ pub(super) fn routes(chat: Chat, access: Access, io: Io) -> Routes {
                 .segment("id", "The id of the user.")
                 .answer::<UserPresence>(200),
         )
-        .with_state(PresenceApi { chat, access, io })
-}
-
-#[derive(Clone)]
-struct PresenceApi {
-    chat: Chat,
-    access: Access,
-    io: Io,
+        .on(
+            Method::GET,
+            "/users/{id}/status",
+            status,
+            Operation::new(
+                "userStatus",
+                "Says what a user says of itself.",
+                ApiPresence,
+            )
+            .segment("id", "The id of the user.")
+            .answer::<FoundStatus>(200),
+        )
+        .on(
+            Method::PUT,
+            "/users/{id}/status",
+            set_status,
+            Operation::new(
+                "setUserStatus",
+                "Has a user say something of itself.",
+                ApiPresence,
+            )
+            .segment("id", "The id of the user.")
+            .body::<NewStatus>()
+            .answer::<UserStatus>(200),
+        )
 }
 
 async fn conversation(
-    State(at): State<PresenceApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Id(id): Id,
 ) -> Result<Response, ApiError> {
@@ -62,10 +82,45 @@ async fn conversation(
 }
 
 async fn user(
-    State(at): State<PresenceApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let allowed = at.access.allow(by, FindUser { user: id })?;
-    Ok(Json(find_user(&at.io, allowed).await?).into_response())
+    Ok(Json(find_user(at.io(), allowed).await?).into_response())
+}
+
+/// What a user says of itself from now on.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SetUserStatus")]
+struct NewStatus {
+    status: Status,
+    /// 1 to 80 characters, none of them control or invisible. Default: none.
+    #[schemars(length(min = 1, max = 80))]
+    text: Option<String>,
+}
+
+async fn status(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user): Path<String>,
+) -> Result<Response, ApiError> {
+    let allowed = at.access.allow(by, ReadStatus { user })?;
+    Ok(Json(at.chat.found_status(allowed)?).into_response())
+}
+
+async fn set_status(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user_id): Path<String>,
+    JsonBody(NewStatus { status, text }): JsonBody<NewStatus>,
+) -> Result<Response, ApiError> {
+    let user = InName {
+        user_id,
+        name: None,
+    };
+    let command = SetStatus { status, text };
+    let allowed = at.access.allow_served(by, Some(user), command)?;
+    Ok(Json(at.chat.set_status(allowed, None).await?).into_response())
 }

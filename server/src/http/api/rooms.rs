@@ -6,18 +6,13 @@ use axum::{
     http::Method,
 };
 
-use super::{ApiError, By, Operation, Parameters, Routes};
+use super::{Api, ApiError, By, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
-    service::{
-        Access,
-        api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
-    },
+    service::api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
 };
-use roomcast::Io;
-
 /// The routes, below `/api/v1`.
-pub(super) fn routes(access: Access, io: Io) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiRooms;
     Routes::new()
         .on(
@@ -41,29 +36,22 @@ pub(super) fn routes(access: Access, io: Io) -> Routes {
                 .answer::<RoomStatistics>(200)
                 .refuses(404),
         )
-        .with_state(RoomsApi { access, io })
-}
-
-#[derive(Clone)]
-struct RoomsApi {
-    access: Access,
-    io: Io,
 }
 
 async fn list(
-    State(at): State<RoomsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Parameters(wanted): Parameters<ListRooms>,
 ) -> Result<Json<RoomList>, ApiError> {
     let allowed = at.access.allow(by, wanted)?;
-    Ok(Json(list_rooms(&at.io, allowed).await?))
+    Ok(Json(list_rooms(at.io(), allowed).await?))
 }
 
 async fn look(
-    State(at): State<RoomsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(room): Path<String>,
 ) -> Result<Json<RoomStatistics>, ApiError> {
     let allowed = at.access.allow(by, LookAtRoom { room })?;
-    Ok(Json(look_at_room(&at.io, allowed).await?))
+    Ok(Json(look_at_room(at.io(), allowed).await?))
 }

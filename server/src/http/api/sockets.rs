@@ -6,18 +6,13 @@ use axum::{
     http::Method,
 };
 
-use super::{ApiError, By, Operation, Parameters, Routes};
+use super::{Api, ApiError, By, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
-    service::{
-        Access,
-        api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
-    },
+    service::api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
 };
-use roomcast::Io;
-
 /// The routes, below `/api/v1`.
-pub(super) fn routes(access: Access, io: Io) -> Routes {
+pub(super) fn routes() -> Routes<Api> {
     use Permission::ApiSockets;
     Routes::new()
         .on(
@@ -53,38 +48,31 @@ pub(super) fn routes(access: Access, io: Io) -> Routes {
                 .segment("id", "The id of the user.")
                 .answer::<Disconnected>(200),
         )
-        .with_state(SocketsApi { access, io })
-}
-
-#[derive(Clone)]
-struct SocketsApi {
-    access: Access,
-    io: Io,
 }
 
 async fn list(
-    State(at): State<SocketsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Parameters(wanted): Parameters<ListSockets>,
 ) -> Result<Json<SocketList>, ApiError> {
     let allowed = at.access.allow(by, wanted)?;
-    Ok(Json(list_sockets(&at.io, allowed).await?))
+    Ok(Json(list_sockets(at.io(), allowed).await?))
 }
 
 async fn close(
-    State(at): State<SocketsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Json<Disconnected>, ApiError> {
     let allowed = at.access.allow(by, Disconnect::Socket(id))?;
-    Ok(Json(disconnect(&at.io, allowed).await?))
+    Ok(Json(disconnect(at.io(), allowed).await?))
 }
 
 async fn close_user(
-    State(at): State<SocketsApi>,
+    State(at): State<Api>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<Json<Disconnected>, ApiError> {
     let allowed = at.access.allow(by, Disconnect::User(id))?;
-    Ok(Json(disconnect(&at.io, allowed).await?))
+    Ok(Json(disconnect(at.io(), allowed).await?))
 }

@@ -2,70 +2,11 @@
 
 pub(super) mod websocket;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use roomcast::EndedTask;
 use serde::Serialize;
 
-/// What readiness depends on. Cloning gives another handle.
-#[derive(Clone)]
-pub struct Readiness {
-    draining: Arc<AtomicBool>,
-    store: Arc<dyn Fn() -> bool + Send + Sync>,
-    tasks: Arc<dyn Fn() -> Vec<EndedTask> + Send + Sync>,
-    adapter: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
-}
-
-impl Readiness {
-    /// Ready while `store` says that it can be written, and `tasks` that none has ended. Whether the `adapter`
-    /// works, if there is one, is told and changes nothing: without it the server reads from the store what
-    /// others do.
-    pub fn new(
-        store: impl Fn() -> bool + Send + Sync + 'static,
-        tasks: impl Fn() -> Vec<EndedTask> + Send + Sync + 'static,
-        adapter: impl Fn() -> Option<bool> + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            draining: Arc::default(),
-            store: Arc::new(store),
-            tasks: Arc::new(tasks),
-            adapter: Arc::new(adapter),
-        }
-    }
-
-    /// From now on the server is not ready: it is about to stop.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    fn store_word(&self) -> &'static str {
-        word((self.store)())
-    }
-
-    fn adapter_word(&self) -> &'static str {
-        (self.adapter)().map_or("none", word)
-    }
-}
-
-const fn word(works: bool) -> &'static str {
-    if works { "ok" } else { "unavailable" }
-}
-
-impl std::fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness")
-            .field("draining", &self.draining)
-            .finish_non_exhaustive()
-    }
-}
+use crate::service::api::{Readiness, word};
 
 #[derive(Serialize)]
 struct Live {
@@ -78,6 +19,8 @@ struct Ready {
     store: &'static str,
     /// What reaches other servers: nothing, an adapter, or one that does not work.
     adapter: &'static str,
+    /// Whether what services publish in the store is emitted; nothing: it cannot be, or shall not.
+    publications: &'static str,
     draining: bool,
     /// The tasks that have ended unasked.
     tasks: Vec<Task>,
@@ -96,8 +39,8 @@ pub(super) async fn live() -> impl IntoResponse {
 
 pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
     let draining = readiness.is_draining();
-    let store = (readiness.store)();
-    let tasks: Vec<Task> = (readiness.tasks)().iter().map(task).collect();
+    let store = readiness.is_storing();
+    let tasks: Vec<Task> = readiness.tasks().iter().map(task).collect();
     let (status, told) = if store && !draining && tasks.is_empty() {
         (StatusCode::OK, "ok")
     } else {
@@ -107,6 +50,7 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
         status: told,
         store: word(store),
         adapter: readiness.adapter_word(),
+        publications: readiness.publications_word(),
         draining,
         tasks,
     };
@@ -127,13 +71,15 @@ fn task(ended: &EndedTask) -> Task {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::{body::Body, http::Request};
     use roomcast::internal::Tasks;
     use tower::ServiceExt as _;
 
     use super::*;
     use crate::{
-        http::{Connections, Entrance, router},
+        http::{Connections, PageSettings, router},
         metrics::Metrics,
     };
 
@@ -144,13 +90,13 @@ mod tests {
             io: roomcast::Io::builder().build().unwrap(),
             readiness: readiness.clone(),
         };
-        let router = router(connections, &Entrance::default());
+        let router = router(connections, &PageSettings::default());
         router.oneshot(request).await.unwrap().status().as_u16()
     }
 
     #[tokio::test]
     async fn a_draining_server_lives_but_is_not_ready() {
-        let readiness = Readiness::new(|| true, Vec::new, || None);
+        let readiness = Readiness::new(|| true, Vec::new, || None, || None);
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         readiness.drain();
         assert_eq!(status(&readiness, "/health/ready").await, 503);
@@ -164,7 +110,7 @@ mod tests {
             let tasks = tasks.clone();
             move || tasks.ended()
         };
-        let readiness = Readiness::new(|| true, ended, || Some(true));
+        let readiness = Readiness::new(|| true, ended, || Some(true), || None);
         assert_eq!(status(&readiness, "/health/ready").await, 200);
         let task = tasks.once("emission", async { panic!("killed by a test") });
         assert!(task.await.is_err());
@@ -173,26 +119,25 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
         assert_eq!(body, expected);
     }
 
     #[tokio::test]
     async fn a_server_without_its_store_is_not_ready() {
-        let readiness = Readiness::new(|| false, Vec::new, || None);
+        let readiness = Readiness::new(|| false, Vec::new, || None, || None);
         assert_eq!(status(&readiness, "/health/ready").await, 503);
     }
 
     #[tokio::test]
     async fn a_server_whose_adapter_does_not_work_says_so_and_is_ready() {
-        let readiness = Readiness::new(|| true, Vec::new, || Some(false));
+        let readiness = Readiness::new(|| true, Vec::new, || Some(false), || None);
         let answer = ready(State(readiness)).await.into_response();
         assert_eq!(answer.status(), 200);
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected =
-            r#"{"status":"ok","store":"ok","adapter":"unavailable","draining":false,"tasks":[]}"#;
+        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","publications":"none","draining":false,"tasks":[]}"#;
         assert_eq!(body, expected);
     }
 }

@@ -1,0 +1,368 @@
+//! Sessions of a backend that is asked whose they are: those of a Node application, in its signed cookie.
+//!
+//! The signature is checked before anybody is asked. Questions about one session that come at the same time are asked once, and an
+//! answer counts for a while. Whoever is connected is asked about again and again, so that a logout there ends connections here.
+
+mod cookie;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use ring::hmac;
+use serde::Deserialize;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    AuthFault, Principal, is_guest, is_name,
+    outbound::{Outbound, OutboundFault, Target},
+    session_hash,
+};
+use crate::breaker::Breaker;
+use crate::config;
+use roomcast::{Io, internal::LogThrottle};
+
+/// The sessions of a backend.
+pub(crate) struct BackendSessions {
+    config: config::Backend,
+    keys: Vec<hmac::Key>,
+    outbound: Outbound,
+    breaker: Breaker,
+    /// One permit per question.
+    questions: Semaphore,
+    /// By the hash of the session's id.
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    log_throttle: LogThrottle,
+}
+
+/// A session of the backend, as far as this server has asked about it.
+struct Session {
+    /// As it came.
+    cookie: String,
+    /// The one permit is of who asks.
+    turn: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When it was asked about last, and what was answered.
+    asked: Option<(Instant, Result<User, AuthFault>)>,
+    /// When the backend named a user last, and whom; none if it has said since then that the session is nobody's.
+    good: Option<(Instant, User)>,
+    /// Whether it has ever named one, so that somebody may be connected by it.
+    was_good: bool,
+}
+
+/// The user whose session it is, as the backend names that user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct User {
+    id: String,
+    name: Option<String>,
+    roles: Vec<String>,
+}
+
+/// What the backend answers; the rest of it is nobody's business.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    user_id: String,
+    name: Option<String>,
+    roles: Option<Vec<String>>,
+}
+
+impl Session {
+    /// Whether somebody may be about to connect by it, or has just asked.
+    fn is_recent(&self) -> bool {
+        let state = self.state.lock();
+        let asked = state.asked.as_ref();
+        asked.is_none_or(|(asked, _)| asked.elapsed() < RECENT)
+    }
+}
+
+impl BackendSessions {
+    /// The sessions of the configured backend; none if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If its address cannot be asked.
+    pub(crate) fn new(config: &config::Backend) -> Result<Option<Arc<Self>>, OutboundFault> {
+        let Some(url) = config.url.as_deref() else {
+            return Ok(None);
+        };
+        let outbound = Outbound::new(Target {
+            section: "auth.backend",
+            url,
+            ca_file: config.ca_file.as_deref(),
+            timeout: config.timeout,
+            allow_private: config.allow_private,
+        });
+        let key =
+            |secret: &config::Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        Ok(Some(Arc::new(Self {
+            outbound: outbound?,
+            keys: config.secrets.iter().map(key).collect(),
+            config: config.clone(),
+            breaker: Breaker::new("the backend that knows sessions"),
+            questions: Semaphore::new(QUESTIONS),
+            sessions: Mutex::default(),
+            log_throttle: LogThrottle::new(LOG_LINES),
+        })))
+    }
+
+    /// The name of the cookie.
+    pub(super) fn cookie(&self) -> &str {
+        &self.config.cookie
+    }
+
+    /// The user of the session in a cookie.
+    pub(super) async fn user(&self, cookie: &str) -> Result<Principal, AuthFault> {
+        let hash = session_hash(&cookie::session_id(cookie, &self.keys)?);
+        let session = self.session(&hash, cookie)?;
+        let user = self.ask(&session, false).await?;
+        let mut principal = Principal::new(user.id);
+        if let Some(name) = user.name {
+            principal = principal.with_name(name);
+        }
+        principal.roles = user.roles;
+        principal.session = Some(hash);
+        Ok(principal)
+    }
+
+    /// Whether a principal that was let in earlier would still be, as far as the backend was asked.
+    pub(super) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
+        let Some(session) = principal.session.as_ref() else {
+            return Ok(());
+        };
+        let Some(session) = self.sessions.lock().get(session).cloned() else {
+            return Ok(());
+        };
+        let state = session.state.lock();
+        let Some((since, user)) = &state.good else {
+            return Err(AuthFault::Revoked);
+        };
+        if user.id != principal.subject || user.roles != principal.roles {
+            return Err(AuthFault::Revoked);
+        }
+        if since.elapsed() > self.config.patience {
+            return Err(AuthFault::SessionExpired);
+        }
+        Ok(())
+    }
+
+    /// Asks again about the sessions of those who are connected, for as long as it is polled.
+    pub(crate) async fn keep(self: Arc<Self>, io: Io) {
+        let mut rounds = tokio::time::interval(self.config.recheck);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            let sockets = io.of("/").local().sockets().await;
+            let live: HashSet<String> = sockets
+                .iter()
+                .filter_map(|socket| socket.principal().session.clone())
+                .collect();
+            drop(sockets);
+            let sessions: Vec<_> = {
+                let mut sessions = self.sessions.lock();
+                sessions.retain(|hash, session| live.contains(hash) || session.is_recent());
+                let live = sessions.iter().filter(|(hash, _)| live.contains(*hash));
+                live.map(|(_, session)| Arc::clone(session)).collect()
+            };
+            if sessions.is_empty() {
+                continue;
+            }
+            let asking = sessions.into_iter().map(|session| {
+                let all = Arc::clone(&self);
+                async move { all.ask(&session, true).await.map(drop) }
+            });
+            stream::iter(asking)
+                .buffer_unordered(QUESTIONS)
+                .for_each(|_| std::future::ready(()))
+                .await;
+            io.revalidate();
+        }
+    }
+
+    fn session(&self, hash: &str, cookie: &str) -> Result<Arc<Session>, AuthFault> {
+        let mut sessions = self.sessions.lock();
+        if let Some(session) = sessions.get(hash) {
+            return Ok(Arc::clone(session));
+        }
+        if sessions.len() >= self.config.sessions {
+            // Anybody can have a session that is nobody's.
+            sessions.retain(|_, session| session.state.lock().was_good);
+        }
+        if sessions.len() >= self.config.sessions {
+            return Err(AuthFault::BackendUnavailable);
+        }
+        let session = Arc::new(Session {
+            cookie: cookie.to_owned(),
+            turn: Semaphore::new(1),
+            state: Mutex::default(),
+        });
+        sessions.insert(hash.to_owned(), Arc::clone(&session));
+        Ok(session)
+    }
+
+    fn counts_for(&self, answer: &Result<User, AuthFault>) -> Duration {
+        match answer {
+            Ok(_) => self.config.cache,
+            Err(AuthFault::UnknownSession) => self.config.negative_cache,
+            // Those who came meanwhile do not ask one after the other.
+            Err(_) => FAILURE_COUNTS,
+        }
+    }
+
+    /// The user of a session: the one that is known, or else the one that the backend names. With `anew` the backend is
+    /// asked even if a user was known before.
+    async fn ask(&self, session: &Session, anew: bool) -> Result<User, AuthFault> {
+        let came = Instant::now();
+        let known = |session: &Session| {
+            let state = session.state.lock();
+            let (asked, answer) = state.asked.as_ref()?;
+            let counts = if anew {
+                *asked >= came
+            } else {
+                *asked >= came || asked.elapsed() < self.counts_for(answer)
+            };
+            counts.then(|| answer.clone())
+        };
+        if let Some(answer) = known(session) {
+            return answer;
+        }
+        let asking = async {
+            let _turn = session.turn.acquire().await;
+            if let Some(answer) = known(session) {
+                return answer;
+            }
+            let answer = self.question(&session.cookie).await;
+            let mut state = session.state.lock();
+            let now = Instant::now();
+            match &answer {
+                Ok(user) => {
+                    state.good = Some((now, user.clone()));
+                    state.was_good = true;
+                }
+                Err(AuthFault::UnknownSession) => state.good = None,
+                Err(_) => {}
+            }
+            state.asked = Some((now, answer.clone()));
+            answer
+        };
+        // Whoever asks first has the time of one question, who comes behind it waits for that one and not for others.
+        let answer = timeout(self.config.timeout * 2, asking).await;
+        answer.unwrap_or(Err(AuthFault::BackendUnavailable))
+    }
+
+    /// Asks the backend.
+    async fn question(&self, cookie: &str) -> Result<User, AuthFault> {
+        let unavailable = AuthFault::BackendUnavailable;
+        let _place = self.questions.acquire().await.map_err(|_| unavailable)?;
+        let admission = self.breaker.admit().map_err(|_| unavailable)?;
+        let value = format!("{}={cookie}", self.config.cookie);
+        let mut value = HeaderValue::from_str(&value).map_err(|_| AuthFault::Malformed)?;
+        value.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(header::COOKIE, value)]);
+        let why = match self.outbound.get(&headers).await {
+            Ok((status, text)) if status.is_success() => match read(&text) {
+                Some(user) => {
+                    admission.succeeded();
+                    return Ok(user);
+                }
+                None => "what it says is no user".to_owned(),
+            },
+            Ok((
+                StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_FOUND
+                | StatusCode::GONE,
+                _,
+            )) => {
+                admission.succeeded();
+                return Err(AuthFault::UnknownSession);
+            }
+            Ok((status, _)) => format!("answered {status}"),
+            Err(error) => error.to_string(),
+        };
+        admission.failed();
+        if let Some(more) = self.log_throttle.permit() {
+            tracing::warn!(why, more, "the backend does not say whose a session is");
+        }
+        Err(unavailable)
+    }
+}
+
+/// The user in an answer, if all of it is what it should be.
+fn read(text: &str) -> Option<User> {
+    let answer: Answer = serde_json::from_str(text).ok()?;
+    let roles = answer.roles.unwrap_or_else(|| vec!["user".to_owned()]);
+    let is_good = is_name(&answer.user_id, MAX_USER)
+        && !is_guest(&answer.user_id)
+        && answer
+            .name
+            .as_ref()
+            .is_none_or(|name| is_name(name, MAX_NAME))
+        && roles.len() <= MAX_ROLES
+        && roles.iter().all(|role| is_name(role, MAX_ROLE));
+    is_good.then_some(User {
+        id: answer.user_id,
+        name: answer.name,
+        roles,
+    })
+}
+
+/// Questions that are under way.
+const QUESTIONS: usize = 64;
+/// How long it counts that there was no answer.
+const FAILURE_COUNTS: Duration = Duration::from_millis(500);
+/// How long a session is remembered without a connection: longer than it takes to connect.
+const RECENT: Duration = Duration::from_secs(90);
+/// Characters of a user's id, its name and a role, as in tokens.
+const MAX_USER: usize = 128;
+const MAX_NAME: usize = 256;
+const MAX_ROLES: usize = 32;
+const MAX_ROLE: usize = 64;
+/// Lines of the log at once, before it is one a second.
+const LOG_LINES: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_user_as_a_whole_or_nobody() {
+        let ann = User {
+            id: "ann".into(),
+            name: Some("Ann".into()),
+            roles: vec!["coach".into()],
+        };
+        let text = r#"{"userId":"ann","name":"Ann","roles":["coach"],"theme":"dark"}"#;
+        assert_eq!(read(text), Some(ann));
+        let roles = read(r#"{"userId":"ann"}"#).unwrap().roles;
+        assert_eq!(roles, ["user"]);
+        let many = format!(r#"{{"userId":"ann","roles":{:?}}}"#, vec!["x"; 33]);
+        for wrong in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "<html>",
+            r#"{"userId":7}"#,
+            r#"{"userId":""}"#,
+            r#"{"userId":"guest:1"}"#,
+            r#"{"userId":"a\u0000"}"#,
+            r#"{"userId":"ann","userId":"bob"}"#,
+            r#"{"userId":"ann","name":""}"#,
+            r#"{"userId":"ann","roles":"admin"}"#,
+            r#"{"userId":"ann","roles":["\u200b"]}"#,
+            &many,
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

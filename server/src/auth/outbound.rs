@@ -1,0 +1,426 @@
+//! One request to one configured address, with a limit for everything: executors of trades, receivers of webhooks and backends that know
+//! sessions are asked by it.
+//!
+//! The name is resolved for each request, the addresses are checked, and exactly one that was checked is connected to: a name that
+//! points into the private network, now or a moment later, leads nowhere. Redirects are not followed.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::jwt::tls_client;
+
+/// An address as it is configured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    /// The section of the configuration, for what is said of it.
+    pub(crate) section: &'static str,
+    pub(crate) url: &'a str,
+    /// Certificates in PEM of those who vouch for its server; else whom this machine trusts.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// How long one request may take.
+    pub(crate) timeout: Duration,
+    /// Whether it may be at an address that is not on the public internet, and be asked without TLS.
+    pub(crate) allow_private: bool,
+}
+
+/// Where requests go.
+pub(crate) struct Outbound {
+    uri: Uri,
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+    allows_private: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The address is one that must not be asked.
+    Refused(&'static str),
+    Connect(io::Error),
+    /// The connection has ended, or what came over it is not HTTP.
+    Broken {
+        was_sent: bool,
+        why: String,
+    },
+    TooLate {
+        was_sent: bool,
+    },
+}
+
+impl SendError {
+    /// Whether nothing of the request can have arrived.
+    pub(crate) fn is_before_sending(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Connect(_) => true,
+            Self::Broken { was_sent, .. } | Self::TooLate { was_sent } => !was_sent,
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Broken { why, .. } => write!(f, "no answer: {why}"),
+            Self::TooLate { .. } => f.write_str("no answer in time"),
+        }
+    }
+}
+
+/// Why a service cannot be asked as the configuration says, with the name of the option.
+#[derive(Debug)]
+pub(crate) struct OutboundFault(pub(crate) String);
+
+impl fmt::Display for OutboundFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OutboundFault {}
+
+impl Outbound {
+    /// # Errors
+    ///
+    /// If requests cannot or must not go there, and why.
+    pub(crate) fn new(target: Target<'_>) -> Result<Self, OutboundFault> {
+        let section = target.section;
+        Self::parse(target).map_err(|why| OutboundFault(format!("{section}.url: {why}")))
+    }
+
+    fn parse(target: Target<'_>) -> Result<Self, String> {
+        let uri: Uri = target
+            .url
+            .parse()
+            .map_err(|_| "not an address".to_owned())?;
+        let authority = uri
+            .authority()
+            .ok_or("not an address that begins with https://")?;
+        if authority.as_str().contains('@') {
+            return Err("an address with a user name or a password".into());
+        }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let is_secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") if target.allow_private => false,
+            Some("http") => {
+                return Err(format!(
+                    "http is for private addresses: use https, or set {}.allow_private",
+                    target.section
+                ));
+            }
+            Some(_) | None => return Err("not an address that begins with https://".into()),
+        };
+        let tls = is_secure.then(|| tls_client(target.ca_file));
+        Ok(Self {
+            port: authority
+                .port_u16()
+                .unwrap_or(if is_secure { 443 } else { 80 }),
+            tls: tls.transpose()?,
+            host,
+            timeout: target.timeout,
+            allows_private: target.allow_private,
+            uri,
+        })
+    }
+
+    /// Sends JSON and returns the answer.
+    pub(crate) async fn post(
+        &self,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, String), SendError> {
+        self.send(Method::POST, headers, body, true).await
+    }
+
+    /// Asks and returns the answer.
+    pub(crate) async fn get(&self, headers: &HeaderMap) -> Result<(StatusCode, String), SendError> {
+        self.send(Method::GET, headers, Vec::new(), true).await
+    }
+
+    /// Sends JSON and returns how it was answered. Nothing more of the answer is read.
+    pub(crate) async fn tell(
+        &self,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<StatusCode, SendError> {
+        let answered = self.send(Method::POST, headers, body, false).await;
+        answered.map(|(status, _)| status)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+        reads_body: bool,
+    ) -> Result<(StatusCode, String), SendError> {
+        let is_sent = AtomicBool::new(false);
+        let sending = async {
+            let request = self.request(method, headers, body);
+            let stream = self.connect().await?;
+            let Some(tls) = &self.tls else {
+                return ask(stream, request, &is_sent, reads_body).await;
+            };
+            let name = ServerName::try_from(self.host.clone())
+                .map_err(|error| SendError::Connect(io::Error::other(error)))?;
+            let connector = TlsConnector::from(Arc::clone(tls));
+            let stream = connector.connect(name, stream).await;
+            let stream = stream.map_err(SendError::Connect)?;
+            ask(stream, request, &is_sent, reads_body).await
+        };
+        let answer = timeout(self.timeout, sending).await;
+        answer.unwrap_or_else(|_| {
+            let was_sent = is_sent.load(Ordering::Relaxed);
+            Err(SendError::TooLate { was_sent })
+        })
+    }
+
+    fn request(&self, method: Method, headers: &HeaderMap, body: Vec<u8>) -> Request<Full<Bytes>> {
+        let path = self.uri.path_and_query();
+        let path = path.map_or("/", |path| path.as_str());
+        let host = self.uri.authority().map_or("", |host| host.as_str());
+        let request_has_body = !body.is_empty();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        let all = request.headers_mut();
+        all.extend(headers.clone());
+        // A part of an address has no byte that a header has not.
+        if let Ok(host) = HeaderValue::from_str(host) {
+            all.insert(header::HOST, host);
+        }
+        if request_has_body {
+            all.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            );
+        }
+        for (name, value) in [
+            (header::ACCEPT, "application/json"),
+            (header::CONNECTION, "close"),
+            (
+                header::USER_AGENT,
+                concat!("roomcast/", env!("CARGO_PKG_VERSION")),
+            ),
+        ] {
+            all.insert(name, HeaderValue::from_static(value));
+        }
+        request
+    }
+
+    /// Connects to one of the addresses of the host, all of which must be fit to be asked.
+    async fn connect(&self) -> Result<TcpStream, SendError> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let addresses: Vec<SocketAddr> = found.map_err(SendError::Connect)?.collect();
+        if !self.allows_private && !addresses.iter().all(|address| is_public(address.ip())) {
+            return Err(SendError::Refused(
+                "its address is not on the public internet",
+            ));
+        }
+        // Not by name: that may be another one by now.
+        let stream = TcpStream::connect(&*addresses).await;
+        stream.map_err(SendError::Connect)
+    }
+}
+
+/// Sends a request over a connection, which ends with it, and returns the answer.
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+    is_sent: &AtomicBool,
+    reads_body: bool,
+) -> Result<(StatusCode, String), SendError> {
+    let broken = |error: &dyn fmt::Display| SendError::Broken {
+        was_sent: is_sent.load(Ordering::Relaxed),
+        why: error.to_string(),
+    };
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
+    let asking = async {
+        is_sent.store(true, Ordering::Relaxed);
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| broken(&error))?;
+        let status = response.status();
+        if !reads_body {
+            return Ok((status, String::new()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await;
+        let body = body.map_err(|error| broken(&error))?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    // The connection is driven here and ends with the request, whoever gives up first.
+    let mut connection = std::pin::pin!(connection);
+    let mut asking = std::pin::pin!(asking);
+    tokio::select! {
+        biased;
+        answer = &mut asking => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => asking.await,
+            Err(error) => Err(broken(&error)),
+        },
+    }
+}
+
+/// Whether an address is on the public internet: none of the special-purpose registries of IANA (RFC 6890), no multicast, and no
+/// such IPv4 address within an IPv6 one.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    !(a == 0
+        || address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_documentation()
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
+        || (a == 198 && (18..20).contains(&b))
+        || a >= 224)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    let [a, b, ..] = segments;
+    if let Some(inner) = address.to_ipv4_mapped() {
+        return is_public_v4(inner);
+    }
+    let inner = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match (a, b) {
+        // NAT64 and 6to4 lead to the IPv4 address within.
+        (0x64, 0xff9b) => segments[2..6] == [0; 4] && inner(segments[6], segments[7]),
+        (0x2002, _) => inner(b, segments[2]),
+        // Teredo, benchmarks, ORCHID, documentation.
+        (0x2001, b) if b < 0x200 || b == 0xdb8 => false,
+        (0x3fff, b) if b < 0x1000 => false,
+        // Global unicast; nothing else is given out.
+        (a, _) => a & 0xe000 == 0x2000,
+    }
+}
+
+/// Bytes of an answer.
+const MAX_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_on_the_public_internet_are_public() {
+        for public in [
+            "1.1.1.1",
+            "100.63.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2001:4860::8888",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "3fff::1",
+            "fc00::1",
+            "fd00::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_whether_anything_was_sent() {
+        assert!(SendError::Refused("private").is_before_sending());
+        assert!(SendError::TooLate { was_sent: false }.is_before_sending());
+        assert!(!SendError::TooLate { was_sent: true }.is_before_sending());
+    }
+
+    #[test]
+    fn an_address_is_secure_or_private() {
+        let target = |url, allow_private| Target {
+            section: "webhooks",
+            url,
+            ca_file: None,
+            timeout: Duration::from_secs(1),
+            allow_private,
+        };
+        assert!(Outbound::new(target("http://127.0.0.1:9/x", true)).is_ok());
+        for (url, allow_private) in [
+            ("http://broker.example/", false),
+            ("ftp://broker.example/", true),
+            ("https://u:p@broker.example/", true),
+            ("/trades", true),
+            ("", true),
+        ] {
+            assert!(Outbound::new(target(url, allow_private)).is_err(), "{url}");
+        }
+    }
+}

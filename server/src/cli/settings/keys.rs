@@ -1,0 +1,148 @@
+//! The keys of the configuration, and the names of variables that stand for them.
+
+use toml::{Table, Value};
+
+use crate::config::Settings;
+
+/// Variables with a short name, and the keys they stand for.
+pub(super) const ALIASES: [(&str, &str); 4] = [
+    ("ROOMCAST_LISTEN", "server.listen"),
+    ("ROOMCAST_STORE", "store.url"),
+    ("ROOMCAST_PROFILE", "server.profile"),
+    ("ALLOWED_ORIGINS", "server.allowed_origins"),
+];
+pub(super) const PREFIX: &str = "ROOMCAST_";
+pub(super) const SECTIONS: [&str; 15] = [
+    "adapter",
+    "auth",
+    "chat",
+    "engine",
+    "limits",
+    "log",
+    "market",
+    "node",
+    "notifications",
+    "presence",
+    "publications",
+    "recovery",
+    "server",
+    "store",
+    "webhooks",
+];
+/// Variables with the prefix that are no keys.
+pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
+
+/// Every key with its default, which tells its type; `None` if it is unset by default.
+pub(super) fn known() -> Vec<(String, Option<Value>)> {
+    let defaults = Table::try_from(Settings::default()).unwrap_or_default();
+    let mut known = Vec::new();
+    flatten("", &defaults, &mut |key, value| {
+        known.push((key, Some(value.clone())))
+    });
+    // Keys that are unset by default do not appear in a serialised tree.
+    for key in [
+        "server.profile",
+        "server.tls.cert_file",
+        "server.tls.key_file",
+        "auth.guests",
+        "auth.jwt.max_lifetime_s",
+        "engine.cookie.name",
+        "engine.cookie.path",
+        "engine.cookie.http_only",
+        "engine.cookie.same_site",
+        "engine.cookie.max_age",
+        "engine.cookie.domain",
+        "engine.cookie.secure",
+        "engine.cookie.partitioned",
+        "engine.cookie.priority",
+        "engine.cookie.expires",
+        "store.max_bytes",
+        "limits.connects",
+        "limits.connections_per_address",
+        "limits.connections_per_user",
+        "limits.messages_per_minute",
+        "limits.typing_per_second",
+        "limits.changes_per_minute",
+        "limits.requests_per_second",
+        "limits.api_calls_per_second",
+    ] {
+        known.push((key.to_owned(), None));
+    }
+    for key in [
+        "auth.login_url",
+        "auth.logout_url",
+        "auth.jwt.secret",
+        "auth.jwt.keys_file",
+        "auth.jwt.jwks_url",
+        "auth.jwt.jwks_ca_file",
+        "auth.jwt.issuer",
+        "auth.jwt.audience",
+        "auth.backend.url",
+        "auth.backend.ca_file",
+        "log.file",
+        "store.retention",
+        "adapter.url",
+        "market.webhook.url",
+        "market.webhook.token",
+        "market.webhook.ca_file",
+        "webhooks.url",
+        "webhooks.secret",
+        "webhooks.previous_secret",
+        "webhooks.ca_file",
+        "node.id",
+        "node.address",
+    ] {
+        known.push((key.to_owned(), Some(Value::String(String::new()))));
+    }
+    known
+}
+
+/// Whether a variable is one that Kubernetes sets for each service in a namespace whose name begins with
+/// ours, as `ROOMCAST_SERVICE_HOST` and `ROOMCAST_DB_PORT_5432_TCP_ADDR`. Our own have no such names.
+pub(super) fn is_of_kubernetes(rest: &str) -> bool {
+    let rest = format!("_{rest}");
+    let of_port = rest.rsplit_once("_PORT").is_some_and(|(_, after)| {
+        let digits = after
+            .trim_start_matches('_')
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        after.is_empty()
+            || ["_TCP", "_UDP", "_SCTP"]
+                .iter()
+                .any(|kind| digits.starts_with(kind))
+    });
+    !rest.contains("__")
+        && (rest.contains("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || of_port)
+}
+
+/// Whether a key is one of a role, whatever the role's name.
+pub(super) fn is_of_role(key: &str) -> bool {
+    let role = key
+        .strip_prefix("auth.roles.")
+        .and_then(|rest| rest.split_once('.'));
+    role.is_some_and(|(name, field)| {
+        !name.is_empty() && ["permissions", "inherits"].contains(&field)
+    })
+}
+
+/// Calls `visit` with each value of a table and its key.
+pub(super) fn flatten(prefix: &str, table: &Table, visit: &mut impl FnMut(String, &Value)) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match value {
+            Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, visit),
+            // An empty section says nothing, but its name may be wrong.
+            Value::Table(_) if SECTIONS.contains(&key.as_str()) => {}
+            Value::Table(_)
+            | Value::String(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime(_)
+            | Value::Array(_) => visit(key, value),
+        }
+    }
+}

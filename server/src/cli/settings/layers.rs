@@ -1,0 +1,222 @@
+//! The values given so far, in the order in which later ones beat earlier ones.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::keys::{ALIASES, OTHERS, PREFIX, flatten, is_of_kubernetes, is_of_role, known};
+use super::{LoadError, Overrides};
+use crate::config::Settings;
+
+/// The values given so far, each with where it came from.
+pub(super) struct Layers {
+    /// Every key with its default, which tells its type; `None` if it is unset by default.
+    pub(super) known: Vec<(String, Option<Value>)>,
+    given: Vec<Given>,
+    pub(super) warnings: Vec<String>,
+}
+
+struct Given {
+    key: String,
+    value: Value,
+    from: String,
+}
+
+impl Layers {
+    pub(super) fn new() -> Self {
+        Self {
+            known: known(),
+            given: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_file(&mut self, path: &Path) -> Result<(), LoadError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| LoadError::Read(path.into(), error))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = 1 + before.unwrap_or_default().matches('\n').count();
+            LoadError::Syntax(path.into(), line, error.message().to_owned())
+        })?;
+        let mut unknown = None;
+        let mut given = Vec::new();
+        flatten("", &table, &mut |key, value| {
+            if self.is_known(&key) {
+                let from = path.display().to_string();
+                given.push(Given {
+                    key,
+                    value: value.clone(),
+                    from,
+                });
+            } else {
+                unknown.get_or_insert(key);
+            }
+        });
+        if let Some(key) = unknown {
+            return Err(LoadError::UnknownKey {
+                path: path.into(),
+                nearest: self.nearest(&key),
+                key,
+            });
+        }
+        self.given.extend(given);
+        Ok(())
+    }
+
+    pub(super) fn add_environment(
+        &mut self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<(), LoadError> {
+        let mut prefixed = Vec::new();
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            let is_ours =
+                ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
+            if !is_ours {
+                continue;
+            }
+            let Ok(value) = value.into_string() else {
+                return Err(LoadError::NotText(name));
+            };
+            if let Some((_, key)) = ALIASES.iter().find(|(alias, _)| *alias == name) {
+                self.give(key, &value, name);
+            } else if let Some(rest) = name.strip_prefix(PREFIX)
+                && !OTHERS.contains(&name.as_str())
+                && !is_of_kubernetes(rest)
+            {
+                let key = rest.to_ascii_lowercase().replace("__", ".");
+                prefixed.push((key, value, name));
+            }
+        }
+        // After all aliases, which they beat.
+        for (key, value, name) in prefixed {
+            if self.is_known(&key) {
+                self.give(&key, &value, name);
+            } else {
+                let hint = self
+                    .nearest(&key)
+                    .map(|nearest| {
+                        let name = nearest.to_ascii_uppercase().replace('.', "__");
+                        format!(", did you mean {PREFIX}{name}?")
+                    })
+                    .unwrap_or_default();
+                self.warnings.push(format!("unknown variable {name}{hint}"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_overrides(&mut self, overrides: Overrides) {
+        let values = [
+            (
+                "server.listen",
+                overrides.listen.map(|v| v.to_string()),
+                "--listen",
+            ),
+            ("store.url", overrides.store, "--store"),
+            (
+                "server.profile",
+                overrides.profile.map(|v| v.name().to_owned()),
+                "--profile",
+            ),
+            ("log.level", overrides.log, "--log"),
+        ];
+        for (key, value, flag) in values {
+            if let Some(value) = value {
+                self.give(key, &value, flag.to_owned());
+            }
+        }
+    }
+
+    /// Takes a value given as text, read as the key's default suggests.
+    fn give(&mut self, key: &str, text: &str, from: String) {
+        let default = self.known.iter().find(|(known, _)| known == key);
+        let list = Value::Array(Vec::new());
+        let default = match default {
+            Some((_, value)) => value.as_ref(),
+            None => is_of_role(key).then_some(&list),
+        };
+        let value = match default {
+            Some(Value::String(_)) => Value::String(text.to_owned()),
+            Some(Value::Array(_)) => Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Value::String(item.to_owned()))
+                    .collect(),
+            ),
+            Some(_) | None => scalar(text),
+        };
+        self.given.push(Given {
+            key: key.to_owned(),
+            value,
+            from,
+        });
+    }
+
+    pub(super) fn is_known(&self, key: &str) -> bool {
+        is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
+    }
+
+    fn nearest(&self, key: &str) -> Option<String> {
+        self.known
+            .iter()
+            .map(|(known, _)| (strsim::jaro_winkler(known, key), known))
+            .filter(|(similarity, _)| *similarity > 0.7)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b))
+            .map(|(_, known)| known.clone())
+    }
+
+    pub(super) fn settings(self) -> Result<Settings, LoadError> {
+        let mut table = Table::try_from(Settings::default()).unwrap_or_default();
+        for given in &self.given {
+            set(&mut table, &given.key, given.value.clone());
+        }
+        serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let from = self
+                .given
+                .iter()
+                .rev()
+                .find(|given| key.starts_with(&given.key))
+                .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
+            let error = if key.ends_with("secret") {
+                "not a text".to_owned()
+            } else {
+                error.into_inner().message().to_owned()
+            };
+            LoadError::Value { key, from, error }
+        })
+    }
+}
+
+/// Text as the boolean or number that it looks like.
+fn scalar(text: &str) -> Value {
+    if let Ok(value) = text.parse() {
+        return Value::Boolean(value);
+    }
+    if let Ok(value) = text.parse() {
+        return Value::Integer(value);
+    }
+    Value::String(text.to_owned())
+}
+
+fn set(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use std::io::Write as _;
+
+use toml::Table;
+
+use super::keys::SECTIONS;
+use super::*;
+use crate::config::Durability;
+
+fn env(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect()
+}
+
+fn from_env(variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+    load(None, env(variables).into_iter(), Overrides::default())
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn defaults_hold_without_file_and_environment() {
+    let settings = from_env(&[]).unwrap().settings;
+    assert_eq!(settings.server.listen.to_string(), "127.0.0.1:3000");
+    assert_eq!(settings.engine.session.ping_timeout.as_secs(), 60);
+    assert!(settings.guests());
+}
+
+#[test]
+fn what_is_unset_by_default_can_be_set() {
+    let file = file("[store]\nretention = \"30days\"\n[chat]\ncontent = \"html\"");
+    let settings = load(Some(file.path()), std::iter::empty(), Overrides::default());
+    let settings = settings.unwrap().settings;
+    assert_eq!(settings.store.retention.unwrap().as_secs(), 30 * 86_400);
+    assert_eq!(settings.chat.content, crate::config::Content::Html);
+    let settings = from_env(&[("ROOMCAST_STORE__RETENTION", "1h")]).unwrap();
+    assert_eq!(settings.settings.store.retention.unwrap().as_secs(), 3600);
+    assert!(from_env(&[("ROOMCAST_CHAT__CONTENT", "markdown")]).is_err());
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_environment_the_file() {
+    let file = file(
+        "[server]\nlisten = \"127.0.0.1:1\"\n[store]\nurl = \"memory:\"\n[log]\nlevel = \"debug\"",
+    );
+    let variables = env(&[
+        ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+        ("ROOMCAST_STORE", "sqlite:a.db"),
+    ]);
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:3".parse().unwrap()),
+        ..Overrides::default()
+    };
+    let settings = load(Some(file.path()), variables.into_iter(), overrides)
+        .unwrap()
+        .settings;
+    assert_eq!(settings.server.listen.port(), 3);
+    assert_eq!(settings.store.url, "sqlite:a.db");
+    assert_eq!(settings.log.level, "debug");
+}
+
+#[test]
+fn a_prefixed_variable_beats_its_alias_in_any_order() {
+    for variables in [
+        [
+            ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+            ("ROOMCAST_SERVER__LISTEN", "127.0.0.1:4"),
+        ],
+        [
+            ("ROOMCAST_SERVER__LISTEN", "127.0.0.1:4"),
+            ("ROOMCAST_LISTEN", "127.0.0.1:2"),
+        ],
+    ] {
+        assert_eq!(
+            from_env(&variables).unwrap().settings.server.listen.port(),
+            4
+        );
+    }
+}
+
+#[test]
+fn lists_are_separated_by_commas() {
+    let settings = from_env(&[("ALLOWED_ORIGINS", "http://a.example, http://b.example")])
+        .unwrap()
+        .settings;
+    assert_eq!(
+        settings.server.allowed_origins,
+        ["http://a.example", "http://b.example"]
+    );
+}
+
+#[test]
+fn values_are_read_as_their_key_wants_them() {
+    let settings = from_env(&[
+        ("ROOMCAST_AUTH__GUESTS", "false"),
+        ("ROOMCAST_ENGINE__MAX_PAYLOAD", "2000"),
+        ("ROOMCAST_ENGINE__PARSER", "messagepack"),
+        ("ROOMCAST_ENGINE__PING_INTERVAL", "250ms"),
+        ("ROOMCAST_STORE__DURABILITY", "full"),
+        ("ROOMCAST_LOG__LEVEL", "7"),
+    ])
+    .unwrap()
+    .settings;
+    assert!(!settings.guests());
+    assert_eq!(settings.engine.session.max_payload, 2000);
+    assert_eq!(
+        settings.engine.sockets.parser,
+        roomcast_protocol::socket::Parser::MessagePack
+    );
+    assert_eq!(settings.engine.session.ping_interval.as_millis(), 250);
+    assert_eq!(settings.store.durability, Durability::Full);
+    assert_eq!(settings.log.level, "7");
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_an_error_with_the_nearest_name() {
+    let file = file("[engine]\nping_intervall = \"1s\"");
+    let error = load(Some(file.path()), std::iter::empty(), Overrides::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("unknown key `engine.ping_intervall`, did you mean `engine.ping_interval`?"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_section_is_an_error_even_when_it_is_empty() {
+    for (text, is_valid) in [("[serverr]", false), ("[server]\n[auth]", true)] {
+        let file = file(text);
+        let loaded = load(Some(file.path()), std::iter::empty(), Overrides::default());
+        assert_eq!(loaded.is_ok(), is_valid, "{text}");
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_told_by_name() {
+    let settings = from_env(&[("ROOMCAST_CHAT__PAGE", "0")]).unwrap().settings;
+    assert_eq!(settings.check(), Err("chat.page is zero"));
+    assert_eq!(Settings::default().check(), Ok(()));
+}
+
+#[test]
+fn every_section_is_known() {
+    let table = Table::try_from(Settings::default().in_force()).unwrap();
+    assert!(table.keys().map(String::as_str).eq(SECTIONS));
+}
+
+#[test]
+fn a_bad_value_names_its_key_and_its_source() {
+    let error = from_env(&[("ROOMCAST_LISTEN", "nowhere")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("ROOMCAST_LISTEN: `server.listen`: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_unset_key_is_known() {
+    let file = file(
+        "[server]\nprofile = \"production\"\n[auth]\nguests = true\n[log]\nfile = \"x.log\"\n\
+         [engine.cookie]\nname = \"node\"\npath = \"/x\"\nhttp_only = false\nsame_site = \"strict\"\n\
+         max_age = \"1m\"\ndomain = \"x\"\nsecure = true\npartitioned = true",
+    );
+    let settings = load(Some(file.path()), std::iter::empty(), Overrides::default())
+        .unwrap()
+        .settings;
+    assert_eq!(settings.profile(), Profile::Production);
+    assert!(settings.guests());
+    let cookie = settings.engine.http.cookie.unwrap();
+    assert_eq!((&*cookie.name, cookie.secure), ("node", true));
+}

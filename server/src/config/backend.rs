@@ -1,0 +1,138 @@
+//! Section `[auth.backend]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Secret, store::shown_address};
+
+/// Section `[auth.backend]`: the signed session cookie of a Node backend, and where that says whose it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backend {
+    /// Where it is asked whose session it is: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere, and
+    /// there are no such sessions.
+    pub url: Option<String>,
+    /// Name of the cookie. Default `connect.sid`.
+    pub cookie: String,
+    /// Secrets that the cookie may be signed with, as in `secret` of express-session. Required with `url`.
+    pub secrets: Vec<Secret>,
+    /// How long an answer counts for those who connect. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub cache: Duration,
+    /// How long it counts that a session is nobody's. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub negative_cache: Duration,
+    /// How often is asked again about the sessions of those who are connected: a logout disconnects within this time. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub recheck: Duration,
+    /// How long those who are connected stay while the backend does not answer. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// Sessions that are remembered; past that nobody comes in by another one. Default 100,000.
+    pub sessions: usize,
+    /// How long one question may take. Default 3 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Certificates in PEM of those who vouch for the backend. Default: whom this machine trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Whether it may be at an address that is not on the public internet, and be asked without TLS. Default `false`.
+    pub allow_private: bool,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self {
+            url: None,
+            cookie: "connect.sid".into(),
+            secrets: Vec::new(),
+            cache: Duration::from_secs(10),
+            negative_cache: Duration::from_secs(2),
+            recheck: Duration::from_secs(30),
+            patience: Duration::from_secs(600),
+            sessions: 100_000,
+            timeout: Duration::from_secs(3),
+            ca_file: None,
+            allow_private: false,
+        }
+    }
+}
+
+impl Backend {
+    /// Without what must not be shown.
+    pub(super) fn shown(&self) -> Self {
+        Self {
+            url: self.url.as_deref().map(shown_address),
+            secrets: self.secrets.iter().map(|_| Secret::hidden()).collect(),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.url.is_some() && self.secrets.is_empty() {
+            return Err(
+                "auth.backend.url is set: set auth.backend.secrets too, with which the cookie is signed",
+            );
+        }
+        if self.secrets.iter().any(|secret| secret.expose().is_empty()) {
+            return Err("auth.backend.secrets has an empty one");
+        }
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if self.cookie.is_empty() || !self.cookie.bytes().all(is_token) {
+            return Err("auth.backend.cookie is no name of a cookie");
+        }
+        if self.sessions == 0 {
+            return Err("auth.backend.sessions is zero");
+        }
+        let times = [self.recheck, self.patience, self.timeout];
+        if times.iter().any(Duration::is_zero) {
+            return Err("auth.backend.recheck, patience and timeout must be above zero");
+        }
+        let times = [self.recheck, self.cache, self.negative_cache, self.timeout];
+        if times.iter().any(|time| *time > HOUR) || self.patience > DAY {
+            return Err("the times of auth.backend are at most an hour, and its patience a day");
+        }
+        Ok(())
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_shows_no_secret_and_needs_one() {
+        let backend = Backend {
+            url: Some("http://127.0.0.1:4000/me?key=canary".into()),
+            secrets: vec![Secret::from("canary".to_owned())],
+            ..Backend::default()
+        };
+        assert_eq!(backend.check(), Ok(()));
+        let shown = toml::to_string(&backend.shown()).unwrap();
+        assert!(!shown.contains("canary"), "{shown}");
+        for wrong in [
+            Backend {
+                secrets: Vec::new(),
+                ..backend.clone()
+            },
+            Backend {
+                secrets: vec![Secret::from(String::new())],
+                ..backend.clone()
+            },
+            Backend {
+                cookie: "a;b".into(),
+                ..backend.clone()
+            },
+            Backend {
+                recheck: Duration::ZERO,
+                ..backend
+            },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+}

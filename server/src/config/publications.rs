@@ -1,0 +1,88 @@
+//! Section `[publications]`: events that services publish inside of their own transactions in PostgreSQL.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Section `[publications]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Publications {
+    /// Whether this server emits what services publish in the PostgreSQL of the store. Default `true`.
+    pub enabled: bool,
+    /// How often the server looks for something new; five times less often when there was nothing for five seconds. From 1 ms to 10 s.
+    /// Default 20 ms.
+    #[serde(with = "humantime_serde")]
+    pub poll: Duration,
+    /// How old publications may be that a server with a `node.id` emits when it was away; 0: it begins at the end, as one
+    /// without. Default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub catch_up: Duration,
+    /// How long such a server waits before it does that, so that its clients are back. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub resume_delay: Duration,
+    /// How long publications are kept for servers that are behind. Default 1 h.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+}
+
+impl Default for Publications {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            poll: Duration::from_millis(20),
+            catch_up: Duration::from_secs(60),
+            resume_delay: Duration::from_secs(5),
+            keep: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Publications {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if !(SHORTEST_POLL..=LONGEST_POLL).contains(&self.poll) {
+            return Err("publications.poll must be from 1 ms to 10 s");
+        }
+        if self.keep < SHORTEST_KEEP || self.keep > LONGEST_KEEP {
+            return Err("publications.keep must be from 1 s to 30 days");
+        }
+        if self.catch_up > self.keep {
+            return Err("publications.catch_up is longer than publications.keep");
+        }
+        if self.resume_delay > LONGEST_DELAY {
+            return Err("publications.resume_delay is over a minute");
+        }
+        Ok(())
+    }
+}
+
+const SHORTEST_POLL: Duration = Duration::from_millis(1);
+const LONGEST_POLL: Duration = Duration::from_secs(10);
+const SHORTEST_KEEP: Duration = Duration::from_secs(1);
+const LONGEST_KEEP: Duration = Duration::from_secs(30 * 86_400);
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_name() {
+        assert_eq!(Publications::default().check(), Ok(()));
+        let refused = |change: fn(&mut Publications)| {
+            let mut settings = Publications::default();
+            change(&mut settings);
+            settings.check().unwrap_err().split(' ').next().unwrap()
+        };
+        assert_eq!(refused(|it| it.poll = Duration::ZERO), "publications.poll");
+        assert_eq!(refused(|it| it.keep = Duration::ZERO), "publications.keep");
+        assert_eq!(
+            refused(|it| it.catch_up = it.keep * 2),
+            "publications.catch_up"
+        );
+        assert_eq!(
+            refused(|it| it.resume_delay = Duration::from_secs(61)),
+            "publications.resume_delay"
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The namespace of admins: who comes in, and what they ask for.
+
+use std::sync::Arc;
+
+use roomcast_protocol::socket::Args;
+
+use super::catalogue::{Call, Catalogue};
+use super::session;
+use crate::auth::{Principal, authenticator::Authenticator};
+use crate::limit::Users;
+use crate::service::admin::{BLOCK, BlockNetwork, KICK, Kick, ReadStatistics, STATS};
+use crate::service::api::Admin;
+use roomcast::{Authenticate, Connect, Event, Refusal, Renewal, State};
+
+/// Registers the events of admins.
+pub(super) fn register(
+    catalogue: &mut Catalogue<'_>,
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    admin: Admin,
+) {
+    let admins = Admins {
+        authenticator,
+        users,
+        admin,
+    };
+    catalogue
+        .namespace()
+        .authenticate(admins)
+        .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket));
+    catalogue
+        .on(&KICK, async |call: Call<Kick>, admin: State<Admin>| {
+            admin.kick(call.allowed).await
+        })
+        .on(
+            &BLOCK,
+            async |call: Call<BlockNetwork>, admin: State<Admin>| admin.block(call.allowed).await,
+        )
+        .on(
+            &STATS,
+            async |call: Call<ReadStatistics>, admin: State<Admin>| admin.statistics(call.allowed),
+        );
+}
+
+/// Lets in whom the authenticator knows and a role makes an admin, also with other credentials later.
+struct Admins {
+    authenticator: Authenticator,
+    users: Arc<Users>,
+    admin: Admin,
+}
+
+impl Admins {
+    fn check(&self, principal: Principal) -> Result<Principal, Refusal> {
+        let principal = Arc::new(principal);
+        self.admin.may_enter(&principal)?;
+        Ok(Arc::unwrap_or_clone(principal))
+    }
+}
+
+impl Authenticate for Admins {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        let known = Authenticate::authenticate(&self.authenticator, connect).await;
+        self.check(known?)
+    }
+
+    async fn recover(
+        &self,
+        connect: Connect,
+        previous: Arc<Principal>,
+    ) -> Result<Principal, Refusal> {
+        let known = Authenticate::recover(&self.authenticator, connect, previous).await;
+        self.check(known?)
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        Authenticate::revalidate(&self.authenticator, principal)
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Authenticate::renewal(&self.authenticator)
+    }
+
+    async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
+        let known = session::refresh(&self.authenticator, &self.users, current, offer).await;
+        self.check(known?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::service::policy;
+
+    /// The page that clients are written from.
+    const PAGE: &str = include_str!("../../../docs/admin.md");
+
+    #[test]
+    fn the_page_of_admins_has_every_event_with_its_fields() {
+        let received = policy::events().filter(|row| row.namespace() == "/admin");
+        let received = received.map(|row| (row.event, (row.payload)()));
+        let sent = policy::emissions().filter(|row| row.namespace() == "/admin");
+        let sent = sent.map(|row| (row.event, (row.payload)()));
+        let rows: Vec<_> = received.chain(sent).collect();
+        let listed = PAGE.lines().filter(|line| line.starts_with("| `admin:"));
+        assert_eq!(listed.count(), rows.len());
+        for (event, schema) in rows {
+            let start = format!("| `{event}` | ");
+            let row = PAGE.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/admin.md lacks {event}"));
+            let schema = serde_json::to_value(schema).unwrap();
+            for (name, _) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(row.contains(&format!("`{name}")), "{event}: no {name}");
+            }
+        }
+    }
+}

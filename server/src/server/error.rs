@@ -1,0 +1,78 @@
+//! Why the server did not start, or stopped.
+
+use std::fmt;
+
+use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
+use crate::service::cluster;
+use crate::store::{OpenError, StoreError};
+use roomcast::TlsError;
+
+/// Why the server did not start, or stopped.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// A value of the configuration makes no sense.
+    Settings(&'static str),
+    /// The keys that tokens are signed with cannot be used.
+    Keys(ConfiguredError),
+    /// The roles make no sense.
+    Roles(RolesError),
+    /// A service cannot be asked as the configuration says.
+    Outbound(OutboundFault),
+    /// There is no such adapter, or not with these settings.
+    Adapter(cluster::AdapterFault),
+    /// The store cannot be opened.
+    Open(OpenError),
+    /// The store cannot be prepared.
+    Store(StoreError),
+    /// The certificate cannot be used.
+    Tls(TlsError),
+    /// Options contradict each other, or the address is taken.
+    Server(roomcast::Error),
+    /// Signals cannot be received.
+    Signals(std::io::Error),
+    /// A second signal came while the server was stopping.
+    Hurried,
+    /// Tasks of these names have ended that cannot be started again.
+    Tasks(Vec<&'static str>),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(fault) => f.write_str(fault),
+            Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
+            Self::Roles(_) => f.write_str("the roles make no sense"),
+            Self::Adapter(fault) => fault.fmt(f),
+            Self::Outbound(fault) => fault.fmt(f),
+            Self::Open(_) => f.write_str("cannot open the store"),
+            Self::Store(_) => f.write_str("cannot prepare the store"),
+            Self::Tls(_) => f.write_str("cannot encrypt connections"),
+            Self::Server(_) => f.write_str("cannot start the server"),
+            Self::Signals(_) => f.write_str("cannot receive signals"),
+            Self::Hurried => f.write_str("a second signal came while the server was stopping"),
+            Self::Tasks(names) => {
+                let names = names.join(", ");
+                write!(f, "what cannot be started again has ended: {names}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Settings(_)
+            | Self::Outbound(_)
+            | Self::Adapter(_)
+            | Self::Hurried
+            | Self::Tasks(_) => None,
+            Self::Keys(error) => Some(error),
+            Self::Roles(error) => Some(error),
+            Self::Open(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Tls(error) => Some(error),
+            Self::Server(error) => Some(error),
+            Self::Signals(error) => Some(error),
+        }
+    }
+}

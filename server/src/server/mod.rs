@@ -1,0 +1,237 @@
+//! The composition root of the binary: builds everything, top to bottom, and runs it.
+//!
+//! `options` reads the configuration for the library, `services` makes the services and registers the events,
+//! `tasks` starts what lives as long as the server, `routes` has the HTTP routes. Only the command line comes in here.
+
+mod error;
+mod options;
+mod routes;
+mod services;
+mod signals;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
+
+pub(crate) use self::error::RunError;
+use self::options::{engine_config, proxies, tls};
+use self::services::Services;
+use self::signals::Signals;
+use self::tasks::Started;
+use crate::auth::{Roles, backend::BackendSessions, configured};
+use crate::config::{Profile, Settings};
+use crate::http::{self, Readiness};
+use crate::metrics::Metrics;
+use crate::service::{Hooks, Leases, Market, api::Publications, cluster};
+use crate::store::{NewConversation, Store};
+use crate::supervisor::Supervisor;
+use roomcast::{Io, Server, adapter::Health};
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If it cannot start, or a task has ended that cannot be started again.
+pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    check(settings)?;
+    let signals = Signals::listen().map_err(RunError::Signals)?;
+    let profile = settings.profile();
+
+    try_address(settings.server.listen)?;
+    let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
+    let io = Io::builder()
+        .config(engine_config(settings))
+        .client_files(http::client_files::embedded())
+        .guard(&settings.limits.addresses(), proxies(settings));
+    let io = cluster::join(io, settings).map_err(RunError::Adapter)?;
+    let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
+    let supervisor = Supervisor::new(&metrics);
+    let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
+    let (store, commits) = opened.await.map_err(RunError::Open)?;
+    let services = Services::open(settings, &store, metrics).await?;
+    let io = match store.values() {
+        Some(values) => io.values(values),
+        None => io,
+    };
+    let io = services.register(settings, io);
+    let io = io.build().map_err(|error| RunError::Server(error.into()))?;
+    #[cfg(debug_assertions)]
+    supervisor.obey_tests(&io);
+    let started = Started::start_all(settings, &services, &store, &io, commits, &supervisor);
+    let Started {
+        blocks,
+        publications,
+        leases,
+        emission,
+    } = started.await?;
+    if profile == Profile::Development {
+        store
+            .insert_conversation(NewConversation::lobby())
+            .await
+            .map_err(RunError::Store)?;
+    }
+
+    let readiness = readiness(&store, &supervisor, &io, publications);
+    let admin = services.admin.clone();
+    admin.serve(io.clone(), blocks.clone(), readiness.clone());
+    let watched = admin.clone();
+    supervisor.start("admin news", move || watched.clone().watch());
+    let router = routes::router(
+        settings,
+        &services,
+        store.clone(),
+        io.clone(),
+        blocks,
+        readiness.clone(),
+    );
+    let mut server = Server::new(io.clone()).router(router);
+    if let Some(tls) = tls(settings)? {
+        server = server.tls(tls);
+    }
+    let server = server
+        .drain(settings.server.drain)
+        .grace(settings.server.grace)
+        .bind(&settings.server.listen.to_string())
+        .await
+        .map_err(RunError::Server)?;
+
+    if let (Some(reservation), Some(address)) = (&reservation, server.local_addrs().first())
+        && let Err(error) = reservation.listening(*address)
+    {
+        tracing::warn!(%error, "another server on this database will not be told where this one is");
+    }
+    announce(settings, profile, &server);
+    let stopping = Notify::new();
+    let serving = server.run_until(async {
+        tokio::select! {
+            () = signals.next() => {}
+            () = supervisor.failed() => {}
+        }
+        tracing::info!("stopping");
+        readiness.drain();
+        admin.draining();
+        stopping.notify_one();
+    });
+    let hurried = async {
+        stopping.notified().await;
+        signals.next().await;
+    };
+    let ending = async {
+        serving.await;
+        services.hooks.close().await;
+        finish(&supervisor, leases, store, emission).await;
+    };
+    tokio::select! {
+        () = ending => {}
+        () = hurried => return Err(RunError::Hurried),
+    }
+    drop(reservation);
+    tracing::info!("stopped");
+    if let Some(taken) = io.node_taken() {
+        return Err(RunError::Server(roomcast::Error::Node(taken)));
+    }
+    match supervisor.fatal() {
+        none if none.is_empty() => Ok(()),
+        tasks => Err(RunError::Tasks(tasks)),
+    }
+}
+
+/// Whether the server can take clients, asked anew each time.
+fn readiness(
+    store: &Store,
+    supervisor: &Supervisor,
+    io: &Io,
+    publications: Option<Publications>,
+) -> Readiness {
+    let store = store.clone();
+    let (supervisor, tasks, adapter) = (supervisor.clone(), io.clone(), io.clone());
+    Readiness::new(
+        move || store.is_healthy(),
+        move || [supervisor.ended(), tasks.ended_tasks()].concat(),
+        move || {
+            let health = adapter.adapter_health();
+            health.map(|health| health == Health::Ready)
+        },
+        move || publications.as_ref().map(Publications::is_working),
+    )
+}
+
+/// Ends what works for clients, once there are none.
+async fn finish(
+    supervisor: &Supervisor,
+    leases: Option<Leases>,
+    store: Store,
+    emission: Vec<JoinHandle<()>>,
+) {
+    supervisor.stop();
+    if let Some(leases) = leases {
+        leases.stop().await;
+    }
+    store.close().await;
+    for lane in emission {
+        let _ = lane.await;
+    }
+}
+
+/// Whether the server could start with these settings, as far as that can be said without
+/// touching anything.
+///
+/// # Errors
+///
+/// What [`run`] would answer.
+pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
+    settings.check().map_err(RunError::Settings)?;
+    Store::check(&settings.store).map_err(RunError::Open)?;
+    cluster::check(settings).map_err(RunError::Adapter)?;
+    tls(settings)?;
+    let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
+    roles.map_err(RunError::Roles)?;
+    configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
+    BackendSessions::new(&settings.auth.backend).map_err(RunError::Outbound)?;
+    Market::check(&settings.market).map_err(RunError::Outbound)?;
+    Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
+    let io = Io::builder().config(engine_config(settings)).build();
+    io.map(|_| ())
+        .map_err(|error| RunError::Server(error.into()))
+}
+
+/// Looks whether the address can be had: a server that cannot have it makes no database.
+fn try_address(address: SocketAddr) -> Result<(), RunError> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)
+    });
+    bound.map_err(|error| RunError::Server(roomcast::Error::Listen(address.to_string(), error)))
+}
+
+/// Says how the server runs, and in the last line where it is.
+fn announce(settings: &Settings, profile: Profile, server: &Server) {
+    match (settings.guests(), profile) {
+        (true, Profile::Production) => {
+            tracing::warn!("guests may enter without credentials (auth.guests)");
+        }
+        (true, Profile::Development) => tracing::info!("guests may enter without credentials"),
+        (false, _) => {}
+    }
+    tracing::info!(
+        profile = profile.name(),
+        store = settings.store.shown_url(),
+        adapter = settings.adapter.shown_url(&settings.store),
+        "ready"
+    );
+    let scheme = if settings.server.tls.cert_file.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    for address in server.local_addrs() {
+        tracing::info!("listening on {scheme}://{address}");
+    }
+}

@@ -1,0 +1,50 @@
+//! What the library and the services are told of the configuration.
+
+use std::time::Duration;
+
+use super::RunError;
+use crate::config::{self, Settings};
+use roomcast::{Config, Tls, limit::Proxies, options::Cors};
+
+/// How long sessions can be recovered; none if they cannot.
+pub(super) fn recovery_window(settings: &Settings) -> Option<Duration> {
+    Some(settings.recovery.window).filter(|_| settings.recovery.enabled)
+}
+
+/// The certificate and its key, if connections are encrypted.
+pub(super) fn tls(settings: &Settings) -> Result<Option<Tls>, RunError> {
+    let files = &settings.server.tls;
+    let (Some(cert), Some(key)) = (&files.cert_file, &files.key_file) else {
+        return Ok(None);
+    };
+    let tls = Tls::from_files(cert, key).map_err(RunError::Tls)?;
+    Ok(Some(tls))
+}
+
+/// The settings of the chat, with the bound of texts that the limits give.
+pub(super) fn chat_settings(settings: &Settings) -> config::Chat {
+    config::Chat {
+        content_chars: settings.limits.content_chars(settings.chat.content_chars),
+        ..settings.chat.clone()
+    }
+}
+
+/// The proxies that are believed.
+pub(super) fn proxies(settings: &Settings) -> Proxies {
+    Proxies::new(settings.server.trusted_proxies.clone())
+        .with_proxy_protocol(settings.server.proxy_protocol)
+}
+
+/// What the library is configured with.
+pub(super) fn engine_config(settings: &Settings) -> Config {
+    let mut cookie = settings.engine.http.cookie.clone();
+    if let Some(cookie) = &mut cookie {
+        cookie.secure |= settings.server.tls.cert_file.is_some();
+    }
+    let cors = Cors::default()
+        .origins(&settings.server.allowed_origins)
+        .credentials(true)
+        .enforce(true);
+    let engine = settings.engine.clone().cors(cors).cookie(cookie);
+    engine.recovery(Some(settings.recovery.clone()).filter(|on| on.enabled))
+}

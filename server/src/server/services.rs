@@ -1,0 +1,178 @@
+//! The services of the server and what they stand on, made of the store and the configuration.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::RunError;
+use super::options::{chat_settings, recovery_window};
+use crate::auth::{
+    Revocations, Roles, authenticator::Authenticator, backend::BackendSessions, configured,
+    jwt::KeyRing,
+};
+use crate::config::Settings;
+use crate::gateway;
+use crate::limit::Users;
+use crate::metrics::Metrics;
+use crate::service::{
+    Access, Chat, Fed, Hooks, Journals, Market, Notifications, Overlap,
+    api::{Admin, answer_others},
+    cluster::{self, Announcer},
+};
+use crate::store::{Store, StoreError};
+use roomcast::{Builder, EngineRequest, internal::LogThrottle};
+
+/// What events and requests are handled with, and what tasks work on.
+pub(super) struct Services {
+    pub(super) access: Access,
+    pub(super) admin: Admin,
+    /// Tells other servers what is done at this one; `None` without an adapter.
+    pub(super) announcer: Option<Announcer>,
+    pub(super) authenticator: Authenticator,
+    /// The application that knows login sessions, if there is one.
+    pub(super) backend: Option<Arc<BackendSessions>>,
+    pub(super) chat: Chat,
+    /// How far the feed of the store has been read.
+    pub(super) fed: Arc<Fed>,
+    pub(super) hooks: Hooks,
+    pub(super) journals: Journals,
+    /// The keys that tokens are signed with.
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) market: Market,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) notifications: Notifications,
+    pub(super) users: Arc<Users>,
+}
+
+impl Services {
+    /// Makes all services.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration makes no sense, or the store cannot be read.
+    pub(super) async fn open(
+        settings: &Settings,
+        store: &Store,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, RunError> {
+        let auth = &settings.auth;
+        let revocations = Arc::new(Revocations::new());
+        let roles = Roles::new(&auth.roles, auth.permission_cache, Arc::clone(&metrics));
+        let access = Access::open(
+            store.clone(),
+            roles.map_err(RunError::Roles)?,
+            Arc::clone(&revocations),
+            Arc::clone(&metrics),
+            auth,
+        );
+        let access = access.await.map_err(RunError::Store)?;
+        let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
+        let backend = BackendSessions::new(&auth.backend).map_err(RunError::Outbound)?;
+        let authenticator = Authenticator::new(
+            configured::tokens(auth, &keys, &revocations),
+            access.sessions(),
+            backend.clone(),
+            settings.guests(),
+            revocations,
+            Arc::clone(&metrics),
+        );
+        let announcer = announcer(settings, store, &metrics).await;
+        let announcer = announcer.map_err(RunError::Store)?;
+        let hooks = Hooks::new(&settings.webhooks, store.clone(), Arc::clone(&metrics));
+        let hooks = hooks.map_err(RunError::Outbound)?;
+        let journals = Journals::new(
+            store.clone(),
+            hooks.clone(),
+            recovery_window(settings),
+            settings.market.keep,
+        );
+        let notifications = Notifications::new(journals.clone(), &settings.notifications);
+        let chat = Chat::new(
+            store.clone(),
+            access.clone(),
+            notifications.clone(),
+            (&chat_settings(settings), &settings.presence),
+            recovery_window(settings),
+            announcer.clone(),
+            Arc::clone(&metrics),
+        );
+        let market = Market::new(journals.clone(), &settings.market).map_err(RunError::Outbound)?;
+        Ok(Self {
+            admin: Admin::new(access.clone(), Arc::clone(&metrics)),
+            access,
+            announcer,
+            authenticator,
+            backend,
+            chat,
+            fed: Arc::default(),
+            hooks,
+            journals,
+            keys,
+            market,
+            notifications,
+            users: Arc::new(Users::new(&settings.limits, Arc::clone(&metrics))),
+            metrics,
+        })
+    }
+
+    /// Registers all events, of clients and of other servers.
+    pub(super) fn register(&self, settings: &Settings, io: Builder) -> Builder {
+        let mut io = io
+            .state(self.chat.clone())
+            .state(self.admin.clone())
+            .state(self.market.clone())
+            .state(self.notifications.clone());
+        io.shared_state(Arc::clone(&self.users));
+        let overlap = Overlap(settings.server.event_overlap);
+        let parts = gateway::Parts {
+            authenticator: self.authenticator.clone(),
+            users: Arc::clone(&self.users),
+            access: self.access.clone(),
+            chat: self.chat.clone(),
+            hooks: self.hooks.clone(),
+        };
+        gateway::register(&mut io, parts, overlap, self.shared_store());
+        gateway::register_admins(
+            &mut io,
+            self.authenticator.clone(),
+            Arc::clone(&self.users),
+            self.access.clone(),
+            self.admin.clone(),
+            overlap,
+        );
+        self.chat.hear(&mut io, &self.fed);
+        if self.announcer.is_some() {
+            answer_others(&mut io);
+        }
+        if settings.auth.at_handshake {
+            let authenticator = self.authenticator.clone();
+            let log_throttle = Arc::new(LogThrottle::new(REFUSALS));
+            io = io.allow_request(move |request: EngineRequest| {
+                let (authenticator, log_throttle) =
+                    (authenticator.clone(), Arc::clone(&log_throttle));
+                async move { authenticator.at_handshake(&log_throttle, &request).await }
+            });
+        }
+        io
+    }
+
+    /// The id of the store that servers with an adapter share.
+    pub(super) fn shared_store(&self) -> Option<Uuid> {
+        self.announcer.as_ref().map(Announcer::store_id)
+    }
+}
+
+async fn announcer(
+    settings: &Settings,
+    store: &Store,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Announcer>, StoreError> {
+    if cluster::url(settings).is_none() {
+        return Ok(None);
+    }
+    let id = store.shared_id().await?;
+    Ok(id.map(|id| Announcer::new(store.clone(), id, Arc::clone(metrics))))
+}
+
+/// Lines about refused handshakes at once, before it is one a second.
+const REFUSALS: u32 = 100;
