@@ -3,14 +3,20 @@ import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, s
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { Inbox } from "./model/inbox.ts";
 import { People } from "./model/people.ts";
-import { browser } from "./storage.ts";
-import type { ConversationInfo, InvitePreview, Message, Session } from "./types.ts";
+import { Bell, actionOf } from "./notifications/bell.ts";
+import { Statuses } from "./status/statuses.ts";
+import { browser } from "./model/storage.ts";
+import type { Market } from "./trading/market.ts";
+import type { ConversationInfo, InvitePreview, Message, Notification as Told, Session, UserStatus } from "./types.ts";
 import { explain, explainInvite } from "./words/failure.ts";
 import { preview } from "./words/text.ts";
 
 const NOTICE_FOR = 8_000;
 const MAX_NOTICES = 3;
 const MAX_SPOKEN = 20;
+/** The address of the trading page. */
+export const TRADING = "#/trading";
+const CONVERSATION = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/;
 const NOTIFY = "roomcast.notify";
 /** Failures after which other credentials are needed. */
 const OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_REVOKED", "NO_CREDENTIALS"]);
@@ -25,7 +31,7 @@ export interface Notice {
   readonly href?: string;
 }
 
-export type Dialog = "new" | "about" | "name" | "search";
+export type Dialog = "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
 
 /** What the address `#/i/TOKEN` invites to: a conversation once it is known, or why it cannot be entered. */
 export interface Invitation {
@@ -34,10 +40,11 @@ export interface Invitation {
   readonly failure?: string;
 }
 
-/** Where the page is: a conversation and a message in it; `list` is the list alone, on a phone. */
+/** Where the page is: a conversation and a message in it, or the trading page. */
 export interface Place {
   id?: string;
   seq?: number;
+  isTrading?: boolean;
 }
 
 /** How the server wants to be entered; `server/src/http/page.rs` writes it into the page. */
@@ -46,11 +53,14 @@ export interface Entrance {
   guests: boolean;
   loginUrl: string;
   logoutUrl: string;
+  /** Whether all users are led to the trading page. */
+  market: boolean;
 }
 
 /** Everything that the page shows, and what can be done with it. */
 export class App {
   readonly people = new People();
+  readonly statuses = new Statuses();
   readonly entrance: Entrance;
   /** `asking` who we are, nobody being named yet; at the `entry`; or `in`. */
   phase: "asking" | "entry" | "in" = "asking";
@@ -58,11 +68,17 @@ export class App {
   reason = "";
   place: Place = {};
   dialog: Dialog | undefined;
+  /** The message that a reaction is chosen for. */
+  reactingTo: string | undefined;
   invitation: Invitation | undefined;
   notices: readonly Notice[] = [];
   spoken: readonly { key: number; text: string }[] = [];
   /** The conversation that is shown. */
   current: Conversation | undefined;
+  /** What is followed of the market, once the trading page was opened. */
+  market: Market | undefined;
+  /** What the user should know. */
+  bell: Bell | undefined;
   /** Called when anything has changed; with `true` it is shown before anything else is done. */
   changed: (isUrgent?: boolean) => void = () => {};
   #manager: SocketManager | undefined;
@@ -85,6 +101,17 @@ export class App {
 
   get inbox(): Inbox | undefined {
     return this.#inbox;
+  }
+
+  get connection(): SocketManager | undefined {
+    return this.#manager;
+  }
+
+  /** Whether somebody is led to the trading page. Who knows its address may follow what is theirs without that. */
+  get showsTrading(): boolean {
+    const { session } = this;
+    if (session === undefined || session.guest) return false;
+    return this.entrance.market || session.permissions.includes("trades:execute");
   }
 
   /** Begins with what is known of who we are. */
@@ -193,6 +220,13 @@ export class App {
     }
   }
 
+  /** Says what we are doing; resolves with whether it has worked. */
+  async setStatus(status: UserStatus["status"], text: string): Promise<boolean> {
+    const answer = (await this.ask("set_status", { status, ...(text !== "" && { text }) })) as UserStatus | undefined;
+    if (answer !== undefined) this.#handleSaid(answer);
+    return answer !== undefined;
+  }
+
   search(query: string): Promise<{ messages: Message[] }> {
     if (this.#manager === undefined) return Promise.resolve({ messages: [] });
     return this.#manager.request("message_search", { query, limit: 30 });
@@ -231,16 +265,19 @@ export class App {
       notice: (text) => this.notice(text, { isBad: !text.startsWith("You were added") }),
       arrived: (message, conversation) => this.#handleArrival(message, conversation),
       met: (userId, name) => this.people.learn(userId, name),
+      said: (status) => this.#handleSaid(status),
       lost: (id, title) => {
         this.notice(`“${title}” is no longer there, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
       },
     }));
     manager.watch("session", (session) => this.#handleSession(session));
+    this.bell = new Bell(manager, () => this.changed(), (told) => this.#handleRing(told));
     manager.watch("status", (status) => this.#handleStatus(status));
     manager.watch("entry", ({ event, state, failure }) => {
       if (event === "message" && state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
     });
+    manager.on("status", (status) => this.#handleSaid(status));
     manager.on("error", (error) => {
       // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
       if (error.event !== "typing" && error.type !== "auth") this.notice(explain(error));
@@ -251,9 +288,11 @@ export class App {
   }
 
   #leave(): void {
+    this.market?.close();
+    this.bell?.close();
     this.#inbox?.close();
     this.#manager?.leave();
-    this.#manager = this.#inbox = this.current = undefined;
+    this.#manager = this.#inbox = this.current = this.market = this.bell = undefined;
     this.#wasIn = false;
   }
 
@@ -272,6 +311,7 @@ export class App {
     this.#wasIn = true;
     this.phase = "in";
     this.people.learn(session.userId, session.name);
+    if (session.status !== undefined) this.statuses.take(session.status);
     void this.#inbox?.load();
     void this.#preview();
     this.changed();
@@ -286,6 +326,10 @@ export class App {
       return this.#stand(isAsking || failure === undefined ? "" : explain(failure));
     }
     this.changed();
+  }
+
+  #handleSaid(status: UserStatus): void {
+    if (this.statuses.take(status)) this.changed();
   }
 
   /** Asks what is invited to. */
@@ -310,7 +354,8 @@ export class App {
 
   #handleChange(): void {
     // Nobody has chosen a conversation yet: the one with the newest message is shown.
-    if (this.invitation === undefined && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
+    const isFree = this.invitation === undefined && this.place.isTrading !== true;
+    if (isFree && this.current === undefined && this.place.id === undefined && this.#inbox?.isReady === true && !this.#isList) {
       const [newest] = this.#inbox.items;
       if (newest !== undefined) {
         history.replaceState(null, "", addressOf(newest.id));
@@ -326,12 +371,13 @@ export class App {
   }
 
   #route(): void {
-    const [, id, seq] = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/.exec(location.hash) ?? [];
+    const [, id, seq] = CONVERSATION.exec(location.hash) ?? [];
     const [, token] = /^#\/i\/([\w-]{1,128})$/.exec(location.hash) ?? [];
     const before = this.current;
     if (this.invitation?.token !== token) this.invitation = token === undefined ? undefined : { token };
     if (this.session !== undefined) void this.#preview();
-    this.place = { ...(id !== undefined && { id }), ...(seq !== undefined && { seq: Number(seq) }) };
+    const isTrading = location.hash === TRADING;
+    this.place = { ...(id !== undefined && { id }), ...(seq !== undefined && { seq: Number(seq) }), ...(isTrading && { isTrading }) };
     if (this.#inbox !== undefined && this.phase === "in") {
       this.current = id === undefined ? undefined : this.#inbox.open(id);
       if (before !== this.current) before?.watch(false, false);
@@ -344,18 +390,36 @@ export class App {
     const isHidden = document.visibilityState === "hidden";
     const isCurrent = conversation === this.current;
     if (isCurrent && !isHidden) return;
-    // Everybody talks in an open conversation; only who looks at it wants to hear of that.
-    if (conversation.isOpen && !isCurrent) return;
+    const isMeant = message.mentions?.includes(conversation.ownId) ?? false;
+    if (conversation.level === "none" || (conversation.level === "mentions" && !isMeant)) return;
+    // Everybody talks in an open conversation; only who looks at it or is meant wants to hear of that.
+    if (conversation.isOpen && !isCurrent && !isMeant) return;
     const title = this.#inbox?.titleOf(conversation.id) ?? "";
     const text = `${message.userName}: ${preview(message.content)}`;
     const href = addressOf(conversation.id, message.seq);
     if (!isHidden) return this.notice(`${title} · ${text}`, { isBad: false, href });
+    this.#notify(title, text, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
+  }
+
+  /** Something that the user should know has come. */
+  #handleRing({ notificationId, title, message, priority, actionUrl }: Told): void {
+    const action = actionOf(actionUrl, location.href);
+    const [, id] = CONVERSATION.exec(action?.isHere ? action.href : "") ?? [];
+    // A message in a conversation that is heard tells of itself.
+    if (id !== undefined && this.#inbox?.hears(id)) return;
+    this.announce(`${title}. ${message}`);
+    if (document.visibilityState === "hidden") this.#notify(title, message, notificationId, () => this.show("notifications"));
+    else if (priority === "urgent" || priority === "high") this.notice(`${title}: ${preview(message)}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
+  }
+
+  /** Has the browser show something, if that is wanted. */
+  #notify(title: string, body: string, tag: string, open: () => void): void {
     if (!this.notifies) return;
     try {
-      const notification = new Notification(title, { body: text, tag: conversation.id, icon: "/icon-192.png" });
+      const notification = new Notification(title, { body, tag, icon: "/icon-192.png" });
       notification.addEventListener("click", () => {
         focus();
-        this.go({ id: conversation.id, seq: message.seq });
+        open();
       });
     } catch {
       // Some browsers show notifications of service workers alone.

@@ -12,6 +12,7 @@ const app = new App({
   guests: meta("guests") !== "false",
   loginUrl: meta("login-url"),
   logoutUrl: meta("logout-url"),
+  market: meta("market") === "true",
 });
 const root = document.querySelector("#app");
 let isScheduled = false;
@@ -24,7 +25,7 @@ function draw(): void {
 /** Pages out of sight get no frames, but their title is seen. */
 function title(): string {
   const unread = app.inbox?.unread ?? 0;
-  const name = app.current === undefined ? "" : `${app.inbox?.titleOf(app.current.id)} · `;
+  const name = app.place.isTrading ? "Trading · " : app.current === undefined ? "" : `${app.inbox?.titleOf(app.current.id)} · `;
   return `${unread === 0 ? "" : `(${unread}) `}${app.phase === "in" ? name : ""}Roomcast`;
 }
 

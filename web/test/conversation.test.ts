@@ -96,7 +96,7 @@ function open() {
     announce: (text: string) => void announced.push(text),
     notice: (text: string) => assert.fail(text),
     arrived: () => {},
-    met: () => {},
+    met: () => {}, said: () => {},
   };
   const connection = new FakeConnection();
   const conversation = new Conversation("lobby", connection as unknown as Connection, surroundings);
@@ -240,17 +240,52 @@ test("a jump shows the messages around a place, and reading on from there leads 
   assert.equal(await conversation.jump(1_000), false);
 });
 
+/** A conversation of the list, with four messages. */
+function listed(readSeq: number, unread: number) {
+  const connection = new FakeConnection();
+  const known = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq, unread, notificationLevel: "all" as const };
+  const surroundings = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, met: () => {}, said: () => {} };
+  for (let count = 0; count < 4; count += 1) connection.server.store();
+  return { connection, conversation: new Conversation("lobby", connection as unknown as Connection, surroundings, known) };
+}
+
 test("how far was read is what the server lists, and a line stands above what is new", async () => {
-  const server = new FakeConnection();
-  const listed = { id: "lobby", title: null, ownerId: null, memberIds: [], createdAt: "", updatedAt: "", lastSeq: 4, readSeq: 2, unread: 2 };
-  const surroundings = { changed: () => {}, announce: () => {}, notice: assert.fail, arrived: () => {}, met: () => {} };
-  for (let count = 0; count < 4; count += 1) server.server.store();
-  const conversation = new Conversation("lobby", server as unknown as Connection, surroundings, listed);
-  await server.enter();
+  const { connection, conversation } = listed(2, 2);
+  await connection.enter();
   // The newest message alone is read for the list.
   assert.deepEqual([seqs(conversation), conversation.unread, conversation.hasOlder], [[4], 2, true]);
   conversation.watch(true, true);
   assert.deepEqual([conversation.unread, conversation.firstUnread], [0, 3]);
+});
+
+test("of a conversation where nothing was read yet no single message is called new", async () => {
+  const { connection, conversation } = listed(0, 4);
+  await connection.enter();
+  assert.deepEqual([conversation.unread, conversation.firstUnread], [4, undefined]);
+  connection.say();
+  assert.deepEqual([conversation.unread, conversation.firstUnread], [5, 5]);
+});
+
+test("a conversation of the list is opened with a whole page, or with what is known when there is none", async () => {
+  const { connection, conversation } = listed(4, 0);
+  conversation.watch(true, true);
+  await connection.enter();
+  assert.deepEqual([seqs(conversation), conversation.isOpening], [[4], true]);
+  conversation.watch(true, true);
+  await settled();
+  assert.deepEqual([seqs(conversation), conversation.isOpening], [[1, 2, 3, 4], false]);
+
+  const away = listed(4, 0);
+  await away.connection.enter();
+  away.connection.lose();
+  away.conversation.watch(true, true);
+  await settled();
+  assert.deepEqual([seqs(away.conversation), away.conversation.isOpening], [[4], false]);
+
+  const written = listed(4, 0);
+  await written.connection.enter();
+  written.conversation.send("hello");
+  assert.equal(written.conversation.isOpening, false);
 });
 
 test("events of other conversations are not ours", async () => {

@@ -6,7 +6,7 @@ import { memoryStorage } from "../packages/client/src/queue/storage.ts";
 import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { settled } from "../packages/client/test/fake.ts";
 import { Deletions, UNDO_FOR } from "../src/model/deletions.ts";
-import { browser } from "../src/storage.ts";
+import { browser } from "../src/model/storage.ts";
 
 /** A tab of a user; what is kept is shared by all tabs of this process. */
 async function open(t: TestContext, userId: string) {

@@ -10,7 +10,7 @@ function info(id: string, memberIds = ["me"]): ConversationInfo {
   return { id, title: id, ownerId: "bob", memberIds, createdAt: "", updatedAt: "" };
 }
 
-const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, readSeq: 0, unread: 0 });
+const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, readSeq: 0, unread: 0, notificationLevel: "all" });
 
 /** A list over a server that answers when it is told to. */
 function open() {
@@ -28,7 +28,7 @@ function open() {
     request: () => new Promise((resolve) => answers.push((ids) => resolve({ conversations: ids.map(listed), hasMore: false }))),
   };
   const nothing = () => {};
-  const surroundings = { changed: nothing, announce: nothing, notice: nothing, arrived: nothing, met: nothing, lost: (id: string) => lost.push(id) };
+  const surroundings = { changed: nothing, announce: nothing, notice: nothing, arrived: nothing, met: nothing, said: nothing, lost: (id: string) => lost.push(id) };
   const inbox = new Inbox(manager as never, new People(), surroundings);
   const tell = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();

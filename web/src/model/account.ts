@@ -1,5 +1,5 @@
 import { randomId } from "../../packages/client/src/time.ts";
-import { browser, tab } from "../storage.ts";
+import { browser, tab } from "./storage.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
 
 const NAME = "roomcast.name";

@@ -1,8 +1,9 @@
 import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { explain } from "../words/failure.ts";
-import type { ConversationInfo, Failure, Message, MessageDelivered, PresentUser, SystemEvent } from "../types.ts";
+import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, SystemEvent, UserStatus } from "../types.ts";
 import { Activity, type Happening } from "./activity.ts";
 import { type Draft, draftsOf } from "./draft.ts";
+import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
 import { Timeline } from "./timeline.ts";
 import { OwnTyping, Typists } from "./typing.ts";
@@ -29,6 +30,8 @@ export interface Surroundings {
   arrived(message: Message): void;
   /** Somebody is called so. */
   met(userId: string, name: string): void;
+  /** Somebody says this of itself. */
+  said(status: UserStatus): void;
 }
 
 /** What a conversation needs of the connection. */
@@ -36,11 +39,15 @@ export interface Connection extends Pick<SocketManager, "on" | "queue" | "sessio
   conversation(id: string, options: ConversationOptions): Feed;
 }
 
+/** Of what in a conversation somebody wants to hear. */
+export type Level = NotificationLevel["level"];
+
 /** What is known of a conversation before it is joined. */
 export interface Known extends ConversationInfo {
   lastSeq?: number;
   readSeq?: number;
   unread?: number;
+  notificationLevel?: Level;
 }
 
 /** One conversation as this tab shows it; the client package keeps it complete. */
@@ -55,6 +62,9 @@ export class Conversation {
   readonly reports = new Map<string, MessageDelivered>();
   /** Those who came first; in a large conversation not all. */
   users: readonly PresentUser[] = [];
+  readonly pins = new Pins();
+  /** Of what in it we want to hear. */
+  level: Level = "all";
   /** How many are here. */
   present = 0;
   stage: Stage = "entering";
@@ -70,14 +80,20 @@ export class Conversation {
   /** What is shown instead of the newest messages, after a jump to a message that was not loaded. */
   #past: Timeline | undefined;
   #hasOlder = { live: false, past: false };
+  /** Whether the list alone was looked at yet, for which the newest message is enough. */
+  #isStub: boolean;
   readonly #ends: (() => void)[] = [];
   #isAtEnd = true;
   #isVisible: boolean;
+  /** What was changed while there was no connection is not known. */
+  #isStale = false;
+  #wasJoined = false;
 
   /** Without `known` it is opened at its newest page, as one that is looked at; in the `background` it may wait for others. */
   constructor(id: string, connection: Connection, surroundings: Surroundings, known?: Known, background = false) {
     this.id = id;
     this.info = known;
+    this.level = known?.notificationLevel ?? "all";
     this.#connection = connection;
     this.#surroundings = surroundings;
     this.#isVisible = known === undefined;
@@ -85,7 +101,7 @@ export class Conversation {
     if (known?.lastSeq !== undefined) this.reading.begin(known.readSeq ?? 0, known.unread ?? 0, known.lastSeq);
     // The newest message is enough for the list; the others are read when they are looked at.
     const since = known?.lastSeq ? { since: known.lastSeq - 1 } : {};
-    this.#hasOlder.live = (known?.lastSeq ?? 0) > 1;
+    this.#hasOlder.live = this.#isStub = (known?.lastSeq ?? 0) > 1;
     this.#feed = connection.conversation(id, { page: HISTORY_PAGE, background, ...since });
     this.#follow();
     this.#listen();
@@ -98,6 +114,12 @@ export class Conversation {
 
   get newest(): Message | undefined {
     return this.#live.newest;
+  }
+
+  /** Whether the page that is looked at first is still to come; to show less would mean to move it then. */
+  get isOpening(): boolean {
+    if (this.#past !== undefined || this.stage === "absent") return false;
+    return this.#isStub || (this.stage === "entering" && this.#live.messages.length === 0);
   }
 
   get hasOlder(): boolean {
@@ -138,15 +160,17 @@ export class Conversation {
     this.#isVisible = isVisible;
     const before = this.unread;
     this.#see();
+    if (isVisible && this.isOpening) void this.loadOlder();
+    void this.#refresh();
     if (this.unread !== before) this.#surroundings.changed();
   }
 
-  /** Loads the page before the oldest message. */
+  /** Loads the page before the oldest message; where there is none, the newest page. */
   loadOlder(): Promise<void> {
     const timeline = this.timeline;
     const beforeSeq = timeline.first?.seq;
-    if (beforeSeq === undefined || !this.hasOlder) return Promise.resolve();
-    return this.#load({ beforeSeq }, ({ messages, hasMore }) => {
+    if (!this.hasOlder) return Promise.resolve();
+    return this.#load(beforeSeq === undefined ? {} : { beforeSeq }, ({ messages, hasMore }) => {
       // The messages may have been cut down meanwhile: a page that does not adjoin would leave a hole.
       if (timeline !== this.timeline || timeline.first?.seq !== beforeSeq) return;
       this.#meet(messages);
@@ -197,16 +221,23 @@ export class Conversation {
   }
 
   /** Sends a message; why not, if there is no room for it among those that wait. */
-  send(content: string): Failure | undefined {
+  send(content: string, { replyTo, mentions = [] }: { replyTo?: string | undefined; mentions?: string[] } = {}): Failure | undefined {
     this.handleInputStop();
     const confirmDelivery = this.present > 1 && this.present <= MAX_CONFIRMING;
     try {
-      this.#feed.send(content, { metadata: { timestamp: new Date().toISOString() }, ...(confirmDelivery && { confirmDelivery }) });
+      this.#feed.send(content, {
+        metadata: { timestamp: new Date().toISOString() },
+        ...(confirmDelivery && { confirmDelivery }),
+        ...(replyTo !== undefined && { replyTo }),
+        ...(mentions.length > 0 && { mentions }),
+      });
     } catch (error) {
       return asFailure(error);
     }
     this.firstUnread = undefined;
     this.#past = undefined;
+    // Who writes sees what was written.
+    this.#isStub = false;
     return undefined;
   }
 
@@ -215,8 +246,38 @@ export class Conversation {
     this.#connection.queue.again(clientMessageId);
   }
 
+  /** Sends a failed message without what it answers, which is gone. */
+  sendAlone({ clientMessageId, content }: Draft): void {
+    this.discard(clientMessageId);
+    this.send(content);
+  }
+
   discard(clientMessageId: string): void {
     this.#connection.queue.discard(clientMessageId);
+  }
+
+  get mayPin(): boolean {
+    return mayPin(this.info, this.ownId, this.#connection.session?.permissions);
+  }
+
+  /** Reacts with an emoji, or takes that back. */
+  async react({ id, reactions }: Message, emoji: string): Promise<void> {
+    const isOwn = reactions?.some((reaction) => reaction.emoji === emoji && reaction.own) ?? false;
+    const request = this.#connection.request(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji });
+    await this.#take("That reaction was not possible.", request, (reaction) => this.#change(id, (message) => withReaction(message, reaction, this.ownId)));
+  }
+
+  async pin(messageId: string): Promise<void> {
+    await this.#take("Not pinned.", this.#connection.request("pin_message", { messageId }), ({ pin }) => this.pins.add(pin));
+  }
+
+  async unpin(messageId: string): Promise<void> {
+    await this.#take("Not unpinned.", this.#connection.request("unpin_message", { messageId }), () => this.pins.remove(messageId));
+  }
+
+  async setLevel(level: Level): Promise<void> {
+    const request = this.#connection.request("set_notification_level", { conversationId: this.id, level });
+    await this.#take("Not changed.", request, (answer) => this.#setLevel(answer));
   }
 
   /** Resolves with whether the message has that text now. */
@@ -252,6 +313,43 @@ export class Conversation {
     this.reading.stop();
   }
 
+  /** Takes over the answer to a request; a failure is told with these words. */
+  async #take<Answer>(words: string, request: Promise<Answer>, take: (answer: Answer) => void): Promise<void> {
+    try {
+      take(await request);
+    } catch (error) {
+      this.#surroundings.notice(`${words} ${explain(asFailure(error), "message")}`);
+    } finally {
+      this.#surroundings.changed();
+    }
+  }
+
+  /** Has a message that is loaded be another one. */
+  #change(messageId: string, to: (message: Message) => Message): void {
+    this.#live.change(messageId, to);
+    this.#past?.change(messageId, to);
+  }
+
+  #setLevel({ level }: { level: Level }): void {
+    this.level = level;
+  }
+
+  /** Reads once more what may have changed while there was no connection, if somebody looks at it. */
+  async #refresh(): Promise<void> {
+    if (!this.#isStale || !this.#isVisible || this.stage !== "entered") return;
+    this.#isStale = false;
+    try {
+      const { messages } = await this.#feed.history({ limit: HISTORY_PAGE });
+      // What is new comes as such.
+      const known = messages.filter(({ id }) => this.#live.find(id) !== undefined);
+      this.#live.merge(known);
+      this.#surroundings.changed();
+    } catch (error) {
+      asFailure(error);
+      this.#isStale = true;
+    }
+  }
+
   async #load(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
     if (this.isLoading || this.stage !== "entered") return;
     this.isLoading = true;
@@ -267,6 +365,8 @@ export class Conversation {
       if (failure.code !== DISCONNECTED) this.#surroundings.notice(`Messages could not be loaded. ${explain(failure)}`);
     } finally {
       this.isLoading = false;
+      // Where nothing could be loaded, what is known is shown.
+      if (this.#past === undefined) this.#isStub = false;
       this.#surroundings.changed();
     }
   }
@@ -277,8 +377,19 @@ export class Conversation {
     feed.on("stage", (stage) => {
       // What is shown stays while there is no connection.
       if (stage !== "waiting") this.stage = stage;
-      if (stage === "entered") this.#see();
+      if (stage === "entering") this.pins.wait();
+      if (stage === "entered") {
+        this.#see();
+        void this.#refresh();
+      }
       changed();
+    });
+    feed.on("joined", ({ pins, notificationLevel, statuses }) => {
+      this.pins.begin(pins ?? []);
+      this.#setLevel({ level: notificationLevel ?? this.level });
+      for (const status of statuses ?? []) this.#surroundings.said(status);
+      this.#isStale = this.#wasJoined;
+      this.#wasJoined = true;
     });
     feed.on("users", (users) => {
       // If there are more, the next list says how many.
@@ -288,6 +399,7 @@ export class Conversation {
     feed.on("reset", (newest, hasOlder) => {
       this.#live.clear();
       this.#past = undefined;
+      this.#isStub = false;
       this.activity.clear();
       this.firstUnread = undefined;
       this.#meet(newest);
@@ -319,7 +431,7 @@ export class Conversation {
     for (const { userId } of messages) this.typists.remove(userId);
     const seen = this.reading.seq;
     this.#see();
-    const unread = added.find(({ seq }) => seq > this.reading.seq);
+    const unread = added.find(({ seq }) => seq > Math.max(this.reading.seq, this.reading.listed));
     if (unread !== undefined && (this.firstUnread ?? 0) <= seen) this.firstUnread = unread.seq;
     const limit = this.#isAtEnd && !this.#past ? MAX_LOADED_AT_END : MAX_LOADED;
     if (this.#live.messages.length > limit && this.#live.keepNewest((limit * 2) / 3)) this.#hasOlder.live = true;
@@ -339,8 +451,11 @@ export class Conversation {
   renew(message: Message): void {
     // A newer version of what is loaded; of what is not, history has it.
     for (const timeline of [this.#live, this.#past]) {
-      if (timeline?.messages.some(({ id }) => id === message.id)) timeline.merge([message]);
+      timeline?.change(message.id, (known) => (message.version >= known.version || message.deletedAt ? withOwn(message, known) : known));
+      timeline?.requote(message);
     }
+    if (message.deletedAt) this.pins.remove(message.id);
+    else if (this.pins.has(message.id)) this.pins.renew(message);
   }
 
   #listen(): void {
@@ -351,12 +466,36 @@ export class Conversation {
     };
     this.#ends.push(
       connection.on("message_edited", (message) => {
-        this.renew(message);
+        if (isOurs(message)) this.renew(message);
         this.#surroundings.changed();
       }),
       connection.on("message_deleted", (deleted) => {
-        this.#live.markDeleted(deleted);
-        this.#past?.markDeleted(deleted);
+        if (!isOurs(deleted)) return;
+        for (const timeline of [this.#live, this.#past]) {
+          timeline?.markDeleted(deleted);
+          timeline?.forgetQuoted(deleted.messageId, deleted.deletedAt);
+        }
+        this.pins.remove(deleted.messageId);
+        this.#surroundings.changed();
+      }),
+      connection.on("message_reaction", (reaction) => {
+        if (!isOurs(reaction)) return;
+        this.#change(reaction.messageId, (message) => withReaction(message, reaction, this.ownId));
+        this.#surroundings.changed();
+      }),
+      connection.on("message_pinned", (pinned) => {
+        if (!isOurs(pinned)) return;
+        this.pins.add(pinned.pin);
+        this.#surroundings.changed();
+      }),
+      connection.on("message_unpinned", (unpinned) => {
+        if (!isOurs(unpinned)) return;
+        this.pins.remove(unpinned.messageId);
+        this.#surroundings.changed();
+      }),
+      connection.on("notification_level", (set) => {
+        if (!isOurs(set)) return;
+        this.#setLevel(set);
         this.#surroundings.changed();
       }),
       connection.on("message_read", (read) => {

@@ -1,5 +1,5 @@
 import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
-import { browser } from "../storage.ts";
+import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
 
 const KEY = "roomcast.deletions.";

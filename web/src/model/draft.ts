@@ -9,12 +9,15 @@ export type Delivery =
   | { state: "sending" }
   /** Sent without a confirmation: it may be stored or not, and is sent again after a pause. */
   | { state: "unconfirmed" }
-  | { state: "failed"; reason: string };
+  /** With `isAlone` it would be taken without what it answers. */
+  | { state: "failed"; reason: string; isAlone?: true };
 
 /** An own message that the server has not confirmed yet. */
 export interface Draft {
   readonly clientMessageId: string;
   readonly content: string;
+  /** The message that it answers. */
+  readonly replyTo: string | undefined;
   /** When it was written; it travels along and tells our own message among those caught up on. */
   readonly writtenAt: string;
   readonly delivery: Delivery;
@@ -31,14 +34,16 @@ export function draftsOf(entries: readonly Entry[], conversationId: string, mess
 }
 
 function draftOf(entry: Entry): Draft {
-  const { content, metadata } = entry.payload as { content: string; metadata?: { timestamp?: string } };
-  return { clientMessageId: entry.id, content, writtenAt: metadata?.timestamp ?? entry.writtenAt, delivery: deliveryOf(entry) };
+  const { content, metadata, replyTo } = entry.payload as { content: string; metadata?: { timestamp?: string }; replyTo?: string };
+  return { clientMessageId: entry.id, content, replyTo, writtenAt: metadata?.timestamp ?? entry.writtenAt, delivery: deliveryOf(entry) };
 }
 
 function deliveryOf({ state, failure }: Entry): Delivery {
   if (state === "refused") {
     const outcome = failure && isUnconfirmed(failure) ? "Not confirmed, it may have arrived." : "Not sent.";
-    return { state: "failed", reason: `${outcome} ${explain(failure ?? { code: "", message: "" })}` };
+    const isAlone = (failure?.details as { field?: unknown } | undefined)?.field === "replyTo";
+    const reason = isAlone ? "The message that this answers is gone." : explain(failure ?? { code: "", message: "" });
+    return { state: "failed", reason: `${outcome} ${reason}`, ...(isAlone && { isAlone }) };
   }
   if (state === "sending") return { state: failure === undefined ? "sending" : "unconfirmed" };
   return { state: failure === undefined ? "waiting" : "held" };

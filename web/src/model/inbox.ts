@@ -9,6 +9,8 @@ import type { People } from "./people.ts";
 const MAX_JOINED = 30;
 /** So many of them are there before the list is called complete. */
 const MAX_AWAITED = 10;
+/** So many of those who were met can be mentioned where everybody is a member. */
+const MAX_MENTIONABLE = 500;
 const MAX_PAGES = 5;
 const PAGE = 200;
 
@@ -19,6 +21,10 @@ export interface Item {
   unread: number;
   newest: Message | undefined;
   isOpen: boolean;
+  /** Nothing of it is to be told. */
+  isMuted: boolean;
+  /** In a conversation of two the other one, where it is known who is present. */
+  other: { userId: string; isPresent: boolean } | undefined;
   time: string;
 }
 
@@ -69,7 +75,7 @@ export class Inbox {
 
   get unread(): number {
     let sum = 0;
-    for (const conversation of this.#joined.values()) sum += conversation.unread;
+    for (const conversation of this.#joined.values()) if (conversation.level !== "none") sum += conversation.unread;
     return sum;
   }
 
@@ -113,6 +119,11 @@ export class Inbox {
     return this.#join(id, false);
   }
 
+  /** Whether what is written in a conversation is heard at once. */
+  hears(id: string): boolean {
+    return this.#joined.get(id)?.stage === "entered";
+  }
+
   /** The title, or who else is in it. */
   titleOf(id: string): string {
     const info = this.#known.get(id) ?? this.#joined.get(id)?.info;
@@ -152,6 +163,13 @@ export class Inbox {
     for (const conversation of this.#joined.values()) conversation.close();
   }
 
+  /** Those who may be meant in a conversation: its members, or, where everybody is one, those who were met. */
+  peopleOf({ info, isOpen, users, ownId }: Conversation): { userId: string; name: string }[] {
+    const known = (userId: string) => ({ userId, name: this.#people.nameOf(userId) ?? userId });
+    const ids = isOpen ? [...users.map(({ userId }) => userId), ...this.#people.find("", MAX_MENTIONABLE).map(({ userId }) => userId)] : (info?.memberIds ?? []);
+    return [...new Set(ids)].filter((userId) => userId !== ownId).map(known);
+  }
+
   #join(id: string, background: boolean): Conversation {
     const joined = this.#joined.get(id);
     if (joined !== undefined) return joined;
@@ -166,6 +184,7 @@ export class Inbox {
     const joined = this.#joined.get(info.id);
     if (joined === undefined) return;
     joined.info = info;
+    if (info.notificationLevel !== undefined) joined.level = info.notificationLevel;
     if (info.readSeq === undefined) return;
     // It was opened by its address, before anybody could say what is new in it.
     if (!this.#isLoaded && info.readSeq > 0 && info.unread) joined.firstUnread = info.readSeq + 1;
@@ -189,6 +208,12 @@ export class Inbox {
     this.#surroundings.lost(id, title);
   }
 
+  #otherOf({ memberIds }: ConversationInfo, joined: Conversation | undefined): Item["other"] {
+    const [userId] = memberIds.filter((one) => one !== this.#manager.session?.userId);
+    if (userId === undefined || memberIds.length !== 2 || joined?.stage !== "entered") return undefined;
+    return { userId, isPresent: joined.users.some((user) => user.userId === userId) };
+  }
+
   #item(info: ConversationInfo & Partial<ListedConversation>): Item {
     const joined = this.#joined.get(info.id);
     const newest = joined?.newest;
@@ -198,6 +223,8 @@ export class Inbox {
       unread: joined?.unread ?? info.unread ?? 0,
       newest,
       isOpen: info.ownerId === null && info.memberIds.length === 0,
+      other: this.#otherOf(info, joined),
+      isMuted: (joined?.level ?? info.notificationLevel) === "none",
       time: newest?.createdAt ?? info.updatedAt,
     };
   }

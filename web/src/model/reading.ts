@@ -35,6 +35,11 @@ export class Reading {
     this.#counted = { through: seq, unread: 0 };
   }
 
+  /** The newest message that the server has listed: those behind it have come since. */
+  get listed(): number {
+    return this.#counted.through;
+  }
+
   /** Messages of others behind what was seen. */
   unread(messages: readonly Message[], ownId: string): number {
     let count = this.seq < this.#counted.through ? this.#counted.unread : 0;

@@ -1,4 +1,5 @@
 import type { Message, MessageDeleted } from "../types.ts";
+import { quoteOf } from "../marks/marks.ts";
 
 /** The stored messages that are loaded: in order of `seq`, each of them once. */
 export class Timeline {
@@ -16,15 +17,42 @@ export class Timeline {
     return this.#messages.at(-1);
   }
 
-  /** Adds what is new, takes over newer versions of what is known, and returns what was new. */
+  find(id: string): Message | undefined {
+    return this.#messages.find((message) => message.id === id);
+  }
+
+  /** Adds what is new, takes over what is not older than what is known, and returns what was new. */
   merge(messages: readonly Message[]): Message[] {
     return messages.filter((message) => this.#put(message));
   }
 
   markDeleted({ messageId, deletedAt }: MessageDeleted): void {
+    this.change(messageId, ({ reactions: _, ...message }) => ({ ...message, content: "", deletedAt }));
+  }
+
+  /** Has a message be another one, and quotes of it say the same. */
+  change(messageId: string, to: (message: Message) => Message): void {
     const index = this.#messages.findIndex((message) => message.id === messageId);
     const known = this.#messages[index];
-    if (known !== undefined) this.#messages[index] = { ...known, content: "", deletedAt };
+    if (known === undefined) return;
+    const changed = to(known);
+    this.#messages[index] = changed;
+    if (changed.content !== known.content || changed.deletedAt !== known.deletedAt) this.requote(changed);
+  }
+
+  /** Has the quotes of a message say what it says now. */
+  requote(original: Message): void {
+    const quote = quoteOf(original);
+    for (const [index, message] of this.#messages.entries()) {
+      if (message.replyTo?.id === quote.id) this.#messages[index] = { ...message, replyTo: quote };
+    }
+  }
+
+  /** Has the quotes of a message that is deleted say so. */
+  forgetQuoted(messageId: string, deletedAt: string): void {
+    for (const [index, message] of this.#messages.entries()) {
+      if (message.replyTo?.id === messageId) this.#messages[index] = { ...message, replyTo: { ...message.replyTo, excerpt: "", deletedAt } };
+    }
   }
 
   /** Forgets the oldest messages, so that a long visit does not grow without end. */
@@ -46,7 +74,7 @@ export class Timeline {
       this.#messages.splice(before + 1, 0, message);
       return true;
     }
-    if (message.version > known.version || message.deletedAt) this.#messages[before] = message;
+    if ((message.version >= known.version && !known.deletedAt) || message.deletedAt) this.#messages[before] = message;
     return false;
   }
 }

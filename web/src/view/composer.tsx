@@ -1,14 +1,19 @@
 import { Component, createRef } from "preact";
+import { Completion } from "../marks/completion.tsx";
+import { type Person, completionsOf, mentionAt, mentionedIn } from "../marks/mentions.ts";
 import { drafts } from "../model/account.ts";
 import type { Conversation } from "../model/conversation.ts";
+import type { People } from "../model/people.ts";
 import { explain } from "../words/failure.ts";
-import { MAX_CONTENT, cleanContent, scalarCount } from "../words/text.ts";
+import { MAX_CONTENT, cleanContent, preview, scalarCount } from "../words/text.ts";
 import type { Message } from "../types.ts";
 import { Icon } from "./icons.tsx";
 import { IconButton, Spoken } from "./parts.tsx";
 
 /** So close to the limit the characters left are shown. */
 const COUNT_FROM = 500;
+/** So many people are offered behind an `@`. */
+const MAX_OFFERED = 6;
 
 interface ComposerProps {
   conversation: Conversation;
@@ -17,13 +22,34 @@ interface ComposerProps {
   /** The message that is changed, instead of a new one being written. */
   editing: Message | undefined;
   edit: (message: Message | undefined) => void;
+  /** The message that is answered. */
+  replying: Message | undefined;
+  reply: (message: Message | undefined) => void;
+  people: People;
+  /** Those who can be mentioned. */
+  mentionable: () => readonly Person[];
   sent: () => void;
+  /** It may be higher or lower now. */
+  resized: () => void;
+}
+
+interface ComposerState {
+  text: string;
+  isSaving: boolean;
+  problem: string;
+  /** Whom the `@` at the cursor may mean, and which of them is chosen by Enter. */
+  found: readonly Person[];
+  index: number;
 }
 
 /** Where a message is written. Enter sends it, Shift+Enter begins a new line, Arrow Up changes the last one. */
-export class Composer extends Component<ComposerProps, { text: string; isSaving: boolean; problem: string }> {
-  override state = { text: this.#draft, isSaving: false, problem: "" };
+export class Composer extends Component<ComposerProps, ComposerState> {
+  override state: ComposerState = { text: this.#draft, isSaving: false, problem: "", found: [], index: 0 };
+  /** Those who were taken from the list, for names that several have. */
+  readonly #chosen = new Set<string>();
   readonly #text = createRef<HTMLTextAreaElement>();
+  /** What its height was last made for. */
+  #grown = { value: "", width: 0 };
 
   override componentDidMount(): void {
     this.#grow();
@@ -32,7 +58,8 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
   }
 
   override componentDidUpdate(before: ComposerProps): void {
-    const { editing } = this.props;
+    const { editing, replying } = this.props;
+    if (before.replying !== replying && replying !== undefined) this.#text.current?.focus();
     if (before.editing !== editing) {
       // What was being written comes back when the change is done.
       this.setState({ text: editing?.content ?? this.#draft, problem: "" }, () => {
@@ -50,8 +77,8 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
     this.props.conversation.handleInputStop();
   }
 
-  override render({ reason, editing, edit }: ComposerProps) {
-    const { problem } = this.state;
+  override render({ reason, editing, edit, replying, reply, people }: ComposerProps) {
+    const { problem, found, index } = this.state;
     const content = cleanContent(this.state.text);
     const left = MAX_CONTENT - scalarCount(content);
     const count = left < 0 ? `${-left} characters too long` : left < COUNT_FROM ? `${left} characters left` : "";
@@ -64,6 +91,16 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
             <IconButton icon="close" label="Keep it as it was" onClick={() => edit(undefined)} />
           </div>
         )}
+        {replying && !editing && (
+          <div class="composer-edit">
+            <Icon name="reply" />
+            <span class="composer-quote">
+              Reply to <bdi>{replying.userName}</bdi>: <bdi>{preview(replying.content)}</bdi>
+            </span>
+            <IconButton icon="close" label="Do not reply" onClick={() => reply(undefined)} />
+          </div>
+        )}
+        <Completion people={people} found={found} index={index} choose={(person) => this.#complete(person)} />
         <form
           class="composer"
           onSubmit={(event) => {
@@ -83,12 +120,25 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
             autocomplete="off"
             enterkeyhint="send"
             aria-describedby="composer-help"
+            aria-autocomplete="list"
+            aria-controls="completion"
+            aria-activedescendant={found.length > 0 ? `completion-${index}` : undefined}
             aria-invalid={left < 0}
             disabled={reason !== ""}
             value={this.state.text}
             onKeyDown={(event) => this.#handleKey(event)}
-            onInput={(event) => this.#handleInput(event.currentTarget.value)}
-            onBlur={() => this.props.conversation.handleInputStop()}
+            onInput={(event) => {
+              this.#handleInput(event.currentTarget.value);
+              this.#offer(event.currentTarget);
+            }}
+            onKeyUp={(event) => {
+              if (/^(?:Arrow(?:Left|Right)|Home|End)$/.test(event.key)) this.#offer(event.currentTarget);
+            }}
+            onClick={(event) => this.#offer(event.currentTarget)}
+            onBlur={() => {
+              this.props.conversation.handleInputStop();
+              this.setState({ found: [] });
+            }}
           />
           <button
             class="button button-primary composer-send"
@@ -114,14 +164,49 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
   }
 
   #handleKey(event: preact.TargetedKeyboardEvent<HTMLTextAreaElement>): void {
-    const { editing, edit, conversation } = this.props;
+    const { editing, edit, conversation, replying, reply } = this.props;
     // While an input method composes, its keys belong to it.
     if (event.isComposing) return;
+    if (this.#handleChoice(event.key)) return event.preventDefault();
     if (event.key === "Enter" && !event.shiftKey) void this.#submit();
     else if (event.key === "Escape" && editing !== undefined) edit(undefined);
+    else if (event.key === "Escape" && replying !== undefined) reply(undefined);
     else if (event.key === "ArrowUp" && this.state.text === "" && conversation.lastOwn !== undefined) edit(conversation.lastOwn);
     else return;
     event.preventDefault();
+  }
+
+  /** The keys of the list of those who may be meant. */
+  #handleChoice(key: string): boolean {
+    const { found, index } = this.state;
+    const person = found[index];
+    if (person === undefined) return false;
+    if (key === "Enter" || key === "Tab") this.#complete(person);
+    else if (key === "Escape") this.setState({ found: [] });
+    else if (key === "ArrowDown" || key === "ArrowUp") this.setState({ index: (index + (key === "ArrowDown" ? 1 : found.length - 1)) % found.length });
+    else return false;
+    return true;
+  }
+
+  /** Offers those who may be meant by what is written at the cursor. */
+  #offer({ value, selectionStart, selectionEnd }: HTMLTextAreaElement): void {
+    const mention = this.props.editing || selectionStart !== selectionEnd ? undefined : mentionAt(value, selectionStart);
+    const found = mention === undefined ? [] : completionsOf(this.props.mentionable(), mention.query, MAX_OFFERED);
+    const isSame = found.length === this.state.found.length && found.every(({ userId }, at) => userId === this.state.found[at]?.userId);
+    if (!isSame) this.setState({ found, index: 0 });
+  }
+
+  #complete({ userId, name }: Person): void {
+    const text = this.#text.current;
+    const mention = text === null ? undefined : mentionAt(text.value, text.selectionStart);
+    this.setState({ found: [] });
+    if (text === null || mention === undefined) return;
+    this.#chosen.add(userId);
+    const before = `${text.value.slice(0, mention.from)}@${name} `;
+    const whole = before + text.value.slice(text.selectionStart);
+    text.value = whole;
+    text.setSelectionRange(before.length, before.length);
+    this.#handleInput(whole);
   }
 
   #handleInput(text: string): void {
@@ -144,12 +229,15 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
       if (isDone) edit(undefined);
       return;
     }
-    const failure = conversation.send(content);
+    const mentions = mentionedIn(content, this.props.mentionable(), this.#chosen);
+    const failure = conversation.send(content, { replyTo: this.props.replying?.id, mentions });
     // What was not taken stays where it was written.
     if (failure !== undefined) return this.setState({ problem: `Not sent. ${explain(failure)}` });
     drafts.set(conversation.ownId, conversation.id, "");
     if (this.#text.current) this.#text.current.value = "";
-    this.setState({ text: "", problem: "" });
+    this.setState({ text: "", problem: "", found: [] });
+    this.#chosen.clear();
+    this.props.reply(undefined);
     sent();
     this.#text.current?.focus();
   }
@@ -162,9 +250,15 @@ export class Composer extends Component<ComposerProps, { text: string; isSaving:
   /** Grows with its text, up to the height that the style sheet allows. */
   #grow(): void {
     const text = this.#text.current;
-    if (text === null) return;
+    const form = text?.form;
+    if (!text || !form || (text.value === this.#grown.value && text.clientWidth === this.#grown.width)) return;
+    // While it is measured nothing around it may move: the messages above would lose their place.
+    form.style.minHeight = `${form.offsetHeight}px`;
     text.style.height = "auto";
     if (text.value !== "") text.style.height = `${text.scrollHeight}px`;
+    form.style.minHeight = "";
+    this.props.resized();
+    this.#grown = { value: text.value, width: text.clientWidth };
   }
 }
 

@@ -1,19 +1,33 @@
+import { type Person, piecesOf } from "../marks/mentions.ts";
 import { type Block, type Inline, parseMarkdown } from "../words/markdown.ts";
 import { webAddress } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Spoken } from "./parts.tsx";
 
-/** The text of a message, as nodes: nothing in it is ever taken for markup of the page. */
-export function Content({ text }: { text: string }) {
-  return <>{parseMarkdown(text).map(block)}</>;
+/** Shows a piece of plain text. */
+type Say = (text: string) => preact.ComponentChildren;
+
+/** The text of a message, as nodes: nothing in it is ever taken for markup of the page. Those whom it mentions stand out. */
+export function Content({ text, mentioned = [], ownId = "" }: { text: string; mentioned?: readonly Person[]; ownId?: string }) {
+  const say: Say = (plain) =>
+    piecesOf(plain, mentioned).map((piece, key) => {
+      if (piece.people.length === 0) return piece.text;
+      const isOwn = piece.people.some(({ userId }) => userId === ownId);
+      return (
+        <bdi key={key} class={isOwn ? "mention is-own-name" : "mention"}>
+          {piece.text}
+        </bdi>
+      );
+    });
+  return <>{parseMarkdown(text).map(block(say))}</>;
 }
 
-function block(piece: Block, key: number) {
+const block = (say: Say) => (piece: Block, key: number): preact.ComponentChildren => {
   switch (piece.kind) {
     case "text":
       return (
         <p key={key} class="text" dir="auto">
-          {piece.children.map(inline)}
+          {piece.children.map(inline(say))}
         </p>
       );
     case "code":
@@ -23,11 +37,11 @@ function block(piece: Block, key: number) {
         </pre>
       );
     case "quote":
-      return <blockquote key={key}>{piece.children.map(block)}</blockquote>;
+      return <blockquote key={key}>{piece.children.map(block(say))}</blockquote>;
     case "list": {
       const items = piece.items.map((item, index) => (
         <li key={index} dir="auto">
-          {item.map(inline)}
+          {item.map(inline(say))}
         </li>
       ));
       return piece.start === undefined ? (
@@ -39,26 +53,26 @@ function block(piece: Block, key: number) {
       );
     }
   }
-}
+};
 
-function inline(piece: Inline, key: number): preact.ComponentChildren {
+const inline = (say: Say) => (piece: Inline, key: number): preact.ComponentChildren => {
   switch (piece.kind) {
     case "text":
-      return piece.text;
+      return say(piece.text);
     case "code":
       return <code key={key}>{piece.text}</code>;
     case "strong":
-      return <strong key={key}>{piece.children.map(inline)}</strong>;
+      return <strong key={key}>{piece.children.map(inline(say))}</strong>;
     case "emphasis":
-      return <em key={key}>{piece.children.map(inline)}</em>;
+      return <em key={key}>{piece.children.map(inline(say))}</em>;
     case "link":
       return (
         <Link key={key} href={piece.href}>
-          {piece.children.map(inline)}
+          {piece.children.map(inline(say))}
         </Link>
       );
   }
-}
+};
 
 function Link({ href, children }: { href: string; children: preact.ComponentChildren }) {
   return (

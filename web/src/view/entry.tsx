@@ -1,8 +1,7 @@
 import { useState } from "preact/hooks";
 import type { App } from "../app.ts";
-import { isName, storedName } from "../model/account.ts";
+import { isName } from "../model/account.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
-import { Window } from "./parts.tsx";
 
 /** What a visitor sees first: a name for guests, a token or the address of the login for others. */
 export function Entry({ app }: { app: App }) {
@@ -43,26 +42,8 @@ export function Entry({ app }: { app: App }) {
   );
 }
 
-/** Asks for another name. */
-export function NameDialog({ app }: { app: App }) {
-  const close = () => app.show(undefined);
-  return (
-    <Window title="Change your name" onClose={close}>
-      <NameForm name={storedName() ?? ""} submit={(name) => app.enterAs(name)}>
-        <div class="dialog-actions">
-          <button class="button" type="button" onClick={close}>
-            Cancel
-          </button>
-          <button class="button button-primary" type="submit">
-            Save
-          </button>
-        </div>
-      </NameForm>
-    </Window>
-  );
-}
-
-function NameForm({ name = "", submit, children }: { name?: string; submit: (name: string) => void; children: preact.ComponentChildren }) {
+/** Asks for a name. */
+export function NameForm({ name = "", submit, children }: { name?: string; submit: (name: string) => void; children: preact.ComponentChildren }) {
   const [value, setValue] = useState(name);
   const [isSubmitted, setIsSubmitted] = useState(false);
   const chosen = cleanName(value);

@@ -3,7 +3,9 @@ import { addressOf } from "../app.ts";
 import type { Draft } from "../model/draft.ts";
 import type { People } from "../model/people.ts";
 import { type Row, appearance } from "../model/rows.ts";
-import type { Message } from "../types.ts";
+import { ReactionBar } from "../marks/reaction_bar.tsx";
+import type { Message, Quote } from "../types.ts";
+import { preview } from "../words/text.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
@@ -21,6 +23,20 @@ export interface LineActions {
   edit(message: Message): void;
   deleteSoon(messageId: string): void;
   undoDeletion(messageId: string): void;
+  reply(message: Message): void;
+  /** Chooses how to react. */
+  react(messageId: string): void;
+  /** Reacts, or takes that back. */
+  toggle(message: Message, emoji: string): void;
+  /** Pins a message or takes its pin away; there if somebody may. */
+  pin: ((message: Message) => void) | undefined;
+  isPinned(messageId: string): boolean;
+  /** Goes to the message of a quote. */
+  jump(seq: number): void;
+  /** A message that is loaded, as a quote. */
+  quote(messageId: string): Quote | undefined;
+  sendAlone(draft: Draft): void;
+  ownId: string;
   copied(): void;
 }
 
@@ -43,7 +59,8 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
 
   override shouldComponentUpdate(props: LineProps, state: { isActive: boolean; isWhole: boolean }): boolean {
     const { row, isReachable, isMarked, mark } = this.props;
-    const isSame = appearance(props.row) === appearance(row) && props.isReachable === isReachable && props.isMarked === isMarked;
+    const isSameMessage = row.kind !== "message" || (props.row.kind === "message" && props.row.message === row.message);
+    const isSame = isSameMessage && appearance(props.row) === appearance(row) && props.isReachable === isReachable && props.isMarked === isMarked;
     return !isSame || props.mark !== mark || state.isActive !== this.state.isActive || state.isWhole !== this.state.isWhole;
   }
 
@@ -79,9 +96,10 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const { id, seq, userId, userName, type, createdAt } = message;
     const activate = (isActive: boolean) => () => this.setState({ isActive });
     const isGone = isLeaving || Boolean(message.deletedAt);
+    const isMeant = !isOwn && !isGone && (message.mentions?.includes(actions.ownId) ?? false);
     return (
       <li
-        class={classes("message", isOwn && "is-own", startsGroup && "is-start", isMarked && "is-marked")}
+        class={classes("message", isOwn && "is-own", startsGroup && "is-start", isMarked && "is-marked", isMeant && "is-meant")}
         data-key={id}
         data-id={id}
         data-seq={seq}
@@ -120,11 +138,15 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
           ) : (
             this.#bubble(message)
           )}
+          {!isGone && <ReactionBar message={message} people={actions.people} toggle={(emoji) => actions.toggle(message, emoji)} />}
           {isOwn && endsGroup && <Foot at={createdAt} receipt={receipt} />}
         </div>
         {this.state.isActive && !isGone && (
           <div class="tools" role="group" aria-label="Message">
             <time datetime={createdAt}>{exactTime(createdAt)}</time>
+            <IconButton icon="smile" label="React" onClick={() => actions.react(id)} />
+            <IconButton icon="reply" label="Reply" onClick={() => actions.reply(message)} />
+            {actions.pin && <IconButton icon="pin" label={actions.isPinned(id) ? "Unpin" : "Pin"} onClick={() => actions.pin?.(message)} />}
             <IconButton icon="link" label="Copy link" onClick={() => this.#copy(message)} />
             {isOwn && <IconButton icon="pencil" label="Edit" onClick={() => actions.edit(message)} />}
             {isOwn && <IconButton icon="trash" label="Delete" onClick={() => actions.deleteSoon(id)} />}
@@ -134,14 +156,17 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     );
   }
 
-  #bubble({ content, metadata, editedAt, deletedAt, createdAt }: Message) {
+  #bubble({ content, metadata, editedAt, deletedAt, createdAt, replyTo, mentions = [] }: Message) {
+    const { people, jump, ownId } = this.props.actions;
+    const mentioned = mentions.flatMap((userId) => ({ userId, name: people.nameOf(userId) ?? "" }));
     if (deletedAt) return <p class="bubble is-deleted">This message was deleted.</p>;
     const isLong = content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
     const isCut = isLong && !this.state.isWhole;
     return (
       <>
         <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
-          <Content text={isCut ? beginning(content) : content} />
+          {replyTo && <Quoted quote={replyTo} jump={jump} />}
+          <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
           <Picture url={metadata?.imageUrl} />
           {editedAt && (
             <span class="edited" title={exactTime(editedAt)}>
@@ -167,6 +192,9 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     if (event.key === "Enter") line.querySelector<HTMLElement>(".tools button, a, button")?.focus();
     else if (event.key === "c") this.#copy(message);
     else if (event.key === "e" && mayChange) actions.edit(message);
+    else if (event.key === "r" && !message.deletedAt) actions.reply(message);
+    else if (event.key === "+" && !message.deletedAt) actions.react(message.id);
+    else if (event.key === "p" && !message.deletedAt && actions.pin) actions.pin(message);
     else if (event.key === "Delete" && mayChange) actions.deleteSoon(message.id);
     else return;
     event.preventDefault();
@@ -176,6 +204,18 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const address = location.origin + location.pathname + addressOf(conversationId, seq);
     void navigator.clipboard?.writeText(address).then(() => this.props.actions.copied());
   }
+}
+
+/** What a message answers; it leads there. */
+function Quoted({ quote: { seq, userName, excerpt, deletedAt }, jump }: { quote: Quote; jump?: (seq: number) => void }) {
+  const text = deletedAt ? "Message deleted" : preview(excerpt);
+  return (
+    <button class="quoted" type="button" disabled={jump === undefined} onClick={() => jump?.(seq)}>
+      <Spoken>Answers </Spoken>
+      <bdi class="quoted-name">{userName}</bdi>
+      <bdi class={deletedAt ? "quoted-text is-gone" : "quoted-text"}>{text}</bdi>
+    </button>
+  );
 }
 
 function Foot({ at, receipt }: { at: string; receipt: string }) {
@@ -192,11 +232,14 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
   const { clientMessageId, content, delivery } = draft;
   const { state } = delivery;
   const words = delivery.state === "failed" ? delivery.reason : stateWords[delivery.state];
+  const isAlone = delivery.state === "failed" && delivery.isAlone === true;
+  const quote = draft.replyTo === undefined ? undefined : actions.quote(draft.replyTo);
   return (
     <li class={classes("message is-own", startsGroup && "is-start")} data-key={clientMessageId} data-state={state}>
       <div class="stack">
         <Spoken>You: </Spoken>
         <div class="bubble">
+          {quote && <Quoted quote={quote} jump={actions.jump} />}
           <Content text={beginning(content)} />
         </div>
         <p class="foot">
@@ -205,8 +248,8 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
         </p>
         {state === "failed" && (
           <div class="actions">
-            <button class="link-button" type="button" onClick={() => actions.sendAgain(clientMessageId)}>
-              Send again
+            <button class="link-button" type="button" onClick={() => (isAlone ? actions.sendAlone(draft) : actions.sendAgain(clientMessageId))}>
+              {isAlone ? "Send without the answer" : "Send again"}
             </button>
             <button class="link-button" type="button" onClick={() => actions.discard(clientMessageId)}>
               Discard

@@ -1,6 +1,7 @@
 import { Component, createRef } from "preact";
-import type { App } from "../app.ts";
+import type { App, Place } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
+import { quoteOf } from "../marks/marks.ts";
 import { type Row, receiptInWords, rowsOf } from "../model/rows.ts";
 import { dayLabel } from "../words/time.ts";
 import type { Message } from "../types.ts";
@@ -25,6 +26,9 @@ interface MessagesProps {
   app: App;
   conversation: Conversation;
   edit: (message: Message) => void;
+  reply: (message: Message) => void;
+  /** Where others find the list; Preact sets `ref` of elements alone. */
+  handle: { current: Messages | null };
 }
 
 /**
@@ -37,21 +41,26 @@ export class Messages extends Component<MessagesProps> {
   #upTo: number | undefined;
   #rows: readonly Row[] = [];
   #isAtEnd = true;
+  /** Where the list was scrolled to when it was last at its end. */
+  #endTop = 0;
   /** By how many pixels, less than one, the list stands lower than its place. */
   #shift = 0;
   /** Where a jump goes to, until it is there. */
   #target: number | undefined;
   #marked: number | undefined;
+  /** The address that was gone to: the same one again leads there again. */
+  #reached: Place | undefined;
   readonly #scroller = createRef<HTMLDivElement>();
   readonly #list = createRef<HTMLOListElement>();
   readonly #place = createRef<HTMLDivElement>();
   readonly #handleVisibility = () => this.#watch();
   readonly #resize = new ResizeObserver(() => {
-    // The keyboard of a phone, a growing composer: who was at the end stays there.
-    if (this.#isAtEnd) this.#toEnd();
+    // The keyboard of a phone, another window: who was at the end stays there.
+    this.stay();
   });
 
   override componentDidMount(): void {
+    this.props.handle.current = this;
     document.addEventListener("visibilitychange", this.#handleVisibility);
     if (this.#scroller.current) this.#resize.observe(this.#scroller.current);
     void this.#jump();
@@ -59,6 +68,7 @@ export class Messages extends Component<MessagesProps> {
   }
 
   override componentWillUnmount(): void {
+    this.props.handle.current = null;
     document.removeEventListener("visibilitychange", this.#handleVisibility);
     this.#resize.disconnect();
     this.props.conversation.watch(true, false);
@@ -69,7 +79,8 @@ export class Messages extends Component<MessagesProps> {
   }
 
   override componentDidUpdate(_: MessagesProps, __: unknown, anchor: Anchor | undefined): void {
-    if (this.#place.current && this.props.app.place.seq !== undefined && this.props.app.place.seq !== this.#marked) void this.#jump();
+    const { place } = this.props.app;
+    if (this.#place.current && place.seq !== undefined && place !== this.#reached) void this.#jump();
     if (this.#target !== undefined && this.#showTarget(this.#target)) this.#target = undefined;
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
     else if (anchor !== undefined) this.#bringBack(anchor);
@@ -77,10 +88,11 @@ export class Messages extends Component<MessagesProps> {
     this.#lookAround();
   }
 
-  override render({ app, conversation, edit }: MessagesProps) {
-    const { timeline, unread, hasOlder, hasNewer, isLoading, stage } = conversation;
-    const rows = (this.#rows = this.#visibleRows());
+  override render({ app, conversation, edit, reply }: MessagesProps) {
+    const { timeline, unread, hasOlder, hasNewer, isLoading, isOpening, stage } = conversation;
+    const rows = (this.#rows = isOpening ? [] : this.#visibleRows());
     const isEmpty = timeline.messages.length === 0;
+    const isWaiting = isOpening || stage === "entering";
     const isBeginning = !hasOlder && !this.#hidesOlder && (stage === "entered" || !isEmpty) && stage !== "absent";
     const actions: LineActions = {
       people: app.people,
@@ -92,6 +104,21 @@ export class Messages extends Component<MessagesProps> {
         app.announce("Message deleted. It can be undone for some seconds.");
       },
       undoDeletion: (id) => app.inbox?.deletions.undo(id),
+      reply,
+      react: (id) => {
+        app.reactingTo = id;
+        app.show("react");
+      },
+      toggle: (message, emoji) => void conversation.react(message, emoji),
+      pin: conversation.mayPin ? ({ id }) => void (conversation.pins.has(id) ? conversation.unpin(id) : conversation.pin(id)) : undefined,
+      isPinned: (id) => conversation.pins.has(id),
+      jump: (seq) => app.go({ id: conversation.id, seq }),
+      quote: (id) => {
+        const original = timeline.find(id);
+        return original && quoteOf(original);
+      },
+      sendAlone: (draft) => conversation.sendAlone(draft),
+      ownId: conversation.ownId,
       copied: () => app.notice("The link is in your clipboard.", { isBad: false }),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
@@ -103,16 +130,16 @@ export class Messages extends Component<MessagesProps> {
           tabIndex={0}
           role="region"
           aria-label="Messages"
-          aria-busy={stage === "entering"}
+          aria-busy={isWaiting}
           ref={this.#scroller}
           onScroll={() => this.#handleScroll()}
           onKeyDown={(event) => this.#handleKey(event)}
         >
           <div class="top">
-            <button class="link-button older" type="button" hidden={!hasOlder || isEmpty} onClick={() => void conversation.loadOlder()}>
+            <button class="link-button older" type="button" hidden={!hasOlder || isEmpty || isOpening} onClick={() => void conversation.loadOlder()}>
               {isLoading ? "Loading messages…" : "Show earlier messages"}
             </button>
-            {(isBeginning || stage === "entering") && <Beginning title={app.inbox?.titleOf(conversation.id) ?? ""} isEntered={stage === "entered"} isEmpty={isEmpty} />}
+            {(isBeginning || isWaiting) && <Beginning key={isWaiting} title={app.inbox?.titleOf(conversation.id) ?? ""} isEntered={!isWaiting} isEmpty={isEmpty} />}
           </div>
           <ol class="lines" ref={this.#list}>
             {rows.map((row) => (
@@ -144,6 +171,14 @@ export class Messages extends Component<MessagesProps> {
     this.setState({}, () => this.#toEnd());
     // The button is about to go; the keyboard stays with the messages.
     if (focus) this.#scroller.current?.focus({ preventScroll: true });
+  }
+
+  /**
+   * Keeps who is at the end there, when there is more or less room for the messages. Whoever changes that between two frames says so
+   * at once: the browser scrolls up where the list becomes too long for its place, which looks like somebody who leaves the end.
+   */
+  stay(): void {
+    if (this.#isAtEnd) this.#toEnd();
   }
 
   #visibleRows(): Row[] {
@@ -187,18 +222,30 @@ export class Messages extends Component<MessagesProps> {
    * author goes away when earlier messages of the same author come in above.
    */
   #anchor(): Anchor | undefined {
-    for (const row of this.#rows) {
-      const bottom = this.#bottomOf(row.key);
-      if (row.kind === "message" && bottom !== undefined && bottom > 0) return { key: row.key, bottom };
+    for (let line = this.#firstBelow(0); line !== undefined; line = line.nextElementSibling ?? undefined) {
+      const [key, bottom] = [line.getAttribute("data-key") ?? "", this.#bottomOf(line)];
+      if (line.matches("[data-id]") && bottom !== undefined) return { key, bottom };
     }
     return undefined;
+  }
+
+  /** The first line that ends below a height in view. Lines follow one another, so few of them have to be measured. */
+  #firstBelow(height: number): Element | undefined {
+    const lines = this.#list.current?.children;
+    let [from, to] = [0, lines?.length ?? 0];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if ((this.#bottomOf(lines?.[middle]) ?? 0) > height) to = middle;
+      else from = middle + 1;
+    }
+    return lines?.[from];
   }
 
   /** Brings the anchor back to where it was in view. */
   #bringBack({ key, bottom }: Anchor): void {
     const [scroller, list] = [this.#scroller.current, this.#list.current];
     if (scroller === null || list === null) return;
-    const distance = (this.#bottomOf(key) ?? bottom) - bottom - this.#shift;
+    const distance = (this.#bottomOf(this.#lineOf(key)) ?? bottom) - bottom - this.#shift;
     const before = scroller.scrollTop;
     const wanted = Math.round(distance);
     if (wanted !== 0) scroller.scrollTop = before + wanted;
@@ -210,10 +257,9 @@ export class Messages extends Component<MessagesProps> {
   }
 
   /** Where a line ends, in pixels below the upper edge of what is in view; not rounded, as `offsetTop` would be. */
-  #bottomOf(key: string): number | undefined {
+  #bottomOf(line: Element | undefined): number | undefined {
     const scroller = this.#scroller.current;
-    const line = this.#lineOf(key)?.getBoundingClientRect();
-    return line && scroller ? line.bottom - scroller.getBoundingClientRect().top : undefined;
+    return line && scroller ? line.getBoundingClientRect().bottom - scroller.getBoundingClientRect().top : undefined;
   }
 
   #lineOf(key: string): HTMLElement | undefined {
@@ -222,7 +268,9 @@ export class Messages extends Component<MessagesProps> {
 
   #toEnd(): void {
     const scroller = this.#scroller.current;
-    if (scroller !== null) scroller.scrollTop = scroller.scrollHeight;
+    if (scroller === null) return;
+    scroller.scrollTop = scroller.scrollHeight;
+    this.#endTop = scroller.scrollTop;
   }
 
   /** Goes to the message that the address names. */
@@ -231,6 +279,7 @@ export class Messages extends Component<MessagesProps> {
     const { seq } = app.place;
     if (seq === undefined || conversation.stage !== "entered") return;
     this.#marked = seq;
+    this.#reached = app.place;
     if (!(await conversation.jump(seq))) return app.notice("This message is not there.");
     this.#target = seq;
     this.#isAtEnd = false;
@@ -253,7 +302,11 @@ export class Messages extends Component<MessagesProps> {
     if (scroller === null) return;
     const wasAtEnd = this.#isAtEnd;
     const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-    this.#isAtEnd = below < END_MARGIN && this.#upTo === undefined && !this.props.conversation.hasNewer;
+    // Nobody leaves the end but by scrolling up: what has come in below, or a composer that has grown since the list was
+    // scrolled to its end, only means that the end is somewhere else now.
+    const hasGrown = wasAtEnd && scroller.scrollTop >= this.#endTop;
+    this.#isAtEnd = (below < END_MARGIN || hasGrown) && this.#upTo === undefined && !this.props.conversation.hasNewer;
+    if (this.#isAtEnd && below >= 1 && hasGrown) this.#toEnd();
     if (this.#isAtEnd !== wasAtEnd) this.setState({});
     this.#watch();
     this.#showPlace();
@@ -295,11 +348,12 @@ export class Messages extends Component<MessagesProps> {
 
   /** Says over the messages whose they are and of which day, where that has gone out of view. */
   #showPlace(): void {
-    const [place, scroller] = [this.#place.current, this.#scroller.current];
-    if (place === null || scroller === null) return;
-    const top = scroller.getBoundingClientRect().top;
-    const line = document.elementsFromPoint(scroller.getBoundingClientRect().left + scroller.clientWidth / 2, top + 8).find((node) => node.matches("li[data-key]"));
-    const row = this.#rows.find(({ key }) => key === line?.getAttribute("data-key"));
+    const place = this.#place.current;
+    const line = this.#firstBelow(8);
+    const isUnder = line !== undefined && (this.#bottomOf(line) ?? 0) - line.getBoundingClientRect().height <= 8;
+    const key = isUnder ? line.getAttribute("data-key") : undefined;
+    const row = this.#rows.find((one) => one.key === key);
+    if (place === null) return;
     place.hidden = row?.kind !== "message";
     if (row?.kind !== "message") return;
     const author = row.isOwn ? "You" : row.message.userName;
@@ -320,7 +374,8 @@ export class Messages extends Component<MessagesProps> {
 }
 
 function Beginning({ title, isEntered, isEmpty }: { title: string; isEntered: boolean; isEmpty: boolean }) {
-  const heading = !isEntered ? `Opening ${title}…` : isEmpty ? "It is quiet here" : `This is where ${title} begins`;
+  // Its title may be known only later; it stands in the header.
+  const heading = !isEntered ? "Opening the conversation…" : isEmpty ? "It is quiet here" : `This is where ${title} begins`;
   return (
     <div class={isEmpty ? "beginning is-empty" : "beginning"}>
       <p class="beginning-title">

@@ -2,20 +2,35 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { typingLine } from "../model/typing.ts";
+import notificationsStyle from "../notifications/notifications.css?url";
+import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
-import { AboutDialog, NewDialog } from "./about.tsx";
 import { Composer } from "./composer.tsx";
-import { Entry, NameDialog } from "./entry.tsx";
+import { PinBar } from "../marks/pin_bar.tsx";
+import { Entry } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
-import { InviteDialog } from "./invite.tsx";
+import { lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
-import { IconButton } from "./parts.tsx";
+import { BellButton, IconButton } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
-import { Search } from "./search.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
 
 const narrow = matchMedia("(width < 64rem)");
+/** Where the list and the conversation are two screens. */
+const phone = matchMedia("(width < 48rem)");
+const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file.Trading), tradingStyle);
+const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
+const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
+const InviteDialog = lazyWindow(() => import("../windows/invite.tsx").then((file) => file.InviteDialog));
+const NameDialog = lazyWindow(() => import("../windows/name.tsx").then((file) => file.NameDialog));
+const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
+const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
+const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file) => file.ReactionPicker));
+const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
+const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
+/** What is wanted also where there is no network any more. */
+const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog];
 
 /** Everything that is shown. */
 export function Page({ app }: { app: App }) {
@@ -28,11 +43,18 @@ export function Page({ app }: { app: App }) {
     document.addEventListener("keydown", handleKey);
     return () => document.removeEventListener("keydown", handleKey);
   }, []);
+  useEffect(() => {
+    if (app.phase === "in" && app.session !== undefined) for (const part of wanted) part.prepare();
+  }, [app.phase === "in" && app.session !== undefined]);
   return (
     <>
       {app.phase === "in" ? <Chat app={app} /> : app.phase === "entry" ? <Entry app={app} /> : <Asking app={app} />}
       {app.phase === "in" && app.session !== undefined && app.invitation !== undefined && <InviteDialog key={app.invitation.token} app={app} />}
       {app.phase === "in" && app.dialog === "search" && <Search app={app} />}
+      {app.phase === "in" && app.dialog === "notifications" && <Notifications app={app} />}
+      {app.phase === "in" && app.dialog === "react" && <ReactionPicker app={app} />}
+      {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
+      {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
       {app.phase === "in" && app.dialog === "about" && app.current && <AboutDialog key={app.current.id} app={app} conversation={app.current} />}
@@ -61,23 +83,31 @@ function Asking({ app }: { app: App }) {
 
 function Chat({ app }: { app: App }) {
   const { current } = app;
+  const { isTrading = false } = app.place;
+  const isList = current === undefined && !isTrading;
   const [isNarrow, setIsNarrow] = useState(narrow.matches);
+  const [isPhone, setIsPhone] = useState(phone.matches);
   const [showsPeople, setShowsPeople] = useState(!narrow.matches);
   useEffect(() => {
     const handleWidth = () => {
       setIsNarrow(narrow.matches);
       setShowsPeople(!narrow.matches);
     };
+    const handlePhone = () => setIsPhone(phone.matches);
     narrow.addEventListener("change", handleWidth);
-    return () => narrow.removeEventListener("change", handleWidth);
+    phone.addEventListener("change", handlePhone);
+    return () => {
+      narrow.removeEventListener("change", handleWidth);
+      phone.removeEventListener("change", handlePhone);
+    };
   }, []);
   const closePeople = () => {
     setShowsPeople(false);
     document.querySelector<HTMLElement>(".people-toggle")?.focus();
   };
   return (
-    <div class={current === undefined ? "chat is-list" : "chat"}>
-      <Sidebar app={app} />
+    <div class={isList ? "chat is-list" : "chat"}>
+      <Sidebar app={app} isAlone={isList && isPhone} />
       <div class="room">
         <header class="header">
           <a class="icon-button back" href={addressOf()} aria-label="All conversations" title="All conversations">
@@ -85,9 +115,12 @@ function Chat({ app }: { app: App }) {
           </a>
           <div class="header-text">
             <h1>
-              <bdi>{current ? app.inbox?.titleOf(current.id) : "Conversations"}</bdi>
+              <bdi>{isTrading ? "Trading" : current ? app.inbox?.titleOf(current.id) : "Conversations"}</bdi>
             </h1>
             <Status status={app.status} />
+          </div>
+          <div class="header-actions header-bell">
+            <BellButton app={app} />
           </div>
           {current && (
             <div class="header-actions">
@@ -109,7 +142,13 @@ function Chat({ app }: { app: App }) {
         </header>
         <main class="main">
           <StatusBar status={app.status} retry={() => app.retry()} />
-          {current ? <Room key={current.id} app={app} conversation={current} /> : <p class="absent">{app.inbox?.isReady ? "Choose a conversation." : "Opening your conversations…"}</p>}
+          {isTrading ? (
+            app.session && <Trading key={app.session.userId} app={app} />
+          ) : current ? (
+            <Room key={current.id} app={app} conversation={current} />
+          ) : (
+            <p class="absent">{app.inbox?.isReady ? "Choose a conversation." : "Opening your conversations…"}</p>
+          )}
         </main>
         {current && <PeoplePanel app={app} conversation={current} isNarrow={isNarrow} isOpen={showsPeople} close={closePeople} />}
       </div>
@@ -119,6 +158,11 @@ function Chat({ app }: { app: App }) {
 
 function Room({ app, conversation }: { app: App; conversation: Conversation }) {
   const [editing, setEditing] = useState<Message | undefined>(undefined);
+  const [replying, setReplying] = useState<Message | undefined>(undefined);
+  const reply = (message: Message | undefined) => {
+    if (message !== undefined) setEditing(undefined);
+    setReplying(message);
+  };
   const messages = useRef<Messages>(null);
   return (
     <>
@@ -127,9 +171,22 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
           This conversation does not exist, or you are not a member of it. Its owner can add you by your id: <code>{app.session?.userId}</code>
         </p>
       )}
-      <Messages ref={messages} app={app} conversation={conversation} edit={setEditing} />
+      {!conversation.isOpening && <PinBar app={app} conversation={conversation} />}
+      <Messages handle={messages} app={app} conversation={conversation} edit={setEditing} reply={reply} />
       <Typing conversation={conversation} />
-      <Composer key={conversation.ownId} conversation={conversation} reason={app.reasonNotToWrite} editing={editing} edit={setEditing} sent={() => messages.current?.scrollToEnd()} />
+      <Composer
+        key={conversation.ownId}
+        conversation={conversation}
+        reason={app.reasonNotToWrite}
+        editing={editing}
+        edit={setEditing}
+        replying={replying}
+        reply={reply}
+        people={app.people}
+        mentionable={() => app.inbox?.peopleOf(conversation) ?? []}
+        sent={() => messages.current?.scrollToEnd()}
+        resized={() => messages.current?.stay()}
+      />
     </>
   );
 }

@@ -1,8 +1,9 @@
 import type { ComponentChildren } from "preact";
-import { useLayoutEffect, useRef } from "preact/hooks";
+import type { App } from "../app.ts";
 import { isGuest } from "../model/account.ts";
 import type { People } from "../model/people.ts";
 import { hue, initials } from "../words/text.ts";
+import type { UserStatus } from "../types.ts";
 import { clockTime, exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
@@ -11,6 +12,15 @@ export function Avatar({ id, name }: { id: string; name: string }) {
   return (
     <span class="avatar" aria-hidden="true" style={{ "--hue": String(hue(id)) }}>
       {initials(name)}
+    </span>
+  );
+}
+
+/** What somebody says of itself, as a dot on what stands before it. */
+export function UserStatusDot({ status }: { status: UserStatus["status"] }) {
+  return (
+    <span class={`user-status is-${status}`} title={status}>
+      <Spoken>{status}</Spoken>
     </span>
   );
 }
@@ -44,6 +54,17 @@ export function Tags({ people, userId, name, type }: { people: People; userId: s
   );
 }
 
+/** What somebody should know, and how much of it. */
+export function BellButton({ app }: { app: App }) {
+  const unread = app.bell?.unread(Date.now()) ?? 0;
+  const count = unread > 99 || (unread > 0 && app.bell?.hasMore) ? "99+" : String(unread);
+  return (
+    <IconButton icon="bell" class="bell" label={unread === 0 ? "Notifications" : `Notifications, ${count} new`} onClick={() => app.show("notifications")}>
+      {unread > 0 && <span class="count">{count}</span>}
+    </IconButton>
+  );
+}
+
 interface IconButtonProps {
   icon: IconName;
   label: string;
@@ -60,42 +81,5 @@ export function IconButton({ icon, label, children, ...attributes }: IconButtonP
       <Icon name={icon} />
       {children}
     </button>
-  );
-}
-
-/** A window over the page, which Escape and its button close; the keyboard goes back to where it was. */
-export function Window({ title, onClose, class: name = "", children }: { title: string; onClose: () => void; class?: string; children: ComponentChildren }) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  useLayoutEffect(() => {
-    const node = dialog.current;
-    const before = document.activeElement;
-    node?.showModal();
-    node?.querySelector<HTMLElement>("input, textarea")?.focus();
-    return () => {
-      node?.close();
-      if (before instanceof HTMLElement) before.focus();
-    };
-  }, []);
-  return (
-    <dialog
-      class={`dialog ${name}`}
-      ref={dialog}
-      aria-labelledby="dialog-title"
-      onCancel={(event) => {
-        event.preventDefault();
-        onClose();
-      }}
-      onClick={(event) => {
-        if (event.target === dialog.current) onClose();
-      }}
-    >
-      <div class="dialog-body">
-        <div class="dialog-head">
-          <h2 id="dialog-title">{title}</h2>
-          <IconButton icon="close" label="Close" onClick={onClose} />
-        </div>
-        {children}
-      </div>
-    </dialog>
   );
 }

@@ -2,7 +2,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { App } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import type { PresentUser } from "../types.ts";
-import { Avatar, IconButton, Tags } from "./parts.tsx";
+import { Avatar, IconButton, Tags, UserStatusDot } from "./parts.tsx";
 
 /** A room may hold thousands; the list shows this many and counts the rest. */
 const MAX_SHOWN = 200;
@@ -57,10 +57,19 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
 }
 
 function Person({ app, user: { userId, name, connections }, isSelf }: { app: App; user: PresentUser; isSelf: boolean }) {
+  const { status, text } = app.statuses.shown(userId, true);
   return (
-    <li class="person" data-user={userId}>
+    <li class="person" data-user={userId} data-status={status}>
       <Avatar id={userId} name={name} />
-      <bdi class="person-name">{name}</bdi>
+      <UserStatusDot status={status} />
+      <span class="person-text">
+        <bdi class="person-name">{name}</bdi>
+        {text !== "" && (
+          <bdi class="person-status" title={text}>
+            {text}
+          </bdi>
+        )}
+      </span>
       {isSelf ? <span class="tag">you</span> : <Tags people={app.people} userId={userId} name={name} />}
       {connections > 1 && (
         <span class="person-connections" title={`${connections} connections`}>

@@ -1,72 +1,82 @@
-import { type App, addressOf } from "../app.ts";
+import { type App, TRADING, addressOf } from "../app.ts";
 import type { Item } from "../model/inbox.ts";
+import type { UserStatus } from "../types.ts";
 import { preview } from "../words/text.ts";
 import { clockTime, dayKey, shortDay } from "../words/time.ts";
-import { Avatar, IconButton, Spoken } from "./parts.tsx";
+import { Icon } from "./icons.tsx";
+import { Avatar, BellButton, IconButton, Spoken, UserStatusDot } from "./parts.tsx";
 import { ThemeToggle } from "./theme.tsx";
 
 /** The conversations, and who we are. On a phone it is a screen of its own. */
-export function Sidebar({ app }: { app: App }) {
+export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
   const items = app.inbox?.items ?? [];
   const { session } = app;
+  const own = app.statuses.shown(session?.userId ?? "", true);
+  const [Landmark, Title] = isAlone ? (["main", "h1"] as const) : (["nav", "p"] as const);
   return (
-    <nav class="sidebar" aria-label="Conversations">
+    <Landmark class="sidebar" aria-label="Conversations">
       <div class="sidebar-head">
         <img class="logo" src="/favicon.svg" alt="" width="28" height="28" />
-        <p class="sidebar-title">Roomcast</p>
+        <Title class="sidebar-title">Roomcast</Title>
+        <BellButton app={app} />
         <IconButton icon="search" label="Search (Ctrl+K)" onClick={() => app.show("search")} />
         {!session?.guest && <IconButton icon="plus" label="New conversation" onClick={() => app.show("new")} />}
       </div>
+      {app.showsTrading && (
+        <a class="conversation to-trading" href={TRADING} aria-current={app.place.isTrading ? "page" : undefined}>
+          <Icon name="chart" />
+          <span class="conversation-title">Trading</span>
+        </a>
+      )}
       <ul class="conversations">
         {items.map((item) => (
-          <Entry key={item.id} item={item} isCurrent={item.id === app.current?.id} ownId={session?.userId ?? ""} />
+          <Entry
+            key={item.id}
+            item={item}
+            isCurrent={item.id === app.current?.id}
+            ownId={session?.userId ?? ""}
+            status={item.other && app.statuses.shown(item.other.userId, item.other.isPresent).status}
+          />
         ))}
       </ul>
       {session && (
         <div class="sidebar-foot">
-          <Avatar id={session.userId} name={session.name} />
-          <p class="self">
-            <bdi class="self-name">{session.name}</bdi>
-            <span class="self-kind">{session.guest ? "guest" : session.roles.join(", ") || "signed in"}</span>
-          </p>
+          <button class="self" type="button" title="Your status" onClick={() => app.show("status")}>
+            <Avatar id={session.userId} name={session.name} />
+            <UserStatusDot status={own.status} />
+            <span class="self-text">
+              <bdi class="self-name">{session.name}</bdi>
+              <bdi class="self-kind">{own.text || (session.guest ? "guest" : session.roles.join(", ") || "signed in")}</bdi>
+            </span>
+            <Spoken>, your status</Spoken>
+          </button>
           {session.guest && <IconButton icon="pencil" label="Change your name" onClick={() => app.show("name")} />}
-          {"Notification" in globalThis && (
-            <IconButton
-              icon="bell"
-              class={app.notifies ? "is-on" : ""}
-              label={app.notifies ? "Notifications are on" : "Notify me when this page is not in view"}
-              aria-pressed={String(app.notifies)}
-              onClick={() => void app.toggleNotifications()}
-            />
-          )}
           <ThemeToggle />
           <IconButton icon="out" label="Sign out" onClick={() => app.signOut()} />
         </div>
       )}
-    </nav>
+    </Landmark>
   );
 }
 
-function Entry({ item, isCurrent, ownId }: { item: Item; isCurrent: boolean; ownId: string }) {
-  const { id, title, unread, newest, time } = item;
+function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: boolean; ownId: string; status: UserStatus["status"] | undefined }) {
+  const { id, title, unread, newest, time, isMuted } = item;
   const text = newest === undefined ? "No messages yet" : newest.deletedAt ? "Message deleted" : preview(newest.content);
   const author = newest === undefined || newest.deletedAt ? "" : newest.userId === ownId ? "You: " : `${newest.userName}: `;
   return (
     <li>
       <a class="conversation" href={addressOf(id)} aria-current={isCurrent ? "page" : undefined} data-conversation={id}>
         <Avatar id={id} name={title} />
+        {status && <UserStatusDot status={status} />}
         <span class="conversation-text">
           <span class="conversation-top">
             <bdi class="conversation-title">{title}</bdi>
             {newest && <time datetime={time}>{dayKey(time) === dayKey(new Date().toISOString()) ? clockTime(time) : shortDay(time)}</time>}
           </span>
           <span class="conversation-bottom">
-            <bdi class="conversation-newest">
-              {author}
-              {text}
-            </bdi>
+            <bdi class="conversation-newest">{author + text}</bdi>
             {unread > 0 && (
-              <span class="count">
+              <span class={isMuted ? "count is-muted" : "count"}>
                 {unread > 999 ? "999+" : unread}
                 <Spoken> unread</Spoken>
               </span>

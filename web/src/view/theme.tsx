@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { browser } from "../storage.ts";
+import { browser } from "../model/storage.ts";
 import { IconButton } from "./parts.tsx";
 
 const THEME = "roomcast.theme";

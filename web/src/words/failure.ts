@@ -3,7 +3,7 @@ import { waitInWords } from "./time.ts";
 import type { Failure } from "../types.ts";
 
 /** What went wrong, in words that help the person in front of the page. */
-export function explain({ code, message, retryAfter }: Failure): string {
+export function explain({ code, message, retryAfter }: Failure, about: "conversation" | "message" = "conversation"): string {
   const again = retryAfter === undefined ? "Please try again." : `Please try again in ${waitInWords(retryAfter)}.`;
   switch (code) {
     case TIMED_OUT:
@@ -19,7 +19,7 @@ export function explain({ code, message, retryAfter }: Failure): string {
     case "INVALID_PAYLOAD":
       return `The server did not accept this: ${message}.`;
     case "NOT_FOUND":
-      return "This conversation does not exist, or you are not a member of it.";
+      return about === "message" ? "This message is gone." : "This conversation does not exist, or you are not a member of it.";
     case "FORBIDDEN":
       return "You are not allowed to do that.";
     case "UNAUTHENTICATED":

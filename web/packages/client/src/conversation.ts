@@ -4,7 +4,7 @@ import { DISCONNECTED, type Failure } from "./failure.ts";
 import type { Line } from "./line/line.ts";
 import type { Note } from "./log.ts";
 import type { Queue, Sent } from "./queue/queue.ts";
-import type { Message, Page, PresentUser, Requests, SendMessage } from "./types.ts";
+import type { Joined, Message, Page, PresentUser, Requests, SendMessage } from "./types.ts";
 
 type IsCurrent = () => boolean;
 
@@ -25,6 +25,8 @@ export interface ConversationEvents {
   stage: (stage: Stage) => void;
   /** Who is there, as told when joining. */
   users: (users: readonly PresentUser[]) => void;
+  /** All that the server says of it when it is joined, again after each reconnect. */
+  joined: (answer: Joined) => void;
   /** Joining has failed and is tried again. */
   failed: (failure: Failure) => void;
 }
@@ -143,8 +145,10 @@ export class Conversation {
     const known = this.#last;
     // One message more than needed: it proves that this is still the same history.
     const lastSeq = known === undefined ? {} : { lastSeq: known.id === undefined ? known.seq : known.seq - 1 };
-    const { users, messages, hasMore } = await this.#ask("join_conversation", { conversationId: this.id, ...lastSeq });
+    const answer = await this.#ask("join_conversation", { conversationId: this.id, ...lastSeq });
     if (!isCurrent()) return;
+    const { users, messages, hasMore } = answer;
+    this.#events.emit("joined", answer);
     this.#events.emit("users", users);
     const isSame = known !== undefined && (known.id === undefined || messages[0]?.id === known.id);
     if (!isSame) return this.#readNewest(isCurrent);

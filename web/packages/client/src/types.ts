@@ -15,8 +15,33 @@ export interface AddMember {
   userId: string;
 }
 
+/** `add_reaction`: an emoji for a message. */
+export interface AddReaction {
+  /** One emoji of at most 64 bytes. */
+  emoji: string;
+  messageId: string;
+}
+
+/** `admin:alert`. */
+export interface Alert {
+  /** The id of the server. */
+  node: string;
+  /** What a server needs. */
+  part: "store" | "adapter" | "publications" | "task";
+  /** Whether something works. */
+  state: "ok" | "unavailable";
+  /** The name of the task, if it is one. */
+  task?: string;
+  timestamp: string;
+}
+
 /** `presence`: who is here. */
 export interface AskPresence {
+  conversationId: string;
+}
+
+/** `statuses`: what those of a conversation say of themselves. */
+export interface AskStatuses {
   conversationId: string;
 }
 
@@ -29,6 +54,26 @@ export interface AuthExpiring {
 export interface AuthRefreshed {
   /** When the credentials end, if they do. */
   expiresAt?: string;
+}
+
+/** `admin:block`: a network that is shut out. */
+export interface BlockNetwork {
+  /** An address or a network, as `192.0.2.0/24`. */
+  cidr: string;
+  /** 1 to 200 characters, for people. */
+  reason: string;
+  /** How long, up to ten years. Default: for good. */
+  seconds?: number;
+}
+
+/** The acknowledgement of `admin:block`. */
+export interface Blocked {
+  /** The network, as it was understood. */
+  cidr: string;
+  /** Until when; for good if absent. */
+  expiresAt?: string;
+  /** The id of the block, by which it is taken away over HTTP. */
+  id: string;
 }
 
 /** The acknowledgement of whatever makes or changes a conversation. */
@@ -70,6 +115,13 @@ export interface ConversationPage {
   cursor?: string;
   /** Whether the user has more. */
   hasMore: boolean;
+}
+
+/** What those of a conversation say of themselves. */
+export interface ConversationStatuses {
+  conversationId: string;
+  /** At most 1,000. */
+  statuses: UserStatus[];
 }
 
 /** `conversation_updated`. */
@@ -171,7 +223,29 @@ export interface Joined {
   hasMore: boolean;
   /** Ascending by `seq`, without a gap. */
   messages: Message[];
+  /** Of what the member wants to be notified. */
+  notificationLevel?: "all" | "mentions" | "none";
+  /** The pins, the newest first. */
+  pins?: Pin[];
+  /** Of all members, and of `users`, who have said something of themselves. */
+  statuses: UserStatus[];
   users: PresentUser[];
+}
+
+/** `admin:kick`: either a user or a socket. */
+export interface Kick {
+  /** The socket of the chat whose connection is closed. */
+  socketId?: string;
+  /** The user whose connections are closed. */
+  userId?: string;
+}
+
+/** The acknowledgement of `admin:kick`. */
+export interface Kicked {
+  /** How many connections were closed. */
+  disconnected: number;
+  /** Servers that have not answered. */
+  missing: number;
 }
 
 /** `leave_conversation`: an id, or an object with it. */
@@ -197,6 +271,8 @@ export interface ListedConversation {
   lastSeq: number;
   /** The members in the order of their ids; empty if the conversation is open to everyone. */
   memberIds: string[];
+  /** Of what the user wants to be notified in it. */
+  notificationLevel: "all" | "mentions" | "none";
   /** The user who made the conversation; nobody if it was the server. */
   ownerId: string | null;
   /** The last `seq` that the user has read. */
@@ -229,8 +305,14 @@ export interface Message {
   editedAt?: string;
   /** A UUID of version 7: ids ascend in the order of storing. */
   id: string;
+  /** The users whom it mentions, as it was sent. */
+  mentions?: string[];
   /** A JSON object, as it was sent; `{}` if there was none. */
   metadata: Metadata;
+  /** The reactions to it, in the order in which each emoji came first. */
+  reactions?: Reaction[];
+  /** The message that it answers, as that is now where this one is read, and as it was when this one was sent where it is told; none if there is no such message any more. */
+  replyTo?: Quote;
   /** The place of the message in its conversation: 1, 2, 3 and so on, without a gap. */
   seq: number;
   /** Written by a person or by a machine. */
@@ -267,12 +349,54 @@ export interface MessageDelivered {
 /** Who wrote a message: `"user"` or `"ai"`. */
 export type MessageKind = "user" | "ai";
 
+/** A message that is pinned now; its JSON is what members are told. */
+export interface MessagePinned {
+  /** The conversation. */
+  conversationId: string;
+  /** The pin. */
+  pin: Pin;
+}
+
+/** A reaction that was added or taken back; its JSON is what members are told. */
+export interface MessageReaction {
+  /** Whether it is there now. */
+  added: boolean;
+  /** The conversation. */
+  conversationId: string;
+  /** How many have reacted with the emoji now. */
+  count: number;
+  /** The emoji. */
+  emoji: string;
+  /** The message. */
+  messageId: string;
+  /** Its place in its conversation. */
+  seq: number;
+  /** When that was. */
+  timestamp: string;
+  /** The user whose reaction it is. */
+  userId: string;
+}
+
 /** `message_read`. */
 export interface MessageRead {
   conversationId: string;
   /** The user has read up to here. */
   seq: number;
   userId: string;
+}
+
+/** A message that is not pinned any more; its JSON is what members are told. */
+export interface MessageUnpinned {
+  /** The conversation. */
+  conversationId: string;
+  /** The message. */
+  messageId: string;
+  /** Its place in its conversation. */
+  seq: number;
+  /** When that was. */
+  timestamp: string;
+  /** The user who has taken the pin away. */
+  unpinnedBy: string;
 }
 
 export interface Metadata {
@@ -295,6 +419,15 @@ export interface NewestPortfolioSubscribed {
   room: string;
   /** What there is at that moment; everything after it comes as an event. */
   snapshot: NewestPortfolio;
+}
+
+/** `admin:node`. */
+export interface NodeChange {
+  /** What a server does. */
+  change: "joined" | "left" | "draining";
+  /** The id of the server. */
+  node: string;
+  timestamp: string;
 }
 
 /** Something that a user should know. */
@@ -321,6 +454,13 @@ export interface NotificationAcked {
 /** Several notifications, in their order. */
 export interface NotificationBatch {
   notifications: NotificationUpdate[];
+}
+
+/** `notification_level`, and the acknowledgement of `set_notification_level`. */
+export interface NotificationLevel {
+  conversationId: string;
+  /** Of what in a conversation a member wants to be notified. */
+  level: "all" | "mentions" | "none";
 }
 
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
@@ -360,6 +500,29 @@ export interface Page {
   hasMore: boolean;
   /** Ascending by `seq`, without a gap. */
   messages: Message[];
+}
+
+/** Milliseconds below which so many percent are; absent as long as there is none. */
+export interface Percentiles {
+  count: number;
+  p50?: number;
+  p95?: number;
+  p99?: number;
+}
+
+/** A message that is to be found at once in its conversation. */
+export interface Pin {
+  /** The beginning of the message. */
+  message: Quote;
+  /** When it was pinned. */
+  pinnedAt: string;
+  /** The user who pinned it. */
+  pinnedBy: string;
+}
+
+/** `pin_message`: a message that is to be found at once. */
+export interface PinMessage {
+  messageId: string;
 }
 
 /** A portfolio as it is now. */
@@ -424,6 +587,46 @@ export interface PreviewedConversation {
   title: string | null;
 }
 
+/** Bytes, acknowledgements and polls that wait. */
+export interface Queues {
+  /** Acknowledgements that clients have not sent yet. */
+  acksPending: number;
+  /** Of all clients together. */
+  bytes: number;
+  /** Polls that wait for something to send. */
+  polls: number;
+}
+
+/** What is shown of a message elsewhere: its beginning. Wherever it is read it is as the message is now. */
+export interface Quote {
+  /** When it was deleted. */
+  deletedAt?: string;
+  /** When it was last edited. */
+  editedAt?: string;
+  /** The first 200 characters of its text; empty once it is deleted. */
+  excerpt: string;
+  /** The id of the message. */
+  id: string;
+  /** Its place in its conversation. */
+  seq: number;
+  /** The user who sent it. */
+  userId: string;
+  /** The sender's name at the time of sending. */
+  userName: string;
+}
+
+/** Those who have reacted to a message with one emoji. */
+export interface Reaction {
+  /** How many have reacted with it. */
+  count: number;
+  /** The emoji. */
+  emoji: string;
+  /** Whether the reader is one of them, where a message is read by somebody; left out if not. */
+  own?: boolean;
+  /** At most ten of them, in the order of their ids. */
+  userIds: string[];
+}
+
 /** `message_history`: a page of messages. */
 export interface ReadHistory {
   /** Only messages after this one, the oldest of them. */
@@ -443,6 +646,9 @@ export interface ReadMark {
   unread: number;
 }
 
+/** `admin:stats`. */
+export type ReadStatistics = Record<string, unknown>;
+
 /** `auth:refresh`: new credentials; neither prolongs the session by which the client came. */
 export interface RefreshOffer {
   /** A session of the same user. */
@@ -451,10 +657,34 @@ export interface RefreshOffer {
   token?: string;
 }
 
+/** How often something was refused for one reason. */
+export interface RefusalCount {
+  count: number;
+  /** What was wrong; which limit it was. */
+  reason: string;
+  /** `authentication`, `permission`, `rateLimit` or `connection`. */
+  type: string;
+}
+
+/** `admin:refusals`. */
+export interface Refusals {
+  /** The id of the server. */
+  node: string;
+  refusals: RefusalCount[];
+  timestamp: string;
+}
+
 /** `remove_member`: somebody is a member no longer. */
 export interface RemoveMember {
   conversationId: string;
   userId: string;
+}
+
+/** `remove_reaction`: an emoji that the sender takes back. */
+export interface RemoveReaction {
+  /** One emoji of at most 64 bytes. */
+  emoji: string;
+  messageId: string;
 }
 
 /** `rename_conversation`: a new title. */
@@ -473,6 +703,14 @@ export interface RevokeInvites {
 export interface RevokedInvites {
   /** How many were valid. */
   revoked: number;
+}
+
+/** The rooms of the chat. */
+export interface RoomTotals {
+  count: number;
+  largest: number;
+  /** Members of all of them; a socket that is in three counts three times. */
+  members: number;
 }
 
 /** `message_search`: messages that have all the words. */
@@ -494,8 +732,12 @@ export interface SendMessage {
   /** 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends. */
   content: string;
   conversationId: string;
+  /** Users whom it mentions: at most 20, each once, all of them members. */
+  mentions?: string[];
   /** Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`). */
   metadata?: Metadata;
+  /** The message of the same conversation that it answers. */
+  replyTo?: string;
   /** `ai` needs the permission `chat:send_ai`. Default `user`. */
   type?: "user" | "ai";
 }
@@ -506,8 +748,34 @@ export interface Session {
   /** Whether nobody vouches for the name. */
   guest: boolean;
   name: string;
+  /** What the roles allow, by the names of the configuration. */
+  permissions: string[];
   roles: string[];
+  /** What the user has said of itself. */
+  status?: UserStatus;
   userId: string;
+}
+
+/** Sessions by what carries them now. */
+export interface Sessions {
+  polling: number;
+  total: number;
+  websocket: number;
+}
+
+/** `set_notification_level`: of what the sender wants to be notified. */
+export interface SetNotificationLevel {
+  conversationId: string;
+  /** With `none`, mentions make no notifications; beyond that it is for clients, which draw attention to less. */
+  level: "all" | "mentions" | "none";
+}
+
+/** `set_status`: what users say of themselves, the text included. */
+export interface SetStatus {
+  /** What users may say of themselves. */
+  status: "online" | "away" | "busy" | "offline";
+  /** 1 to 80 characters, none of them control or invisible. */
+  text?: string;
 }
 
 /** `typing`: a sign of typing, or its end. */
@@ -567,6 +835,21 @@ export interface SignalsSubscribed {
   snapshot: Signals;
 }
 
+/** How a server is: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the acknowledgement of `admin:stats`. */
+export interface Statistics {
+  adapter: string;
+  draining: boolean;
+  /** Servers of the cluster, this one among them. */
+  nodes: number;
+  queues: Queues;
+  rooms: RoomTotals;
+  sessions: Sessions;
+  sockets: number;
+  store: string;
+  /** Since the server was started. */
+  times: Times;
+}
+
 /** The acknowledgement of what stores or changes a message. */
 export interface StoredMessage {
   message: Message;
@@ -603,6 +886,16 @@ export interface SystemEvent {
   type: "system";
   /** The user's id. */
   userId: string;
+}
+
+/** How long things take. */
+export interface Times {
+  /** From when something is queued for WebSockets until all of them have been written to. */
+  delivery: Percentiles;
+  /** From a ping on a WebSocket to its pong. */
+  ping: Percentiles;
+  /** From when a message is received until it is stored and queued. */
+  processing: Percentiles;
 }
 
 /** A trade as it is now. */
@@ -679,6 +972,11 @@ export interface Typing {
   userId: string;
 }
 
+/** `unpin_message`: no longer. */
+export interface UnpinMessage {
+  messageId: string;
+}
+
 /** `unsubscribe:notifications`: no longer. */
 export type UnsubscribeNotifications = Record<string, unknown>;
 
@@ -705,6 +1003,20 @@ export interface Unsubscribed {
   room: string;
 }
 
+/** What a user says of itself. Of two of one user the one with the later `timestamp` holds. */
+export interface UserStatus {
+  /** What users may say of themselves. */
+  status: "online" | "away" | "busy" | "offline";
+  /** Left out if there is none. */
+  text?: string;
+  /** When it was said; later with each change. */
+  timestamp: string;
+  userId: string;
+}
+
+/** The acknowledgement of a request. */
+export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };
+
 /** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */
 export interface Requests {
   /** Stores a message and shows it to the conversation. */
@@ -713,6 +1025,14 @@ export interface Requests {
   edit_message: { payload: EditMessage; answer: StoredMessage };
   /** Takes the text out of a message. */
   delete_message: { payload: DeleteMessage; answer: StoredMessage };
+  /** Reacts to a message with an emoji. */
+  add_reaction: { payload: AddReaction; answer: MessageReaction };
+  /** Takes a reaction of the sender back. */
+  remove_reaction: { payload: RemoveReaction; answer: MessageReaction };
+  /** Pins a message to its conversation. */
+  pin_message: { payload: PinMessage; answer: MessagePinned };
+  /** Takes the pin of a message away. */
+  unpin_message: { payload: UnpinMessage; answer: MessageUnpinned };
   /** Joins a conversation and reads what was missed. */
   join_conversation: { payload: Join; answer: Joined };
   /** Leaves a conversation. */
@@ -721,6 +1041,10 @@ export interface Requests {
   typing: { payload: SetTyping; answer: object };
   /** Reads who is in a conversation. */
   presence: { payload: AskPresence; answer: Presence };
+  /** Says of oneself that one is online, away, busy or offline. */
+  set_status: { payload: SetStatus; answer: UserStatus };
+  /** Reads what those of a conversation say of themselves. */
+  statuses: { payload: AskStatuses; answer: ConversationStatuses };
   /** Reads a page of messages. */
   message_history: { payload: ReadHistory; answer: Page };
   /** Notes how far the sender has read. */
@@ -739,6 +1063,8 @@ export interface Requests {
   add_member: { payload: AddMember; answer: ChangedConversation };
   /** Removes a member from a conversation, or the sender itself. */
   remove_member: { payload: RemoveMember; answer: ChangedConversation };
+  /** Says of what in a conversation the sender wants to be notified. */
+  set_notification_level: { payload: SetNotificationLevel; answer: NotificationLevel };
   /** Makes a token by which others become members of a conversation. */
   create_invite: { payload: CreateInvite; answer: CreatedInvite };
   /** Reads what conversation a token is for. */
@@ -771,9 +1097,6 @@ export interface Requests {
   "auth:refresh": { payload: RefreshOffer; answer: AuthRefreshed };
 }
 
-/** The acknowledgement of a request. */
-export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };
-
 /** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */
 export type ClientToServerEvents = {
   [Name in keyof Requests]: (
@@ -794,6 +1117,12 @@ export interface ServerToClientEvents {
   message_delivered: (payload: MessageDelivered) => void;
   /** Somebody has read on to a message. */
   message_read: (payload: MessageRead) => void;
+  /** Somebody has reacted to a message, or has taken that back. */
+  message_reaction: (payload: MessageReaction) => void;
+  /** A message was pinned to its conversation. */
+  message_pinned: (payload: MessagePinned) => void;
+  /** A message is pinned no longer. */
+  message_unpinned: (payload: MessageUnpinned) => void;
   /** A user has come with the first socket. */
   user_joined: (payload: SystemEvent) => void;
   /** A user has gone on purpose with the last socket. */
@@ -804,10 +1133,14 @@ export interface ServerToClientEvents {
   presence: (payload: Presence) => void;
   /** Somebody types, or has stopped. */
   typing: (payload: Typing) => void;
+  /** A user says something else of itself. */
+  status: (payload: UserStatus) => void;
   /** A conversation was made, or has another title or other members. */
   conversation_updated: (payload: ConversationUpdated) => void;
   /** A conversation was deleted with all that was in it. */
   conversation_deleted: (payload: ConversationDeleted) => void;
+  /** A user has said of what in a conversation it wants to be notified. */
+  notification_level: (payload: NotificationLevel) => void;
   /** The socket follows its user's trades from here on. */
   "trades:subscribed": (payload: TradesSubscribed) => void;
   /** The socket follows its user's trades no longer. */
@@ -846,4 +1179,32 @@ export interface ServerToClientEvents {
   error: (payload: ErrorEvent) => void;
   /** The credentials end soon; `auth:refresh` prolongs them. */
   "auth:expiring": (payload: AuthExpiring) => void;
+}
+
+/** What clients send in the namespace `/admin`, by the name of the event: its argument, and the answer that comes with `success: true`. */
+export interface AdminRequests {
+  /** Closes the connections of a user, or that of a socket, at whichever server they are. */
+  "admin:kick": { payload: Kick; answer: Kicked };
+  /** Shuts a network out of all servers of the store, and closes its connections. */
+  "admin:block": { payload: BlockNetwork; answer: Blocked };
+  /** Says how the server that is asked is. */
+  "admin:stats": { payload: ReadStatistics; answer: Statistics };
+}
+
+/** What clients send in the namespace `/admin`, for `Socket<AdminServerToClientEvents, AdminClientToServerEvents>` of socket.io-client. */
+export type AdminClientToServerEvents = {
+  [Name in keyof AdminRequests]: (
+    payload: AdminRequests[Name]["payload"],
+    answer: (answer: Acknowledgement<AdminRequests[Name]["answer"]>) => void,
+  ) => void;
+};
+
+/** What the server sends in the namespace `/admin` without being asked. */
+export interface AdminServerToClientEvents {
+  /** What a server has refused since it last said so, once a second at most. */
+  "admin:refusals": (payload: Refusals) => void;
+  /** Something that a server needs works no longer, or works again. */
+  "admin:alert": (payload: Alert) => void;
+  /** A server has joined the cluster, has left it, or is about to stop. */
+  "admin:node": (payload: NodeChange) => void;
 }

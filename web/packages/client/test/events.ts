@@ -1,24 +1,35 @@
 // A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the
 // test of the server that writes `src/types.ts`, with the examples of the catalogue of events.
-import type { ClientToServerEvents, ServerToClientEvents } from "@roomcast/client";
+import type {
+  AdminClientToServerEvents,
+  AdminServerToClientEvents,
+  ClientToServerEvents,
+  ServerToClientEvents,
+} from "@roomcast/client";
 import { type Socket, io } from "socket.io-client";
 
 const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();
+const admin: Socket<AdminServerToClientEvents, AdminClientToServerEvents> = io("/admin");
 
 /** Every event that the server sends. */
 export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToClientEvents[Name]>[0] } = {
-  "message": {"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","metadata":{},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":1},
+  "message": {"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","mentions":["bob"],"metadata":{},"replyTo":{"excerpt":"is anybody there?","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"userId":"bob","userName":"Bob"},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":1},
   "message_edited": {"content":"hello, Bob","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","createdAt":"2025-01-31T12:00:00.000Z","editedAt":"2025-01-31T12:01:00.000Z","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","metadata":{},"seq":7,"type":"user","userId":"ada","userName":"Ada","version":2},
   "message_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","seq":7},
   "message_delivered": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","delivered":2,"expected":2,"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timedOut":false},
   "message_read": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7,"userId":"ada"},
+  "message_reaction": {"added":true,"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","count":1,"emoji":"👍","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","seq":7,"timestamp":"2025-01-31T12:00:00.000Z","userId":"bob"},
+  "message_pinned": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","pin":{"message":{"excerpt":"is anybody there?","id":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"userId":"bob","userName":"Bob"},"pinnedAt":"2025-01-31T12:00:00.000Z","pinnedBy":"ada"}},
+  "message_unpinned": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","seq":6,"timestamp":"2025-01-31T12:00:00.000Z","unpinnedBy":"ada"},
   "user_joined": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
   "user_left": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
   "user_disconnected": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","type":"system","userId":"ada"},
   "presence": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","count":1,"users":[{"connections":1,"name":"Ada","since":"2025-01-31T12:00:00.000Z","userId":"ada"}]},
   "typing": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true,"name":"Ada","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
+  "status": {"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
   "conversation_updated": {"conversation":{"createdAt":"2025-01-31T12:00:00.000Z","id":"0f8fad5b-d9cb-469f-a165-70867728950e","memberIds":["ada","bob"],"ownerId":"ada","title":"Engines","updatedAt":"2025-01-31T12:00:00.000Z"},"timestamp":"2025-01-31T12:00:00.000Z"},
   "conversation_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada"},
+  "notification_level": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","level":"mentions"},
   "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
   "trades:unsubscribed": {"room":"trades:ada"},
   "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
@@ -35,25 +46,37 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
   "notification:batch": {"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}]},
   "notification:acked": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
-  "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","roles":[],"userId":"ada"},
+  "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","permissions":["chat:read","chat:send","chat:manage","chat:type"],"roles":[],"status":{"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},"userId":"ada"},
   "error": {"code":"RATE_LIMITED","event":"typing","message":"too many events of this kind, try again later","retryAfter":200,"status":429,"type":"rateLimit"},
   "auth:expiring": {"expiresAt":"2025-01-31T12:00:00.000Z"},
 };
 
+/** Every event that the server sends. */
+export const heardByAdmins: { [Name in keyof AdminServerToClientEvents]: Parameters<AdminServerToClientEvents[Name]>[0] } = {
+  "admin:refusals": {"node":"chat-1","refusals":[{"count":3,"reason":"expired","type":"authentication"}],"timestamp":"2025-01-31T12:00:00.000Z"},
+  "admin:alert": {"node":"chat-1","part":"store","state":"unavailable","timestamp":"2025-01-31T12:00:00.000Z"},
+  "admin:node": {"change":"joined","node":"chat-2","timestamp":"2025-01-31T12:00:00.000Z"},
+};
+
 /** Sends every event that clients send. */
 export async function talk(): Promise<void> {
-  socket.on("message", (payload, confirm) => console.log(payload.content, payload.conversationId, payload.createdAt, payload.id, payload.metadata, payload.seq, payload.type, payload.userId, payload.userName, payload.version, confirm?.()));
+  socket.on("message", (payload, confirm) => console.log(payload.content, payload.conversationId, payload.createdAt, payload.id, payload.mentions, payload.metadata, payload.replyTo, payload.seq, payload.type, payload.userId, payload.userName, payload.version, confirm?.()));
   socket.on("message_edited", (payload) => console.log(payload.content, payload.conversationId, payload.createdAt, payload.editedAt, payload.id, payload.metadata, payload.seq, payload.type, payload.userId, payload.userName, payload.version));
   socket.on("message_deleted", (payload) => console.log(payload.conversationId, payload.deletedAt, payload.deletedBy, payload.messageId, payload.seq));
   socket.on("message_delivered", (payload) => console.log(payload.conversationId, payload.delivered, payload.expected, payload.messageId, payload.timedOut));
   socket.on("message_read", (payload) => console.log(payload.conversationId, payload.seq, payload.userId));
+  socket.on("message_reaction", (payload) => console.log(payload.added, payload.conversationId, payload.count, payload.emoji, payload.messageId, payload.seq, payload.timestamp, payload.userId));
+  socket.on("message_pinned", (payload) => console.log(payload.conversationId, payload.pin));
+  socket.on("message_unpinned", (payload) => console.log(payload.conversationId, payload.messageId, payload.seq, payload.timestamp, payload.unpinnedBy));
   socket.on("user_joined", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
   socket.on("user_left", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
   socket.on("user_disconnected", (payload) => console.log(payload.conversationId, payload.name, payload.timestamp, payload.type, payload.userId));
   socket.on("presence", (payload) => console.log(payload.conversationId, payload.count, payload.users));
   socket.on("typing", (payload) => console.log(payload.conversationId, payload.isTyping, payload.name, payload.timestamp, payload.userId));
+  socket.on("status", (payload) => console.log(payload.status, payload.text, payload.timestamp, payload.userId));
   socket.on("conversation_updated", (payload) => console.log(payload.conversation, payload.timestamp));
   socket.on("conversation_deleted", (payload) => console.log(payload.conversationId, payload.deletedAt, payload.deletedBy));
+  socket.on("notification_level", (payload) => console.log(payload.conversationId, payload.level));
   socket.on("trades:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("trades:unsubscribed", (payload) => console.log(payload.room));
   socket.on("trade:update", (payload) => console.log(payload.executedPrice, payload.quantity, payload.revision, payload.status, payload.symbol, payload.timestamp, payload.tradeId, payload.userId));
@@ -70,10 +93,13 @@ export async function talk(): Promise<void> {
   socket.on("notification:new", (payload) => console.log(payload.actionUrl, payload.expiresAt, payload.message, payload.notificationId, payload.priority, payload.revision, payload.timestamp, payload.title, payload.type));
   socket.on("notification:batch", (payload) => console.log(payload.notifications));
   socket.on("notification:acked", (payload) => console.log(payload.notificationId, payload.timestamp));
-  socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.roles, payload.userId));
+  socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.permissions, payload.roles, payload.status, payload.userId));
   socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
   socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));
-  const answer0 = await socket.emitWithAck("message", {"clientMessageId":"5f1d","confirmDelivery":true,"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","metadata":{"imageUrl":"https://example.org/ada.png","timestamp":"2025-01-31T12:00:00Z"},"type":"user"});
+  admin.on("admin:refusals", (payload) => console.log(payload.node, payload.refusals, payload.timestamp));
+  admin.on("admin:alert", (payload) => console.log(payload.node, payload.part, payload.state, payload.timestamp));
+  admin.on("admin:node", (payload) => console.log(payload.change, payload.node, payload.timestamp));
+  const answer0 = await socket.emitWithAck("message", {"clientMessageId":"5f1d","confirmDelivery":true,"content":"hello","conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","mentions":["bob"],"metadata":{"imageUrl":"https://example.org/ada.png","timestamp":"2025-01-31T12:00:00Z"},"replyTo":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10","type":"user"});
   if (!answer0.success) throw new Error(answer0.error.code);
   console.log(answer0.message);
   const answer1 = await socket.emitWithAck("edit_message", {"content":"hello, Bob","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","version":1});
@@ -82,110 +108,178 @@ export async function talk(): Promise<void> {
   const answer2 = await socket.emitWithAck("delete_message", {"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
   if (!answer2.success) throw new Error(answer2.error.code);
   console.log(answer2.message);
-  const answer3 = await socket.emitWithAck("join_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":6});
+  const answer3 = await socket.emitWithAck("add_reaction", {"emoji":"👍","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
   if (!answer3.success) throw new Error(answer3.error.code);
-  console.log(answer3.conversation);
-  console.log(answer3.hasMore);
-  console.log(answer3.messages);
-  console.log(answer3.users);
-  const answer4 = await socket.emitWithAck("leave_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  console.log(answer3.added);
+  console.log(answer3.conversationId);
+  console.log(answer3.count);
+  console.log(answer3.emoji);
+  console.log(answer3.messageId);
+  console.log(answer3.seq);
+  console.log(answer3.timestamp);
+  console.log(answer3.userId);
+  const answer4 = await socket.emitWithAck("remove_reaction", {"emoji":"👍","messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
   if (!answer4.success) throw new Error(answer4.error.code);
-  const answer5 = await socket.emitWithAck("typing", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true});
+  console.log(answer4.added);
+  console.log(answer4.conversationId);
+  console.log(answer4.count);
+  console.log(answer4.emoji);
+  console.log(answer4.messageId);
+  console.log(answer4.seq);
+  console.log(answer4.timestamp);
+  console.log(answer4.userId);
+  const answer5 = await socket.emitWithAck("pin_message", {"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10"});
   if (!answer5.success) throw new Error(answer5.error.code);
-  const answer6 = await socket.emitWithAck("presence", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  console.log(answer5.conversationId);
+  console.log(answer5.pin);
+  const answer6 = await socket.emitWithAck("unpin_message", {"messageId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c10"});
   if (!answer6.success) throw new Error(answer6.error.code);
   console.log(answer6.conversationId);
-  console.log(answer6.count);
-  console.log(answer6.users);
-  const answer7 = await socket.emitWithAck("message_history", {"beforeSeq":8,"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","limit":1});
+  console.log(answer6.messageId);
+  console.log(answer6.seq);
+  console.log(answer6.timestamp);
+  console.log(answer6.unpinnedBy);
+  const answer7 = await socket.emitWithAck("join_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":6});
   if (!answer7.success) throw new Error(answer7.error.code);
+  console.log(answer7.conversation);
   console.log(answer7.hasMore);
   console.log(answer7.messages);
-  const answer8 = await socket.emitWithAck("mark_read", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7});
+  console.log(answer7.notificationLevel);
+  console.log(answer7.pins);
+  console.log(answer7.statuses);
+  console.log(answer7.users);
+  const answer8 = await socket.emitWithAck("leave_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
   if (!answer8.success) throw new Error(answer8.error.code);
-  console.log(answer8.seq);
-  console.log(answer8.unread);
-  const answer9 = await socket.emitWithAck("message_search", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","query":"hello"});
+  const answer9 = await socket.emitWithAck("typing", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","isTyping":true});
   if (!answer9.success) throw new Error(answer9.error.code);
-  console.log(answer9.hasMore);
-  console.log(answer9.messages);
-  const answer10 = await socket.emitWithAck("create_conversation", {"memberIds":["bob"],"title":"Engines"});
+  const answer10 = await socket.emitWithAck("presence", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
   if (!answer10.success) throw new Error(answer10.error.code);
-  console.log(answer10.conversation);
-  const answer11 = await socket.emitWithAck("rename_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","title":"Engines"});
+  console.log(answer10.conversationId);
+  console.log(answer10.count);
+  console.log(answer10.users);
+  const answer11 = await socket.emitWithAck("set_status", {"status":"busy","text":"in a meeting"});
   if (!answer11.success) throw new Error(answer11.error.code);
-  console.log(answer11.conversation);
-  const answer12 = await socket.emitWithAck("delete_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  console.log(answer11.status);
+  console.log(answer11.text);
+  console.log(answer11.timestamp);
+  console.log(answer11.userId);
+  const answer12 = await socket.emitWithAck("statuses", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
   if (!answer12.success) throw new Error(answer12.error.code);
   console.log(answer12.conversationId);
-  console.log(answer12.deletedAt);
-  console.log(answer12.deletedBy);
-  const answer13 = await socket.emitWithAck("conversations", {"limit":20});
+  console.log(answer12.statuses);
+  const answer13 = await socket.emitWithAck("message_history", {"beforeSeq":8,"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","limit":1});
   if (!answer13.success) throw new Error(answer13.error.code);
-  console.log(answer13.conversations);
   console.log(answer13.hasMore);
-  const answer14 = await socket.emitWithAck("add_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"bob"});
+  console.log(answer13.messages);
+  const answer14 = await socket.emitWithAck("mark_read", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","seq":7});
   if (!answer14.success) throw new Error(answer14.error.code);
-  console.log(answer14.conversation);
-  const answer15 = await socket.emitWithAck("remove_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"eve"});
+  console.log(answer14.seq);
+  console.log(answer14.unread);
+  const answer15 = await socket.emitWithAck("message_search", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","query":"hello"});
   if (!answer15.success) throw new Error(answer15.error.code);
-  console.log(answer15.conversation);
-  const answer16 = await socket.emitWithAck("create_invite", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","expiresIn":86400,"uses":5});
+  console.log(answer15.hasMore);
+  console.log(answer15.messages);
+  const answer16 = await socket.emitWithAck("create_conversation", {"memberIds":["bob"],"title":"Engines"});
   if (!answer16.success) throw new Error(answer16.error.code);
-  console.log(answer16.expiresAt);
-  console.log(answer16.token);
-  const answer17 = await socket.emitWithAck("preview_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
+  console.log(answer16.conversation);
+  const answer17 = await socket.emitWithAck("rename_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","title":"Engines"});
   if (!answer17.success) throw new Error(answer17.error.code);
   console.log(answer17.conversation);
-  console.log(answer17.expiresAt);
-  console.log(answer17.isMember);
-  const answer18 = await socket.emitWithAck("join_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
+  const answer18 = await socket.emitWithAck("delete_conversation", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
   if (!answer18.success) throw new Error(answer18.error.code);
-  console.log(answer18.conversation);
-  const answer19 = await socket.emitWithAck("revoke_invites", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
+  console.log(answer18.conversationId);
+  console.log(answer18.deletedAt);
+  console.log(answer18.deletedBy);
+  const answer19 = await socket.emitWithAck("conversations", {"limit":20});
   if (!answer19.success) throw new Error(answer19.error.code);
-  console.log(answer19.revoked);
-  const answer20 = await socket.emitWithAck("subscribe:trades", {"userId":"ada"});
+  console.log(answer19.conversations);
+  console.log(answer19.hasMore);
+  const answer20 = await socket.emitWithAck("add_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"bob"});
   if (!answer20.success) throw new Error(answer20.error.code);
-  console.log(answer20.room);
-  console.log(answer20.snapshot);
-  const answer21 = await socket.emitWithAck("unsubscribe:trades", {"userId":"ada"});
+  console.log(answer20.conversation);
+  const answer21 = await socket.emitWithAck("remove_member", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","userId":"eve"});
   if (!answer21.success) throw new Error(answer21.error.code);
-  console.log(answer21.room);
-  const answer22 = await socket.emitWithAck("execute:trade", {"quantity":2,"side":"buy","symbol":"AAPL"});
+  console.log(answer21.conversation);
+  const answer22 = await socket.emitWithAck("set_notification_level", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","level":"mentions"});
   if (!answer22.success) throw new Error(answer22.error.code);
-  console.log(answer22.executedPrice);
-  console.log(answer22.quantity);
-  console.log(answer22.side);
-  console.log(answer22.symbol);
-  console.log(answer22.timestamp);
-  console.log(answer22.tradeId);
-  const answer23 = await socket.emitWithAck("subscribe:signals", {"channelId":"gold"});
+  console.log(answer22.conversationId);
+  console.log(answer22.level);
+  const answer23 = await socket.emitWithAck("create_invite", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","expiresIn":86400,"uses":5});
   if (!answer23.success) throw new Error(answer23.error.code);
-  console.log(answer23.room);
-  console.log(answer23.snapshot);
-  const answer24 = await socket.emitWithAck("unsubscribe:signals", {"channelId":"gold"});
+  console.log(answer23.expiresAt);
+  console.log(answer23.token);
+  const answer24 = await socket.emitWithAck("preview_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
   if (!answer24.success) throw new Error(answer24.error.code);
-  console.log(answer24.room);
-  const answer25 = await socket.emitWithAck("subscribe:portfolio", {"userId":"ada"});
+  console.log(answer24.conversation);
+  console.log(answer24.expiresAt);
+  console.log(answer24.isMember);
+  const answer25 = await socket.emitWithAck("join_invite", {"token":"mvsPbdmSR4nTSCmCdlvSV9WlYLCvbnfRRIdxuBFC3lY"});
   if (!answer25.success) throw new Error(answer25.error.code);
-  console.log(answer25.room);
-  console.log(answer25.snapshot);
-  const answer26 = await socket.emitWithAck("unsubscribe:portfolio", {"userId":"ada"});
+  console.log(answer25.conversation);
+  const answer26 = await socket.emitWithAck("revoke_invites", {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"});
   if (!answer26.success) throw new Error(answer26.error.code);
-  console.log(answer26.room);
-  const answer27 = await socket.emitWithAck("subscribe:notifications", {});
+  console.log(answer26.revoked);
+  const answer27 = await socket.emitWithAck("subscribe:trades", {"userId":"ada"});
   if (!answer27.success) throw new Error(answer27.error.code);
   console.log(answer27.room);
   console.log(answer27.snapshot);
-  const answer28 = await socket.emitWithAck("unsubscribe:notifications", {});
+  const answer28 = await socket.emitWithAck("unsubscribe:trades", {"userId":"ada"});
   if (!answer28.success) throw new Error(answer28.error.code);
   console.log(answer28.room);
-  const answer29 = await socket.emitWithAck("notification:ack", {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
+  const answer29 = await socket.emitWithAck("execute:trade", {"quantity":2,"side":"buy","symbol":"AAPL"});
   if (!answer29.success) throw new Error(answer29.error.code);
-  console.log(answer29.notificationId);
+  console.log(answer29.executedPrice);
+  console.log(answer29.quantity);
+  console.log(answer29.side);
+  console.log(answer29.symbol);
   console.log(answer29.timestamp);
-  const answer30 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  console.log(answer29.tradeId);
+  const answer30 = await socket.emitWithAck("subscribe:signals", {"channelId":"gold"});
   if (!answer30.success) throw new Error(answer30.error.code);
-  console.log(answer30.expiresAt);
+  console.log(answer30.room);
+  console.log(answer30.snapshot);
+  const answer31 = await socket.emitWithAck("unsubscribe:signals", {"channelId":"gold"});
+  if (!answer31.success) throw new Error(answer31.error.code);
+  console.log(answer31.room);
+  const answer32 = await socket.emitWithAck("subscribe:portfolio", {"userId":"ada"});
+  if (!answer32.success) throw new Error(answer32.error.code);
+  console.log(answer32.room);
+  console.log(answer32.snapshot);
+  const answer33 = await socket.emitWithAck("unsubscribe:portfolio", {"userId":"ada"});
+  if (!answer33.success) throw new Error(answer33.error.code);
+  console.log(answer33.room);
+  const answer34 = await socket.emitWithAck("subscribe:notifications", {});
+  if (!answer34.success) throw new Error(answer34.error.code);
+  console.log(answer34.room);
+  console.log(answer34.snapshot);
+  const answer35 = await socket.emitWithAck("unsubscribe:notifications", {});
+  if (!answer35.success) throw new Error(answer35.error.code);
+  console.log(answer35.room);
+  const answer36 = await socket.emitWithAck("notification:ack", {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
+  if (!answer36.success) throw new Error(answer36.error.code);
+  console.log(answer36.notificationId);
+  console.log(answer36.timestamp);
+  const answer37 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  if (!answer37.success) throw new Error(answer37.error.code);
+  console.log(answer37.expiresAt);
+  const answer38 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
+  if (!answer38.success) throw new Error(answer38.error.code);
+  console.log(answer38.disconnected);
+  console.log(answer38.missing);
+  const answer39 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  if (!answer39.success) throw new Error(answer39.error.code);
+  console.log(answer39.cidr);
+  console.log(answer39.expiresAt);
+  console.log(answer39.id);
+  const answer40 = await admin.emitWithAck("admin:stats", {});
+  if (!answer40.success) throw new Error(answer40.error.code);
+  console.log(answer40.adapter);
+  console.log(answer40.draining);
+  console.log(answer40.nodes);
+  console.log(answer40.queues);
+  console.log(answer40.rooms);
+  console.log(answer40.sessions);
+  console.log(answer40.sockets);
+  console.log(answer40.store);
+  console.log(answer40.times);
 }

@@ -8,7 +8,7 @@ type History = Requests["message_history"]["payload"];
 /** A server with one conversation, behind the face of a line. Pages hold at most `pageSize`. */
 export class FakeServer implements Line {
   readonly status: Status = { state: "online", transport: "websocket" };
-  session: Session | undefined = { userId: "me", name: "Me", roles: [], guest: false };
+  session: Session | undefined = { userId: "me", name: "Me", roles: [], permissions: [], guest: false };
   isReady = true;
   stored: Message[] = [];
   pageSize = 3;
@@ -53,7 +53,7 @@ export class FakeServer implements Line {
         const refusal = this.refusing;
         this.refusing = undefined;
         if (refusal !== undefined) throw refusal;
-        return { users: [], ...this.#pageAfterJoin(payload) };
+        return { users: [], statuses: [], ...this.#pageAfterJoin(payload) };
       }
       case "message_history": {
         const page = this.#page(payload);

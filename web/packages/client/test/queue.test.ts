@@ -132,6 +132,16 @@ test("an entry by which the server makes a mistake five times is refused and hol
   assert.equal(server.sent.at(-1), id);
 });
 
+test("a refused entry keeps what the server says that it is about", async () => {
+  const server = new FakeServer();
+  const { queue, send } = open(server);
+  const details = { field: "replyTo" };
+  await queue.begin("me", "me");
+  server.failing = () => new RequestError({ code: "INVALID_PAYLOAD", message: "gone", details });
+  await assert.rejects(send("hello").answered, { details });
+  assert.deepEqual(queue.entries[0]?.failure, { code: "INVALID_PAYLOAD", message: "gone", details });
+});
+
 test("a refused entry is not sent again by itself, and can be given up", async () => {
   const server = new FakeServer();
   const { queue, send, storage } = open(server);
@@ -353,8 +363,8 @@ test("a tab sends what another one has left, and not what another one is about t
   const server = new FakeServer();
   const storage = memoryStorage();
   const locks = new Locks() as unknown as LockManager;
-  const [gone, here, heir] = [new Tabs(locks), new Tabs(locks), new Tabs(locks)];
-  const [first, second, third] = [gone, here, heir].map((tabs) => open(server, { storage, tabs }));
+  const [gone, here, next] = [new Tabs(locks), new Tabs(locks), new Tabs(locks)];
+  const [first, second, third] = [gone, here, next].map((tabs) => open(server, { storage, tabs }));
   assert.ok(first && second && third);
   await second.queue.open("me");
   await first.queue.open("me");

@@ -254,8 +254,8 @@ export class Queue {
   async #handleFailure(id: string, failure: RequestError): Promise<void> {
     const entry = this.#find(id)?.entry;
     if (entry === undefined) return;
-    const { code, message, retryAfter } = failure;
-    const said = { code, message, ...(retryAfter !== undefined && { retryAfter }) };
+    const { code, message, retryAfter, details } = failure;
+    const said = { code, message, ...(retryAfter !== undefined && { retryAfter }), ...(details !== undefined && { details }) };
     const faults = entry.faults + (code === "INTERNAL" ? 1 : 0);
     const pause = pauseAfter(entry.attempts, retryAfter);
     if (code === DISCONNECTED) {

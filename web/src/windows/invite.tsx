@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { type App, inviteAddress } from "../app.ts";
 import { exactTime } from "../words/time.ts";
-import { Window } from "./parts.tsx";
+import { Window } from "./window.tsx";
 
 /** Shows what somebody is invited to, and asks. */
 export function InviteDialog({ app }: { app: App }) {

@@ -1,9 +1,10 @@
 import { useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
-import type { Conversation } from "../model/conversation.ts";
+import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
 import { InviteLinks } from "./invite.tsx";
-import { Avatar, IconButton, Tags, Window } from "./parts.tsx";
+import { Avatar, IconButton, Tags } from "../view/parts.tsx";
+import { Window } from "./window.tsx";
 
 const MAX_TITLE = 200;
 const MAX_FOUND = 8;
@@ -107,6 +108,14 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
           {isOwner && <InviteLinks app={app} conversationId={id} />}
         </>
       )}
+      <div class="form level">
+        <label for="level">Tell me of</label>
+        <select id="level" value={conversation.level} onChange={(event) => void conversation.setLevel(event.currentTarget.value as Level)}>
+          <option value="all">all messages</option>
+          <option value="mentions">messages that mention me</option>
+          <option value="none">nothing</option>
+        </select>
+      </div>
       <div class="dialog-actions">
         <button class="button" type="button" onClick={() => void copy()}>
           Copy link

@@ -5,7 +5,8 @@ import type { Message } from "../types.ts";
 import { explain } from "../words/failure.ts";
 import { preview } from "../words/text.ts";
 import { exactTime } from "../words/time.ts";
-import { Avatar, Tags, Window } from "./parts.tsx";
+import { Avatar, Tags } from "../view/parts.tsx";
+import { Window } from "./window.tsx";
 
 /** How long nothing must be typed before the server is asked. */
 const PAUSE = 200;

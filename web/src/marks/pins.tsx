@@ -1,0 +1,31 @@
+import type { App } from "../app.ts";
+import { Avatar, IconButton } from "../view/parts.tsx";
+import { Window } from "../windows/window.tsx";
+import { exactTime } from "../words/time.ts";
+
+/** The pinned messages of the conversation in view. */
+export function Pins({ app }: { app: App }) {
+  const { current } = app;
+  if (current === undefined) return null;
+  const { all } = current.pins;
+  return (
+    <Window title="Pinned messages" onClose={() => app.show(undefined)}>
+      {all.length === 0 && <p class="help">Nothing is pinned any more.</p>}
+      <ul class="found pins">
+        {all.map(({ message, pinnedAt }) => (
+          <li key={message.id} class="pin">
+            <button type="button" onClick={() => app.go({ id: current.id, seq: message.seq })}>
+              <Avatar id={message.userId} name={message.userName} />
+              <span class="found-text">
+                <bdi class="found-title">{message.userName}</bdi>
+                <bdi class="found-content">{message.excerpt}</bdi>
+                <time datetime={pinnedAt}>pinned {exactTime(pinnedAt)}</time>
+              </span>
+            </button>
+            {current.mayPin && <IconButton icon="close" label={`Unpin the message of ${message.userName}`} onClick={() => void current.unpin(message.id)} />}
+          </li>
+        ))}
+      </ul>
+    </Window>
+  );
+}

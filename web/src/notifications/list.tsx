@@ -1,0 +1,104 @@
+import { useEffect, useRef } from "preact/hooks";
+import type { App } from "../app.ts";
+import type { Notification } from "../types.ts";
+import { exactTime } from "../words/time.ts";
+import { Icon, type IconName } from "../view/icons.tsx";
+import { IconButton, Spoken } from "../view/parts.tsx";
+import { Window } from "../windows/window.tsx";
+import { actionOf } from "./bell.ts";
+
+/** So long one of them is in view before it was read. */
+const DWELL = 1_000;
+
+/** What somebody should know. What was in view for a while was read. */
+export function Notifications({ app }: { app: App }) {
+  const { bell } = app;
+  const items = bell?.list(Date.now()) ?? [];
+  const list = useRef<HTMLUListElement>(null);
+  useEffect(() => () => bell?.sweep(), []);
+  useEffect(() => {
+    const timers = new Map<Element, ReturnType<typeof setTimeout>>();
+    const observer = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          clearTimeout(timers.get(target));
+          const read = () => bell?.read(target.getAttribute("data-notification") ?? "");
+          if (isIntersecting) timers.set(target, setTimeout(read, DWELL));
+        }
+      },
+      { threshold: 0.5 },
+    );
+    for (const item of list.current?.querySelectorAll("[data-notification]:not(.is-read)") ?? []) observer.observe(item);
+    return () => {
+      observer.disconnect();
+      for (const timer of timers.values()) clearTimeout(timer);
+    };
+    // Another list is another thing to look at; what is read meanwhile is left alone.
+  }, [items.map(({ notificationId }) => notificationId).join(" ")]);
+  const unread = items.filter(({ notificationId }) => bell?.isRead(notificationId) !== true);
+  return (
+    <Window title="Notifications" onClose={() => app.show(undefined)} class="notifications">
+      {"Notification" in globalThis && (
+        <p class="by-browser">
+          <span>Tell me also while this page is out of view</span>
+          <IconButton
+            icon="bell"
+            class={app.notifies ? "is-on" : ""}
+            label={app.notifies ? "Notifications are on" : "Notify me when this page is not in view"}
+            aria-pressed={String(app.notifies)}
+            onClick={() => void app.toggleNotifications()}
+          />
+        </p>
+      )}
+      {items.length === 0 && <p class="help">There is nothing new.</p>}
+      {unread.length > 1 && (
+        <div class="dialog-actions read-all">
+          <button class="button" type="button" onClick={() => unread.forEach(({ notificationId }) => bell?.read(notificationId))}>
+            Mark all as read
+          </button>
+        </div>
+      )}
+      <ul class="notification-list" ref={list} aria-label="Notifications">
+        {items.map((item) => (
+          <Item key={item.notificationId} item={item} isRead={bell?.isRead(item.notificationId) ?? false} app={app} />
+        ))}
+      </ul>
+      {bell?.hasMore && <p class="help">There are older ones, which come when these are read.</p>}
+    </Window>
+  );
+}
+
+const icons: Record<Notification["type"], IconName> = { info: "info", success: "check", warning: "alert", error: "alert" };
+
+function Item({ item, isRead, app }: { item: Notification; isRead: boolean; app: App }) {
+  const { notificationId, type, priority, title, message, actionUrl, timestamp } = item;
+  const action = actionOf(actionUrl, location.href);
+  const read = () => {
+    app.bell?.read(notificationId);
+    if (action?.isHere) app.show(undefined);
+  };
+  return (
+    <li class={`notification is-${type} ${isRead ? "is-read" : ""}`} data-notification={notificationId}>
+      <Icon name={icons[type] ?? "info"} />
+      <div class="notification-text">
+        <p class="notification-title" dir="auto">
+          {!isRead && <Spoken>New: </Spoken>}
+          {title}
+        </p>
+        <p class="notification-message" dir="auto">
+          {message}
+        </p>
+        <p class="notification-foot">
+          <time datetime={timestamp}>{exactTime(timestamp)}</time>
+          {(priority === "urgent" || priority === "high") && <span class="tag">{priority}</span>}
+          {action && (
+            <a href={action.href} {...(!action.isHere && { target: "_blank", rel: "noopener noreferrer" })} onClick={read}>
+              Open
+              <Spoken> “{title}”</Spoken>
+            </a>
+          )}
+        </p>
+      </div>
+    </li>
+  );
+}

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { RequestError } from "../packages/client/src/index.ts";
+import type { Trade, TradeUpdate } from "../src/types.ts";
+import { Market, type Outcome } from "../src/trading/market.ts";
+import { amount, isSymbol, quantityOf, sum } from "../src/trading/numbers.ts";
+
+/** A connection whose events and answers the test makes up. */
+function fake(permissions: string[] = []) {
+  const listeners = new Map<string, (payload: never) => void>();
+  const asked: unknown[] = [];
+  const ended: Outcome[] = [];
+  const connection = {
+    session: { userId: "me", name: "Me", roles: [], permissions, guest: false },
+    answer: undefined as unknown,
+    on: (name: string, listener: (payload: never) => void) => {
+      listeners.set(name, listener);
+      return () => listeners.delete(name);
+    },
+    subscribe: (event: string, payload: unknown) => {
+      asked.push([event, payload]);
+      return () => asked.push([`end of ${event}`]);
+    },
+    request: async () => {
+      if (connection.answer instanceof RequestError) throw connection.answer;
+      return connection.answer;
+    },
+  };
+  const surroundings = { changed: () => {}, announce: () => {}, ended: (outcome: Outcome) => ended.push(outcome) };
+  const market = new Market(connection as never, surroundings);
+  const tell = (name: string, payload: unknown) => listeners.get(name)?.(payload as never);
+  return { market, connection, asked, ended, tell };
+}
+
+const trade = (tradeId: string, status: Trade["status"] = "pending"): Trade => {
+  return { tradeId, userId: "me", symbol: "AAPL", status, executedPrice: status === "executed" ? 1 : null, quantity: 2, timestamp: "2026-01-01T00:00:00.000Z" };
+};
+const update = (revision: number, tradeId: string, status: Trade["status"]): TradeUpdate => ({ ...trade(tradeId, status), revision });
+const subscribed = (revision: number, ...trades: Trade[]) => ({ room: "trades:me", snapshot: { revision, hasMore: false, trades } });
+const shown = (market: Market) => market.trades.map(({ tradeId, status }) => `${tradeId} ${status}`);
+
+test("what comes late, twice or before the snapshot changes nothing", () => {
+  const { market, tell } = fake();
+  tell("trade:update", update(4, "early", "executed"));
+  assert.deepEqual(shown(market), []);
+  tell("trades:subscribed", subscribed(5, trade("one"), trade("two", "failed")));
+  tell("trade:update", update(7, "one", "executed"));
+  tell("trade:update", update(6, "one", "pending"));
+  tell("trade:update", update(7, "one", "canceled"));
+  assert.deepEqual(shown(market), ["one executed", "two failed"]);
+  const portfolio = (totalValue: number) => ({ userId: "me", totalValue, cash: 0, positions: [], timestamp: "2026-01-01T00:00:00.000Z" });
+  tell("portfolio:subscribed", { room: "", snapshot: { revision: 3, portfolio: portfolio(3) } });
+  tell("portfolio:update", { ...portfolio(2), revision: 2 });
+  assert.equal(market.portfolio?.totalValue, 3);
+});
+
+test("a snapshot counts also when its numbers begin anew", () => {
+  const { market, tell } = fake();
+  tell("trades:subscribed", subscribed(50, trade("old")));
+  tell("trades:subscribed", subscribed(0));
+  assert.deepEqual(shown(market), []);
+  tell("trade:update", update(1, "new", "pending"));
+  assert.deepEqual(shown(market), ["new pending"]);
+});
+
+test("open trades come first and none of them is forgotten, of settled ones and signals the newest are kept", () => {
+  const { market, tell } = fake();
+  tell("trades:subscribed", subscribed(0));
+  for (let revision = 1; revision <= 500; revision += 1) tell("trade:update", update(revision, `${revision}`, revision <= 50 ? "pending" : "executed"));
+  assert.equal(market.trades.length, 250);
+  assert.deepEqual(shown(market).slice(0, 2), ["50 pending", "49 pending"]);
+  assert.equal(shown(market)[50], "500 executed");
+  assert.equal(market.hasMoreTrades, true);
+  const signal = (revision: number) => ({ signalId: `${revision}`, symbol: "X", providerId: "p", providerName: "P", action: "buy", entryPrice: null, stopLoss: null, takeProfit: null, confidence: 1, timestamp: "", revision });
+  tell("signals:subscribed", { room: "signals", snapshot: { revision: 0, hasMore: false, signals: [] } });
+  for (let revision = 1; revision <= 500; revision += 1) tell("signal:new", signal(revision));
+  assert.equal(market.signals.length, 200);
+  assert.equal(market.signals[0]?.signalId, "500");
+});
+
+test("the outcome of an order is told once, and takes the place of one that nobody knew", async () => {
+  const { market, connection, ended, tell } = fake(["trades:execute"]);
+  assert.equal(market.mayExecute, true);
+  const order = { symbol: "AAPL", side: "buy", quantity: 2 } as const;
+  tell("trade:error", { code: "OUTCOME_UNKNOWN", message: "", symbol: "AAPL", tradeId: "t1" });
+  const executed = { ...order, tradeId: "t1", executedPrice: 190.5, timestamp: "" };
+  tell("trade:executed", executed);
+  tell("trade:executed", executed);
+  assert.deepEqual(ended.map(({ kind }) => kind), ["open", "good"]);
+  assert.deepEqual(market.outcomes.map(({ text }) => text), ["Buy 2 AAPL: executed at 190.5."]);
+  connection.answer = new RequestError({ code: "TIMED_OUT", message: "" });
+  await market.execute(order);
+  assert.match(market.outcomes[0]?.text ?? "", /nobody knows yet whether it was executed/);
+  // The reason comes as an event, which knows the trade.
+  connection.answer = new RequestError({ code: "CONFLICT", message: "" });
+  await market.execute(order);
+  tell("trade:error", { code: "NO_PRICE", message: "", symbol: "AAPL", tradeId: "t2" });
+  assert.equal(market.outcomes[0]?.text, "AAPL: not executed. The server knows no price of it.");
+  assert.equal(market.outcomes.length, 3);
+});
+
+test("what is followed is one's own, and ends when it is closed", () => {
+  const { market, asked } = fake();
+  assert.equal(market.mayExecute, false);
+  assert.deepEqual(asked, [
+    ["subscribe:portfolio", { userId: "me" }],
+    ["subscribe:trades", { userId: "me" }],
+    ["subscribe:signals", {}],
+  ]);
+  market.close();
+  assert.deepEqual(asked.slice(3).flat(), ["end of subscribe:portfolio", "end of subscribe:trades", "end of subscribe:signals"]);
+});
+
+test("numbers of any size can be read", () => {
+  assert.deepEqual([0, -0.5, 190.5, 1e15, 0.00000001].map(amount), ["0", "-0.5", "190.5", "1,000,000,000,000,000", "0.00000001"]);
+  assert.deepEqual([1e-12, 1e300, -3e20, Number.NaN].map(amount), ["1 × 10^-12", "1 × 10^300", "-3 × 10^20", "–"]);
+  assert.deepEqual([0, -1234.5, 0.001].map(sum), ["0.00", "-1,234.50", "1 × 10^-3"]);
+});
+
+test("a quantity is taken whole or not at all", () => {
+  assert.deepEqual(["2", " 0.5 ", ".25", "7.", "1000000000000000"].map(quantityOf), [2, 0.5, 0.25, 7, 1e15]);
+  for (const wrong of ["", "0", "-1", "1,5", "1e3", "0x10", "2 3", "Infinity", "1000000000000001", "."]) assert.equal(quantityOf(wrong), undefined, wrong);
+  assert.deepEqual(["BTC/USD", "", "A B", "Ä", "A".repeat(33)].map(isSymbol), [true, false, false, false, false]);
+});
