@@ -6,23 +6,17 @@ use std::{fs, path::Path};
 
 /// All tests that the page may name, as one text.
 fn tests() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
-    for folder in [
-        "tests/server",
-        "tests/server/cluster",
-        "tests/server/hostile",
-        "tests/interop",
-        "tests/gateways",
-        "tests/backends",
-        "server/src/service/chat/sequencer",
-        "src/engine/outbox",
-        "src/engine/outbox/waiting",
-        "src/engine/session",
-        "src/engine/tests",
-    ] {
-        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+    let mut folders = ["tests", "server/src/service/chat/sequencer", "src/engine"]
+        .map(|folder| root.join(folder))
+        .to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path
+            if path.is_dir() && !path.ends_with("node_modules") {
+                folders.push(path);
+            } else if path
                 .extension()
                 .is_some_and(|end| end == "rs" || end == "mjs")
             {

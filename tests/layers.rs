@@ -52,7 +52,7 @@ const SERVER: Rules = &[
     ("config", ""),
     ("metrics", ""),
     ("limit", "config metrics"),
-    ("auth", "config metrics"),
+    ("auth", "breaker config metrics"),
     ("supervisor", "metrics"),
     ("store", "breaker config metrics supervisor"),
     (
@@ -98,8 +98,15 @@ const SUBMODULES_ENGINE: Rules = &[
     ("transport", ""),
     ("outbox", "primitives transport"),
     ("admission", "primitives"),
-    ("session", "primitives transport outbox admission"),
-    ("http", "primitives transport outbox admission session"),
+    ("forwarding", "primitives"),
+    (
+        "session",
+        "primitives transport outbox admission forwarding",
+    ),
+    (
+        "http",
+        "primitives transport outbox admission forwarding session",
+    ),
     ("accept", "primitives admission session http"),
 ];
 
@@ -113,7 +120,10 @@ const SUBMODULES_OUTBOX: Rules = &[
 const SUBMODULES_HTTP: Rules = &[
     ("message", ""),
     ("accepted", ""),
-    ("handoff", ""),
+    ("tunnel", ""),
+    ("handoff", "tunnel"),
+    ("forward", "message handoff tunnel"),
+    ("no_forward", "message handoff"),
     ("exchange", "message"),
     ("answer", "message handoff exchange"),
     ("site", ""),
@@ -148,11 +158,15 @@ const SUBMODULES_SERVICE: Rules = &[
     ("feed", ""),
     ("rules", "fault"),
     ("authorization", "fault feed rules"),
-    ("journals", "fault feed rules"),
-    ("chat", "cluster fault feed rules authorization"),
-    ("api", "cluster fault rules authorization chat"),
+    ("hooks", "rules"),
+    ("journals", "fault feed hooks rules"),
     ("market", "fault rules journals authorization"),
     ("notifications", "fault rules journals authorization"),
+    (
+        "chat",
+        "cluster fault feed rules authorization notifications",
+    ),
+    ("api", "cluster fault rules authorization chat"),
 ];
 
 const SUBMODULES_CHAT: Rules = &[

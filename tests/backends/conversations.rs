@@ -1,6 +1,8 @@
 //! What every store does with the list of a user's conversations and with their titles.
 
-use roomcast_server::store::{Actor, Change, Conversation, Cursor, Origin, Rename};
+use roomcast_server::store::{
+    Actor, Change, Conversation, Cursor, DeleteConversation, NewConversation, Origin, Rename,
+};
 use uuid::Uuid;
 
 use crate::harness::{Backend, Harness, on_every_backend};
@@ -10,6 +12,7 @@ on_every_backend! {
     what_changes_while_a_list_is_read_comes_to_its_front,
     the_owner_and_admins_rename_a_conversation,
     a_title_that_is_so_already_changes_nothing,
+    the_conversations_of_a_user_are_those_of_the_list_and_no_others,
 }
 
 fn actor(user: &str, is_admin: bool) -> Actor {
@@ -117,4 +120,37 @@ async fn a_title_that_is_so_already_changes_nothing(backend: Backend) {
     };
     let again = rename(&harness, id, actor("ann", false), "once").await;
     assert_eq!(again, Change::Unchanged(first));
+}
+
+async fn the_conversations_of_a_user_are_those_of_the_list_and_no_others(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let open = NewConversation::lobby();
+    harness.store.insert_conversation(open).await.unwrap();
+    for _ in 0..5 {
+        harness.conversation(&["ann", "bob"]).await;
+        harness.conversation(&["eve"]).await;
+    }
+    let gone = harness.conversation(&["ann"]).await;
+    let deletion = DeleteConversation {
+        conversation_id: gone,
+        by: actor("ann", true),
+    };
+    let deleted = harness
+        .store
+        .delete_conversation(deletion, Origin::default());
+    assert!(matches!(deleted.await, Ok(Change::Done(_))));
+    for user in ["ann", "eve", "nobody"] {
+        let list = harness.store.conversations(user, None, 200).await.unwrap();
+        let mut listed: Vec<Uuid> = list
+            .conversations
+            .iter()
+            .map(|l| l.conversation.id)
+            .collect();
+        let mut ids = harness.store.conversation_ids(user, 200).await.unwrap();
+        listed.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(ids, listed, "{user}");
+    }
+    let some = harness.store.conversation_ids("ann", 3).await.unwrap();
+    assert_eq!(some.len(), 3);
 }

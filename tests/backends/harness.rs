@@ -111,7 +111,7 @@ impl Harness {
     }
 }
 
-/// Records and resolves what is committed, as the emission gate does.
+/// Records and resolves what is committed, as the sequencer does.
 pub(crate) fn drain(mut commits: Commits) -> Arc<Mutex<Vec<Arc<Message>>>> {
     let emitted: Arc<Mutex<Vec<Arc<Message>>>> = Arc::default();
     let recorded = Arc::clone(&emitted);
@@ -136,6 +136,9 @@ pub(crate) fn text(conversation: Uuid, user: &str, content: &str) -> NewMessage 
         kind: MessageKind::User,
         metadata: RawValue::from_string("{}".into()).unwrap(),
         client_message_id: None,
+        reply_to: None,
+        mentions: Vec::new(),
+        notice: None,
     }
 }
 

@@ -24,13 +24,19 @@ async fn what_a_server_tells_the_others_see_and_it_itself_does_not() {
         row(there, "ann", 1),
     ];
     assert!(leases.tell(first, &rows).await.unwrap());
-    let seen = leases.elsewhere(second, &[here, there]).await.unwrap();
+    let seen = leases
+        .remote_presence(second, &[here, there])
+        .await
+        .unwrap();
     assert_eq!(sorted(seen), sorted(rows.to_vec()));
     assert_eq!(
-        leases.elsewhere(second, &[there]).await.unwrap(),
+        leases.remote_presence(second, &[there]).await.unwrap(),
         [row(there, "ann", 1)]
     );
-    assert_eq!(leases.elsewhere(first, &[here, there]).await.unwrap(), []);
+    assert_eq!(
+        leases.remote_presence(first, &[here, there]).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]
@@ -49,7 +55,7 @@ async fn what_has_changed_is_told_again_and_who_has_gone_is_removed() {
     ];
     for _ in 0..2 {
         assert!(leases.tell(first, &rows).await.unwrap());
-        let seen = leases.elsewhere(second, &[room]).await.unwrap();
+        let seen = leases.remote_presence(second, &[room]).await.unwrap();
         assert_eq!(seen, [row(room, "bob", 3), row(room, "cid", 1)]);
     }
     assert!(leases.tell(first, &[]).await.unwrap());
@@ -71,7 +77,10 @@ async fn a_user_at_two_servers_is_one_with_all_connections() {
         };
         assert!(leases.tell(*node, &[told]).await.unwrap());
     }
-    let seen = leases.elsewhere(Uuid::new_v4(), &[room]).await.unwrap();
+    let seen = leases
+        .remote_presence(Uuid::new_v4(), &[room])
+        .await
+        .unwrap();
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].connections, 4);
     assert_eq!(seen[0].since, "2030-01-01T00:00:01Z".parse().unwrap());
@@ -95,7 +104,7 @@ async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
     assert_eq!(leases.bury().await.unwrap(), 0);
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
-    assert_eq!(leases.elsewhere(alive, &[room]).await.unwrap(), []);
+    assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), []);
     assert!(leases.renew(alive, LONG).await.unwrap());
 }
 
@@ -107,7 +116,7 @@ async fn a_server_that_stops_takes_what_it_told_with_it() {
     leases.take(first, LONG).await.unwrap();
     assert!(leases.tell(first, &[row(room, "ann", 1)]).await.unwrap());
     leases.end(first).await.unwrap();
-    assert_eq!(leases.elsewhere(second, &[room]).await.unwrap(), []);
+    assert_eq!(leases.remote_presence(second, &[room]).await.unwrap(), []);
     assert!(!leases.renew(first, LONG).await.unwrap());
     leases.end(first).await.unwrap();
 }
@@ -134,7 +143,10 @@ async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_e
     }
     let all = timeout(Duration::from_secs(60), tasks.join_all());
     all.await.expect("nobody waits for ever");
-    let seen = leases.elsewhere(Uuid::new_v4(), &[room]).await.unwrap();
+    let seen = leases
+        .remote_presence(Uuid::new_v4(), &[room])
+        .await
+        .unwrap();
     assert_eq!(seen.len(), 8);
     assert_eq!(leases.bury().await.unwrap(), 0);
 }
@@ -148,7 +160,12 @@ async fn open() -> (Harness, Leases) {
 /// Waits until nobody is seen any more at other servers.
 async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
     let gone = async {
-        while !leases.elsewhere(node, &[room]).await.unwrap().is_empty() {
+        while !leases
+            .remote_presence(node, &[room])
+            .await
+            .unwrap()
+            .is_empty()
+        {
             sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };

@@ -7,10 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod annotations;
 mod blocks;
 mod changes;
 mod conversations;
 mod deletion;
+mod deliveries;
 mod emission;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod export;
@@ -32,6 +34,8 @@ mod order;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod publications;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod retention;
 #[cfg(feature = "postgres")]

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 #[cfg(feature = "postgres")]
 use roomcast_server::store::Missed;
 use roomcast_server::store::{
-    Actor, Change, Commits, Committed, Delete, DeleteConversation, Edit, Insert, MemberChange,
-    Message, Origin, Rename, Revision, Store,
+    Actor, Annotate, Annotated, Annotation, Change, Commits, Committed, Delete, DeleteConversation,
+    Edit, Insert, MemberChange, Message, Origin, Rename, Revision, Store,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -46,6 +46,14 @@ fn short(event: &Committed) -> String {
             )
         }
         Committed::Deleted { message, by } => format!("deleted {} by {by}", message.seq),
+        Committed::Annotated(annotated) => match &**annotated {
+            Annotated::Reaction(reacted) => {
+                let (seq, count) = (reacted.seq, reacted.count);
+                format!("{} reacts to {seq}: {count}", reacted.user_id)
+            }
+            Annotated::Pinned(pinned) => format!("pinned {}", pinned.pin.message.excerpt),
+            Annotated::Unpinned(unpinned) => format!("unpinned {}", unpinned.seq),
+        },
         Committed::Renamed(_) => "renamed".into(),
         Committed::Members {
             user_id, removed, ..
@@ -159,7 +167,8 @@ async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut R
     let mut changes = Vec::new();
     for n in 0..24 {
         let (store, user) = (store.clone(), format!("u{}", random.below(3)));
-        let what = random.below(8);
+        let what = random.below(10);
+        let is_even = random.below(2) == 0;
         let other = usize::try_from(random.below(messages.len() as u64)).unwrap();
         let message = Arc::clone(&messages[other]);
         changes.push(async move {
@@ -182,6 +191,23 @@ async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut R
                 3 | 4 => {
                     let change = member(id, &user, what == 3);
                     drop(store.change_member(change, Origin::default()).await);
+                }
+                8 | 9 => {
+                    let annotation = match (what, is_even) {
+                        (8, true) => Annotation::React("\u{1F44D}".into()),
+                        (8, false) => Annotation::Unreact("\u{1F44D}".into()),
+                        (_, true) => Annotation::Pin,
+                        (_, false) => Annotation::Unpin,
+                    };
+                    let annotate = Annotate {
+                        message_id: message.id,
+                        by: Actor {
+                            user_id: "ann".into(),
+                            is_admin: false,
+                        },
+                        annotation,
+                    };
+                    drop(store.annotate(annotate, Origin::default()).await);
                 }
                 _ => {
                     let message = text(id, "ann", &n.to_string());
@@ -419,7 +445,16 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP TABLE conversation_changes;
          DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
          ALTER TABLE roomcast_schema DROP COLUMN store_id;
-         DROP TABLE shared_values, shared_locks, api_keys, invites, journal_entries, journals;
+         DROP TRIGGER messages_drop_annotations ON messages;
+         DROP FUNCTION roomcast_take_annotation, roomcast_drop_annotations;
+         DROP TABLE message_reactions, message_emojis, pins, notification_levels;
+         ALTER TABLE messages DROP COLUMN reply_to, DROP COLUMN mentions;
+         DROP TABLE shared_values, shared_locks, api_keys, invites, journal_entries, journals,
+             webhook_deliveries;
+         DROP FUNCTION roomcast_publish, roomcast_publish_to_user, roomcast_publish_to_everyone,
+             roomcast_number_publications;
+         DROP TABLE publications, publication_keys, publication_head, publication_nodes;
+         DROP FUNCTION roomcast_use_publication_key;
          DROP FUNCTION roomcast_append, roomcast_tell_journal;
          DROP SEQUENCE shared_numbers;
          ALTER TABLE conversations DROP COLUMN changes;
@@ -455,10 +490,13 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
         file.execute_batch(&format!("DROP TABLE {table}")).unwrap();
     }
     file.execute_batch(
-        "ALTER TABLE conversations DROP COLUMN changes;
+        "DROP TRIGGER message_drops_annotations;
+         ALTER TABLE conversations DROP COLUMN changes;
          DROP INDEX conversations_deleted;
          ALTER TABLE conversations DROP COLUMN deleted_at;
          ALTER TABLE conversations DROP COLUMN deleted_by;
+         ALTER TABLE messages DROP COLUMN reply_to;
+         ALTER TABLE messages DROP COLUMN mentions;
          DELETE FROM refinery_schema_history WHERE version >= 6",
     )
     .unwrap();

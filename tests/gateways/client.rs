@@ -166,6 +166,14 @@ impl Client {
         these.into_iter().map(|(_, payload, _)| payload).collect()
     }
 
+    /// The events that came in and were not looked at, in order.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn kept(&self) -> Vec<(String, Value)> {
+        let kept = self.events.iter();
+        kept.map(|(event, payload, _)| (event.clone(), payload.clone()))
+            .collect()
+    }
+
     /// Who came and went until now, in order: the event and the user.
     pub(crate) async fn comings_and_goings(&mut self) -> Vec<(String, Value)> {
         let id = self.request("message_history", Value::Null).await;

@@ -12,7 +12,7 @@ async fn a_guest_is_told_who_it_is() {
     let ann = server.connect(&auth).await.unwrap();
     assert_eq!(
         ann.session,
-        json!({"userId": "guest:9f9f5111f7b27a78", "name": "Ann", "roles": [], "guest": true})
+        json!({"userId": "guest:9f9f5111f7b27a78", "name": "Ann", "roles": [], "permissions": ["chat:read", "chat:send", "chat:manage", "chat:type"], "guest": true})
     );
 }
 

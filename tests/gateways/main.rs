@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod annotations;
 mod api;
 mod changes;
 mod chat;
@@ -42,11 +43,14 @@ mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+#[cfg(feature = "postgres")]
+mod publications;
 mod refused;
 mod retention;
 mod security;
 mod server;
 mod starting;
+mod status;
 mod supervision;
 #[path = "../support/mod.rs"]
 mod support;

@@ -55,15 +55,35 @@ impl Database {
         Binary::start(self.folder.path(), &variables)
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where its servers run.
-    #[cfg(debug_assertions)]
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// The server that it alone is on.
+    pub(crate) fn own(&mut self) -> &mut Postgres {
+        self.own.as_mut().unwrap()
+    }
+
+    /// Its URL for another role.
+    pub(crate) fn url_as(&self, role: &str) -> String {
+        self.url.replace("//roomcast@", &format!("//{role}@"))
+    }
+
     /// A connection of somebody else.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
-        let connected = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await;
+        self.client_as("roomcast").await
+    }
+
+    /// A connection of another role.
+    pub(crate) async fn client_as(&self, role: &str) -> tokio_postgres::Client {
+        let url = self.url_as(role);
+        let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
         let (client, connection) = connected.unwrap();
         tokio::spawn(connection);
         client

@@ -275,7 +275,6 @@ async fn a_database_that_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_restarted() {
-    // Nobody asks between the kill and the restart, so that the breaker stays closed.
     let mut outage = Outage::start(&[
         ("ROOMCAST_STORE__RETRY_TIMEOUT", "20s"),
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "20s"),
@@ -283,8 +282,11 @@ async fn a_database_that_is_restarted() {
     ])
     .await;
     for seq in 2..5 {
+        // Nobody asks between the kill and the restart, so that the breaker stays closed.
+        outage.binary.pause();
         outage.postgres.kill();
         outage.postgres.restart();
+        outage.binary.go_on();
         // All connections are broken, and the sender does not notice.
         outage.works("after", seq).await;
     }

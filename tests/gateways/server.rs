@@ -128,11 +128,11 @@ impl Binary {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until it has logged a line with all of these.
+    /// Waits until it has logged a line with all of these, before or after it listened.
     pub(crate) fn expect_log(&self, parts: &[&str]) {
         let start = Instant::now();
         loop {
-            let log = self.log.lock().unwrap().clone();
+            let log = [self.early_log(), &self.log()].concat();
             if log
                 .lines()
                 .any(|line| parts.iter().all(|part| line.contains(part)))

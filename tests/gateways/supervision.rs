@@ -85,13 +85,18 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         ("SUPERVISOR_TEST_KILLS", "kill"),
         ("ROOMCAST_STORE__RETENTION", "1h"),
         ("ROOMCAST_AUTH__JWT__KEYS_FILE", "keys.json"),
+        ("ROOMCAST_AUTH__BACKEND__URL", "https://app.example/me"),
+        ("ROOMCAST_AUTH__BACKEND__SECRETS", "a secret"),
+        ("ROOMCAST_WEBHOOKS__URL", "https://app.example/hooks"),
+        ("ROOMCAST_WEBHOOKS__SECRET", "a secret of webhooks"),
+        ("ROOMCAST_WEBHOOKS__EVENTS", "message"),
     ];
     let server = Binary::start(folder.path(), &[UNLIMITED.as_slice(), &variables].concat());
     let names = [
         // Of the library.
         "flusher",
         "heartbeats",
-        "memory relief",
+        "load shedding",
         "guard sweep",
         "listener",
         // Of the server.
@@ -102,7 +107,11 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "retention",
         "journals",
         "trades",
+        "statuses",
+        "webhooks",
+        "backend sessions",
         "timeouts",
+        "admin news",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
@@ -137,6 +146,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
         "commits of others",
         "announcements",
         "user spending",
+        "publications",
     ];
     survives(&server, database.folder(), &names).await;
     // The new reader of changes knows all that the old one did not live to see.
@@ -148,6 +158,46 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
     ));
     until_gone(&mut carl).await;
     server.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_mentioned_is_told_by_the_next_task_and_by_the_next_process() {
+    let folder = TempDir::new().unwrap();
+    let own = [
+        ("SUPERVISOR_TEST_KILLS", "kill"),
+        ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
+    ];
+    let variables = [UNLIMITED.as_slice(), &own].concat();
+    let server = Binary::start(folder.path(), &variables);
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let carl = server.guest("carl").await.user_id();
+    let new = json!({"title": "Three", "memberIds": [bob.user_id(), carl]});
+    let made = ann.must("create_conversation", new).await;
+    let id = &made["conversation"]["id"];
+    let mention =
+        |users: &[String]| json!({"conversationId": id, "content": "x", "mentions": users});
+    bob.must("subscribe:notifications", json!({})).await;
+    kill(folder.path(), "journals");
+    server.expect_log(&["ended unasked", "journals", "killed by a test"]);
+    let both = mention(&[bob.user_id(), carl.clone()]);
+    let sent = ann.must("message", both).await;
+    let told = bob.event("notification:new").await;
+    let notification = |sent: &Value| {
+        json!(format!(
+            "mention:{}",
+            sent["message"]["id"].as_str().unwrap()
+        ))
+    };
+    assert_eq!(told["notificationId"], notification(&sent));
+    let last = ann.must("message", mention(&[carl])).await;
+    drop(server);
+    let next = Binary::start(folder.path(), &variables);
+    let mut carl = next.guest("carl").await;
+    let all = carl.must("subscribe:notifications", json!({})).await;
+    let all = all["snapshot"]["notifications"].as_array().unwrap();
+    let ids: Vec<_> = all.iter().map(|one| &one["notificationId"]).collect();
+    assert_eq!(ids, [&notification(&sent), &notification(&last)]);
 }
 
 #[cfg(feature = "postgres")]

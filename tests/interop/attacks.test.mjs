@@ -1,5 +1,5 @@
 // Attacks that need the server itself: its log, its chat, its API, while a stock client goes on working.
-// What raw bytes of HTTP and polling are answered is held by tests/server/hostile/a.rs.
+// What raw bytes of HTTP and polling are answered is held by tests/server/hostile/a.
 import assert from "node:assert/strict";
 import { connect as dial } from "node:net";
 import { after, afterEach, before, describe, test } from "node:test";

@@ -65,6 +65,16 @@ export async function haproxy(t, nodes, text) {
   return `http://127.0.0.1:${port}`;
 }
 
+/** HAProxy in front of these servers, each of which gets every request in its turn, whosesoever it is. */
+export function scattering(t, nodes) {
+  const text = (port) =>
+    configured("haproxy.cfg", port, nodes)
+      .replace("maxconn 50000", "maxconn 2000")
+      .replace(/^  stick.*\n/gm, "")
+      .replace("balance leastconn", "balance roundrobin");
+  return haproxy(t, nodes, text);
+}
+
 /** nginx in front of these servers. */
 export async function nginx(t, nodes) {
   const [folder, port] = [temporary(t), await lastingPort()];
@@ -93,8 +103,8 @@ function temporary(t) {
 }
 
 /** An agent of a client at an address of its own: the n-th of 127.0.0.0/8. */
-export function agentOf(t, n) {
-  const agent = new Agent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive: true });
+export function agentOf(t, n, { keepAlive = true } = {}) {
+  const agent = new Agent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive });
   t.after(() => agent.destroy());
   return agent;
 }

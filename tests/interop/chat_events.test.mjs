@@ -46,7 +46,8 @@ async function guest(t, io, name, options = {}, key = `key of user ${++users} ${
 
 const EVENTS = [
   "message", "message_edited", "message_deleted", "message_delivered", "user_joined", "user_left",
-  "message_read", "session", "user_disconnected", "typing", "presence", "conversation_updated", "conversation_deleted", "error",
+  "message_reaction", "message_pinned", "message_unpinned", "notification_level",
+  "message_read", "session", "user_disconnected", "typing", "presence", "status", "conversation_updated", "conversation_deleted", "error",
 ];
 
 async function must({ socket }, name, ...args) {
@@ -96,7 +97,7 @@ for (const [client, io] of clients) {
         assert.deepEqual(news.conversation, conversation);
 
         const joined = await must(ada, "join_conversation", conversationId);
-        keys(joined, ["success", "conversation", "users", "messages", "hasMore"]);
+        keys(joined, ["success", "conversation", "users", "statuses", "messages", "hasMore", "pins", "notificationLevel"]);
         assert.deepEqual(joined.conversation, conversation);
         assert.deepEqual([joined.messages, joined.hasMore], [[], false]);
         assert.equal(joined.users.length, 1);
@@ -112,6 +113,7 @@ for (const [client, io] of clients) {
           ["message", { conversationId, content: "x" }],
           ["message_history", { conversationId }],
           ["presence", { conversationId }],
+          ["statuses", { conversationId }],
           ["typing", { conversationId, isTyping: true }],
           ["mark_read", { conversationId, seq: 1 }],
           ["leave_conversation", conversationId],
@@ -121,6 +123,19 @@ for (const [client, io] of clients) {
           ["delete_conversation", { conversationId }],
         ]) await refused(eve, "NOT_FOUND", event, payload);
         await refused(bob, "FORBIDDEN", "add_member", { conversationId, userId: eve.userId });
+
+        const said = await must(bob, "set_status", { status: "away", text: "at lunch \u{1f957}" });
+        keys(said, ["success", "userId", "status", "text", "timestamp"]);
+        assert.match(said.timestamp, TIME);
+        const { success: _, ...status } = said;
+        assert.deepEqual(status, { userId: bob.userId, status: "away", text: "at lunch \u{1f957}", timestamp: said.timestamp });
+        assert.deepEqual(await ada.event("status"), status);
+        assert.deepEqual(await must(ada, "statuses", { conversationId }), { success: true, conversationId, statuses: [status] });
+        const tab = await bob.tab(options);
+        assert.deepEqual(tab.session.status, status);
+        keys(await must(tab, "set_status", { status: "online" }), ["success", "userId", "status", "timestamp"]);
+        for (const one of [ada, bob]) assert.equal((await one.event("status")).status, "online");
+        tab.socket.disconnect();
 
         const metadata = { imageUrl: "https://example.org/a.png", timestamp: "2025-01-31T12:00:00Z", own: [1, null] };
         const sent = await must(bob, "message", { conversationId, content: "first", metadata, clientMessageId: "c1" });
@@ -151,7 +166,7 @@ for (const [client, io] of clients) {
         const list = await must(bob, "conversations", {});
         keys(list, ["success", "conversations", "hasMore"]);
         const listed = list.conversations.find(({ id }) => id === conversationId);
-        keys(listed, [...CONVERSATION, "lastSeq", "readSeq", "unread"]);
+        keys(listed, [...CONVERSATION, "lastSeq", "readSeq", "unread", "notificationLevel"]);
         assert.deepEqual([listed.lastSeq, listed.readSeq, listed.unread], [1, 0, 0], "one's own messages are read");
 
         const found = await must(ada, "message_search", { query: "SECOND", conversationId });
@@ -260,6 +275,52 @@ for (const [client, io] of clients) {
         await ada.event("user_joined", ({ userId, timestamp }) => userId === bob.userId && timestamp > lost.timestamp);
         again.socket.disconnect();
         assert.equal((await ada.event("user_left")).userId, bob.userId);
+      });
+
+      test(`replies, mentions, reactions, pins and levels over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        const bob = await guest(t, io, "Bob", options);
+        const tab = await bob.tab(options);
+        const { conversation } = await must(ada, "create_conversation", { title: "Plans", memberIds: [bob.userId] });
+        const conversationId = conversation.id;
+        for (const one of [ada, bob]) await must(one, "join_conversation", conversationId);
+        const { message: first } = await must(ada, "message", { conversationId, content: "who comes?" });
+        const told = new Promise((done) => bob.socket.once("notification:new", done));
+        await must(bob, "subscribe:notifications", {});
+        const { message: reply } = await must(ada, "message", {
+          conversationId, content: "you?", replyTo: first.id, mentions: [bob.userId],
+        });
+        keys(reply, [...MESSAGE, "replyTo", "mentions"]);
+        assert.deepEqual(reply.replyTo, { id: first.id, seq: 1, userId: ada.userId, userName: "Ada", excerpt: "who comes?" });
+        assert.deepEqual(await bob.event("message", ({ seq }) => seq === 2), reply);
+        const notification = await within(told, "a notification");
+        checkHeard("notification:new", notification);
+        assert.equal(notification.actionUrl, `/#/c/${conversationId}/2`);
+
+        const emoji = "\u{1F469}\u{200D}\u{1F680}";
+        const { success, ...reacted } = await must(bob, "add_reaction", { messageId: reply.id, emoji });
+        assert.ok(success);
+        keys(reacted, ["conversationId", "messageId", "seq", "emoji", "userId", "added", "count", "timestamp"]);
+        assert.deepEqual(await ada.event("message_reaction"), reacted);
+        const { messages } = await must(bob, "message_history", { conversationId, limit: 1 });
+        assert.deepEqual(messages[0].reactions, [{ emoji, count: 1, userIds: [bob.userId], own: true }]);
+        await must(bob, "remove_reaction", { messageId: reply.id, emoji });
+        assert.deepEqual([(await ada.event("message_reaction")).count], [0]);
+        await refused(bob, "INVALID_PAYLOAD", "add_reaction", { messageId: reply.id, emoji: ":)" });
+
+        const { pin } = await must(ada, "pin_message", { messageId: first.id });
+        keys(pin, ["message", "pinnedBy", "pinnedAt"]);
+        assert.deepEqual(await bob.event("message_pinned"), { conversationId, pin });
+        await refused(bob, "FORBIDDEN", "pin_message", { messageId: reply.id });
+        const again = await must(bob, "join_conversation", conversationId);
+        assert.deepEqual([again.pins, again.notificationLevel], [[pin], "all"]);
+        await must(ada, "unpin_message", { messageId: first.id });
+        assert.equal((await bob.event("message_unpinned")).messageId, first.id);
+
+        await must(bob, "set_notification_level", { conversationId, level: "none" });
+        assert.deepEqual(await tab.event("notification_level"), { conversationId, level: "none" });
+        const { conversations } = await must(tab, "conversations", {});
+        assert.equal(conversations.find(({ id }) => id === conversationId).notificationLevel, "none");
       });
 
       test(`errors without an acknowledgement over ${transport}`, async (t) => {

@@ -9,10 +9,11 @@ import { createServer } from "node:tls";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
+import { startLink } from "./link.mjs";
 import { assertRevoked, call, enter, farewell, io, logged, server, temporary } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { connectRedis, startBroker, startNode, startRedis } from "./redis.mjs";
-import { ask, metric, metricIs, next, open, until } from "./support.mjs";
+import { ask, lastingPort, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -124,6 +125,39 @@ function whatever(servers, { isJoined }) {
         assert.ok(order.slice(0, at).some(([before, message]) => before === "message" && message.seq === seq));
       }
     }
+  });
+
+  test("what a user says is one at all of them, however many tabs there are, and the latest in the end", async (t) => {
+    const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
+    const { people, conversationId } = await gathered(t, servers(), names);
+    const [ann, bob, carl] = people;
+    const tab = await person(t, servers()[1], ann.name);
+    const said = await ann.must("set_status", { status: "busy", text: "in a meeting" });
+    const { success, ...status } = said;
+    assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
+    for (const one of [bob, carl, tab]) {
+      await until(() => one.all("status").length === 1, `the status at ${one.name}`);
+      assert.deepEqual(one.all("status"), [status]);
+    }
+    assert.deepEqual(ann.all("status"), []);
+    // From two servers at the same time.
+    const texts = Array.from({ length: 10 }, (_, n) => `${n}`);
+    const answers = await Promise.all(
+      texts.flatMap((text) => [ann, tab].map((one) => one.must("set_status", { status: "away", text: `${text} ${one === tab}` }))),
+    );
+    const last = answers.map(({ timestamp }) => timestamp).sort().at(-1);
+    assert.equal(new Set(answers.map(({ timestamp }) => timestamp)).size, answers.length, "each has a time of its own");
+    for (const one of [bob, carl]) {
+      await until(() => one.all("status").at(-1).timestamp === last, `the latest at ${one.name}`);
+      const times = one.all("status").map(({ timestamp }) => timestamp);
+      assert.deepEqual(times, [...new Set(times)].sort(), "in their order, each once");
+    }
+    const { statuses } = await bob.must("statuses", { conversationId });
+    assert.deepEqual(statuses.map(({ timestamp }) => timestamp), [last]);
+    const back = await person(t, servers().at(-1), ann.name);
+    const joined = await back.must("join_conversation", { conversationId });
+    assert.deepEqual(joined.statuses, statuses);
+    await back.must("set_status", { status: "online" });
   });
 
   test("members hear of their conversations without being in them, each time once", async (t) => {
@@ -314,6 +348,28 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     assert.deepEqual([expected, delivered, timedOut], [2, 1, true]);
   });
 
+  test("a message is confirmed also where it is found in the store before the server is told of it", async (t) => {
+    const link = await startLink(`http://${redis.address}`);
+    t.after(() => link.close());
+    const key = { ROOMCAST_ADAPTER__KEY: "late" };
+    const late = { ...key, ROOMCAST_ADAPTER__URL: `redis://${new URL(link.url).host}` };
+    const [here] = await startServers(t, 1, by(redis), key);
+    const [there] = await startServers(t, 1, late);
+    const { people, conversationId } = await gathered(t, [here, there], ["ann late", "bob late"]);
+    const [ann, bob] = people;
+    bob.socket.on("message", (_, confirm) => confirm?.());
+    for (const content of ["small", "large".repeat(1_000)]) {
+      const report = next(ann.socket, "message_delivered");
+      const seen = bob.all("message").length;
+      link.holdAnswers();
+      const { message } = await ann.must("message", { conversationId, content, confirmDelivery: true });
+      await until(() => bob.all("message").length > seen, "the message from the store");
+      link.releaseAnswers();
+      const [{ messageId, expected, delivered, timedOut }] = await report;
+      assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, 1, 1, false]);
+    }
+  });
+
   test("what is revoked at one ends at all", async (t) => {
     const { socket } = await person(t, started[1], "revoked");
     const gone = farewell(socket);
@@ -427,6 +483,18 @@ function certificate(t) {
   return { cert: readFileSync(cert), key: readFileSync(key) };
 }
 
+/** The files of a certificate for localhost and its key, and of whoever vouches for it. */
+function vouched(t) {
+  const folder = temporary(t);
+  const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
+  const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
+  const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  openssl("req", "-x509", ...fresh, "-days", "1", "-keyout", caKey, "-out", ca, "-subj", "/CN=somebody");
+  openssl("req", ...fresh, "-keyout", key, "-out", request, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost");
+  openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", caKey, "-CAcreateserial", "-days", "1", "-copy_extensions", "copy", "-out", cert);
+  return { ca, key, cert };
+}
+
 describe("a Redis that fails", { concurrency: false }, () => {
   const adapter = async ({ url }) => (await (await fetch(`${url}/health/ready`)).json()).adapter;
   const transitions = ({ url }, to) => metric(url, `roomcast_adapter_transitions_total{to="${to}"}`);
@@ -491,6 +559,26 @@ describe("a Redis that fails", { concurrency: false }, () => {
     }
     // Both work without it.
     await gathered(t, [none, wrong], ["h1", "h2"]);
+  });
+
+  test("is used over TLS if somebody who is trusted vouches for it, and told once, and clearly, if not", async (t) => {
+    const [files, others] = [vouched(t), vouched(t)];
+    const port = await lastingPort();
+    const own = `--tls-cert-file ${files.cert} --tls-key-file ${files.key} --tls-ca-cert-file ${files.ca}`;
+    const redis = await startRedis(`--tls-port ${port} --tls-auth-clients no ${own}`);
+    t.after(() => redis.end());
+    const at = (host, ca) => ({ ROOMCAST_ADAPTER__URL: `rediss://${host}:${port}`, SSL_CERT_FILE: ca });
+    const joined = await startServers(t, 2, at("localhost", files.ca), { ROOMCAST_ADAPTER__KEY: "tls" });
+    await typesAcross(t, joined, "over TLS");
+    const env = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__KEY: "tls" };
+    // Somebody else vouches for it, or for another name than this one.
+    for (const variables of [at("localhost", others.ca), at("127.0.0.1", files.ca)]) {
+      const one = await server(t, { ...env, ...variables });
+      await logged(one, /ERROR.* TLS/);
+      assert.equal(await adapter(one), "unavailable");
+      await one.stop();
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
   });
 
   test("is told once, and clearly, if it wants TLS and does not get it", async (t) => {

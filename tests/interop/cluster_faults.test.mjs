@@ -1,4 +1,4 @@
-// 40 members chat at three nodes behind HAProxy, while nodes and what joins them are killed and paused and their
+// 40 members chat at three nodes behind HAProxy, which keeps them at their node or, in one of the turns, does not, while nodes and what joins them are killed and paused and their
 // connections cut at random. Afterwards what was acknowledged is stored once, everybody has seen each message once and in
 // order, all nodes agree who is there, and no process has died that was not killed.
 //
@@ -9,11 +9,11 @@ import { randomInt } from "node:crypto";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
-import { agentOf, haproxy } from "./balancer.mjs";
+import { agentOf, haproxy, scattering } from "./balancer.mjs";
 import { LOBBY, account, enter, identity } from "./crowd.mjs";
 import { Supervised, faultsOfPostgres, faultsOfServer, rage, randomness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startRedis } from "./redis.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
 import { ask, connect, lastingPort, metricIs, until } from "./support.mjs";
 
 const MEMBERS = 40;
@@ -39,6 +39,32 @@ function faultsOfRedis(redis, random) {
   };
 }
 
+/** What can happen to a NATS. */
+function faultsOfNats(nats, random) {
+  return {
+    async "NATS is killed"() {
+      await nats.kill();
+      await sleep(random() * 2000); // How long it is away.
+      await nats.start();
+    },
+    async "NATS is paused"() {
+      await nats.pause();
+      await sleep(200 + random() * 4000); // How long it stands still.
+      await nats.resume();
+    },
+  };
+}
+
+/** The broker of an adapter that is not the PostgreSQL of the store, its URL and what can happen to it. */
+async function startOther(adapter, random) {
+  if (adapter === "nats") {
+    const nats = await startBroker("nats", "-js");
+    return { end: nats.end, url: `nats://${nats.address}`, faults: faultsOfNats(nats, random) };
+  }
+  const redis = await startRedis("--appendonly yes");
+  return { end: redis.end, url: `${adapter}://${redis.address}`, faults: faultsOfRedis(redis, random) };
+}
+
 /** What happens to any of these, one at a time. */
 function faultsOfAny(nodes, random) {
   const any = () => nodes[Math.floor(random() * nodes.length)];
@@ -55,10 +81,11 @@ function faultsOfAny(nodes, random) {
   );
 }
 
-for (const [name, adapter] of [
-  ["Redis", "redis"],
-  ["a stream of Redis", "redis-streams"],
-  ["their PostgreSQL", undefined],
+for (const [name, adapter, balancer] of [
+  ["Redis", "redis", scattering],
+  ["a stream of Redis", "redis-streams", haproxy],
+  ["NATS", "nats", haproxy],
+  ["their PostgreSQL", undefined, haproxy],
 ]) {
   test(`nothing is lost or doubled while three nodes and ${name}, which joins them, are killed, paused and cut off`, async (t) => {
     const seed = Number(process.env.FAULTS_SEED ?? randomInt(2 ** 32));
@@ -66,8 +93,8 @@ for (const [name, adapter] of [
     const random = randomness(seed);
     const postgres = await startPostgres();
     t.after(() => postgres.close());
-    const redis = adapter && (await startRedis("--appendonly yes"));
-    t.after(() => redis?.end());
+    const broker = adapter && (await startOther(adapter, random));
+    t.after(() => broker?.end());
     const env = {
       ROOMCAST_STORE: postgres.url,
       ROOMCAST_STORE__CONNECT_TIMEOUT: "1s",
@@ -78,23 +105,25 @@ for (const [name, adapter] of [
       ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
       ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
       ROOMCAST_ENGINE__COOKIE__NAME: "io",
-      ...(redis && { ROOMCAST_ADAPTER__URL: `${adapter}://${redis.address}` }),
+      ...(broker && { ROOMCAST_ADAPTER__URL: broker.url }),
     };
     const nodes = [];
     const urls = [];
     for (let n = 0; n < 3; n++) {
-      const node = new Supervised({ ...env, ROOMCAST_LISTEN: `127.0.0.1:${await lastingPort()}` });
+      const at = `127.0.0.1:${await lastingPort()}`;
+      const own = { ROOMCAST_LISTEN: at, ...(balancer === scattering && { ROOMCAST_NODE__ADDRESS: `http://${at}` }) };
+      const node = new Supervised({ ...env, ...own });
       urls.push((await node.start()).url);
       t.after(() => node.kill().catch(() => {}));
       nodes.push(node);
     }
     const joined = () => Promise.all(urls.map((url) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
     await joined();
-    const url = await haproxy(t, urls);
+    const url = await balancer(t, urls);
     try {
       const members = await enter(t, url, random, MEMBERS, (n) => ({ agent: agentOf(t, n) }));
       const sending = members.map((member) => member.send(randomness(random() * 2 ** 32)));
-      const ofBroker = redis ? faultsOfRedis(redis, random) : faultsOfPostgres(postgres, random);
+      const ofBroker = broker?.faults ?? faultsOfPostgres(postgres, random);
       const happened = await rage(seconds, random, faultsOfAny(nodes, random), ofBroker);
       await joined();
       await sleep(500); // They go on for a moment after the last fault.

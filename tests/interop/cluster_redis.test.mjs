@@ -9,13 +9,13 @@ import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, connect, next, startExample, until, within } from "./support.mjs";
 
 /** Two servers of ours and one of Node. */
-async function startCluster(sharded) {
+async function startCluster({ scheme, ...more }) {
   const redis = await startRedis();
-  const key = `key*${sharded}`;
-  const scheme = sharded ? "redis+sharded" : "redis";
+  const key = `key*${scheme}`;
+  const sharded = scheme !== "redis";
   const ADAPTER = `${scheme}://${redis.address}`;
   const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: key, NODE_NAME });
-  const [a, b, node] = await Promise.all([start("a"), start("b"), startNode(redis, { sharded, key })]);
+  const [a, b, node] = await Promise.all([start("a"), start("b"), startNode(redis, { sharded, key, ...more })]);
   const stop = async () => {
     await Promise.all([a.stop(), b.stop(), node.stop()]);
     redis.end();
@@ -23,11 +23,16 @@ async function startCluster(sharded) {
   return { redis, key, a, b, node, servers: [a, b, node], stop };
 }
 
-for (const sharded of [false, true]) {
-  describe(sharded ? "sharded" : "classic", () => {
+for (const [name, wire] of Object.entries({
+  classic: { scheme: "redis" },
+  sharded: { scheme: "redis+sharded" },
+  "sharded with channels of sockets": { scheme: "redis+sharded-private", subscriptionMode: "dynamic-private" },
+})) {
+  const sharded = wire.scheme !== "redis";
+  describe(name, () => {
     let cluster;
     before(async () => {
-      cluster = await startCluster(sharded);
+      cluster = await startCluster(wire);
       // Everybody has subscribed.
       const socket = await connect({ after() {} }, client, cluster.a.url);
       await until(async () => (await ask(socket, "servers")) === 3, "all servers");

@@ -129,3 +129,80 @@ test("four tabs of a user with many conversations keep to the limits of the serv
   await isIn(tabs[0], "One more");
   noComplaints(...tabs);
 });
+
+test("when a hundred long messages that waited are sent, the newest of them is in view", async (t) => {
+  const bob = await client(t, "bob-waited", "Bob Waited");
+  await make(bob, "Waited", ["ada-waited"], "before");
+  const ada = await signIn(t, "ada-waited", "Ada Waited");
+  await isIn(ada, "Waited");
+  await ada.message("before").waitFor();
+  ada.link.cut();
+  await ada.isOffline();
+  const long = (index) => `${index} ${"a long line of a message that waits ".repeat(20)}\n`.repeat(index % 5 === 0 ? 12 : 3);
+  for (let index = 1; index <= 100; index += 1) await ada.say(long(index));
+  await ada.page.evaluate(() => {
+    globalThis.farthest = 0;
+    const scroller = document.querySelector(".scroller");
+    const look = () => {
+      globalThis.farthest = Math.max(globalThis.farthest, scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight);
+      requestAnimationFrame(look);
+    };
+    look();
+  });
+  ada.link.restore();
+  await ada.page.locator("li.message[data-state=stored][data-seq='101']").waitFor();
+  await until(async () => (await ada.page.locator("li.message[data-state=stored]").count()) === 100, "all to be stored");
+  const below = () => ada.page.evaluate(() => {
+    const { scrollHeight, scrollTop, clientHeight } = document.querySelector(".scroller");
+    return scrollHeight - scrollTop - clientHeight;
+  });
+  assert.ok((await below()) < 2, `the end is ${await below()} pixels below`);
+  assert.equal(await ada.page.locator(".jump").isHidden(), true);
+  t.diagnostic(`farthest from the end: ${await ada.page.evaluate(() => globalThis.farthest)} pixels`);
+  noComplaints(ada);
+});
+
+test("who is at the newest message stays there when the field shrinks and grows between two frames", async (t) => {
+  const bob = await client(t, "bob-field", "Bob Field");
+  await make(bob, "Field", ["ada-field"], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
+  const ada = await signIn(t, "ada-field", "Ada Field");
+  await ada.message("field 39").waitFor();
+  const long = "a line\n".repeat(12);
+  await ada.composer.fill(long);
+  const below = await ada.page.evaluate(async (long) => {
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    const text = document.querySelector("#composer");
+    const scroller = document.querySelector(".scroller");
+    // Two frames later everything that follows from a change has happened.
+    const settle = async () => {
+      await frame();
+      await frame();
+      return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    };
+    const seen = [await settle()];
+    for (const value of ["", long]) {
+      text.value = value;
+      text.dispatchEvent(new InputEvent("input", { bubbles: true }));
+      // It is drawn before the next frame.
+      for (let turn = 0; turn < 10; turn += 1) await undefined;
+      seen.push(scroller.clientHeight);
+    }
+    return { small: seen[2], large: seen[1], pixels: [seen[0], await settle()] };
+  }, long);
+  assert.ok(below.small < below.large, JSON.stringify(below));
+  assert.ok(Math.max(...below.pixels) < 2, JSON.stringify(below));
+  noComplaints(ada);
+});
+
+test("who writes while reading far above is taken to the newest message", async (t) => {
+  const bob = await client(t, "bob-above", "Bob Above");
+  await make(bob, "Above", ["ada-above"], ...Array.from({ length: 40 }, (_, index) => `above ${index}`));
+  const ada = await signIn(t, "ada-above", "Ada Above");
+  await ada.message("above 39").waitFor();
+  await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 0));
+  await ada.page.getByRole("button", { name: "To the newest" }).waitFor();
+  await ada.say("from above");
+  await ada.message("from above", "stored").waitFor();
+  await ada.page.locator(".jump").waitFor({ state: "hidden" });
+  noComplaints(ada);
+});

@@ -14,7 +14,7 @@ export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
 /** What all tests of this process use; there before the first of them. */
 export const shared = {};
 before(async () => {
-  shared.server = await startServer(keyed);
+  shared.server = await startServer({ ...keyed, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0" });
   shared.browser = await launch();
 });
 after(async () => {

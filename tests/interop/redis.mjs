@@ -52,10 +52,10 @@ export async function connectRedis(redis) {
 }
 
 /** A Node server with one of the adapters with channels. */
-export async function startNode(redis, { sharded, key }) {
+export async function startNode(redis, { sharded, key, ...more }) {
   const [pub, sub] = await Promise.all([connectRedis(redis), connectRedis(redis)]);
   const adapter = sharded
-    ? createShardedAdapter(pub, sub, { channelPrefix: key })
+    ? createShardedAdapter(pub, sub, { channelPrefix: key, ...more })
     : createAdapter(pub, sub, { key });
   const node = await serveNode({ adapter }, () => Promise.all([pub, sub].map((client) => client.close())));
   return { ...node, pub };

@@ -21,19 +21,32 @@ export async function launch(env) {
   return chromium.launch({ executablePath, headless: true, args: options.split(" "), env });
 }
 
+/** The session of Engine.IO that a request belongs to. */
+const sessionOf = (address) => (URL.canParse(address) ? new URL(address).searchParams.get("sid") : null);
+
 export class Visitor {
   /** What went wrong in the page: errors of scripts and refusals of the security policy. */
   complaints = [];
+  /** The sessions of Engine.IO that the page has closed over polling. */
+  #closed = new Set();
 
   constructor(context, page, link) {
     this.context = context;
     this.page = page;
     this.link = link;
+    page.on("request", (request) => {
+      const session = sessionOf(request.url());
+      // The packet of type `close`, which is always the last of a payload.
+      if (session !== null && /(^|\x1e)1$/.test(request.postData() ?? "")) this.#closed.add(session);
+    });
     page.on("pageerror", (error) => this.complaints.push(String(error)));
     page.on("console", (message) => {
       // A cut link is no fault of the page; Chromium reports every request it breaks.
       const isNetwork = /net::ERR_|WebSocket connection to/.test(message.text());
-      if (message.type() === "error" && !isNetwork) this.complaints.push(message.text());
+      // A client that closes its session sends that beside the poll it has just begun; when the two pass each other on
+      // their way, the poll is of a session that is over.
+      const isOfClosed = this.#closed.has(sessionOf(message.location().url));
+      if (message.type() === "error" && !isNetwork && !isOfClosed) this.complaints.push(`${message.text()} (${message.location().url})`);
     });
   }
 

@@ -15,13 +15,18 @@ pub(crate) struct Local {
 
 impl Local {
     pub(crate) fn serve(builder: Builder) -> Self {
+        Self::serve_at("127.0.0.1:0", builder)
+    }
+
+    /// At an address that others have been told already.
+    pub(crate) fn serve_at(address: &str, builder: Builder) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let io = builder.build().unwrap();
-        let server = Server::new(io.clone()).bind("127.0.0.1:0");
+        let server = Server::new(io.clone()).bind(address);
         let server = runtime.block_on(server).unwrap();
         let address = server.local_addrs()[0];
         runtime.spawn(server.run());

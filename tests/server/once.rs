@@ -21,10 +21,10 @@ use crate::{
     support::RawClient,
 };
 
-/// How often handlers have run, and a door at which some wait.
+/// How often handlers have run, and a latch at which some wait.
 struct Runs {
     count: AtomicU32,
-    door: Semaphore,
+    latch: Semaphore,
 }
 
 impl Runs {
@@ -44,7 +44,7 @@ async fn order(_: Event, order: Value, runs: State<Runs>) -> Ack<(u32, Value)> {
 fn builder() -> (Builder, Arc<Runs>) {
     let runs = Arc::new(Runs {
         count: AtomicU32::new(0),
-        door: Semaphore::new(0),
+        latch: Semaphore::new(0),
     });
     let mut io = Io::builder();
     io.shared_state(Arc::clone(&runs));
@@ -70,7 +70,7 @@ fn serve() -> (Local, Arc<Runs>) {
             "slow",
             idempotent(argument(0), async |_: Event, _: u32, runs: State<Runs>| {
                 let run = runs.add();
-                runs.door.acquire().await.unwrap().forget();
+                runs.latch.acquire().await.unwrap().forget();
                 Ack(run)
             }),
         )
@@ -181,7 +181,7 @@ fn a_repeat_waits_for_the_first_one_that_is_still_at_work() {
     first.send_text("423[\"slow\",1]");
     first.send_text("424[\"count\"]");
     first.expect_text("434[1]");
-    runs.door.add_permits(1);
+    runs.latch.add_permits(1);
     first.expect_text("431[1]");
     first.expect_text("433[1]");
     second.expect_text("432[1]");
@@ -199,7 +199,7 @@ fn the_first_one_goes_on_when_its_client_leaves_and_a_repeat_gets_its_answer() {
     client.send_text("420[\"slow\",1]");
     client.send_text("421[\"count\"]");
     client.expect_text("431[1]");
-    runs.door.add_permits(1);
+    runs.latch.add_permits(1);
     client.expect_text("430[1]");
     assert_eq!(runs.count(), 1);
 }

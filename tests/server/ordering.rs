@@ -12,16 +12,16 @@ use crate::{
 };
 
 /// Lets one waiting handler go on at a time.
-struct Door(Semaphore);
+struct Latch(Semaphore);
 
-fn server(config: Config) -> (Local, Arc<Door>) {
-    let door = Arc::new(Door(Semaphore::new(0)));
+fn server(config: Config) -> (Local, Arc<Latch>) {
+    let latch = Arc::new(Latch(Semaphore::new(0)));
     let mut io = Io::builder().config(config);
-    io.shared_state(Arc::clone(&door));
+    io.shared_state(Arc::clone(&latch));
     io.namespace("/")
-        .on("wait", async |event: Event, n: u32, door: State<Door>| {
+        .on("wait", async |event: Event, n: u32, latch: State<Latch>| {
             event.socket.emit("started", n);
-            door.0.acquire().await.unwrap().forget();
+            latch.0.acquire().await.unwrap().forget();
             Ack(n)
         })
         .on_serial("one", one)
@@ -31,18 +31,18 @@ fn server(config: Config) -> (Local, Arc<Door>) {
             let answer = event.socket.emit_with_ack::<u32>("question", ()).await;
             Ack(answer.ok())
         });
-    (Local::serve(io), door)
+    (Local::serve(io), latch)
 }
 
-async fn one(event: Event, n: u32, door: State<Door>) -> Ack<u32> {
+async fn one(event: Event, n: u32, latch: State<Latch>) -> Ack<u32> {
     event.socket.emit("started", n);
-    door.0.acquire().await.unwrap().forget();
+    latch.0.acquire().await.unwrap().forget();
     Ack(n)
 }
 
 #[test]
 fn handlers_start_in_the_order_of_their_events_and_end_in_any() {
-    let (server, door) = server(Config::default());
+    let (server, latch) = server(Config::default());
     let (mut client, _) = server.connect();
     client.send_text("421[\"wait\",1]");
     client.send_text("422[\"now\",2]");
@@ -50,15 +50,15 @@ fn handlers_start_in_the_order_of_their_events_and_end_in_any() {
     client.expect_text("42[\"started\",1]");
     client.expect_text("432[2]");
     client.expect_text("42[\"started\",3]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("431[1]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("433[3]");
 }
 
 #[test]
 fn serial_handlers_of_a_socket_run_one_after_the_other() {
-    let (server, door) = server(Config::default());
+    let (server, latch) = server(Config::default());
     let (mut client, _) = server.connect();
     for packet in [
         "421[\"one\",1]",
@@ -75,10 +75,10 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
     let (mut second, _) = server.connect();
     second.send_text("42[\"one\",9]");
     second.expect_text("42[\"started\",9]");
-    door.0.add_permits(2);
+    latch.0.add_permits(2);
     client.expect_text("431[1]");
     client.expect_text("42[\"started\",2]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("432[2]");
     client.expect_text(
         "433[{\"success\":false,\"error\":{\"code\":\"INVALID_PAYLOAD\",\
@@ -86,13 +86,13 @@ fn serial_handlers_of_a_socket_run_one_after_the_other() {
          \"details\":{\"field\":\"[0]\"}}}]",
     );
     client.expect_text("42[\"started\",4]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("434[4]");
 }
 
 #[test]
 fn events_beyond_those_at_work_wait_and_start_in_order() {
-    let (server, door) = server(Config::default().max_in_flight(2));
+    let (server, latch) = server(Config::default().max_in_flight(2));
     let (mut client, _) = server.connect();
     for n in 1..=4 {
         client.send_text(format!("42{n}[\"wait\",{n}]"));
@@ -101,19 +101,19 @@ fn events_beyond_those_at_work_wait_and_start_in_order() {
     client.send_text("426[\"now\",6]");
     client.expect_text("42[\"started\",1]");
     client.expect_text("42[\"started\",2]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("431[1]");
     client.expect_text("42[\"started\",3]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("432[2]");
     client.expect_text("42[\"started\",4]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("433[3]");
     client.expect_text("42[\"started\",5]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("434[4]");
     client.expect_text("436[6]");
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     client.expect_text("435[5]");
 }
 
@@ -158,14 +158,14 @@ fn a_client_that_sends_faster_than_is_handled_is_closed() {
 
 #[test]
 fn handlers_that_outlive_their_client_are_waited_for() {
-    let (server, door) = server(Config::default());
+    let (server, latch) = server(Config::default());
     let (mut client, _) = server.connect();
     client.send_text("42[\"wait\",1]");
     client.expect_text("42[\"started\",1]");
     drop(client);
     let detached = || server.io.metrics().gauge(Gauge::HandlersDetached);
     until(|| detached() == 1);
-    door.0.add_permits(1);
+    latch.0.add_permits(1);
     server
         .runtime
         .block_on(server.io.close(Duration::from_secs(20)));

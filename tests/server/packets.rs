@@ -115,13 +115,13 @@ fn binary_arguments_come_through_middleware_that_makes_them() {
 fn while_middleware_waits_later_events_of_its_socket_wait_in_order() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
     let mut io = Io::builder();
-    let gate = Arc::clone(&open);
+    let latch = Arc::clone(&open);
     let main = io.namespace("/");
     main.on_packet(move |packet: Incoming| {
-        let gate = Arc::clone(&gate);
+        let latch = Arc::clone(&latch);
         async move {
             if packet.name().starts_with("slow") {
-                gate.notified().await;
+                latch.notified().await;
             }
             Ok::<_, Refusal>(())
         }
@@ -186,14 +186,14 @@ fn events_held_behind_middleware_are_bounded() {
 fn a_client_that_leaves_while_its_event_is_checked_hears_no_more_of_it() {
     let (open, log) = (Arc::new(Notify::new()), Log::default());
     let mut io = Io::builder();
-    let gate = Arc::clone(&open);
+    let latch = Arc::clone(&open);
     let handled = Arc::clone(&log);
     io.namespace("/")
         .on_packet(move |packet: Incoming| {
-            let gate = Arc::clone(&gate);
+            let latch = Arc::clone(&latch);
             async move {
                 if packet.name() == "slow" {
-                    gate.notified().await;
+                    latch.notified().await;
                 }
                 Ok::<_, Refusal>(())
             }

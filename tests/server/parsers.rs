@@ -232,9 +232,9 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
         let (client, offset) = told(&server).await;
         let (id, pid) = (client.id(), client.pid().unwrap().to_owned());
         drop(client);
-        let parked = || server.io().metrics().gauge(Gauge::RecoverySessions);
+        let recoverable = || server.io().metrics().gauge(Gauge::RecoverySessions);
         let away = async {
-            while parked() == 0 {
+            while recoverable() == 0 {
                 tokio::task::yield_now().await;
             }
         };

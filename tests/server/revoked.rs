@@ -8,10 +8,10 @@ use std::sync::{
 use roomcast::{Authenticate, Connect, Io, Principal, Refusal, testing::serve};
 use serde_json::Value;
 
-/// Everybody is welcome until it is set.
-struct Door(Arc<AtomicBool>);
+/// Authenticates everybody, until the flag is set that revokes all.
+struct Revocable(Arc<AtomicBool>);
 
-impl Authenticate for Door {
+impl Authenticate for Revocable {
     async fn authenticate(&self, _: Connect) -> Result<Principal, Refusal> {
         Ok(Principal::new("ann"))
     }
@@ -29,14 +29,15 @@ impl Authenticate for Door {
 async fn a_client_is_told_once_however_many_find_out_at_the_same_time() {
     const FINDERS: usize = 8;
     const ROUNDS: usize = 50;
-    let is_shut = Arc::new(AtomicBool::new(false));
+    let is_revoked = Arc::new(AtomicBool::new(false));
     let mut io = Io::builder();
-    io.namespace("/").authenticate(Door(Arc::clone(&is_shut)));
+    io.namespace("/")
+        .authenticate(Revocable(Arc::clone(&is_revoked)));
     let server = serve(io).await;
     for _ in 0..ROUNDS {
-        is_shut.store(false, Ordering::Release);
+        is_revoked.store(false, Ordering::Release);
         let mut client = server.client().connect().await.unwrap();
-        is_shut.store(true, Ordering::Release);
+        is_revoked.store(true, Ordering::Release);
         let start = Arc::new(Barrier::new(FINDERS));
         let finders: Vec<_> = (0..FINDERS)
             .map(|_| {

@@ -1,5 +1,7 @@
-//! The server that load generators expect.
+//! The server that load generators expect. `ADAPTER` joins several: see `support/adapters.rs`.
 
+#[path = "support/adapters.rs"]
+mod adapters;
 mod support;
 
 use std::time::Duration;
@@ -27,7 +29,7 @@ fn main() -> Result<(), roomcast::Error> {
 async fn serve() -> Result<(), roomcast::Error> {
     let millis =
         |variable, default| Duration::from_millis(support::number(variable).unwrap_or(default));
-    let mut io = Io::builder().config(
+    let mut io = adapters::join(Io::builder(), "").config(
         Config::default()
             .ping_interval(millis("PING_INTERVAL_MS", 25_000))
             .ping_timeout(millis("PING_TIMEOUT_MS", 20_000))

@@ -1,10 +1,12 @@
 //! The server that official clients of several languages and majors expect.
 //!
 //! `CLIENT_PACKAGE` is the folder of the npm package `socket.io-client`, if its builds are to be handed out.
-//! `ADAPTER` joins several of these, and Node servers: see `support/clustered.rs`.
+//! `ADAPTER` joins several of these, and Node servers: see `support/adapters.rs` and `support/clustered.rs`.
 //!
 //! Not there yet, and left out: clients of Engine.IO v3.
 
+#[path = "support/adapters.rs"]
+mod adapters;
 #[path = "support/clustered.rs"]
 mod clustered;
 #[path = "support/mounted.rs"]
@@ -51,7 +53,7 @@ async fn main() -> Result<(), roomcast::Error> {
 
 /// A server with the options that all listeners have in common; each is a cluster with its counterparts.
 fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
-    let mut io = clustered::join(Io::builder(), key)
+    let mut io = adapters::join(Io::builder(), key)
         .state(Reasons::default())
         .config(
             config

@@ -43,6 +43,16 @@ impl RedisServer {
         nodes
     }
 
+    /// Starts one that has what this one has.
+    pub fn start_replica(&self) -> Self {
+        Self::start_with(&format!("--replicaof 127.0.0.1 {}", self.port()))
+    }
+
+    /// Starts a sentinel, which calls this one `main`.
+    pub fn start_sentinel(&self) -> Broker {
+        Broker::start("sentinel.sh", &self.port().to_string())
+    }
+
     fn start_with(options: &str) -> Self {
         let options = options.replace("BUS", &free_port().to_string());
         Self(Broker::start("redis.sh", &options))

@@ -260,3 +260,39 @@ async fn who_does_not_moderate_changes_only_its_own_conversations_over_http() {
         )
         .await;
 }
+
+#[tokio::test]
+async fn a_service_reads_and_sets_what_a_user_says_of_itself() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut bob = user(&server, "bob").await;
+    bob.must("join_conversation", json!(LOBBY)).await;
+    let path = "/users/ann/status";
+    let nothing = json!({"userId": "ann", "status": "online"});
+    assert_eq!(service.get(path).await, nothing);
+    let busy = json!({"status": "busy", "text": "in a meeting"});
+    let said = service.must(200, "PUT", path, busy.clone()).await;
+    assert_eq!(bob.event("status").await, said);
+    assert_eq!(service.get(path).await, said);
+    assert_eq!(service.must(200, "PUT", path, busy).await, said);
+    let ann = user(&server, "ann").await;
+    assert_eq!(ann.session["status"], said);
+    for wrong in [
+        json!({}),
+        json!({"status": "x"}),
+        json!({"status": "busy", "text": "\u{202e}"}),
+        json!({"status": "busy", "x": 1}),
+    ] {
+        service
+            .refused(400, "INVALID_PAYLOAD", ("PUT", path, wrong))
+            .await;
+    }
+    let nobody = "/users/%E2%80%AE/status";
+    service
+        .refused(400, "INVALID_PAYLOAD", ("GET", nobody, Value::Null))
+        .await;
+    let other = Caller::of(&server, "ann", &["user"]);
+    other
+        .refused(403, "FORBIDDEN", ("GET", path, Value::Null))
+        .await;
+}

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, start, user};
+use super::{Caller, QUICK, start, user};
+use crate::guard::KEY;
+use crate::server::Server;
 
 #[tokio::test]
 async fn an_event_reaches_rooms_users_or_everyone_with_all_its_arguments() {
@@ -76,6 +78,93 @@ async fn acknowledgements_are_waited_for_so_long_and_those_that_came_are_told() 
 }
 
 #[tokio::test]
+async fn an_event_of_the_market_is_checked_stored_and_told_as_by_its_own_route() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut ann = user(&server, "ann").await;
+    for (event, payload) in [
+        ("subscribe:trades", json!({"userId": "ann"})),
+        ("subscribe:portfolio", json!({"userId": "ann"})),
+        ("subscribe:signals", json!({})),
+        ("subscribe:notifications", json!({})),
+    ] {
+        ann.must(event, payload).await;
+    }
+    let trade = json!({"tradeId": "t", "userId": "ann", "symbol": "AAPL", "status": "executed",
+        "executedPrice": 190.5, "quantity": 2.0});
+    let signal = json!({"signalId": "s", "providerId": "p", "providerName": "P", "symbol": "AAPL",
+        "action": "buy", "confidence": 50.0});
+    let portfolio = json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []});
+    let notification = json!({"notificationId": "n", "userId": "ann", "type": "info",
+        "title": "Hello", "message": "You"});
+    for (event, argument, field, value) in [
+        ("trade:update", &trade, "executedPrice", json!(190.5)),
+        ("signal:new", &signal, "confidence", json!(50.0)),
+        ("portfolio:update", &portfolio, "cash", json!(1.0)),
+        ("notification:new", &notification, "title", json!("Hello")),
+    ] {
+        let body = json!({"event": event, "everyone": true, "args": [argument]});
+        let answer = service.must(200, "POST", "/emit", body.clone()).await;
+        assert_eq!(answer["published"][field], value, "{event}");
+        let told = ann.event(event).await;
+        assert_eq!((&told[field], &told["revision"]), (&value, &json!(1)));
+        for (wrong, with) in [
+            ("args", json!([])),
+            ("args", json!([argument, argument])),
+            ("rooms", json!(["a"])),
+            ("users", json!(["ann"])),
+            ("except", json!(["a"])),
+            ("volatile", json!(true)),
+            ("ackTimeout", json!(100)),
+        ] {
+            let mut body = body.clone();
+            body[wrong] = with;
+            let error = service
+                .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", body))
+                .await;
+            assert_eq!(error["details"]["field"], wrong, "{event}");
+        }
+        let mut other = argument.clone();
+        other[field] = json!([]);
+        let wrong = json!({"event": event, "args": [other]});
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", wrong))
+            .await;
+        assert_eq!(error["details"]["field"], format!("args[0].{field}"));
+    }
+    // What is stored is stored once, and another one is refused, as by the route.
+    let same = json!({"event": "signal:new", "args": [signal]});
+    service.must(200, "POST", "/emit", same).await;
+    let mut other = signal.clone();
+    other["symbol"] = json!("MSFT");
+    let other = json!({"event": "signal:new", "args": [other]});
+    service
+        .refused(409, "CONFLICT", ("POST", "/emit", other))
+        .await;
+    assert!(ann.events_until_now("signal:new").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_of_the_market_takes_the_permission_of_its_own_route_as_well() {
+    let role = (
+        "ROOMCAST_AUTH__ROLES__PUBLISHER__PERMISSIONS",
+        "api:emit,trades:publish",
+    );
+    let server = Server::with(&[KEY, QUICK, role]);
+    let publisher = Caller::of(&server, "p", &["publisher"]);
+    let signal = json!({"providerId": "p", "providerName": "P", "symbol": "AAPL",
+        "action": "buy", "confidence": 50});
+    let body = json!({"event": "signal:new", "args": [signal]});
+    publisher
+        .refused(403, "FORBIDDEN", ("POST", "/emit", body))
+        .await;
+    let trade = json!({"tradeId": "t", "userId": "ann", "symbol": "AAPL", "status": "pending",
+        "quantity": 1});
+    let body = json!({"event": "trade:update", "args": [trade]});
+    publisher.must(200, "POST", "/emit", body).await;
+}
+
+#[tokio::test]
 async fn what_belongs_to_the_chat_is_not_published() {
     let server = start();
     let service = Caller::service(&server);
@@ -105,6 +194,14 @@ async fn what_belongs_to_the_chat_is_not_published() {
             .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", body))
             .await;
         assert_eq!(error["details"]["field"], "event", "{event}");
+        let route = match event {
+            "message" => "POST /api/v1/conversations/{id}/messages",
+            "message_deleted" => "DELETE /api/v1/messages/{id}",
+            "conversation_deleted" => "DELETE /api/v1/conversations/{id}",
+            _ => "",
+        };
+        let message = error["message"].as_str().unwrap();
+        assert!(message.ends_with(route), "{message}");
     }
     for (body, field) in [
         (

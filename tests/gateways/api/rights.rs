@@ -25,6 +25,7 @@ fn routes(document: &Value) -> Vec<(String, String, String)> {
             let path = path.strip_prefix("/api/v1").unwrap();
             let path = path.replace("{id}", "0f8fad5b-d9cb-469f-a165-70867728950e");
             let path = path.replace("{userId}", "ann").replace("{room}", "none");
+            let path = path.replace("{emoji}", "%F0%9F%91%8D");
             let permission = operation["x-permission"].as_str().unwrap();
             routes.push((method.to_uppercase(), path, permission.to_owned()));
         }
@@ -53,11 +54,18 @@ fn body(method: &str, path: &str) -> String {
         ("POST", "/notifications") => {
             json!({"userId": "ann", "type": "info", "title": "t", "message": "m"})
         }
+        ("PUT", path) if path.ends_with("/status") => json!({"status": "busy"}),
         ("PATCH", path) if path.starts_with("/conversations") => json!({"title": "x"}),
         ("POST" | "PATCH", _) => json!({"content": "x"}),
         _ => return String::new(),
     };
     body.to_string()
+}
+
+/// A path as documents show it, but for names of users and rooms.
+fn shown(path: &str) -> String {
+    let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+    path.replace("%F0%9F%91%8D", "{emoji}")
 }
 
 /// Where `explain` needs parameters.
@@ -173,7 +181,7 @@ async fn the_permissions_of_a_service_are_those_that_the_page_lists() {
     const PAGE: &str = include_str!("../../../docs/http-api.md");
     let server = start();
     for (method, path, permission) in routes(&document(&server).await) {
-        let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+        let path = shown(&path);
         let row = PAGE.lines().find(|line| {
             let shown = line.replace("{user}", "{id}").replace("{userId}", "ann");
             shown.starts_with(&format!("| `{method} {}", path.replace("none", "{room}")))
@@ -203,7 +211,7 @@ async fn the_reference_for_people_loads_and_runs_nothing() {
         assert!(!page.body.contains(forbidden), "{forbidden}");
     }
     for (method, path, _) in routes(&document(&server).await) {
-        let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+        let path = shown(&path);
         let shown = format!(
             "{method} /api/v1{}",
             path.replace("none", "{room}").replace("/ann", "/{userId}")

@@ -68,7 +68,9 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.contents(3, "offline"), expected);
     assert.deepEqual(await tab.contents(1, "missed"), ["missed 1"]);
     await assertStored(t, other, "offline", expected);
-    assert.deepEqual((await tab.seen()).states.filter((state) => state !== "connecting"), ["online", "offline", "online"]);
+    const settled = (await tab.seen()).states.filter((state) => state !== "connecting");
+    // An attempt to connect may have been made in vain.
+    assert.deepEqual(settled.filter((state, n) => state !== settled[n - 1]), ["online", "offline", "online"]);
   });
 
   test("goes on after its server was killed, and after it was stopped for 30 s", async (t) => {

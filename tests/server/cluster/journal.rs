@@ -137,14 +137,14 @@ impl Person {
 
     /// Breaks the connection, which the server has noted when this returns.
     fn lose(self, server: &Local) -> Away {
-        let parked = || server.io.metrics().gauge(Gauge::RecoverySessions);
-        let before = parked();
+        let recoverable = || server.io.metrics().gauge(Gauge::RecoverySessions);
+        let before = recoverable();
         let offer = self.offer();
         let Self {
             client, sid, pid, ..
         } = self;
         drop(client);
-        until(|| parked() > before);
+        until(|| recoverable() > before);
         Away { sid, pid, offer }
     }
 }
@@ -315,10 +315,10 @@ fn who_cannot_get_all_starts_afresh() {
     assert!(away.come(&servers[1]).is_err());
     // It was sent away meanwhile.
     let away = Person::new(&servers[0]).lose(&servers[0]);
-    let parked = || servers[0].io.metrics().gauge(Gauge::RecoverySessions);
-    let before = parked();
+    let recoverable = || servers[0].io.metrics().gauge(Gauge::RecoverySessions);
+    let before = recoverable();
     servers[1].io.in_(&*away.sid).disconnect(true);
-    until(|| parked() < before);
+    until(|| recoverable() < before);
     settle(&servers);
     assert!(away.come(&servers[1]).is_err());
 }

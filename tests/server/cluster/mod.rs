@@ -4,6 +4,7 @@
 mod acks;
 mod emit;
 mod fetch;
+mod forwarding;
 mod hub;
 mod journal;
 mod model;
@@ -49,6 +50,8 @@ enum Wire {
     Classic,
     Sharded,
     Streams,
+    /// Sharded, with a channel for each socket.
+    Private,
     /// With a stream through which every event goes before it reaches a client.
     Journal,
 }
@@ -60,6 +63,7 @@ impl Wire {
         match self {
             Self::Classic => redis,
             Self::Sharded => redis.sharded(Subscriptions::Rooms),
+            Self::Private => redis.sharded(Subscriptions::RoomsAndSockets),
             Self::Streams => redis.streams(),
             Self::Journal => redis.streams().recovery(true),
         }

@@ -1,16 +1,27 @@
 //! What is peculiar to servers that Redis joins.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use roomcast::{
     Ack, Builder, Event, Parser, ServerSide, SocketId,
     adapter::{
         Health,
         redis::{Emitter, Redis},
+        values::Expected,
     },
     metrics::Counter,
     types::Bytes,
 };
+
+use serde_json::Value;
 
 use super::{Servers, Wire, quiet};
 use crate::{
@@ -20,7 +31,7 @@ use crate::{
 };
 
 fn each(count: usize, build: impl Fn(Builder) -> Builder, test: impl Fn(&Servers)) {
-    for wire in Wire::ALL {
+    for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
         let servers = Servers::on_redis(RedisServer::shared(), count, wire, &build);
         test(&servers);
     }
@@ -48,6 +59,52 @@ fn events_arrive_in_the_order_in_which_they_were_sent_whatever_their_target_and_
             assert!(event.starts_with(&expected), "{expected} {}", &event[..20]);
         }
     });
+}
+
+#[test]
+fn with_channels_of_sockets_what_is_for_one_socket_reaches_its_server_alone() {
+    let servers = Servers::on_redis(RedisServer::shared(), 3, Wire::Private, quiet);
+    let (mut client, id) = servers[1].connect();
+    let id = SocketId::parse(&id).unwrap();
+    servers.settle();
+    let heard = |i: usize| {
+        let metrics = servers[i].io.metrics();
+        metrics.counter(Counter::ClusterReceived)
+    };
+    let before = [0, 1, 2].map(heard);
+    for n in 0..200 {
+        servers[0].io.to(id).emit("n", n);
+    }
+    for n in 0..200 {
+        client.expect_text(&format!("42[\"n\",{n}]"));
+    }
+    // Heartbeats are all that the third one hears meanwhile.
+    assert!(heard(1) - before[1] >= 200, "{before:?}");
+    assert!(heard(2) - before[2] < 100, "{before:?}");
+    // Rooms reach it as before, and acknowledgements too.
+    servers[1].io.in_(id).join("room");
+    servers.settle();
+    servers[2].io.to("room").emit("room", ());
+    client.expect_text("42[\"room\"]");
+    servers[0].io.in_(id).disconnect(false);
+    client.expect_text("41");
+    until(|| {
+        channels(&servers.key)
+            .iter()
+            .all(|name| !name.contains(id.as_str()))
+    });
+}
+
+/// The sharded channels of servers with this key on which somebody listens.
+fn channels(key: &str) -> Vec<String> {
+    let port = RedisServer::shared().port().to_string();
+    let asked = Command::new("redis-cli")
+        .args(["-p", &port, "pubsub", "shardchannels"])
+        .output()
+        .unwrap();
+    let names = String::from_utf8(asked.stdout).unwrap();
+    let own = names.lines().filter(|name| name.starts_with(key));
+    own.map(str::to_owned).collect()
 }
 
 #[test]
@@ -316,7 +373,7 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
         .each_ref()
         .map(|node| node.url().replace("redis://", ""));
     let url = format!("redis+cluster://{}", hosts.join(","));
-    for wire in Wire::ALL {
+    for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
         let servers = Servers::on_redis_at(&url, 3, wire, quiet);
         let mut clients = [0, 1, 2].map(|i| servers[i].connect());
         for (i, (_, id)) in clients.iter().enumerate() {
@@ -339,5 +396,84 @@ fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
         }
         let found = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
         assert_eq!((found.sockets.len(), found.missing.unnamed), (3, 0));
+    }
+}
+
+#[test]
+fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_connects_anew() {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let redis = RedisServer::start_cluster();
+    let hosts = redis
+        .each_ref()
+        .map(|node| node.url().replace("redis://", ""));
+    let url = format!("redis+cluster://{}", hosts.join(","));
+    let taken = Arc::new(AtomicUsize::new(0));
+    let slow = |io: Builder| {
+        let mut io = quiet(io);
+        let taken = Arc::clone(&taken);
+        io.namespace("/")
+            .on_server_side("slow", move |_: ServerSide| {
+                taken.fetch_add(1, Ordering::Relaxed);
+                // What applying one takes: a thread is busy with it, as with very many clients.
+                std::thread::sleep(PAUSE);
+                std::future::ready(())
+            });
+        io
+    };
+    let servers = Servers::on_redis_at(&url, 2, Wire::Classic, slow);
+    // What takes twenty seconds to apply.
+    for n in 0..200 {
+        servers[0].io.of("/").server_side_emit("slow", n).unwrap();
+    }
+    until(|| match servers[1].io.adapter_health() {
+        Some(Health::Down(why)) => why.contains("delivers nothing"),
+        _ => false,
+    });
+    until(|| servers[1].io.adapter_health() == Some(Health::Ready));
+    let before = taken.load(Ordering::Relaxed);
+    assert!(before < 150, "what waited is dropped: {before}");
+    // It hears of what comes from now on.
+    let (mut client, _) = servers[1].connect();
+    servers.settle();
+    servers[0].io.emit("news", ());
+    client.expect_text("42[\"news\"]");
+    assert!(taken.load(Ordering::Relaxed) < 150);
+}
+
+#[test]
+fn when_sentinels_make_a_replica_the_master_servers_are_joined_by_that() {
+    for wire in [Wire::Classic, Wire::Streams] {
+        let master = RedisServer::start();
+        let replica = master.start_replica();
+        let sentinel = master.start_sentinel();
+        let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+        let servers = Servers::on_redis_at(&url, 2, wire, quiet);
+        let (mut client, _) = servers[1].connect();
+        let numbers = |i: usize| {
+            let values = servers[i].io.values().unwrap();
+            values.keyspace::<u64>("numbers", 1, |_, value: Value| Ok(value))
+        };
+        let put = |n: u64| {
+            let numbers = numbers(0);
+            let put = async move { numbers.put("n", Expected::Anything, &n).await };
+            servers[0].runtime.block_on(put)
+        };
+        servers.settle();
+        put(1).unwrap();
+        servers[0].io.emit("before", ());
+        client.expect_text("42[\"before\"]");
+
+        master.kill();
+        let health = |i: usize| servers[i].io.adapter_health();
+        until(|| (0..2).all(|i| matches!(health(i), Some(Health::Down(_)))));
+        until(|| (0..2).all(|i| health(i) == Some(Health::Ready)));
+        // Whoever has connected to the replica hears the other one there.
+        servers.settle();
+        servers[0].io.emit("after", ());
+        client.expect_text("42[\"after\"]");
+        until(|| put(2).is_ok());
+        let read = servers[1].runtime.block_on(numbers(1).get("n"));
+        assert_eq!(read.unwrap().unwrap().value, 2);
+        drop(replica);
     }
 }

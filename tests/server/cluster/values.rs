@@ -15,11 +15,11 @@ use roomcast::{
 use serde_json::Value;
 
 use super::{Servers, Wire, quiet};
-use crate::{local::until, redis_server::RedisServer};
+use crate::{local::until, nats_server::NatsServer, redis_server::RedisServer};
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Three servers that share values in the memory of this process, and three that do so in Redis.
+/// Three servers that share values in the memory of this process, and three that do so in Redis and in NATS.
 fn each(suite: impl Fn(&Servers)) {
     let memory = Memory::default();
     suite(&Servers::joined(3, |io: Builder| {
@@ -28,6 +28,7 @@ fn each(suite: impl Fn(&Servers)) {
     for wire in Wire::ALL {
         suite(&Servers::on_redis(RedisServer::shared(), 3, wire, quiet));
     }
+    suite(&Servers::on_nats(NatsServer::shared(), 3, quiet));
 }
 
 fn numbers(servers: &Servers, i: usize) -> Keyspace<u64> {
@@ -160,20 +161,157 @@ fn who_watches_sees_what_another_server_has_changed() {
 }
 
 #[test]
-fn without_redis_values_are_not_to_be_had_and_then_they_are_again() {
-    let redis = RedisServer::start();
-    let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
-    let numbers = numbers(&servers, 0);
+fn what_is_expected_must_be_there_also_after_it_was_removed() {
+    each(|servers| {
+        let numbers = numbers(servers, 0);
+        servers[0].runtime.block_on(async {
+            let put = async |expected, n: u64| numbers.put("e", expected, &n).await.unwrap();
+            let none = Put::Conflict(None);
+            assert_eq!(put(Expected::Version(0), 1).await, none);
+            assert_eq!(put(Expected::Version(7), 1).await, none);
+            let Put::Stored(first) = put(Expected::Nothing, 1).await else {
+                panic!("nothing was there");
+            };
+            let conflict = Put::Conflict(Some(first));
+            assert_eq!(put(Expected::Nothing, 2).await, conflict);
+            assert_eq!(put(Expected::Version(first + 1), 2).await, conflict);
+            assert_eq!(put(Expected::Version(0), 2).await, conflict);
+            let Put::Stored(second) = put(Expected::Anything, 2).await else {
+                panic!("anything was expected");
+            };
+            assert!(second > first);
+            let remove = async |expected| numbers.remove("e", expected).await.unwrap();
+            let conflict = Put::Conflict(Some(second));
+            assert_eq!(remove(Expected::Version(first)).await, conflict);
+            assert_eq!(remove(Expected::Nothing).await, conflict);
+            let Put::Stored(third) = remove(Expected::Version(second)).await else {
+                panic!("it was there");
+            };
+            assert!(third > second);
+            assert!(numbers.get("e").await.unwrap().is_none());
+            assert_eq!(put(Expected::Version(second), 3).await, none);
+            assert_eq!(put(Expected::Version(third), 3).await, none);
+            assert_eq!(remove(Expected::Version(third)).await, none);
+            let Put::Stored(fourth) = put(Expected::Nothing, 3).await else {
+                panic!("nothing was there");
+            };
+            assert!(fourth > third);
+            let known = numbers.get("e").await.unwrap().unwrap();
+            assert_eq!((known.version, known.value), (fourth, 3));
+        });
+    });
+}
+
+#[test]
+fn who_hears_of_changes_is_told_which_keys_of_its_keyspace_they_are_of() {
+    each(|servers| {
+        let mut changes = numbers(servers, 1).changes();
+        let put = |name: &str, key: &str| {
+            let values = servers[0].io.values().unwrap();
+            let others = values.keyspace::<u64>(name, 1, |_, value: Value| Ok(value));
+            let put = async { others.put(key, Expected::Anything, &7).await };
+            servers[0].runtime.block_on(put).unwrap();
+        };
+        for (name, key) in [("numbers", "a"), ("letters", "b"), ("numbers", "c:d")] {
+            put(name, key);
+        }
+        for expected in ["a", "c:d"] {
+            let heard = servers[1].runtime.block_on(changes.next());
+            assert_eq!(heard.as_deref(), Some(expected));
+        }
+    });
+}
+
+/// A value is not to be had without the broker, and is there again when the broker is.
+fn survives(servers: &Servers, kill: impl FnOnce(), restart: impl FnOnce()) {
+    let numbers = numbers(servers, 0);
     let put = || {
         servers[0]
             .runtime
             .block_on(numbers.put("n", Expected::Anything, &7))
     };
     assert!(matches!(put(), Ok(Put::Stored(_))));
-    redis.kill();
+    kill();
     assert!(matches!(put(), Err(ValueError::Unavailable(_))));
-    redis.restart();
+    restart();
     until(|| put().is_ok());
     let read = servers[0].runtime.block_on(numbers.get("n"));
     assert_eq!(read.unwrap().unwrap().value, 7);
+}
+
+#[test]
+fn without_nats_values_are_not_to_be_had_and_then_they_are_again() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    survives(&servers, || nats.kill(), || nats.restart());
+}
+
+#[test]
+fn a_nats_that_keeps_nothing_says_so_to_who_asks_for_values() {
+    let nats = NatsServer::start_with("");
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    let values = servers[0].io.values().unwrap();
+    let numbers = numbers(&servers, 0);
+    let runtime = &servers[0].runtime;
+    for _ in 0..2 {
+        let read = runtime.block_on(numbers.get("n"));
+        let why = read.unwrap_err().to_string();
+        assert!(why.contains("this NATS has no JetStream"), "{why}");
+        let taken = runtime.block_on(values.try_lock("one", LEASE));
+        let why = taken.unwrap_err().to_string();
+        assert!(why.contains("this NATS has no JetStream"), "{why}");
+    }
+}
+
+#[test]
+fn a_bucket_of_nats_has_an_end_and_what_is_in_it_can_be_changed_then() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    let numbers = numbers(&servers, 0);
+    servers[0].runtime.block_on(async {
+        // As an operator makes it.
+        let client = async_nats::connect(nats.url()).await.unwrap();
+        let key: String = servers.key.bytes().map(escaped).collect();
+        let bucket = format!("roomcast-{key}");
+        let config = async_nats::jetstream::stream::Config {
+            name: format!("KV_{bucket}"),
+            subjects: vec![format!("$KV.{bucket}.>")],
+            discard: async_nats::jetstream::stream::DiscardPolicy::New,
+            max_messages: 2,
+            max_messages_per_subject: 1,
+            ..Default::default()
+        };
+        let context = async_nats::jetstream::new(client);
+        context.create_stream(config).await.unwrap();
+        for key in ["a", "b"] {
+            let put = numbers.put(key, Expected::Nothing, &1).await;
+            assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+        }
+        let full = numbers.put("c", Expected::Nothing, &1).await;
+        assert!(matches!(full, Err(ValueError::Full)), "{full:?}");
+        let full = numbers.put("c", Expected::Anything, &1).await;
+        assert!(matches!(full, Err(ValueError::Full)), "{full:?}");
+        let changed = numbers.put("a", Expected::Anything, &2).await;
+        assert!(matches!(changed, Ok(Put::Stored(_))), "{changed:?}");
+        let removed = numbers.remove("b", Expected::Anything).await;
+        assert!(matches!(removed, Ok(Put::Stored(_))), "{removed:?}");
+        let put = numbers.put("c", Expected::Nothing, &1).await;
+        assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+    });
+}
+
+/// A byte of the key of servers in the name of their bucket.
+fn escaped(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() {
+        char::from(byte).to_string()
+    } else {
+        format!("_{byte:02x}")
+    }
+}
+
+#[test]
+fn without_redis_values_are_not_to_be_had_and_then_they_are_again() {
+    let redis = RedisServer::start();
+    let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
+    survives(&servers, || redis.kill(), || redis.restart());
 }

@@ -343,11 +343,11 @@ fn b11_nothing_is_lost_doubled_or_reordered_at_the_switch() {
             let batch = |from: usize| (from..from + 10).map(echo).collect::<Vec<_>>().join("\x1e");
             assert_eq!(session.post(batch(0)).status, 200);
             let mut candidate = session.attach();
-            let mut parked = session.start_poll();
+            let mut pending = session.start_poll();
             assert_eq!(session.post(batch(10)).status, 200);
             candidate.send_text("2probe");
             candidate.expect_text("3probe");
-            received.push(parked.response().body);
+            received.push(pending.response().body);
             assert_eq!(session.post(batch(20)).status, 200);
             let mut last = session.start_poll();
             candidate.send_text("5");

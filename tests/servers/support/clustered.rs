@@ -1,46 +1,14 @@
 //! The contract server as one node of a cluster.
 //!
-//! `ADAPTER` is `redis://…`, `redis+sharded://…`, `redis-streams://…`, `nats://…` or `postgres://…`, `ADAPTER_KEY` what the names of
-//! channels begin with, and the name of the stream,
-//! `NODE_NAME` what `whereami` answers; by default the port.
+//! `NODE_NAME` is what `whereami` answers; by default the port.
 
 use std::{env, time::Duration};
 
 use roomcast::{
-    Ack, Args, Builder, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
-    adapter::{
-        nats::Nats,
-        postgres::Postgres,
-        redis::{Redis, Subscriptions},
-    },
+    Ack, Args, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-/// Gives the server an adapter, if one is asked for.
-pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
-    let Ok(url) = env::var("ADAPTER") else {
-        return io;
-    };
-    let key = env::var("ADAPTER_KEY").unwrap_or_else(|_| "socket.io".to_owned());
-    let key = format!("{key}{suffix}");
-    if url.starts_with("postgres") {
-        let postgres = Postgres::new(&url).unwrap_or_else(|error| panic!("{error}"));
-        return io.adapter(postgres.key(&key));
-    }
-    if url.starts_with("nats") {
-        let nats = Nats::new(&url).unwrap_or_else(|error| panic!("{error}"));
-        return io.adapter(nats.key(&key));
-    }
-    let plain = url.replacen("redis+sharded:", "redis:", 1);
-    let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));
-    let redis = redis.key(&key);
-    let redis = redis.recovery(suffix.ends_with("-recovery"));
-    io.adapter(match plain == url {
-        true => redis,
-        false => redis.sharded(Subscriptions::Rooms),
-    })
-}
 
 fn name() -> String {
     let port = env::var("PORT").unwrap_or_default();

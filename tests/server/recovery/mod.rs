@@ -1,5 +1,8 @@
 //! Clients whose connection broke go on as the same socket.
 
+mod ending;
+mod users;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -115,14 +118,14 @@ fn member(server: &Local) -> (RawClient, Session) {
     (client, session)
 }
 
-/// Breaks a connection; the session is parked when it returns.
+/// Breaks a connection; the session is kept for recovery when it returns.
 fn lose(server: &Local, client: RawClient) {
-    let before = parked(server);
+    let before = recoverable(server);
     drop(client);
-    until(|| parked(server) == before + 1);
+    until(|| recoverable(server) == before + 1);
 }
 
-fn parked(server: &Local) -> i64 {
+fn recoverable(server: &Local) -> i64 {
     server.io.metrics().gauge(Gauge::RecoverySessions)
 }
 
@@ -213,7 +216,7 @@ fn a_client_that_comes_back_gets_what_it_missed_and_is_who_it_was() {
     client.expect_text("432[true,\"x\",[\"room\"]]");
     server.io.to("room").emit("n", 5);
     session.expect(&mut client, "42[\"n\",5]");
-    assert_eq!(parked(&server), 0);
+    assert_eq!(recoverable(&server), 0);
     // And once more, having missed nothing.
     lose(&server, client);
     let (_client, missed, is_same) = come_back(&server, &mut session);
@@ -367,7 +370,7 @@ fn a_session_that_the_server_drops_goes_on() {
     let (mut client, mut session) = member(&server);
     client.send_text("42[\"drop\"]");
     client.expect_close();
-    until(|| parked(&server) == 1);
+    until(|| recoverable(&server) == 1);
     assert!(come_back(&server, &mut session).2);
 }
 
@@ -387,150 +390,8 @@ fn a_client_that_answers_no_ping_can_come_back() {
     let (_, mut session) = enter(&mut client, "", "");
     session.expect(&mut client, "42[\"welcome\"]");
     client.expect_unanswered_close();
-    until(|| parked(&server) == 1);
+    until(|| recoverable(&server) == 1);
     assert!(come_back(&server, &mut session).2);
-}
-
-#[test]
-fn memory_is_returned_when_the_time_is_over() {
-    let server = Local::serve(on(Recovery::default().window(Duration::from_secs(1))));
-    let (client, mut session) = member(&server);
-    lose(&server, client);
-    server.io.to("room").emit("n", "x".repeat(1000));
-    assert!(kept_bytes(&server) > 1000);
-    until(|| parked(&server) == 0);
-    until(|| kept_bytes(&server) == 0);
-    assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
-    assert!(!come_back(&server, &mut session).2);
-}
-
-#[test]
-fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
-    let (open, opened) = tokio::sync::watch::channel(false);
-    let mut io = on(Recovery::default()
-        .window(Duration::from_secs(2))
-        .skip_middlewares(false));
-    io.namespace("/").middleware(move |connect: Connect| {
-        let mut opened = opened.clone();
-        async move {
-            if connect.recovered() {
-                let _ = opened.wait_for(|is_open| *is_open).await;
-                return Err(Refusal::new("", "no"));
-            }
-            Ok(())
-        }
-    });
-    let server = Local::serve(io);
-    let (first, _) = member(&server);
-    let (second, session) = member(&server);
-    lose(&server, first);
-    // The second session is to end after the first; what is waited for is time itself.
-    thread::sleep(Duration::from_secs(1));
-    drop(second);
-    until(|| server.io.count() == 0);
-    let mut client = server.open();
-    client.send_text(format!("40{}", session.offer()));
-    // The second one is in the hands of the middleware when the first one's time is over.
-    until(|| parked(&server) == 0);
-    open.send_replace(true);
-    client.expect_text("44{\"message\":\"no\"}");
-    until(|| parked(&server) == 0 && kept_bytes(&server) == 0);
-    assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
-}
-
-#[test]
-fn the_oldest_session_ends_when_there_are_too_many() {
-    let server = Local::serve(on(Recovery::default().max_sessions(2)));
-    let mut sessions = Vec::new();
-    for n in 1..=3 {
-        let (client, session) = member(&server);
-        drop(client);
-        until(|| server.io.count() == 0 && parked(&server) == i64::from(n.min(2)));
-        sessions.push(session);
-    }
-    let back: Vec<_> = sessions
-        .iter_mut()
-        .map(|session| come_back(&server, session))
-        .collect();
-    let recovered: Vec<bool> = back.iter().map(|(_, _, is_same)| *is_same).collect();
-    assert_eq!(recovered, [false, true, true]);
-}
-
-#[test]
-fn who_has_missed_more_than_is_kept_starts_afresh() {
-    for (recovery, size) in [
-        (Recovery::default().max_messages(3), 1),
-        (Recovery::default().max_bytes(1500), 400),
-    ] {
-        for (missed, recovers) in [(2, true), (4, false)] {
-            let server = Local::serve(on(recovery.clone()));
-            let (client, mut session) = member(&server);
-            lose(&server, client);
-            for _ in 0..missed {
-                server.io.to("room").emit("n", "x".repeat(size));
-            }
-            let (_client, got, is_same) = come_back(&server, &mut session);
-            assert_eq!(is_same, recovers);
-            assert_eq!(got.len(), if recovers { missed } else { 0 });
-        }
-    }
-}
-
-#[test]
-fn when_too_much_is_kept_for_all_whoever_has_missed_most_starts_afresh() {
-    let server = Local::serve(on(Recovery::default()
-        .max_bytes(100_000)
-        .max_total_bytes(100_000)));
-    let [mut much, mut little] = [(); 2].map(|()| {
-        let (client, session) = member(&server);
-        lose(&server, client);
-        session
-    });
-    for _ in 0..8 {
-        server.io.to(&*much.sid).emit("n", "x".repeat(10_000));
-    }
-    // It is one of these that is too much.
-    for _ in 0..3 {
-        server.io.to(&*little.sid).emit("n", "x".repeat(8000));
-    }
-    until(|| kept_bytes(&server) <= 100_000);
-    let (_client, got, is_same) = come_back(&server, &mut little);
-    assert_eq!((got.len(), is_same), (3, true));
-    let (_other, got, is_same) = come_back(&server, &mut much);
-    assert_eq!((got.len(), is_same), (0, false));
-}
-
-#[test]
-fn a_pong_frees_what_its_client_has() {
-    let server = Local::serve(
-        on(Recovery::default()).config(
-            Config::default()
-                .ping_interval(Duration::from_millis(50))
-                .recovery(Recovery::default()),
-        ),
-    );
-    let (mut client, mut session) = member(&server);
-    server.io.to("room").emit("n", 1);
-    session.expect(&mut client, "42[\"n\",1]");
-    // Answers a ping.
-    client.send_text("421[\"who\"]");
-    while kept_bytes(&server) > 0 {
-        if client.wait() == Some(true) && text_or_ping(&mut client) == "2" {
-            client.send_text("3");
-        }
-    }
-    lose(&server, client);
-    server.io.to("room").emit("n", 2);
-    let (_client, missed, is_same) = come_back(&server, &mut session);
-    assert!(is_same);
-    assert_eq!(missed, ["42[\"n\",2]"]);
-}
-
-fn text_or_ping(client: &mut RawClient) -> String {
-    match client.frame() {
-        crate::support::Frame::Text(text) => text,
-        frame => panic!("{frame:?}"),
-    }
 }
 
 #[test]
@@ -582,7 +443,7 @@ fn every_namespace_of_a_connection_is_recovered_by_itself() {
     let event = text(&mut client);
     made.offset = Some(offset(&event));
     drop(client);
-    until(|| parked(&server) == 2);
+    until(|| recoverable(&server) == 2);
     server.io.emit("n", 1);
     room.emit("m", 2);
     let (mut client, missed, is_same) = come_back(&server, &mut main);
@@ -607,7 +468,7 @@ fn a_namespace_made_on_demand_waits_for_clients_that_are_away() {
     let (_, _) = enter(&mut second, "/made,", "");
     assert_eq!(server.io.of("/made").count(), 1);
     drop(second);
-    until(|| parked(&server) == 0 && server.io.of("/made").count() == 0);
+    until(|| recoverable(&server) == 0 && server.io.of("/made").count() == 0);
     assert_eq!(kept_bytes(&server), 0);
 }
 
@@ -622,251 +483,9 @@ fn clients_that_are_away_can_be_taken_out_of_rooms_and_sent_away() {
     assert!(is_same && missed.is_empty());
     lose(&server, client);
     server.io.to(&*session.sid).disconnect(false);
-    assert_eq!(parked(&server), 0);
+    assert_eq!(recoverable(&server), 0);
     assert_eq!(kept_bytes(&server), 0);
     assert!(!come_back(&server, &mut session).2);
-}
-
-/// Knows who is banned, and believes everybody else.
-struct Names(Arc<Mutex<HashSet<String>>>);
-
-impl Authenticate for Names {
-    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
-        #[derive(serde::Deserialize)]
-        struct Auth {
-            name: String,
-        }
-        let Auth { name } = connect.auth().map_err(|_| Refusal::new("E_AUTH", "who?"))?;
-        let (name, roles) = name.split_once('/').unwrap_or((&name, "user"));
-        let ann = Principal::new(name);
-        Ok(roles.split('+').fold(ann, Principal::with_role))
-    }
-
-    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
-        if self.0.lock().unwrap().contains(&principal.subject) {
-            return Err(Refusal::new("E_BANNED", "banned"));
-        }
-        Ok(())
-    }
-
-    async fn recover(&self, connect: Connect, old: Arc<Principal>) -> Result<Principal, Refusal> {
-        tokio::task::yield_now().await;
-        if self.0.lock().unwrap().contains(&old.subject) {
-            return Err(Refusal::new("E_BANNED", "banned"));
-        }
-        self.authenticate(connect).await
-    }
-}
-
-fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
-    let banned = Arc::new(Mutex::new(HashSet::new()));
-    let mut io = on(Recovery::default());
-    let names = Names(Arc::clone(&banned));
-    io.namespace("/")
-        .authenticate(names)
-        .on("name", async |event: Event| {
-            Ack(event.principal().subject.clone())
-        });
-    (Local::serve(io), banned)
-}
-
-/// A client of this name, which has got one event.
-fn named(server: &Local, name: &str) -> (RawClient, Session) {
-    let mut client = server.open();
-    let (_, mut session) = enter(&mut client, "", &format!("{{\"name\":\"{name}\"}}"));
-    server.io.to(&*session.sid).emit("hello", ());
-    session.expect(&mut client, "42[\"hello\"]");
-    (client, session)
-}
-
-fn offer_of(session: &Session, name: &str) -> String {
-    session
-        .offer()
-        .replace('}', &format!(",\"name\":\"{name}\"}}"))
-}
-
-#[test]
-fn a_user_who_was_banned_meanwhile_does_not_recover() {
-    let (server, banned) = with_names();
-    let (client, session) = named(&server, "ann");
-    lose(&server, client);
-    server.io.emit("secret", ());
-    banned.lock().unwrap().insert("ann".into());
-    let mut client = server.open();
-    client.send_text(format!("40{}", offer_of(&session, "ann")));
-    client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
-    // Who is let in again begins anew: the session has ended with the ban.
-    banned.lock().unwrap().clear();
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
-    assert_ne!(new.sid, session.sid);
-    assert!(missed.is_empty());
-}
-
-#[test]
-fn a_ban_that_was_lifted_before_the_client_came_back_has_ended_its_session() {
-    let (server, banned) = with_names();
-    let (client, session) = named(&server, "ann");
-    let (other, others) = named(&server, "bob");
-    lose(&server, client);
-    lose(&server, other);
-    server.io.emit("secret", ());
-    banned.lock().unwrap().insert("ann".into());
-    assert_eq!(server.io.revalidate(), 0, "nobody who is there");
-    banned.lock().unwrap().clear();
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
-    assert!(missed.is_empty() && new.sid != session.sid);
-    let (missed, new) = enter(&mut server.open(), "", &offer_of(&others, "bob"));
-    assert!(missed.len() == 1 && new.sid == others.sid);
-}
-
-#[test]
-fn a_user_who_is_banned_while_its_client_is_leaving_keeps_no_session() {
-    let (server, banned) = with_names();
-    let (client, session) = named(&server, "ann");
-    banned.lock().unwrap().insert("ann".into());
-    drop(client);
-    until(|| server.io.clients_count() == 0);
-    assert_eq!(parked(&server), 0);
-    banned.lock().unwrap().clear();
-    let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
-    assert_ne!(new.sid, session.sid);
-}
-
-#[test]
-fn a_user_who_has_lost_a_role_starts_afresh_and_one_who_has_got_one_goes_on() {
-    for (before, after, goes_on) in [
-        ("ann/user", "ann/user", true),
-        ("ann/user", "ann/user+admin", true),
-        ("ann/user+admin", "ann/user", false),
-        ("ann/user", "ann/admin", false),
-    ] {
-        let (server, _) = with_names();
-        let (client, session) = named(&server, before);
-        lose(&server, client);
-        server.io.emit("secret", ());
-        let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, after));
-        assert_eq!(new.sid == session.sid, goes_on, "{before} to {after}");
-        assert_eq!(missed.len() == 1, goes_on, "{before} to {after}");
-    }
-}
-
-#[test]
-fn another_user_gets_nothing_of_a_session() {
-    let (server, _) = with_names();
-    let (client, session) = named(&server, "ann");
-    lose(&server, client);
-    server.io.emit("secret", ());
-    let mut client = server.open();
-    let (missed, new) = enter(&mut client, "", &offer_of(&session, "bob"));
-    assert!(missed.is_empty());
-    assert!(new.sid != session.sid && new.pid != session.pid);
-    client.send_text("421[\"name\"]");
-    client.expect_text("431[\"bob\"]");
-}
-
-#[test]
-fn middleware_is_passed_by_only_if_the_option_says_so() {
-    for skip_middlewares in [true, false] {
-        let asked = Arc::new(Mutex::new(0_u32));
-        let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
-        io.shared_state(Arc::clone(&asked));
-        io.namespace("/").middleware(async |connect: Connect| {
-            let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
-            *asked += 1;
-            if *asked > 1 {
-                return Err(Refusal::new("", "no"));
-            }
-            Ok(())
-        });
-        let server = Local::serve(io);
-        let (client, session) = member(&server);
-        lose(&server, client);
-        let mut client = server.open();
-        client.send_text(format!("40{}", session.offer()));
-        let answer = text(&mut client);
-        assert_eq!(answer.starts_with("40{"), skip_middlewares, "{answer}");
-        assert_eq!(
-            answer == "44{\"message\":\"no\"}",
-            !skip_middlewares,
-            "{answer}"
-        );
-        // Who was refused has lost nothing.
-        assert_eq!(parked(&server), i64::from(!skip_middlewares));
-    }
-}
-
-#[test]
-fn middleware_sees_whether_a_client_goes_on() {
-    let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
-    for has_authenticator in [false, true] {
-        let mut io = on(Recovery::default().skip_middlewares(false));
-        io.shared_state(Arc::clone(&seen));
-        let namespace = io.namespace("/").middleware(async |connect: Connect| {
-            let seen = connect.state::<Mutex<Vec<bool>>>();
-            seen.lock().unwrap().push(connect.recovered());
-            Ok::<_, Refusal>(())
-        });
-        if has_authenticator {
-            namespace.authenticate(Names(Arc::default()));
-        }
-        let server = Local::serve(io);
-        let (client, session) = named(&server, "ann");
-        lose(&server, client);
-        // Nobody's session, another user's, and one's own.
-        let mut nobodys = server.open();
-        enter(
-            &mut nobodys,
-            "",
-            "{\"pid\":\"x\",\"offset\":\"B\",\"name\":\"ann\"}",
-        );
-        let mut bob = server.open();
-        if has_authenticator {
-            let (_, new) = enter(&mut bob, "", &offer_of(&session, "bob"));
-            assert_ne!(new.sid, session.sid);
-        }
-        let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
-        assert_eq!(new.sid, session.sid);
-        let expected: &[bool] = match has_authenticator {
-            false => &[false, false, true],
-            true => &[false, false, false, true],
-        };
-        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), expected);
-    }
-}
-
-#[test]
-fn the_handlers_of_a_namespace_see_a_client_leave_and_come_back() {
-    let (sender, said) = std::sync::mpsc::channel();
-    struct Said(Mutex<std::sync::mpsc::Sender<String>>);
-    let say = |event: &Event| {
-        let said: &Said = event.state();
-        let rooms = event.socket.rooms().len();
-        let recovered = event.socket.recovered();
-        let name = event.name().to_owned();
-        let told = format!("{name} {recovered} {rooms}");
-        said.0.lock().unwrap().send(told).unwrap();
-    };
-    let mut io = on(Recovery::default()).state(Said(Mutex::new(sender)));
-    io.namespace("/")
-        .on_connect(move |event: Event| async move { say(&event) })
-        .on(
-            "disconnecting",
-            move |event: Event| async move { say(&event) },
-        )
-        .on("disconnect", async |_: Event, _: State<Said>| {});
-    let server = Local::serve(io);
-    let (client, mut session) = member(&server);
-    lose(&server, client);
-    let (client, ..) = come_back(&server, &mut session);
-    lose(&server, client);
-    let said: Vec<String> = said.try_iter().collect();
-    let expected = [
-        "connect false 0",
-        "disconnecting false 1",
-        "connect true 1",
-        "disconnecting true 1",
-    ];
-    assert_eq!(said, expected);
 }
 
 #[test]
@@ -877,7 +496,7 @@ fn a_server_that_stops_keeps_nothing() {
     lose(&server, client);
     let grace = Duration::from_secs(20);
     server.runtime.block_on(server.io.close(grace));
-    assert_eq!(parked(&server), 0);
+    assert_eq!(recoverable(&server), 0);
     assert_eq!(kept_bytes(&server), 0);
     assert_eq!(server.io.metrics().gauge(Gauge::Rooms), 0);
 }

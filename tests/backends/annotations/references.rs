@@ -1,0 +1,173 @@
+//! What a message shows of others: replies, mentions, and the notifications of those.
+
+use super::*;
+
+on_every_backend! {
+    a_reply_shows_its_original_as_it_is_now,
+    a_reply_to_what_is_not_there_is_refused_and_stores_nothing,
+    who_is_mentioned_is_told_once_with_the_message_and_never_without,
+    who_wants_no_notifications_gets_none_and_others_do,
+}
+
+async fn a_reply_shows_its_original_as_it_is_now(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let long = "\u{e4}".repeat(500);
+    let original = harness.send(id, "ann", &long).await;
+    let answer = harness.stored(reply(&original, "bob", "yes")).await;
+    let quote = answer.reply_to.clone().unwrap();
+    assert_eq!(quote.excerpt, "\u{e4}".repeat(200));
+    let of = (quote.id, quote.seq, &*quote.user_id, &*quote.user_name);
+    assert_eq!(of, (original.id, 1, "ann", "ann's name"));
+    assert_eq!(harness.read(&answer, "bob").await.reply_to, Some(quote));
+    assert_eq!(harness.emitted.lock().unwrap()[1].reply_to, answer.reply_to);
+
+    let edited = harness.edit(&original, "short").await;
+    let now = harness.read(&answer, "bob").await.reply_to.clone().unwrap();
+    assert_eq!((&*now.excerpt, now.edited_at), ("short", edited.edited_at));
+    // Whoever edits the reply sees the same.
+    let changed = harness.edit(&answer, "no").await;
+    assert_eq!(changed.reply_to, Some(now));
+    let deleted = harness.delete(&original).await;
+    let now = harness.read(&answer, "bob").await.reply_to.clone().unwrap();
+    assert_eq!((&*now.excerpt, now.deleted_at), ("", deleted.deleted_at));
+    // One that is sent again is answered with what there is now.
+    let message = harness.send(id, "ann", "again").await;
+    let twice = NewMessage {
+        reply_to: Some(message.id),
+        ..retriable(id, "bob", "twice")
+    };
+    harness.stored(twice.clone()).await;
+    harness.delete(&message).await;
+    let Insert::Repeated(again) = harness.insert(twice).await else {
+        panic!("stored twice");
+    };
+    assert!(again.reply_to.as_ref().unwrap().deleted_at.is_some());
+}
+
+async fn a_reply_to_what_is_not_there_is_refused_and_stores_nothing(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let elsewhere = harness.conversation(&["ann"]).await;
+    let foreign = harness.send(elsewhere, "ann", "elsewhere").await;
+    let deleted = harness.send(id, "ann", "deleted").await;
+    harness.delete(&deleted).await;
+    for to in [foreign.id, deleted.id, Uuid::now_v7()] {
+        let new = NewMessage {
+            reply_to: Some(to),
+            ..text(id, "ann", "to nothing")
+        };
+        let refused = harness.insert(new).await;
+        assert!(matches!(refused, Insert::NoOriginal), "{refused:?}");
+    }
+    let next = harness.send(id, "ann", "next").await;
+    assert_eq!(next.seq, 2);
+    assert_eq!(
+        harness
+            .store
+            .conversation(id)
+            .await
+            .unwrap()
+            .unwrap()
+            .last_seq,
+        2
+    );
+}
+
+/// A message with mentions of which each user is told by an entry in a journal of its own.
+fn mentioning(message: NewMessage, users: &[&str]) -> NewMessage {
+    let notice = Notice::new(|message, user| Append {
+        journal: format!("test:{user}"),
+        key: message.id.to_string(),
+        body: format!("{} {}", message.seq, message.content),
+        category: None,
+        is_open: true,
+        if_open: IfOpen::Refuse,
+        needs_open: false,
+        created_at: message.created_at,
+        expires_at: None,
+        most_open: 3,
+    });
+    NewMessage {
+        mentions: users.iter().map(|&user| user.into()).collect(),
+        notice: Some(notice),
+        ..message
+    }
+}
+
+async fn who_is_mentioned_is_told_once_with_the_message_and_never_without(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob", "carl"]).await;
+    let all = ["carl", "ann", "bob"];
+    let new = mentioning(retriable(id, "ann", "once"), &all);
+    let message = harness.stored(new.clone()).await;
+    assert_eq!(message.mentions, all, "as it was sent");
+    assert_eq!(harness.read(&message, "bob").await.mentions, all);
+    let Insert::Repeated(again) = harness.insert(new).await else {
+        panic!("stored twice");
+    };
+    assert_eq!(again.mentions, all);
+    let body = format!("1 {}", message.content);
+    let told = [body];
+    assert_eq!(harness.told("bob").await, told);
+    assert_eq!(harness.told("carl").await, told);
+    assert!(harness.told("ann").await.is_empty(), "who has written it");
+
+    let refused = harness
+        .insert(mentioning(text(id, "ann", "x"), &["bob", "eve"]))
+        .await;
+    assert!(matches!(refused, Insert::NoMember(1)), "{refused:?}");
+    assert_eq!(harness.told("bob").await.len(), 1);
+    assert!(harness.told("eve").await.is_empty());
+    let edited = harness.edit(&message, "other words").await;
+    assert_eq!(edited.mentions, all);
+    // Who has as many entries as there may be gets no more, and the message is sent.
+    for _ in 0..4 {
+        harness
+            .stored(mentioning(text(id, "ann", "again"), &["bob"]))
+            .await;
+    }
+    assert_eq!(harness.told("bob").await.len(), 3);
+    // Many at once, for the same users in other orders.
+    let sends = (0..40).map(|n| {
+        let users: &[&str] = if n % 2 == 0 {
+            &["bob", "carl"]
+        } else {
+            &["carl", "bob"]
+        };
+        harness.stored(mentioning(text(id, "ann", "at once"), users))
+    });
+    assert_eq!(join_all(sends).await.len(), 40);
+}
+
+async fn who_wants_no_notifications_gets_none_and_others_do(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let store = &harness.store;
+    let id = harness.conversation(&["ann", "bob", "carl", "dan"]).await;
+    assert!(store.set_level(id, "bob", Level::None).await.unwrap());
+    assert!(store.set_level(id, "carl", Level::Mentions).await.unwrap());
+    harness
+        .stored(mentioning(text(id, "ann", "one"), &["bob", "carl", "dan"]))
+        .await;
+    for (user, level, told) in [
+        ("ann", Level::All, 0),
+        ("bob", Level::None, 0),
+        ("carl", Level::Mentions, 1),
+        ("dan", Level::All, 1),
+    ] {
+        assert_eq!(harness.told(user).await.len(), told, "{user}");
+        let opening = store.opening(id, Some(user)).await.unwrap().unwrap();
+        assert_eq!(opening.notification_level, level, "{user}");
+        let list = store.conversations(user, None, 9).await.unwrap();
+        let one = list
+            .conversations
+            .iter()
+            .find(|one| one.conversation.id == id);
+        assert_eq!(one.unwrap().notification_level, level, "{user}");
+    }
+    assert!(store.set_level(id, "bob", Level::All).await.unwrap());
+    harness
+        .stored(mentioning(text(id, "ann", "two"), &["bob"]))
+        .await;
+    assert_eq!(harness.told("bob").await, ["2 two"]);
+}

@@ -1,0 +1,279 @@
+//! Who is a member of a conversation, how far members have read, and the lists of conversations.
+
+use super::*;
+
+on_every_backend! {
+    only_the_owner_and_admins_change_members_and_others_leave,
+    a_conversation_has_no_more_members_than_it_may_have,
+    a_member_is_added_once,
+    a_removed_member_sees_and_sends_nothing,
+    the_owner_is_not_removed,
+    a_read_mark_only_grows,
+    a_read_mark_ends_at_the_newest_message,
+    unread_are_the_messages_of_others_that_are_not_deleted,
+    unread_messages_are_counted_up_to_a_limit,
+    nobody_reads_what_is_foreign,
+    a_user_has_the_conversations_of_its_memberships_and_the_open_ones,
+    a_list_of_conversations_ends_at_its_limit,
+}
+
+async fn only_the_owner_and_admins_change_members_and_others_leave(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    assert!(matches!(
+        members(&harness, id, "bob", "cid", false).await,
+        Change::Denied
+    ));
+    assert!(matches!(
+        members(&harness, id, "bob", "ann", true).await,
+        Change::Denied
+    ));
+    assert!(matches!(
+        members(&harness, id, "eve", "eve", false).await,
+        Change::Absent
+    ));
+    assert!(matches!(
+        members(&harness, Uuid::new_v4(), "ann", "cid", false).await,
+        Change::Absent
+    ));
+    let open = harness.open_conversation().await;
+    assert!(matches!(
+        members(&harness, open, "ann", "cid", false).await,
+        Change::Denied
+    ));
+    let by_admin = MemberChange {
+        conversation_id: id,
+        user_id: "cid".into(),
+        by: admin(),
+        removes: false,
+        limit: 1000,
+    };
+    let changed = harness
+        .store
+        .change_member(by_admin, Origin::default())
+        .await
+        .unwrap();
+    assert_eq!(done(changed).member_ids, ["ann", "bob", "cid"]);
+    let left = members(&harness, id, "cid", "cid", true).await;
+    assert_eq!(done(left).member_ids, ["ann", "bob"]);
+    assert!(matches!(
+        members(&harness, id, "cid", "cid", true).await,
+        Change::Absent
+    ));
+}
+
+async fn a_conversation_has_no_more_members_than_it_may_have(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let add = async |user_id: String| {
+        let change = MemberChange {
+            conversation_id: id,
+            user_id,
+            by: user("ann"),
+            removes: false,
+            limit: 5,
+        };
+        let change = harness.store.change_member(change, Origin::default());
+        change.await.unwrap()
+    };
+    // At the same time, so that they are stored in one group or in several.
+    let many = (0..10).map(|n| add(format!("u{n}")));
+    let outcomes = futures_util::future::join_all(many).await;
+    let added = |change: &&Change<_>| matches!(change, Change::Done(_));
+    assert_eq!(outcomes.iter().filter(added).count(), 4, "{outcomes:?}");
+    let refused = |change: &&Change<_>| matches!(change, Change::Conflict);
+    assert_eq!(outcomes.iter().filter(refused).count(), 6, "{outcomes:?}");
+    let Change::Unchanged(full) = add("bob".into()).await else {
+        panic!("a member already");
+    };
+    assert_eq!(full.member_ids.len(), 6, "the owner and five others");
+    let Change::Done(_) = members(&harness, id, "ann", "bob", true).await else {
+        panic!("removed");
+    };
+    assert!(matches!(add("cid".into()).await, Change::Done(_)));
+    assert!(matches!(add("dan".into()).await, Change::Conflict));
+}
+
+async fn a_member_is_added_once(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let before = harness.store.conversation(id).await.unwrap().unwrap();
+    let added = done(members(&harness, id, "ann", "bob", false).await);
+    assert_eq!(added.member_ids, ["ann", "bob"]);
+    assert!(added.updated_at >= before.conversation.updated_at);
+    assert_eq!(added.created_at, before.conversation.created_at);
+    let Change::Unchanged(again) = members(&harness, id, "ann", "bob", false).await else {
+        panic!()
+    };
+    assert_eq!(again, added);
+    let Change::Unchanged(nobody) = members(&harness, id, "ann", "zoe", true).await else {
+        panic!()
+    };
+    assert_eq!(nobody, added);
+}
+
+async fn a_removed_member_sees_and_sends_nothing(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    harness.send(id, "bob", "x").await;
+    let left = done(members(&harness, id, "ann", "bob", true).await);
+    assert_eq!(left.member_ids, ["ann"]);
+    let insert = harness
+        .store
+        .insert_message(text(id, "bob", "y"), Origin::default());
+    assert!(matches!(insert.await.unwrap(), Insert::Absent));
+    let read = harness.store.messages(id, "bob", Page::Newest, 9).await;
+    assert!(read.unwrap().is_none());
+    done(members(&harness, id, "ann", "bob", false).await);
+    assert_eq!(harness.send(id, "bob", "back").await.seq, 2);
+}
+
+async fn the_owner_is_not_removed(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    assert!(matches!(
+        members(&harness, id, "ann", "ann", true).await,
+        Change::Conflict
+    ));
+    assert!(harness.store.is_member(id, "ann").await.unwrap());
+}
+
+async fn a_read_mark_only_grows(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    for _ in 0..5 {
+        harness.send(id, "ann", "x").await;
+    }
+    assert_eq!(read(&harness, id, "bob", 3).await, Some((3, 2)));
+    assert_eq!(read(&harness, id, "bob", 2).await, Some((3, 2)));
+    assert_eq!(read(&harness, id, "bob", 3).await, Some((3, 2)));
+    assert_eq!(read(&harness, id, "bob", 0).await, Some((3, 2)));
+    assert_eq!(read(&harness, id, "bob", 5).await, Some((5, 0)));
+    harness.send(id, "ann", "y").await;
+    assert_eq!(read(&harness, id, "bob", 1).await, Some((5, 1)));
+}
+
+async fn a_read_mark_ends_at_the_newest_message(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    assert_eq!(read(&harness, id, "bob", 7).await, Some((0, 0)));
+    harness.send(id, "ann", "x").await;
+    for seq in [u64::MAX, i64::MAX as u64, 2] {
+        assert_eq!(read(&harness, id, "bob", seq).await, Some((1, 0)));
+    }
+    harness.send(id, "ann", "y").await;
+    assert_eq!(read(&harness, id, "bob", 0).await, Some((1, 1)));
+}
+
+async fn unread_are_the_messages_of_others_that_are_not_deleted(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    harness.send(id, "ann", "1").await;
+    harness.send(id, "bob", "2").await;
+    let third = harness.send(id, "ann", "3").await;
+    harness.send(id, "ann", "4").await;
+    assert_eq!(read(&harness, id, "bob", 0).await, Some((0, 3)));
+    assert_eq!(read(&harness, id, "ann", 0).await, Some((0, 1)));
+    done(delete(&harness, &third, user("ann")).await);
+    assert_eq!(read(&harness, id, "bob", 1).await, Some((1, 1)));
+}
+
+async fn unread_messages_are_counted_up_to_a_limit(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann", "bob"]).await;
+    let sends = (0..UNREAD_MAX + 5).map(|_| harness.send(id, "ann", "x"));
+    futures_util::future::join_all(sends).await;
+    assert_eq!(read(&harness, id, "bob", 1).await, Some((1, UNREAD_MAX)));
+    assert_eq!(
+        read(&harness, id, "bob", 8).await,
+        Some((8, UNREAD_MAX - 3))
+    );
+}
+
+async fn nobody_reads_what_is_foreign(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    harness.send(id, "ann", "x").await;
+    assert_eq!(read(&harness, id, "eve", 1).await, None);
+    assert_eq!(read(&harness, Uuid::new_v4(), "ann", 1).await, None);
+    let open = harness.open_conversation().await;
+    assert_eq!(read(&harness, open, "eve", 1).await, Some((0, 0)));
+}
+
+async fn a_user_has_the_conversations_of_its_memberships_and_the_open_ones(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let first = harness.conversation(&["ann", "bob"]).await;
+    let foreign = harness.conversation(&["eve"]).await;
+    let open = harness.open_conversation().await;
+    let last = harness.conversation(&["bob"]).await;
+    harness.send(first, "ann", "x").await;
+    harness.send(first, "bob", "y").await;
+    harness.send(first, "ann", "z").await;
+    assert_eq!(read(&harness, first, "bob", 1).await, Some((1, 1)));
+
+    let list = harness.store.conversations("bob", None, 50).await.unwrap();
+    assert!(!list.has_more);
+    let mut ids: Vec<Uuid> = list
+        .conversations
+        .iter()
+        .map(|l| l.conversation.id)
+        .collect();
+    let times: Vec<Time> = list
+        .conversations
+        .iter()
+        .map(|l| l.conversation.updated_at)
+        .collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "the newest come first");
+    ids.sort_unstable();
+    let mut expected = [first, open, last];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    assert!(!ids.contains(&foreign));
+    let listed = list
+        .conversations
+        .iter()
+        .find(|l| l.conversation.id == first)
+        .unwrap();
+    let created_at = listed.conversation.created_at.to_string();
+    assert_eq!(
+        serde_json::to_value(listed).unwrap(),
+        json!({
+            "id": first,
+            "title": "A title",
+            "ownerId": "ann",
+            "memberIds": ["ann", "bob"],
+            "createdAt": created_at,
+            "updatedAt": created_at,
+            "lastSeq": 3,
+            "readSeq": 1,
+            "unread": 1,
+            "notificationLevel": "all",
+        })
+    );
+}
+
+async fn a_list_of_conversations_ends_at_its_limit(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    for _ in 0..5 {
+        harness.conversation(&["ann"]).await;
+    }
+    let list = harness.store.conversations("ann", None, 3).await.unwrap();
+    assert_eq!((list.conversations.len(), list.has_more), (3, true));
+    let list = harness.store.conversations("ann", None, 5).await.unwrap();
+    assert_eq!((list.conversations.len(), list.has_more), (5, false));
+    let nobody = harness.store.conversations("eve", None, 5).await.unwrap();
+    assert_eq!(
+        serde_json::to_string(&nobody).unwrap(),
+        r#"{"conversations":[],"hasMore":false}"#
+    );
+}
+
+async fn read(harness: &Harness, conversation: Uuid, user: &str, seq: u64) -> Option<(u64, u64)> {
+    let read = MarkRead {
+        conversation_id: conversation,
+        user_id: user.into(),
+        seq,
+    };
+    let mark = harness.store.mark_read(read).await.unwrap();
+    mark.map(|mark| (mark.seq, mark.unread))
+}

@@ -1,0 +1,256 @@
+//! Finding messages, reading history for the server itself, and what expires.
+
+use super::*;
+
+on_every_backend! {
+    a_search_finds_messages_that_have_all_words,
+    a_search_sees_what_its_user_may_see,
+    a_search_follows_edits_and_deletions,
+    a_search_takes_operators_for_words,
+    a_search_goes_on_before_a_message,
+    history_for_the_server_needs_no_member,
+    what_expires_is_the_beginning_and_leaves_no_gap,
+    what_has_expired_may_be_sent_again,
+}
+
+async fn a_search_finds_messages_that_have_all_words(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    for content in [
+        "The quick brown fox",
+        "a QUICK-witted reply",
+        "quicker than light",
+        "Ärger mit dem Fuchs, https://example.org/a_b?c=1",
+        "brown bread; quick!",
+    ] {
+        harness.send(id, "ann", content).await;
+    }
+    for (query, expected) in [
+        ("quick", vec![1, 2, 5]),
+        ("Quick brown", vec![1, 5]),
+        ("brown quick", vec![1, 5]),
+        ("quick fox bread", vec![]),
+        ("ärger", vec![4]),
+        ("ÄRGER", vec![4]),
+        ("arger", vec![]),
+        ("example.org", vec![4]),
+        ("witted", vec![2]),
+        ("qui", vec![]),
+        ("", vec![]),
+        (" ,.- ", vec![]),
+        ("the", vec![1]),
+    ] {
+        assert_eq!(
+            find(&harness, "ann", query, Some(id)).await,
+            expected,
+            "{query}"
+        );
+    }
+}
+
+async fn a_search_sees_what_its_user_may_see(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let own = harness.conversation(&["ann"]).await;
+    let shared = harness.conversation(&["ann", "bob"]).await;
+    let open = harness.open_conversation().await;
+    for id in [own, shared, open] {
+        harness.send(id, "ann", "secret").await;
+    }
+    let all = |user: &'static str| {
+        let harness = &harness;
+        async move {
+            let search = Search {
+                words: words("secret"),
+                ..Search::default()
+            };
+            let found = harness.store.search(user, search, 50).await;
+            let mut found: Vec<Uuid> = found
+                .unwrap()
+                .unwrap()
+                .messages
+                .iter()
+                .map(|m| m.conversation_id)
+                .collect();
+            found.sort_unstable();
+            found
+        }
+    };
+    let sorted = |mut ids: Vec<Uuid>| {
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(all("ann").await, sorted(vec![own, shared, open]));
+    assert_eq!(all("bob").await, sorted(vec![shared, open]));
+    assert_eq!(all("eve").await, [open]);
+    let foreign = Search {
+        words: words("secret"),
+        conversation: Some(own),
+        before: None,
+    };
+    assert!(
+        harness
+            .store
+            .search("eve", foreign, 50)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    done(members(&harness, shared, "ann", "bob", true).await);
+    assert_eq!(all("bob").await, [open]);
+}
+
+async fn a_search_follows_edits_and_deletions(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let sent = harness.send(id, "ann", "apple").await;
+    done(edit(&harness, &sent, "ann", "pear", None).await);
+    assert_eq!(find(&harness, "ann", "apple", None).await, [0; 0]);
+    assert_eq!(find(&harness, "ann", "pear", None).await, [1]);
+    done(delete(&harness, &sent, user("ann")).await);
+    assert_eq!(find(&harness, "ann", "pear", None).await, [0; 0]);
+}
+
+async fn a_search_takes_operators_for_words(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    harness.send(id, "ann", "this or that and near").await;
+    harness.send(id, "ann", "something else").await;
+    for query in [
+        "\"this\" OR nothing",
+        "this AND that",
+        "NEAR(this that)",
+        "this & that",
+        "th*",
+        "content:this",
+        "') OR 1=1 --",
+        "-this",
+        "!that",
+        "^this",
+    ] {
+        let found = find(&harness, "ann", query, None).await;
+        assert!(found.is_empty() || found == [1], "{query}: {found:?}");
+    }
+    assert_eq!(find(&harness, "ann", "this AND that", None).await, [1]);
+    assert_eq!(find(&harness, "ann", "!that", None).await, [1]);
+}
+
+async fn a_search_goes_on_before_a_message(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        sent.push(harness.send(id, "ann", "x").await);
+    }
+    let search = |before| Search {
+        words: words("x"),
+        conversation: None,
+        before,
+    };
+    let first = harness.store.search("ann", search(None), 2).await;
+    let first = first.unwrap().unwrap();
+    assert_eq!((seqs(&first), first.has_more), (vec![4, 5], true));
+    let second = harness
+        .store
+        .search("ann", search(Some(first.messages[0].id)), 3)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((seqs(&second), second.has_more), (vec![1, 2, 3], false));
+    assert_eq!(second.messages[0].id, sent[0].id);
+}
+
+async fn history_for_the_server_needs_no_member(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    for _ in 0..3 {
+        harness.send(id, "ann", "x").await;
+    }
+    let read = harness.store.history(id, Page::After(1), 9).await;
+    assert_eq!(seqs(&read.unwrap().unwrap()), [2, 3]);
+    let unknown = Uuid::new_v4();
+    assert!(
+        harness
+            .store
+            .history(unknown, Page::Newest, 9)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(harness.store.conversation(unknown).await.unwrap().is_none());
+    let known = harness.store.conversation(id).await.unwrap().unwrap();
+    assert_eq!(known.last_seq, 3);
+}
+
+async fn what_expires_is_the_beginning_and_leaves_no_gap(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let (first, second) = (
+        harness.conversation(&["ann"]).await,
+        harness.conversation(&["ann"]).await,
+    );
+    for n in 0..6 {
+        let sent = harness.send(first, "ann", "old").await;
+        if n == 0 {
+            done(edit(&harness, &sent, "ann", "older", None).await);
+        }
+    }
+    harness.send(second, "ann", "old").await;
+    let now: Time = soon();
+    let long_ago: Time = "2001-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!(harness.store.expire(long_ago, 100).await.unwrap(), 0);
+    let mut removed = 0;
+    loop {
+        let some = harness.store.expire(now, 2).await.unwrap();
+        if some == 0 {
+            break;
+        }
+        removed += some;
+        let left = page(&harness, first, Page::After(0)).await;
+        let left = seqs(&left);
+        let last = left.len() as u64;
+        assert_eq!(left, (7 - last..=6).collect::<Vec<_>>());
+    }
+    assert_eq!(removed, 7);
+    assert_eq!(find(&harness, "ann", "old", None).await, [0; 0]);
+    let next = harness.send(first, "ann", "new").await;
+    assert_eq!(next.seq, 7, "seq goes on");
+    assert_eq!(seqs(&page(&harness, first, Page::Before(9)).await), [7]);
+    let known = harness.store.conversation(first).await.unwrap().unwrap();
+    assert_eq!(known.last_seq, 7);
+    done(edit(&harness, &next, "ann", "newer", None).await);
+    assert_eq!(newest(&harness, first).await.content, "newer");
+}
+
+async fn what_has_expired_may_be_sent_again(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
+    let send = || {
+        harness
+            .store
+            .insert_message(retriable(id, "ann", "m1"), Origin::default())
+    };
+    assert!(matches!(send().await.unwrap(), Insert::Stored(_)));
+    assert!(matches!(send().await.unwrap(), Insert::Repeated(_)));
+    let removed = harness.store.expire(soon(), 100).await;
+    assert_eq!(removed.unwrap(), 1);
+    let Insert::Stored(again) = send().await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(again.seq, 2);
+}
+
+/// The `seq`s of what is found.
+async fn find(harness: &Harness, user: &str, query: &str, conversation: Option<Uuid>) -> Vec<u64> {
+    let search = Search {
+        words: words(query),
+        conversation,
+        before: None,
+    };
+    let found = harness.store.search(user, search, 50).await.unwrap();
+    seqs(&found.unwrap())
+}
+
+/// A time after everything that was stored so far.
+fn soon() -> Time {
+    let now: jiff::Timestamp = Time::now().to_string().parse().unwrap();
+    Time::from(now + std::time::Duration::from_secs(1))
+}

@@ -1,0 +1,285 @@
+//! Commits whose answer is lost: what has become of them is looked up.
+
+use super::*;
+
+/// Passes everything on, but can lose a commit, or the answer to one, together with the connection.
+#[derive(Clone)]
+struct Proxy {
+    port: u16,
+    /// The answer to the next commit is lost.
+    swallow: Arc<AtomicBool>,
+    /// The next commit itself is lost.
+    eat: Arc<AtomicBool>,
+    /// When a commit was lost, nobody comes through any more.
+    shut: Arc<AtomicBool>,
+    is_shut: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            swallow: Arc::default(),
+            eat: Arc::default(),
+            shut: Arc::default(),
+            is_shut: Arc::default(),
+        };
+        let own = proxy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if own.is_shut.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
+                    continue;
+                };
+                tokio::spawn(pass_on(client, server, own.clone()));
+            }
+        });
+        proxy
+    }
+
+    fn url(&self, url: &str) -> String {
+        let (server, database) = url.rsplit_once('/').unwrap();
+        let (user, _) = server.rsplit_once(':').unwrap();
+        format!("{user}:{}/{database}", self.port)
+    }
+}
+
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, proxy: Proxy) {
+    let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut committing = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Ok(read @ 1..) = read else { return };
+                let sent = &from_client[..read];
+                let commits = sent.windows(7).any(|window| window == b"COMMIT\0");
+                if commits && proxy.eat.load(Ordering::Relaxed) {
+                    let shut = proxy.shut.load(Ordering::Relaxed);
+                    proxy.is_shut.store(shut, Ordering::Relaxed);
+                    proxy.eat.store(false, Ordering::Relaxed);
+                    return;
+                }
+                committing |= commits;
+                if server.write_all(sent).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut from_server) => {
+                let Ok(read @ 1..) = read else { return };
+                let answer = &from_server[..read];
+                let done = answer.windows(7).any(|window| window == b"COMMIT\0");
+                // The server has committed, and nobody will hear of it here.
+                if committing && done && proxy.swallow.swap(false, Ordering::Relaxed) {
+                    return;
+                }
+                committing &= !done;
+                if client.write_all(answer).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A store whose answers may be held back on their way.
+async fn behind_proxy() -> (Proxy, Harness) {
+    let (config, _) = postgres();
+    let port = shared().lock().unwrap().port();
+    let proxy = Proxy::start(port).await;
+    let config = config::Store {
+        url: proxy.url(&config.url),
+        ..config
+    };
+    let harness = Harness::new((config, None)).await;
+    (proxy, harness)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_looked_up_and_acknowledged() {
+    let (proxy, harness) = behind_proxy().await;
+    let id = harness.conversation(&["ann"]).await;
+    for seq in 1..=5 {
+        proxy.swallow.store(true, Ordering::Relaxed);
+        let message = harness.send(id, "ann", &seq.to_string()).await;
+        assert_eq!(message.seq, seq);
+        assert!(!proxy.swallow.load(Ordering::Relaxed), "an answer was lost");
+    }
+    assert_eq!(harness.metrics.counter(Counter::StoreDoubts), 5);
+    let emitted: Vec<u64> = harness.emitted_to(id).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(emitted, [1, 2, 3, 4, 5], "each is emitted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
+    let (proxy, harness) = behind_proxy().await;
+    let id = harness.conversation(&["ann"]).await;
+    let ann = || Actor {
+        user_id: "ann".into(),
+        is_admin: false,
+    };
+    let message = harness.send(id, "ann", "text").await;
+    // First the commit does not arrive, then its answer does not.
+    for (cut, stored) in [(&proxy.eat, false), (&proxy.swallow, true)] {
+        let doubts = harness.metrics.counter(Counter::StoreDoubts);
+        let edit = Edit {
+            message_id: message.id,
+            by: ann(),
+            content: "edited".into(),
+            version: None,
+        };
+        let delete = Delete {
+            message_id: message.id,
+            by: ann(),
+        };
+        let member = |removes| MemberChange {
+            conversation_id: id,
+            user_id: "bob".into(),
+            by: ann(),
+            removes,
+            limit: 1000,
+        };
+        let store = &harness.store;
+        let cut_off = || cut.store(true, Ordering::Relaxed);
+        let expect = |what: &str, done: bool| assert_eq!(done, stored, "{what}");
+
+        cut_off();
+        let edited = store.edit_message(edit, Origin::default()).await;
+        expect("edit", matches!(edited, Ok(Change::Done(_))));
+        cut_off();
+        let added = store.change_member(member(false), Origin::default()).await;
+        expect("add", matches!(added, Ok(Change::Done(_))));
+        assert_eq!(store.is_member(id, "bob").await.unwrap(), stored);
+        if !stored {
+            let added = store.change_member(member(false), Origin::default()).await;
+            assert!(matches!(added, Ok(Change::Done(_))));
+        }
+        cut_off();
+        let removed = store.change_member(member(true), Origin::default()).await;
+        expect("remove", matches!(removed, Ok(Change::Done(_))));
+        assert_eq!(store.is_member(id, "bob").await.unwrap(), !stored);
+        if !stored {
+            let removed = store.change_member(member(true), Origin::default()).await;
+            assert!(matches!(removed, Ok(Change::Done(_))));
+        }
+        cut_off();
+        let new = roomcast_server::store::NewConversation {
+            id: Uuid::new_v4(),
+            title: None,
+            owner_id: Some("ann".into()),
+            member_ids: Vec::new(),
+            is_open: false,
+        };
+        let made = store.insert_conversation(new.clone()).await;
+        expect("conversation", made.is_ok());
+        let is_there = store.conversation(new.id).await.unwrap().is_some();
+        assert_eq!(is_there, stored);
+        cut_off();
+        let read = MarkRead {
+            conversation_id: id,
+            user_id: "ann".into(),
+            seq: 1,
+        };
+        expect("read", store.mark_read(read).await.is_ok());
+        cut_off();
+        let deleted = store.delete_message(delete, Origin::default()).await;
+        expect("delete", matches!(deleted, Ok(Change::Done(_))));
+        let versions = store.versions(message.id).await.unwrap().len();
+        assert_eq!(versions, if stored { 2 } else { 0 });
+        cut_off();
+        let deletion = DeleteConversation {
+            conversation_id: id,
+            by: ann(),
+        };
+        let gone = store.delete_conversation(deletion, Origin::default()).await;
+        expect("end", matches!(gone, Ok(Change::Done(_))));
+        let is_there = store.conversation(id).await.unwrap().is_some();
+        assert_eq!(is_there, !stored);
+        assert_eq!(harness.metrics.counter(Counter::StoreDoubts), doubts + 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since() {
+    let mut server = Postgres::start();
+    let proxy = Proxy::start(server.port()).await;
+    let direct = impatient(&server);
+    let config = config::Store {
+        url: proxy.url(&direct.url),
+        // Everything goes one way, and only what is asked for.
+        lanes: 1,
+        health_interval: Duration::from_secs(3600),
+        ..direct.clone()
+    };
+    let other = Harness::new((direct, None)).await;
+    let harness = Harness::new((config, None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    let message = harness.send(id, "ann", "text").await;
+    let busy = other.conversation(&["bob"]).await;
+    proxy.shut.store(true, Ordering::Relaxed);
+    proxy.eat.store(true, Ordering::Relaxed);
+    let edit = Edit {
+        message_id: message.id,
+        by: Actor {
+            user_id: "ann".into(),
+            is_admin: false,
+        },
+        content: "never".into(),
+        version: None,
+    };
+    let store = harness.store.clone();
+    let editing = tokio::spawn(async move { store.edit_message(edit, Origin::default()).await });
+    let eaten = async {
+        while proxy.eat.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(5)).await; // The pace of asking.
+        }
+    };
+    timeout(DEADLINE, eaten)
+        .await
+        .expect("the edit is under way");
+    server.kill();
+    server.restart();
+    healthy(&other).await;
+    // Whatever number the edit had, another transaction has it now.
+    for n in 0..20 {
+        let send = other
+            .store
+            .insert_message(text(busy, "bob", &n.to_string()), Origin::default());
+        assert!(send.await.is_ok());
+    }
+    proxy.is_shut.store(false, Ordering::Relaxed);
+    let answer = timeout(DEADLINE, editing).await.unwrap().unwrap();
+    assert_eq!(answer.unwrap_err(), StoreError::Failed);
+    let read = other.store.history(id, Page::Newest, 1).await.unwrap();
+    assert_eq!(read.unwrap().messages[0].content, "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_did_not_happen_is_looked_up_and_refused() {
+    let (config, _) = postgres();
+    let config = config::Store {
+        // The server has no limit of its own here, so that the client gives up first.
+        url: config.url.clone() + "?options=-c%20statement_timeout%3D0",
+        statement_timeout: Duration::from_millis(100),
+        ..config
+    };
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    sql(
+        &config,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON messages DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW WHEN (NEW.content = 'slow') EXECUTE FUNCTION slow()",
+    );
+    let send = harness
+        .store
+        .insert_message(text(id, "ann", "slow"), Origin::default());
+    let answer = timeout(DEADLINE, send).await.unwrap();
+    assert_eq!(answer.unwrap_err(), StoreError::Failed);
+    assert_eq!(harness.metrics.counter(Counter::StoreDoubts), 1);
+    assert_eq!(harness.send(id, "ann", "next").await.seq, 1);
+    assert_eq!(harness.emitted_to(id), [(1, "next".into())]);
+}

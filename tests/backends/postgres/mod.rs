@@ -1,0 +1,402 @@
+//! What only PostgreSQL can show: several servers on one database, and a database that fails.
+
+mod commits;
+mod opening;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use roomcast_server::config;
+use roomcast_server::metrics::Counter;
+use roomcast_server::store::{
+    Actor, Change, Delete, DeleteConversation, Edit, Insert, MarkRead, MemberChange, OpenError,
+    Origin, Page, Search, Store, StoreError, words,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::harness::{Harness, postgres, retriable, text};
+use crate::server::{Postgres, shared};
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_database_leave_no_gap() {
+    let (config, _) = postgres();
+    let first = Arc::new(Harness::new((config.clone(), None)).await);
+    let second = Arc::new(Harness::new((config, None)).await);
+    let rooms = [
+        first.open_conversation().await,
+        first.open_conversation().await,
+        first.open_conversation().await,
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for sender in 0..30 {
+        let harness = Arc::clone(if sender % 2 == 0 { &first } else { &second });
+        tasks.spawn(async move {
+            let mut last = [0; 3];
+            for turn in 0..12 {
+                let room = (sender + turn) % 3;
+                let message = harness.send(rooms[room], "ann", "x").await;
+                assert!(message.seq > last[room]);
+                last[room] = message.seq;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    for room in rooms {
+        let read = first.store.history(room, Page::After(0), 1000).await;
+        let seqs: Vec<u64> = read
+            .unwrap()
+            .unwrap()
+            .messages
+            .iter()
+            .map(|m| m.seq)
+            .collect();
+        assert_eq!(seqs, (1..=120).collect::<Vec<_>>());
+        let mut emitted: Vec<u64> = Vec::new();
+        for harness in [&first, &second] {
+            let own: Vec<u64> = harness
+                .emitted_to(room)
+                .iter()
+                .map(|(seq, _)| *seq)
+                .collect();
+            assert!(own.is_sorted(), "each emits its own in order");
+            emitted.extend(own);
+        }
+        emitted.sort_unstable();
+        assert_eq!(
+            emitted, seqs,
+            "each message is emitted by the one that stored it"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_sent_to_two_servers_is_stored_once() {
+    let (config, _) = postgres();
+    let first = Harness::new((config.clone(), None)).await;
+    let second = Harness::new((config, None)).await;
+    let (here, there) = (
+        first.open_conversation().await,
+        first.open_conversation().await,
+    );
+    for turn in 0..20 {
+        let id = format!("m{turn}");
+        let sends = [
+            first
+                .store
+                .insert_message(retriable(here, "ann", &id), Origin::default()),
+            second
+                .store
+                .insert_message(retriable(here, "ann", &id), Origin::default()),
+            second
+                .store
+                .insert_message(retriable(there, "ann", &id), Origin::default()),
+        ];
+        let answers = futures_util::future::join_all(sends).await;
+        let stored = answers
+            .iter()
+            .filter(|answer| matches!(answer, Ok(Insert::Stored(_))))
+            .count();
+        assert_eq!(stored, 1, "{answers:?}");
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+    let (here, there) = (
+        first.store.conversation(here).await.unwrap().unwrap(),
+        first.store.conversation(there).await.unwrap().unwrap(),
+    );
+    assert_eq!(here.last_seq + there.last_seq, 20);
+}
+
+#[tokio::test]
+async fn one_bad_message_does_not_fail_the_others_of_its_group() {
+    let (config, _) = postgres();
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    sql(
+        &config,
+        "CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'bad'; END $$;
+         CREATE TRIGGER bad BEFORE INSERT ON messages FOR EACH ROW
+             WHEN (NEW.content = 'bad') EXECUTE FUNCTION bad()",
+    );
+    let sends = ["a", "bad", "b", "bad", "c"].map(|content| {
+        harness
+            .store
+            .insert_message(text(id, "ann", content), Origin::default())
+    });
+    let answers = futures_util::future::join_all(sends).await;
+    let stored: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(stored, [true, false, true, false, true]);
+    assert_eq!(
+        harness.emitted_to(id),
+        [(1, "a".into()), (2, "b".into()), (3, "c".into())]
+    );
+    assert!(harness.store.is_healthy(), "the database works");
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_to_store_and_still_reads() {
+    let (config, _) = postgres();
+    let config = config::Store {
+        health_interval: Duration::from_millis(50),
+        ..config
+    };
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    harness.send(id, "ann", "before").await;
+    sql(
+        &config,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+         CREATE TRIGGER full_disk BEFORE INSERT ON messages EXECUTE FUNCTION full_disk();
+         CREATE TRIGGER full_disk BEFORE UPDATE ON roomcast_schema EXECUTE FUNCTION full_disk()",
+    );
+    for _ in 0..10 {
+        let send = harness
+            .store
+            .insert_message(text(id, "ann", "x"), Origin::default());
+        assert_eq!(send.await.unwrap_err(), StoreError::Failed);
+    }
+    assert!(!harness.store.is_healthy());
+    let read = harness.store.messages(id, "ann", Page::Newest, 9).await;
+    assert_eq!(read.unwrap().unwrap().messages.len(), 1);
+    sql(
+        &config,
+        "DROP TRIGGER full_disk ON messages; DROP TRIGGER full_disk ON roomcast_schema",
+    );
+    healthy(&harness).await;
+    assert_eq!(harness.send(id, "ann", "after").await.seq, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_database_loses_nothing_that_was_acknowledged_and_comes_back() {
+    survives(Postgres::kill, Postgres::restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_database_is_not_waited_for_and_comes_back() {
+    survives(|server| server.pause(), |server| server.go_on()).await;
+}
+
+/// What is acknowledged while a database fails twice is stored, and messages are stored again when it is back.
+async fn survives(fail: fn(&mut Postgres), mend: fn(&mut Postgres)) {
+    let mut server = Postgres::start();
+    let config = impatient(&server);
+    let harness = Arc::new(Harness::new((config, None)).await);
+    let id = harness.open_conversation().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let senders = senders(&harness, id, &stop);
+    for _ in 0..2 {
+        stored_more(&harness, id).await;
+        fail(&mut server);
+        refused(&harness, id).await;
+        mend(&mut server);
+        healthy(&harness).await;
+    }
+    stored_more(&harness, id).await;
+    stop.store(true, Ordering::Relaxed);
+    check(&harness, id, senders.join_all().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_what_waits_is_bounded() {
+    let server = Postgres::start();
+    let config = config::Store {
+        queue: 50,
+        ..impatient(&server)
+    };
+    let harness = Harness::new((config, None)).await;
+    let id = harness.open_conversation().await;
+    server.pause();
+    let sends = (0..500).map(|_| {
+        harness
+            .store
+            .insert_message(text(id, "ann", "x"), Origin::default())
+    });
+    let answers = timeout(DEADLINE, futures_util::future::join_all(sends)).await;
+    let answers = answers.expect("nobody waits for ever");
+    let refused = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(StoreError::Overloaded)));
+    assert!(refused.count() >= 400);
+    assert!(answers.iter().all(Result::is_err));
+    server.go_on();
+    healthy(&harness).await;
+    let last = harness.store.conversation(id).await.unwrap().unwrap();
+    let next = harness.send(id, "ann", "after").await;
+    assert_eq!(next.seq, last.last_seq + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
+    let (config, _) = postgres();
+    let config = config::Store {
+        readers: 1,
+        pool_timeout: Duration::from_millis(100),
+        health_interval: Duration::from_secs(3600),
+        ..config
+    };
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.conversation(&["ann"]).await;
+    harness.send(id, "ann", "x").await;
+    // Another program holds what is read, so that every connection waits.
+    let hold = std::thread::spawn(move || {
+        sql(
+            &config,
+            "BEGIN; LOCK TABLE members IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT",
+        )
+    });
+    let hold = Arc::new(hold);
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (store, hold) = (harness.store.clone(), Arc::clone(&hold));
+        readers.spawn(async move {
+            let mut overloaded = 0;
+            while !hold.is_finished() {
+                match store.messages(id, "ann", Page::Newest, 9).await {
+                    Ok(_) => {}
+                    Err(StoreError::Overloaded) => overloaded += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                assert!(store.is_healthy(), "the database answers");
+            }
+            overloaded
+        });
+    }
+    let overloaded: u32 = readers.join_all().await.into_iter().sum();
+    assert!(overloaded > 0);
+    let read = harness.store.messages(id, "ann", Page::Newest, 9).await;
+    assert_eq!(read.unwrap().unwrap().messages.len(), 1);
+}
+
+/// A store that does not wait for long.
+fn impatient(server: &Postgres) -> config::Store {
+    config::Store {
+        url: server.database(),
+        connect_timeout: Duration::from_millis(500),
+        pool_timeout: Duration::from_millis(500),
+        statement_timeout: Duration::from_millis(500),
+        retry_timeout: Duration::from_millis(200),
+        health_interval: Duration::from_millis(100),
+        ..config::Store::default()
+    }
+}
+
+/// Some who send messages with an id until each is acknowledged; they return the ids.
+fn senders(
+    harness: &Arc<Harness>,
+    id: Uuid,
+    stop: &Arc<AtomicBool>,
+) -> tokio::task::JoinSet<Vec<(u64, Uuid)>> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for sender in 0..10 {
+        let (harness, stop) = (Arc::clone(harness), Arc::clone(stop));
+        tasks.spawn(async move {
+            let user = format!("u{sender}");
+            let mut acknowledged = Vec::new();
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                loop {
+                    let new = retriable(id, &user, &n.to_string());
+                    let send = harness.store.insert_message(new, Origin::default());
+                    match timeout(DEADLINE, send).await.expect("an answer") {
+                        Ok(Insert::Stored(message) | Insert::Repeated(message)) => {
+                            acknowledged.push((message.seq, message.id));
+                            break;
+                        }
+                        Ok(other) => panic!("{other:?}"),
+                        Err(error) => {
+                            assert!(!error.retry_after().is_zero());
+                            // The pace of a client that tries again.
+                            sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+                sleep(Duration::from_millis(5)).await; // The pace of one who writes.
+            }
+            acknowledged
+        });
+    }
+    tasks
+}
+
+/// What was acknowledged is stored exactly once, without a gap, and was emitted once and in order.
+async fn check(harness: &Harness, id: Uuid, acknowledged: Vec<Vec<(u64, Uuid)>>) {
+    let mut stored = Vec::new();
+    loop {
+        let after = stored.last().map_or(0, |(seq, _)| *seq);
+        let page = harness.store.history(id, Page::After(after), 1000).await;
+        let page = page.unwrap().unwrap();
+        stored.extend(page.messages.iter().map(|m| (m.seq, m.id)));
+        if !page.has_more {
+            break;
+        }
+    }
+    let mut acknowledged: Vec<_> = acknowledged.into_iter().flatten().collect();
+    acknowledged.sort_unstable();
+    assert_eq!(
+        stored, acknowledged,
+        "all that is stored was acknowledged, once"
+    );
+    let seqs: Vec<u64> = stored.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, (1..=stored.len() as u64).collect::<Vec<_>>());
+    let emitted: Vec<u64> = harness.emitted_to(id).iter().map(|(seq, _)| *seq).collect();
+    assert!(emitted.is_sorted(), "in order");
+    assert_eq!(emitted.iter().collect::<HashSet<_>>().len(), emitted.len());
+    assert_eq!(emitted, seqs, "all that was stored was emitted");
+}
+
+/// Waits until messages are stored that were not yet when this was called.
+async fn stored_more(harness: &Harness, id: Uuid) {
+    let before = harness.emitted_to(id).len();
+    let more = async {
+        while harness.emitted_to(id).len() < before + 20 {
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
+        }
+    };
+    timeout(DEADLINE, more).await.expect("messages are stored");
+}
+
+/// Waits until the store says that it does not work, and looks that it refuses at once.
+async fn refused(harness: &Harness, id: Uuid) {
+    let bad = async {
+        while harness.store.is_healthy() {
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
+        }
+    };
+    timeout(DEADLINE, bad).await.expect("the breaker opens");
+    let send = harness
+        .store
+        .insert_message(text(id, "ann", "never"), Origin::default());
+    let error = timeout(DEADLINE, send).await.unwrap().unwrap_err();
+    assert!(!error.retry_after().is_zero());
+}
+
+async fn healthy(harness: &Harness) {
+    let good = async {
+        while !harness.store.is_healthy() {
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
+        }
+    };
+    timeout(DEADLINE, good)
+        .await
+        .expect("it works again by itself");
+}
+
+/// Runs SQL in the database of a store on the shared server.
+fn sql(config: &config::Store, sql: &str) -> String {
+    let (_, database) = config.url.rsplit_once('/').unwrap();
+    let database = database.split('?').next().unwrap();
+    shared().lock().unwrap().sql(database, sql)
+}

@@ -1,0 +1,443 @@
+//! What services publish inside of their own transactions reaches clients, at every server and once.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_postgres::Client as Sql;
+
+use crate::client::Client;
+use crate::nodes::Database;
+use crate::server::{Binary, UNLIMITED};
+use crate::support::RawClient;
+
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Publishes to everyone and commits.
+async fn publish(sql: &Sql, event: &str, payload: &str) {
+    let statement = "SELECT roomcast_publish_to_everyone($1, $2::text::jsonb)";
+    sql.query(statement, &[&event, &payload]).await.unwrap();
+}
+
+/// What a client gets by the event `n` until it is told the end.
+async fn numbers(client: &mut Client) -> Vec<i64> {
+    let mut numbers = Vec::new();
+    loop {
+        let n = client.event("n").await.as_i64().unwrap();
+        if n < 0 {
+            return numbers;
+        }
+        numbers.push(n);
+    }
+}
+
+/// What a load balancer is told.
+async fn readiness(server: &Binary) -> Value {
+    let address = server.address();
+    let asked = move || RawClient::connect(address).get("/health/ready").body;
+    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// The value of a metric.
+async fn metric(server: &Binary, row: &str) -> i64 {
+    let address = server.address();
+    let asked = move || RawClient::connect(address).get("/metrics").body;
+    let metrics = tokio::task::spawn_blocking(asked).await.unwrap();
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_reaches_its_room_user_or_everyone_at_every_server_when_it_is_committed() {
+    let database = Database::new();
+    let servers = [database.server_with(&[]), database.server_with(&[])];
+    let mut sql = database.client().await;
+    let mut clients = Vec::new();
+    for server in &servers {
+        let mut ann = server.guest("ann").await;
+        ann.must("subscribe:signals", json!({})).await;
+        clients.push((ann, server.guest("bob").await));
+    }
+    let ann_id = clients[0].0.user_id();
+    let undone = sql.transaction().await.unwrap();
+    publish(undone.client(), "news", "\"undone\"").await;
+    undone.rollback().await.unwrap();
+    let done = sql.transaction().await.unwrap();
+    done.query(
+        "SELECT roomcast_publish('signals', 'to:room', '{\"a\": [1, \"x\"]}')",
+        &[],
+    )
+    .await
+    .unwrap();
+    done.query("SELECT roomcast_publish_to_user($1, 'to:user')", &[&ann_id])
+        .await
+        .unwrap();
+    publish(done.client(), "news", "null").await;
+    done.commit().await.unwrap();
+    for (ann, bob) in &mut clients {
+        assert_eq!(
+            ann.packet_of("to:room").await,
+            r#"42["to:room",{"a": [1, "x"]}]"#
+        );
+        assert_eq!(ann.packet_of("to:user").await, r#"42["to:user"]"#);
+        assert_eq!(ann.packet_of("news").await, r#"42["news",null]"#);
+        // What went before is not for him, and the first was never committed.
+        assert!(bob.event("news").await.is_null());
+        assert!(bob.kept().is_empty(), "{:?}", bob.kept());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_commits_late_is_emitted_late_and_not_left_out() {
+    let database = Database::new();
+    let servers = [database.server_with(&[]), database.server_with(&[])];
+    let (mut late, sql) = (database.client().await, database.client().await);
+    let mut clients = [servers[0].guest("ann").await, servers[1].guest("ann").await];
+    let late = late.transaction().await.unwrap();
+    publish(late.client(), "n", "1").await;
+    for n in 2..5 {
+        publish(&sql, "n", &n.to_string()).await;
+        for client in &mut clients {
+            assert_eq!(client.event("n").await, json!(n));
+        }
+    }
+    late.commit().await.unwrap();
+    for client in &mut clients {
+        assert_eq!(client.event("n").await, json!(1));
+    }
+    publish(&sql, "n", "-1").await;
+    for client in &mut clients {
+        assert!(numbers(client).await.is_empty(), "each once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_transactions_have_one_order_at_every_server_and_it_is_that_of_their_effects() {
+    const WRITERS: i64 = 6;
+    const EACH: i64 = 40;
+    let database = Database::new();
+    let servers = [database.server_with(&[]), database.server_with(&[])];
+    let mut clients = [servers[0].guest("ann").await, servers[1].guest("ann").await];
+    database.sql("CREATE TABLE counter (n bigint); INSERT INTO counter VALUES (0)");
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let (counting, mut free) = (database.client().await, database.client().await);
+        writers.push(tokio::spawn(async move {
+            for n in 0..EACH {
+                // Those that wait for one another are in the order of their numbers.
+                counting
+                    .batch_execute(
+                        "BEGIN; UPDATE counter SET n = n + 1;
+                         SELECT roomcast_publish_to_everyone('n', to_jsonb((SELECT n FROM counter))); COMMIT",
+                    )
+                    .await
+                    .unwrap();
+                // Nobody waits for these.
+                let free = free.transaction().await.unwrap();
+                publish(free.client(), "free", &(writer * EACH + n).to_string()).await;
+                free.commit().await.unwrap();
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    publish(&database.client().await, "n", "-1").await;
+    let mut free = Vec::new();
+    for client in &mut clients {
+        assert_eq!(
+            numbers(client).await,
+            (1..=WRITERS * EACH).collect::<Vec<_>>()
+        );
+        free.push(client.kept());
+    }
+    assert_eq!(free[0], free[1], "one order");
+    assert_eq!(free[0].len() as i64, WRITERS * EACH, "each once");
+    let mut last: BTreeMap<i64, i64> = BTreeMap::new();
+    for (_, n) in &free[0] {
+        let n = n.as_i64().unwrap();
+        assert!(last.insert(n / EACH, n).is_none_or(|before| before < n));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old() {
+    let database = Database::new();
+    let other = database.server_with(&[]);
+    let named = [
+        ("ROOMCAST_NODE__ID", "a"),
+        ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "2s"),
+    ];
+    let server = database.server_with(&named);
+    let sql = database.client().await;
+    let mut ann = server.guest("ann").await;
+    let mut bob = other.guest("bob").await;
+    publish(&sql, "n", "1").await;
+    assert_eq!(ann.event("n").await, json!(1));
+    drop(server);
+    // Those that are older than `publications.catch_up` when it is back, and others.
+    for n in 2..6 {
+        publish(&sql, "n", &n.to_string()).await;
+        while bob.event("n").await != json!(n) {}
+        if n == 3 {
+            database.sql("UPDATE publications SET numbered_at = now() - interval '61 s'");
+        }
+    }
+    let server = database.server_with(&named);
+    server_says(
+        &server,
+        "going on with what was published while this server was away",
+    );
+    let mut ann = server.guest("ann").await;
+    publish(&sql, "n", "6").await;
+    publish(&sql, "n", "-1").await;
+    assert_eq!(numbers(&mut ann).await, [4, 5, 6]);
+    assert_eq!(numbers(&mut bob).await, [6]);
+}
+
+/// What it logged before it listened or since.
+fn server_says(server: &Binary, text: &str) {
+    if !server.early_log().contains(text) {
+        server.expect_log(&[text]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_begins_anew_emits_nothing_of_before() {
+    let database = Database::new();
+    let first = database.server_with(&[]);
+    let sql = database.client().await;
+    publish(&sql, "n", "1").await;
+    let mut ann = first.guest("ann").await;
+    publish(&sql, "n", "2").await;
+    while ann.event("n").await != json!(2) {}
+    let second = database.server_with(&[]);
+    let mut bob = second.guest("bob").await;
+    publish(&sql, "n", "3").await;
+    publish(&sql, "n", "-1").await;
+    assert_eq!(numbers(&mut bob).await, [3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_delays_publications_and_loses_none() {
+    let mut database = Database::apart();
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    for n in 0..3 {
+        database.own().kill();
+        database.own().restart();
+        publish(&database.client().await, "n", &n.to_string()).await;
+    }
+    publish(&database.client().await, "n", "-1").await;
+    assert_eq!(numbers(&mut ann).await, [0, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_emitted_is_refused_or_set_aside_and_holds_up_nothing() {
+    let database = Database::new();
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    let sql = database.client().await;
+    let long = "x".repeat(129);
+    let large = format!("\"{}\"", "x".repeat(65_536));
+    for (statement, constraint) in [
+        (
+            "SELECT roomcast_publish_to_everyone('disconnect')".to_owned(),
+            "publications_event",
+        ),
+        (
+            "SELECT roomcast_publish_to_everyone('')".to_owned(),
+            "publications_event",
+        ),
+        (
+            format!("SELECT roomcast_publish_to_everyone('{long}')"),
+            "publications_event",
+        ),
+        (
+            "SELECT roomcast_publish('', 'n')".to_owned(),
+            "publications_name",
+        ),
+        (
+            "SELECT roomcast_publish(NULL, 'n')".to_owned(),
+            "publications_name",
+        ),
+        (
+            "SELECT roomcast_publish('conversation:00000000-0000-4000-8000-000000000001', 'n')"
+                .to_owned(),
+            "publications_name",
+        ),
+        (
+            format!("SELECT roomcast_publish_to_user('{long}', 'n')"),
+            "publications_name",
+        ),
+        (
+            format!("SELECT roomcast_publish_to_everyone('n', '{large}')"),
+            "publications_payload",
+        ),
+        (
+            "SELECT roomcast_publish_to_everyone('n', NULL, '')".to_owned(),
+            "publications_key",
+        ),
+        (
+            "INSERT INTO publications (target, name, event) VALUES ('everyone', 'x', 'n')"
+                .to_owned(),
+            "publications_name",
+        ),
+        (
+            "INSERT INTO publications (target, event) VALUES ('nobody', 'n')".to_owned(),
+            "publications_target_check",
+        ),
+    ] {
+        let error = sql.batch_execute(&statement).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.constraint(), Some(constraint), "{error}");
+    }
+    // The chat's own events, an id that is none, and more depth than a client may be sent.
+    let deep = format!("{}1{}", "[".repeat(2000), "]".repeat(2000));
+    sql.batch_execute(&format!(
+        "SELECT roomcast_publish_to_everyone('message', '{{}}');
+         SELECT roomcast_publish_to_everyone('trade:update', '{{}}');
+         SELECT roomcast_publish_to_user(E'a\\nb', 'n');
+         SELECT roomcast_publish_to_everyone('n', '{deep}');
+         SELECT roomcast_publish_to_everyone('n', '7')"
+    ))
+    .await
+    .unwrap();
+    assert_eq!(ann.event("n").await, json!(7));
+    let start = Instant::now();
+    let reasons = loop {
+        let reasons = database.sql("SELECT refused FROM publications ORDER BY id");
+        if reasons.lines().filter(|reason| !reason.is_empty()).count() == 4 {
+            break reasons;
+        }
+        assert!(start.elapsed() < DEADLINE, "{reasons}");
+        sleep(Duration::from_millis(10)).await; // The pace of asking.
+    };
+    let fields: Vec<_> = reasons
+        .lines()
+        .map(|reason| reason.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(fields, ["event", "event", "users", "args"], "{reasons}");
+    let refused = "roomcast_publications_total{result=\"refused\"}";
+    assert_eq!(metric(&server, refused).await, 4);
+    let emitted = "roomcast_publications_total{result=\"emitted\"}";
+    assert_eq!(metric(&server, emitted).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_publishes_twice_under_one_key_within_a_day_publishes_once() {
+    let database = Database::new();
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    let mut sql = database.client().await;
+    let publish_with =
+        "SELECT roomcast_publish_to_everyone('n', $1::text::jsonb, 'order-1') IS NULL";
+    let undone = sql.transaction().await.unwrap();
+    undone.query(publish_with, &[&"1"]).await.unwrap();
+    undone.rollback().await.unwrap();
+    let mut left_out = Vec::new();
+    for n in ["2", "3"] {
+        let row = sql.query_one(publish_with, &[&n]).await.unwrap();
+        left_out.push(row.get::<_, bool>(0));
+    }
+    database.sql("UPDATE publication_keys SET used_at = now() - interval '25 h'");
+    let row = sql.query_one(publish_with, &[&"4"]).await.unwrap();
+    left_out.push(row.get::<_, bool>(0));
+    assert_eq!(left_out, [false, true, false]);
+    publish(&sql, "n", "-1").await;
+    assert_eq!(numbers(&mut ann).await, [2, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_only_publish_can_do_that_and_nothing_else() {
+    let database = Database::new();
+    let server = database.server_with(&[]);
+    let mut ann = server.guest("ann").await;
+    let role = format!("shop_{}", uuid::Uuid::new_v4().simple());
+    database.sql(&format!("CREATE ROLE {role} LOGIN"));
+    let shop = database.client_as(&role).await;
+    let publishing = "SELECT roomcast_publish_to_everyone('n', '1')";
+    let denied = |error: tokio_postgres::Error| error.code().unwrap().code().to_owned();
+    let error = shop.batch_execute(publishing).await.unwrap_err();
+    assert_eq!(denied(error), "42501", "nobody may from the start");
+    database.sql(&format!(
+        "GRANT EXECUTE ON FUNCTION roomcast_publish_to_everyone(text, jsonb, text) TO {role};
+         GRANT INSERT (target, name, event, payload, key) ON publications TO {role}"
+    ));
+    shop.batch_execute(publishing).await.unwrap();
+    shop.batch_execute(
+        "INSERT INTO publications (target, event, payload) VALUES ('everyone', 'n', '2')",
+    )
+    .await
+    .unwrap();
+    publish(&database.client().await, "n", "-1").await;
+    assert_eq!(numbers(&mut ann).await, [1, 2]);
+    for other in [
+        "SELECT * FROM publications",
+        "INSERT INTO publications (target, event, position) VALUES ('everyone', 'n', 1)",
+        "DELETE FROM publications",
+        "SELECT roomcast_publish('x', 'n')",
+        "SELECT roomcast_number_publications(1)",
+        "SELECT * FROM messages",
+    ] {
+        let error = shop.batch_execute(other).await.unwrap_err();
+        assert_eq!(denied(error), "42501", "{other}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_may_not_read_publications_says_so_and_does_the_rest_until_it_may() {
+    let database = Database::new();
+    drop(database.server_with(&[]));
+    let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
+    database.sql(&format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
+         REVOKE ALL ON publications, publication_head, publication_nodes, publication_keys FROM {role}"
+    ));
+    let server = Binary::start(
+        database.folder(),
+        &[
+            UNLIMITED.as_slice(),
+            &[
+                ("ROOMCAST_ADAPTER__URL", "none"),
+                ("ROOMCAST_STORE__MIGRATE", "false"),
+                ("ROOMCAST_STORE", &database.url_as(&role)),
+            ],
+        ]
+        .concat(),
+    );
+    assert!(
+        server.early_log().contains("permission denied"),
+        "{}",
+        server.early_log()
+    );
+    let told = readiness(&server).await;
+    assert_eq!(
+        (&told["status"], &told["publications"]),
+        (&json!("ok"), &json!("unavailable"))
+    );
+    let mut ann = server.guest("ann").await;
+    ann.must("join_conversation", json!(crate::server::LOBBY))
+        .await;
+    database.sql(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON publications, publication_head, publication_nodes, publication_keys
+         TO {role}"
+    ));
+    let start = Instant::now();
+    while readiness(&server).await["publications"] != json!("ok") {
+        assert!(start.elapsed() < DEADLINE);
+        sleep(Duration::from_millis(50)).await; // The pace of asking.
+    }
+    publish(&database.client().await, "n", "1").await;
+    assert_eq!(ann.event("n").await, json!(1));
+}

@@ -1,0 +1,238 @@
+//! What users say of themselves, and who is told.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+#[cfg(feature = "postgres")]
+use crate::server::Binary;
+use crate::server::{LOBBY, Server};
+
+/// What one says from now on: the acknowledgement without `success`, which is what the others are told.
+async fn say(client: &mut Client, status: &str, text: Option<&str>) -> Value {
+    let mut said = client
+        .must("set_status", json!({"status": status, "text": text}))
+        .await;
+    said.as_object_mut().unwrap().remove("success");
+    let user = client.user_id();
+    let mut expected = json!({"userId": user, "status": status, "timestamp": said["timestamp"]});
+    if let Some(text) = text {
+        expected["text"] = json!(text);
+    }
+    assert_eq!(said, expected);
+    said
+}
+
+#[tokio::test]
+async fn a_status_is_told_to_who_shares_a_conversation_and_to_the_own_tabs_and_to_nobody_else() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut tab = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut eve = server.guest("eve").await;
+    let id = server.conversation(&[&ann, &bob]).await;
+    let other = server.conversation(&[&eve]).await;
+    // Ann has not joined it herself.
+    bob.must("join_conversation", json!(id)).await;
+    eve.must("join_conversation", json!(other)).await;
+    let said = say(&mut ann, "busy", Some("in a meeting")).await;
+    for one in [&mut tab, &mut bob] {
+        assert_eq!(one.event("status").await, said);
+    }
+    let later = say(&mut ann, "online", None).await;
+    assert!(later["timestamp"].as_str() > said["timestamp"].as_str());
+    assert_eq!(bob.event("status").await, later);
+    assert!(eve.events_until_now("status").await.is_empty());
+    assert!(ann.events_until_now("status").await.is_empty());
+}
+
+#[tokio::test]
+async fn in_a_conversation_that_is_open_to_everyone_everybody_is_told() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    let said = say(&mut ann, "away", None).await;
+    assert_eq!(bob.event("status").await, said);
+}
+
+#[tokio::test]
+async fn who_comes_later_is_told_by_joining_and_by_asking() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.guest("bob").await;
+    let mut eve = server.guest("eve").await;
+    let id = server.conversation(&[&ann, &bob]).await;
+    let joined = bob.must("join_conversation", json!(id)).await;
+    assert_eq!(joined["statuses"], json!([]), "nobody has said anything");
+    let said = say(&mut ann, "offline", Some("until Monday \u{2600}\u{fe0f}")).await;
+    let joined = bob.must("join_conversation", json!(id)).await;
+    assert_eq!(joined["statuses"], json!([said]));
+    let ask = json!({"conversationId": id});
+    let asked = bob.must("statuses", ask.clone()).await;
+    let expected = json!({"success": true, "conversationId": id, "statuses": [said]});
+    assert_eq!(asked, expected);
+    eve.refused("statuses", ask, "NOT_FOUND").await;
+    // Presence is another thing.
+    ann.must("join_conversation", json!(id)).await;
+    let here = bob.must("presence", json!({"conversationId": id})).await;
+    assert_eq!(here["count"], 2);
+    // Of a conversation without members those are told of who are there.
+    ann.must("join_conversation", json!(LOBBY)).await;
+    let asked = bob.must("statuses", json!({"conversationId": LOBBY})).await;
+    assert_eq!(asked["statuses"], json!([said]));
+}
+
+#[tokio::test]
+async fn who_comes_back_says_what_was_said_before() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    assert!(ann.session.get("status").is_none());
+    let said = say(&mut ann, "busy", Some("writing")).await;
+    let tab = server.guest("ann").await;
+    assert_eq!(tab.session["status"], said);
+    tab.disconnect().await;
+    ann.disconnect().await;
+    let mut back = server.guest("ann").await;
+    assert_eq!(back.session["status"], said);
+    say(&mut back, "online", None).await;
+    let tab = server.guest("ann").await;
+    assert_eq!(tab.session["status"]["status"], "online");
+}
+
+#[tokio::test]
+async fn what_is_said_again_is_answered_and_told_to_nobody() {
+    let server = Server::start();
+    let mut ann = server.guest("ann").await;
+    let mut bob = server.in_lobby("bob").await;
+    say(&mut ann, "online", None).await;
+    let said = say(&mut ann, "away", None).await;
+    assert_eq!(say(&mut ann, "away", None).await, said);
+    assert_eq!(bob.event("status").await, said);
+    assert!(bob.events_until_now("status").await.is_empty());
+}
+
+#[tokio::test]
+async fn of_tabs_that_speak_at_the_same_time_the_latest_is_what_all_have_in_the_end() {
+    let server = Server::start();
+    let mut bob = server.in_lobby("bob").await;
+    let mut tabs = Vec::new();
+    for _ in 0..8 {
+        tabs.push(server.guest("ann").await);
+    }
+    let mut times = BTreeSet::new();
+    let (mut newest, mut count) = (Value::Null, 0);
+    for round in 0..5 {
+        let mut asked = Vec::new();
+        for (n, tab) in tabs.iter_mut().enumerate() {
+            let text = format!("{round} {n}");
+            let status = json!({"status": "busy", "text": text});
+            asked.push(tab.request("set_status", status).await);
+        }
+        for (tab, id) in tabs.iter_mut().zip(asked) {
+            let answer = tab.answer(id).await;
+            let time = answer["timestamp"].as_str().unwrap().to_owned();
+            assert!(times.insert(time), "{answer}");
+            count += 1;
+            if Some(answer["timestamp"].as_str().unwrap()) == times.last().map(String::as_str) {
+                newest = answer;
+            }
+        }
+    }
+    assert_eq!(times.len(), count, "no two changes have one time");
+    newest.as_object_mut().unwrap().remove("success");
+    while bob.event("status").await != newest {}
+    assert!(bob.events_until_now("status").await.is_empty());
+}
+
+/// Two servers on one database, joined by this.
+#[cfg(feature = "postgres")]
+fn two(adapter: Option<&str>) -> (Database, Binary, Binary) {
+    let database = Database::new();
+    let url = database.url().to_owned();
+    let adapter = ("ROOMCAST_ADAPTER__URL", adapter.unwrap_or(&url));
+    let lease = ("ROOMCAST_PRESENCE__LEASE", "1500ms");
+    let server = || database.server_with(&[adapter, lease]);
+    let (first, second) = (server(), server());
+    (database, first, second)
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_is_one_at_all_servers_whatever_joins_them() {
+    for adapter in [None, Some("none")] {
+        let (_database, first, second) = two(adapter);
+        let mut ann = first.guest("ann").await;
+        let mut tab = second.guest("ann").await;
+        let mut bob = second.guest("bob").await;
+        bob.must("join_conversation", json!(LOBBY)).await;
+        let said = say(&mut ann, "busy", Some("in a meeting")).await;
+        assert_eq!(bob.event("status").await, said);
+        assert_eq!(tab.event("status").await, said);
+        // The other server has not read what a third one has said: it decides by what is kept.
+        let back = say(&mut tab, "online", None).await;
+        assert!(back["timestamp"].as_str() > said["timestamp"].as_str());
+        assert_eq!(ann.event("status").await, back);
+        assert_eq!(bob.event("status").await, back);
+        assert!(bob.events_until_now("status").await.is_empty(), "each once");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_user_says_at_two_servers_at_the_same_time_one_is_the_latest_everywhere() {
+    let (_database, first, second) = two(None);
+    let mut watchers = Vec::new();
+    for server in [&first, &second] {
+        let mut watcher = server.guest("bob").await;
+        watcher.must("join_conversation", json!(LOBBY)).await;
+        watchers.push(watcher);
+    }
+    let mut tabs = [first.guest("ann").await, second.guest("ann").await];
+    let mut times = BTreeSet::new();
+    for round in 0..20 {
+        let mut asked = Vec::new();
+        for (n, tab) in tabs.iter_mut().enumerate() {
+            let status = json!({"status": "busy", "text": format!("{round} {n}")});
+            asked.push(tab.request("set_status", status).await);
+        }
+        for (tab, id) in tabs.iter_mut().zip(asked) {
+            let answer = tab.answer(id).await;
+            assert_eq!(answer["success"], true, "{answer}");
+            let time = answer["timestamp"].as_str().unwrap().to_owned();
+            assert!(times.insert(time), "no two changes have one time: {answer}");
+        }
+    }
+    for watcher in &mut watchers {
+        let mut last = String::new();
+        while Some(&last) != times.last() {
+            let told = watcher.event("status").await["timestamp"].clone();
+            let told = told.as_str().unwrap().to_owned();
+            assert!(told > last, "each server tells them in their order");
+            last = told;
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_has_said_outlives_the_server_at_which_it_was_said() {
+    let (_database, first, second) = two(None);
+    let mut ann = first.guest("ann").await;
+    ann.must("join_conversation", json!(LOBBY)).await;
+    let mut bob = second.guest("bob").await;
+    bob.must("join_conversation", json!(LOBBY)).await;
+    let said = say(&mut ann, "busy", Some("in a meeting")).await;
+    assert_eq!(bob.event("status").await, said);
+    drop(first);
+    let gone = bob.event("user_disconnected").await;
+    assert_eq!(gone["userId"], ann.user_id());
+    // Presence says that she is away; what she has said is kept.
+    let mut back = second.guest("ann").await;
+    assert_eq!(back.session["status"], said);
+    let joined = back.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined["statuses"], json!([said]));
+    assert!(bob.events_until_now("status").await.is_empty());
+}

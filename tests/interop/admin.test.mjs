@@ -1,0 +1,159 @@
+// The namespace of admins with the official client: who comes in, what they are told, what they do; at one server and at two.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { admin, call, enter, io, keyed, server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { ask, connect, next, open, startServer, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+/** An admin in the namespace, and all that it is told. */
+async function watch(t, url) {
+  const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
+  const told = { "admin:refusals": [], "admin:alert": [], "admin:node": [] };
+  for (const name of Object.keys(told)) socket.on(name, (event) => told[name].push(event));
+  await next(socket, "connect");
+  return { socket, told };
+}
+
+/** How often something was refused, as far as an admin was told. */
+function refused({ told }, type, reason) {
+  const all = told["admin:refusals"].flatMap(({ refusals }) => refusals);
+  return all.filter((one) => one.type === type && one.reason === reason).reduce((sum, { count }) => sum + count, 0);
+}
+
+const alerts = ({ told }) => told["admin:alert"].map(({ part, state }) => `${part} ${state}`);
+
+test("who is no admin is refused, whatever else it may do", async (t) => {
+  const { url } = await server(t);
+  for (const auth of [
+    { token: token({ sub: "ann", roles: ["user"] }) },
+    { token: token({ sub: "backend", roles: ["service"] }) },
+    { name: "a guest" },
+  ]) {
+    const socket = open(t, io, `${url}/admin`, { auth });
+    const [error] = await next(socket, "connect_error");
+    assert.deepEqual([error.message, error.data], ["not allowed", { code: "FORBIDDEN" }]);
+  }
+  const socket = open(t, io, `${url}/admin`, { auth: { token: "no token" } });
+  const [error] = await next(socket, "connect_error");
+  assert.deepEqual([error.message, error.data], ["unauthorized", { code: "UNAUTHENTICATED" }]);
+});
+
+test("an admin is told how often what was refused, once a second and not once for each", async (t) => {
+  const { url } = await server(t, { ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "3" });
+  const root = await watch(t, url);
+  const { socket } = await enter(t, url, { auth: { token: token({ sub: "ann", roles: ["user"] }) } });
+  const answers = await Promise.all(Array.from({ length: 200 }, () => ask(socket, "conversations", {})));
+  const limited = answers.filter(({ error }) => error?.code === "RATE_LIMITED").length;
+  assert.ok(limited > 100);
+  const guest = (await enter(t, url, { auth: { name: "a guest" } })).socket;
+  const denied = await ask(guest, "create_conversation", { title: "x", memberIds: [] });
+  assert.equal(denied.error.code, "FORBIDDEN");
+  await next(open(t, io, url, { auth: { token: "no token" } }), "connect_error");
+  await until(() => refused(root, "rateLimit", "requests") === limited, "all that was limited");
+  await until(() => refused(root, "permission", "no role grants it") === 1, "what was denied");
+  await until(() => refused(root, "authentication", "malformed") === 1, "who was not let in");
+  const [first] = root.told["admin:refusals"];
+  assert.ok(first.node && Date.parse(first.timestamp));
+  assert.ok(root.told["admin:refusals"].length < 10, "coalesced");
+});
+
+test("an admin kicks users and sockets, shuts networks out and reads figures", async (t) => {
+  const { url } = await server(t);
+  const { socket: root } = await watch(t, url);
+  const people = [];
+  for (const sub of ["ann", "ann", "bob"]) {
+    people.push((await enter(t, url, { auth: { token: token({ sub }) }, reconnection: false })).socket);
+  }
+  const gone = Promise.all(people.slice(0, 2).map((socket) => next(socket, "disconnect")));
+  assert.deepEqual(await ask(root, "admin:kick", { userId: "ann" }), { success: true, disconnected: 2, missing: 0 });
+  await gone;
+  const bob = next(people[2], "disconnect");
+  const kicked = await ask(root, "admin:kick", { socketId: people[2].id });
+  assert.deepEqual(kicked, { success: true, disconnected: 1, missing: 0 });
+  await bob;
+  for (const [event, payload, code, field] of [
+    ["admin:kick", { socketId: "nobody" }, "NOT_FOUND", undefined],
+    ["admin:kick", {}, "INVALID_PAYLOAD", "userId"],
+    ["admin:kick", { userId: "a", socketId: "b" }, "INVALID_PAYLOAD", "userId"],
+    ["admin:kick", 7, "INVALID_PAYLOAD", "[0]"],
+    ["admin:block", { cidr: "nowhere", reason: "x" }, "INVALID_PAYLOAD", "cidr"],
+    ["admin:block", { cidr: "192.0.2.1", reason: "" }, "INVALID_PAYLOAD", "reason"],
+    ["admin:block", { cidr: "192.0.2.1", reason: "x", seconds: 0 }, "INVALID_PAYLOAD", "seconds"],
+    ["message", {}, "NOT_FOUND", undefined],
+  ]) {
+    const { success, error } = await ask(root, event, payload);
+    assert.deepEqual([success, error.code, error.details?.field], [false, code, field], event);
+  }
+  const blocked = await ask(root, "admin:block", { cidr: "192.0.2.0/24", seconds: 60, reason: "a test" });
+  assert.equal(blocked.success, true);
+  const { body } = await call(url, "GET", "/api/v1/blocks");
+  assert.deepEqual(body.blocks.map(({ id, cidr, reason }) => [id, cidr, reason]), [[blocked.id, "192.0.2.0/24", "a test"]]);
+  assert.ok(Date.parse(blocked.expiresAt) > Date.now());
+  const { success, ...figures } = await ask(root, "admin:stats", {});
+  assert.equal(success, true);
+  assert.deepEqual([figures.store, figures.adapter, figures.nodes, figures.sessions.total], ["ok", "none", 1, 1]);
+  const other = await call(url, "GET", "/api/v1/stats");
+  assert.deepEqual(Object.keys(figures).sort(), Object.keys(other.body).sort());
+});
+
+test("an admin whose role or token is revoked is cut, and one with a lesser token stays what it was", async (t) => {
+  const { url } = await server(t);
+  const service = `Bearer ${token({ sub: "backend", roles: ["service"] })}`;
+  for (const what of [{ role: "admin" }, { userId: "root" }]) {
+    const { socket } = await watch(t, url);
+    const gone = next(socket, "disconnect");
+    const error = next(socket, "error");
+    const { status } = await call(url, "POST", "/api/v1/revocations", what, service);
+    assert.equal(status, 200);
+    assert.equal((await error)[0].code, "TOKEN_REVOKED");
+    assert.deepEqual((await gone)[0], "io server disconnect");
+    const again = open(t, io, `${url}/admin`, { auth: { token: admin() } });
+    assert.equal((await next(again, "connect_error"))[0].data.code, "UNAUTHENTICATED");
+    const soon = new Date(Date.now() + 500).toISOString();
+    await call(url, "POST", "/api/v1/revocations", { ...what, until: soon }, service);
+    await until(async () => {
+      const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
+      const refusal = new Promise((done) => socket.once("connect_error", () => done(false)));
+      return Promise.race([next(socket, "connect").then(() => true), refusal]);
+    }, "the end of the revocation");
+  }
+  const { socket } = await watch(t, url);
+  const answer = await ask(socket, "auth:refresh", { token: token({ sub: "root", roles: ["user"] }) });
+  assert.equal(answer.success, false);
+  assert.equal((await ask(socket, "admin:stats", {})).success, true);
+});
+
+test("admins of two servers are told of both: refusals, servers that come and go, and a database that is lost", async (t) => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.close());
+  const env = (id) => ({ ...keyed, ROOMCAST_STORE: postgres.url, ROOMCAST_NODE__ID: id, ROOMCAST_STORE__RETRY_TIMEOUT: "500ms" });
+  const here = await startServer(env("here"));
+  t.after(() => here.stop("SIGKILL"));
+  const root = await watch(t, here.url);
+  const there = await startServer(env("there"));
+  t.after(() => there.stop("SIGKILL"));
+  const changes = () => root.told["admin:node"].map(({ node, change }) => `${node} ${change}`);
+  await until(() => changes().includes("there joined"), "the other");
+  const guest = await connect(t, io, there.url, { auth: { name: "a guest" }, reconnection: false });
+  const denied = await ask(guest, "create_conversation", { title: "x", memberIds: [] });
+  assert.equal(denied.error.code, "FORBIDDEN");
+  await until(() => refused(root, "permission", "no role grants it") === 1, "what the other has denied");
+  assert.equal(root.told["admin:refusals"].at(-1).node, "there");
+  // Somebody who is at the other server is kicked from here.
+  const { socket } = await enter(t, there.url, { auth: { token: token({ sub: "ann" }) }, reconnection: false });
+  const gone = next(socket, "disconnect");
+  assert.deepEqual(await ask(root.socket, "admin:kick", { userId: "ann" }), { success: true, disconnected: 1, missing: 0 });
+  await gone;
+  await there.stop();
+  await until(() => changes().includes("there left"), "the other to go");
+  assert.deepEqual(changes(), ["there joined", "there draining", "there left"]);
+  await postgres.kill();
+  const lost = ["adapter unavailable", "publications unavailable", "store unavailable"];
+  await until(() => lost.every((one) => alerts(root).includes(one)), "the loss");
+  // Who comes now is told as well.
+  const late = await watch(t, here.url);
+  await until(() => lost.every((one) => alerts(late).includes(one)), "the loss");
+  await postgres.start();
+  await until(() => ["adapter ok", "publications ok", "store ok"].every((one) => alerts(root).includes(one)), "all again");
+});

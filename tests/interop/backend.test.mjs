@@ -1,0 +1,244 @@
+// People who have signed in to a Node application, real express with express-session, come in by its cookie.
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { describe, test } from "node:test";
+import express from "express";
+import session from "express-session";
+import { WebSocket } from "ws";
+import { admin, assertRevoked, call, enter, farewell, io, logged, refused, server } from "./people.mjs";
+import { command, metric, next, open, until } from "./support.mjs";
+
+const SECRET = "the secret of the application";
+
+/** An application with sessions, as people write it. What `me` answers can be changed; `asked` counts its questions. */
+async function application(t, { secrets = [SECRET], port = 0 } = {}) {
+  const application = { asked: 0, me: (request, response) => response.json(request.session.user) };
+  const app = express();
+  app.use(session({ secret: secrets, resave: false, saveUninitialized: true }));
+  app.post("/login/:user", (request, response) => {
+    const { user } = request.params;
+    request.session.user = { userId: user, name: user.toUpperCase(), roles: ["user"] };
+    response.sendStatus(204);
+  });
+  app.post("/logout", (request, response) => request.session.destroy(() => response.sendStatus(204)));
+  app.get("/me", (request, response) => {
+    application.asked += 1;
+    if (!request.session.user) return response.sendStatus(401);
+    return application.me(request, response);
+  });
+  const http = app.listen(port, "127.0.0.1");
+  await once(http, "listening");
+  const stop = () => {
+    http.closeAllConnections();
+    http.close();
+  };
+  t.after(stop);
+  const url = `http://127.0.0.1:${http.address().port}`;
+  const post = async (path, cookie) => {
+    const response = await fetch(url + path, { method: "POST", headers: cookie ? { cookie } : {} });
+    assert.equal(response.status, 204);
+    return response.headers.get("set-cookie")?.split(";")[0];
+  };
+  return Object.assign(application, {
+    url,
+    stop,
+    port: http.address().port,
+    login: (user) => post(`/login/${user}`),
+    logout: (cookie) => post("/logout", cookie),
+    visit: async () => (await fetch(`${url}/me`)).headers.get("set-cookie").split(";")[0],
+  });
+}
+
+const knows = (app, env = {}) => ({
+  ROOMCAST_AUTH__BACKEND__URL: `${app.url}/me`,
+  ROOMCAST_AUTH__BACKEND__SECRETS: SECRET,
+  ROOMCAST_AUTH__BACKEND__ALLOW_PRIVATE: "true",
+  ROOMCAST_AUTH__BACKEND__RECHECK: "300ms",
+  ROOMCAST_AUTH__GUESTS: "true",
+  ...env,
+});
+
+const by = (cookie) => ({ extraHeaders: { cookie } });
+
+/** What somebody is told who is not let in. */
+async function turnedAway(t, url, cookie) {
+  const socket = open(t, io, url, { extraHeaders: { cookie, origin: url } });
+  socket.once("connect", () => assert.fail("was let in"));
+  const [error] = await next(socket, "connect_error");
+  return error.data;
+}
+
+describe("sessions of a Node backend", () => {
+  test("who has signed in there is the same user here, and is cut off after a logout", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app));
+    const [ann, bob] = [await app.login("ann"), await app.login("bob")];
+    const { socket, session } = await enter(t, url, by(ann));
+    assert.deepEqual(session, {
+      userId: "ann",
+      name: "ANN",
+      roles: ["user"],
+      permissions: ["chat:read", "chat:send", "chat:manage", "chat:type"],
+      guest: false,
+    });
+    const other = await enter(t, url, by(`theme=dark; ${bob}; x=y`));
+    assert.equal(other.session.userId, "bob");
+    const cut = farewell(socket);
+    await app.logout(ann);
+    assertRevoked(socket, await cut);
+    await refused(t, url, by(ann), "a session that has ended");
+    assert.ok(other.socket.connected);
+  });
+
+  test("who is another user there, or has other roles, is cut off here", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app));
+    const cookie = await app.login("ann");
+    const { socket } = await enter(t, url, by(cookie));
+    const cut = farewell(socket);
+    app.me = (_, response) => response.json({ userId: "ann", roles: ["coach"] });
+    assertRevoked(socket, await cut);
+    // What was answered a moment ago counts until it is asked again.
+    const { session } = await enter(t, url, by(cookie));
+    assert.deepEqual(session.roles, ["coach"]);
+  });
+
+  test("a cookie that nobody has signed is refused before anybody is asked, and makes no guest", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
+    const cookie = await app.login("ann");
+    const id = decodeURIComponent(cookie).slice("connect.sid=s:".length).split(".")[0];
+    const sign = (secret) => createHmac("sha256", secret).update(id).digest("base64").replace(/=+$/, "");
+    app.asked = 0;
+    for (const value of [
+      `s:${id}`,
+      id,
+      "",
+      `s:${id}.${sign("another secret")}`,
+      `s:${id}x.${sign(SECRET)}`,
+      `s:${id}.${sign(SECRET)}=`,
+      `j:{"id":"${id}"}`,
+    ]) {
+      await refused(t, url, by(`connect.sid=${encodeURIComponent(value)}`), value);
+    }
+    await refused(t, url, by(`${cookie}; ${cookie}`), "two of them");
+    assert.equal(app.asked, 0);
+    await enter(t, url, by(`connect.sid=s:${id}.${sign(SECRET)}`));
+    assert.equal(app.asked, 1);
+  });
+
+  test("a session without a user is nobody's, and is asked about once for a while", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app, { ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" }));
+    const cookie = await app.visit();
+    app.asked = 0;
+    for (let i = 0; i < 5; i++) await refused(t, url, by(cookie), "a visitor");
+    assert.equal(app.asked, 1);
+  });
+
+  test("many who come at once with one session are one question, and an older secret counts as well", async (t) => {
+    const app = await application(t, { secrets: ["the older secret"] });
+    let answer;
+    const held = new Promise((done) => (answer = done));
+    app.me = async (request, response) => response.json((await held, request.session.user));
+    const env = { ROOMCAST_AUTH__BACKEND__SECRETS: `${SECRET},the older secret`, ROOMCAST_AUTH__BACKEND__RECHECK: "1m" };
+    const { url } = await server(t, knows(app, env));
+    const cookie = await app.login("ann");
+    const all = Array.from({ length: 20 }, () => enter(t, url, by(cookie)));
+    await until(() => app.asked === 1, "the question");
+    answer();
+    const sessions = await Promise.all(all);
+    assert.ok(sessions.every(({ session }) => session.userId === "ann"));
+    assert.equal(app.asked, 1);
+  });
+
+  test("a page of another origin does not come in by the cookie", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app, { ALLOWED_ORIGINS: "https://app.example", ROOMCAST_AUTH__BACKEND__RECHECK: "1m" }));
+    const cookie = await app.login("ann");
+    // A stock client in Node says no origin, and so does a form of an old browser.
+    for (const headers of [{}, { "sec-fetch-site": "cross-site" }]) {
+      const data = await new Promise((done, fail) => {
+        const socket = open(t, io, url, { extraHeaders: { cookie, ...headers } });
+        socket.once("connect", () => fail(new Error("was let in")));
+        socket.once("connect_error", (error) => done(error.data));
+      });
+      assert.equal(data.code, "UNAUTHENTICATED");
+    }
+    const hijacked = new WebSocket(`${url.replace("http", "ws")}/socket.io/?EIO=4&transport=websocket`, {
+      headers: { cookie, origin: "https://evil.example" },
+    });
+    const [, response] = await once(hijacked, "unexpected-response");
+    assert.equal(response.statusCode, 403);
+    app.asked = 0;
+    await enter(t, url, { extraHeaders: { cookie, origin: "https://app.example" } });
+    assert.equal(app.asked, 1);
+  });
+
+  test("while the backend does not answer nobody new comes in, may try again, and those who are there stay for a time", async (t) => {
+    const app = await application(t);
+    const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "300ms", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__PATIENCE: "3s" };
+    const started = await server(t, knows(app, env));
+    const { url } = started;
+    const [ann, bob] = [await app.login("ann"), await app.login("bob")];
+    const { socket } = await enter(t, url, by(ann));
+    const cut = farewell(socket);
+    const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
+    const answers = [
+      (_, response) => response.sendStatus(500),
+      (_, response) => response.redirect("/login"),
+      (_, response) => response.json({ userId: "guest:1" }),
+      (_, response) => response.json([]),
+      (_, response) => response.send("x".repeat(100_000)),
+      () => {}, // Never.
+    ];
+    for (const answer of answers) {
+      app.me = answer;
+      assert.deepEqual(await turnedAway(t, url, bob), unavailable, String(answer));
+    }
+    app.stop();
+    assert.deepEqual(await turnedAway(t, url, bob), unavailable);
+    await logged(started, /the backend does not say whose a session is/);
+    // After so long without a word nobody knows whether ann has signed out.
+    const { told } = await cut;
+    assert.equal(told[0].code, "TOKEN_EXPIRED");
+    assert.ok((await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}')) >= answers.length);
+    const again = await application(t, { port: app.port });
+    const cookie = await again.login("ann");
+    const back = async () => {
+      const socket = open(t, io, url, { extraHeaders: { cookie, origin: url }, forceNew: true });
+      const connected = await new Promise((done) => {
+        socket.once("connect", () => done(true));
+        socket.once("connect_error", () => done(false));
+      });
+      return connected;
+    };
+    await until(back, "the backend to be asked again");
+  });
+
+  test("a user who is revoked here does not come in by it either", async (t) => {
+    const app = await application(t);
+    const { url } = await server(t, knows(app));
+    const cookie = await app.login("ann");
+    const { socket } = await enter(t, url, by(cookie));
+    const cut = farewell(socket);
+    const id = decodeURIComponent(cookie).slice("connect.sid=s:".length).split(".")[0];
+    const { status } = await call(url, "POST", "/api/v1/revocations", { sessionId: id }, `Bearer ${admin()}`);
+    assert.ok(status < 300, String(status));
+    assertRevoked(socket, await cut);
+    await refused(t, url, by(cookie), "a session that was revoked");
+  });
+
+  test("settings that make no sense are refused at the start", () => {
+    const url = "https://app.example/me";
+    for (const [env, why] of [
+      [{ ROOMCAST_AUTH__BACKEND__URL: url }, /auth\.backend\.secrets/],
+      [{ ROOMCAST_AUTH__BACKEND__URL: "http://app.example/me", ROOMCAST_AUTH__BACKEND__SECRETS: "x" }, /auth\.backend\.allow_private/],
+    ]) {
+      const run = command(["check-config"], env);
+      assert.notEqual(run.status, 0);
+      assert.match(run.stdout + run.stderr, why);
+    }
+  });
+});

@@ -1,0 +1,125 @@
+// Three nodes behind HAProxy that keeps no session at its node: each request comes to the next one, which hands it on. Stock
+// clients that poll, and that go over to a WebSocket, which comes to another node as well.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { scattering } from "./balancer.mjs";
+import { LOBBY, account, enter } from "./crowd.mjs";
+import { randomness } from "./nemesis.mjs";
+import { io } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, lastingPort, metric, metricIs, next, open, startServer, until } from "./support.mjs";
+
+const FORWARDED = 'roomcast_requests_forwarded_total{result="done"}';
+const RECEIVED = 'roomcast_requests_forwarded_total{result="received"}';
+
+let postgres;
+let redis;
+let clusters = 0;
+before(async () => {
+  [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
+});
+after(async () => {
+  await postgres?.close();
+  redis?.end();
+});
+
+/** Three nodes that know each other, and the load balancer in front of them. */
+async function cluster(t, adapter, store = postgres) {
+  const key = `forwarding-${(clusters += 1)}`;
+  const ports = [await lastingPort(), await lastingPort(), await lastingPort()];
+  const env = {
+    ROOMCAST_STORE: store.url,
+    ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
+    ROOMCAST_SERVER__DRAIN: "2s",
+    ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
+    ROOMCAST_ADAPTER__KEY: key,
+    ...(adapter === "redis" && { ROOMCAST_ADAPTER__URL: `redis://${redis.address}` }),
+  };
+  const nodes = await Promise.all(
+    ports.map(async (port) => {
+      const at = `127.0.0.1:${port}`;
+      const server = await startServer({ ...env, ROOMCAST_LISTEN: at, ROOMCAST_NODE__ADDRESS: `http://${at}` });
+      t.after(() => server.stop("SIGKILL"));
+      return server;
+    }),
+  );
+  for (const { url } of nodes) await metricIs(url, "roomcast_nodes", (count) => count === 3);
+  return { nodes, url: await scattering(t, nodes.map(({ url }) => url)) };
+}
+
+const sum = async (nodes, row) => {
+  const all = await Promise.all(nodes.map(({ url }) => metric(url, row)));
+  return all.reduce((one, other) => one + other, 0);
+};
+
+/** A client that is in the Lobby, on the last of its transports. */
+async function come(t, url, transports) {
+  const reconnecting = { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100 };
+  const socket = open(t, io, url, { ...reconnecting, transports });
+  const failed = new Promise((_, fail) => socket.once("connect_error", fail));
+  await Promise.race([next(socket, "session"), failed]);
+  const { engine } = socket.io;
+  const last = transports.at(-1);
+  if (engine.transport.name !== last) await next(engine, "upgrade");
+  assert.equal(engine.transport.name, last);
+  assert.equal(engine.id.length, 28);
+  assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
+  return socket;
+}
+
+const say = async (socket, content) => {
+  const answer = await ask(socket, "message", { conversationId: LOBBY, content });
+  assert.equal(answer.success, true, JSON.stringify(answer));
+};
+
+for (const adapter of ["redis", "postgres"]) {
+  describe(`without sticky sessions, joined by ${adapter}`, { concurrency: false }, () => {
+    test("clients that poll, and that upgrade, stay connected and miss nothing", async (t) => {
+      const { nodes, url } = await cluster(t, adapter);
+      const kinds = [["polling"], ["polling", "websocket"], ["websocket"]];
+      const sockets = await Promise.all(Array.from({ length: 18 }, (_, n) => come(t, url, kinds[Math.floor(n / 6)])));
+      let gone = 0;
+      const heard = sockets.map((socket) => {
+        const contents = [];
+        socket.on("disconnect", () => (gone += 1));
+        socket.on("message", ({ content }) => contents.push(content));
+        return contents;
+      });
+      const large = "x".repeat(3000);
+      for (let n = 0; n < 5; n += 1) await Promise.all(sockets.map((socket, from) => say(socket, `${n} of ${from} ${large}`)));
+      const others = (sockets.length - 1) * 5;
+      await until(() => heard.every(({ length }) => length >= others), "all that was said");
+      for (const contents of heard) assert.equal(new Set(contents).size, contents.length, "nothing comes twice");
+      assert.equal(gone, 0, "nobody was disconnected");
+      assert.ok((await sum(nodes, FORWARDED)) > 0);
+      const received = await Promise.all(nodes.map(({ url }) => metric(url, RECEIVED)));
+      assert.ok(received.every((count) => count > 0), `each is handed some: ${received}`);
+      assert.ok((await sum(nodes, "roomcast_tunnels")) > 0, "some WebSockets go through another node");
+      assert.equal(await sum(nodes, "roomcast_sockets"), sockets.length);
+      assert.equal(await sum(nodes, 'roomcast_requests_rejected_total{reason="session id unknown"}'), 0);
+    });
+
+    test("clients of a node that is killed come back at the others", async (t) => {
+      const { nodes, url } = await cluster(t, adapter);
+      const [dying, ...staying] = nodes;
+      const sockets = await Promise.all(Array.from({ length: 12 }, (_, n) => come(t, url, [["polling"], ["polling", "websocket"]][n % 2])));
+      assert.equal(await dying.stop("SIGKILL"), "SIGKILL");
+      const areBack = async () => sockets.every(({ connected }) => connected) && (await sum(staying, "roomcast_sockets")) >= sockets.length;
+      await until(areBack, "all to be back");
+      for (const socket of sockets) await say(socket, "here");
+    });
+  });
+}
+
+test("members who poll miss nothing while one node after the other is drained and started again", async (t) => {
+  // What is stored is compared with what these members have sent, and nobody else.
+  const store = await startPostgres();
+  t.after(() => store.close());
+  const { nodes, url } = await cluster(t, "redis", store);
+  const members = await enter(t, url, randomness(7), 12, () => ({ transports: ["polling"] }));
+  const sending = members.map((member, n) => member.send(randomness(n)));
+  for (const node of nodes.slice(0, 2)) assert.equal(await node.stop(), 0);
+  const { acked } = await account(t, nodes[2].url, members, sending);
+  assert.ok(acked.size > members.length);
+});

@@ -1,0 +1,86 @@
+// What a backend publishes inside of its own transactions, as docs/publications.md shows it, with the official clients: one that reconnects by
+// itself gets everything once, also while its server is restarted.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import pg from "pg";
+import { io, server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { connect, lastingPort, next, startServer, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+const page = readFileSync(new URL("../../docs/publications.md", import.meta.url), "utf8");
+
+/** The example of the page that publishes, as a function of what it uses. */
+function example() {
+  const blocks = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
+  const code = blocks.find((code) => code.includes("BEGIN"));
+  const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+  return new AsyncFunction("client", "user", "order", code);
+}
+
+/** A connection of the backend, and its table. */
+async function backend(t, postgres) {
+  const client = new pg.Client({ connectionString: postgres.url });
+  // The database may end before the connection does.
+  client.on("error", () => {});
+  await client.connect();
+  t.after(() => client.end());
+  await client.query("CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, state text)");
+  await client.query("INSERT INTO orders SELECT n, 'new' FROM generate_series(1, 100) n ON CONFLICT DO NOTHING");
+  return client;
+}
+
+test("what the example of the documentation publishes reaches all tabs of the user, at two servers, once", async (t) => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.close());
+  const alone = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: "none" };
+  const servers = [await server(t, alone), await server(t, alone)];
+  const heard = [];
+  const join = async (sub, { url }, transports) => {
+    const socket = await connect(t, io, url, { auth: { token: token({ sub }) }, transports });
+    socket.on("order:shipped", ({ order }) => heard.push(`${sub} ${order}`));
+    return socket;
+  };
+  await join("ann", servers[0], ["polling"]);
+  await join("ann", servers[1], ["websocket"]);
+  const bob = await join("bob", servers[1], ["websocket"]);
+  const client = await backend(t, postgres);
+  await example()(client, "ann", 7);
+  // It bears being tried again.
+  await example()(client, "ann", 7);
+  const end = next(bob, "end");
+  await client.query("SELECT roomcast_publish_to_everyone('end')");
+  assert.deepEqual(await end, []);
+  await until(() => heard.length >= 2, "both tabs");
+  assert.deepEqual(heard, ["ann 7", "ann 7"]);
+});
+
+test("a client whose server is restarted gets what was published meanwhile, once and in order", async (t) => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.close());
+  const port = await lastingPort();
+  const env = {
+    ROOMCAST_STORE: postgres.url,
+    ROOMCAST_LISTEN: `127.0.0.1:${port}`,
+    ROOMCAST_NODE__ID: "a",
+  };
+  const options = { auth: { name: "ann" }, reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 500 };
+  let running = await startServer(env);
+  t.after(() => running.stop("SIGKILL"));
+  const socket = await connect(t, io, `http://127.0.0.1:${port}`, options);
+  const heard = [];
+  socket.on("n", (n) => heard.push(n));
+  const client = await backend(t, postgres);
+  const publish = (n) => client.query("SELECT roomcast_publish_to_everyone('n', to_jsonb($1::int))", [n]);
+  for (let n = 0; n < 10; n++) await publish(n);
+  await until(() => heard.length === 10, "those before");
+  const gone = next(socket, "disconnect");
+  await running.stop("SIGKILL");
+  await gone;
+  for (let n = 10; n < 20; n++) await publish(n);
+  running = await startServer(env);
+  for (let n = 20; n < 30; n++) await publish(n);
+  await until(() => heard.length >= 30, "those after");
+  assert.deepEqual(heard, Array.from({ length: 30 }, (_, n) => n));
+});

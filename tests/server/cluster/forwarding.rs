@@ -1,0 +1,90 @@
+//! Polling sessions that are asked for at another server than their own.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use roomcast::{
+    Ack, Event, Io,
+    adapter::NodeOptions,
+    metrics::{Counter, Gauge},
+};
+
+use super::hub::Hub;
+use crate::{
+    local::{Local, text, until},
+    support::{Polling, RawClient},
+};
+
+/// An address that no other test has: of this process, and one more each time.
+fn address() -> String {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let [high, low, ..] = (std::process::id() % 60_000 + 256).to_le_bytes();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("127.{}.{}.{count}:7411", high.max(1), low.max(1))
+}
+
+/// A server that tells the others of `hub` where it is.
+fn serve(hub: &Hub, change: impl FnOnce(NodeOptions) -> NodeOptions) -> Local {
+    let address = address();
+    let node = NodeOptions::default().address(format!("http://{address}"));
+    let mut io = Io::builder().adapter(hub.adapter()).node(change(node));
+    io.namespace("/")
+        .on("echo", async |_: Event, text: String| Ack(text));
+    Local::serve_at(&address, io)
+}
+
+fn pair(hub: &Hub) -> [Local; 2] {
+    let servers = [serve(hub, |node| node), serve(hub, |node| node)];
+    until(|| servers.iter().all(|server| server.io.nodes().len() == 2));
+    servers
+}
+
+#[test]
+fn a_client_that_polls_may_come_to_any_server_of_a_cluster() {
+    let hub = Hub::new();
+    let [here, there] = pair(&hub);
+    let session = Polling::open(here.address(), "/socket.io/");
+    assert_eq!(session.sid.len(), 28);
+    let elsewhere = || RawClient::connect(there.address());
+    let connect = elsewhere().request("POST", &session.target, "40");
+    assert_eq!(connect.parts(), (200, "ok"));
+    assert!(session.poll().body.starts_with("40{"));
+    let echo = elsewhere().request("POST", &session.target, "420[\"echo\",\"hello\"]");
+    assert_eq!(echo.parts(), (200, "ok"));
+    let answer = elsewhere().get(&session.target);
+    assert_eq!(answer.parts(), (200, "430[\"hello\"]"));
+    assert_eq!(there.io.metrics().counter(Counter::Forwarded), 3);
+    assert_eq!(here.io.metrics().counter(Counter::ForwardedReceived), 3);
+
+    let mut socket = elsewhere();
+    assert_eq!(socket.upgrade(&session.upgrade).status, 101);
+    socket.send_text("2probe");
+    assert_eq!(text(&mut socket), "3probe");
+    socket.send_text("5");
+    socket.send_text("421[\"echo\",\"on\"]");
+    assert_eq!(text(&mut socket), "431[\"on\"]");
+    assert_eq!(there.io.metrics().gauge(Gauge::Tunnels), 1);
+}
+
+#[test]
+fn a_session_of_a_server_that_has_left_is_unknown() {
+    let hub = Hub::new();
+    let [here, there] = pair(&hub);
+    let session = Polling::open(here.address(), "/socket.io/");
+    here.runtime
+        .block_on(here.io.close(std::time::Duration::from_secs(10)));
+    until(|| there.io.nodes().len() == 1);
+    let answer = RawClient::connect(there.address()).get(&session.target);
+    let unknown = "{\"code\":1,\"message\":\"Session ID unknown\"}";
+    assert_eq!(answer.parts(), (400, unknown));
+}
+
+#[test]
+fn where_nothing_is_handed_on_ids_are_as_on_one_server() {
+    let hub = Hub::new();
+    let none = serve(&hub, |node| node.max_forwarded(0));
+    let encrypted = serve(&hub, |node| node.address("https://h:1"));
+    for server in [none, encrypted] {
+        let session = Polling::open(server.address(), "/socket.io/");
+        assert_eq!(session.sid.len(), 20);
+    }
+}

@@ -1,0 +1,245 @@
+//! Whose session is recovered, and by which checks a client passes.
+
+use super::*;
+
+/// Knows who is banned, and believes everybody else.
+struct Names(Arc<Mutex<HashSet<String>>>);
+
+impl Authenticate for Names {
+    async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+        #[derive(serde::Deserialize)]
+        struct Auth {
+            name: String,
+        }
+        let Auth { name } = connect.auth().map_err(|_| Refusal::new("E_AUTH", "who?"))?;
+        let (name, roles) = name.split_once('/').unwrap_or((&name, "user"));
+        let ann = Principal::new(name);
+        Ok(roles.split('+').fold(ann, Principal::with_role))
+    }
+
+    fn revalidate(&self, principal: &Principal) -> Result<(), Refusal> {
+        if self.0.lock().unwrap().contains(&principal.subject) {
+            return Err(Refusal::new("E_BANNED", "banned"));
+        }
+        Ok(())
+    }
+
+    async fn recover(&self, connect: Connect, old: Arc<Principal>) -> Result<Principal, Refusal> {
+        tokio::task::yield_now().await;
+        if self.0.lock().unwrap().contains(&old.subject) {
+            return Err(Refusal::new("E_BANNED", "banned"));
+        }
+        self.authenticate(connect).await
+    }
+}
+
+fn with_names() -> (Local, Arc<Mutex<HashSet<String>>>) {
+    let banned = Arc::new(Mutex::new(HashSet::new()));
+    let mut io = on(Recovery::default());
+    let names = Names(Arc::clone(&banned));
+    io.namespace("/")
+        .authenticate(names)
+        .on("name", async |event: Event| {
+            Ack(event.principal().subject.clone())
+        });
+    (Local::serve(io), banned)
+}
+
+/// A client of this name, which has got one event.
+fn named(server: &Local, name: &str) -> (RawClient, Session) {
+    let mut client = server.open();
+    let (_, mut session) = enter(&mut client, "", &format!("{{\"name\":\"{name}\"}}"));
+    server.io.to(&*session.sid).emit("hello", ());
+    session.expect(&mut client, "42[\"hello\"]");
+    (client, session)
+}
+
+fn offer_of(session: &Session, name: &str) -> String {
+    session
+        .offer()
+        .replace('}', &format!(",\"name\":\"{name}\"}}"))
+}
+
+#[test]
+fn a_user_who_was_banned_meanwhile_does_not_recover() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    lose(&server, client);
+    server.io.emit("secret", ());
+    banned.lock().unwrap().insert("ann".into());
+    let mut client = server.open();
+    client.send_text(format!("40{}", offer_of(&session, "ann")));
+    client.expect_text("44{\"message\":\"banned\",\"data\":{\"code\":\"E_BANNED\"}}");
+    // Who is let in again begins anew: the session has ended with the ban.
+    banned.lock().unwrap().clear();
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert_ne!(new.sid, session.sid);
+    assert!(missed.is_empty());
+}
+
+#[test]
+fn a_ban_that_was_lifted_before_the_client_came_back_has_ended_its_session() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    let (other, others) = named(&server, "bob");
+    lose(&server, client);
+    lose(&server, other);
+    server.io.emit("secret", ());
+    banned.lock().unwrap().insert("ann".into());
+    assert_eq!(server.io.revalidate(), 0, "nobody who is there");
+    banned.lock().unwrap().clear();
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert!(missed.is_empty() && new.sid != session.sid);
+    let (missed, new) = enter(&mut server.open(), "", &offer_of(&others, "bob"));
+    assert!(missed.len() == 1 && new.sid == others.sid);
+}
+
+#[test]
+fn a_user_who_is_banned_while_its_client_is_leaving_keeps_no_session() {
+    let (server, banned) = with_names();
+    let (client, session) = named(&server, "ann");
+    banned.lock().unwrap().insert("ann".into());
+    drop(client);
+    until(|| server.io.clients_count() == 0);
+    assert_eq!(recoverable(&server), 0);
+    banned.lock().unwrap().clear();
+    let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+    assert_ne!(new.sid, session.sid);
+}
+
+#[test]
+fn a_user_who_has_lost_a_role_starts_afresh_and_one_who_has_got_one_goes_on() {
+    for (before, after, goes_on) in [
+        ("ann/user", "ann/user", true),
+        ("ann/user", "ann/user+admin", true),
+        ("ann/user+admin", "ann/user", false),
+        ("ann/user", "ann/admin", false),
+    ] {
+        let (server, _) = with_names();
+        let (client, session) = named(&server, before);
+        lose(&server, client);
+        server.io.emit("secret", ());
+        let (missed, new) = enter(&mut server.open(), "", &offer_of(&session, after));
+        assert_eq!(new.sid == session.sid, goes_on, "{before} to {after}");
+        assert_eq!(missed.len() == 1, goes_on, "{before} to {after}");
+    }
+}
+
+#[test]
+fn another_user_gets_nothing_of_a_session() {
+    let (server, _) = with_names();
+    let (client, session) = named(&server, "ann");
+    lose(&server, client);
+    server.io.emit("secret", ());
+    let mut client = server.open();
+    let (missed, new) = enter(&mut client, "", &offer_of(&session, "bob"));
+    assert!(missed.is_empty());
+    assert!(new.sid != session.sid && new.pid != session.pid);
+    client.send_text("421[\"name\"]");
+    client.expect_text("431[\"bob\"]");
+}
+
+#[test]
+fn middleware_is_passed_by_only_if_the_option_says_so() {
+    for skip_middlewares in [true, false] {
+        let asked = Arc::new(Mutex::new(0_u32));
+        let mut io = on(Recovery::default().skip_middlewares(skip_middlewares));
+        io.shared_state(Arc::clone(&asked));
+        io.namespace("/").middleware(async |connect: Connect| {
+            let mut asked = connect.state::<Mutex<u32>>().lock().unwrap();
+            *asked += 1;
+            if *asked > 1 {
+                return Err(Refusal::new("", "no"));
+            }
+            Ok(())
+        });
+        let server = Local::serve(io);
+        let (client, session) = member(&server);
+        lose(&server, client);
+        let mut client = server.open();
+        client.send_text(format!("40{}", session.offer()));
+        let answer = text(&mut client);
+        assert_eq!(answer.starts_with("40{"), skip_middlewares, "{answer}");
+        assert_eq!(
+            answer == "44{\"message\":\"no\"}",
+            !skip_middlewares,
+            "{answer}"
+        );
+        // Who was refused has lost nothing.
+        assert_eq!(recoverable(&server), i64::from(!skip_middlewares));
+    }
+}
+
+#[test]
+fn middleware_sees_whether_a_client_goes_on() {
+    let seen = Arc::new(Mutex::new(Vec::<bool>::new()));
+    for has_authenticator in [false, true] {
+        let mut io = on(Recovery::default().skip_middlewares(false));
+        io.shared_state(Arc::clone(&seen));
+        let namespace = io.namespace("/").middleware(async |connect: Connect| {
+            let seen = connect.state::<Mutex<Vec<bool>>>();
+            seen.lock().unwrap().push(connect.recovered());
+            Ok::<_, Refusal>(())
+        });
+        if has_authenticator {
+            namespace.authenticate(Names(Arc::default()));
+        }
+        let server = Local::serve(io);
+        let (client, session) = named(&server, "ann");
+        lose(&server, client);
+        // Nobody's session, another user's, and one's own.
+        let mut nobodys = server.open();
+        enter(
+            &mut nobodys,
+            "",
+            "{\"pid\":\"x\",\"offset\":\"B\",\"name\":\"ann\"}",
+        );
+        let mut bob = server.open();
+        if has_authenticator {
+            let (_, new) = enter(&mut bob, "", &offer_of(&session, "bob"));
+            assert_ne!(new.sid, session.sid);
+        }
+        let (_, new) = enter(&mut server.open(), "", &offer_of(&session, "ann"));
+        assert_eq!(new.sid, session.sid);
+        let expected: &[bool] = match has_authenticator {
+            false => &[false, false, true],
+            true => &[false, false, false, true],
+        };
+        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), expected);
+    }
+}
+
+#[test]
+fn the_handlers_of_a_namespace_see_a_client_leave_and_come_back() {
+    let (sender, said) = std::sync::mpsc::channel();
+    struct Said(Mutex<std::sync::mpsc::Sender<String>>);
+    let say = |event: &Event| {
+        let said: &Said = event.state();
+        let rooms = event.socket.rooms().len();
+        let recovered = event.socket.recovered();
+        let name = event.name().to_owned();
+        let told = format!("{name} {recovered} {rooms}");
+        said.0.lock().unwrap().send(told).unwrap();
+    };
+    let mut io = on(Recovery::default()).state(Said(Mutex::new(sender)));
+    io.namespace("/")
+        .on_connect(move |event: Event| async move { say(&event) })
+        .on(
+            "disconnecting",
+            move |event: Event| async move { say(&event) },
+        )
+        .on("disconnect", async |_: Event, _: State<Said>| {});
+    let server = Local::serve(io);
+    let (client, mut session) = member(&server);
+    lose(&server, client);
+    let (client, ..) = come_back(&server, &mut session);
+    lose(&server, client);
+    let said: Vec<String> = said.try_iter().collect();
+    let expected = [
+        "connect false 0",
+        "disconnecting false 1",
+        "connect true 1",
+        "disconnecting true 1",
+    ];
+    assert_eq!(said, expected);
+}

@@ -1,0 +1,26 @@
+#!/bin/sh
+# A private sentinel of Redis on a free port of the loopback address: sentinel.sh PORT
+#
+# OPTIONS in the environment is the port of the Redis that it calls `main`, which must have a replica.
+#
+# Commands on standard input: see broker.sh.
+set -u
+port=$1
+
+run() {
+  cat >"$folder/sentinel.conf" <<CONFIG
+port $port
+bind 127.0.0.1
+dir $folder
+logfile $folder/log
+sentinel monitor main 127.0.0.1 $OPTIONS 1
+sentinel down-after-milliseconds main 1000
+sentinel failover-timeout main 5000
+CONFIG
+  exec redis-server "$folder/sentinel.conf" --sentinel
+}
+
+# It has heard of the replica, so that there is somebody to take over.
+is_ready() { [ -n "$(redis-cli -p "$port" sentinel replicas main 2>/dev/null)" ]; }
+
+. "$(dirname "$0")/broker.sh"
