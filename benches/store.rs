@@ -100,6 +100,9 @@ fn message(conversation_id: Uuid) -> NewMessage {
         kind: MessageKind::User,
         metadata: RawValue::from_string("{}".into()).unwrap(),
         client_message_id: None,
+        reply_to: None,
+        mentions: Vec::new(),
+        notice: None,
     }
 }
 

@@ -2,9 +2,9 @@
 //! PostgreSQL that waits for the disk, or SQLite. It prints the table of `benches/README.md`, and a
 //! line of JSON for each run to the error output.
 //!
-//! `cargo bench --bench chat` plays everything in about ten minutes, `cargo bench --bench chat --
-//! postgres` or `sqlite` only that store, and `quick` little of all, to see that it works. The
-//! databases lie in `TMPDIR`, which must be on a disk.
+//! `cargo bench --bench chat` plays everything in about ten minutes. Words behind `--` choose: `postgres` or `sqlite` that
+//! store, `processing`, `sustained` or `last` that figure, numbers these rates in place of its own, and `quick` little of all,
+//! to see that it works. The databases lie in `TMPDIR`, which must be on a disk.
 //! Not a criterion bench: a run is as long as a run has to be.
 
 #![allow(
@@ -15,17 +15,21 @@
     reason = "a bench"
 )]
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../support/processor.rs"]
 mod processor;
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use binary::Server;
 use postgres::Postgres;
-use server::Server;
+use server::{load, processing};
 
 /// One figure that is asked for.
 struct Case {
@@ -75,42 +79,65 @@ fn main() {
         println!("chat: measured by `cargo bench --bench chat` only");
         return;
     }
-    let is_quick = words.iter().any(|word| word == "quick");
-    let stores = ["postgres", "sqlite"];
-    let named = words.iter().filter(|word| stores.contains(&word.as_str()));
-    let named: Vec<_> = named.collect();
-    let is_asked = |store: &str| named.is_empty() || named.iter().any(|name| *name == store);
+    let asked = Asked(words);
     let cores = processor::cores();
     println!(
         "server on core {}, generator on {}, PostgreSQL on {}",
         cores.server, cores.generator, cores.database
     );
     println!("{HEAD}");
-    if is_asked("postgres") {
+    if asked.wants("postgres", &STORES) {
         let database = Postgres::start_durable();
         for process in database.processes() {
-            processor::pin(process.as_raw_nonzero().get(), &cores.database);
+            processor::pin(process, &cores.database);
         }
-        measure("PostgreSQL", is_quick, || database.database());
+        measure("PostgreSQL", &asked, Some(&database));
     }
-    if is_asked("sqlite") {
-        measure("SQLite", is_quick, || "sqlite:chat.db".to_owned());
+    if asked.wants("sqlite", &STORES) {
+        measure("SQLite", &asked, None);
     }
 }
 
 const HEAD: &str = "\
-| figure | store | messages/s | stored and queued p99 ms | acknowledged p50, p99 ms | at the last member p99 ms | server cores | faults | goal |
+| figure | store | messages/s | stored and queued p99 ms | acknowledged p50, p99 ms | at the last member p99 ms | cores of server, generator, database | faults | goal |
 |---|---|---|---|---|---|---|---|---|";
 
-/// Plays all cases on a store, each on a new database.
-fn measure(store: &str, is_quick: bool, url: impl Fn() -> String) {
-    for mut case in [PROCESSING, SUSTAINED, LAST] {
-        if is_quick {
+/// The words of the command line.
+struct Asked(Vec<String>);
+
+const STORES: [&str; 2] = ["postgres", "sqlite"];
+const FIGURES: [&str; 3] = ["processing", "sustained", "last"];
+
+impl Asked {
+    fn has(&self, word: &str) -> bool {
+        self.0.iter().any(|one| one == word)
+    }
+
+    /// Whether one of several is asked for: by its name, or because none of them is named.
+    fn wants(&self, word: &str, all: &[&str]) -> bool {
+        self.has(word) || !all.iter().any(|word| self.has(word))
+    }
+
+    fn rates(&self) -> Vec<u32> {
+        self.0.iter().filter_map(|word| word.parse().ok()).collect()
+    }
+}
+
+/// Plays what is asked for on a store, each rate on a new database.
+fn measure(store: &str, asked: &Asked, database: Option<&Postgres>) {
+    let url = || database.map_or_else(|| "sqlite:chat.db".to_owned(), Postgres::database);
+    let cases = FIGURES.into_iter().zip([PROCESSING, SUSTAINED, LAST]);
+    for (_, mut case) in cases.filter(|(name, _)| asked.wants(name, &FIGURES)) {
+        let mut rates = asked.rates();
+        if asked.has("quick") {
             (case.warmup, case.duration, case.rates) = (1, 2, &[20]);
             case.words = "--clients 20 --rooms 2";
         }
-        for &rate in case.rates {
-            let outcome = play(&case, rate, &url());
+        if rates.is_empty() {
+            rates.extend(case.rates);
+        }
+        for rate in rates {
+            let outcome = play(&case, rate, &url(), database);
             println!("{}", outcome.row(&case, store, rate));
             if !outcome.is_kept(rate) {
                 break;
@@ -119,7 +146,7 @@ fn measure(store: &str, is_quick: bool, url: impl Fn() -> String) {
     }
 }
 
-fn play(case: &Case, rate: u32, url: &str) -> Outcome {
+fn play(case: &Case, rate: u32, url: &str, database: Option<&Postgres>) -> Outcome {
     let cores = processor::cores();
     let server = Server::start(url, &cores.server);
     let (warmup, duration) = (case.warmup, case.duration);
@@ -127,13 +154,16 @@ fn play(case: &Case, rate: u32, url: &str) -> Outcome {
         "{} --warmup {warmup} --duration {duration} --rate {rate}",
         case.words
     );
-    let before = server.processing();
-    let report = server.load(&words, &cores.generator);
-    let processing = server.processing().since(&before);
+    let worked = || database.map(|database| processor::worked(&database.processes()));
+    let (start, before, worked_before) = (Instant::now(), processing(&server), worked());
+    let report = load(&server, &words, &cores.generator);
+    let processing = processing(&server).since(&before);
+    let database = worked().zip(worked_before);
     eprintln!("{report}");
     Outcome {
         report,
         p99: processing.quantile(0.99),
+        database: database.map(|(after, before)| (after - before) / start.elapsed().as_secs_f64()),
     }
 }
 
@@ -143,6 +173,8 @@ struct Outcome {
     /// From receiving a message to its being stored and queued, as the server counts it: the upper
     /// end of the bucket.
     p99: Option<Duration>,
+    /// Cores of PostgreSQL, from the first connection to the last look.
+    database: Option<f64>,
 }
 
 impl Outcome {
@@ -190,12 +222,14 @@ impl Outcome {
             (false, None) => " (not kept)".to_owned(),
         };
         format!(
-            "| {} | {store} | {rate}{trouble} | {processed} | {:.1}, {:.1} | {:.1} | {:.2} | {} | {} |",
+            "| {} | {store} | {rate}{trouble} | {processed} | {:.1}, {:.1} | {:.1} | {:.2}, {:.2}, {:.2} | {} | {} |",
             case.name,
             self.number("/acks/p50"),
             self.number("/acks/p99"),
             self.number("/toAll/p99"),
             self.number("/server/cores"),
+            self.number("/generator/cores"),
+            self.database.unwrap_or_default(),
             self.faults(),
             case.goal,
         )

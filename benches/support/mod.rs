@@ -31,7 +31,7 @@ pub fn io_with(config: Config) -> Io {
     events(Io::builder().config(config))
 }
 
-/// The same behind a door that lets in so many.
+/// The same behind a connection limiter that admits so many.
 pub fn io_for(connections: usize) -> Io {
     let limits = AddressLimits::default().connections(connections);
     events(Io::builder().guard(&limits, Proxies::default()))

@@ -1,6 +1,10 @@
 //! Who runs where.
 
+#![allow(dead_code, reason = "each bench uses its part")]
+
 use std::process::Command;
+
+use rustix::{param::clock_ticks_per_second, process::Pid};
 
 /// The cores of the three that work at the same time, in the words of `taskset`.
 pub struct Cores {
@@ -32,10 +36,23 @@ pub fn command(cores: &str, program: &str) -> Command {
 }
 
 /// Moves a process, with what it starts from now on.
-pub fn pin(process: i32, cores: &str) {
+pub fn pin(process: Pid, cores: &str) {
     let moved = Command::new("taskset")
         .args(["-a", "-c", "-p", cores, &process.to_string()])
         .output()
         .expect("taskset is there");
     assert!(moved.status.success(), "taskset: {moved:?}");
+}
+
+/// Seconds that processes have had a core since they began.
+pub fn worked(processes: &[Pid]) -> f64 {
+    let ticks = |process: &Pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name, in parentheses, may have anything in it; eleven columns behind it come those of user and system.
+        let mut columns = stat.rsplit(") ").next()?.split(' ').skip(11);
+        let mut next = || columns.next()?.parse::<u64>().ok();
+        Some(next()? + next()?)
+    };
+    let all: u64 = processes.iter().filter_map(ticks).sum();
+    all as f64 / clock_ticks_per_second() as f64
 }

@@ -1,0 +1,177 @@
+//! Members of rooms at both servers, and one client for each room that sends.
+
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use roomcast::client::{Connection, Options, Transports};
+use roomcast_protocol::socket::Kind;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{processor, servers::Server, support::Client};
+
+/// The clients of a run, and the messages that are sent to them.
+pub struct Plan {
+    /// Clients of each server.
+    pub members: usize,
+    pub rooms: usize,
+    /// Messages a second, of all senders together.
+    pub rate: usize,
+    /// For how many seconds the load is measured; the same load runs for [`WARM_UP`] seconds before.
+    pub seconds: usize,
+}
+
+/// What came of it. Times count from when a message was due.
+pub struct Figures {
+    /// At the members of the server that the sender is at.
+    pub here: Vec<Duration>,
+    /// At those of the other one.
+    pub there: Vec<Duration>,
+    /// For each message: from the last member here to the last one there, if that came later.
+    pub behind: Vec<Duration>,
+    pub lost: usize,
+    /// Seconds of processor time of both servers.
+    pub cpu: f64,
+    /// Bytes of memory of both.
+    pub resident: usize,
+}
+
+const WARM_UP: usize = 3;
+/// How long what was sent may be under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a message.
+const PAYLOAD: usize = 128;
+/// Digits of its number, at its beginning.
+const DIGITS: usize = 9;
+
+/// What a member has heard: numbers of messages, and when they came.
+type Heard = Vec<(usize, Instant)>;
+
+/// Plays a plan with two servers: a sender of each room is at the first one or the second one in turn.
+pub fn play(servers: &[Server; 2], plan: &Plan) -> Figures {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut members = JoinSet::new();
+    let (end, ended) = watch::channel(false);
+    runtime.block_on(async {
+        for (at, server) in servers.iter().enumerate() {
+            for n in 0..plan.members {
+                let room = n % plan.rooms;
+                let connection = enter(server, room).await;
+                let heard = hear(connection, ended.clone());
+                members.spawn(async move { (at, room, heard.await) });
+            }
+        }
+    });
+    let mut senders: Vec<Client> = (0..plan.rooms)
+        .map(|room| Client::connect(servers[room % 2].address()))
+        .collect();
+    let count = (WARM_UP + plan.seconds) * plan.rate;
+    let (done, sent) = mpsc::channel();
+    let rate = plan.rate;
+    let start = Instant::now() + Duration::from_millis(100);
+    let due = move |n: usize| start + Duration::from_secs_f64(n as f64 / rate as f64);
+    thread::spawn(move || {
+        for n in 0..count {
+            thread::sleep(due(n).saturating_duration_since(Instant::now()));
+            let room = n % senders.len();
+            let text = format!(
+                "42[\"bcast\",\"room {room}\",\"{n:0DIGITS$}{}\"]",
+                "x".repeat(PAYLOAD - DIGITS)
+            );
+            senders[room].send(&text);
+        }
+        // They stay until everything has come.
+        let _ = done.send(senders);
+    });
+    let first = WARM_UP * plan.rate;
+    let worked = || processor::worked(&servers.each_ref().map(Server::process));
+    let (cpu, resident, heard) = runtime.block_on(async {
+        tokio::time::sleep_until(due(first).into()).await;
+        let before = worked();
+        tokio::time::sleep_until(due(count).into()).await;
+        let cpu = worked() - before;
+        let resident = servers.iter().map(Server::resident).sum();
+        tokio::time::sleep(PATIENCE).await;
+        let _ = end.send(true);
+        (cpu, resident, members.join_all().await)
+    });
+    let _ = sent.recv();
+    let mut figures = Figures {
+        here: Vec::new(),
+        there: Vec::new(),
+        behind: Vec::new(),
+        lost: 0,
+        cpu,
+        resident,
+    };
+    let mut last = [vec![None; count], vec![None; count]];
+    for (at, room, heard) in heard {
+        let expected = (first..count).filter(|n| n % plan.rooms == room).count();
+        let measured = heard.iter().filter(|(n, _)| *n >= first);
+        let mut got = 0;
+        for &(n, when) in measured {
+            assert_eq!(n % plan.rooms, room, "in the wrong room");
+            let time = when.saturating_duration_since(due(n));
+            let is_here = room % 2 == at;
+            let times = if is_here {
+                &mut figures.here
+            } else {
+                &mut figures.there
+            };
+            times.push(time);
+            let latest = &mut last[usize::from(!is_here)][n];
+            *latest = (*latest).max(Some(when));
+            got += 1;
+        }
+        figures.lost += expected - got;
+    }
+    let [here, there] = last;
+    let both = here.iter().zip(&there);
+    let both = both.filter_map(|(here, there)| Some(((*here)?, (*there)?)));
+    figures.behind = both
+        .map(|(here, there)| there.saturating_duration_since(here))
+        .collect();
+    figures
+}
+
+/// A client that has joined a room.
+async fn enter(server: &Server, room: usize) -> Connection {
+    let options = Options {
+        transports: Transports::WebSocket,
+        ..Options::new(format!("http://{}", server.address()))
+    };
+    let mut connection = Connection::open(&options).await.unwrap();
+    let asked = connection
+        .request("join", &(format!("room {room}"),))
+        .unwrap();
+    loop {
+        let packet = connection.next().await.unwrap();
+        if packet.kind == Kind::Ack && packet.id == Some(asked) {
+            return connection;
+        }
+    }
+}
+
+/// Notes what comes until it is over. Each message must come once, and in order.
+async fn hear(mut connection: Connection, mut ended: watch::Receiver<bool>) -> Heard {
+    let mut heard = Heard::new();
+    loop {
+        let packet = tokio::select! {
+            packet = connection.next() => packet.unwrap(),
+            _ = ended.changed() => return heard,
+        };
+        let now = Instant::now();
+        let payload = packet.args.raw(0).unwrap();
+        assert_eq!(payload.len(), PAYLOAD + 2, "shorter or longer than it was");
+        let number = std::str::from_utf8(&payload[1..=DIGITS]).unwrap();
+        let number = number.parse().unwrap();
+        let before = heard.last().map(|(before, _)| *before);
+        assert!(before < Some(number), "{number} behind {before:?}");
+        heard.push((number, now));
+    }
+}

@@ -1,0 +1,138 @@
+//! Two servers of one chat and a broker on one machine: what it takes until what one of them sends is with the clients of
+//! the other one, and what that costs.
+//!
+//! `cargo build --release --example fanout`, then `cargo bench --bench nodes -- latency`: 1,000 messages a second through each
+//! adapter, to one member at either server. `-- compare`: 1,000 clients of each of two servers, ours and those of Node in turn,
+//! with the adapter of Redis. Names of adapters behind that choose (`postgres`, `redis`, `redis-sharded`, `redis-streams`,
+//! `nats`), numbers are the messages a second and the seconds that are measured.
+//!
+//! The servers have the first core; the broker, the clients and the sender have the last one. Not a criterion bench: it is
+//! about time that passes.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a bench"
+)]
+
+#[path = "../../tests/support/broker.rs"]
+mod broker;
+mod brokers;
+mod load;
+#[path = "../../tests/support/nats.rs"]
+mod nats;
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+#[path = "../support/processor.rs"]
+mod processor;
+#[path = "../../tests/support/redis.rs"]
+mod redis;
+mod servers;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use brokers::{ADAPTERS, Broker};
+use load::{Figures, Plan};
+use rustix::process::getpid;
+use servers::{Kind, Server};
+
+/// One room with a member at either server, which a client of the first one sends to.
+const LATENCY: Plan = Plan {
+    members: 1,
+    rooms: 1,
+    rate: 1000,
+    seconds: 20,
+};
+/// A hundred rooms of ten members at either server.
+const COMPARE: Plan = Plan {
+    members: 1000,
+    rooms: 100,
+    rate: 1000,
+    seconds: 10,
+};
+/// How often each kind of servers is played in turn.
+const ROUNDS: usize = 3;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|one| one == word);
+    if !has("--bench") {
+        println!("nodes: measured by `cargo bench --bench nodes` only");
+        return;
+    }
+    let mut plan = if has("compare") { COMPARE } else { LATENCY };
+    let mut numbers = words.iter().filter_map(|word| word.parse().ok());
+    plan.rate = numbers.next().unwrap_or(plan.rate);
+    plan.seconds = numbers.next().unwrap_or(plan.seconds);
+    processor::pin(getpid(), &processor::cores().generator);
+    if has("compare") {
+        compare(&plan);
+        return;
+    }
+    let named: Vec<&str> = ADAPTERS.into_iter().filter(|name| has(name)).collect();
+    println!("{} messages/s for {} s", plan.rate, plan.seconds);
+    println!(
+        "| adapter | at the sender's server p50, p99 ms | at the other p50, p99 ms | the other behind the sender's p50, p99 ms | lost |\n|---|---|---|---|---|"
+    );
+    for adapter in ADAPTERS {
+        if named.is_empty() || named.contains(&adapter) {
+            latency(adapter, &plan);
+        }
+    }
+}
+
+fn latency(adapter: &str, plan: &Plan) {
+    let broker = Broker::start(adapter);
+    let servers = [(); 2].map(|()| Server::start(Kind::Ours, broker.url()));
+    let mut figures = load::play(&servers, plan);
+    println!(
+        "| {adapter} | {} | {} | {} | {} |",
+        show(&mut figures.here),
+        show(&mut figures.there),
+        show(&mut figures.behind),
+        figures.lost,
+    );
+}
+
+fn compare(plan: &Plan) {
+    let broker = Broker::start("redis");
+    println!(
+        "{} messages/s for {} s, {} clients at each server, in {} rooms",
+        plan.rate, plan.seconds, plan.members, plan.rooms
+    );
+    println!(
+        "| servers | deliveries/s | CPU s of both | CPU µs/delivery | MiB of both | at the sender's server p50, p99 ms | at the other p50, p99 ms | lost |\n|---|---|---|---|---|---|---|---|"
+    );
+    for _ in 0..ROUNDS {
+        for kind in [Kind::Node, Kind::Ours] {
+            let servers = [(); 2].map(|()| Server::start(kind, broker.url()));
+            let mut figures = load::play(&servers, plan);
+            let Figures { cpu, resident, .. } = figures;
+            let deliveries = figures.here.len() + figures.there.len();
+            println!(
+                "| {kind:?} | {:.0} | {cpu:.2} | {:.2} | {:.0} | {} | {} | {} |",
+                deliveries as f64 / plan.seconds as f64,
+                cpu / deliveries as f64 * 1e6,
+                resident as f64 / f64::from(1 << 20),
+                show(&mut figures.here),
+                show(&mut figures.there),
+                figures.lost,
+            );
+        }
+    }
+}
+
+/// The median and the 99th percentile, in milliseconds.
+fn show(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let at = |part: f64| {
+        let index = (times.len() as f64 * part) as usize;
+        let time = times.get(index.min(times.len().saturating_sub(1)));
+        time.map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    };
+    format!("{:.2}, {:.2}", at(0.5), at(0.99))
+}

@@ -1,0 +1,99 @@
+//! The contract server, ours or that of Node, as a process with an adapter.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Stdio},
+};
+
+use rustix::{param::page_size, process::Pid};
+
+use crate::processor;
+
+/// The product that a server belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Ours,
+    Node,
+}
+
+/// A server on the first core, killed with this value.
+pub struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one that is joined to others by this adapter.
+    pub fn start(kind: Kind, adapter: &str) -> Self {
+        let cores = processor::cores();
+        let mut command = match kind {
+            Kind::Ours => processor::command(&cores.server, contract().to_str().unwrap()),
+            Kind::Node => {
+                let mut command = processor::command(&cores.server, "node");
+                command.arg(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/benches/nodes/node_server.mjs"
+                ));
+                command
+            }
+        };
+        let mut process = command
+            .env("PORT", "0")
+            .env("WORKERS", "1")
+            .env("ADAPTER", adapter)
+            // Heartbeats of clients are no part of what is measured.
+            .env("PING_INTERVAL_MS", "3600000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv, taskset and the server are there");
+        let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
+            let address = line.strip_prefix("listening on ")?;
+            address.parse::<SocketAddr>().ok().filter(|a| a.is_ipv4())
+        });
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            process,
+            address: address.expect("the server starts"),
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn process(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// Bytes of memory that it has.
+    pub fn resident(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).unwrap();
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        pages.unwrap_or(0) * page_size()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The example `fanout`, which lies beside the folder of this program.
+fn contract() -> PathBuf {
+    let program = env::current_exe().unwrap();
+    let path = program.ancestors().nth(2).unwrap().join("examples/fanout");
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --release --example fanout",
+        path.display()
+    );
+    path
+}

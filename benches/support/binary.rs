@@ -1,0 +1,116 @@
+//! The binary as a process.
+
+#![allow(dead_code, reason = "each bench uses its part")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Stdio},
+};
+
+use rustix::process::Pid;
+use tempfile::TempDir;
+
+use crate::processor;
+
+/// The server's program, as it was built for benches.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_roomcast");
+/// What tokens are signed with.
+pub const SECRET: (&str, &str) = (
+    "ROOMCAST_AUTH__JWT__SECRET",
+    "a secret that is good enough for a bench",
+);
+/// Nothing is limited but what the machine does.
+const UNLIMITED: [(&str, &str); 7] = [
+    ("ROOMCAST_LIMITS__MESSAGES_PER_MINUTE", "0"),
+    ("ROOMCAST_LIMITS__CHANGES_PER_MINUTE", "0"),
+    ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", "0"),
+    ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0"),
+    ("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
+    ("ROOMCAST_ENGINE__PACKETS_PER_SECOND", "0"),
+    ("ROOMCAST_ENGINE__BYTES_PER_SECOND", "0"),
+];
+
+/// `roomcast serve` in a folder of its own, killed with this value.
+pub struct Server {
+    process: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Starts it with a store on these cores.
+    pub fn start(store: &str, cores: &str) -> Self {
+        Self::start_with(store, cores, &[])
+    }
+
+    /// The same with more settings, as variables of the environment.
+    pub fn start_with(store: &str, cores: &str, settings: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut process = processor::command(cores, BINARY)
+            .arg("serve")
+            .current_dir(folder.path())
+            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .env("ROOMCAST_STORE", store)
+            .envs([SECRET])
+            .envs(UNLIMITED)
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv, taskset and the binary are there");
+        let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
+            let (_, address) = line.split_once("listening on http://")?;
+            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+            address[..end.unwrap_or(address.len())].parse().ok()
+        });
+        // A pipe that nobody reads would stop the server sooner or later.
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            process,
+            address: address.expect("the server starts"),
+            _folder: folder,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn process(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// What it says of itself.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("the server listens");
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A token of somebody with these words of `roomcast token`.
+pub fn token(words: &[&str]) -> String {
+    let folder = TempDir::new().unwrap();
+    let output = processor::command("0", BINARY)
+        .arg("token")
+        .args(words)
+        .current_dir(folder.path())
+        .envs([SECRET])
+        .output()
+        .expect("setpriv, taskset and the binary are there");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
