@@ -93,12 +93,6 @@ export function check(id, stored, present, acked, unacked) {
   }
 }
 
-/** The most of these times that lie within so many milliseconds. */
-export function densest(times, span) {
-  const sorted = times.toSorted((one, other) => one - other);
-  return Math.max(...sorted.map((from) => sorted.filter((at) => at >= from && at < from + span).length));
-}
-
 /** Ends what members write, and checks all that is stored and that they have seen, at a server that all can be read at. */
 export async function account(t, url, members, writing) {
   for (const member of members) member.stop();

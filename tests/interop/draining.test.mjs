@@ -5,11 +5,12 @@ import { randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { agentOf, haproxy } from "./balancer.mjs";
-import { account, densest, enter } from "./crowd.mjs";
+import { account, enter } from "./crowd.mjs";
 import { randomness } from "./nemesis.mjs";
 import { io } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { lastingPort, metric, metricIs, next, open, startServer, until, within } from "./support.mjs";
+import { watch } from "./watcher.mjs";
 
 const MEMBERS = 200;
 const WINDOW = 5000;
@@ -59,9 +60,9 @@ test("clients of a node that is drained move to the other one, spread over the w
 
   const gone = [];
   for (const { socket } of members) {
-    socket.on("disconnect", (reason) => gone.push({ at: performance.now(), reason }));
+    socket.on("disconnect", (reason) => gone.push(reason));
   }
-  const begin = performance.now();
+  const left = watch(leaving.url, "roomcast_sockets");
   const stopped = leaving.stop();
   await drains(leaving);
   assert.equal(await metric(leaving.url, "roomcast_draining"), 1);
@@ -71,12 +72,12 @@ test("clients of a node that is drained move to the other one, spread over the w
   assert.equal(await stopped, 0);
   await until(async () => (await there(staying)) === MEMBERS, "all of them at the other node");
 
-  const times = gone.map(({ at }) => at - begin);
-  t.diagnostic(`${before} moved between ${Math.min(...times)} and ${Math.max(...times)} ms`);
+  const values = (await left.values()).filter((value) => value > 0 && value < before);
+  t.diagnostic(`${before} moved, ${values.length} times some of them were left`);
   assert.equal(gone.length, before, "each has moved once");
   // A client that posts while its poll is answered with a close packet notices the former.
-  assert.ok(gone.every(({ reason }) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
-  assert.ok(densest(times, WINDOW / 10) < before / 2, "they have not moved all at once");
+  assert.ok(gone.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
+  assert.ok(values.length >= 5, "they have not moved all at once");
 
   await sleep(500); // They go on for a moment at the other node.
   const { acked } = await account(t, staying.url, members, writing);
