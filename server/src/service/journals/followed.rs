@@ -143,6 +143,34 @@ impl Followed {
         Ok(())
     }
 
+    /// Tells an entry that was just stored here: by itself if it is the next one, since the store numbers entries without
+    /// gaps, and otherwise with all that the store has.
+    pub(super) async fn tell_new(
+        self: &Arc<Self>,
+        store: &Store,
+        namespace: &Namespace,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        if !self.is_behind(entry.revision) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let mut state = self.turn().await?;
+        let Some(told) = state.told.filter(|told| *told < entry.revision) else {
+            return Ok(());
+        };
+        if told + 1 == entry.revision {
+            self.tell(&mut state, namespace, entry.clone());
+            self.set_told(&mut state, entry.revision);
+            return Ok(());
+        }
+        let read = self.read(&mut state, store, namespace, u64::MAX).await;
+        if read.is_err() {
+            self.look_until(begin);
+        }
+        read
+    }
+
     /// Tells what there is up to the revision of a snapshot, and what waits: whoever joins now has all of that.
     pub(super) async fn tell_through(
         self: &Arc<Self>,

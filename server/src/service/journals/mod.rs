@@ -3,7 +3,8 @@
 //!
 //! The store numbers what is appended; whoever appends, or hears that another server has, lets the journal *catch up*: when
 //! it has the turn, what is behind the last revision that was told is read from the store and told, in order. A subscription
-//! takes a turn too while it reads its snapshot and joins the room, so that there is no gap and no double between the two. Nothing is told but from the store, so what is lost between a commit and its announcement is told by the next one.
+//! takes a turn too while it reads its snapshot and joins the room, so that there is no gap and no double between the two. Only what
+//! is stored is told, and no revision is passed over, so what is lost between a commit and its announcement is told by the next one.
 //!
 //! `market` and `notifications` say what an entry is for clients ([`Teller`]). Nothing in this module may know a payload.
 
@@ -151,9 +152,7 @@ impl Journals {
             let name = append.journal.clone();
             let appended = journals.0.store.append(append).await;
             match &appended {
-                Ok(Appended::Stored(entry)) => {
-                    journals.catch_up(&namespace, &name, entry.revision).await;
-                }
+                Ok(Appended::Stored(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
                 // It may be stored all the same, or be later.
                 Err(_) => journals.look_again(&name),
@@ -169,12 +168,11 @@ impl Journals {
         self.0.stirred.notify_one();
     }
 
-    /// Tells those who follow a journal here what there is up to a revision.
-    async fn catch_up(&self, namespace: &Namespace, name: &str, revision: u64) {
+    /// Tells those who follow a journal here what was just stored.
+    async fn tell(&self, namespace: &Namespace, name: &str, entry: &Entry) {
         let followed = self.0.followed.lock().get(name).cloned();
         if let Some(followed) = followed
-            && followed.is_behind(revision)
-            && let Err(error) = followed.catch_up(&self.0.store, namespace).await
+            && let Err(error) = followed.tell_new(&self.0.store, namespace, entry).await
         {
             tracing::warn!(%error, "what was published could not be read, and is told later");
         }

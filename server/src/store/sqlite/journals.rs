@@ -63,7 +63,18 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
     }))
 }
 
+/// Whether as many entries are open as may be. Those that have expired are told apart only if there are that many with
+/// them: an index alone answers the first question, and rows are read for the second.
 fn is_full(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
+    let open: u32 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM journal_entries INDEXED BY journal_entries_open
+             WHERE journal = ?1 AND is_current AND is_open LIMIT ?2)",
+        )?
+        .query_row(params![append.journal, append.most_open], |row| row.get(0))?;
+    if open < append.most_open {
+        return Ok(false);
+    }
     let open: u32 = connection
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM journal_entries
