@@ -1,4 +1,6 @@
 #![doc = include_str!("../docs/guide.md")]
+// Each item says which feature it needs where docs.rs builds the documentation.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "client"),
     doc = "\n[`testing`]: https://docs.rs/roomcast/latest/roomcast/testing/"

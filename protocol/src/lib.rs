@@ -32,6 +32,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Each item says which feature it needs where docs.rs builds the documentation.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod engine;
 mod error;
 mod frame;
