@@ -76,16 +76,25 @@ describe("why", () => {
       assert.equal(answer[0], allowed, `${user} ${event}: ${answer[1]}`);
       assert.match(answer[1], rule, `${user} ${event}`);
     }
-    const open = await call(url, "GET", `/api/v1/explain?user=mod&event=delete_conversation&room=${LOBBY}`);
-    assert.equal(open.body.allowed, false);
-    assert.match(open.body.rule, /a conversation that is open to everyone is not deleted$/);
+    for (const event of ["delete_conversation", "create_invite", "revoke_invites"]) {
+      const open = await call(url, "GET", `/api/v1/explain?user=mod&event=${event}&room=${LOBBY}`);
+      assert.equal(open.body.allowed, false, event);
+      assert.match(open.body.rule, /a conversation that is open to everyone is not deleted and needs no invitations$/);
+    }
+    const kick = async (user) => (await call(url, "GET", `/api/v1/explain?user=${user}&event=admin:kick`)).body;
+    assert.equal((await kick("mod")).allowed, true);
+    await enter(t, url, { auth: { token: token({ sub: "bot", roles: ["service"] }) } });
+    assert.deepEqual((await kick("bot")).allowed, false);
+    assert.match((await kick("bot")).rule, /^none of the roles grants admin, which \/admin wants$/);
     const asked = (...more) => command(["explain", "--event", "edit_message", ...more], { ...keyed, ...env }).stdout;
     assert.match(asked("--user", "bob", "--message", message), /^refused: the message's author.*`ann` wrote it\n/);
     assert.match(asked("--user", "ann", "--message", message), /^allowed: .*the user wrote it\n/);
     const offered = await ask(socket, "delete_message", { messageId: message });
     assert.equal(offered.success, true, JSON.stringify(offered));
     assert.deepEqual((await why("ann", "edit_message"))[0], false, "a deleted message is not edited");
-    assert.match((await why("ann", "edit_message"))[1], /the message is deleted$/);
+    for (const event of ["edit_message", "add_reaction", "remove_reaction", "pin_message", "unpin_message"]) {
+      assert.match((await why("ann", event))[1], /the message is deleted$/, event);
+    }
     assert.equal((await call(url, "GET", "/api/v1/explain?user=a&event=edit_message&message=7")).status, 400);
   });
 

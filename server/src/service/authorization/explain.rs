@@ -12,7 +12,10 @@ use crate::service::{
     authorization::allowed::Allowed,
     fault::ServiceError,
     rules::commands::{
-        conversations::DELETE_CONVERSATION, members::RemoveMember, messages::EDIT_MESSAGE,
+        conversations::DELETE_CONVERSATION,
+        invites::{CREATE_INVITE, REVOKE_INVITES},
+        members::RemoveMember,
+        messages::{ADD_REACTION, EDIT_MESSAGE, PIN_MESSAGE, REMOVE_REACTION, UNPIN_MESSAGE},
     },
     rules::event::{Command, EventPolicy, RoomRule},
     rules::policy,
@@ -179,6 +182,15 @@ impl Access {
                 rule
             }
         };
+        if let Some(permission) = policy.entry() {
+            let granted = explanation.roles.iter().map(String::as_str);
+            if inner.roles.rule(granted, permission).is_none() {
+                let (needed, namespace) = (permission.as_str(), policy.namespace());
+                explanation.rule =
+                    format!("none of the roles grants {needed}, which {namespace} wants");
+                return Ok(explanation);
+            }
+        }
         let room = explanation.room.as_deref();
         let about = About::of(room, explanation.message);
         let (allowed, why) = self.about(asked, policy, about).await?;
@@ -211,6 +223,9 @@ impl Access {
                 if room.is_some_and(|room| room != written.conversation_id) {
                     return told(false, "the message is in another conversation");
                 }
+                if needs_content(policy) && !Edit::is_possible(written.is_deleted) {
+                    return told(false, "the message is deleted");
+                }
                 (written.conversation_id, Some(written))
             }
         };
@@ -231,7 +246,7 @@ impl Access {
             (RoomRule::Member | RoomRule::Anyone | RoomRule::Oneself, _) => {
                 (true, "the user is one".into())
             }
-            (RoomRule::Author, Some(written)) => author(&actor, policy, &written),
+            (RoomRule::Author, Some(written)) => author(&actor, &written),
             (RoomRule::Author, None) if actor.is_admin => (true, MODERATES.into()),
             (RoomRule::Author, None) => {
                 let why = "for messages of its own; which one is not said";
@@ -270,11 +285,7 @@ impl Access {
 }
 
 /// Whether somebody may change a message, by who wrote it.
-fn author(actor: &Actor, policy: &EventPolicy, written: &Authorship) -> (bool, String) {
-    let is_edit = policy.event == EDIT_MESSAGE.policy().event;
-    if is_edit && !Edit::is_possible(written.is_deleted) {
-        return (false, "the message is deleted".into());
-    }
+fn author(actor: &Actor, written: &Authorship) -> (bool, String) {
     let author = &written.user_id;
     let allowed = actor.refused::<()>(Some(author), true).is_none();
     let why = match allowed {
@@ -294,16 +305,37 @@ fn owner(actor: &Actor, policy: &EventPolicy, found: &Membership) -> (bool, Stri
             by: actor.clone(),
         };
         deletion.refused(owner, found.is_open, true)
+    } else if invites(policy) {
+        actor.invitations_refused(found, true)
     } else {
         actor.refused::<()>(owner, true)
     };
     let why = match refused {
-        Some(Change::Conflict) => "a conversation that is open to everyone is not deleted",
+        Some(Change::Conflict) => {
+            "a conversation that is open to everyone is not deleted and needs no invitations"
+        }
         Some(_) => "the user is not",
         None if actor.is_admin => MODERATES,
         None => "the user is that",
     };
     (refused.is_none(), why.into())
+}
+
+/// Whether an event is about a message that is not deleted.
+fn needs_content(policy: &EventPolicy) -> bool {
+    let events = [
+        EDIT_MESSAGE.policy().event,
+        ADD_REACTION.policy().event,
+        REMOVE_REACTION.policy().event,
+        PIN_MESSAGE.policy().event,
+        UNPIN_MESSAGE.policy().event,
+    ];
+    events.contains(&policy.event)
+}
+
+/// Whether an event is about invitations.
+fn invites(policy: &EventPolicy) -> bool {
+    [CREATE_INVITE.policy().event, REVOKE_INVITES.policy().event].contains(&policy.event)
 }
 
 /// What a question is about.

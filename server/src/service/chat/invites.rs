@@ -132,19 +132,13 @@ impl Chat {
             .conversation(id)
             .await?
             .ok_or(NO_CONVERSATION)?;
-        let Membership {
-            conversation,
-            is_open,
-            ..
-        } = found;
-        let is_member = is_open || conversation.member_ids.contains(&by.subject);
-        let owner = conversation.owner_id.as_deref();
-        match self.actor(by).refused::<()>(owner, is_member) {
+        let is_member = found.is_open || found.conversation.member_ids.contains(&by.subject);
+        match self.actor(by).invitations_refused::<()>(&found, is_member) {
             Some(Change::Denied) => Err(denied(by, "only its owner invites to a conversation")),
-            Some(_) => Err(NO_CONVERSATION),
-            None if is_open => Err(ServiceError::Conflict(
+            Some(Change::Conflict) => Err(ServiceError::Conflict(
                 "a conversation that is open to everyone needs no invitations",
             )),
+            Some(_) => Err(NO_CONVERSATION),
             None => Ok(()),
         }
     }

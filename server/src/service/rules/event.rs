@@ -111,6 +111,11 @@ impl EventPolicy {
         namespace(self.event)
     }
 
+    /// What the sender must be allowed to do as well, to come into its namespace.
+    pub(crate) fn entry(&self) -> Option<Permission> {
+        (self.namespace() != "/").then_some(Permission::Admin)
+    }
+
     /// An acknowledgement of it.
     pub(crate) fn acknowledgement(&self) -> Value {
         let mut acknowledgement = Map::from_iter([("success".to_owned(), true.into())]);

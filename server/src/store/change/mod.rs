@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Time;
-use super::rows::{Conversation, Message, Revision};
+use super::rows::{Conversation, Membership, Message, Revision};
 
 mod annotations;
 pub(super) mod blocks;
@@ -59,6 +59,17 @@ impl Actor {
         } else {
             None
         }
+    }
+
+    /// What invitations to a conversation are refused for, to make them and to take them back, if anything.
+    pub(crate) fn invitations_refused<T>(
+        &self,
+        found: &Membership,
+        is_member: bool,
+    ) -> Option<Change<T>> {
+        let owner = found.conversation.owner_id.as_deref();
+        let refused = self.refused(owner, is_member);
+        refused.or_else(|| found.is_open.then_some(Change::Conflict))
     }
 }
 
