@@ -26,6 +26,10 @@ impl fmt::Display for LogError {
     }
 }
 
+/// Libraries that say themselves what the server says of them: each migration, and that NATS cannot be reached, which
+/// would be an error at each try. One of two is enough, unless the configured level names the library.
+const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "off")];
+
 /// Whether the options can be used.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
     let filter = EnvFilter::builder().parse(&log.level);
@@ -37,9 +41,11 @@ pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
     let mut filter = EnvFilter::builder()
         .parse(&log.level)
         .map_err(LogError::Level)?;
-    if !log.level.contains("refinery") {
-        // Each migration is told by the server, and one of two is enough.
-        filter = filter.add_directive("refinery_core=warn".parse().map_err(LogError::Level)?);
+    for (library, level) in QUIETED {
+        if !log.level.contains(library) {
+            let directive = format!("{library}={level}");
+            filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
+        }
     }
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),

@@ -300,9 +300,17 @@ struct Seen {
 fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     let why = why.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    if says(&["noauth", "wrongpass", "password", "authenticat", "noperm"]) {
+    if says(&[
+        "noauth",
+        "wrongpass",
+        "password",
+        "authenticat",
+        "noperm",
+        "authorization",
+        "permissions violation",
+    ]) {
         Some("its broker wants a user and a password that are good")
-    } else if says(&["tls", "certificate", "corrupt message"]) {
+    } else if says(&["tls", "certificate", "corrupt message", "no encryption"]) {
         Some("it and its broker do not agree on TLS")
     } else if !was_up && says(&["reset", "timed out", "end of file", "broken pipe"]) {
         Some(
@@ -325,36 +333,38 @@ fn size_of(news: &News) -> usize {
             ) => {
                 4 * AROUND
                     + wire::bytes_of(message)
-                    + message.user_id.len()
-                    + message.user_name.len()
+                    + wire::written(&message.user_id)
+                    + wire::written(&message.user_name)
             }
             Some(wire::Small::Annotated(annotated)) => 4 * AROUND + size_of_annotated(annotated),
             None => AROUND,
         },
-        News::Typing(typing) => AROUND + typing.user_id.len() + typing.name.len(),
+        News::Typing(typing) => {
+            AROUND + wire::written(&typing.user_id) + wire::written(&typing.name)
+        }
         News::Presence(presence) => {
             AROUND
                 + presence
                     .left
                     .iter()
-                    .map(|user| user.len() + 4)
+                    .map(|user| wire::written(user) + 6)
                     .sum::<usize>()
         }
-        News::Read(read) => AROUND + read.user_id.len(),
-        News::Level(level) => AROUND + level.user_id.len(),
+        News::Read(read) => AROUND + wire::written(&read.user_id),
+        News::Level(level) => AROUND + wire::written(&level.user_id),
         News::Changes => AROUND / 8,
     }
 }
 
 fn size_of_annotated(annotated: &Annotated) -> usize {
     match annotated {
-        Annotated::Reaction(reacted) => reacted.emoji.len() + reacted.user_id.len(),
+        Annotated::Reaction(reacted) => reacted.emoji.len() + wire::written(&reacted.user_id),
         Annotated::Pinned(pinned) => {
             let quote = &pinned.pin.message;
-            quote.excerpt.len()
-                + quote.user_id.len()
-                + quote.user_name.len()
-                + pinned.pin.pinned_by.len()
+            wire::written(&quote.excerpt)
+                + wire::written(&quote.user_id)
+                + wire::written(&quote.user_name)
+                + wire::written(&pinned.pin.pinned_by)
         }
         Annotated::Unpinned(unpinned) => unpinned.unpinned_by.len(),
     }
@@ -385,14 +395,20 @@ mod tests {
             "NOAUTH: HELLO must be called with the client already authenticated",
             "Password authentication failed- AuthenticationFailed",
             "WRONGPASS: invalid username-password pair or user is disabled.",
+            "authorization violation: nats: authorization violation",
+            "permissions violation for subscription",
         ] {
             assert!(
                 remedy(why, true).is_some_and(|remedy| remedy.contains("password")),
                 "{why}"
             );
         }
-        let why = "received corrupt message of type InvalidContentType";
-        assert!(remedy(why, true).is_some_and(|remedy| remedy.contains("TLS")));
+        for why in [
+            "received corrupt message of type InvalidContentType",
+            "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", no encryption",
+        ] {
+            assert!(remedy(why, true).is_some_and(|remedy| remedy.contains("TLS")));
+        }
         let why = "Connection reset by peer (os error 104)";
         assert!(remedy(why, false).is_some_and(|remedy| remedy.contains("TLS")));
         assert_eq!(remedy(why, true), None);

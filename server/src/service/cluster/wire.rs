@@ -173,21 +173,39 @@ fn is_small(message: &Message) -> bool {
     bytes_of(message) <= CARRIED
 }
 
-/// Bytes of what a message has of its sender and of others.
+/// Bytes of what a message has of its sender and of others, as they are written.
 pub(super) fn bytes_of(message: &Message) -> usize {
-    let mentions = message.mentions.iter().map(|user| user.len() + 4);
+    let mentions = message.mentions.iter().map(|user| written(user) + 6);
     let reactions = message.reactions.iter().map(|reaction| {
-        let users = reaction.user_ids.iter().map(|user| user.len() + 4);
+        let users = reaction.user_ids.iter().map(|user| written(user) + 6);
         64 + reaction.emoji.len() + users.sum::<usize>()
     });
     let quoted = message.reply_to.as_ref().map_or(0, |quote| {
-        256 + quote.excerpt.len() + quote.user_id.len() + quote.user_name.len()
+        256 + written(&quote.excerpt) + written(&quote.user_id) + written(&quote.user_name)
     });
-    message.content.len()
-        + message.metadata.get().len()
+    written(&message.content)
+        + escaped(message.metadata.get())
         + quoted
         + mentions.sum::<usize>()
         + reactions.sum::<usize>()
+}
+
+/// Bytes of a text when it is a string of JSON within a string of JSON: news are text that adapters put into JSON of
+/// their own, where a quote takes four bytes.
+pub(super) fn written(text: &str) -> usize {
+    let byte = |byte: u8| match byte {
+        b'"' | b'\\' => 4,
+        b'\n' | b'\r' | b'\t' => 3,
+        0..b' ' => 7,
+        _ => 1,
+    };
+    text.bytes().map(byte).sum()
+}
+
+/// Bytes of JSON within a string of JSON.
+fn escaped(json: &str) -> usize {
+    let quotes = json.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
+    json.len() + quotes.count()
 }
 
 /// What stands around all that is told.
@@ -255,7 +273,7 @@ pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
 /// The version of what is written. One that cannot be read by servers of the version before has another.
 const VERSION: u32 = 1;
 
-/// Bytes of text and metadata up to which a message is told with them.
+/// Bytes of text and metadata, as they are written, up to which a message is told with them.
 const CARRIED: usize = 4096;
 
 #[cfg(test)]
@@ -360,8 +378,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_text_takes_is_counted_as_adapters_write_it() {
+        for text in ["plain", "\"\"", "a\\b", "line\nline\t", "\u{1}", "\u{7f}ü€"] {
+            let inner = serde_json::to_string(text).unwrap();
+            let outer = serde_json::to_string(&inner).unwrap();
+            // Both pairs of quotes, of which the outer one escapes the inner one.
+            assert_eq!(written(text), outer.len() - 6, "{text:?}");
+            assert_eq!(escaped(&inner), outer.len() - 2, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_large_message_is_named_and_not_told() {
         assert!(step(&"x".repeat(CARRIED + 1)).event.is_none());
+        assert!(step(&"\"".repeat(CARRIED / 4 + 1)).event.is_none());
         let deleted = Committed::Deleted {
             message: message(""),
             by: "bob".into(),
