@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use roomcast::adapter::{
     BoxFuture,
-    values::{Entry, Expected, Put, ValueError, ValueStore},
+    values::{Expected, Put, StoredValue, ValueError, ValueStore},
 };
 
 use super::Shared;
@@ -27,7 +27,7 @@ fn unavailable(error: StoreError) -> ValueError {
 }
 
 impl ValueStore for SharedValues {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
             Shared::Postgres(ref postgres) => {
