@@ -113,7 +113,7 @@ pub(in crate::service) fn check_metadata(
 ) -> Result<(), ServiceError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Known<'a> {
+    struct KnownMetadata<'a> {
         #[serde(borrow)]
         image_url: Option<Cow<'a, str>>,
         #[serde(borrow)]
@@ -143,14 +143,15 @@ pub(in crate::service) fn check_metadata(
         ));
     }
     let mut json = serde_json::Deserializer::from_str(metadata.get());
-    let known: Known<'_> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let field = match error.path().to_string().as_str() {
-            "imageUrl" => "metadata.imageUrl",
-            "timestamp" => "metadata.timestamp",
-            _ => "metadata",
-        };
-        ServiceError::invalid(field, "is not one string")
-    })?;
+    let known: KnownMetadata<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let field = match error.path().to_string().as_str() {
+                "imageUrl" => "metadata.imageUrl",
+                "timestamp" => "metadata.timestamp",
+                _ => "metadata",
+            };
+            ServiceError::invalid(field, "is not one string")
+        })?;
     if known.image_url.is_some_and(|url| !is_http_url(&url)) {
         return Err(ServiceError::invalid(
             "metadata.imageUrl",
