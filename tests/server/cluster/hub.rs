@@ -15,6 +15,8 @@ use roomcast::{
     types::Bytes,
 };
 
+use crate::random::Random;
+
 /// What joins the servers. Everything is carried as bytes; each pair of servers has a queue of its own.
 #[derive(Clone, Default)]
 pub(super) struct Hub(Arc<Shared>);
@@ -53,29 +55,6 @@ struct Node {
     inbox: Inbox,
     rooms: HashSet<(String, String)>,
     is_cut: bool,
-}
-
-/// A small generator: what matters is that a seed tells all.
-#[derive(Clone, Copy)]
-pub(super) struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self::new(1)
-    }
-}
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
 }
 
 impl Hub {
