@@ -1,4 +1,8 @@
 //! What a message may consist of.
+//!
+//! Services check here what they store or tell: texts, titles, ids of users, metadata, addresses of images, emoji. What
+//! is wrong is refused with the field and the reason, and nothing is trimmed or replaced. These are functions of
+//! values: they take limits as arguments, and must know neither the settings nor the store.
 
 pub(in crate::service) mod emoji;
 
