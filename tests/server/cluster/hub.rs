@@ -19,17 +19,17 @@ use crate::random::Random;
 
 /// What joins the servers. Everything is carried as bytes; each pair of servers has a queue of its own.
 #[derive(Clone, Default)]
-pub(super) struct Hub(Arc<Shared>);
+pub(super) struct Hub(Arc<HubInner>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct HubInner {
+    state: Mutex<HubState>,
     /// Something may have become deliverable, or nothing is under way any more.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct HubState {
     nodes: BTreeMap<NodeId, Node>,
     /// By sender and receiver.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
@@ -84,11 +84,11 @@ impl Hub {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HubState> {
         self.0.state.lock().unwrap()
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut HubState)) {
         change(&mut self.state());
         self.0.changed.notify_all();
     }
@@ -98,7 +98,7 @@ impl Hub {
         let state = self.state();
         let turn = std::time::Duration::from_millis(20);
         let is_idle =
-            |state: &mut State| state.beats.is_empty() && (state.held || state.is_empty());
+            |state: &mut HubState| state.beats.is_empty() && (state.held || state.is_empty());
         let (mut state, _) = self
             .0
             .changed
@@ -141,7 +141,7 @@ impl Hub {
             !state.held || state.is_empty(),
             "what is held never arrives"
         );
-        let is_busy = |state: &mut State| state.busy > 0 || !state.is_empty();
+        let is_busy = |state: &mut HubState| state.busy > 0 || !state.is_empty();
         drop(self.0.changed.wait_while(state, is_busy).unwrap());
     }
 
@@ -193,7 +193,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     fn is_empty(&self) -> bool {
         self.links.values().all(VecDeque::is_empty)
     }
