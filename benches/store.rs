@@ -29,13 +29,13 @@ use uuid::Uuid;
 const USER: &str = "ann";
 
 /// A store with a conversation, and somebody who emits.
-struct Place {
+struct OpenStore {
     name: &'static str,
     store: Store,
     conversation: Uuid,
 }
 
-impl Place {
+impl OpenStore {
     async fn open(name: &'static str, url: String) -> Self {
         let config = config::Store {
             url,
@@ -107,7 +107,7 @@ fn message(conversation_id: Uuid) -> NewMessage {
 }
 
 /// Runs `bench` in each store, one after the other.
-fn each(runtime: &Runtime, stores: &[&'static str], mut bench: impl FnMut(&Place)) {
+fn each(runtime: &Runtime, stores: &[&'static str], mut bench: impl FnMut(&OpenStore)) {
     for &name in stores {
         let folder = tempfile::tempdir().unwrap();
         let server = (name == "postgres").then(Postgres::start_durable);
@@ -116,7 +116,7 @@ fn each(runtime: &Runtime, stores: &[&'static str], mut bench: impl FnMut(&Place
             None if name == "sqlite" => format!("sqlite:{}", folder.path().join("db").display()),
             None => "memory:".to_owned(),
         };
-        let place = runtime.block_on(Place::open(name, url));
+        let place = runtime.block_on(OpenStore::open(name, url));
         bench(&place);
         runtime.block_on(place.store.close());
     }

@@ -94,7 +94,7 @@ async fn measure(plan: &Plan) {
         let clients = establish(server.address, plan).await;
         for &rate in &plan.rates {
             let (mut quiet, mut stormy) = (Vec::new(), Vec::new());
-            let mut told = Told::default();
+            let mut told = TokenCounts::default();
             for _ in 0..plan.rounds {
                 quiet.extend(ask(&clients, plan).await);
                 let before = server.lines.load(Ordering::Relaxed);
@@ -160,13 +160,13 @@ async fn ask(clients: &[Arc<(Socket, Value)>], plan: &Plan) -> Vec<u64> {
 
 /// What became of the tokens.
 #[derive(Default)]
-struct Told {
+struct TokenCounts {
     refused: u64,
     turned_away: u64,
     lines: u64,
 }
 
-impl Told {
+impl TokenCounts {
     fn add(&mut self, line: &str) {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>());
         let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();

@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 pub(crate) struct Breaker {
     /// What is behind it, for the log.
     name: &'static str,
-    state: Mutex<State>,
-    /// Whether the state is [`State::Closed`], for those who only look.
+    state: Mutex<BreakerState>,
+    /// Whether the state is [`BreakerState::Closed`], for those who only look.
     closed: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     /// All are admitted.
     Closed {
         /// Failures since the last success.
@@ -42,7 +42,7 @@ impl Breaker {
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
-            state: Mutex::new(State::Closed { failures: 0 }),
+            state: Mutex::new(BreakerState::Closed { failures: 0 }),
             closed: AtomicBool::new(true),
         }
     }
@@ -61,9 +61,11 @@ impl Breaker {
             return None;
         }
         match *self.state.lock() {
-            State::Closed { .. } => None,
-            State::Open { until, .. } => Some(until.saturating_duration_since(Instant::now())),
-            State::Trying { wait } => Some(wait),
+            BreakerState::Closed { .. } => None,
+            BreakerState::Open { until, .. } => {
+                Some(until.saturating_duration_since(Instant::now()))
+            }
+            BreakerState::Trying { wait } => Some(wait),
         }
     }
 
@@ -73,20 +75,23 @@ impl Breaker {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn change(&self, next: impl FnOnce(State) -> State) {
+    fn change(&self, next: impl FnOnce(BreakerState) -> BreakerState) {
         let mut state = self.state.lock();
         let before = *state;
         *state = next(before);
-        let is_closed = matches!(*state, State::Closed { .. });
+        let is_closed = matches!(*state, BreakerState::Closed { .. });
         self.closed.store(is_closed, Ordering::Relaxed);
         match (before, *state) {
-            (State::Closed { .. }, State::Open { wait, .. }) => {
+            (BreakerState::Closed { .. }, BreakerState::Open { wait, .. }) => {
                 tracing::error!(name = self.name, ?wait, "does not work, not asked any more");
             }
-            (State::Trying { .. } | State::Open { .. }, State::Closed { .. }) => {
+            (
+                BreakerState::Trying { .. } | BreakerState::Open { .. },
+                BreakerState::Closed { .. },
+            ) => {
                 tracing::info!(name = self.name, "works again");
             }
-            (State::Trying { .. }, State::Open { wait, .. }) => {
+            (BreakerState::Trying { .. }, BreakerState::Open { wait, .. }) => {
                 tracing::warn!(name = self.name, ?wait, "still does not work");
             }
             _ => {}
@@ -94,7 +99,7 @@ impl Breaker {
     }
 }
 
-impl State {
+impl BreakerState {
     fn admit(self, now: Instant) -> Result<Self, Duration> {
         match self {
             Self::Closed { .. } => Ok(self),
@@ -136,7 +141,7 @@ impl Admission<'_> {
     /// The call succeeded.
     pub(crate) fn succeeded(mut self) {
         if let Some(breaker) = self.0.take() {
-            breaker.change(State::succeeded);
+            breaker.change(BreakerState::succeeded);
         }
     }
 
@@ -174,14 +179,16 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
-    fn opened(now: Instant) -> State {
-        (0..FAILURES).fold(State::Closed { failures: 0 }, |state, _| state.failed(now))
+    fn opened(now: Instant) -> BreakerState {
+        (0..FAILURES).fold(BreakerState::Closed { failures: 0 }, |state, _| {
+            state.failed(now)
+        })
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
         let now = Instant::now();
-        let mut state = State::Closed { failures: 0 };
+        let mut state = BreakerState::Closed { failures: 0 };
         for _ in 1..FAILURES {
             state = state.failed(now);
             assert!(state.admit(now).is_ok());
@@ -224,7 +231,7 @@ mod tests {
             breaker.admit().unwrap().failed();
         }
         assert!(breaker.admit().is_err() && !breaker.is_closed() && breaker.wait().is_some());
-        breaker.change(|_| State::Open {
+        breaker.change(|_| BreakerState::Open {
             until: Instant::now(),
             wait: FIRST_WAIT,
         });

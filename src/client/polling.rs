@@ -204,13 +204,14 @@ impl Polling {
     }
 }
 
-type Outcome = (Option<Http>, Result<Bytes, ClientError>);
+/// The connection of a request if it can be used again, and the body of the answer.
+type ExchangeOutcome = (Option<Http>, Result<Bytes, ClientError>);
 
 /// One of the two requests that a session may have under way.
 enum Slot {
     /// With the connection of the last one, if it lives.
     Idle(Option<Http>),
-    Busy(Pin<Box<dyn Future<Output = Outcome> + Send + Sync>>),
+    Busy(Pin<Box<dyn Future<Output = ExchangeOutcome> + Send + Sync>>),
 }
 
 impl Slot {

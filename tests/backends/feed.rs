@@ -21,14 +21,14 @@ const MANY: usize = 1_000_000;
 
 /// A store with a feed, on a server of its own if what is forgotten is looked at: that depends on all
 /// transactions of a server.
-struct Place {
+struct FeedDatabase {
     harness: Harness,
     feed: Feed,
     url: String,
     _server: Option<Postgres>,
 }
 
-impl Place {
+impl FeedDatabase {
     async fn new() -> Self {
         Self::on(postgres().0, None).await
     }
@@ -102,7 +102,7 @@ async fn a_store_of_one_server_has_no_feed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_changes_is_told_and_looked_up() {
-    let Place { harness, feed, .. } = &Place::new().await;
+    let FeedDatabase { harness, feed, .. } = &FeedDatabase::new().await;
     let mut mark = feed.end().await.unwrap();
     assert!(told(feed, &mut mark).await.is_empty());
     let revocation = Revocation {
@@ -144,7 +144,7 @@ async fn what_the_store_changes_is_told_and_looked_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_knows_only_the_tables_is_heard() {
-    let place = Place::new().await;
+    let place = FeedDatabase::new().await;
     let (feed, client) = (&place.feed, place.client().await);
     let mut mark = feed.end().await.unwrap();
     // It need not even be allowed to write the feed.
@@ -192,7 +192,7 @@ async fn a_writer_that_knows_only_the_tables_is_heard() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_are_told_once_in_whatever_order_they_are_committed() {
-    let place = Place::new().await;
+    let place = FeedDatabase::new().await;
     let (late, later) = (place.client().await, place.client().await);
     let feed = &place.feed;
     let mut mark = feed.end().await.unwrap();
@@ -212,7 +212,7 @@ async fn changes_are_told_once_in_whatever_order_they_are_committed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_skipped_between_two_pages() {
-    let place = Place::new().await;
+    let place = FeedDatabase::new().await;
     let (late, many) = (place.client().await, place.client().await);
     let feed = &place.feed;
     let start = feed.end().await.unwrap();
@@ -243,7 +243,7 @@ async fn nothing_is_skipped_between_two_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
-    let place = Place::alone().await;
+    let place = FeedDatabase::alone().await;
     let (feed, client) = (&place.feed, place.client().await);
     let rows = async || -> i64 {
         let row = client.query_one("SELECT count(*) FROM changes", &[]).await;
@@ -298,7 +298,7 @@ async fn what_is_forgotten_is_missed_by_nobody_who_is_not_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_has_lost_what_it_had_or_comes_from_a_dump_is_read_again() {
-    let place = Place::new().await;
+    let place = FeedDatabase::new().await;
     let (feed, client) = (&place.feed, place.client().await);
     // Numbers of transactions that are still to come, as in the dump of a database that is older.
     let dump = "INSERT INTO changes (changed_in, topic, key) VALUES ('9000000000', 'blocks', 'x');
@@ -311,7 +311,7 @@ async fn a_database_that_has_lost_what_it_had_or_comes_from_a_dump_is_read_again
     assert!(told(feed, &mut mark).await.is_empty());
 
     // One that has lost its last transactions, as it may when another machine takes over.
-    let (before, after) = (Place::alone().await, Place::alone().await);
+    let (before, after) = (FeedDatabase::alone().await, FeedDatabase::alone().await);
     let client = before.client().await;
     for user in 0..100 {
         let sql = revoke(&user.to_string(), 2035);
@@ -415,7 +415,7 @@ async fn write(writers: &[Client], open: &mut Open, writer: usize, user: usize, 
     writers[writer].batch_execute(sql).await.unwrap();
 }
 
-async fn play(place: &Place, writers: &[Client], steps: Vec<Step>) {
+async fn play(place: &FeedDatabase, writers: &[Client], steps: Vec<Step>) {
     let feed = &place.feed;
     let mut open = Open::default();
     let mut reader = Reader::new(feed).await;
@@ -458,7 +458,7 @@ async fn play(place: &Place, writers: &[Client], steps: Vec<Step>) {
 fn whoever_reads_knows_what_is_committed_whatever_is_under_way() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (place, writers) = runtime.block_on(async {
-        let place = Place::alone().await;
+        let place = FeedDatabase::alone().await;
         let mut writers = Vec::new();
         for _ in 0..WRITERS {
             writers.push(place.client().await);

@@ -36,6 +36,8 @@ mod plans;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod publications;
+#[path = "../support/random.rs"]
+mod random;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod retention;
 #[cfg(feature = "postgres")]

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
+use crate::random::Random;
 
 on_every_backend! {
     every_change_takes_one_step_and_what_changes_nothing_takes_none,
@@ -169,8 +170,7 @@ async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut R
         let (store, user) = (store.clone(), format!("u{}", random.below(3)));
         let what = random.below(10);
         let is_even = random.below(2) == 0;
-        let other = usize::try_from(random.below(messages.len() as u64)).unwrap();
-        let message = Arc::clone(&messages[other]);
+        let message = Arc::clone(&messages[random.below(messages.len())]);
         changes.push(async move {
             match what {
                 0 => drop(
@@ -228,7 +228,7 @@ async fn whatever_waits_together_comes_out_in_the_order_of_its_revisions(backend
         messages.push(harness.send(id, "ann", "x").await);
     }
     for seed in 1..12 {
-        stir(&harness.store, id, &messages, &mut Random(seed)).await;
+        stir(&harness.store, id, &messages, &mut Random::new(seed)).await;
     }
     let known = harness.store.conversation(id).await.unwrap().unwrap();
     let mut last = at(0, 0);
@@ -305,7 +305,7 @@ async fn another_server_reads_what_two_have_committed_as_it_was_and_in_its_order
         messages.push(first.send(id, "ann", "x").await);
     }
     for seed in 1..8 {
-        let (mut one, mut other) = (Random(seed), Random(seed + 100));
+        let (mut one, mut other) = (Random::new(seed), Random::new(seed + 100));
         tokio::join!(
             stir(&first.store, id, &messages, &mut one),
             stir(&second.store, id, &messages, &mut other)
@@ -535,17 +535,4 @@ fn sqlite_tables_since(version: u32) -> Vec<String> {
         .rev()
         .map(|(_, _, table)| table)
         .collect()
-}
-
-/// A generator of the linear congruential kind.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }

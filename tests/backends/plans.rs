@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_read_along_the_index_wherever_it_is() {
-    let place = Place::fill().await;
+    let place = LongConversation::fill().await;
     let pages = [
         Page::Newest,
         Page::Before(3),
@@ -66,7 +66,7 @@ async fn a_page_is_read_along_the_index_wherever_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_reads_little_more_than_it_finds() {
-    let place = Place::fill().await;
+    let place = LongConversation::fill().await;
     let before = place.counted().await;
     let harness = place.open().await;
     let queries = [
@@ -94,7 +94,7 @@ async fn a_search_reads_little_more_than_it_finds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
-    let place = Place::fill().await;
+    let place = LongConversation::fill().await;
     let before = place.counted().await;
     let harness = place.open().await;
     let deletion = DeleteConversation {
@@ -119,7 +119,7 @@ async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
 }
 
 /// A database with a long conversation, of which ann is the only member.
-struct Place {
+struct LongConversation {
     config: config::Store,
     room: Uuid,
 }
@@ -148,7 +148,7 @@ impl Counted {
     }
 }
 
-impl Place {
+impl LongConversation {
     async fn fill() -> Self {
         let (config, _) = postgres();
         let harness = Harness::new((config.clone(), None)).await;

@@ -14,13 +14,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// More than there is.
 const MANY: i64 = 1_000_000;
 
-struct Place {
+struct PublicationDatabase {
     url: String,
     publications: Publications,
     _harness: Harness,
 }
 
-impl Place {
+impl PublicationDatabase {
     async fn new() -> Self {
         let (config, folder) = postgres();
         let url = config.url.clone();
@@ -65,7 +65,7 @@ async fn a_store_of_one_server_has_no_publications() {
 async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without_a_gap() {
     const WRITERS: i64 = 8;
     const EACH: i64 = 30;
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let client = place.client().await;
@@ -132,7 +132,7 @@ async fn whatever_is_committed_when_and_whoever_numbers_it_has_one_place_without
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_than_is_numbered_at_once_is_numbered_by_and_by() {
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let client = place.client().await;
     client.batch_execute(&range(1, 2500)).await.unwrap();
     for end in [1000, 2000, 2500, 2500] {
@@ -144,7 +144,7 @@ async fn more_than_is_numbered_at_once_is_numbered_by_and_by() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_of_another_database_s_numbers_hide_nothing() {
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let client = place.client().await;
     assert_eq!(place.publications.number().await.unwrap(), 0);
     // As after a dump was restored: first from far ahead, then from so little ahead that it has been passed since.
@@ -166,7 +166,7 @@ async fn transactions_of_another_database_s_numbers_hide_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_old_or_too_much_is_forgotten_and_what_waits_is_not() {
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let client = place.client().await;
     let publications = &place.publications;
     client.batch_execute(&range(1, 10)).await.unwrap();
@@ -209,7 +209,7 @@ async fn what_is_old_or_too_much_is_forgotten_and_what_waits_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_places_of_servers_are_forgotten_after_a_day() {
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let client = place.client().await;
     client
         .batch_execute(
@@ -237,7 +237,7 @@ async fn keys_and_places_of_servers_are_forgotten_after_a_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_goes_on_where_it_was_or_behind_what_is_too_old() {
-    let place = Place::new().await;
+    let place = PublicationDatabase::new().await;
     let client = place.client().await;
     let publications = &place.publications;
     client.batch_execute(&range(1, 10)).await.unwrap();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::adapter::values::{Entry, Expected, Put, ValueStore};
+use roomcast::adapter::values::{Expected, Put, StoredValue, ValueStore};
 use roomcast_server::store::SharedValues;
 use tokio::task::JoinSet;
 
@@ -49,7 +49,7 @@ async fn a_value_is_changed_if_what_is_there_is_expected() {
     let version = third;
     assert_eq!(
         values.get("k").await.unwrap(),
-        Some(Entry { version, text })
+        Some(StoredValue { version, text })
     );
     let old = put(&values, Expected::Version(second), None).await;
     assert_eq!(old, Put::Conflict(Some(third)));

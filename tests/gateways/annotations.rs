@@ -46,8 +46,7 @@ async fn two(server: &Server) -> (Client, Client, Value) {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     let new = json!({"title": "Two", "memberIds": [bob.user_id()]});
-    let made = ann.must("create_conversation", new).await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(new).await;
     for client in [&mut ann, &mut bob] {
         client.must("join_conversation", id.clone()).await;
     }
@@ -298,8 +297,8 @@ async fn members(server: &crate::guard::Server, names: &[&str]) -> (Vec<Client>,
         all.push(client(&server.binary, name, "user").await);
     }
     let new = json!({"title": "Engines", "memberIds": names});
-    let made = all[0].must("create_conversation", new).await;
-    (all, made["conversation"]["id"].clone())
+    let id = all[0].create(new).await;
+    (all, id)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -439,8 +438,7 @@ async fn members_at_another_server_get_all_of_it_with_and_without_an_adapter() {
         let mut ann = servers[0].guest("ann").await;
         let mut bob = servers[1].guest("bob").await;
         let new = json!({"title": "Apart", "memberIds": [bob.user_id()]});
-        let made = ann.must("create_conversation", new).await;
-        let id = made["conversation"]["id"].clone();
+        let id = ann.create(new).await;
         for client in [&mut ann, &mut bob] {
             client.must("join_conversation", id.clone()).await;
             client.must("subscribe:notifications", json!({})).await;

@@ -119,8 +119,7 @@ async fn members_leave_by_themselves_and_guests_put_nobody_into_conversations() 
     let mut gil = server.guest("Gil").await;
     let mut tab = server.guest("Gil").await;
     let both = json!({"memberIds": [gil.session["userId"], "carl"]});
-    let made = ann.must("create_conversation", both).await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(both).await;
     let member = |user: &Value| json!({"conversationId": id, "userId": user});
     ann.must("join_conversation", id.clone()).await;
     tab.must("join_conversation", id.clone()).await;
@@ -164,10 +163,7 @@ async fn a_conversation_has_no_more_members_than_it_may_have() {
         .refused("create_conversation", nobody, "INVALID_PAYLOAD")
         .await;
     assert_eq!(error["details"]["field"], "memberIds[1]");
-    let made = ann
-        .must("create_conversation", json!({"memberIds": ["a"]}))
-        .await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(json!({"memberIds": ["a"]})).await;
     let member = |user: &str| json!({"conversationId": id, "userId": user});
     ann.must("add_member", member("b")).await;
     let full = ann.refused("add_member", member("c"), "CONFLICT").await;

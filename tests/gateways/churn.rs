@@ -279,10 +279,8 @@ async fn typing_in_two_conversations_is_kept_for_a_client_between_two_polls() {
     let server = Server::start();
     let ann = server.guest("ann").await.user_id();
     let mut bob = server.in_lobby("bob").await;
-    let made = bob
-        .must("create_conversation", json!({"memberIds": [ann]}))
-        .await;
-    let other = made["conversation"]["id"].as_str().unwrap().to_owned();
+    let other = bob.create(json!({"memberIds": [ann]})).await;
+    let other = other.as_str().unwrap().to_owned();
     let address = server.address();
     let polling = {
         let other = other.clone();
@@ -327,10 +325,7 @@ async fn services_learn_who_is_where() {
     let server = Server::with(&[KEY]);
     let mut ann = server.in_lobby("ann").await;
     let _tab = server.guest("ann").await;
-    let made = ann
-        .must("create_conversation", json!({"memberIds": []}))
-        .await;
-    let own = made["conversation"]["id"].clone();
+    let own = ann.create(json!({"memberIds": []})).await;
     ann.must("join_conversation", own.clone()).await;
     let address = server.address();
     let call = async |path: String, role: &'static str| {

@@ -103,6 +103,12 @@ impl Client {
         answer
     }
 
+    /// Makes a conversation and returns its id: `new` is the payload of `create_conversation`.
+    pub(crate) async fn create(&mut self, new: Value) -> Value {
+        let made = self.must("create_conversation", new).await;
+        made["conversation"]["id"].clone()
+    }
+
     /// Asks and expects this error; returns its object.
     pub(crate) async fn refused(&mut self, event: &str, payload: Value, code: &str) -> Value {
         let answer = self.ask(event, payload.clone()).await;

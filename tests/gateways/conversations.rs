@@ -9,8 +9,8 @@ async fn all_conversations_are_listed_page_by_page() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     for n in 0..25 {
-        let made = json!({"title": format!("{n}"), "memberIds": []});
-        ann.must("create_conversation", made).await;
+        let new = json!({"title": format!("{n}"), "memberIds": []});
+        ann.create(new).await;
     }
     let mut titles: Vec<Value> = Vec::new();
     let mut page = ann.must("conversations", json!({"limit": 10.0})).await;
@@ -53,9 +53,8 @@ async fn a_new_title_is_told_to_all_members_in_all_tabs() {
     let mut bob = server.guest("bob").await;
     let mut tab = server.guest("bob").await;
     let mut eve = server.guest("eve").await;
-    let made = json!({"title": "old", "memberIds": [bob.user_id()]});
-    let made = ann.must("create_conversation", made).await;
-    let id = made["conversation"]["id"].clone();
+    let new = json!({"title": "old", "memberIds": [bob.user_id()]});
+    let id = ann.create(new).await;
     for one in [&mut bob, &mut tab] {
         assert_eq!(
             one.event("conversation_updated").await["conversation"]["id"],

@@ -10,9 +10,8 @@ async fn who_has_a_token_sees_what_it_is_for_and_becomes_a_member_by_it() {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     let mut tab = server.guest("bob").await;
-    let made = json!({"title": "Club", "memberIds": []});
-    let made = ann.must("create_conversation", made).await;
-    let id = made["conversation"]["id"].clone();
+    let new = json!({"title": "Club", "memberIds": []});
+    let id = ann.create(new).await;
     let asked = json!({"conversationId": id, "uses": 1, "expiresIn": 60});
     let created = ann.must("create_invite", asked).await;
     let token = created["token"].as_str().unwrap();
@@ -49,10 +48,7 @@ async fn tokens_that_are_not_valid_are_told_apart_for_nobody() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
-    let made = ann
-        .must("create_conversation", json!({"memberIds": []}))
-        .await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(json!({"memberIds": []})).await;
     let created = ann
         .must("create_invite", json!({"conversationId": id}))
         .await;
@@ -85,9 +81,8 @@ async fn the_owner_alone_invites_within_bounds() {
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
     let mut eve = server.guest("eve").await;
-    let made = json!({"memberIds": [bob.user_id()]});
-    let made = ann.must("create_conversation", made).await;
-    let id = made["conversation"]["id"].clone();
+    let new = json!({"memberIds": [bob.user_id()]});
+    let id = ann.create(new).await;
     for event in ["create_invite", "revoke_invites"] {
         let of = |id: &Value| json!({"conversationId": id});
         bob.refused(event, of(&id), "FORBIDDEN").await;

@@ -29,8 +29,7 @@ impl Apart {
         let mut ann = servers[0].guest("ann").await;
         let mut bob = servers[1].guest("bob").await;
         let new = json!({"title": "One", "memberIds": [bob.user_id()]});
-        let made = ann.must("create_conversation", new).await;
-        let id = made["conversation"]["id"].clone();
+        let id = ann.create(new).await;
         for client in [&mut ann, &mut bob] {
             client.must("join_conversation", id.clone()).await;
         }

@@ -173,8 +173,7 @@ async fn who_is_mentioned_is_told_by_the_next_task_and_by_the_next_process() {
     let mut bob = server.guest("bob").await;
     let carl = server.guest("carl").await.user_id();
     let new = json!({"title": "Three", "memberIds": [bob.user_id(), carl]});
-    let made = ann.must("create_conversation", new).await;
-    let id = &made["conversation"]["id"];
+    let id = ann.create(new).await;
     let mention =
         |users: &[String]| json!({"conversationId": id, "content": "x", "mentions": users});
     bob.must("subscribe:notifications", json!({})).await;

@@ -19,6 +19,9 @@ mod nats_server;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 
+#[path = "../support/random.rs"]
+mod random;
+
 #[path = "../support/redis.rs"]
 mod redis_server;
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::ledger::{Arrival, Total, Track};
-use crate::load::{Found, Stamps};
+use crate::load::{PayloadCheck, Stamps};
 
 /// The messages that were found in the store of the chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -59,7 +59,7 @@ impl<'a> Book<'a> {
     pub(crate) fn enter(&mut self, seq: u64, content: &str, stamps: &Stamps, stored: &mut Stored) {
         stored.gaps += seq.saturating_sub(self.last_seq + 1);
         self.last_seq = seq;
-        let Found::Intact(stamp) = stamps.look(content) else {
+        let PayloadCheck::Intact(stamp) = stamps.look(content) else {
             return; // The one that was tried before the run; a corrupt one is missing.
         };
         let is_of_room = stamp.sender % self.rooms == self.room;
@@ -111,10 +111,10 @@ mod tests {
     }
 
     /// The `seq` of a message, its sender, and its number.
-    type Place = (u64, usize, u64);
+    type StoredRow = (u64, usize, u64);
 
     /// The findings in a conversation that has these messages, of senders 0 and 2 of three.
-    fn found(totals: &[Total], rows: &[Place]) -> Stored {
+    fn found(totals: &[Total], rows: &[StoredRow]) -> Stored {
         let stamps = Stamps::new(7, 40);
         let mut stored = Stored::default();
         let mut book = Book::new(0, 2, totals);
@@ -139,7 +139,7 @@ mod tests {
     fn everything_else_is_a_fault() {
         let totals = [total(3, &[], &[]), total(0, &[], &[]), total(2, &[1], &[])];
         let all = [(1, 0, 0), (2, 0, 1), (3, 0, 2), (4, 2, 0)];
-        let with = |change: fn(&mut Vec<Place>)| {
+        let with = |change: fn(&mut Vec<StoredRow>)| {
             let mut rows = all.to_vec();
             change(&mut rows);
             found(&totals, &rows)

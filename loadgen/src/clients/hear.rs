@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::worker::{Member, Worker};
 use crate::{
     account::Arrival,
-    load::{Found, Scenario, Stamp, reason, refusal, seq},
+    load::{PayloadCheck, Scenario, Stamp, reason, refusal, seq},
 };
 
 /// Looks at what a client has received.
@@ -57,9 +57,9 @@ fn take_ack(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
         };
         match worker.shared.stamps.find(&packet.args) {
             // A server may acknowledge with something else than the payload.
-            Found::Nothing => {}
-            Found::Intact(stamp) if stamp == expected => {}
-            Found::Intact(_) | Found::Corrupt => stats.faults.corrupt += 1,
+            PayloadCheck::Nothing => {}
+            PayloadCheck::Intact(stamp) if stamp == expected => {}
+            PayloadCheck::Intact(_) | PayloadCheck::Corrupt => stats.faults.corrupt += 1,
         }
     }
     if let Some(start) = worker.start.get()
@@ -76,12 +76,12 @@ fn take_ack(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
 fn take_event(worker: &Worker, member: &Member, packet: &Packet, now: Instant) {
     let mut stats = worker.stats.borrow_mut();
     let stamp = match worker.shared.stamps.find(&packet.args) {
-        Found::Intact(stamp) => stamp,
-        Found::Corrupt => {
+        PayloadCheck::Intact(stamp) => stamp,
+        PayloadCheck::Corrupt => {
             stats.faults.corrupt += 1;
             return;
         }
-        Found::Nothing => {
+        PayloadCheck::Nothing => {
             if matches!(packet.event_name(), "error" | "exception") {
                 let error = packet.args.get::<Value>(0).ok();
                 stats.refused.count(&reason(error.as_ref()));

@@ -1,7 +1,7 @@
 //! The clients of one thread, from their first connection to their last: they connect, enter a room,
 //! send what is due, and note what they hear.
 //!
-//! `play` starts each thread with [`play_part`] and watches all of them through [`Shared`]; it also uses
+//! `play` starts each thread with [`play_part`] and watches all of them through [`RunState`]; it also uses
 //! [`options`] and [`join`] for clients of its own. Of the other folders this one imports `load` and
 //! `account`. It must not know of reports and of other runs, and of the server only what the plan says.
 
@@ -14,5 +14,5 @@ mod thread;
 mod worker;
 
 pub(crate) use enter::{join, options};
-pub(crate) use shared::Shared;
+pub(crate) use shared::RunState;
 pub(crate) use thread::play_part;

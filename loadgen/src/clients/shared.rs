@@ -18,7 +18,7 @@ use crate::{
 
 /// What all threads of a run and the one that watches them share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct RunState {
     pub(crate) stamps: Stamps,
     /// For the eyes of whoever watches; figures come from [`Stats`](crate::account::Stats).
     pub(crate) progress: Progress,
@@ -42,7 +42,7 @@ pub(crate) struct Progress {
     pub(crate) arrived: AtomicU64,
 }
 
-impl Shared {
+impl RunState {
     pub(crate) fn new(plan: &Plan, stamps: Stamps) -> Self {
         Self {
             stamps,

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     connect, enter, hear, messages,
-    shared::Shared,
+    shared::RunState,
     worker::{Member, Worker},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// # Errors
 /// If the system gives no runtime.
-pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> io::Result<Stats> {
+pub(crate) fn play_part(index: usize, plan: Arc<Plan>, shared: Arc<RunState>) -> io::Result<Stats> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

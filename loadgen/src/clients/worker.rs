@@ -13,7 +13,7 @@ use roomcast::client::{ClientError, Connection};
 use roomcast_protocol::{engine::CloseReason, socket::Packet};
 use tokio::sync::watch;
 
-use super::shared::Shared;
+use super::shared::RunState;
 use crate::{
     account::{Stats, Total, Track},
     load::Plan,
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<RunState>,
     pub(super) stats: RefCell<Stats>,
     pub(super) start: Cell<Option<Instant>>,
     /// Client `i` of the run is that of thread `i % threads`, and its number there `i / threads`.
@@ -42,12 +42,12 @@ pub(super) struct Member {
     pub(super) is_slow: bool,
     /// Taken when it has ended.
     pub(super) connection: RefCell<Option<Connection>>,
-    pub(super) state: RefCell<State>,
+    pub(super) state: RefCell<ClientRecord>,
 }
 
 /// What a client remembers.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ClientRecord {
     pub(super) has_ended: bool,
     /// One for each sender of its room.
     pub(super) tracks: Vec<Track>,

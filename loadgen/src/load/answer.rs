@@ -12,11 +12,11 @@ pub(crate) fn refusal(args: &Args) -> Option<String> {
     let json = args.raw(0)?;
     position(json, b"\"success\":false")?;
     #[derive(Deserialize)]
-    struct Answer {
+    struct Acknowledgement {
         success: bool,
         error: Option<Value>,
     }
-    let answer: Answer = serde_json::from_slice(json).ok()?;
+    let answer: Acknowledgement = serde_json::from_slice(json).ok()?;
     (!answer.success).then(|| reason(answer.error.as_ref()))
 }
 

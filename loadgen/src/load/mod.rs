@@ -18,6 +18,6 @@ pub use plan::Plan;
 pub(crate) use plan::tests::small_plan;
 pub use scenario::Scenario;
 pub(crate) use schedule::{Tick, pace};
-pub(crate) use stamp::{Found, Stamp, Stamps};
+pub(crate) use stamp::{PayloadCheck, Stamp, Stamps};
 pub(crate) use vocabulary::{Blanks, Spoken};
 pub use vocabulary::{Call, Own, Preset, Vocabulary};

@@ -27,7 +27,7 @@ pub(crate) struct Stamp {
 
 /// What was found in the arguments of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum PayloadCheck {
     /// No payload of this run.
     Nothing,
     /// A payload that is as it was sent.
@@ -58,23 +58,26 @@ impl Stamps {
     }
 
     /// Looks for a payload of this run anywhere in the arguments.
-    pub(crate) fn find(&self, args: &Args) -> Found {
+    pub(crate) fn find(&self, args: &Args) -> PayloadCheck {
         for json in args {
             if let Some(at) = position(json, self.mark.as_bytes()) {
                 let rest = json.get(at + self.mark.len()..).unwrap_or_default();
-                return self.read(rest).map_or(Found::Corrupt, Found::Intact);
+                return self
+                    .read(rest)
+                    .map_or(PayloadCheck::Corrupt, PayloadCheck::Intact);
             }
         }
-        Found::Nothing
+        PayloadCheck::Nothing
     }
 
     /// Looks at a whole text that may be a payload of this run.
-    pub(crate) fn look(&self, text: &str) -> Found {
+    pub(crate) fn look(&self, text: &str) -> PayloadCheck {
         let Some(rest) = text.strip_prefix(&self.mark) else {
-            return Found::Nothing;
+            return PayloadCheck::Nothing;
         };
         let quoted = [rest.as_bytes(), b"\""].concat();
-        self.read(&quoted).map_or(Found::Corrupt, Found::Intact)
+        self.read(&quoted)
+            .map_or(PayloadCheck::Corrupt, PayloadCheck::Intact)
     }
 
     /// Reads what stands behind the mark. The payload must end where its JSON string ends.
@@ -155,11 +158,18 @@ mod tests {
             format!("[\"msg\",\"{text}\"]"),
             format!("[\"msg\",1,{{\"a\":[{{\"content\":\"{text}\",\"b\":2}}]}}]"),
         ] {
-            assert_eq!(stamps().find(&args(&json)), Found::Intact(STAMP), "{json}");
+            assert_eq!(
+                stamps().find(&args(&json)),
+                PayloadCheck::Intact(STAMP),
+                "{json}"
+            );
         }
-        assert_eq!(stamps().look(&text), Found::Intact(STAMP));
-        assert_eq!(stamps().look(&text.replace("345;", "346;")), Found::Corrupt);
-        assert_eq!(stamps().look("hello"), Found::Nothing);
+        assert_eq!(stamps().look(&text), PayloadCheck::Intact(STAMP));
+        assert_eq!(
+            stamps().look(&text.replace("345;", "346;")),
+            PayloadCheck::Corrupt
+        );
+        assert_eq!(stamps().look("hello"), PayloadCheck::Nothing);
     }
 
     #[test]
@@ -167,9 +177,9 @@ mod tests {
         let text = Stamps::new(0xffff, 48).write(STAMP);
         assert_eq!(
             stamps().find(&args(&format!("[\"msg\",\"{text}\"]"))),
-            Found::Nothing
+            PayloadCheck::Nothing
         );
-        assert_eq!(stamps().find(&args("[\"msg\"]")), Found::Nothing);
+        assert_eq!(stamps().find(&args("[\"msg\"]")), PayloadCheck::Nothing);
     }
 
     #[test]
@@ -186,7 +196,11 @@ mod tests {
             "rcb:0000be9c:".to_owned(),
         ] {
             let json = format!("[\"msg\",\"{wrong}\"]");
-            assert_eq!(stamps().find(&args(&json)), Found::Corrupt, "{wrong}");
+            assert_eq!(
+                stamps().find(&args(&json)),
+                PayloadCheck::Corrupt,
+                "{wrong}"
+            );
         }
     }
 }

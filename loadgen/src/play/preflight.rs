@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     clients::{join, options},
-    load::{Blanks, Found, Plan, Scenario, Spoken, Stamp, Stamps, reason, refusal},
+    load::{Blanks, PayloadCheck, Plan, Scenario, Spoken, Stamp, Stamps, reason, refusal},
 };
 
 /// Tries the scenario once.
@@ -99,7 +99,7 @@ async fn check_cast(
     };
     sent.map_err(|error| error.to_string())?;
     let heard = until(plan, receiver, |packet| {
-        (stamps.find(&packet.args) != Found::Nothing).then_some(())
+        (stamps.find(&packet.args) != PayloadCheck::Nothing).then_some(())
     });
     let said = until(plan, sender, |packet| match packet.kind {
         Kind::Ack => refusal(&packet.args),

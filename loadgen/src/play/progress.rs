@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, sync::atomic::Ordering, time::Duration};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    clients::Shared,
+    clients::RunState,
     load::{Plan, Scenario},
 };
 
@@ -41,7 +41,7 @@ impl Display {
     }
 
     /// Shows where the run is; `elapsed` since the first message was due.
-    pub(super) fn show(&mut self, shared: &Shared, elapsed: Option<Duration>) {
+    pub(super) fn show(&mut self, shared: &RunState, elapsed: Option<Duration>) {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let progress = &shared.progress;
         let (connected, failed) = (count(&progress.connected), count(&progress.failed));

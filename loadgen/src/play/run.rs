@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     account::{Process, Samples, Stats},
-    clients::{Shared, play_part},
+    clients::{RunState, play_part},
     load::{Plan, Scenario, Stamps},
     report::Report,
 };
@@ -134,7 +134,7 @@ async fn measure(
         ..Samples::default()
     };
     let plan = Arc::new(plan);
-    let shared = Arc::new(Shared::new(&plan, Stamps::new(run, plan.payload)));
+    let shared = Arc::new(RunState::new(&plan, Stamps::new(run, plan.payload)));
     let mut display = Display::new(&plan, title);
     let threads: Vec<_> = (0..plan.threads)
         .map(|index| {
@@ -203,7 +203,7 @@ async fn measure(
 /// Shows progress, takes samples at the right moments, and hears Ctrl-C; never ends.
 async fn observe(
     plan: &Plan,
-    shared: &Shared,
+    shared: &RunState,
     samples: &mut Samples,
     display: &mut Display,
     interrupts: &mut Interrupts,

@@ -22,7 +22,7 @@ use super::{Message, Packet, Probe, Transport};
 #[derive(Clone, Debug)]
 pub struct Session {
     role: Role,
-    state: State,
+    state: SessionState,
     heartbeat: Heartbeat,
     config: SessionConfig,
 }
@@ -104,7 +104,7 @@ impl Session {
     pub fn server(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
             role: Role::Server,
-            state: State::Open { transport },
+            state: SessionState::Open { transport },
             heartbeat: Heartbeat::Due {
                 ping: now + config.ping_interval,
             },
@@ -117,7 +117,7 @@ impl Session {
     pub fn client(now: Instant, transport: Transport, config: SessionConfig) -> Self {
         Self {
             role: Role::Client,
-            state: State::Open { transport },
+            state: SessionState::Open { transport },
             heartbeat: Heartbeat::Waiting {
                 until: now + config.ping_interval + config.ping_timeout,
             },
@@ -129,15 +129,15 @@ impl Session {
     #[must_use]
     pub const fn transport(&self) -> Transport {
         match self.state {
-            State::Open { transport } | State::Closed { transport, .. } => transport,
-            State::Upgrading { .. } => Transport::Polling,
+            SessionState::Open { transport } | SessionState::Closed { transport, .. } => transport,
+            SessionState::Upgrading { .. } => Transport::Polling,
         }
     }
 
     /// Whether a candidate transport is attached.
     #[must_use]
     pub const fn is_upgrading(&self) -> bool {
-        matches!(self.state, State::Upgrading { .. })
+        matches!(self.state, SessionState::Upgrading { .. })
     }
 
     /// Whether the candidate has proved that it works.
@@ -145,15 +145,15 @@ impl Session {
     /// A server then ends pending polls with [`Packet::Noop`], so that the client can switch.
     #[must_use]
     pub const fn is_probed(&self) -> bool {
-        matches!(self.state, State::Upgrading { probed: true, .. })
+        matches!(self.state, SessionState::Upgrading { probed: true, .. })
     }
 
     /// Why the session is over, if it is.
     #[must_use]
     pub const fn close_reason(&self) -> Option<CloseReason> {
         match self.state {
-            State::Open { .. } | State::Upgrading { .. } => None,
-            State::Closed { reason, .. } => Some(reason),
+            SessionState::Open { .. } | SessionState::Upgrading { .. } => None,
+            SessionState::Closed { reason, .. } => Some(reason),
         }
     }
 
@@ -165,20 +165,23 @@ impl Session {
     #[must_use]
     pub const fn next_ping(&self) -> Option<Instant> {
         match (&self.state, self.heartbeat) {
-            (State::Closed { .. }, _) | (_, Heartbeat::Waiting { .. }) => None,
-            (State::Open { .. } | State::Upgrading { .. }, Heartbeat::Due { ping }) => Some(ping),
+            (SessionState::Closed { .. }, _) | (_, Heartbeat::Waiting { .. }) => None,
+            (
+                SessionState::Open { .. } | SessionState::Upgrading { .. },
+                Heartbeat::Due { ping },
+            ) => Some(ping),
         }
     }
 
     /// Takes a packet that was read from a transport.
     pub fn handle_packet(&mut self, now: Instant, from: Source, packet: Packet) -> Action {
         match (&self.state, from) {
-            (State::Closed { .. }, _) => Action::None,
-            (State::Open { .. } | State::Upgrading { .. }, Source::Current) => {
+            (SessionState::Closed { .. }, _) => Action::None,
+            (SessionState::Open { .. } | SessionState::Upgrading { .. }, Source::Current) => {
                 self.handle_current(now, packet)
             }
-            (State::Open { .. }, Source::Candidate) => Action::DropCandidate,
-            (&State::Upgrading { until, probed }, Source::Candidate) => {
+            (SessionState::Open { .. }, Source::Candidate) => Action::DropCandidate,
+            (&SessionState::Upgrading { until, probed }, Source::Candidate) => {
                 self.handle_candidate(until, probed, packet)
             }
         }
@@ -191,28 +194,28 @@ impl Session {
     #[must_use]
     pub fn handle_attach(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Open {
+            SessionState::Open {
                 transport: Transport::Polling,
             } => {
                 let until = now + self.config.upgrade_timeout;
-                self.state = State::Upgrading {
+                self.state = SessionState::Upgrading {
                     until,
                     probed: false,
                 };
                 true
             }
-            State::Open {
+            SessionState::Open {
                 transport: Transport::WebSocket,
             }
-            | State::Upgrading { .. }
-            | State::Closed { .. } => false,
+            | SessionState::Upgrading { .. }
+            | SessionState::Closed { .. } => false,
         }
     }
 
     /// The candidate went away; polling goes on.
     pub const fn handle_detach(&mut self) {
         if self.is_upgrading() {
-            self.state = State::Open {
+            self.state = SessionState::Open {
                 transport: Transport::Polling,
             };
         }
@@ -221,12 +224,12 @@ impl Session {
     /// Does what is due at `now`; to be called again until it returns [`Action::None`].
     pub fn handle_timeout(&mut self, now: Instant) -> Action {
         match self.state {
-            State::Closed { .. } => return Action::None,
-            State::Upgrading { until, .. } if until <= now => {
+            SessionState::Closed { .. } => return Action::None,
+            SessionState::Upgrading { until, .. } if until <= now => {
                 self.handle_detach();
                 return Action::DropCandidate;
             }
-            State::Open { .. } | State::Upgrading { .. } => {}
+            SessionState::Open { .. } | SessionState::Upgrading { .. } => {}
         }
         match self.heartbeat {
             Heartbeat::Due { ping } if ping <= now => {
@@ -255,16 +258,16 @@ impl Session {
             Heartbeat::Waiting { until } => until,
         };
         match self.state {
-            State::Open { .. } => Some(heartbeat),
-            State::Upgrading { until, .. } => Some(until.min(heartbeat)),
-            State::Closed { .. } => None,
+            SessionState::Open { .. } => Some(heartbeat),
+            SessionState::Upgrading { until, .. } => Some(until.min(heartbeat)),
+            SessionState::Closed { .. } => None,
         }
     }
 
     /// Ends the session. The first reason stays.
     pub const fn close(&mut self, reason: CloseReason) {
         if self.close_reason().is_none() {
-            self.state = State::Closed {
+            self.state = SessionState::Closed {
                 transport: self.transport(),
                 reason,
             };
@@ -301,7 +304,7 @@ impl Session {
     fn handle_candidate(&mut self, until: Instant, probed: bool, packet: Packet) -> Action {
         match (packet, self.role, probed) {
             (Packet::Ping(Probe::Probe), Role::Server, _) => {
-                self.state = State::Upgrading {
+                self.state = SessionState::Upgrading {
                     until,
                     probed: true,
                 };
@@ -309,7 +312,7 @@ impl Session {
             }
             (Packet::Upgrade, Role::Server, true)
             | (Packet::Pong(Probe::Probe), Role::Client, _) => {
-                self.state = State::Open {
+                self.state = SessionState::Open {
                     transport: Transport::WebSocket,
                 };
                 Action::Switch
@@ -382,7 +385,7 @@ impl fmt::Display for CloseReason {
 const TIMER_SLACK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum SessionState {
     Open {
         transport: Transport,
     },

@@ -30,7 +30,7 @@ pub struct Decoder {
     limits: Limits,
     /// The data message in progress: between its fragments, or inside one of its frames.
     message: Option<Message>,
-    state: State,
+    state: DecoderState,
     role: Role,
     /// The reserved bits that an extension claims.
     allowed: u8,
@@ -90,7 +90,7 @@ pub enum Event {
 
 /// Where in the stream the decoder is.
 #[derive(Debug)]
-enum State {
+enum DecoderState {
     /// Between frames, or inside a header of which `len` bytes have come.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
     /// Inside the payload of a data frame.
@@ -110,7 +110,7 @@ enum State {
     Failed(FrameError),
 }
 
-impl State {
+impl DecoderState {
     const IDLE: Self = Self::Header {
         bytes: [0; MAX_HEADER],
         len: 0,
@@ -141,7 +141,7 @@ impl Decoder {
         Self {
             limits,
             message: None,
-            state: State::IDLE,
+            state: DecoderState::IDLE,
             role,
             allowed: 0,
             rsv: 0,
@@ -172,7 +172,7 @@ impl Decoder {
         // An event is large, so it is made in the last place and never looked at on its way out.
         loop {
             match self.state {
-                State::Header { .. } => {
+                DecoderState::Header { .. } => {
                     let header = self.read_header(input).map_err(|error| self.fail(error))?;
                     let Some(header) = header else {
                         return Ok(None);
@@ -194,19 +194,21 @@ impl Decoder {
                         return self.finish(message);
                     }
                 }
-                State::Data(rest) if rest.missing > 0 && input.is_empty() => return Ok(None),
-                State::Data(rest) => {
+                DecoderState::Data(rest) if rest.missing > 0 && input.is_empty() => {
+                    return Ok(None);
+                }
+                DecoderState::Data(rest) => {
                     let whole = self.read_data(rest, input);
                     if let Some(message) = whole.map_err(|error| self.fail(error))? {
                         return self.finish(message);
                     }
                 }
-                State::Control { .. } => return self.read_control(input),
-                State::Closed => {
+                DecoderState::Control { .. } => return self.read_control(input),
+                DecoderState::Closed => {
                     *input = &[];
                     return Ok(None);
                 }
-                State::Failed(error) => return Err(error),
+                DecoderState::Failed(error) => return Err(error),
             }
         }
     }
@@ -218,9 +220,9 @@ impl Decoder {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         match self.state {
-            State::Header { len, .. } => len == 0 && self.message.is_none(),
-            State::Data(_) | State::Control { .. } => false,
-            State::Closed | State::Failed(_) => true,
+            DecoderState::Header { len, .. } => len == 0 && self.message.is_none(),
+            DecoderState::Data(_) | DecoderState::Control { .. } => false,
+            DecoderState::Closed | DecoderState::Failed(_) => true,
         }
     }
 
@@ -228,8 +230,11 @@ impl Decoder {
     #[must_use]
     pub fn held(&self) -> usize {
         let control = match self.state {
-            State::Control { .. } => size_of::<Control>(),
-            State::Header { .. } | State::Data(_) | State::Closed | State::Failed(_) => 0,
+            DecoderState::Control { .. } => size_of::<Control>(),
+            DecoderState::Header { .. }
+            | DecoderState::Data(_)
+            | DecoderState::Closed
+            | DecoderState::Failed(_) => 0,
         };
         control + self.message.as_ref().map_or(0, Message::capacity)
     }
@@ -252,7 +257,7 @@ impl Decoder {
                 .max_message
                 .saturating_sub(self.message.as_ref().map_or(0, Message::len)),
         };
-        let State::Header { bytes, len } = &mut self.state else {
+        let DecoderState::Header { bytes, len } = &mut self.state else {
             return Ok(None);
         };
         if *len == 0
@@ -278,7 +283,7 @@ impl Decoder {
             return Ok(Some(message));
         }
         self.message = Some(message);
-        self.state = State::after(rest);
+        self.state = DecoderState::after(rest);
         Ok(None)
     }
 
@@ -304,7 +309,7 @@ impl Decoder {
             return Err(FrameError::UnexpectedContinuation);
         };
         let rest = message.receive(rest, input)?;
-        self.state = State::after(rest);
+        self.state = DecoderState::after(rest);
         Ok(self.message.take_if(|_| rest.missing == 0 && rest.fin))
     }
 
@@ -331,7 +336,7 @@ impl Decoder {
         if missing == 0 {
             return self.finish_control(signal, header.key, data);
         }
-        self.state = State::Control {
+        self.state = DecoderState::Control {
             signal,
             key: header.key,
             missing: missing as u8,
@@ -341,7 +346,7 @@ impl Decoder {
     }
 
     fn read_control(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
-        let State::Control {
+        let DecoderState::Control {
             signal,
             key,
             missing,
@@ -358,7 +363,7 @@ impl Decoder {
         }
         let (signal, key) = (*signal, *key);
         let payload = mem::replace(&mut **payload, Control::new(&[]));
-        self.state = State::IDLE;
+        self.state = DecoderState::IDLE;
         self.finish_control(signal, key, &payload)
     }
 
@@ -375,7 +380,7 @@ impl Decoder {
             Signal::Pong => Ok(Some(Event::Pong(payload))),
             Signal::Close => {
                 let close = CloseFrame::decode(&payload).map_err(|error| self.fail(error))?;
-                self.state = State::Closed;
+                self.state = DecoderState::Closed;
                 self.message = None;
                 Ok(Some(Event::Close(close)))
             }
@@ -384,7 +389,7 @@ impl Decoder {
 
     #[cold]
     fn fail(&mut self, error: FrameError) -> FrameError {
-        self.state = State::Failed(error);
+        self.state = DecoderState::Failed(error);
         self.message = None;
         error
     }

@@ -333,7 +333,7 @@ impl std::error::Error for RolesError {}
 
 /// Permissions by principal: bounded, and swept.
 struct Cache {
-    shards: [Mutex<HashMap<Box<str>, Entry>>; SHARDS],
+    shards: [Mutex<HashMap<Box<str>, CachedPermissions>>; SHARDS],
     hasher: RandomState,
     /// Entries of one shard.
     limit: usize,
@@ -342,7 +342,7 @@ struct Cache {
     metrics: Arc<Metrics>,
 }
 
-struct Entry {
+struct CachedPermissions {
     roles: Box<[String]>,
     guest: bool,
     permissions: Permissions,
@@ -384,7 +384,7 @@ impl Cache {
             let victim = entries.keys().next().cloned();
             victim.and_then(|victim| entries.remove(&victim));
         }
-        let entry = Entry {
+        let entry = CachedPermissions {
             roles: by.roles.as_slice().into(),
             guest: by.guest,
             permissions,
@@ -404,7 +404,7 @@ impl Cache {
         self.retain(|_, entry| now.wrapping_sub(entry.used) < 2);
     }
 
-    fn retain(&self, keep: impl Fn(&str, &Entry) -> bool) {
+    fn retain(&self, keep: impl Fn(&str, &CachedPermissions) -> bool) {
         for shard in &self.shards {
             let mut entries = shard.lock();
             let before = entries.len();

@@ -1,4 +1,8 @@
 //! The command line: flags, and what each command does with them.
+//!
+//! The binary calls this module and nothing else does. One file has one command or a few that are alike; `settings`
+//! puts the configuration together, `log` opens the log, and `remote` asks a running server. Commands call the
+//! composition root, the store and the services as others do: a rule of the product has no place in here.
 
 mod bench;
 mod catalog;

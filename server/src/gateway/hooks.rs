@@ -75,7 +75,7 @@ pub(super) struct Heard {
 /// What webhooks are told of an event of a client.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a, A> {
+struct ClientEventData<'a, A> {
     socket_id: String,
     user_id: String,
     payload: Value,
@@ -101,7 +101,7 @@ impl Heard {
 
     /// It is done, and answered so.
     pub(super) fn done<A: Serialize>(self, answer: &A) {
-        self.hooks.tell(self.event, || Told {
+        self.hooks.tell(self.event, || ClientEventData {
             socket_id: self.socket_id,
             user_id: self.user_id,
             payload: self.args.get(0).unwrap_or_default(),

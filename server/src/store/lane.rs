@@ -146,9 +146,9 @@ impl<T> Reply<T> {
 }
 
 /// The asking half of a request.
-pub(super) struct Answer<T>(oneshot::Receiver<Result<T, StoreError>>);
+pub(super) struct PendingAnswer<T>(oneshot::Receiver<Result<T, StoreError>>);
 
-impl<T> Answer<T> {
+impl<T> PendingAnswer<T> {
     /// Waits for the answer.
     pub(super) async fn wait(self) -> Result<T, StoreError> {
         self.0.await.unwrap_or(Err(StoreError::Unknown))
@@ -156,9 +156,9 @@ impl<T> Answer<T> {
 }
 
 /// Both halves of a request.
-pub(super) fn request<T>() -> (Reply<T>, Answer<T>) {
+pub(super) fn request<T>() -> (Reply<T>, PendingAnswer<T>) {
     let (reply, answer) = oneshot::channel();
-    (Reply(reply), Answer(answer))
+    (Reply(reply), PendingAnswer(answer))
 }
 
 /// A change that waits to be stored, and the caller that waits for the answer.
@@ -219,7 +219,7 @@ pub(super) enum Write {
 /// What a lane found out about a change.
 #[derive(Debug)]
 pub(super) enum Done {
-    Message(Outcome),
+    Message(InsertOutcome),
     Changed(Change<Arc<Message>>),
     Annotated(Change<Arc<Annotated>>),
     Conversation(Conversation),
@@ -231,7 +231,7 @@ pub(super) enum Done {
 
 /// What a lane found out about a new message.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum InsertOutcome {
     /// The row is stored, by this request or by an earlier one.
     Row {
         message: Arc<Message>,
@@ -252,7 +252,7 @@ impl Done {
     pub(super) fn is_new_message(&self) -> bool {
         matches!(
             self,
-            Self::Message(Outcome::Row {
+            Self::Message(InsertOutcome::Row {
                 repeated: false,
                 ..
             })
@@ -276,7 +276,7 @@ impl Done {
     /// The id of the new message, if it is one.
     pub(super) fn new_message_id(&self) -> Option<Uuid> {
         match self {
-            Self::Message(Outcome::Row {
+            Self::Message(InsertOutcome::Row {
                 message,
                 repeated: false,
             }) => Some(message.id),
@@ -331,7 +331,7 @@ impl Write {
     pub(super) fn settle(self, done: Done, revision: Revision) -> Option<Commit> {
         match (self, done) {
             (Self::Message { origin, reply, .. }, Done::Message(outcome)) => match outcome {
-                Outcome::Row { message, repeated } => {
+                InsertOutcome::Row { message, repeated } => {
                     let row = Arc::clone(&message);
                     let (event, insert) = if repeated {
                         (Committed::Repeated(row), Insert::Repeated(message))
@@ -340,10 +340,10 @@ impl Write {
                     };
                     return Some(commit(event, revision, origin, reply, insert));
                 }
-                Outcome::Absent => reply.send(Ok(Insert::Absent)),
-                Outcome::Conflict => reply.send(Ok(Insert::Conflict)),
-                Outcome::NoOriginal => reply.send(Ok(Insert::NoOriginal)),
-                Outcome::NoMember(place) => reply.send(Ok(Insert::NoMember(place))),
+                InsertOutcome::Absent => reply.send(Ok(Insert::Absent)),
+                InsertOutcome::Conflict => reply.send(Ok(Insert::Conflict)),
+                InsertOutcome::NoOriginal => reply.send(Ok(Insert::NoOriginal)),
+                InsertOutcome::NoMember(place) => reply.send(Ok(Insert::NoMember(place))),
             },
             (Self::Annotate { origin, reply, .. }, Done::Annotated(change)) => {
                 let event =

@@ -59,7 +59,7 @@ pub struct Nats {
     key: String,
     timeout: Duration,
     limits: Limits,
-    shared: OnceLock<Arc<Shared>>,
+    shared: OnceLock<Arc<NatsState>>,
 }
 
 /// Why a URL names no NATS. What it says does not repeat the URL, which may have a password in it.
@@ -177,7 +177,7 @@ impl Nats {
         self
     }
 
-    fn shared(&self) -> Result<&Arc<Shared>, AdapterError> {
+    fn shared(&self) -> Result<&Arc<NatsState>, AdapterError> {
         self.shared.get().ok_or(AdapterError::Closed)
     }
 
@@ -224,7 +224,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
 }
 
 /// The state of an adapter that belongs to a server.
-struct Shared {
+struct NatsState {
     link: Arc<Link>,
     inbox: Inbox,
     subjects: Arc<Subjects>,
@@ -235,9 +235,9 @@ struct Shared {
 
 impl Adapter for Nats {
     fn receive(&self, inbox: Inbox) {
-        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+        let shared = Arc::new_cyclic(|shared: &Weak<NatsState>| {
             let subjects = Arc::new(Subjects::new(&self.key, inbox.node().as_str()));
-            Shared {
+            NatsState {
                 link: Arc::new(self.link(Arc::clone(&subjects), shared.clone(), true)),
                 inbox,
                 subjects,
@@ -328,7 +328,7 @@ impl Adapter for Nats {
     }
 }
 
-impl Shared {
+impl NatsState {
     fn send(&self, subject: String, envelope: &Envelope) -> Result<(), AdapterError> {
         let payload = envelope.to_bytes().map_err(unwritten)?;
         self.link.publish(Message {
@@ -348,7 +348,7 @@ impl Shared {
     }
 }
 
-impl Listener for Shared {
+impl Listener for NatsState {
     fn hear(&self, subject: &str, payload: Bytes) {
         match self.subjects.receiver(subject) {
             None => {}

@@ -19,7 +19,7 @@ use crate::adapter::{
 impl From<Nats> for Emitter {
     /// See [`Emitter::new`].
     fn from(nats: Nats) -> Self {
-        let nobody: Weak<super::Shared> = Weak::new();
+        let nobody: Weak<super::NatsState> = Weak::new();
         let subjects = Arc::new(Subjects::new(&nats.key, UID));
         let link = Arc::new(nats.link(Arc::clone(&subjects), nobody, false));
         link.open();

@@ -29,14 +29,14 @@ use super::{
 use crate::adapter::{
     common::chain,
     interface::BoxFuture,
-    values::{Entry, Expected, MAX_KEYS, Put, ValueError, ValueStore},
+    values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
 
 /// A connection of its own, made when it is needed first and again after it broke.
 #[derive(Clone)]
-pub(super) struct NatsValues(Arc<Inner>);
+pub(super) struct NatsValues(Arc<NatsValuesInner>);
 
-struct Inner {
+struct NatsValuesInner {
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     bucket: String,
@@ -61,7 +61,7 @@ struct Last {
 
 /// Who holds a lock.
 #[derive(Serialize, Deserialize)]
-struct Held {
+struct LockRecord {
     holder: String,
     /// In milliseconds, since NATS got this.
     lease: u64,
@@ -72,7 +72,7 @@ struct Held {
 
 impl NatsValues {
     pub(super) fn new(address: &Address, key: &str) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(NatsValuesInner {
             servers: address.servers.clone(),
             options: address.options.clone(),
             bucket: bucket(key),
@@ -109,7 +109,7 @@ impl NatsValues {
     }
 }
 
-impl Inner {
+impl NatsValuesInner {
     async fn connect(&self) -> Result<Line, ValueError> {
         let connecting = self.options.clone().connect(&*self.servers);
         let client = connecting.await.map_err(|error| unavailable(&error))?;
@@ -257,7 +257,7 @@ impl Line {
     }
 
     /// The last message of a lock, and what it says unless the lock was given back.
-    async fn held(&self, subject: &str) -> Result<(Option<Last>, Option<Held>), ValueError> {
+    async fn held(&self, subject: &str) -> Result<(Option<Last>, Option<LockRecord>), ValueError> {
         match self.read(subject).await? {
             None => Ok((None, None)),
             Some((mark, true)) => Ok((Some(mark), None)),
@@ -274,7 +274,7 @@ impl Line {
         &self,
         subject: &str,
         fence: u64,
-    ) -> Result<Option<(Last, Held)>, ValueError> {
+    ) -> Result<Option<(Last, LockRecord)>, ValueError> {
         let (Some(last), Some(held)) = self.held(subject).await? else {
             return Ok(None);
         };
@@ -297,13 +297,13 @@ impl Line {
         {
             return Ok(None);
         }
-        let held = Held::new(holder, lease, None);
+        let held = LockRecord::new(holder, lease, None);
         let number = last.map_or(0, |last| last.number);
         self.write(&subject, held.message()?, Some(number)).await
     }
 }
 
-impl Held {
+impl LockRecord {
     fn new(holder: &str, lease: Duration, fence: Option<u64>) -> Self {
         Self {
             holder: holder.to_owned(),
@@ -323,7 +323,7 @@ impl Held {
 }
 
 impl ValueStore for NatsValues {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         let key = key.to_owned();
         self.with(async move |line| {
             let Some((last, false)) = line.read(&line.value(&key)).await? else {
@@ -331,7 +331,7 @@ impl ValueStore for NatsValues {
             };
             let text = str::from_utf8(&last.payload);
             let text = text.map_err(|error| ValueError::Decode(error.to_string()))?;
-            Ok(Some(Entry {
+            Ok(Some(StoredValue {
                 version: last.number,
                 text: text.into(),
             }))
@@ -370,7 +370,7 @@ impl ValueStore for NatsValues {
             let Some((last, held)) = line.held_under(&subject, fence).await? else {
                 return Ok(false);
             };
-            let held = Held::new(&held.holder, lease, Some(fence));
+            let held = LockRecord::new(&held.holder, lease, Some(fence));
             let renewed = line.write(&subject, held.message()?, Some(last.number));
             Ok(renewed.await?.is_some())
         })

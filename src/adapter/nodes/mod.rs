@@ -44,7 +44,7 @@ pub(crate) struct Registry {
     forwarding: Option<Forwarding>,
     started: SystemTime,
     since: Instant,
-    others: Mutex<HashMap<NodeId, Known>>,
+    others: Mutex<HashMap<NodeId, KnownNode>>,
     /// Microseconds, and thousandths.
     lag: AtomicU64,
     busy: AtomicU64,
@@ -55,7 +55,7 @@ pub(crate) struct Registry {
     metrics: Arc<Metrics>,
 }
 
-struct Known {
+struct KnownNode {
     node: Node,
     #[cfg_attr(
         not(feature = "forwarding"),
@@ -174,7 +174,7 @@ impl Registry {
         let count = others.len();
         match others.entry(from.clone()) {
             Entry::Occupied(mut known) => {
-                known.insert(Known {
+                known.insert(KnownNode {
                     node,
                     forwarding,
                     heard,
@@ -183,7 +183,7 @@ impl Registry {
             }
             Entry::Vacant(_) if count >= MAX_NODES => Heard::TooMany,
             Entry::Vacant(place) => {
-                place.insert(Known {
+                place.insert(KnownNode {
                     node: node.clone(),
                     forwarding,
                     heard,

@@ -1,5 +1,9 @@
-//! What reaches other sockets, as plain data: whom it is about, what is done, and what comes of it. It is there
-//! without other servers as well.
+//! What reaches other sockets, as plain data: whom it is about, what is done, and what comes of it. It is there without
+//! other servers as well.
+//!
+//! `socket` makes operations and applies them; the rest of `adapter` carries them to other servers. Without the feature
+//! `cluster` this folder is all of `adapter` that is compiled, with `alone` in the place of what is missing. It takes
+//! names of sockets and rooms from `names`, and must know neither sockets nor what carries an operation.
 
 mod answers;
 mod node_id;

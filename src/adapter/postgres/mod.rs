@@ -73,7 +73,7 @@ pub struct Postgres {
     heartbeat: (Duration, Duration),
     timeout: Duration,
     limits: Limits,
-    shared: OnceLock<Arc<Shared>>,
+    shared: OnceLock<Arc<PostgresState>>,
 }
 
 /// Why a URL names no PostgreSQL. What it says does not repeat the URL, which may have a password in it.
@@ -170,7 +170,7 @@ impl Postgres {
         self
     }
 
-    fn shared(&self) -> Result<&Arc<Shared>, AdapterError> {
+    fn shared(&self) -> Result<&Arc<PostgresState>, AdapterError> {
         self.shared.get().ok_or(AdapterError::Closed)
     }
 
@@ -181,7 +181,7 @@ impl Postgres {
 }
 
 /// The state of an adapter that belongs to a server.
-struct Shared {
+struct PostgresState {
     link: Arc<Link>,
     inbox: Inbox,
     key: String,
@@ -193,11 +193,11 @@ struct Shared {
 
 impl Adapter for Postgres {
     fn receive(&self, inbox: Inbox) {
-        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+        let shared = Arc::new_cyclic(|shared: &Weak<PostgresState>| {
             let own = own_channel(&self.key, inbox.node());
             let own = (inbox.node().to_string(), own);
             let (interval, patience) = self.heartbeat;
-            Shared {
+            PostgresState {
                 link: Arc::new(self.link(Some(own), shared.clone())),
                 inbox,
                 key: self.key.clone(),
@@ -314,7 +314,7 @@ impl Adapter for Postgres {
     }
 }
 
-impl Shared {
+impl PostgresState {
     fn own(&self) -> &str {
         self.inbox.node().as_str()
     }
@@ -388,7 +388,7 @@ impl Shared {
     }
 }
 
-impl Listener for Shared {
+impl Listener for PostgresState {
     fn hear(&self, target: Target, arrived: Arrived) {
         let read = match (target, arrived) {
             (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {

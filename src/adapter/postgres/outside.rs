@@ -23,7 +23,7 @@ use crate::adapter::{
 impl From<Postgres> for Emitter {
     /// See [`Emitter::new`]. A pooler may be between: nothing is listened to.
     fn from(postgres: Postgres) -> Self {
-        let nobody: Weak<super::Shared> = Weak::new();
+        let nobody: Weak<super::PostgresState> = Weak::new();
         let link = Arc::new(postgres.link(None, nobody));
         link.open();
         tokio::spawn(Arc::clone(&link).run());

@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 
 use super::{
     channels::{How, Name},
-    streams::{Entry, Info, Stream},
+    streams::{Info, Stream, StreamEntry},
 };
 use crate::adapter::{Publication, common::Outgoing};
 
 /// Where Redis is.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum RedisAddress {
     One(ConnectionInfo),
     /// Any of a cluster's nodes.
     Cluster(Vec<ConnectionInfo>),
@@ -53,13 +53,13 @@ pub(crate) enum Sent {
     /// For those who listen on a channel.
     Message(String, Bytes),
     /// For a stream, which keeps it; and what it says, if this server waits for it to come from there.
-    Entry(Arc<Stream>, Entry, Option<Box<Publication>>),
+    Entry(Arc<Stream>, StreamEntry, Option<Box<Publication>>),
     /// A command, and who waits for its answer.
-    Command(Vec<Bytes>, Option<Answer>),
+    Command(Vec<Bytes>, Option<CommandWaiter>),
 }
 
 /// Who waits for the answer of a command.
-pub(crate) type Answer = Arc<Mutex<Option<oneshot::Sender<Value>>>>;
+pub(crate) type CommandWaiter = Arc<Mutex<Option<oneshot::Sender<Value>>>>;
 
 impl Outgoing for Sent {
     fn bytes(&self) -> usize {
@@ -117,7 +117,7 @@ pub(crate) enum Line {
     Cluster(ClusterConnection),
 }
 
-impl Place {
+impl RedisAddress {
     /// Reads a URL, and whether it asks for streams.
     pub(crate) fn parse(url: &str) -> Result<(Self, bool), InvalidUrl> {
         for (scheme, plain) in [("redis-streams", "redis"), ("rediss-streams", "rediss")] {
@@ -384,27 +384,28 @@ mod tests {
             "redis://user:secret@localhost:1234/2",
             "rediss://[::1]:6380",
         ] {
-            let place = Place::parse(url);
-            assert!(matches!(place, Ok((Place::One(_), false))), "{url}");
+            let place = RedisAddress::parse(url);
+            assert!(matches!(place, Ok((RedisAddress::One(_), false))), "{url}");
         }
         for url in [
             "redis-streams://localhost",
             "rediss-streams://:secret@localhost:1",
         ] {
-            let place = Place::parse(url);
-            assert!(matches!(place, Ok((Place::One(_), true))), "{url}");
+            let place = RedisAddress::parse(url);
+            assert!(matches!(place, Ok((RedisAddress::One(_), true))), "{url}");
         }
-        let cluster = Place::parse("redis-streams+cluster://a:1,b");
-        assert!(matches!(cluster, Ok((Place::Cluster(_), true))));
-        let Ok((Place::Cluster(nodes), false)) = Place::parse("redis+cluster://:secret@a:1,b")
+        let cluster = RedisAddress::parse("redis-streams+cluster://a:1,b");
+        assert!(matches!(cluster, Ok((RedisAddress::Cluster(_), true))));
+        let Ok((RedisAddress::Cluster(nodes), false)) =
+            RedisAddress::parse("redis+cluster://:secret@a:1,b")
         else {
             panic!("no cluster");
         };
         let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
         assert_eq!(addresses, ["a:1", "b:6379"]);
         assert_eq!(nodes[1].redis_settings().password(), Some("secret"));
-        let Ok((Place::Sentinels(nodes, service), false)) =
-            Place::parse("rediss+sentinel://a:26379,b:26379/main/3")
+        let Ok((RedisAddress::Sentinels(nodes, service), false)) =
+            RedisAddress::parse("rediss+sentinel://a:26379,b:26379/main/3")
         else {
             panic!("no sentinels");
         };
@@ -420,7 +421,7 @@ mod tests {
             "redis+cluster://a:x",
             "redis-streamed://a",
         ] {
-            assert!(Place::parse(url).is_err(), "{url}");
+            assert!(RedisAddress::parse(url).is_err(), "{url}");
         }
     }
 }

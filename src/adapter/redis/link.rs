@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     channels::{How, Name, Target},
-    line::{Line, OnPush, Place, Sent},
+    line::{Line, OnPush, RedisAddress, Sent},
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
@@ -41,7 +41,7 @@ pub(crate) trait Listener: Send + Sync {
 
 /// A connection that is made again whenever it breaks.
 pub(crate) struct Link {
-    place: Place,
+    place: RedisAddress,
     /// Of what is published, and of the channel of this server.
     how: How,
     /// The channel on which this server hears itself.
@@ -62,7 +62,7 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(
-        place: Place,
+        place: RedisAddress,
         how: How,
         own: String,
         limits: Limits,

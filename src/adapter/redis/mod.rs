@@ -32,9 +32,9 @@ use roomcast_protocol::socket::Nsp;
 pub use self::line::InvalidUrl;
 use self::{
     channels::{How, Route, Scope, Target},
-    line::{Place, Sent},
+    line::{RedisAddress, Sent},
     link::{Link, Listener},
-    shared::{Shared, own_channel, room_channel},
+    shared::{RedisState, own_channel, room_channel},
     streams::{RedisJournal, Stream},
     values::RedisValues,
 };
@@ -54,7 +54,7 @@ use crate::names::Room;
 /// It connects in the background, and again whenever the connection breaks. While there is none, events
 /// reach the clients of this server; those of the last five seconds reach the others when it is back.
 pub struct Redis {
-    place: Place,
+    place: RedisAddress,
     key: String,
     wire: Wire,
     /// Unless it has the name of the key.
@@ -66,7 +66,7 @@ pub struct Redis {
     timeout: Duration,
     specific: bool,
     limits: Limits,
-    shared: Arc<OnceLock<Arc<Shared>>>,
+    shared: Arc<OnceLock<Arc<RedisState>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Redis {
     ///
     /// When the URL is none of them.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
-        let (place, has_streams) = Place::parse(url)?;
+        let (place, has_streams) = RedisAddress::parse(url)?;
         let wire = match has_streams {
             true => Wire::Streams { is_sharded: false },
             false => Wire::Classic,
@@ -253,14 +253,14 @@ impl Redis {
         }
     }
 
-    fn shared(&self) -> Result<&Arc<Shared>, AdapterError> {
+    fn shared(&self) -> Result<&Arc<RedisState>, AdapterError> {
         self.shared.get().ok_or(AdapterError::Closed)
     }
 }
 
 impl Adapter for Redis {
     fn receive(&self, inbox: Inbox) {
-        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+        let shared = Arc::new_cyclic(|shared: &Weak<RedisState>| {
             let how = self.wire.how();
             let own = own_channel(&self.key, inbox.node());
             let journals = self.journals() && inbox.recovers();
@@ -270,7 +270,7 @@ impl Adapter for Redis {
                 Wire::Streams { .. } => link.reading(self.stream()),
                 Wire::Classic | Wire::Sharded(_) => link,
             };
-            Shared {
+            RedisState {
                 link: Arc::new(link),
                 inbox,
                 key: self.key.clone(),

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Redis,
     link::Link,
-    shared::{Shared, own_channel, write_publication},
+    shared::{RedisState, own_channel, write_publication},
     streams::Stream,
 };
 use crate::adapter::{
@@ -21,7 +21,7 @@ impl From<Redis> for Emitter {
     /// See [`Emitter::new`].
     fn from(redis: Redis) -> Self {
         let own = format!("{UID}-{:016x}", getrandom::u64().unwrap_or_default());
-        let nobody: Weak<Shared> = Weak::new();
+        let nobody: Weak<RedisState> = Weak::new();
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
         let link = Arc::new(Link::new(
             redis.place.clone(),

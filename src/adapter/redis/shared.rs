@@ -12,7 +12,7 @@ use super::{
     classic,
     line::Sent,
     link::{Link, Listener},
-    streams::{self, Entry, Heartbeats, Stream},
+    streams::{self, Heartbeats, Stream, StreamEntry},
     unnamed::Unnamed,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What the adapter is once it belongs to a server.
-pub(super) struct Shared {
+pub(super) struct RedisState {
     pub(super) link: Arc<Link>,
     pub(super) inbox: Inbox,
     pub(super) wire: Wire,
@@ -57,7 +57,7 @@ impl Wire {
     }
 }
 
-impl Shared {
+impl RedisState {
     /// The channels of a namespace.
     pub(super) fn channels(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
         let channel = |scope: Scope| scope.channel(&self.key, nsp);
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    fn tell(&self, entry: Entry) {
+    fn tell(&self, entry: StreamEntry) {
         let stream = Arc::clone(&self.stream);
         // There is another one to come.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
@@ -258,7 +258,7 @@ impl Shared {
     }
 }
 
-impl Listener for Shared {
+impl Listener for RedisState {
     fn hear(&self, target: Target, payload: Bytes) {
         match target {
             Target::Envelopes => self.inbox.deliver_bytes(payload),

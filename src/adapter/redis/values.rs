@@ -8,28 +8,28 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, RedisError};
 
-use super::line::{Line, Place};
+use super::line::{Line, RedisAddress};
 use crate::adapter::{
     interface::BoxFuture,
-    values::{Entry, Expected, MAX_KEYS, Put, ValueError, ValueStore},
+    values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
 
 /// A connection of its own, made when it is needed first and again after it broke.
 #[derive(Clone)]
-pub(super) struct RedisValues(Arc<Inner>);
+pub(super) struct RedisValues(Arc<RedisValuesInner>);
 
-struct Inner {
-    place: Place,
+struct RedisValuesInner {
+    place: RedisAddress,
     /// What the names of all keys begin with.
     key: String,
     line: Mutex<Option<Line>>,
 }
 
 impl RedisValues {
-    pub(super) fn new(place: Place, key: &str) -> Self {
+    pub(super) fn new(place: RedisAddress, key: &str) -> Self {
         // A hash tag has no brace in it.
         let tag = key.replace(['{', '}'], "_");
-        Self(Arc::new(Inner {
+        Self(Arc::new(RedisValuesInner {
             place,
             key: format!("{{{tag}-roomcast}}"),
             line: Mutex::new(None),
@@ -119,7 +119,7 @@ redis.call('DEL', KEYS[1])
 return 1";
 
 impl ValueStore for RedisValues {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         let mut command = redis::cmd("HGET");
         command.arg(self.name("values")).arg(key);
         let asked = self.ask::<Option<String>>(command);
@@ -129,7 +129,7 @@ impl ValueStore for RedisValues {
                 let (version, text) = kept.split_once(':').ok_or_else(malformed)?;
                 let version = version.parse().map_err(|_| malformed())?;
                 let text = text.into();
-                Ok(Entry { version, text })
+                Ok(StoredValue { version, text })
             };
             asked.await?.map(read).transpose()
         })

@@ -241,7 +241,7 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
                     let version = entry.as_ref().map(|entry| entry.version);
                     if version != self.seen {
                         self.seen = version;
-                        let read = |entry: super::Entry| {
+                        let read = |entry: super::StoredValue| {
                             let value = self.keyspace.read(&entry.text)?;
                             let version = entry.version;
                             Ok(Versioned { version, value })

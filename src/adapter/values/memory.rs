@@ -3,35 +3,35 @@ use std::{collections::HashMap, future::ready, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{BoxFuture, Entry, Expected, MAX_KEYS, Put, ValueError, ValueStore};
+use super::{BoxFuture, Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore};
 
 /// Values and locks in the memory of this process: for one server, or for several in one process, which are
 /// given clones. What is kept ends with the last of them.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Kept>>);
+pub struct Memory(Arc<Mutex<ValuesAndLocks>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct ValuesAndLocks {
     last: u64,
-    values: HashMap<Arc<str>, Entry>,
+    values: HashMap<Arc<str>, StoredValue>,
     /// As many as names were asked for; those that are over are forgotten when there are many.
-    locks: HashMap<Arc<str>, Held>,
+    locks: HashMap<Arc<str>, HeldLock>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldLock {
     fence: u64,
     holder: Arc<str>,
     until: Instant,
 }
 
-impl Kept {
+impl ValuesAndLocks {
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn held(&mut self, name: &str, fence: u64) -> Option<&mut Held> {
+    fn held(&mut self, name: &str, fence: u64) -> Option<&mut HeldLock> {
         let held = self.locks.get_mut(name)?;
         (held.fence == fence && held.until > Instant::now()).then_some(held)
     }
@@ -56,7 +56,10 @@ impl Kept {
         }
         let version = self.next();
         match text {
-            Some(text) => drop(self.values.insert(key.into(), Entry { version, text })),
+            Some(text) => drop(
+                self.values
+                    .insert(key.into(), StoredValue { version, text }),
+            ),
             None => drop(self.values.remove(key)),
         }
         Ok(Put::Stored(version))
@@ -69,7 +72,7 @@ impl Kept {
         lease: Duration,
     ) -> Result<Option<u64>, ValueError> {
         let now = Instant::now();
-        let is_others = |held: &Held| held.until > now && &*held.holder != holder;
+        let is_others = |held: &HeldLock| held.until > now && &*held.holder != holder;
         if self.locks.get(name).is_some_and(is_others) {
             return Ok(None);
         }
@@ -81,7 +84,7 @@ impl Kept {
         }
         let fence = self.next();
         let until = now + lease;
-        let held = Held {
+        let held = HeldLock {
             fence,
             holder: holder.into(),
             until,
@@ -92,7 +95,7 @@ impl Kept {
 }
 
 impl ValueStore for Memory {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         let entry = self.0.lock().values.get(key).cloned();
         Box::pin(ready(Ok(entry)))
     }

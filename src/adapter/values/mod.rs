@@ -26,7 +26,7 @@ use super::{cluster::Cluster, interface::BoxFuture};
 /// again. What a method does is done at once or not at all, whatever other servers do at the same time.
 pub trait ValueStore: Send + Sync + 'static {
     /// What is stored under a key.
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>>;
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>>;
 
     /// Stores a text under a key, or removes it (`None`), if what is there is expected. A new key is refused
     /// if there are [`MAX_KEYS`] already.
@@ -57,7 +57,7 @@ pub trait ValueStore: Send + Sync + 'static {
 
 /// Something that is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct StoredValue {
     /// The number of the change that has stored it.
     pub version: u64,
     /// It.
@@ -127,9 +127,9 @@ impl std::error::Error for ValueError {}
 /// The state that this server shares with the others of its cluster; see [`Io::values`](crate::Io::values).
 /// Cloning is a few reference counts.
 #[derive(Clone)]
-pub struct Values(Arc<Inner>);
+pub struct Values(Arc<ValuesInner>);
 
-struct Inner {
+struct ValuesInner {
     store: Box<dyn ValueStore>,
     cluster: Cluster,
     /// The keys that were changed, as far as this server has heard.
@@ -138,7 +138,7 @@ struct Inner {
 
 impl Values {
     pub(crate) fn new(store: Box<dyn ValueStore>, cluster: Cluster) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ValuesInner {
             store,
             cluster,
             changed: broadcast::Sender::new(ANNOUNCED),

@@ -164,7 +164,7 @@ async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
 struct Late(Memory, AtomicBool);
 
 impl ValueStore for Late {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         self.0.get(key)
     }
 

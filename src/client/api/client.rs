@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Change, Command, Settings,
     command::Watcher,
-    shared::{Budget, Shared},
+    shared::{Budget, SharedNamespace},
 };
 use crate::ListenerId;
 
@@ -46,7 +46,7 @@ pub struct Client(Arc<Handle>);
 pub(crate) struct Handle {
     /// Bounded by `budget`.
     commands: mpsc::UnboundedSender<Command>,
-    pub(super) sockets: Mutex<HashMap<Nsp, Arc<Shared>>>,
+    pub(super) sockets: Mutex<HashMap<Nsp, Arc<SharedNamespace>>>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) settings: Arc<Settings>,
     last_listener: AtomicU64,

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::{
     Auth, Change, Client,
     incoming::{Erased, Sink},
-    shared::{Charge, Shared},
+    shared::{Charge, SharedNamespace},
 };
 use crate::{ListenerId, client::ClientError};
 
@@ -14,24 +14,24 @@ use crate::{ListenerId, client::ClientError};
 pub(crate) enum Command {
     /// To connect; the sender is told the first outcome.
     Open(
-        Arc<Shared>,
+        Arc<SharedNamespace>,
         Option<oneshot::Sender<Result<(), ClientError>>>,
     ),
     /// To leave the namespace; the sender is told when that is written.
-    Disconnect(Arc<Shared>, oneshot::Sender<()>),
+    Disconnect(Arc<SharedNamespace>, oneshot::Sender<()>),
     /// To end the session, whoever uses it.
     Close(oneshot::Sender<()>),
     /// To send an event.
-    Emit(Arc<Shared>, Outgoing),
+    Emit(Arc<SharedNamespace>, Outgoing),
     /// To send an acknowledgement if the session is still this one.
     Answer {
         epoch: u64,
         frame: Frame,
         charge: Charge,
     },
-    Listen(Arc<Shared>, Listener),
-    Unlisten(Arc<Shared>, ListenerId),
-    SetAuth(Arc<Shared>, Auth),
+    Listen(Arc<SharedNamespace>, Listener),
+    Unlisten(Arc<SharedNamespace>, ListenerId),
+    SetAuth(Arc<SharedNamespace>, Auth),
     Watch(Watcher),
     Unwatch(ListenerId),
     SetReconnection(bool),

@@ -34,5 +34,5 @@ pub use incoming::Incoming;
 pub(super) use incoming::{Erased, Pending, Sink};
 pub(super) use listeners::Listeners;
 pub(super) use settings::Settings;
-pub(super) use shared::{Shared, State};
+pub(super) use shared::{SharedNamespace, SocketState};
 pub use socket::Socket;

@@ -10,14 +10,14 @@ use crate::client::ClientError;
 
 /// What all handles of one namespace share with the task.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedNamespace {
     pub(crate) nsp: Nsp,
-    pub(crate) state: watch::Sender<State>,
+    pub(crate) state: watch::Sender<SocketState>,
 }
 
 /// What a socket tells of itself.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct SocketState {
     /// Only while it is connected.
     pub(crate) id: Option<Arc<str>>,
     pub(crate) recovered: bool,

@@ -5,7 +5,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Auth, Client, Command,
-    shared::{Shared, State},
+    shared::{SharedNamespace, SocketState},
 };
 use crate::client::ClientError;
 
@@ -20,11 +20,11 @@ use crate::client::ClientError;
 #[derive(Clone)]
 pub struct Socket {
     client: Client,
-    shared: Arc<Shared>,
+    shared: Arc<SharedNamespace>,
 }
 
 impl Socket {
-    pub(crate) fn new(client: Client, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(client: Client, shared: Arc<SharedNamespace>) -> Self {
         Self { client, shared }
     }
 
@@ -105,7 +105,7 @@ impl Socket {
         self.command(|shared| Command::SetAuth(shared, auth));
     }
 
-    pub(crate) fn command(&self, command: impl FnOnce(Arc<Shared>) -> Command) -> bool {
+    pub(crate) fn command(&self, command: impl FnOnce(Arc<SharedNamespace>) -> Command) -> bool {
         self.client.command(command(Arc::clone(&self.shared)))
     }
 }
@@ -123,9 +123,9 @@ impl Client {
         named.map_err(ClientError::encode)?;
         let mut sockets = self.handle().sockets.lock();
         let shared = sockets.entry(nsp.clone()).or_insert_with(|| {
-            Arc::new(Shared {
+            Arc::new(SharedNamespace {
                 nsp,
-                state: watch::Sender::new(State::default()),
+                state: watch::Sender::new(SocketState::default()),
             })
         });
         Ok(Socket::new(self.clone(), Arc::clone(shared)))

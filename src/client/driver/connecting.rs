@@ -16,15 +16,16 @@ use super::{
 };
 use crate::client::{
     ClientError,
-    api::{AuthKind, Change, ConnectError, DisconnectReason, Shared},
+    api::{AuthKind, Change, ConnectError, DisconnectReason, SharedNamespace},
     link::Link,
 };
 
-type Outcome = oneshot::Sender<Result<(), ClientError>>;
+/// Who waits until a socket is connected, or cannot be.
+type ConnectWaiter = oneshot::Sender<Result<(), ClientError>>;
 
 impl Driver {
     /// The application wants a socket to be connected.
-    pub(super) fn open(&mut self, shared: &Arc<Shared>, waiter: Option<Outcome>) {
+    pub(super) fn open(&mut self, shared: &Arc<SharedNamespace>, waiter: Option<ConnectWaiter>) {
         let namespace = self.namespace(shared);
         namespace.waiters.extend(waiter);
         namespace.activate();
@@ -243,7 +244,7 @@ impl Driver {
     }
 
     /// The application leaves a namespace.
-    pub(super) fn disconnect(&mut self, shared: &Arc<Shared>, done: oneshot::Sender<()>) {
+    pub(super) fn disconnect(&mut self, shared: &Arc<SharedNamespace>, done: oneshot::Sender<()>) {
         let nsp = &shared.nsp;
         if self.namespace(shared).is_in() {
             self.flush(nsp, usize::MAX);

@@ -47,7 +47,7 @@ use tokio::{
 use self::backoff::Backoff;
 use super::{
     ClientError,
-    api::{Change, Client, Command, Handle, Settings, Shared, Socket, Watcher},
+    api::{Change, Client, Command, Handle, Settings, SharedNamespace, Socket, Watcher},
 };
 
 struct Driver {
@@ -190,7 +190,7 @@ impl Driver {
         }
     }
 
-    fn namespace(&mut self, shared: &Arc<Shared>) -> &mut Namespace {
+    fn namespace(&mut self, shared: &Arc<SharedNamespace>) -> &mut Namespace {
         let make = || Namespace::new(Arc::clone(shared), self.settings.auth.clone());
         self.namespaces
             .entry(shared.nsp.clone())
@@ -198,7 +198,7 @@ impl Driver {
     }
 
     /// The handle of a namespace's socket, as long as the application has any handle.
-    fn socket(&self, shared: &Arc<Shared>) -> Option<Socket> {
+    fn socket(&self, shared: &Arc<SharedNamespace>) -> Option<Socket> {
         let client = Client::upgrade(&self.handle)?;
         Some(Socket::new(client, Arc::clone(shared)))
     }

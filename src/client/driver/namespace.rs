@@ -6,12 +6,12 @@ use tokio::{sync::oneshot, time::Instant};
 use super::acks::Acks;
 use crate::client::{
     ClientError,
-    api::{Auth, Listeners, Outgoing, Shared, State},
+    api::{Auth, Listeners, Outgoing, SharedNamespace, SocketState},
 };
 
 /// All that the task knows of one namespace.
 pub(super) struct Namespace {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedNamespace>,
     pub(super) listeners: Listeners,
     pub(super) auth: Auth,
     /// Whether the socket is connected, or is to be connected whenever there is a session.
@@ -52,7 +52,7 @@ pub(super) struct Queued {
 }
 
 impl Namespace {
-    pub(super) fn new(shared: Arc<Shared>, auth: Auth) -> Self {
+    pub(super) fn new(shared: Arc<SharedNamespace>, auth: Auth) -> Self {
         Self {
             shared,
             listeners: Listeners::default(),
@@ -117,7 +117,7 @@ impl Namespace {
         let recovered = pid.is_some() && pid == self.pid;
         self.pid = pid;
         self.stage = Stage::In;
-        self.shared.state.send_replace(State {
+        self.shared.state.send_replace(SocketState {
             id: Some(id.into()),
             recovered,
             is_active: true,
@@ -146,7 +146,7 @@ impl Namespace {
 /// The task has ended, maybe with its runtime: no handle may believe that the socket is connected.
 impl Drop for Namespace {
     fn drop(&mut self) {
-        self.shared.state.send_replace(State::default());
+        self.shared.state.send_replace(SocketState::default());
     }
 }
 

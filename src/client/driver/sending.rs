@@ -20,13 +20,13 @@ use crate::{
     Refusal,
     client::{
         ClientError,
-        api::{Incoming, ListenerTarget, Outgoing, Shared},
+        api::{Incoming, ListenerTarget, Outgoing, SharedNamespace},
     },
 };
 
 impl Driver {
     /// Sends an event as soon as that is possible.
-    pub(super) fn emit(&mut self, shared: &Arc<Shared>, outgoing: Outgoing) {
+    pub(super) fn emit(&mut self, shared: &Arc<SharedNamespace>, outgoing: Outgoing) {
         if self.settings.retries == 0 || outgoing.is_volatile {
             return self.transmit(shared, outgoing, None);
         }
@@ -70,7 +70,12 @@ impl Driver {
     }
 
     /// Writes an event, or lets it wait behind those that do.
-    fn transmit(&mut self, shared: &Arc<Shared>, mut outgoing: Outgoing, queued: Option<u64>) {
+    fn transmit(
+        &mut self,
+        shared: &Arc<SharedNamespace>,
+        mut outgoing: Outgoing,
+        queued: Option<u64>,
+    ) {
         let is_free = matches!(&self.phase, Phase::Open(link) if link.queued() == 0);
         let namespace = self.namespace(shared);
         let waiter = queued

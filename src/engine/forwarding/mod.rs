@@ -204,7 +204,7 @@ impl Forwarder {
             let room = room.map_err(|error| ForwardError::Answer(error.into()))?;
             let bytes = Limited::new(body, size).collect().await;
             let bytes = bytes.map_err(ForwardError::Answer)?.to_bytes();
-            Ok(Bytes::from_owner(Held { bytes, _room: room }))
+            Ok(Bytes::from_owner(BudgetedBytes { bytes, _room: room }))
         };
         timeout(patience, reading)
             .await
@@ -237,12 +237,12 @@ impl Forwarder {
 }
 
 /// An answer and the room that it takes.
-struct Held {
+struct BudgetedBytes {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for BudgetedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

@@ -21,7 +21,7 @@ use super::{
         cors::Verdict,
         host,
         refusal::RequestError,
-        reply::{self, Answer, Form, HandedOn, Reply},
+        reply::{self, Form, HandedOn, HttpAnswer, Reply},
         request::{self, Ask},
     },
 };
@@ -128,7 +128,7 @@ impl Engine {
         form: Form,
         body: Option<&mut dyn Pieces>,
         peer: Peer,
-    ) -> Answer {
+    ) -> HttpAnswer {
         let outcome = match (self.find_for(sid, peer), body) {
             (Ok(outbox), None) => self.poll(outbox, form).await,
             // Boxed, so that connections whose polls wait do not keep the space for it.
@@ -137,14 +137,14 @@ impl Engine {
         };
         let answer = outcome.unwrap_or_else(|error| {
             let reply = self.refuse(&error, false, peer, None);
-            Answer::Other(reply)
+            HttpAnswer::Other(reply)
         });
         let Some(cors) = &self.config.http.cors else {
             return answer;
         };
         let mut reply = answer.into_reply();
         cors.mark(&mut reply, &Verdict::Silent);
-        Answer::Other(reply)
+        HttpAnswer::Other(reply)
     }
 
     fn find_for(&self, sid: Sid, peer: Peer) -> Result<Outbox, RequestError> {

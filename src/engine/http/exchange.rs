@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::message::{
     body::Pieces,
     refusal::RequestError,
-    reply::{self, Answer, Form, Reply},
+    reply::{self, Form, HttpAnswer, Reply},
 };
 use crate::{
     engine::{
@@ -22,7 +22,11 @@ use crate::{
 
 impl Engine {
     /// Waits for packets.
-    pub(super) async fn poll(&self, outbox: Outbox, form: Form) -> Result<Answer, RequestError> {
+    pub(super) async fn poll(
+        &self,
+        outbox: Outbox,
+        form: Form,
+    ) -> Result<HttpAnswer, RequestError> {
         let id = self.next_poll_id();
         let answer = match outbox.poll(id) {
             Polled::Unknown => return Err(RequestError::UnknownSession),
@@ -53,9 +57,9 @@ impl Engine {
             {
                 // Boxed, so that no poll that waits keeps the room for it.
                 let compressing = reply::compressed(packets, options.level, encoding, form);
-                Ok(Answer::Other(Box::pin(compressing).await))
+                Ok(HttpAnswer::Other(Box::pin(compressing).await))
             }
-            _ => Ok(Answer::Packets(packets, form)),
+            _ => Ok(HttpAnswer::Packets(packets, form)),
         }
     }
 
@@ -71,7 +75,7 @@ impl Engine {
         &self,
         outbox: Outbox,
         body: &mut dyn Pieces,
-    ) -> Result<Answer, RequestError> {
+    ) -> Result<HttpAnswer, RequestError> {
         let Some(mut guard) = PostGuard::begin(outbox) else {
             self.metrics.count(Counter::RejectedOverlap);
             return Ok(refused());
@@ -101,19 +105,19 @@ impl Engine {
         }
         // From here on the driver has the payload, and cancellation loses nothing but the answer.
         match answered.await {
-            Ok(PostAnswer::Accepted) => Ok(Answer::Accepted),
+            Ok(PostAnswer::Accepted) => Ok(HttpAnswer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
             Err(_) => Err(RequestError::UnknownSession),
         }
     }
 }
 
-fn refused() -> Answer {
-    Answer::Other(reply::empty(StatusCode::BAD_REQUEST))
+fn refused() -> HttpAnswer {
+    HttpAnswer::Other(reply::empty(StatusCode::BAD_REQUEST))
 }
 
-fn closing(status: StatusCode) -> Answer {
-    Answer::Other(reply::closing(status))
+fn closing(status: StatusCode) -> HttpAnswer {
+    HttpAnswer::Other(reply::closing(status))
 }
 
 /// A request that is counted while it waits.

@@ -27,7 +27,7 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// The body of an answer of the application.
 pub(super) type FallbackBody = UnsyncBoxBody<Bytes, BodyFault>;
 
-type Answer = Response<FallbackBody>;
+type FallbackResponse = Response<FallbackBody>;
 
 /// Has a type of its own because futures that hold a [`BoxError`] by itself are not seen to be `Send`.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Error for BodyFault {
 #[derive(Clone)]
 pub(crate) struct Fallback(Arc<Ask>);
 
-type Ask = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Answer> + Send + Sync;
+type Ask = dyn Fn(Request<Incoming>) -> BoxFuture<'static, FallbackResponse> + Send + Sync;
 
 impl Fallback {
     /// Each request is answered by a clone of the service.
@@ -86,7 +86,7 @@ impl Fallback {
         }))
     }
 
-    pub(super) fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, Answer> {
+    pub(super) fn call(&self, request: Request<Incoming>) -> BoxFuture<'static, FallbackResponse> {
         self.0(request)
     }
 }
@@ -108,7 +108,7 @@ impl fmt::Debug for Fallback {
     }
 }
 
-fn boxed(response: Response<Full<Bytes>>) -> Answer {
+fn boxed(response: Response<Full<Bytes>>) -> FallbackResponse {
     response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 

@@ -14,7 +14,7 @@ use super::{
     handle::{Outbox, OutboxInner, Wake},
     queue::Queue,
     states::Budget,
-    waiting::{Class, DropPolicy, Kept, ReplayBuffer, Shed},
+    waiting::{Class, DropPolicy, KeepResult, ReplayBuffer, Shed},
 };
 use crate::metrics::Counter;
 
@@ -117,9 +117,9 @@ impl Outbox {
     ) -> (Push, Wake) {
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
-                (Kept::Here, _) | (Kept::BySuccessor(_), PushSource::Predecessor) => {}
-                (Kept::Grown(bytes), _) => self.weigh_replay(replay, bytes),
-                (Kept::BySuccessor(successor), PushSource::Sender) => {
+                (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
+                (KeepResult::Grown(bytes), _) => self.weigh_replay(replay, bytes),
+                (KeepResult::BySuccessor(successor), PushSource::Sender) => {
                     let append = |successor| Self::append_for(successor, frame, mode);
                     return (
                         Push::Closed,

@@ -30,7 +30,7 @@ use crate::{
     engine::{
         outbox::{Budget, Outbox, PendingPoll, PostAnswer, Rest, TimerId},
         primitives::now,
-        transport::{Flow, Outcome, Wire, pong},
+        transport::{Flow, ReadOutcome, Wire, pong},
     },
     limit::{Permit, Rates, Throttle, Violation},
     metrics::{Counter, Timing},
@@ -231,7 +231,7 @@ impl Driver {
             return;
         };
         let outcome = if self.ending.is_some() {
-            Outcome::Pending
+            ReadOutcome::Pending
         } else {
             let mut throttle = self.throttle.take();
             let outcome = wire.read(cx, now, throttle.as_deref_mut(), |wire, event| {
@@ -245,11 +245,11 @@ impl Driver {
             return;
         }
         match outcome {
-            Outcome::Pending => {}
-            Outcome::Yield => cx.waker().wake_by_ref(),
-            Outcome::Delayed => self.delayed(now),
-            Outcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
-            Outcome::Broken(error) => {
+            ReadOutcome::Pending => {}
+            ReadOutcome::Yield => cx.waker().wake_by_ref(),
+            ReadOutcome::Delayed => self.delayed(now),
+            ReadOutcome::Gone => self.end(CloseReason::TransportClose, End::Gone),
+            ReadOutcome::Broken(error) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame cannot be decoded");
                 let end = End::Flush(error.close_code());

@@ -14,7 +14,7 @@ use roomcast_protocol::{
 
 use super::driver::{Candidate, Driver};
 use crate::{
-    engine::transport::{Flow, Outcome, Stream, Wire, dismiss, pong},
+    engine::transport::{Flow, ReadOutcome, Stream, Wire, dismiss, pong},
     metrics::{Counter, Gauge},
 };
 
@@ -48,15 +48,15 @@ impl Driver {
         }
         let failed = match (&verdict, &outcome) {
             (Err(code), _) => Some(*code),
-            (_, Outcome::Broken(error)) => {
+            (_, ReadOutcome::Broken(error)) => {
                 self.engine.metrics.count(Counter::FrameErrors);
                 tracing::debug!(session = ?self.outbox.sid(), %error, "a frame of an upgrade cannot be decoded");
                 Some(error.close_code())
             }
-            (Ok(Action::DropCandidate | Action::Close(_)), _) | (_, Outcome::Gone) => {
+            (Ok(Action::DropCandidate | Action::Close(_)), _) | (_, ReadOutcome::Gone) => {
                 Some(CloseCode::NORMAL)
             }
-            (Ok(_), Outcome::Pending | Outcome::Yield | Outcome::Delayed) => {
+            (Ok(_), ReadOutcome::Pending | ReadOutcome::Yield | ReadOutcome::Delayed) => {
                 self.ending.as_ref().map(|_| CloseCode::NORMAL)
             }
         };
@@ -68,9 +68,9 @@ impl Driver {
             self.candidate = Some(candidate);
             self.release_late_poll(now);
             match outcome {
-                Outcome::Yield => cx.waker().wake_by_ref(),
-                Outcome::Delayed => self.delayed(now),
-                Outcome::Pending | Outcome::Gone | Outcome::Broken(_) => {}
+                ReadOutcome::Yield => cx.waker().wake_by_ref(),
+                ReadOutcome::Delayed => self.delayed(now),
+                ReadOutcome::Pending | ReadOutcome::Gone | ReadOutcome::Broken(_) => {}
             }
         }
     }

@@ -1,4 +1,8 @@
 //! The engine over real sockets, with an application that sends every message back.
+//!
+//! These tests see all modules of the engine, and nothing of Socket.IO. Each file has one subject, and `model` tries
+//! operations at random; `server` has the server and the client that they are played with, and `scripts` the requests.
+//! Only tests come in here: that of the size of a socket takes the sizes of a session's parts from `sizes`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -12,4 +12,4 @@ mod wire;
 pub(in crate::engine) use farewell::{dismiss, goodbye, pong};
 pub(in crate::engine) use stream::MAX_DISCARDED;
 pub(crate) use stream::{Duplex, Stream};
-pub(in crate::engine) use wire::{Flow, MESSAGES_PER_TURN, Outcome, Wire};
+pub(in crate::engine) use wire::{Flow, MESSAGES_PER_TURN, ReadOutcome, Wire};

@@ -42,7 +42,7 @@ pub(in crate::engine) struct Wire {
 
 /// What reading came to.
 #[derive(Debug)]
-pub(in crate::engine) enum Outcome {
+pub(in crate::engine) enum ReadOutcome {
     /// Nothing more for now; the task is woken when there is.
     Pending,
     /// There is more, but others should have their turn first.
@@ -111,10 +111,10 @@ impl Wire {
         now: Instant,
         mut throttle: Option<&mut Throttle>,
         mut handle: impl FnMut(&mut Self, Event) -> Flow,
-    ) -> Outcome {
+    ) -> ReadOutcome {
         let mut left = MESSAGES_PER_TURN;
         if is_delayed(&mut throttle, now) {
-            return Outcome::Delayed;
+            return ReadOutcome::Delayed;
         }
         if !self.unread.is_empty() {
             let unread = std::mem::take(&mut self.unread);
@@ -129,7 +129,7 @@ impl Wire {
         let mut is_drained = false;
         loop {
             if is_delayed(&mut throttle, now) {
-                return Outcome::Delayed;
+                return ReadOutcome::Delayed;
             }
             if is_drained {
                 match self.stream.poll_read_ready(cx) {
@@ -137,9 +137,9 @@ impl Wire {
                         if let Some(throttle) = throttle {
                             throttle.drained(now);
                         }
-                        return Outcome::Pending;
+                        return ReadOutcome::Pending;
                     }
-                    Poll::Ready(Err(_)) => return Outcome::Gone,
+                    Poll::Ready(Err(_)) => return ReadOutcome::Gone,
                     Poll::Ready(Ok(())) => {}
                 }
             }
@@ -151,9 +151,9 @@ impl Wire {
                     if let Some(throttle) = &mut throttle {
                         throttle.drained(now);
                     }
-                    Some(Outcome::Pending)
+                    Some(ReadOutcome::Pending)
                 }
-                Poll::Ready(Ok(0)) => Some(Outcome::Gone),
+                Poll::Ready(Ok(0)) => Some(ReadOutcome::Gone),
                 Poll::Ready(Ok(n)) => {
                     if let Some(throttle) = &mut throttle {
                         throttle.charge_bytes(n, now);
@@ -172,7 +172,7 @@ impl Wire {
                     is_drained = true;
                     None
                 }
-                Poll::Ready(Err(_)) => Some(Outcome::Gone),
+                Poll::Ready(Err(_)) => Some(ReadOutcome::Gone),
             };
             BUFFER.set(buffer);
             if let Some(outcome) = outcome {
@@ -189,7 +189,7 @@ impl Wire {
         left: &mut usize,
         throttle: &mut Option<&mut Throttle>,
         handle: &mut impl FnMut(&mut Self, Event) -> Flow,
-    ) -> Option<Outcome> {
+    ) -> Option<ReadOutcome> {
         loop {
             match self.decoder.decode(input) {
                 Ok(Some(event)) => {
@@ -199,17 +199,17 @@ impl Wire {
                     }
                     match handle(self, event) {
                         Flow::Continue => {}
-                        Flow::Stop => return Some(Outcome::Pending),
+                        Flow::Stop => return Some(ReadOutcome::Pending),
                     }
                     if let Some(throttle) = throttle {
                         throttle.charge_packet(now);
                     }
                     if is_delayed(throttle, now) {
-                        return Some(Outcome::Delayed);
+                        return Some(ReadOutcome::Delayed);
                     }
                     *left -= 1;
                     if *left == 0 {
-                        return Some(Outcome::Yield);
+                        return Some(ReadOutcome::Yield);
                     }
                 }
                 Ok(None) => {
@@ -220,7 +220,7 @@ impl Wire {
                     }
                     return None;
                 }
-                Err(error) => return Some(Outcome::Broken(error)),
+                Err(error) => return Some(ReadOutcome::Broken(error)),
             }
         }
     }

@@ -1,4 +1,8 @@
 //! The guard of addresses: whether an address may open a connection.
+//!
+//! The builder of a server makes a [`Guard`], and the engine asks it for every connection and session, and tells it
+//! what an address has done wrong; applications block networks with it. It knows addresses, networks and times, and
+//! must not know why somebody asks: neither sessions nor events. What it keeps is bounded, in the tables of `limit`.
 
 use std::{
     fmt,

@@ -5,7 +5,7 @@ use roomcast_protocol::engine::{CloseReason, Transport};
 use crate::{
     engine::Handshake,
     socket::{
-        core::{ConnEvent, Shared, Socket},
+        core::{ConnEvent, ConnInner, Socket},
         types::{ListenError, ListenerId},
     },
 };
@@ -39,10 +39,10 @@ use crate::{
 /// });
 /// ```
 #[derive(Clone)]
-pub struct Conn(Arc<Shared>);
+pub struct Conn(Arc<ConnInner>);
 
 impl Conn {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<ConnInner>) -> Self {
         Self(shared)
     }
 

@@ -20,7 +20,7 @@ use crate::{
     socket::{
         core::{Io, Lifecycle, Namespace, ServerSide, Socket, WeakIo},
         sending::{Acks, stream},
-        types::{AckError, Outcome as Answered, Reply, Room, args},
+        types::{AckError, AckOutcome, Reply, Room, args},
     },
 };
 
@@ -220,8 +220,8 @@ impl Applier {
             };
             let answered = AssertUnwindSafe(handling).catch_unwind().await;
             let answer = match answered.map(|answer| answer.map(|answer| answer.0)) {
-                Ok(Some(Answered::Frame(frame))) => args::read(Parser::Json, &frame).ok(),
-                Ok(Some(Answered::Nothing | Answered::Refused(_)) | None) => None,
+                Ok(Some(AckOutcome::Frame(frame))) => args::read(Parser::Json, &frame).ok(),
+                Ok(Some(AckOutcome::Nothing | AckOutcome::Refused(_)) | None) => None,
                 Err(_) => {
                     metrics.count(Counter::HandlerPanics);
                     tracing::error!(event, "a handler of events between servers has panicked");

@@ -10,13 +10,13 @@ use crate::{
     engine::Handshake,
     identity::{Credentials, Principal},
     socket::{
-        core::{Asking, Connect, Io, Shared},
+        core::{Asking, ConnInner, Connect, Io},
         types::States,
     },
 };
 
 impl Connect {
-    pub(crate) fn new(io: Io, nsp: Nsp, shared: Arc<Shared>, payload: Args) -> Self {
+    pub(crate) fn new(io: Io, nsp: Nsp, shared: Arc<ConnInner>, payload: Args) -> Self {
         let principal = Arc::clone(io.anonymous());
         Self(Arc::new(Asking {
             io,

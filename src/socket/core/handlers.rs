@@ -16,7 +16,7 @@ use super::{
     io::Io,
     listeners,
     namespace::Namespace,
-    socket::{Shared, Socket},
+    socket::{ConnInner, Socket},
 };
 use crate::{
     Principal,
@@ -148,7 +148,7 @@ pub struct Connect(pub(in crate::socket) Arc<Asking>);
 pub(crate) struct Asking {
     pub(in crate::socket) io: Io,
     pub(in crate::socket) nsp: Nsp,
-    pub(in crate::socket) shared: Arc<Shared>,
+    pub(in crate::socket) shared: Arc<ConnInner>,
     pub(in crate::socket) payload: Args,
     pub(in crate::socket) principal: Arc<Principal>,
     pub(in crate::socket) recovered: bool,

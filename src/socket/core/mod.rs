@@ -33,5 +33,5 @@ pub(crate) use io::{Built, OnDemand, Predicate};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub use socket::Socket;
-pub(crate) use socket::{Sessions, Shared};
+pub(crate) use socket::{ConnInner, Sessions};
 pub use watchers::ConnEvent;

@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     socket::{
         acks::Questions,
-        recovery::{Channel, Last, Place, Tag},
+        recovery::{Channel, EventOffset, Last, Tag},
         rooms::{Except, Members, Pushing, Rooms, Tally},
         types::{IdMap, IdSet, RoomName, SocketId},
     },
@@ -204,7 +204,7 @@ impl NamespaceInner {
 
     /// The stamp of the next event that may be asked for again, if any may.
     #[inline]
-    pub(crate) fn stamp(&self, position: Option<Position>) -> Option<(Stamp, Place)> {
+    pub(crate) fn stamp(&self, position: Option<Position>) -> Option<(Stamp, EventOffset)> {
         self.channel.as_ref()?.next(position)
     }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the sockets of one connection share.
-pub(crate) struct Shared<S> {
+pub(crate) struct ConnInner<S> {
     pub(in crate::socket) outbox: Outbox,
     pub(in crate::socket) handshake: Arc<Handshake>,
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
@@ -30,7 +30,7 @@ pub(crate) struct Shared<S> {
     watchers: OnceLock<Box<ConnWatchers>>,
 }
 
-impl<S> Shared<S> {
+impl<S> ConnInner<S> {
     pub(crate) fn new(outbox: Outbox, handshake: Arc<Handshake>, now: Instant) -> Self {
         Self {
             outbox,

@@ -1,6 +1,6 @@
 //! What an idle connection costs.
 
-use super::socket::{self, Shared};
+use super::socket::{self, ConnInner};
 use crate::engine::sizes;
 
 /// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so
@@ -11,7 +11,7 @@ const LIMIT: usize = 2048;
 #[test]
 fn an_idle_connection_is_made_of_small_parts() {
     let mut parts = sizes::parts();
-    parts.push(("connection", size_of::<Shared>()));
+    parts.push(("connection", size_of::<ConnInner>()));
     parts.push(("socket", size_of::<socket::SocketInner>()));
     let all: usize = parts.iter().map(|(_, size)| size).sum();
     assert!(all <= LIMIT, "{all} bytes: {parts:?}");

@@ -45,7 +45,7 @@ pub(crate) struct SocketInner {
     pub(in crate::socket) id: SocketId,
     pub(in crate::socket) io: Io,
     pub(in crate::socket) namespace: Arc<namespace::NamespaceInner>,
-    pub(in crate::socket) shared: Arc<Shared>,
+    pub(in crate::socket) shared: Arc<ConnInner>,
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
     renewals: AtomicU16,
@@ -68,7 +68,7 @@ impl Socket {
     pub(crate) fn new(
         io: Io,
         namespace: Arc<namespace::NamespaceInner>,
-        shared: Arc<Shared>,
+        shared: Arc<ConnInner>,
         principal: Arc<Principal>,
         payload: Args,
         data: States,
@@ -97,7 +97,7 @@ impl Socket {
     pub(crate) fn with(
         io: Io,
         namespace: Arc<namespace::NamespaceInner>,
-        shared: Arc<Shared>,
+        shared: Arc<ConnInner>,
         principal: Arc<Principal>,
         payload: Args,
         data: States,
@@ -125,7 +125,7 @@ impl Socket {
     /// The same socket on another connection, with further data; in no room yet.
     pub(crate) fn recover(
         old: &Self,
-        shared: Arc<Shared>,
+        shared: Arc<ConnInner>,
         principal: Arc<Principal>,
         payload: Args,
         new: States,
@@ -270,11 +270,11 @@ impl Socket {
     }
 
     #[inline]
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &ConnInner {
         &self.0.shared
     }
 
-    pub(crate) fn shared_arc(&self) -> Arc<Shared> {
+    pub(crate) fn shared_arc(&self) -> Arc<ConnInner> {
         Arc::clone(&self.0.shared)
     }
 
@@ -355,9 +355,9 @@ impl Socket {
 }
 
 /// What the sockets of one connection share.
-pub(crate) type Shared = shared::Shared<SocketInner>;
+pub(crate) type ConnInner = shared::ConnInner<SocketInner>;
 
-impl Shared {
+impl ConnInner {
     /// The connected sockets, one for each namespace.
     pub(crate) fn sockets(&self) -> Vec<Socket> {
         self.sockets

@@ -7,12 +7,12 @@ use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use super::running::Running;
 use crate::{
     metrics::Gauge,
-    socket::core::{Io, Shared},
+    socket::core::{ConnInner, Io},
 };
 
 impl Io {
     /// Lets handlers that still wait end in a task of their own.
-    pub(crate) fn detach(&self, handlers: Vec<Running>, of: &Arc<Shared>) {
+    pub(crate) fn detach(&self, handlers: Vec<Running>, of: &Arc<ConnInner>) {
         let Some(runtime) = self.0.runtime.get() else {
             return;
         };
@@ -32,12 +32,12 @@ impl Io {
 /// Counts handlers that have outlived their socket.
 struct Detached {
     io: Io,
-    of: Arc<Shared>,
+    of: Arc<ConnInner>,
     handlers: usize,
 }
 
 impl Detached {
-    fn new(io: Io, of: Arc<Shared>, handlers: usize) -> Self {
+    fn new(io: Io, of: Arc<ConnInner>, handlers: usize) -> Self {
         of.count_detached(handlers);
         io.0.detached.fetch_add(handlers, Ordering::AcqRel);
         io.0.metrics.shift(Gauge::HandlersDetached, handlers as i64);

@@ -14,7 +14,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Erased, Event, Failure, Socket},
-        types::{Answer, AnswerFuture, Name, Outcome, Refusal, Reply, SocketId},
+        types::{AckOutcome, Answer, AnswerFuture, Name, Refusal, Reply, SocketId},
     },
 };
 
@@ -97,11 +97,11 @@ impl Call {
         })
     }
 
-    fn finish(&self, outcome: Outcome) {
+    fn finish(&self, outcome: AckOutcome) {
         match outcome {
-            Outcome::Nothing => {}
-            Outcome::Frame(frame) => self.acknowledge(&frame),
-            Outcome::Refused(refusal) => self.refuse(&refusal),
+            AckOutcome::Nothing => {}
+            AckOutcome::Frame(frame) => self.acknowledge(&frame),
+            AckOutcome::Refused(refusal) => self.refuse(&refusal),
         }
     }
 

@@ -13,7 +13,7 @@ use roomcast_protocol::socket::Args;
 use crate::{
     engine::{Handshake, Peer, Unattended, random_sid},
     metrics::Gauge,
-    socket::core::{Io, Shared, Socket},
+    socket::core::{ConnInner, Io, Socket},
 };
 
 /// Plays operations that `data` spells on sockets and rooms, and compares who gets what with a
@@ -174,7 +174,7 @@ impl Game {
 pub(crate) fn admit(io: &Io, outboxes: &Unattended) -> Socket {
     let namespace = io.fixed_namespace("/").expect("there is a namespace");
     let outbox = outboxes.outbox(random_sid(), usize::MAX);
-    let shared = Arc::new(Shared::new(outbox, handshake(), Instant::now()));
+    let shared = Arc::new(ConnInner::new(outbox, handshake(), Instant::now()));
     let principal = Arc::clone(io.anonymous());
     let namespace = Arc::clone(namespace);
     let socket = Socket::new(

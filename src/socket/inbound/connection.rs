@@ -1,7 +1,7 @@
 //! The connection of one client: its incoming packets, its sockets, and the jobs that wait.
 //!
 //! A [`Connection`] belongs to the task of its Engine.IO session, so nothing in it needs a lock.
-//! What the sockets of the connection must reach from other tasks is in [`Shared`].
+//! What the sockets of the connection must reach from other tasks is in [`ConnInner`].
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use crate::{
     metrics::Counter,
     socket::{
         connect::{Admission, ConnectOutcome, Validity},
-        core::{ConnEvent, Connect, Incoming, Io, Lifecycle, Shared, Socket},
+        core::{ConnEvent, ConnInner, Connect, Incoming, Io, Lifecycle, Socket},
         dispatch::Running,
         types::{DisconnectReason, Refusal, SocketId},
     },
@@ -33,7 +33,7 @@ use crate::{
 /// The Socket.IO state of one Engine.IO session.
 pub(crate) struct Connection {
     pub(super) io: Io,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ConnInner>,
     decoder: Decoder,
     pub(super) slots: Vec<NamespaceSlot>,
     /// Made for the first job that waits, and dropped with the last.
@@ -221,7 +221,7 @@ impl Connection {
         let config = io.config();
         Self {
             io: io.clone(),
-            shared: Arc::new(Shared::new(session, handshake, now)),
+            shared: Arc::new(ConnInner::new(session, handshake, now)),
             decoder: Decoder::with_parser(
                 config.sockets.parser,
                 Limits {
@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
-        let client = size_of::<Connection>() + size_of::<Shared>() + size_of::<NamespaceSlot>();
+        let client = size_of::<Connection>() + size_of::<ConnInner>() + size_of::<NamespaceSlot>();
         // Eight of them since it is told how long a client has been idle.
         assert!(client <= 424, "{client}");
         let socket = size_of::<crate::socket::core::socket::SocketInner>();

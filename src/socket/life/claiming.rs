@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-enum Found {
+/// What becomes of the session that a client asks to recover.
+enum SessionLookup {
     Nothing,
     Connected(Socket),
     Leaving,
@@ -90,43 +91,44 @@ impl Sessions {
             tokio::pin!(went_away);
             went_away.as_mut().enable();
             match self.look(offer, nsp) {
-                Found::Claim(claim) => return Some(claim),
+                SessionLookup::Claim(claim) => return Some(claim),
                 // The connection is known to be dead, since its client has a new one. Its session is
                 // kept or about to be when this looks again.
-                Found::Connected(socket) => socket.break_off(),
-                Found::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
-                Found::Leaving | Found::Nothing => return None,
+                SessionLookup::Connected(socket) => socket.break_off(),
+                SessionLookup::Leaving
+                    if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
+                SessionLookup::Leaving | SessionLookup::Nothing => return None,
             }
         }
     }
 
-    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Found {
+    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> SessionLookup {
         let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
             Some(KnownSession::Away(socket)) => (socket, true),
             Some(KnownSession::Connected(socket)) => (socket, false),
-            Some(KnownSession::Leaving) => return Found::Leaving,
-            None => return Found::Nothing,
+            Some(KnownSession::Leaving) => return SessionLookup::Leaving,
+            None => return SessionLookup::Nothing,
         };
         let inner = socket.namespace_inner();
         let Some(known) = inner.known(offer.last) else {
-            return Found::Nothing;
+            return SessionLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
-            return Found::Nothing;
+            return SessionLookup::Nothing;
         }
         let round = self.rounds();
         match is_away {
             // If the session is gone, another client was faster.
-            true => self.take(offer.pid).map_or(Found::Nothing, |away| {
-                Found::Claim(Claim {
+            true => self.take(offer.pid).map_or(SessionLookup::Nothing, |away| {
+                SessionLookup::Claim(Claim {
                     sessions: Arc::clone(self),
                     pid: offer.pid,
                     round,
-                    held: Some(Held::Here(known, away)),
+                    held: Some(ClaimedSession::Here(known, away)),
                 })
             }),
-            false if socket.is_connected() => Found::Connected(socket),
-            false => Found::Leaving,
+            false if socket.is_connected() => SessionLookup::Connected(socket),
+            false => SessionLookup::Leaving,
         }
     }
 
@@ -145,14 +147,15 @@ pub(crate) struct Claim {
     pid: Pid,
     /// How often everybody had been asked for again before it was taken.
     round: u64,
-    held: Option<Held>,
+    held: Option<ClaimedSession>,
 }
 
+/// The session that a claim has taken, until it is restored or given back.
 #[cfg_attr(
     not(feature = "cluster"),
     allow(dead_code, reason = "there are no other servers")
 )]
-enum Held {
+enum ClaimedSession {
     /// What the client has, until when the socket is kept, and the socket.
     Here(Stamp, (Instant, Socket)),
     Remote(Box<Restored>),
@@ -166,22 +169,22 @@ impl Claim {
             sessions: Arc::clone(sessions),
             pid: restored.pid(),
             round: sessions.rounds(),
-            held: Some(Held::Remote(Box::new(restored))),
+            held: Some(ClaimedSession::Remote(Box::new(restored))),
         }
     }
 
     /// Who the client was, if that is known.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self.held.as_ref()? {
-            Held::Here(_, (_, socket)) => Some(socket.principal()),
-            Held::Remote(restored) => restored.principal(),
+            ClaimedSession::Here(_, (_, socket)) => Some(socket.principal()),
+            ClaimedSession::Remote(restored) => restored.principal(),
         }
     }
 
     /// Ends the session, because its client has changed.
     pub(crate) fn give_up(mut self) {
         self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        if let Some(Held::Here(_, (_, old))) = self.held.take() {
+        if let Some(ClaimedSession::Here(_, (_, old))) = self.held.take() {
             self.sessions.end([old]);
         }
     }
@@ -198,8 +201,8 @@ impl Claim {
             return None;
         }
         match self.held.take()? {
-            Held::Remote(restored) => Some(*restored),
-            here @ Held::Here(..) => {
+            ClaimedSession::Remote(restored) => Some(*restored),
+            here @ ClaimedSession::Here(..) => {
                 self.held = Some(here);
                 None
             }
@@ -221,7 +224,7 @@ impl Claim {
             self.give_up();
             return None;
         }
-        let Some(Held::Here(known, (_, old))) = self.held.take() else {
+        let Some(ClaimedSession::Here(known, (_, old))) = self.held.take() else {
             return None;
         };
         let socket = resume(&old);
@@ -244,10 +247,12 @@ impl Drop for Claim {
         let was_missed = self.was_missed();
         match self.held.take() {
             None => {}
-            Some(Held::Here(_, (_, socket))) if was_missed => self.sessions.end([socket]),
-            Some(Held::Here(_, (until, socket))) => self.sessions.keep(self.pid, &socket, until),
-            Some(Held::Remote(_)) if was_missed => {}
-            Some(Held::Remote(restored)) => restored.give_back(self.sessions.window),
+            Some(ClaimedSession::Here(_, (_, socket))) if was_missed => self.sessions.end([socket]),
+            Some(ClaimedSession::Here(_, (until, socket))) => {
+                self.sessions.keep(self.pid, &socket, until)
+            }
+            Some(ClaimedSession::Remote(_)) if was_missed => {}
+            Some(ClaimedSession::Remote(restored)) => restored.give_back(self.sessions.window),
         }
     }
 }

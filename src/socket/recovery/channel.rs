@@ -10,7 +10,7 @@ use roomcast_protocol::{
 };
 
 use super::{
-    offer::{Last, Offset, Place, Tag},
+    offer::{EventOffset, Last, Offset, Tag},
     recoverable::limits,
 };
 use crate::{
@@ -77,15 +77,15 @@ impl<S: Clone> Channel<S> {
 
     /// The stamp of a new event and what clients are told of it; with a journal only what has come from there has
     /// one.
-    pub(crate) fn next(&self, position: Option<Position>) -> Option<(Stamp, Place)> {
+    pub(crate) fn next(&self, position: Option<Position>) -> Option<(Stamp, EventOffset)> {
         let channel = self.id;
         if self.journals {
             let number = position?.packed()?;
-            return Some((Stamp { channel, number }, Place::Journal(position?)));
+            return Some((Stamp { channel, number }, EventOffset::Journal(position?)));
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let tag = self.tag;
-        let place = Place::Own(Offset { number, tag });
+        let place = EventOffset::Own(Offset { number, tag });
         Some((Stamp { channel, number }, place))
     }
 
@@ -106,11 +106,11 @@ impl<S: Clone> Channel<S> {
 #[derive(Debug)]
 pub(crate) struct Numbered<'a, A> {
     args: &'a A,
-    number: Place,
+    number: EventOffset,
 }
 
 impl<'a, A: Arguments> Numbered<'a, A> {
-    pub(crate) fn new(args: &'a A, number: Place) -> Self {
+    pub(crate) fn new(args: &'a A, number: EventOffset) -> Self {
         Self { args, number }
     }
 }

@@ -14,6 +14,6 @@ mod sessions;
 pub(crate) use channel::{Channel, Numbered};
 #[cfg(feature = "fuzzing")]
 pub(crate) use offer::Offset;
-pub(crate) use offer::{Last, Offer, Pid, Place, Tag};
+pub(crate) use offer::{EventOffset, Last, Offer, Pid, Tag};
 pub(crate) use recoverable::Recoverable;
 pub(crate) use sessions::{KnownSession, Sessions};

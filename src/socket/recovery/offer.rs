@@ -118,7 +118,7 @@ impl Serialize for Offset {
 /// What clients are told of an event.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Place {
+pub(crate) enum EventOffset {
     Own(Offset),
     Journal(Position),
 }

@@ -50,7 +50,7 @@ pub struct NoAck;
 
 impl IntoAck for NoAck {
     fn into_ack(self, _: Reply) -> Answer {
-        Answer(Outcome::Nothing)
+        Answer(AckOutcome::Nothing)
     }
 }
 
@@ -58,7 +58,7 @@ impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
     fn into_ack(self, reply: Reply) -> Answer {
         match self {
             Ok(value) => value.into_ack(reply),
-            Err(error) => Answer(Outcome::Refused(error.into())),
+            Err(error) => Answer(AckOutcome::Refused(error.into())),
         }
     }
 }
@@ -77,19 +77,19 @@ impl Reply {
     #[must_use]
     pub fn with(self, args: impl Arguments) -> Answer {
         let Some(id) = self.id else {
-            return Answer(Outcome::Nothing);
+            return Answer(AckOutcome::Nothing);
         };
         match self.parser.ack(self.nsp.as_str(), id, &args) {
-            Ok(frame) => Answer(Outcome::Frame(frame)),
+            Ok(frame) => Answer(AckOutcome::Frame(frame)),
             // What a client has sent and cannot be sent back.
             Err(error @ EncodeError::InvalidArguments) => {
                 let refusal = Refusal::new(INVALID_PAYLOAD, error.to_string());
                 let place = serde_json::json!({"details": {"field": "[0]"}});
-                Answer(Outcome::Refused(refusal.data(place)))
+                Answer(AckOutcome::Refused(refusal.data(place)))
             }
             Err(error) => {
                 let reason = format!("its acknowledgement cannot be encoded: {error}");
-                Answer(Outcome::Refused(Refusal::internal().because(reason)))
+                Answer(AckOutcome::Refused(Refusal::internal().because(reason)))
             }
         }
     }
@@ -97,7 +97,7 @@ impl Reply {
 
 /// The answer to one event.
 #[derive(Debug)]
-pub struct Answer(pub(crate) Outcome);
+pub struct Answer(pub(crate) AckOutcome);
 
 impl Answer {
     /// The encoded acknowledgement, if there is one to send.
@@ -107,15 +107,15 @@ impl Answer {
     #[cfg(feature = "client")]
     pub(crate) fn into_frame(self) -> Result<Option<Frame>, Refusal> {
         match self.0 {
-            Outcome::Nothing => Ok(None),
-            Outcome::Frame(frame) => Ok(Some(frame)),
-            Outcome::Refused(refusal) => Err(refusal),
+            AckOutcome::Nothing => Ok(None),
+            AckOutcome::Frame(frame) => Ok(Some(frame)),
+            AckOutcome::Refused(refusal) => Err(refusal),
         }
     }
 }
 
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum AckOutcome {
     /// There is nothing to send.
     Nothing,
     /// The encoded acknowledgement.

@@ -151,9 +151,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_task_sweeps_as_long_as_there_is_something() {
-        type Kept = Mutex<Expiring<u8, ()>>;
-        let kept = Arc::new(Kept::default());
-        let expire = |kept: &Kept| {
+        type Table = Mutex<Expiring<u8, ()>>;
+        let kept = Arc::new(Table::default());
+        let expire = |kept: &Table| {
             let mut kept = kept.lock();
             while kept.pop_due(Instant::now()).is_some() {}
             kept.look_again()

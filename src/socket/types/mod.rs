@@ -18,7 +18,7 @@ mod state;
 
 pub(crate) use crate::names::{IdMap, IdSet, IntoRooms, Room, RoomName, SocketId};
 pub use answer::{Ack, Answer, IntoAck, NoAck, Reply};
-pub(crate) use answer::{AnswerFuture, Outcome};
+pub(crate) use answer::{AckOutcome, AnswerFuture};
 pub use client_builds::ClientFiles;
 pub(crate) use client_builds::NAMES;
 pub use contract::Contract;

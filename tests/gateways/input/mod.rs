@@ -31,10 +31,7 @@ async fn each_field_is_taken_up_to_its_border_and_refused_beyond() {
 async fn fields_of_changes_are_taken_up_to_their_border_and_refused_beyond() {
     let server = Server::start();
     let mut ann = server.in_lobby("ann").await;
-    let own = ann
-        .must("create_conversation", json!({"memberIds": ["bob"]}))
-        .await["conversation"]["id"]
-        .clone();
+    let own = ann.create(json!({"memberIds": ["bob"]})).await;
     let sent = ann
         .must("message", json!({"conversationId": LOBBY, "content": "x"}))
         .await;
@@ -334,8 +331,7 @@ async fn a_member_that_is_removed_while_typing_types_no_more_and_hears_nothing()
     let mut bob = server.guest("bob").await;
     let mut tab = server.guest("bob").await;
     let members = json!({"memberIds": [bob.user_id()]});
-    let made = ann.must("create_conversation", members).await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(members).await;
     ann.must("join_conversation", id.clone()).await;
     bob.must("join_conversation", id.clone()).await;
     // The other tab has not joined: a member may type and send all the same.
@@ -372,10 +368,7 @@ async fn a_member_that_is_removed_while_joining_is_not_in_afterwards() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
     let mut bob = server.guest("bob").await;
-    let made = ann
-        .must("create_conversation", json!({"memberIds": []}))
-        .await;
-    let id = made["conversation"]["id"].clone();
+    let id = ann.create(json!({"memberIds": []})).await;
     ann.must("join_conversation", id.clone()).await;
     let member = json!({"conversationId": id, "userId": bob.user_id()});
     for round in 0..50 {

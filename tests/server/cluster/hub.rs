@@ -15,19 +15,21 @@ use roomcast::{
     types::Bytes,
 };
 
+use crate::random::Random;
+
 /// What joins the servers. Everything is carried as bytes; each pair of servers has a queue of its own.
 #[derive(Clone, Default)]
-pub(super) struct Hub(Arc<Shared>);
+pub(super) struct Hub(Arc<HubInner>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct HubInner {
+    state: Mutex<HubState>,
     /// Something may have become deliverable, or nothing is under way any more.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct HubState {
     nodes: BTreeMap<NodeId, Node>,
     /// By sender and receiver.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
@@ -53,29 +55,6 @@ struct Node {
     inbox: Inbox,
     rooms: HashSet<(String, String)>,
     is_cut: bool,
-}
-
-/// A small generator: what matters is that a seed tells all.
-#[derive(Clone, Copy)]
-pub(super) struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self::new(1)
-    }
-}
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(super) fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
 }
 
 impl Hub {
@@ -105,11 +84,11 @@ impl Hub {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HubState> {
         self.0.state.lock().unwrap()
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut HubState)) {
         change(&mut self.state());
         self.0.changed.notify_all();
     }
@@ -119,7 +98,7 @@ impl Hub {
         let state = self.state();
         let turn = std::time::Duration::from_millis(20);
         let is_idle =
-            |state: &mut State| state.beats.is_empty() && (state.held || state.is_empty());
+            |state: &mut HubState| state.beats.is_empty() && (state.held || state.is_empty());
         let (mut state, _) = self
             .0
             .changed
@@ -162,7 +141,7 @@ impl Hub {
             !state.held || state.is_empty(),
             "what is held never arrives"
         );
-        let is_busy = |state: &mut State| state.busy > 0 || !state.is_empty();
+        let is_busy = |state: &mut HubState| state.busy > 0 || !state.is_empty();
         drop(self.0.changed.wait_while(state, is_busy).unwrap());
     }
 
@@ -214,7 +193,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     fn is_empty(&self) -> bool {
         self.links.values().all(VecDeque::is_empty)
     }

@@ -27,7 +27,7 @@ use std::{
 };
 
 use roomcast::{
-    Builder, Io, ServerSide,
+    Builder, Io, ServerSide, SocketId,
     adapter::{
         Adapter, Health, NodeId,
         nats::Nats,
@@ -38,7 +38,7 @@ use roomcast::{
 
 use self::hub::Hub;
 use crate::{
-    local::{Local, until},
+    local::{Local, text, until},
     nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
@@ -237,6 +237,32 @@ impl Index<usize> for Servers {
 fn postgres_url() -> String {
     let shared = postgres_server::shared().lock().unwrap();
     format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
+}
+
+/// Two servers whose broker fails go on by themselves, and reach each other again when it is back.
+fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce()) {
+    let (mut a, _) = servers[0].connect();
+    let (mut b, id) = servers[1].connect();
+    servers[1]
+        .io
+        .in_(SocketId::parse(&id).unwrap())
+        .join("room");
+    servers.settle();
+    let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
+    fail();
+    until(|| is_down(0) && is_down(1));
+    servers[0].io.emit("alone", ());
+    a.expect_text("42[\"alone\"]");
+    restart();
+    until(|| !is_down(0) && !is_down(1));
+    servers.settle();
+    servers[0].io.to("room").emit("back", ());
+    // What was sent meanwhile may be late, and does not come twice.
+    let mut event = text(&mut b);
+    if event == "42[\"alone\"]" {
+        event = text(&mut b);
+    }
+    assert_eq!(event, "42[\"back\"]");
 }
 
 /// A server in whose namespaces nothing is handled.

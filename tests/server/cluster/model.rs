@@ -4,12 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast::{Room, SocketId};
 
-use super::{
-    Servers,
-    hub::{Hub, Random},
-    quiet,
-};
-use crate::{local::text, support::RawClient};
+use super::{Servers, hub::Hub, quiet};
+use crate::{local::text, random::Random, support::RawClient};
 
 const SERVERS: usize = 3;
 const CLIENTS: usize = 9;

@@ -10,7 +10,7 @@ use roomcast::{
     types::Bytes,
 };
 
-use super::{Servers, quiet};
+use super::{Servers, quiet, survives_outage};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -106,23 +106,7 @@ fn servers_go_on_when_nats_was_restarted_and_its_stream_is_gone() {
     for options in ["-js", ""] {
         let nats = NatsServer::start_with(options);
         let servers = Servers::on_nats(&nats, 2, quiet);
-        let mut client = servers[1].connect().0;
-        servers[0].io.emit("before", ());
-        client.expect_text("42[\"before\"]");
-        nats.kill();
-        until(|| are(&servers, |health| matches!(health, Some(Health::Down(_)))));
-        servers[1].io.emit("local", ());
-        client.expect_text("42[\"local\"]");
-        nats.restart();
-        until(|| are(&servers, |health| health == Some(Health::Ready)));
-        servers.settle();
-        servers[0].io.emit("after", ());
-        let mut event = text(&mut client);
-        // What was sent a moment ago may have waited for the connection.
-        if event == "42[\"local\"]" {
-            event = text(&mut client);
-        }
-        assert_eq!(event, "42[\"after\"]", "{options}");
+        survives_outage(&servers, || nats.kill(), || nats.restart());
     }
 }
 

@@ -46,11 +46,11 @@ struct Session {
     cookie: String,
     /// The one permit is of who asks.
     turn: Semaphore,
-    state: Mutex<State>,
+    state: Mutex<LoginState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LoginState {
     /// When it was asked about last, and what was answered.
     asked: Option<(Instant, Result<User, AuthFault>)>,
     /// When the backend named a user last, and whom; none if it has said since then that the session is nobody's.
@@ -70,7 +70,7 @@ struct User {
 /// What the backend answers; the rest of it is nobody's business.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct BackendAnswer {
     user_id: String,
     name: Option<String>,
     roles: Option<Vec<String>>,
@@ -299,7 +299,7 @@ impl BackendSessions {
 
 /// The user in an answer, if all of it is what it should be.
 fn read(text: &str) -> Option<User> {
-    let answer: Answer = serde_json::from_str(text).ok()?;
+    let answer: BackendAnswer = serde_json::from_str(text).ok()?;
     let roles = answer.roles.unwrap_or_else(|| vec!["user".to_owned()]);
     let is_good = is_name(&answer.user_id, MAX_USER)
         && !is_guest(&answer.user_id)

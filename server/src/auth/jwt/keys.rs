@@ -32,12 +32,12 @@ pub struct Keys {
 #[derive(Clone)]
 struct Set {
     keys: Vec<Key>,
-    by_id: HashMap<Box<str>, Found>,
+    by_id: HashMap<Box<str>, KeyLocation>,
 }
 
 /// Where the keys of a `kid` are.
 #[derive(Clone, Copy)]
-enum Found {
+enum KeyLocation {
     One(usize),
     Several,
 }
@@ -139,7 +139,7 @@ impl Keys {
 
     /// The `kid`s that more than one key of a source has. None of these keys is found.
     pub fn duplicates(&self) -> impl Iterator<Item = &str> {
-        let several = |found: &Found| matches!(found, Found::Several);
+        let several = |found: &KeyLocation| matches!(found, KeyLocation::Several);
         self.sets
             .iter()
             .flat_map(|set| &set.by_id)
@@ -162,7 +162,7 @@ impl Keys {
     fn is_of_use(&self) -> bool {
         self.sets.iter().any(|set| {
             let mut found = set.by_id.values();
-            found.any(|found| matches!(found, Found::One(_))) || set.find(None).is_ok()
+            found.any(|found| matches!(found, KeyLocation::One(_))) || set.find(None).is_ok()
         })
     }
 
@@ -172,8 +172,8 @@ impl Keys {
             if let Some(id) = &key.id {
                 by_id
                     .entry(id.clone())
-                    .and_modify(|found| *found = Found::Several)
-                    .or_insert(Found::One(at));
+                    .and_modify(|found| *found = KeyLocation::Several)
+                    .or_insert(KeyLocation::One(at));
             }
         }
         let sets = vec![Set { keys, by_id }];
@@ -187,8 +187,8 @@ impl Set {
         match (id, self.keys.as_slice()) {
             (_, []) => Err(AuthFault::NoKeys),
             (Some(id), keys) => match self.by_id.get(id) {
-                Some(Found::One(at)) => keys.get(*at).ok_or(AuthFault::UnknownKey),
-                Some(Found::Several) => Err(AuthFault::DuplicateKey),
+                Some(KeyLocation::One(at)) => keys.get(*at).ok_or(AuthFault::UnknownKey),
+                Some(KeyLocation::Several) => Err(AuthFault::DuplicateKey),
                 None => Err(AuthFault::UnknownKey),
             },
             (None, [key]) => Ok(key),

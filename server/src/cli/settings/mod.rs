@@ -1,4 +1,9 @@
 //! Puts the configuration together: flag over environment over file over default.
+//!
+//! Every command begins with [`load`]. `layers` reads the sources and knows which one has said what, `keys` has the
+//! names that there are, and `error` says what is wrong and where it was written. The types of the settings and their
+//! checks are in `config`, which must not know where a value comes from; this folder imports nothing else of the
+//! server.
 
 mod error;
 mod keys;

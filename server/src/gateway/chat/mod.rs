@@ -1,4 +1,8 @@
 //! The events of the chat, one file for each feature, and sockets that come and go.
+//!
+//! The gateway registers this module with its catalogue, which has parsed a command and checked the permission before a
+//! function in here sees it. A function in here calls [`Chat`] and returns what comes of it. Nothing in here may decide
+//! anything, keep a state, or reach the store past the service.
 
 mod attendance;
 mod conversations;

@@ -1,4 +1,9 @@
-//! The events of trades, signals, portfolios and notifications, one file for each feature, and sockets that are recovered.
+//! The events of trades, signals, portfolios and notifications, one file for each feature, and sockets that are
+//! recovered.
+//!
+//! The gateway registers this module with its catalogue, which has parsed a command and checked the permission before a
+//! function in here sees it. A function in here calls [`Market`] or the notifications, and returns what comes of it.
+//! Nothing in here may decide anything, keep a state, or reach the store past the services.
 
 mod notifications;
 mod portfolio;

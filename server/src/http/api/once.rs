@@ -21,7 +21,7 @@ use crate::{
     auth::Principal,
     service::{
         KeptAnswer,
-        api::{Held, RequestKeys, Turn, hash_of},
+        api::{HeldKey, RequestKeys, Turn, hash_of},
     },
 };
 
@@ -90,7 +90,7 @@ async fn take(
     keys: &RequestKeys,
     key: &str,
     request: Request,
-) -> Result<(Held, Request), Response> {
+) -> Result<(HeldKey, Request), Response> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY_BYTES).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
@@ -138,7 +138,7 @@ fn replay(status: u16, body: String) -> Response {
 }
 
 /// Does what is asked for, whether the caller waits for it or not.
-async fn perform(held: Held, request: Request, next: Next) -> Response {
+async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
     let done = tokio::spawn(async move {
         let Ok(response) = tokio::time::timeout(TIMEOUT, next.run(request)).await else {
             held.end(None).await;
@@ -153,7 +153,7 @@ async fn perform(held: Held, request: Request, next: Next) -> Response {
 }
 
 /// Keeps the answer to what was done.
-async fn keep(held: Held, response: Response) -> Response {
+async fn keep(held: HeldKey, response: Response) -> Response {
     let status = response.status();
     if !status.is_success() {
         held.end(None).await;

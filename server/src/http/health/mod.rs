@@ -1,4 +1,9 @@
 //! Whether the process lives, and whether clients should be sent to it.
+//!
+//! `http` makes routes of these functions, which load balancers and operators ask. The answer is read from
+//! [`Readiness`] and the metrics: nothing in here may ask the database or wait for anything, so that it comes from a
+//! server that cannot serve as well. `websocket` has the counts of connections for everybody, and the details for whom
+//! the metrics are.
 
 pub(super) mod websocket;
 

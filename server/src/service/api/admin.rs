@@ -20,7 +20,7 @@ use crate::service::rules::admin::commands::{
     BlockNetwork, Blocked, Kick, Kicked, ReadStatistics, Statistics,
 };
 use crate::service::rules::admin::emissions::{
-    ALERT, Alert, Change, NODE, NodeChange, Part, REFUSALS, RefusalCount, Refusals, State,
+    ALERT, Alert, Change, NODE, NodeChange, Part, PartState, REFUSALS, RefusalCount, Refusals,
 };
 use crate::service::rules::event::Command;
 use crate::store::Time;
@@ -41,9 +41,9 @@ impl Command for Enter {
 
 /// What admins are told and do. Cloning gives another handle.
 #[derive(Clone)]
-pub(crate) struct Admin(Arc<Inner>);
+pub(crate) struct Admin(Arc<AdminInner>);
 
-struct Inner {
+struct AdminInner {
     access: Access,
     metrics: Arc<Metrics>,
     /// What is there only when the server is built.
@@ -61,7 +61,7 @@ type Fault = (Part, Option<&'static str>);
 
 impl Admin {
     pub(crate) fn new(access: Access, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(AdminInner {
             access,
             metrics,
             built: OnceLock::new(),
@@ -96,7 +96,7 @@ impl Admin {
         };
         let node = this(&built.io);
         for (part, task) in built.faults() {
-            ALERT.emit_to(socket, &alert(&node, (part, task), State::Unavailable));
+            ALERT.emit_to(socket, &alert(&node, (part, task), PartState::Unavailable));
         }
     }
 
@@ -173,9 +173,9 @@ impl Admin {
             tell_refusals(&namespace, &node, &counted, &now);
             counted = now;
             let now = built.faults();
-            let ended = faults.difference(&now).map(|fault| (fault, State::Ok));
+            let ended = faults.difference(&now).map(|fault| (fault, PartState::Ok));
             let begun = now.difference(&faults);
-            for (fault, state) in ended.chain(begun.map(|fault| (fault, State::Unavailable))) {
+            for (fault, state) in ended.chain(begun.map(|fault| (fault, PartState::Unavailable))) {
                 ALERT.emit(namespace.to(ROOM), &alert(&node, *fault, state));
             }
             faults = now;
@@ -262,7 +262,7 @@ fn tell_refusals(namespace: &Namespace, node: &str, before: &[RefusalCount], now
     REFUSALS.emit(namespace.to(ROOM), &told);
 }
 
-fn alert(node: &str, (part, task): Fault, state: State) -> Alert<'_> {
+fn alert(node: &str, (part, task): Fault, state: PartState) -> Alert<'_> {
     Alert {
         node,
         part,

@@ -22,7 +22,7 @@ pub(super) enum Question {
 /// What a server answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Answer {
+pub(super) enum NodeAnswer {
     Sockets(SocketPage),
     Disconnected(usize),
     Rooms(RoomPage),
@@ -52,13 +52,13 @@ pub(crate) fn answer_others(io: &mut Builder) {
 }
 
 /// The answers of all servers, this one's first.
-pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<Answer>, Missing) {
+pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, Missing) {
     let mut answers = vec![answer(io, question).await];
     let missing = ask_others(io, question, &mut answers).await;
     (answers, missing)
 }
 
-async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<Answer>) -> Missing {
+async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>) -> Missing {
     if io.nodes().len() < 2 {
         return Missing::default();
     }
@@ -88,13 +88,13 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<Answer>) -> 
     Missing(missing + unread)
 }
 
-async fn answer(io: &Io, question: &Question) -> Answer {
+async fn answer(io: &Io, question: &Question) -> NodeAnswer {
     match question {
-        Question::Sockets(wanted) => Answer::Sockets(sockets::here(io, wanted).await),
-        Question::Disconnect(whom) => Answer::Disconnected(sockets::disconnect_here(io, whom)),
-        Question::Rooms(wanted) => Answer::Rooms(rooms::here(io, wanted)),
-        Question::Room(name) => Answer::Room(rooms::look_here(io, name).await),
-        Question::User(user) => Answer::User(io.state::<Chat>().where_here(io, user).await),
+        Question::Sockets(wanted) => NodeAnswer::Sockets(sockets::here(io, wanted).await),
+        Question::Disconnect(whom) => NodeAnswer::Disconnected(sockets::disconnect_here(io, whom)),
+        Question::Rooms(wanted) => NodeAnswer::Rooms(rooms::here(io, wanted)),
+        Question::Room(name) => NodeAnswer::Room(rooms::look_here(io, name).await),
+        Question::User(user) => NodeAnswer::User(io.state::<Chat>().where_here(io, user).await),
     }
 }
 

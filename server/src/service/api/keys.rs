@@ -19,7 +19,7 @@ pub(crate) struct RequestKeys {
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// The request is to be done, and its answer to be given to the key that is held.
-    Mine(Held),
+    Mine(HeldKey),
     /// Another attempt is doing the request.
     Running,
     /// The key was used for something else.
@@ -30,7 +30,7 @@ pub(crate) enum Turn {
 
 /// A key that is held for one request.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldKey {
     store: Store,
     key: String,
     attempt: Uuid,
@@ -64,7 +64,7 @@ impl RequestKeys {
             expires_at: later(WINDOW),
         });
         Ok(match begun.await? {
-            Begun::First => Turn::Mine(Held {
+            Begun::First => Turn::Mine(HeldKey {
                 store: self.store.clone(),
                 key,
                 attempt,
@@ -76,7 +76,7 @@ impl RequestKeys {
     }
 }
 
-impl Held {
+impl HeldKey {
     /// Names what is made by this request, the same in each attempt.
     pub(crate) fn name(&self) -> &str {
         &self.key

@@ -22,7 +22,7 @@ pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, followed, publish};
 pub use health::Readiness;
 pub(crate) use health::word;
-pub(crate) use keys::{Held, RequestKeys, Turn, hash as hash_of};
+pub(crate) use keys::{HeldKey, RequestKeys, Turn, hash as hash_of};
 pub(crate) use publications::Publications;
 pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};
 pub(crate) use served::InName;

@@ -21,17 +21,17 @@ use roomcast::Namespace;
 
 /// Emits publications. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Publications(Arc<Inner>);
+pub(crate) struct Publications(Arc<PublicationsInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct PublicationsInner {
     store: store::Publications,
     /// The name under which this server goes on after a restart. Without a name the server begins at the end.
     node: Option<String>,
     settings: config::Publications,
     metrics: Arc<Metrics>,
     /// Where this server is, which outlives the task that emits. `None` until the server has begun.
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<PublicationCursor>>,
     /// Positions of publications that are not emitted, with the reasons that are not stored yet; at most a page.
     refused: Mutex<Vec<(i64, String)>>,
     /// Whether the last look went well.
@@ -39,7 +39,7 @@ struct Inner {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PublicationCursor {
     /// The position of the last publication that was emitted, or left out.
     position: i64,
     /// From when on publications are emitted: the clients of a server that is back need a moment to be back as well.
@@ -62,7 +62,7 @@ impl Publications {
         settings: config::Publications,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let publications = Self(Arc::new(Inner {
+        let publications = Self(Arc::new(PublicationsInner {
             store,
             node,
             settings,
@@ -119,14 +119,14 @@ impl Publications {
     }
 }
 
-impl Inner {
+impl PublicationsInner {
     /// Where this server is, or begins.
-    async fn begin(&self) -> Result<Place, PublicationFault> {
+    async fn begin(&self) -> Result<PublicationCursor, PublicationFault> {
         if let Some(place) = *self.place.lock() {
             return Ok(place);
         }
         let end = self.store.number().await?;
-        let mut place = Place {
+        let mut place = PublicationCursor {
             position: end,
             from: Instant::now(),
         };

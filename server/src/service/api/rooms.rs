@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Answer, Missing, Question, ask};
+use super::asking::{Missing, NodeAnswer, Question, ask};
 use super::sockets::{MAX_PAGE, node_of, page_limit};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
@@ -133,7 +133,7 @@ pub(crate) async fn list_rooms(
     let mut sizes = BTreeMap::<String, usize>::new();
     let mut has_more = false;
     for answer in answers {
-        if let Answer::Rooms(page) = answer {
+        if let NodeAnswer::Rooms(page) = answer {
             has_more |= page.has_more;
             for RoomSize { room, sockets } in page.rooms {
                 *sizes.entry(room).or_default() += sockets;
@@ -164,8 +164,11 @@ pub(crate) async fn look_at_room(
     let (_, LookAtRoom { room }) = allowed.into_parts();
     let (answers, Missing(missing)) = ask(io, &Question::Room(room.clone())).await;
     let parts = answers.into_iter().filter_map(|answer| match answer {
-        Answer::Room(part) => Some(part),
-        Answer::Sockets(_) | Answer::Disconnected(_) | Answer::Rooms(_) | Answer::User(_) => None,
+        NodeAnswer::Room(part) => Some(part),
+        NodeAnswer::Sockets(_)
+        | NodeAnswer::Disconnected(_)
+        | NodeAnswer::Rooms(_)
+        | NodeAnswer::User(_) => None,
     });
     let nodes: Vec<_> = parts.filter(|part| part.sockets > 0).collect();
     if nodes.is_empty() && missing == 0 {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Answer, Missing, Question, ask};
+use super::asking::{Missing, NodeAnswer, Question, ask};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
@@ -135,7 +135,7 @@ pub(crate) async fn list_sockets(
     let (answers, Missing(missing)) = ask(io, &Question::Sockets(wanted)).await;
     let mut all = SocketPage::default();
     for answer in answers {
-        if let Answer::Sockets(page) = answer {
+        if let NodeAnswer::Sockets(page) = answer {
             all.sockets.extend(page.sockets);
             all.has_more |= page.has_more;
         }
@@ -163,8 +163,11 @@ pub(crate) async fn disconnect(
     }
     let (answers, Missing(missing)) = ask(io, &Question::Disconnect(whom.clone())).await;
     let counts = answers.iter().map(|answer| match answer {
-        Answer::Disconnected(count) => *count,
-        Answer::Sockets(_) | Answer::Rooms(_) | Answer::Room(_) | Answer::User(_) => 0,
+        NodeAnswer::Disconnected(count) => *count,
+        NodeAnswer::Sockets(_)
+        | NodeAnswer::Rooms(_)
+        | NodeAnswer::Room(_)
+        | NodeAnswer::User(_) => 0,
     });
     let disconnected = counts.sum();
     tracing::info!(

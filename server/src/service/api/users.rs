@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::asking::{Answer, Missing, Question, ask};
+use super::asking::{Missing, NodeAnswer, Question, ask};
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -52,7 +52,7 @@ pub(crate) async fn find_user(
         missing,
     };
     for answer in answers {
-        if let Answer::User(here) = answer {
+        if let NodeAnswer::User(here) = answer {
             presence.connections += here.connections;
             presence.conversations.extend(here.conversations);
         }

@@ -10,9 +10,9 @@ use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Going, Tempo};
-use crate::service::chat::presence::remote::Shared;
+use crate::service::chat::presence::remote::SharedPresence;
 use crate::service::chat::sequencer::conversations::{Common, Conversations, Look, Looks};
-use crate::service::chat::sequencer::told::Told;
+use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::chat::servers::SharedStatuses;
 use crate::service::cluster::{Announcer, News, Presence as Stir};
 use crate::service::notifications::Notifications;
@@ -79,12 +79,12 @@ impl Chat {
     }
 
     /// What other servers have to be told of who is here: at most `limit` users, each as it is now.
-    pub(crate) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+    pub(crate) fn take_shared(&self, limit: usize) -> Vec<SharedPresence> {
         self.0.conversations.take_shared(limit)
     }
 
     /// Takes back what could not be told.
-    pub(crate) fn restore_shared(&self, rows: Vec<Shared>) {
+    pub(crate) fn restore_shared(&self, rows: Vec<SharedPresence>) {
         self.0.conversations.restore_shared(rows);
     }
 
@@ -105,12 +105,12 @@ impl Chat {
     }
 
     /// Lets other servers know what they have been told in the store of who is here, if they can be told at once.
-    pub(crate) fn announce_shared(&self, rows: &[Shared]) {
+    pub(crate) fn announce_shared(&self, rows: &[SharedPresence]) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
         };
         for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
-            let gone = |row: &&Shared| row.present.is_none() && row.going == Going::Left;
+            let gone = |row: &&SharedPresence| row.present.is_none() && row.going == Going::Left;
             let left = rows.iter().filter(gone).map(|row| Arc::clone(&row.user_id));
             if let Some(row) = rows.first() {
                 announcer.tell(News::Presence(Stir {
@@ -135,7 +135,7 @@ impl Chat {
         }
     }
 
-    pub(super) fn told(&self) -> &Told {
+    pub(super) fn told(&self) -> &ToldChanges {
         &self.0.conversations.common().told
     }
 

@@ -21,21 +21,21 @@ use roomcast::{Namespace, ServerSideError};
 
 /// What this server tells the others. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub(crate) struct Announcer(Arc<Inner>);
+pub(crate) struct Announcer(Arc<AnnouncerInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct AnnouncerInner {
     /// Which store the servers share that are told.
     id: Uuid,
     store: Store,
-    queue: Mutex<VecDeque<Told>>,
+    queue: Mutex<VecDeque<Announcement>>,
     queued: Notify,
     is_up: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
-enum Told {
+enum Announcement {
     News(News),
     Question(Step, oneshot::Sender<Confirmed>),
 }
@@ -43,7 +43,7 @@ enum Told {
 impl Announcer {
     /// For the servers that share this store, which has this id. [`Announcer::run`] must run beside it.
     pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(AnnouncerInner {
             id,
             store,
             queue: Mutex::default(),
@@ -78,7 +78,7 @@ impl Announcer {
 
     /// Tells something, if there is room.
     pub(in crate::service) fn tell(&self, news: News) {
-        self.push(Told::News(news));
+        self.push(Announcement::News(news));
     }
 
     /// Tells a message that was committed here, and asks the others who has confirmed it. Nothing comes back if
@@ -91,7 +91,7 @@ impl Announcer {
         let (answer, answered) = oneshot::channel();
         if let Some(step) = Step::of(event, revision) {
             if self.is_up() {
-                self.push(Told::Question(step, answer));
+                self.push(Announcement::Question(step, answer));
             } else {
                 self.tell(News::Step(step));
             }
@@ -104,7 +104,7 @@ impl Announcer {
         self.0.is_up.load(Ordering::Relaxed)
     }
 
-    fn push(&self, told: Told) {
+    fn push(&self, told: Announcement) {
         let mut queue = self.0.queue.lock();
         if queue.len() >= MAX_QUEUED {
             drop(queue);
@@ -168,8 +168,8 @@ impl Announcer {
             let told = self.0.queue.lock().pop_front();
             match told {
                 None => return,
-                Some(Told::News(first)) => self.send_news(namespace, first),
-                Some(Told::Question(question, answer)) => {
+                Some(Announcement::News(first)) => self.send_news(namespace, first),
+                Some(Announcement::Question(question, answer)) => {
                     self.send_question(namespace, &question, answer);
                 }
             }
@@ -183,10 +183,10 @@ impl Announcer {
         while size < BATCH_BYTES && all.len() < BATCH {
             let mut queue = self.0.queue.lock();
             let fits = match queue.front() {
-                Some(Told::News(next)) => size + size_of(next) <= BATCH_BYTES,
-                Some(Told::Question(..)) | None => false,
+                Some(Announcement::News(next)) => size + size_of(next) <= BATCH_BYTES,
+                Some(Announcement::Question(..)) | None => false,
             };
-            let Some(Told::News(next)) = fits.then(|| queue.pop_front()).flatten() else {
+            let Some(Announcement::News(next)) = fits.then(|| queue.pop_front()).flatten() else {
                 break;
             };
             drop(queue);

@@ -65,7 +65,7 @@ struct Waiting {
 /// What is told of one event.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told<'a, T> {
+struct WebhookEvent<'a, T> {
     /// The same wherever it is told.
     id: Uuid,
     event: &'a str,
@@ -163,7 +163,7 @@ impl Hooks {
             inner.give_up(Counter::WebhookEventsDropped, 1, why);
             return;
         }
-        let told = Told {
+        let told = WebhookEvent {
             id: Uuid::now_v7(),
             event,
             timestamp: Time::now(),

@@ -20,7 +20,7 @@ use roomcast::{Namespace, Room};
 pub(super) struct Followed {
     name: String,
     teller: Arc<dyn Teller>,
-    /// What [`State::told`] says, for who only looks.
+    /// What [`FollowedState::told`] says, for who only looks.
     told: AtomicU64,
     /// Until when the store may have something of which nobody has heard.
     doubt: Mutex<Option<Instant>>,
@@ -28,13 +28,13 @@ pub(super) struct Followed {
     rooms: Mutex<HashMap<Room, Instant>>,
     /// Whoever has the turn tells what is next, or subscribes, and has the state meanwhile.
     turn: Semaphore,
-    state: Mutex<State>,
+    state: Mutex<FollowedState>,
 }
 
 /// The right to tell what is next, with all that is needed for it.
 pub(super) struct Turn<'a> {
-    state: State,
-    home: &'a Mutex<State>,
+    state: FollowedState,
+    home: &'a Mutex<FollowedState>,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -45,21 +45,21 @@ impl Drop for Turn<'_> {
 }
 
 impl Deref for Turn<'_> {
-    type Target = State;
+    type Target = FollowedState;
 
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &FollowedState {
         &self.state
     }
 }
 
 impl DerefMut for Turn<'_> {
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut FollowedState {
         &mut self.state
     }
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct FollowedState {
     /// Up to where all was told, or is in `waiting`. None before the first subscription.
     told: Option<u64>,
     /// What is told together with what comes until `window` ends.
@@ -69,7 +69,7 @@ pub(super) struct State {
     kept: HashMap<Option<String>, JournalView>,
 }
 
-impl State {
+impl FollowedState {
     pub(super) fn kept(&self, category: Option<&str>) -> Option<&JournalView> {
         // An owned key is made here, which costs less than the entries that are copied for it.
         self.kept.get(&category.map(str::to_owned))
@@ -174,7 +174,7 @@ impl Followed {
     /// Tells what there is up to the revision of a snapshot, and what waits: whoever joins now has all of that.
     pub(super) async fn tell_through(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut FollowedState,
         store: &Store,
         namespace: &Namespace,
         revision: u64,
@@ -189,7 +189,7 @@ impl Followed {
 
     async fn read(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut FollowedState,
         store: &Store,
         namespace: &Namespace,
         through: u64,
@@ -213,7 +213,7 @@ impl Followed {
         Ok(())
     }
 
-    fn set_told(&self, state: &mut State, revision: u64) {
+    fn set_told(&self, state: &mut FollowedState, revision: u64) {
         if state.told != Some(revision) {
             state.kept = HashMap::new();
         }
@@ -222,7 +222,7 @@ impl Followed {
     }
 
     /// Tells an entry, or lets it wait for others.
-    fn tell(self: &Arc<Self>, state: &mut State, namespace: &Namespace, entry: Entry) {
+    fn tell(self: &Arc<Self>, state: &mut FollowedState, namespace: &Namespace, entry: Entry) {
         let patience = self.teller.patience(&entry);
         // What is acknowledged or replaced before it was told need not be told.
         state.waiting.retain(|waiting| waiting.key != entry.key);
@@ -256,7 +256,7 @@ impl Followed {
         });
     }
 
-    fn tell_waiting(&self, state: &mut State, namespace: &Namespace) {
+    fn tell_waiting(&self, state: &mut FollowedState, namespace: &Namespace) {
         let waiting = std::mem::take(&mut state.waiting);
         if let Some(last) = waiting.last() {
             state.window = Some(Instant::now() + self.teller.patience(last));

@@ -1,5 +1,8 @@
 //! What is stored beside messages and conversations, and what changes these: each file has the types of one kind, the
 //! rules that hold on every backend, and the methods of [`Store`](crate::store::Store) for it.
+//!
+//! Services make these values and get them back; the three backends import them, so that a rule is written once and not
+//! three times. The methods pass on to the backend that the store has, and nothing else in here may know one, or SQL.
 
 use std::fmt;
 use std::str::FromStr;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::tables::{ENTRY_BYTES, Room, Stored, Tables, add, size};
-use crate::store::lane::Outcome;
+use crate::store::lane::InsertOutcome;
 use crate::store::rows::{Conversation, NewConversation, NewMessage};
 use crate::store::{StoreError, Time};
 
@@ -13,10 +13,10 @@ impl Tables {
         &mut self,
         new: NewMessage,
         now: Time,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<InsertOutcome, StoreError> {
         let max = self.max();
         let Some(room) = self.room(new.conversation_id, Some(&new.user_id)) else {
-            return Ok(Outcome::Absent);
+            return Ok(InsertOutcome::Absent);
         };
         let key = new
             .client_message_id
@@ -24,17 +24,17 @@ impl Tables {
             .map(|id| (new.user_id.clone(), id));
         if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
             return Ok(match room.messages.get(room.index(seq)) {
-                Some(stored) if conversation == new.conversation_id => Outcome::Row {
+                Some(stored) if conversation == new.conversation_id => InsertOutcome::Row {
                     message: self.shown(stored, None),
                     repeated: true,
                 },
-                Some(_) | None => Outcome::Conflict,
+                Some(_) | None => InsertOutcome::Conflict,
             });
         }
         let original = match self.references(&new) {
             Ok(original) => original,
-            Err(Some(place)) => return Ok(Outcome::NoMember(place)),
-            Err(None) => return Ok(Outcome::NoOriginal),
+            Err(Some(place)) => return Ok(InsertOutcome::NoMember(place)),
+            Err(None) => return Ok(InsertOutcome::NoOriginal),
         };
         let bytes = size(&new.content, &new.metadata, &new.user_id, &new.user_name)
             + new.client_message_id.as_ref().map_or(0, |id| 3 * id.len())
@@ -56,7 +56,7 @@ impl Tables {
         if let Some(key) = key {
             self.index.sent.insert(key, place);
         }
-        Ok(Outcome::Row {
+        Ok(InsertOutcome::Row {
             message,
             repeated: false,
         })

@@ -1,4 +1,9 @@
 //! The store that keeps everything in memory and loses it at the end of the process.
+//!
+//! It is for development and tests, and behaves as the databases do: one suite holds all of them to it. `tables` has
+//! what is kept and counts what it takes, so that there is an end to it; the other files have the changes and the
+//! questions. Only `store` comes in here. Everything happens under one lock, which nobody holds while waiting for
+//! something else.
 
 mod annotations;
 mod changes;

@@ -15,13 +15,13 @@
 
 use uuid::Uuid;
 
-use super::Shared;
+use super::SharedBackend;
 use crate::store::{Revocation, StoreError};
 use roomcast::network::Block;
 
 /// The changes that the servers of one store tell one another. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub struct Feed(pub(super) Shared);
+pub struct Feed(pub(super) SharedBackend);
 
 /// How far somebody has read the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Feed {
     pub async fn end(&self) -> Result<FeedMark, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.feed_end().await,
+            SharedBackend::Postgres(ref postgres) => postgres.feed_end().await,
         }
     }
 
@@ -101,7 +101,7 @@ impl Feed {
     ) -> Result<Option<FeedPage>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.read_feed(mark, limit).await,
+            SharedBackend::Postgres(ref postgres) => postgres.read_feed(mark, limit).await,
         }
     }
 
@@ -114,7 +114,7 @@ impl Feed {
     pub async fn shorten(&self, below: Option<&FeedMark>, most: usize) -> Result<bool, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.shorten_feed(below, most).await,
+            SharedBackend::Postgres(ref postgres) => postgres.shorten_feed(below, most).await,
         }
     }
 
@@ -126,7 +126,7 @@ impl Feed {
     pub async fn revocations(&self, names: &[(&str, &str)]) -> Result<Vec<Revocation>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let (kinds, values): (Vec<_>, Vec<_>) = names.iter().copied().unzip();
                 postgres.revocations_named(&kinds, &values).await
             }
@@ -145,7 +145,7 @@ impl Feed {
     ) -> Result<Vec<Revocation>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let last = last.map(|last| (&*last.kind, &*last.value));
                 let (kind, value) = last.unwrap_or_default();
                 postgres.revocations_after(kind, value, limit).await
@@ -161,7 +161,7 @@ impl Feed {
     pub async fn blocks(&self, ids: &[Uuid]) -> Result<Vec<Block>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.blocks_named(ids).await,
+            SharedBackend::Postgres(ref postgres) => postgres.blocks_named(ids).await,
         }
     }
 }

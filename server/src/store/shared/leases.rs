@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Shared;
+use super::SharedBackend;
 use crate::store::{StoreError, Time};
 
 /// The leases of the servers that share a store. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub struct Leases(pub(super) Shared);
+pub struct Leases(pub(super) SharedBackend);
 
 /// A user in a conversation, as one server sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Leases {
     pub async fn take(&self, node: Uuid, lease: Duration) -> Result<(), StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.take_lease(node, lease).await,
+            SharedBackend::Postgres(ref postgres) => postgres.take_lease(node, lease).await,
         }
     }
 
@@ -60,7 +60,7 @@ impl Leases {
     pub async fn renew(&self, node: Uuid, lease: Duration) -> Result<bool, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.renew_lease(node, lease).await,
+            SharedBackend::Postgres(ref postgres) => postgres.renew_lease(node, lease).await,
         }
     }
 
@@ -72,7 +72,7 @@ impl Leases {
     pub async fn end(&self, node: Uuid) -> Result<(), StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.end_lease(node).await,
+            SharedBackend::Postgres(ref postgres) => postgres.end_lease(node).await,
         }
     }
 
@@ -84,7 +84,7 @@ impl Leases {
     pub async fn bury(&self) -> Result<u64, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.bury_nodes().await,
+            SharedBackend::Postgres(ref postgres) => postgres.bury_nodes().await,
         }
     }
 
@@ -97,7 +97,7 @@ impl Leases {
     pub async fn tell(&self, node: Uuid, here: &[Here]) -> Result<bool, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.tell_presence(node, here).await,
+            SharedBackend::Postgres(ref postgres) => postgres.tell_presence(node, here).await,
         }
     }
 
@@ -114,7 +114,9 @@ impl Leases {
     ) -> Result<Vec<Here>, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.remote_presence(node, conversations).await,
+            SharedBackend::Postgres(ref postgres) => {
+                postgres.remote_presence(node, conversations).await
+            }
         }
     }
 }

@@ -25,18 +25,18 @@ use super::{Backend, Store};
 
 /// The stores that can be shared.
 #[derive(Clone, Debug)]
-enum Shared {
+enum SharedBackend {
     #[cfg(feature = "postgres")]
     Postgres(Postgres),
 }
 
 impl Store {
     /// The backend, if several servers may work on the same data.
-    fn shared(&self) -> Option<Shared> {
+    fn shared(&self) -> Option<SharedBackend> {
         match &self.backend {
             Backend::Memory(_) => None,
             #[cfg(feature = "postgres")]
-            Backend::Postgres(postgres) => Some(Shared::Postgres(postgres.clone())),
+            Backend::Postgres(postgres) => Some(SharedBackend::Postgres(postgres.clone())),
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(_) => None,
         }

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
-use super::Shared;
+use super::SharedBackend;
 use crate::store::change::Committed;
 use crate::store::rows::{Membership, Page, Revision};
 use crate::store::{Store, StoreError};
@@ -47,7 +47,7 @@ impl Store {
     ) -> Result<Vec<(Uuid, Revision)>, StoreError> {
         match self.shared() {
             #[cfg(feature = "postgres")]
-            Some(Shared::Postgres(postgres)) => {
+            Some(SharedBackend::Postgres(postgres)) => {
                 self.patiently(postgres.revisions(conversations)).await
             }
             None => Ok(Vec::new()),
@@ -76,7 +76,7 @@ impl Store {
     ) -> oneshot::Receiver<()> {
         match self.shared() {
             #[cfg(feature = "postgres")]
-            Some(Shared::Postgres(postgres)) => postgres.announce(event, revision, confirm),
+            Some(SharedBackend::Postgres(postgres)) => postgres.announce(event, revision, confirm),
             None => oneshot::channel().1,
         }
     }
@@ -94,7 +94,9 @@ impl Store {
     pub async fn shared_id(&self) -> Result<Option<Uuid>, StoreError> {
         match self.shared() {
             #[cfg(feature = "postgres")]
-            Some(Shared::Postgres(postgres)) => self.patiently(postgres.id()).await.map(Some),
+            Some(SharedBackend::Postgres(postgres)) => {
+                self.patiently(postgres.id()).await.map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -114,7 +116,7 @@ impl Store {
         limit: usize,
     ) -> Result<Missed, StoreError> {
         #[cfg(feature = "postgres")]
-        if let Some(Shared::Postgres(postgres)) = self.shared() {
+        if let Some(SharedBackend::Postgres(postgres)) = self.shared() {
             let missed = postgres.missed(conversation, after, through, limit);
             return self.patiently(missed).await;
         }
@@ -153,7 +155,7 @@ impl Store {
     pub async fn forget_changes(&self) -> Result<u64, StoreError> {
         match self.shared() {
             #[cfg(feature = "postgres")]
-            Some(Shared::Postgres(postgres)) => postgres.forget_changes().await,
+            Some(SharedBackend::Postgres(postgres)) => postgres.forget_changes().await,
             None => Ok(0),
         }
     }

@@ -16,12 +16,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Shared;
+use super::SharedBackend;
 use crate::store::StoreError;
 
 /// What services publish by the store. Cloning gives another handle.
 #[derive(Clone, Debug)]
-pub struct Publications(pub(super) Shared);
+pub struct Publications(pub(super) SharedBackend);
 
 /// An event that a service has published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Publications {
     pub async fn number(&self) -> Result<i64, PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.number_publications().await,
+            SharedBackend::Postgres(ref postgres) => postgres.number_publications().await,
         }
     }
 
@@ -111,7 +111,9 @@ impl Publications {
     ) -> Result<Vec<Publication>, PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.publications_after(position, limit).await,
+            SharedBackend::Postgres(ref postgres) => {
+                postgres.publications_after(position, limit).await
+            }
         }
     }
 
@@ -123,7 +125,9 @@ impl Publications {
     pub async fn refuse(&self, position: i64, reason: &str) -> Result<(), PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.refuse_publication(position, reason).await,
+            SharedBackend::Postgres(ref postgres) => {
+                postgres.refuse_publication(position, reason).await
+            }
         }
     }
 
@@ -140,7 +144,7 @@ impl Publications {
     ) -> Result<Option<i64>, PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.publication_place(node, oldest).await,
+            SharedBackend::Postgres(ref postgres) => postgres.publication_place(node, oldest).await,
         }
     }
 
@@ -152,7 +156,9 @@ impl Publications {
     pub async fn note_place(&self, node: &str, position: i64) -> Result<(), PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.note_publication_place(node, position).await,
+            SharedBackend::Postgres(ref postgres) => {
+                postgres.note_publication_place(node, position).await
+            }
         }
     }
 
@@ -165,7 +171,7 @@ impl Publications {
     pub async fn forget(&self, keep: Duration, most: i64) -> Result<bool, PublicationFault> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => postgres.forget_publications(keep, most).await,
+            SharedBackend::Postgres(ref postgres) => postgres.forget_publications(keep, most).await,
         }
     }
 }

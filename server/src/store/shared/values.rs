@@ -9,17 +9,17 @@ use std::{sync::Arc, time::Duration};
 
 use roomcast::adapter::{
     BoxFuture,
-    values::{Entry, Expected, Put, ValueError, ValueStore},
+    values::{Expected, Put, StoredValue, ValueError, ValueStore},
 };
 
-use super::Shared;
+use super::SharedBackend;
 #[cfg(feature = "postgres")]
 use crate::store::StoreError;
 
 /// A change that may have been made although its answer was lost is made again, and conflicts with itself then: to
 /// be read again, as after any conflict.
 #[derive(Clone, Debug)]
-pub struct SharedValues(pub(super) Shared);
+pub struct SharedValues(pub(super) SharedBackend);
 
 #[cfg(feature = "postgres")]
 fn unavailable(error: StoreError) -> ValueError {
@@ -27,10 +27,10 @@ fn unavailable(error: StoreError) -> ValueError {
 }
 
 impl ValueStore for SharedValues {
-    fn get(&self, key: &str) -> BoxFuture<Result<Option<Entry>, ValueError>> {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let postgres = postgres.clone();
                 let key = key.to_owned();
                 Box::pin(async move { postgres.value(&key).await.map_err(unavailable) })
@@ -46,7 +46,7 @@ impl ValueStore for SharedValues {
     ) -> BoxFuture<Result<Put, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let postgres = postgres.clone();
                 let key = key.to_owned();
                 Box::pin(async move {
@@ -68,7 +68,7 @@ impl ValueStore for SharedValues {
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let postgres = postgres.clone();
                 let (name, holder) = (name.to_owned(), holder.to_owned());
                 Box::pin(async move {
@@ -87,7 +87,7 @@ impl ValueStore for SharedValues {
     ) -> BoxFuture<Result<bool, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let postgres = postgres.clone();
                 let name = name.to_owned();
                 Box::pin(async move {
@@ -101,7 +101,7 @@ impl ValueStore for SharedValues {
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            Shared::Postgres(ref postgres) => {
+            SharedBackend::Postgres(ref postgres) => {
                 let postgres = postgres.clone();
                 let name = name.to_owned();
                 Box::pin(async move {

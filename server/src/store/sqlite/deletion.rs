@@ -8,7 +8,7 @@ use crate::store::Time;
 use crate::store::change::{Change, DeleteConversation, DeletedConversation, Removal};
 
 /// What is known of a conversation, whether it is deleted or not.
-struct Found {
+struct FoundConversation {
     owner: Option<String>,
     is_open: bool,
     deleted: Option<(Time, String)>,
@@ -26,7 +26,7 @@ pub(super) fn delete_conversation(
         )?
         .query_row([Id(id)], |row| {
             let (at, by): (Option<Time>, Option<String>) = (row.get(2)?, row.get(3)?);
-            Ok(Found {
+            Ok(FoundConversation {
                 owner: row.get(0)?,
                 is_open: row.get(1)?,
                 deleted: at.zip(by),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::changes::annotations::{notify, references, shown};
 use crate::store::Time;
-use crate::store::lane::Outcome;
+use crate::store::lane::InsertOutcome;
 use crate::store::rows::{
     Conversation, Membership, Message, MessageKind, NewConversation, NewMessage, Revision,
 };
@@ -145,26 +145,26 @@ pub(super) fn insert_message(
     connection: &Connection,
     new: &NewMessage,
     now: Time,
-) -> rusqlite::Result<Outcome> {
+) -> rusqlite::Result<InsertOutcome> {
     let Some(last_seq) = last_seq(connection, new.conversation_id, Some(&new.user_id))? else {
-        return Ok(Outcome::Absent);
+        return Ok(InsertOutcome::Absent);
     };
     if let Some(client_message_id) = &new.client_message_id
         && let Some(message) = sent(connection, &new.user_id, client_message_id)?
     {
         return Ok(if message.conversation_id == new.conversation_id {
-            Outcome::Row {
+            InsertOutcome::Row {
                 message: Arc::new(shown(connection, message)?),
                 repeated: true,
             }
         } else {
-            Outcome::Conflict
+            InsertOutcome::Conflict
         });
     }
     let original = match references(connection, new)? {
         Ok(original) => original,
-        Err(Some(place)) => return Ok(Outcome::NoMember(place)),
-        Err(None) => return Ok(Outcome::NoOriginal),
+        Err(Some(place)) => return Ok(InsertOutcome::NoMember(place)),
+        Err(None) => return Ok(InsertOutcome::NoOriginal),
     };
     let message = new.clone().stored(unsigned(last_seq) + 1, now, original);
     connection
@@ -193,7 +193,7 @@ pub(super) fn insert_message(
         .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
         .execute(params![Id(message.conversation_id), last_seq + 1])?;
     notify(connection, new, &message)?;
-    Ok(Outcome::Row {
+    Ok(InsertOutcome::Row {
         message: Arc::new(message),
         repeated: false,
     })

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::changes::{self, annotations};
 use super::{deletion, sql};
 use crate::metrics::{Counter, Metrics};
-use crate::store::lane::{self, Answer, Commit, Done, Lanes, Reply, Write};
+use crate::store::lane::{self, Commit, Done, Lanes, PendingAnswer, Reply, Write};
 use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
 
@@ -39,7 +39,7 @@ type Query = dyn Fn(&Connection) -> rusqlite::Result<()> + Send;
 impl Job {
     pub(super) fn new<T: Send + 'static>(
         query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> (Self, Answer<T>) {
+    ) -> (Self, PendingAnswer<T>) {
         let (reply, answer) = lane::request();
         let value = Arc::new(Mutex::new(None));
         let found = Arc::clone(&value);

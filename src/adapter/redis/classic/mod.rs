@@ -1,4 +1,8 @@
 //! The messages of `@socket.io/redis-adapter` 8 and `@socket.io/redis-emitter` 5 on ordinary channels.
+//!
+//! Functions from publications and answers to bytes, and from the bytes of a channel to what was heard. `shared` calls
+//! them on the wire of that name. Nothing in here may know a connection, a clock or which channels this server listens
+//! on; whatever arrives is read as a whole or refused with a [`WireError`].
 
 use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};

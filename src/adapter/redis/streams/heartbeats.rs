@@ -10,22 +10,22 @@ use std::{
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 
-use super::{Entry, name};
+use super::{StreamEntry, name};
 use crate::adapter::message::kind;
 
 /// Who was heard of lately, and when this server has spoken of itself.
 #[derive(Debug, Default)]
-pub(crate) struct Heartbeats(Mutex<HashMap<Nsp, Known>>);
+pub(crate) struct Heartbeats(Mutex<HashMap<Nsp, HeardServers>>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct HeardServers {
     others: HashMap<String, Instant>,
     told: Option<Instant>,
 }
 
 impl Heartbeats {
     /// A server has spoken of itself, or has asked over the stream. What it is to be told, if anything.
-    pub(crate) fn heard(&self, own: &str, nsp: &Nsp, uid: &str, heard: u64) -> Option<Entry> {
+    pub(crate) fn heard(&self, own: &str, nsp: &Nsp, uid: &str, heard: u64) -> Option<StreamEntry> {
         let now = Instant::now();
         let mut all = self.0.lock();
         if heard == kind::FAREWELL {
@@ -47,7 +47,7 @@ impl Heartbeats {
             return None;
         }
         known.told = Some(now);
-        Some(Entry::bare(own, nsp, name(kind::HEARTBEAT)))
+        Some(StreamEntry::bare(own, nsp, name(kind::HEARTBEAT)))
     }
 
     /// How many there are in a namespace.
@@ -67,10 +67,10 @@ impl Heartbeats {
     }
 
     /// A namespace is closed: what the others of it are to be told, if anything.
-    pub(crate) fn closed(&self, own: &str, nsp: &Nsp) -> Option<Entry> {
+    pub(crate) fn closed(&self, own: &str, nsp: &Nsp) -> Option<StreamEntry> {
         let known = self.0.lock().remove(nsp)?;
         known.told?;
-        Some(Entry::bare(own, nsp, name(kind::FAREWELL)))
+        Some(StreamEntry::bare(own, nsp, name(kind::FAREWELL)))
     }
 
     /// All namespaces in which there are such servers, or were.
@@ -79,7 +79,7 @@ impl Heartbeats {
     }
 }
 
-impl Known {
+impl HeardServers {
     fn forget(&mut self, now: Instant) {
         self.others.retain(|_, heard| now - *heard < GONE);
     }

@@ -23,19 +23,19 @@ use crate::adapter::{
     message::{Heard, arguments, first},
     operation::Kind,
     redis::{
-        line::{Answer, Line, Sent},
-        shared::Shared,
+        line::{CommandWaiter, Line, Sent},
+        shared::RedisState,
     },
 };
 
 /// What keeps sessions.
 pub(crate) struct RedisJournal {
-    shared: Arc<OnceLock<Arc<Shared>>>,
+    shared: Arc<OnceLock<Arc<RedisState>>>,
     prefix: String,
 }
 
 impl RedisJournal {
-    pub(crate) const fn new(shared: Arc<OnceLock<Arc<Shared>>>, prefix: String) -> Self {
+    pub(crate) const fn new(shared: Arc<OnceLock<Arc<RedisState>>>, prefix: String) -> Self {
         Self { shared, prefix }
     }
 
@@ -44,7 +44,7 @@ impl RedisJournal {
     }
 
     /// Sends a command in the order of everything else that is sent.
-    fn send(&self, parts: Vec<Bytes>, answer: Option<Answer>) -> Result<(), AdapterError> {
+    fn send(&self, parts: Vec<Bytes>, answer: Option<CommandWaiter>) -> Result<(), AdapterError> {
         let shared = self.shared.get().ok_or(AdapterError::Closed)?;
         shared.link.publish(Sent::Command(parts, answer))
     }
@@ -86,7 +86,7 @@ impl Journal for RedisJournal {
 
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<Session>, AdapterError>> {
         let (answer, answered) = oneshot::channel();
-        let answer: Answer = Arc::new(parking_lot::Mutex::new(Some(answer)));
+        let answer: CommandWaiter = Arc::new(parking_lot::Mutex::new(Some(answer)));
         let parts = vec![Bytes::from_static(b"GETDEL"), self.key(pid)];
         let sent = self.send(parts, Some(answer));
         Box::pin(async move {
@@ -151,7 +151,7 @@ impl Journal for RedisJournal {
 }
 
 /// An event that is written in an entry, if it is one.
-fn event(shared: &Shared, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {
+fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {
     match entry.message(shared.inbox.node(), nsp) {
         Ok(Heard::Publication(_, mut publication, None))
             if matches!(publication.kind, Kind::Broadcast { .. }) =>

@@ -38,7 +38,7 @@ pub(crate) struct Stream {
 
 /// An entry on its way to a stream.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct StreamEntry {
     pub(crate) uid: String,
     pub(crate) nsp: Nsp,
     pub(crate) kind: &'static str,
@@ -52,7 +52,7 @@ const JOURNALED: [&str; 4] = ["3", "4", "5", "6"];
 /// The field by which heartbeats of servers of this library are told from others.
 const MARK: &str = "roomcast";
 
-impl Entry {
+impl StreamEntry {
     /// Its fields, in the order in which Node servers write them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let fields = [
@@ -98,7 +98,7 @@ impl Entry {
 }
 
 /// A publication as an entry.
-pub(crate) fn write(own: &str, publication: &Publication) -> Result<Entry, WireError> {
+pub(crate) fn write(own: &str, publication: &Publication) -> Result<StreamEntry, WireError> {
     let parts = write_parts(own, publication)?;
     let kind = match &publication.kind {
         // Servers that restore sessions send again what has exactly the type 3; what was to be acknowledged must not
@@ -112,7 +112,7 @@ pub(crate) fn write(own: &str, publication: &Publication) -> Result<Entry, WireE
         | Kind::ServerSide { .. }
         | Kind::ServerSideWithAck { .. } => name(parts.kind),
     };
-    Ok(Entry::of(own, &publication.namespace, kind, parts))
+    Ok(StreamEntry::of(own, &publication.namespace, kind, parts))
 }
 
 /// An answer as an entry.
@@ -121,9 +121,9 @@ pub(crate) fn write_response(
     nsp: &Nsp,
     asked: &Request,
     response: &Response,
-) -> Result<Entry, WireError> {
+) -> Result<StreamEntry, WireError> {
     let parts = response_parts(asked, response)?;
-    Ok(Entry::of(own.as_str(), nsp, name(parts.kind), parts))
+    Ok(StreamEntry::of(own.as_str(), nsp, name(parts.kind), parts))
 }
 
 /// The type of a message as text.
@@ -165,7 +165,7 @@ impl Read {
         }
     }
 
-    /// See [`Entry::is_journaled`].
+    /// See [`StreamEntry::is_journaled`].
     pub(crate) fn is_journaled(&self) -> bool {
         let kind = self.kind.as_deref();
         kind.is_some_and(|kind| JOURNALED.contains(&kind))
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    fn fields(entry: &Entry) -> Vec<(&str, String)> {
+    fn fields(entry: &StreamEntry) -> Vec<(&str, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let fields = entry.fields();
         fields.map(|(name, value)| (name, text(value))).collect()

@@ -14,11 +14,11 @@ use crate::adapter::{
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) stream: Stream,
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<StreamPosition>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct StreamPosition {
     /// The last entry that was read.
     id: String,
     /// How many entries the stream had ever had up to that one, if Redis counts them.
@@ -154,8 +154,8 @@ pub(super) const fn next_count(count: usize, read: usize, bytes: usize) -> usize
 }
 
 impl Info {
-    fn end(self) -> Place {
-        Place {
+    fn end(self) -> StreamPosition {
+        StreamPosition {
             id: match self.last_id.is_empty() {
                 true => NOTHING.to_owned(),
                 false => self.last_id,
@@ -165,7 +165,7 @@ impl Info {
     }
 
     /// Where somebody is who had read so far, and how much is gone that was not read.
-    fn since(self, known: Place) -> (Place, u64) {
+    fn since(self, known: StreamPosition) -> (StreamPosition, u64) {
         if order(&self.last_id) < order(&known.id) && self.length > 0 {
             // An older state of the stream, after a failover or from a backup: what is in it was
             // applied here already, and must not be once more.
@@ -185,7 +185,7 @@ impl Info {
         let lost = first.saturating_sub(index);
         let index = Some(index.max(first));
         (
-            Place {
+            StreamPosition {
                 id: known.id,
                 index,
             },
@@ -256,9 +256,9 @@ const OFTEN: usize = 1000;
 mod tests {
     use super::*;
 
-    fn place(id: &str, index: u64) -> Place {
+    fn place(id: &str, index: u64) -> StreamPosition {
         let (id, index) = (id.to_owned(), Some(index));
-        Place { id, index }
+        StreamPosition { id, index }
     }
 
     fn info(last_id: &str, length: u64, added: u64) -> Info {

@@ -27,7 +27,7 @@ use crate::{
         http::{
             accepted::{Accepted, attended},
             handoff::{Handoff, HandoffCell},
-            message::{body::Pieces, reply::Answer, request},
+            message::{body::Pieces, reply::HttpAnswer, request},
             site::Site,
         },
         primitives::Peer,
@@ -132,7 +132,7 @@ impl Site {
                     // for it.
                     let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
-                    (reply.map(Answer::Other), keep_alive)
+                    (reply.map(HttpAnswer::Other), keep_alive)
                 }
             };
             let Some(answer) = answer else {

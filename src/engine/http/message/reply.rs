@@ -20,7 +20,7 @@ pub(in crate::engine::http) struct HandedOn;
 
 /// An answer, of which the most frequent kinds have no headers of their own yet.
 #[derive(Debug)]
-pub(in crate::engine::http) enum Answer {
+pub(in crate::engine::http) enum HttpAnswer {
     /// Packets for a client that polls.
     Packets(Bytes, Form),
     /// What a client has posted was read.
@@ -29,7 +29,7 @@ pub(in crate::engine::http) enum Answer {
     Other(Reply),
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(in crate::engine::http) fn into_reply(self) -> Reply {
         match self {
             Self::Packets(packets, form) => payload(packets, form),
@@ -308,14 +308,14 @@ mod tests {
     #[test]
     fn what_is_written_out_is_what_headers_would_be() {
         for answer in [
-            || Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, None)),
+            || HttpAnswer::Packets(Bytes::from_static(b"4hello"), Form::new(None, None)),
             || {
                 let agent = Some(&b"Mozilla/5.0 (Trident/7.0)"[..]);
-                Answer::Packets(Bytes::from_static(b"4hello"), Form::new(None, agent))
+                HttpAnswer::Packets(Bytes::from_static(b"4hello"), Form::new(None, agent))
             },
-            || Answer::Accepted,
+            || HttpAnswer::Accepted,
         ] {
-            let written = |answer: Answer, close| {
+            let written = |answer: HttpAnswer, close| {
                 let (head, body) = answer.into_parts();
                 let mut out = Vec::new();
                 writer::encode(&mut out, &head, body.len(), close);
@@ -324,7 +324,7 @@ mod tests {
                 (text.to_owned(), body)
             };
             for close in [false, true] {
-                let other = Answer::Other(answer().into_reply());
+                let other = HttpAnswer::Other(answer().into_reply());
                 assert_eq!(written(answer(), close), written(other, close));
             }
         }

@@ -48,7 +48,7 @@ pub(in crate::engine::outbox) struct ReplayBuffer<T> {
 
 /// What became of a frame of a channel.
 #[must_use]
-pub(in crate::engine::outbox) enum Kept<T> {
+pub(in crate::engine::outbox) enum KeepResult<T> {
     /// The frame is kept, or belongs to no channel.
     Here,
     /// The frame is kept, and the buffer has grown to so many bytes.
@@ -134,15 +134,15 @@ impl<T> ReplayBuffer<T> {
     }
 
     /// Keeps a frame if it is of a channel that is kept.
-    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> Kept<T> {
+    pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> KeepResult<T> {
         let Some(stamp) = frame.stamp() else {
-            return Kept::Here;
+            return KeepResult::Here;
         };
         let Some(channel) = self.channel(stamp.channel) else {
-            return Kept::Here;
+            return KeepResult::Here;
         };
         if let Some(successor) = &channel.successor {
-            return Kept::BySuccessor(Weak::clone(successor));
+            return KeepResult::BySuccessor(Weak::clone(successor));
         }
         self.frames.push_back(frame.clone());
         self.bytes += frame.len();
@@ -150,14 +150,14 @@ impl<T> ReplayBuffer<T> {
             self.drop_oldest();
         }
         if !self.tell() {
-            return Kept::Here;
+            return KeepResult::Here;
         }
         if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
             // Shedding of the largest buffers is not fast enough.
             self.clear();
-            return Kept::Here;
+            return KeepResult::Here;
         }
-        Kept::Grown(self.bytes)
+        KeepResult::Grown(self.bytes)
     }
 
     /// The limit of what all sessions keep together, if they keep more than that.
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn keep_one(replay: &mut ReplayBuffer<()>, frame: &Frame) {
-        assert!(!matches!(replay.keep(frame), Kept::BySuccessor(_)));
+        assert!(!matches!(replay.keep(frame), KeepResult::BySuccessor(_)));
     }
 
     fn keep(replay: &mut ReplayBuffer<()>, channel: u64, numbers: impl IntoIterator<Item = u64>) {
@@ -450,7 +450,7 @@ mod tests {
         let successor = Arc::new(());
         replay.hand_over(1, Arc::downgrade(&successor));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);
-        let Kept::BySuccessor(told) = replay.keep(&frame(1, 3)) else {
+        let KeepResult::BySuccessor(told) = replay.keep(&frame(1, 3)) else {
             panic!("it was handed over");
         };
         assert!(Arc::ptr_eq(&told.upgrade().unwrap(), &successor));

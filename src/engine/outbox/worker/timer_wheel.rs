@@ -16,14 +16,14 @@ pub(super) struct TimerWheel<T> {
     done: u64,
     /// The first entry of each slot. The slots are those of the ticks after `done`.
     slots: Box<[u32]>,
-    entries: Vec<Entry<T>>,
+    entries: Vec<TimerEntry<T>>,
     /// The first entry that is not in use.
     spare: u32,
     /// Entries that are in use: linked into a slot, or taken out and not put back yet.
     used: usize,
 }
 
-struct Entry<T> {
+struct TimerEntry<T> {
     /// The item; `None` if it was removed, and the entry is freed when its slot comes round.
     item: Option<T>,
     next: u32,
@@ -69,7 +69,7 @@ impl<T: Clone> TimerWheel<T> {
             if index == NONE {
                 return None;
             }
-            self.entries.push(Entry { item, next: NONE });
+            self.entries.push(TimerEntry { item, next: NONE });
             index
         };
         self.used += 1;
@@ -117,8 +117,8 @@ impl<T: Clone> TimerWheel<T> {
     pub(super) fn put_back(&mut self, taken: &Taken<T>) {
         let TimerId(index) = taken.timer;
         match self.entries.get(index as usize) {
-            Some(Entry { item: Some(_), .. }) => self.link(index, taken.again),
-            Some(Entry { item: None, .. }) => self.release(index),
+            Some(TimerEntry { item: Some(_), .. }) => self.link(index, taken.again),
+            Some(TimerEntry { item: None, .. }) => self.release(index),
             None => {}
         }
     }

@@ -207,7 +207,7 @@ impl Client {
         self.session.is_over |= matches!(self.session.outbox.lock().sink, Sink::Detached);
     }
 
-    fn change_pipe(&self, change: impl FnOnce(&mut pipe::State)) {
+    fn change_pipe(&self, change: impl FnOnce(&mut pipe::PipeState)) {
         if let Some(pipe) = &self.session.pipe {
             pipe.change(change);
         }

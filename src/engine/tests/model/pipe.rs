@@ -72,7 +72,7 @@ pub(super) enum Meanwhile {
 pub(super) type Pushed = (Kind, u32, Push);
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct PipeState {
     /// Bytes that are still taken.
     pub(super) room: usize,
     /// What was taken is not on its way.
@@ -91,16 +91,16 @@ pub(super) struct State {
 /// The bytes of one WebSocket.
 #[derive(Clone, Default)]
 pub(super) struct Pipe {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<PipeState>>,
     numbers: Arc<AtomicU32>,
 }
 
 impl Pipe {
     pub(super) fn new(outbox: &Outbox, room: usize, numbers: &Arc<AtomicU32>) -> Self {
-        let state = State {
+        let state = PipeState {
             room,
             outbox: Arc::downgrade(outbox.inner()),
-            ..State::default()
+            ..PipeState::default()
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -108,12 +108,12 @@ impl Pipe {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap()
     }
 
     /// Changes what the stream takes, and wakes whoever waits for a change.
-    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut PipeState)) {
         let waiting = {
             let mut state = self.state();
             change(&mut state);

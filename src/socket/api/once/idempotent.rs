@@ -11,7 +11,7 @@ use crate::{
     socket::{
         core::Event,
         dispatch::{Handler, Handling, Needs, Parameters},
-        types::{Answer, IntoAck, Outcome, Refusal, Reply, args::read},
+        types::{AckOutcome, Answer, IntoAck, Refusal, Reply, args::read},
     },
 };
 
@@ -174,7 +174,7 @@ fn later(answer: impl FnOnce(Reply) -> Answer + 'static) -> Later {
 }
 
 fn refused(refusal: Refusal) -> Later {
-    later(|_| Answer(Outcome::Refused(refusal)))
+    later(|_| Answer(AckOutcome::Refused(refusal)))
 }
 
 #[diagnostic::do_not_recommend]
@@ -254,17 +254,17 @@ where
 /// Remembers what a handler has answered, and gives it to who asked first.
 fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
     let answered = match given.0 {
-        Outcome::Nothing => Answered::Nothing,
-        Outcome::Frame(frame) => match read(reply.parser, &frame) {
+        AckOutcome::Nothing => Answered::Nothing,
+        AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
             Ok(args) => Answered::With(args),
             Err(error) => {
                 tracing::error!(%error, "an answer of ours cannot be read back");
                 Answered::Nothing
             }
         },
-        Outcome::Refused(refusal) => {
+        AckOutcome::Refused(refusal) => {
             ticket.refuse(refusal.clone());
-            return Answer(Outcome::Refused(refusal));
+            return Answer(AckOutcome::Refused(refusal));
         }
     };
     let answer = answer(reply, &answered);
@@ -274,7 +274,7 @@ fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
 
 fn answer(reply: Reply, answered: &Answered) -> Answer {
     match answered {
-        Answered::Nothing => Answer(Outcome::Nothing),
+        Answered::Nothing => Answer(AckOutcome::Nothing),
         Answered::With(args) => reply.with(args),
     }
 }

@@ -97,7 +97,7 @@ impl IoService {
         self
     }
 
-    fn answer<B>(&self, request: Request<B>) -> Answer
+    fn answer<B>(&self, request: Request<B>) -> ResponseFuture
     where
         B: Body + Send + 'static,
         B::Data: Send,
@@ -107,7 +107,7 @@ impl IoService {
         self.answer_parts(parts, Box::new(Box::pin(body)))
     }
 
-    fn answer_parts(&self, request: Parts, body: Box<dyn Pieces>) -> Answer {
+    fn answer_parts(&self, request: Parts, body: Box<dyn Pieces>) -> ResponseFuture {
         let refused = self.engine.refuse_unnamed(&request);
         if let Some(answer) = refused.or_else(|| client_files::answer(&self.io, &request)) {
             return Box::pin(async { answer });
@@ -117,7 +117,7 @@ impl IoService {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 
 /// The answer to one request.
 pub type IoFuture<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;

@@ -25,7 +25,7 @@ pub(in crate::service) struct RemotePresence {
 
 /// What other servers have to know of a user in a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shared {
+pub(crate) struct SharedPresence {
     /// The conversation.
     pub(crate) conversation_id: Uuid,
     /// The user's id.

@@ -139,15 +139,15 @@ impl AskedAhead {
 }
 
 /// A message by its conversation and its number there.
-pub(super) type Place = (Uuid, u64);
+pub(super) type MessageKey = (Uuid, u64);
 
 /// Messages of other servers that are about to be shown here, and who wants to know who has confirmed them.
 #[derive(Debug, Default)]
-pub(super) struct Questions(Mutex<HashMap<Place, oneshot::Sender<Confirmed>>>);
+pub(super) struct Questions(Mutex<HashMap<MessageKey, oneshot::Sender<Confirmed>>>);
 
 impl Questions {
     /// A message that is about to be shown.
-    pub(super) fn wait_for(self: &Arc<Self>, message: Place, timeout: Duration) -> Waiting {
+    pub(super) fn wait_for(self: &Arc<Self>, message: MessageKey, timeout: Duration) -> Waiting {
         let (answer, answered) = oneshot::channel();
         self.0.lock().insert(message, answer);
         Waiting {
@@ -158,12 +158,12 @@ impl Questions {
     }
 
     /// Whether another server has asked who confirms a message.
-    pub(super) fn has(&self, message: Place) -> bool {
+    pub(super) fn has(&self, message: MessageKey) -> bool {
         self.0.lock().contains_key(&message)
     }
 
     /// Answers who has asked about a message that is shown now.
-    pub(super) fn answer(&self, message: Place, asked: Option<Asked>) {
+    pub(super) fn answer(&self, message: MessageKey, asked: Option<Asked>) {
         let Some(answer) = self.0.lock().remove(&message) else {
             return;
         };
@@ -182,7 +182,7 @@ pub(in crate::service) struct Waiting {
     answered: oneshot::Receiver<Confirmed>,
     patience: Duration,
     /// Forgotten with this.
-    asked: (Arc<Questions>, Place),
+    asked: (Arc<Questions>, MessageKey),
 }
 
 impl Waiting {

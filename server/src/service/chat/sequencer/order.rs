@@ -3,6 +3,10 @@
 
 use crate::store::Revision;
 
+#[cfg(test)]
+#[path = "../../../../../tests/support/random.rs"]
+mod random;
+
 /// How far a conversation has been emitted, so that whoever joins knows where live events begin.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::service) enum Sequencer {
@@ -109,6 +113,7 @@ pub(in crate::service) struct Gap {
 
 #[cfg(test)]
 mod tests {
+    use super::random::Random;
     use super::*;
 
     /// A message, and how far the conversation has come with it.
@@ -233,9 +238,9 @@ mod tests {
     #[test]
     fn whatever_comes_by_every_step_is_let_out_once_and_in_order() {
         for seed in 1..200 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             // Where the conversation stood after each step, from some earlier beginning on.
-            let mut chain = vec![at(random.below(5), random.below(5))];
+            let mut chain = vec![at(random.below(5) as u64, random.below(5) as u64)];
             for _ in 0..60 {
                 let mut next = chain[chain.len() - 1];
                 if random.below(3) == 0 {
@@ -250,11 +255,11 @@ mod tests {
             let mut shown = vec![start];
             let mut arriving = Vec::new();
             for index in 1..chain.len() {
-                let times = usize::try_from(random.below(5)).unwrap().min(2);
+                let times = random.below(5).min(2);
                 arriving.extend(vec![index; times]);
             }
             for index in 0..arriving.len() {
-                let other = index + usize::try_from(random.below(4)).unwrap();
+                let other = index + random.below(4);
                 let other = other.min(arriving.len() - 1);
                 arriving.swap(index, other);
             }
@@ -266,7 +271,7 @@ mod tests {
                     (chain[index - 1], chain[index])
                 };
                 while let Verdict::Gap(gap) = sequencer.look(before, revision) {
-                    let page = 1 + usize::try_from(random.below(7)).unwrap();
+                    let page = 1 + random.below(7);
                     let missing = chain
                         .iter()
                         .filter(|step| **step > gap.after && **step <= gap.through);
@@ -281,19 +286,6 @@ mod tests {
                 }
             }
             assert_eq!(shown, chain, "seed {seed}");
-        }
-    }
-
-    /// A generator of the linear congruential kind.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: u64) -> u64 {
-            self.0 = self
-                .0
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % limit
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::store::Conversation;
 
 /// The latest changes, by conversation and number; 0 is that there is one more conversation.
 #[derive(Debug, Default)]
-pub(in crate::service) struct Told(Mutex<Latest>);
+pub(in crate::service) struct ToldChanges(Mutex<Latest>);
 
 #[derive(Debug, Default)]
 struct Latest {
@@ -23,7 +23,7 @@ struct Latest {
 
 /// A conversation that is being made here. Dropped without having been [made](Self::made) it is in doubt.
 pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
-    told: &'a Told,
+    told: &'a ToldChanges,
     id: Uuid,
     tell: Option<F>,
 }
@@ -53,7 +53,7 @@ impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
     }
 }
 
-impl Told {
+impl ToldChanges {
     /// A conversation is about to be made here; `tell` tells its members of it.
     pub(in crate::service) fn making<F: FnOnce(&Conversation)>(
         &self,
@@ -123,7 +123,7 @@ mod tests {
     fn a_conversation_is_told_of_once_whether_its_making_is_in_doubt_or_not() {
         let made = conversation();
         for (is_read, is_known) in [(false, false), (false, true), (true, false), (true, true)] {
-            let (told, count) = (Told::default(), Cell::new(0));
+            let (told, count) = (ToldChanges::default(), Cell::new(0));
             let making = told.making(made.id, |_| count.set(count.get() + 1));
             if is_read {
                 assert!(!told.read(&made), "who makes it tells of it");
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_once_and_what_is_kept_has_an_end() {
-        let told = Told::default();
+        let told = ToldChanges::default();
         let id = Uuid::from_u128(1);
         assert!(told.insert(id, 1) && !told.insert(id, 1) && told.has(id, 1));
         for number in 2..=MAX_TOLD as u64 + 1 {

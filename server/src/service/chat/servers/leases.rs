@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
-use crate::service::chat::presence::remote::Shared;
+use crate::service::chat::presence::remote::SharedPresence;
 use crate::service::chat::sequencer::conversations::{Look, Looks};
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Here, StoreError};
@@ -69,12 +69,12 @@ struct Keeper {
     store: store::Leases,
     lease: Duration,
     metrics: Arc<Metrics>,
-    held: Option<Held>,
+    held: Option<HeldLease>,
 }
 
 /// The lease as far as this server knows.
 #[derive(Clone, Copy)]
-struct Held {
+struct HeldLease {
     node: Uuid,
     /// When it has to be renewed, and others looked at.
     due: Instant,
@@ -126,7 +126,7 @@ impl Keeper {
                 // From before it is asked: the database counts from later.
                 let due = Instant::now() + self.lease / 3;
                 if self.store.renew(held.node, self.lease).await? {
-                    let held = Held { due, ..held };
+                    let held = HeldLease { due, ..held };
                     self.held = Some(held);
                     self.look(held.node).await?;
                     held
@@ -161,8 +161,8 @@ impl Keeper {
         );
     }
 
-    async fn take(&mut self) -> Result<Held, StoreError> {
-        let held = Held {
+    async fn take(&mut self) -> Result<HeldLease, StoreError> {
+        let held = HeldLease {
             node: Uuid::new_v4(),
             due: Instant::now() + self.lease / 3,
         };
@@ -238,7 +238,7 @@ impl Keeper {
     }
 }
 
-fn here(shared: &Shared) -> Here {
+fn here(shared: &SharedPresence) -> Here {
     let present = shared.present.as_ref();
     Here {
         conversation_id: shared.conversation_id,

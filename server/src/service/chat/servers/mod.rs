@@ -1,5 +1,9 @@
-//! What the servers of one store tell each other of the chat: `others` hears what was said and done at other servers, `leases`
-//! tells who is here for as long as this server lives, `statuses` keeps what users say of themselves.
+//! What the servers of one store tell each other of the chat: `others` hears what was said and done at other servers,
+//! `leases` tells who is here for as long as this server lives, `statuses` keeps what users say of themselves.
+//!
+//! The composition root runs [`Leases`] and [`ConversationNews`] as tasks, and the handle of the chat holds the
+//! statuses. They change what this server believes of others, and tell its own clients: nothing in here may tell
+//! another server's clients, or trust that an announcement arrives.
 
 mod leases;
 mod others;

@@ -1,6 +1,6 @@
 //! What users say of themselves, kept in the values that servers share, and told by each server to its own clients.
 //!
-//! Users are spread over [`PLACES`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
+//! Users are spread over [`SHARDS`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
 //! changes one expects the version that it knows, and reads it again if another server was faster: so all changes of a
 //! user have one order. Changed keys are announced by the adapter; as announcements may be lost, each value is looked
 //! at once a minute as well, and every 13 seconds without an adapter. What differs from the copy then is told.
@@ -28,20 +28,20 @@ use roomcast::{Namespace, Room, SocketId};
 pub(in crate::service::chat) struct SharedStatuses {
     /// Where they are kept, from the start of the server on.
     values: OnceLock<Keyspace<Statuses>>,
-    places: Box<[Place]>,
+    shards: Box<[StatusShard]>,
     /// Users who are to be told of, and the socket that knows already.
     untold: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
     has_untold: Notify,
 }
 
 /// One of the values.
-struct Place {
+struct StatusShard {
     /// One permit, for whoever reads or changes it in the store.
     turns: Semaphore,
-    known: RwLock<Known>,
+    known: RwLock<ShardSnapshot>,
 }
 
-impl Place {
+impl StatusShard {
     fn new() -> Self {
         Self {
             turns: Semaphore::new(1),
@@ -56,7 +56,7 @@ impl Place {
 }
 
 #[derive(Default)]
-struct Known {
+struct ShardSnapshot {
     version: Option<u64>,
     statuses: Statuses,
 }
@@ -65,7 +65,7 @@ impl SharedStatuses {
     pub(in crate::service::chat) fn new() -> Self {
         Self {
             values: OnceLock::new(),
-            places: (0..PLACES).map(|_| Place::new()).collect(),
+            shards: (0..SHARDS).map(|_| StatusShard::new()).collect(),
             untold: Mutex::default(),
             has_untold: Notify::new(),
         }
@@ -76,8 +76,8 @@ impl SharedStatuses {
         let keyspace = values.keyspace("status", 1, |_, value| Ok(value));
         let keyspace = self.values.get_or_init(|| keyspace);
         let reading = async {
-            for (key, place) in self.places.iter().enumerate() {
-                *place.known.write() = read(keyspace, key).await?;
+            for (key, shard) in self.shards.iter().enumerate() {
+                *shard.known.write() = read(keyspace, key).await?;
             }
             Ok::<_, ValueError>(())
         };
@@ -89,8 +89,8 @@ impl SharedStatuses {
 
     /// What a user says, if there is something.
     pub(in crate::service::chat) fn get(&self, user: &str) -> Option<UserStatus> {
-        let place = self.places.get(place_of(user))?;
-        place.known.read().statuses.get(user, Time::now())
+        let shard = self.shards.get(shard_of(user))?;
+        shard.known.read().statuses.get(user, Time::now())
     }
 
     /// Has a user say something from now on.
@@ -120,16 +120,16 @@ impl SharedStatuses {
         text: Option<&Arc<str>>,
         from: Option<SocketId>,
     ) -> Result<Option<UserStatus>, ValueError> {
-        let number = place_of(user);
-        let (Some(keyspace), Some(place)) = (self.values.get(), self.places.get(number)) else {
+        let number = shard_of(user);
+        let (Some(keyspace), Some(shard)) = (self.values.get(), self.shards.get(number)) else {
             return Ok(None);
         };
         let key = number.to_string();
-        let _turn = place.turn().await;
+        let _turn = shard.turn().await;
         let mut is_read = false;
         for _ in 0..TRIES {
             let (version, mut statuses) = {
-                let known = place.known.read();
+                let known = shard.known.read();
                 (known.version, known.statuses.clone())
             };
             let now = Time::now();
@@ -139,7 +139,7 @@ impl SharedStatuses {
                     return Ok(Some(known.unwrap_or_else(|| nothing(user, now))));
                 }
                 // Another server may know better what is there.
-                self.learn(place, read(keyspace, number).await?, None);
+                self.learn(shard, read(keyspace, number).await?, None);
                 is_read = true;
                 continue;
             };
@@ -147,11 +147,11 @@ impl SharedStatuses {
             match keyspace.put(&key, expected, &statuses).await? {
                 Put::Stored(version) => {
                     let version = Some(version);
-                    self.learn(place, Known { version, statuses }, from);
+                    self.learn(shard, ShardSnapshot { version, statuses }, from);
                     return Ok(Some(said));
                 }
                 Put::Conflict(_) | _ => {
-                    self.learn(place, read(keyspace, number).await?, None);
+                    self.learn(shard, read(keyspace, number).await?, None);
                     is_read = true;
                 }
             }
@@ -160,10 +160,10 @@ impl SharedStatuses {
     }
 
     /// Takes over what is kept; whoever says something else than before is told of.
-    fn learn(&self, place: &Place, now: Known, from: Option<SocketId>) {
+    fn learn(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
         // Locked first and for both, so that whoever tells sees either both or neither, and nothing is told twice.
         let mut untold = self.untold.lock();
-        let mut known = place.known.write();
+        let mut known = shard.known.write();
         let news: Vec<Arc<str>> = {
             let news = now.statuses.since(&known.statuses);
             news.into_iter().cloned().collect()
@@ -180,9 +180,9 @@ impl SharedStatuses {
 
     /// Looks at a value in its turn.
     async fn look(&self, keyspace: &Keyspace<Statuses>, number: usize) -> Result<(), ValueError> {
-        if let Some(place) = self.places.get(number) {
-            let _turn = place.turn().await;
-            self.learn(place, read(keyspace, number).await?, None);
+        if let Some(shard) = self.shards.get(number) {
+            let _turn = shard.turn().await;
+            self.learn(shard, read(keyspace, number).await?, None);
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl SharedStatuses {
             let changed = tokio::select! {
                 key = changes.next() => key.and_then(|key| key.parse().ok()),
                 _ = looks.tick(), if store.is_shared() => {
-                    next = (next + 1) % PLACES;
+                    next = (next + 1) % SHARDS;
                     Some(next)
                 }
                 () = self.has_untold.notified() => None,
@@ -266,12 +266,14 @@ impl SharedStatuses {
     }
 }
 
-async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<Known, ValueError> {
+async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<ShardSnapshot, ValueError> {
     let kept = keyspace.get(&number.to_string()).await?;
-    Ok(kept.map_or_else(Known::default, |kept| Known {
-        version: Some(kept.version),
-        statuses: kept.value,
-    }))
+    Ok(
+        kept.map_or_else(ShardSnapshot::default, |kept| ShardSnapshot {
+            version: Some(kept.version),
+            statuses: kept.value,
+        }),
+    )
 }
 
 /// What somebody says who has said nothing.
@@ -285,7 +287,7 @@ fn nothing(user: &str, now: Time) -> UserStatus {
 }
 
 /// Where a user's status is kept: the same at all servers.
-fn place_of(user: &str) -> usize {
+fn shard_of(user: &str) -> usize {
     let hash = Sha256::digest(user);
     hash.first().map_or(0, |byte| usize::from(*byte))
 }
@@ -301,7 +303,7 @@ const UNAVAILABLE: ServiceError = ServiceError::Unavailable {
 };
 
 /// Values that the users are spread over: one for each first byte of a hash.
-const PLACES: usize = 256;
+const SHARDS: usize = 256;
 /// How often another server may be faster.
 const TRIES: u32 = 16;
 /// How long somebody waits who says something.

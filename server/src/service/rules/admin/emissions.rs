@@ -21,7 +21,7 @@ emissions! {
             node: "chat-1",
             part: Part::Store,
             task: None,
-            state: State::Unavailable,
+            state: PartState::Unavailable,
             timestamp: examples::time(NOON),
         };
     NODE: NodeChange<'static>, Reliable = "admin:node", "a server has joined the cluster, has left it, or is about to stop",
@@ -61,7 +61,7 @@ pub(crate) struct Alert<'a> {
     /// The name of the task, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task: Option<&'a str>,
-    pub(crate) state: State,
+    pub(crate) state: PartState,
     pub(crate) timestamp: Time,
 }
 
@@ -80,7 +80,7 @@ pub(crate) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-pub(crate) enum State {
+pub(crate) enum PartState {
     Ok,
     Unavailable,
 }

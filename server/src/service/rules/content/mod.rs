@@ -1,4 +1,8 @@
 //! What a message may consist of.
+//!
+//! Services check here what they store or tell: texts, titles, ids of users, metadata, addresses of images, emoji. What
+//! is wrong is refused with the field and the reason, and nothing is trimmed or replaced. These are functions of
+//! values: they take limits as arguments, and must know neither the settings nor the store.
 
 pub(in crate::service) mod emoji;
 
@@ -113,7 +117,7 @@ pub(in crate::service) fn check_metadata(
 ) -> Result<(), ServiceError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Known<'a> {
+    struct KnownMetadata<'a> {
         #[serde(borrow)]
         image_url: Option<Cow<'a, str>>,
         #[serde(borrow)]
@@ -143,14 +147,15 @@ pub(in crate::service) fn check_metadata(
         ));
     }
     let mut json = serde_json::Deserializer::from_str(metadata.get());
-    let known: Known<'_> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let field = match error.path().to_string().as_str() {
-            "imageUrl" => "metadata.imageUrl",
-            "timestamp" => "metadata.timestamp",
-            _ => "metadata",
-        };
-        ServiceError::invalid(field, "is not one string")
-    })?;
+    let known: KnownMetadata<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let field = match error.path().to_string().as_str() {
+                "imageUrl" => "metadata.imageUrl",
+                "timestamp" => "metadata.timestamp",
+                _ => "metadata",
+            };
+            ServiceError::invalid(field, "is not one string")
+        })?;
     if known.image_url.is_some_and(|url| !is_http_url(&url)) {
         return Err(ServiceError::invalid(
             "metadata.imageUrl",

@@ -38,7 +38,7 @@ use super::failure::Failure;
 use super::queries::{message, message_columns, signed, unsigned};
 use crate::store::Time;
 use crate::store::change::{Change, MemberChange};
-use crate::store::lane::{Done, Outcome, Write};
+use crate::store::lane::{Done, InsertOutcome, Write};
 use crate::store::rows::{Message, NewConversation, NewMessage, Revision};
 use roomcast::internal::chain;
 
@@ -409,9 +409,9 @@ impl LockedRows {
     }
 
     /// Gives a message its place, unless it was sent before or must not be sent.
-    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> Outcome {
+    fn place(&mut self, new: &NewMessage, now: Time, rows: &mut Rows) -> InsertOutcome {
         if !self.admits(new.conversation_id, &new.user_id) {
-            return Outcome::Absent;
+            return InsertOutcome::Absent;
         }
         let key = new
             .client_message_id
@@ -419,22 +419,22 @@ impl LockedRows {
             .map(|id| (new.user_id.clone(), id));
         if let Some(message) = key.as_ref().and_then(|key| self.sent.get(key)) {
             return if message.conversation_id == new.conversation_id {
-                Outcome::Row {
+                InsertOutcome::Row {
                     message: Arc::clone(message),
                     repeated: true,
                 }
             } else {
-                Outcome::Conflict
+                InsertOutcome::Conflict
             };
         }
         if let Some(place) = self.stranger(new) {
-            return Outcome::NoMember(place);
+            return InsertOutcome::NoMember(place);
         }
         let Some(original) = self.references.original(new) else {
-            return Outcome::NoOriginal;
+            return InsertOutcome::NoOriginal;
         };
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
-            return Outcome::Absent;
+            return InsertOutcome::Absent;
         };
         room.last_seq += 1;
         let message = Arc::new(new.clone().stored(room.last_seq, now, original));
@@ -443,7 +443,7 @@ impl LockedRows {
         if let Some(key) = key {
             self.sent.insert(key, Arc::clone(&message));
         }
-        Outcome::Row {
+        InsertOutcome::Row {
             message,
             repeated: false,
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
-use roomcast::adapter::values::{Entry, Expected, MAX_KEYS, Put};
+use roomcast::adapter::values::{Expected, MAX_KEYS, Put, StoredValue};
 use tokio_postgres::Error;
 
 use super::leases::milliseconds;
@@ -14,7 +14,10 @@ use crate::store::StoreError;
 use crate::store::postgres::{Postgres, read};
 
 impl Postgres {
-    pub(in crate::store) async fn value(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    pub(in crate::store) async fn value(
+        &self,
+        key: &str,
+    ) -> Result<Option<StoredValue>, StoreError> {
         read!(self, client => get(client, key))
     }
 
@@ -62,14 +65,14 @@ impl Postgres {
     }
 }
 
-async fn get(client: &ClientWrapper, key: &str) -> Result<Option<Entry>, Error> {
+async fn get(client: &ClientWrapper, key: &str) -> Result<Option<StoredValue>, Error> {
     let statement = client
         .prepare_cached("SELECT version, value FROM shared_values WHERE key = $1")
         .await?;
     let row = client.query_opt(&statement, &[&key]).await?;
     row.map(|row| {
         let text: &str = row.try_get(1)?;
-        Ok(Entry {
+        Ok(StoredValue {
             version: number(row.try_get(0)?),
             text: text.into(),
         })

@@ -1,4 +1,8 @@
 //! Changes of what is stored: edits, deletions, members, read marks, expiry.
+//!
+//! The thread that writes calls these functions within the transaction that it has opened for a group, so that whoever
+//! is a member when they look is one when they write. `annotations` has reactions, pins and levels, and how they are
+//! read. Nothing in here may end that transaction, or tell anybody what was changed.
 
 pub(super) mod annotations;
 

@@ -14,7 +14,7 @@ use crate::service::chat::presence::conversation::{Presence, Tempo};
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::confirming::{AskedAhead, Questions};
 use crate::service::chat::sequencer::order::Sequencer;
-use crate::service::chat::sequencer::told::Told;
+use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
@@ -37,7 +37,7 @@ pub(in crate::service) struct Common {
     /// Tells other servers what is done at this one; `None` without an adapter.
     pub(in crate::service) announcer: Option<Announcer>,
     /// What members were told who are in no conversation here.
-    pub(in crate::service) told: Told,
+    pub(in crate::service) told: ToldChanges,
     /// Messages of other servers that are about to be shown.
     pub(in crate::service::chat::sequencer) questions: Arc<Questions>,
     pub(in crate::service) metrics: Arc<Metrics>,
@@ -59,7 +59,7 @@ impl Common {
             has_recovery,
             confirm_timeout: limits.confirm_timeout,
             announcer,
-            told: Told::default(),
+            told: ToldChanges::default(),
             questions: Arc::default(),
             metrics,
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Conversations;
 use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::presence::remote::Shared;
+use crate::service::chat::presence::remote::SharedPresence;
 
 /// Users of whom other servers have to be told, each once.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Conversations {
     }
 
     /// What other servers have to be told, at most `limit` users, each as it is now.
-    pub(in crate::service) fn take_shared(&self, limit: usize) -> Vec<Shared> {
+    pub(in crate::service) fn take_shared(&self, limit: usize) -> Vec<SharedPresence> {
         let mut taken = Vec::new();
         let mut changed = self.changed.lock();
         while taken.len() < limit
@@ -92,7 +92,7 @@ impl Conversations {
         drop(changed);
         let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Going)| {
             let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
-            Shared {
+            SharedPresence {
                 conversation_id,
                 user_id,
                 present: present.flatten(),
@@ -103,7 +103,7 @@ impl Conversations {
     }
 
     /// Takes back what could not be told.
-    pub(in crate::service) fn restore_shared(&self, rows: Vec<Shared>) {
+    pub(in crate::service) fn restore_shared(&self, rows: Vec<SharedPresence>) {
         let mut changed = self.changed.lock();
         for row in rows {
             let entry = changed.users.entry((row.conversation_id, row.user_id));

@@ -1,0 +1,154 @@
+// One chat on several servers whose broker is killed, comes back, or lets nobody in; and servers that NATS joins.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { createServer } from "node:tls";
+import { by, gathered, news, person, postgres, seqs, startServers, typesAcross } from "./chat_servers.mjs";
+import { logged, server, temporary } from "./people.mjs";
+import { connectRedis, startBroker, startRedis } from "./redis.mjs";
+import { lastingPort, metric, metricIs, next, until } from "./support.mjs";
+
+/** One that nobody vouches for. */
+function certificate(t) {
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(t), name));
+  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
+  const args = ["req", "-x509", ...kind, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"];
+  execFileSync("openssl", args, { stdio: "ignore" });
+  return { cert: readFileSync(cert), key: readFileSync(key) };
+}
+
+/** The files of a certificate for localhost and its key, and of whoever vouches for it. */
+function vouched(t) {
+  const folder = temporary(t);
+  const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
+  const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
+  const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  openssl("req", "-x509", ...fresh, "-days", "1", "-keyout", caKey, "-out", ca, "-subj", "/CN=somebody");
+  openssl("req", ...fresh, "-keyout", key, "-out", request, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost");
+  openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", caKey, "-CAcreateserial", "-days", "1", "-copy_extensions", "copy", "-out", cert);
+  return { ca, key, cert };
+}
+
+describe("a Redis that fails", { concurrency: false }, () => {
+  const adapter = async ({ url }) => (await (await fetch(`${url}/health/ready`)).json()).adapter;
+  const transitions = ({ url }, to) => metric(url, `roomcast_adapter_transitions_total{to="${to}"}`);
+
+  test("is missed by nobody who sends and reads, and is used again when it is back", async (t) => {
+    const redis = await startRedis();
+    t.after(() => redis.end());
+    const servers = await startServers(t, 2, by(redis), { ROOMCAST_PRESENCE__LEASE: "3s" });
+    const { people, conversationId } = await typesAcross(t, servers, "before");
+    const [ann, , carl] = people;
+    const dora = await person(t, servers[1], "dora");
+    const before = [ann, carl].map((one) => one.all("message").length);
+    await redis.kill();
+    for (const one of servers) {
+      await until(async () => (await adapter(one)) === "unavailable", "the loss");
+      assert.equal((await fetch(`${one.url}/health/ready`)).status, 200);
+      await until(async () => (await transitions(one, "down")) === 1, "that it is counted");
+      await logged(one, /the adapter does not work/);
+    }
+    await ann.must("add_member", { conversationId, userId: dora.name });
+    await until(() => news(dora, conversationId).length === 1, "news from the feed");
+    await dora.must("join_conversation", { conversationId });
+    for (let n = 0; n < 5; n++) {
+      await ann.must("message", { conversationId, content: `${n}` });
+      await dora.must("message", { conversationId, content: `${n}` });
+    }
+    await until(() => seqs(carl).length === before[1] + 10, "messages from the store");
+    await until(() => seqs(dora).length === 5 && seqs(ann).length === before[0] + 5, "messages from the store");
+    assert.deepEqual(seqs(carl).slice(-10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    // Those who cannot be asked may be there.
+    const report = next(ann.socket, "message_delivered");
+    await ann.must("message", { conversationId, content: "confirm", confirmDelivery: true });
+    const [{ timedOut }] = await report;
+    assert.equal(timedOut, true);
+    await redis.start();
+    for (const one of servers) {
+      await until(async () => (await adapter(one)) === "ok", "its return");
+      await until(async () => (await transitions(one, "up")) === 2, "that it is counted");
+      assert.equal(await metric(one.url, "roomcast_adapter_up"), 1);
+    }
+    await typesAcross(t, servers, "again");
+  });
+
+  test("is told once, and clearly, if it wants a password that it does not get", async (t) => {
+    const redis = await startRedis();
+    t.after(() => redis.end());
+    const client = await connectRedis(redis);
+    await client.configSet("requirepass", "canary");
+    await client.close();
+    const env = { ROOMCAST_STORE: postgres.url };
+    const [none, wrong, right] = await Promise.all(
+      ["", ":wrong@", ":canary@"].map((user) =>
+        server(t, { ...env, ROOMCAST_ADAPTER__URL: `redis://${user}${redis.address}` }),
+      ),
+    );
+    await metricIs(right.url, "roomcast_adapter_up", (up) => up === 1);
+    for (const one of [none, wrong]) {
+      await logged(one, /wants a user and a password/);
+      assert.equal(await adapter(one), "unavailable");
+      assert.doesNotMatch(one.output(), /wrong@|canary/);
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
+    // Both work without it.
+    await gathered(t, [none, wrong], ["h1", "h2"]);
+  });
+
+  test("is used over TLS if somebody who is trusted vouches for it, and told once, and clearly, if not", async (t) => {
+    const [files, others] = [vouched(t), vouched(t)];
+    const port = await lastingPort();
+    const own = `--tls-cert-file ${files.cert} --tls-key-file ${files.key} --tls-ca-cert-file ${files.ca}`;
+    const redis = await startRedis(`--tls-port ${port} --tls-auth-clients no ${own}`);
+    t.after(() => redis.end());
+    const at = (host, ca) => ({ ROOMCAST_ADAPTER__URL: `rediss://${host}:${port}`, SSL_CERT_FILE: ca });
+    const joined = await startServers(t, 2, at("localhost", files.ca), { ROOMCAST_ADAPTER__KEY: "tls" });
+    await typesAcross(t, joined, "over TLS");
+    const env = { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__KEY: "tls" };
+    // Somebody else vouches for it, or for another name than this one.
+    for (const variables of [at("localhost", others.ca), at("127.0.0.1", files.ca)]) {
+      const one = await server(t, { ...env, ...variables });
+      await logged(one, /ERROR.* TLS/);
+      assert.equal(await adapter(one), "unavailable");
+      await one.stop();
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
+  });
+
+  test("is told once, and clearly, if it wants TLS and does not get it", async (t) => {
+    const broker = createServer(certificate(t));
+    broker.on("tlsClientError", () => {});
+    await new Promise((done) => broker.listen(0, "127.0.0.1", done));
+    t.after(() => broker.close());
+    const adapter = (scheme) => `${scheme}://localhost:${broker.address().port}`;
+    for (const scheme of ["redis", "rediss"]) {
+      const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: adapter(scheme) });
+      await logged(one, /ERROR.* TLS/);
+      await one.stop();
+      assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+    }
+  });
+});
+
+describe("NATS", () => {
+  test("joins servers: what is sent, typed and told of people arrives at the other one", async (t) => {
+    const nats = await startBroker("nats", "-js");
+    t.after(() => nats.end());
+    const joined = { ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" };
+    const servers = await startServers(t, 2, undefined, joined);
+    await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+    const { people, conversationId } = await gathered(t, servers, ["ann", "ben"]);
+    const [ann, ben] = people;
+    const typing = next(ben.socket, "typing");
+    await ann.must("typing", { conversationId, isTyping: true });
+    assert.equal((await typing)[0].userId, "ann");
+    for (let n = 0; n < 20; n++) await ann.must("message", { conversationId, content: `${n}` });
+    await until(() => ben.all("message").length === 20, "twenty messages");
+    assert.deepEqual(ben.all("message").map(({ seq }) => seq), Array.from({ length: 20 }, (_, n) => n + 1));
+    const left = next(ben.socket, "user_left");
+    await ann.must("leave_conversation", { conversationId });
+    assert.equal((await left)[0].userId, "ann");
+  });
+});

@@ -1,0 +1,112 @@
+// The set-up of what is tested of a chat on several servers: servers on one PostgreSQL, and people at each of them.
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+import { enter, server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
+import { ask, metricIs, next, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+
+/** The database of all servers of a file. */
+export let postgres;
+before(async () => (postgres = await startPostgres()));
+after(() => postgres?.close());
+
+/** So many servers on the database, joined by what these variables say. */
+export async function startServers(t, count, joined, env = {}) {
+  const variables = { ROOMCAST_STORE: postgres.url, ROOMCAST_PRESENCE__GRACE: "100ms", ...joined, ...env };
+  const servers = await Promise.all(Array.from({ length: count }, () => server(t, variables)));
+  if (joined !== nothing) {
+    await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+  }
+  return servers;
+}
+
+/** What joins servers: nothing, what joins them if nothing is said, or a Redis. */
+export const nothing = { ROOMCAST_ADAPTER__URL: "none" };
+export const whatIsThere = {};
+export const by = (redis) => ({ ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
+
+async function must(socket, name, payload) {
+  const answer = await ask(socket, name, payload);
+  assert.equal(answer.success, true, `${name}: ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+/** A user of this name, connected to a server, who writes down what comes. */
+export async function person(t, { url }, name, options = {}) {
+  const auth = { token: token({ sub: name, name }) };
+  const { socket } = await enter(t, url, { auth, transports: ["websocket"], ...options });
+  const heard = [];
+  socket.onAny((event, payload) => heard.push([event, payload]));
+  const all = (event) => heard.filter(([name]) => name === event).map(([, payload]) => payload);
+  return { name, socket, heard, all, must: (event, payload) => must(socket, event, payload) };
+}
+
+let made = 0;
+/** A conversation of the first one with the others, in which nobody is yet. */
+export async function conversation([owner, ...others], title = `number ${made++}`) {
+  const memberIds = others.map(({ name }) => name);
+  const { conversation } = await owner.must("create_conversation", { title, memberIds });
+  return conversation.id;
+}
+
+/** People at servers in turns, all in one conversation. */
+export async function gathered(t, servers, names) {
+  const people = await Promise.all(names.map((name, n) => person(t, servers[n % servers.length], name)));
+  const conversationId = await conversation(people);
+  for (const one of people) await one.must("join_conversation", { conversationId });
+  return { people, conversationId };
+}
+
+export const seqs = (one) => one.all("message").map(({ seq }) => seq);
+export const present = async (one, conversationId) =>
+  (await one.must("presence", { conversationId })).users.map(({ userId }) => userId).sort();
+
+/** All see each other. */
+export async function acquainted(people, conversationId) {
+  const names = people.map(({ name }) => name).sort();
+  for (const one of people) {
+    await until(async () => `${await present(one, conversationId)}` === `${names}`, `${names} for ${one.name}`);
+  }
+}
+
+/** What one was told of conversations, in short. */
+export const news = (one, conversationId) =>
+  one.heard.flatMap(([event, payload]) => {
+    if (event === "conversation_deleted" && payload.conversationId === conversationId) return ["deleted"];
+    if (event !== "conversation_updated" || payload.conversation.id !== conversationId) return [];
+    return [`${payload.conversation.title} of ${payload.conversation.memberIds.join(" ")}`];
+  });
+
+/** What goes from one server to another at once, or not at all. */
+export async function typesAcross(t, servers, name) {
+  const { people, conversationId } = await gathered(t, servers, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
+  const [ann, bob, carl] = people;
+  const typing = (one) => one.all("typing").map(({ userId, isTyping }) => `${userId} ${isTyping}`);
+  await ann.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(bob).length === 1 && typing(carl).length === 1, "typing");
+  await ann.must("typing", { conversationId, isTyping: false });
+  await until(() => typing(bob).length === 2 && typing(carl).length === 2, "the end of typing");
+  // Without being in the conversation, and whose connection ends while it types.
+  const tab = await person(t, servers[1], ann.name);
+  await tab.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(carl).length === 3 && typing(bob).length === 3, "typing from outside");
+  await bob.must("typing", { conversationId, isTyping: true });
+  await until(() => typing(ann).includes(`${bob.name} true`), "Bob's typing");
+  bob.socket.disconnect();
+  await until(() => typing(ann).includes(`${bob.name} false`), "its end");
+  assert.deepEqual(typing(carl).slice(0, 3), [`${ann.name} true`, `${ann.name} false`, `${ann.name} true`]);
+  return { people, conversationId };
+}
+
+/** All at whatever server confirm what the first of them says. */
+export async function confirmsAcross(t, servers, names) {
+  const { people, conversationId } = await gathered(t, servers, names);
+  const [ann, ...others] = people;
+  for (const one of others) one.socket.on("message", (_, confirm) => confirm?.());
+  const report = next(ann.socket, "message_delivered");
+  const { message } = await ann.must("message", { conversationId, content: "hello", confirmDelivery: true });
+  const [{ messageId, expected, delivered, timedOut }] = await report;
+  assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, others.length, others.length, false]);
+  for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
+}
