@@ -68,7 +68,7 @@ describe("why", () => {
       ["bob", "add_member", {}, false, /the conversation's owner, and `chat:moderate`: the user is not$/],
       ["mod", "add_member", {}, true, /the user has chat:moderate$/],
       ["bob", "remove_member", {}, true, /the user may remove itself, and nobody else$/],
-      ["ann", "remove_member", {}, true, /the user is the owner, who never leaves$/],
+      ["ann", "remove_member", {}, true, /the user is the owner$/],
       ["mod", "remove_member", {}, true, /the user has chat:moderate$/],
       ["carl", "remove_member", {}, false, /the user is none, or there is no such conversation$/],
     ]) {

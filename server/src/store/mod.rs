@@ -177,8 +177,9 @@ impl Store {
         self.feeding(made).await
     }
 
-    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may; the
-    /// owner cannot be removed.
+    /// Adds or removes a member and waits until that is emitted. Only the owner or an admin may;
+    /// the owner cannot be removed. An owner that leaves is followed by the member that has been there for longest, and
+    /// cannot leave ([`Change::Conflict`]) if there is none.
     ///
     /// # Errors
     ///

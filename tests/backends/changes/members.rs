@@ -8,6 +8,7 @@ on_every_backend! {
     a_member_is_added_once,
     a_removed_member_sees_and_sends_nothing,
     the_owner_is_not_removed,
+    an_owner_that_leaves_is_followed_by_the_oldest_member,
     a_read_mark_only_grows,
     a_read_mark_ends_at_the_newest_message,
     unread_are_the_messages_of_others_that_are_not_deleted,
@@ -131,11 +132,50 @@ async fn a_removed_member_sees_and_sends_nothing(backend: Backend) {
 async fn the_owner_is_not_removed(backend: Backend) {
     let harness = Harness::new(backend).await;
     let id = harness.conversation(&["ann", "bob"]).await;
+    let by_admin = MemberChange {
+        conversation_id: id,
+        user_id: "ann".into(),
+        by: admin(),
+        removes: true,
+        limit: 1000,
+    };
+    let changed = harness.store.change_member(by_admin, Origin::default());
+    assert!(matches!(changed.await.unwrap(), Change::Conflict));
+    assert!(harness.store.is_member(id, "ann").await.unwrap());
+}
+
+async fn an_owner_that_leaves_is_followed_by_the_oldest_member(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let id = harness.conversation(&["ann"]).await;
     assert!(matches!(
         members(&harness, id, "ann", "ann", true).await,
         Change::Conflict
     ));
     assert!(harness.store.is_member(id, "ann").await.unwrap());
+    for user in ["dan", "bob", "cid"] {
+        done(members(&harness, id, "ann", user, false).await);
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await; // Times of joining are of a millisecond.
+    }
+    let changed = done(members(&harness, id, "ann", "ann", true).await);
+    assert_eq!(changed.owner_id.as_deref(), Some("dan"));
+    assert_eq!(changed.member_ids, ["bob", "cid", "dan"]);
+    assert!(matches!(
+        members(&harness, id, "bob", "eve", false).await,
+        Change::Denied
+    ));
+    // All at once, as one group of changes may be: each is judged by the owner that it finds.
+    let both = tokio::join!(
+        members(&harness, id, "dan", "dan", true),
+        members(&harness, id, "dan", "eve", false),
+        members(&harness, id, "bob", "bob", true),
+    );
+    assert_eq!(done(both.0).owner_id.as_deref(), Some("bob"));
+    assert!(matches!(both.1, Change::Absent));
+    let last = done(both.2);
+    assert_eq!(
+        (last.owner_id.as_deref(), last.member_ids),
+        (Some("cid"), vec!["cid".into()])
+    );
 }
 
 async fn a_read_mark_only_grows(backend: Backend) {

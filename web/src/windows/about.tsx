@@ -51,15 +51,16 @@ export function NewDialog({ app }: { app: App }) {
 export function AboutDialog({ app, conversation }: { app: App; conversation: Conversation }) {
   const { id, info, ownId } = conversation;
   const [title, setTitle] = useState(info?.title ?? "");
-  const [isAsked, setIsAsked] = useState(false);
+  const [asked, setAsked] = useState<"remove_member" | "delete_conversation">();
   if (info === undefined) return null;
   const isOwner = info.ownerId === ownId;
   const take = async (changing: ReturnType<App["change"]>) => {
     const changed = await changing;
     if (changed !== undefined) app.inbox?.update(changed);
   };
-  const leave = async () => {
-    const isGone = isOwner ? await app.ask("delete_conversation", { conversationId: id }) : await app.change("remove_member", { conversationId: id, userId: ownId });
+  const leave = async (event: "remove_member" | "delete_conversation") => {
+    if (asked !== event) return setAsked(event);
+    const isGone = event === "delete_conversation" ? await app.ask(event, { conversationId: id }) : await app.change(event, { conversationId: id, userId: ownId });
     if (isGone === undefined) return;
     app.inbox?.forget(id);
     app.go({});
@@ -120,9 +121,14 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
         <button class="button" type="button" onClick={() => void copy()}>
           Copy link
         </button>
-        {!conversation.isOpen && (
-          <button class="button button-bad" type="button" onClick={() => (isAsked ? void leave() : setIsAsked(true))}>
-            {isOwner ? (isAsked ? "Really delete it for everybody" : "Delete") : isAsked ? "Really leave" : "Leave"}
+        {!conversation.isOpen && (!isOwner || info.memberIds.length > 1) && (
+          <button class="button button-bad" type="button" onClick={() => void leave("remove_member")}>
+            {asked === "remove_member" ? "Really leave" : "Leave"}
+          </button>
+        )}
+        {!conversation.isOpen && isOwner && (
+          <button class="button button-bad" type="button" onClick={() => void leave("delete_conversation")}>
+            {asked === "delete_conversation" ? "Really delete it for everybody" : "Delete"}
           </button>
         )}
       </div>

@@ -277,8 +277,9 @@ impl Access {
         let may_oneself = change.refused::<()>(owner, true).is_none();
         let why = match (may_others, may_oneself) {
             (true, _) if is_admin => MODERATES,
-            (_, true) => "the user may remove itself, and nobody else",
-            (_, false) => "the user is the owner, who never leaves",
+            (true, _) => "the user is the owner",
+            (false, true) => "the user may remove itself, and nobody else",
+            (false, false) => "the user is not a member",
         };
         (may_others || may_oneself, why.into())
     }

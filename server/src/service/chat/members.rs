@@ -32,8 +32,8 @@ impl Chat {
         self.change_member(&by, from, change, full).await
     }
 
-    /// Removes a member: the owner may, and admins, and everybody removes itself. Doing so twice changes
-    /// nothing.
+    /// Removes a member: the owner may, and admins, and everybody removes itself; an owner that does so is followed by the
+    /// member that has been there for longest. Doing so twice changes nothing.
     pub(crate) async fn remove_member(
         &self,
         allowed: Allowed<RemoveMember>,
@@ -50,8 +50,12 @@ impl Chat {
             removes: true,
             limit: self.0.limits.members,
         };
-        self.change_member(&by, from, change, "the owner cannot be removed")
-            .await
+        let conflict = if change.user_id == by.subject {
+            "the owner is the last member, who can delete the conversation"
+        } else {
+            "the owner cannot be removed"
+        };
+        self.change_member(&by, from, change, conflict).await
     }
 
     /// Notes of what a member wants to be notified, and tells the user's other sockets, at all servers.

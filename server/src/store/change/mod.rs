@@ -136,11 +136,25 @@ impl MemberChange {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
     pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
         // Everybody owns the own membership.
-        let leaves = self.removes && self.by.user_id == self.user_id;
+        let leaves = self.leaves();
         let owner_of_change = if leaves { Some(&*self.user_id) } else { owner };
-        let removes_owner = self.removes && owner == Some(self.user_id.as_str());
+        let removes_owner = self.is_of(owner) && !leaves;
         let refused = self.by.refused(owner_of_change, is_member);
         refused.or_else(|| removes_owner.then_some(Change::Conflict))
+    }
+
+    /// Whether the owner leaves, so that the conversation needs another one.
+    pub(super) fn hands_over(&self, owner: Option<&str>) -> bool {
+        self.is_of(owner) && self.leaves()
+    }
+
+    fn leaves(&self) -> bool {
+        self.removes && self.by.user_id == self.user_id
+    }
+
+    /// Whether the owner's membership is to end.
+    fn is_of(&self, owner: Option<&str>) -> bool {
+        self.removes && owner == Some(self.user_id.as_str())
     }
 
     /// How many members the conversation may have, its owner included.

@@ -116,10 +116,16 @@ impl Tables {
         {
             return Ok(refused);
         }
-        if change.removes != room.members.contains(&change.user_id) {
+        if change.removes != room.members.contains_key(&change.user_id) {
             return Ok(Change::Unchanged(room.conversation.clone()));
         }
-        if change.removes {
+        if change.hands_over(owner) {
+            let Some(heir) = room.oldest_but(&change.user_id).cloned() else {
+                return Ok(Change::Conflict);
+            };
+            room.conversation.owner_id = Some(heir);
+            room.members.remove(&change.user_id);
+        } else if change.removes {
             room.members.remove(&change.user_id);
         } else if room.members.len() >= change.most(owner) {
             return Ok(Change::Conflict);
@@ -132,9 +138,10 @@ impl Tables {
                 return Ok(Change::Absent);
             }
             self.bytes = sum;
-            room.members.insert(change.user_id.clone());
+            let last = room.members.values().max().copied().unwrap_or_default();
+            room.members.insert(change.user_id.clone(), last + 1);
         }
-        room.conversation.member_ids = room.members.iter().cloned().collect();
+        room.conversation.member_ids = room.members.keys().cloned().collect();
         room.conversation.updated_at = now;
         Ok(Change::Done(room.conversation.clone()))
     }

@@ -1,6 +1,6 @@
 //! New messages and conversations.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::tables::{ENTRY_BYTES, Room, Stored, Tables, add, size};
@@ -70,13 +70,10 @@ impl Tables {
         if let Some(room) = self.rooms.get(&new.id) {
             return Ok(room.conversation.clone());
         }
-        let members: BTreeSet<String> = new
-            .member_ids
-            .into_iter()
-            .chain(new.owner_id.clone())
-            .collect();
+        let founders = new.member_ids.into_iter().chain(new.owner_id.clone());
+        let members: BTreeMap<String, u64> = founders.map(|member| (member, 0)).collect();
         let bytes = members
-            .iter()
+            .keys()
             .map(|member| 2 * member.len() + ENTRY_BYTES)
             .sum::<usize>();
         self.bytes = add(self.bytes, bytes + ENTRY_BYTES, self.max())?;
@@ -84,7 +81,7 @@ impl Tables {
             id: new.id,
             title: new.title,
             owner_id: new.owner_id,
-            member_ids: members.iter().cloned().collect(),
+            member_ids: members.keys().cloned().collect(),
             created_at: now,
             updated_at: now,
         };

@@ -1,6 +1,6 @@
 //! The tables of the store in memory, and roughly how many bytes they take.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -82,7 +82,8 @@ pub(super) struct Room {
     pub(super) conversation: Conversation,
     /// Once it is deleted: there is no member any more, and no conversation for anybody else.
     pub(super) deleted: Option<DeletedConversation>,
-    pub(super) members: BTreeSet<String>,
+    /// The members, with their place in the order in which they came.
+    pub(super) members: BTreeMap<String, u64>,
     pub(super) is_open: bool,
     /// How many changes there were beside messages.
     pub(super) changes: u64,
@@ -107,7 +108,15 @@ pub(super) struct Stored {
 
 impl Room {
     pub(super) fn admits(&self, user: &str) -> bool {
-        self.is_open || self.members.contains(user)
+        self.is_open || self.members.contains_key(user)
+    }
+
+    /// The member that has been there for longest, but for one.
+    pub(super) fn oldest_but(&self, user: &str) -> Option<&String> {
+        let others = self.members.iter().filter(|(member, _)| *member != user);
+        others
+            .min_by_key(|(member, came)| (**came, *member))
+            .map(|(member, _)| member)
     }
 
     pub(super) fn last_seq(&self) -> u64 {

@@ -202,6 +202,9 @@ pub(super) async fn change_member(
     {
         return Ok(refused);
     }
+    if change.hands_over(room.owner.as_deref()) && !hand_over(client, change).await? {
+        return Ok(Change::Conflict);
+    }
     let changed = if change.removes {
         let statement = client
             .prepare_cached("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
@@ -233,6 +236,22 @@ pub(super) async fn change_member(
         .await?;
     client.execute(&statement, &[&id, &now.timestamp()]).await?;
     read_back(client, id).await.map(Change::Done)
+}
+
+/// Makes the member that has been there for longest the owner, but for the one that leaves. Says whether there is one.
+async fn hand_over(client: &ClientWrapper, change: &MemberChange) -> Result<bool, Error> {
+    let statement = client
+        .prepare_cached(
+            "UPDATE conversations SET owner_id = heir.user_id FROM (
+                 SELECT user_id FROM members WHERE conversation_id = $1 AND user_id <> $2
+                 ORDER BY joined_at, user_id LIMIT 1) AS heir
+             WHERE id = $1",
+        )
+        .await?;
+    let changed = client
+        .execute(&statement, &[&change.conversation_id, &change.user_id])
+        .await?;
+    Ok(changed > 0)
 }
 
 /// Gives a conversation a new title.

@@ -144,8 +144,11 @@ async fn change(
         }
         Write::Member { change, invite, .. } => {
             let changed = change_member(client, locked, change, invite.as_deref(), now).await?;
-            if let Change::Done(_) = changed {
+            if let Change::Done(conversation) = &changed {
                 locked.set_member(change);
+                if let Some(room) = locked.rooms.get_mut(&id) {
+                    room.owner.clone_from(&conversation.owner_id);
+                }
             }
             Done::Member(changed)
         }

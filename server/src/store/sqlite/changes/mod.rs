@@ -133,6 +133,9 @@ pub(super) fn change_member(
     {
         return Ok(refused);
     }
+    if change.hands_over(owner.as_deref()) && !hand_over(connection, change)? {
+        return Ok(Change::Conflict);
+    }
     let changed = if change.removes {
         connection
             .prepare_cached("DELETE FROM members WHERE conversation_id = ?1 AND user_id = ?2")?
@@ -159,6 +162,19 @@ pub(super) fn change_member(
         .prepare_cached("UPDATE conversations SET updated_at = ?2 WHERE id = ?1")?
         .execute(params![id, now])?;
     read_conversation(connection, change.conversation_id).map(Change::Done)
+}
+
+/// Makes the member that has been there for longest the owner, but for the one that leaves. Says whether there is one.
+fn hand_over(connection: &Connection, change: &MemberChange) -> rusqlite::Result<bool> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE conversations SET owner_id = heir.user_id FROM (
+                 SELECT user_id FROM members WHERE conversation_id = ?1 AND user_id <> ?2
+                 ORDER BY joined_at, user_id LIMIT 1) AS heir
+             WHERE id = ?1",
+        )?
+        .execute(params![Id(change.conversation_id), change.user_id])?;
+    Ok(changed > 0)
 }
 
 pub(super) fn rename(
