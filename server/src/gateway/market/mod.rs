@@ -1,7 +1,8 @@
-//! The events of trades, signals, portfolios and notifications, one file for each feature, and sockets that are recovered.
+//! The events of trades, signals, portfolios, prices and notifications, one file for each feature, and sockets that are recovered.
 
 mod notifications;
 mod portfolio;
+mod prices;
 mod signals;
 mod trades;
 
@@ -21,5 +22,6 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     trades::register(catalogue);
     signals::register(catalogue);
     portfolio::register(catalogue);
+    prices::register(catalogue);
     notifications::register(catalogue);
 }
