@@ -160,7 +160,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("authorization", "fault feed rules"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
-    ("market", "fault rules journals authorization"),
+    ("market", "fault feed rules journals authorization"),
     ("notifications", "fault rules journals authorization"),
     (
         "chat",

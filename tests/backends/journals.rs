@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roomcast_server::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Store, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace, Store, Time,
 };
 use tokio::task::JoinSet;
 
@@ -20,6 +20,7 @@ on_every_backend! {
     there_are_no_more_open_entries_than_may_be,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
+    entries_are_replaced_together_and_there_are_no_more_than_may_be,
 }
 
 fn entry(journal: &str, key: &str, body: &str) -> Append {
@@ -319,4 +320,41 @@ async fn a_sweep_takes_what_is_old_and_the_revision_goes_on(backend: Backend) {
     assert_eq!(bodies(&left), [(3, "open"), (5, "young")]);
     let next = stored(store, entry("j", "a", "again")).await;
     assert_eq!(next.revision, 6);
+}
+
+async fn entries_are_replaced_together_and_there_are_no_more_than_may_be(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let replace = async |entries: &[(&str, &str)]| {
+        let entries = entries.iter();
+        let replace = Replace {
+            journal: "prices".into(),
+            entries: entries
+                .map(|(key, body)| ((*key).into(), (*body).into()))
+                .collect(),
+            created_at: Time::now(),
+            most_open: 2,
+        };
+        store.replace(replace).await.unwrap()
+    };
+    assert_eq!(replace(&[]).await, []);
+    assert_eq!(view(store, "prices").await, JournalView::default());
+    assert_eq!(
+        replace(&[("a", "1"), ("b", "2"), ("a", "3")]).await,
+        [Some(1), Some(2), Some(3)]
+    );
+    assert_eq!(
+        replace(&[("c", "4"), ("b", "5")]).await,
+        [None, Some(4)],
+        "there is no room for another key"
+    );
+    let seen = view(store, "prices").await;
+    assert_eq!(
+        (seen.revision, bodies(&seen.entries)),
+        (4, vec![(3, "3"), (4, "5")])
+    );
+    let after = store
+        .journal_after("prices", 3, u64::MAX, 10)
+        .await
+        .unwrap();
+    assert_eq!(bodies(&after), [(4, "5")]);
 }

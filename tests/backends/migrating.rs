@@ -3,10 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_server::config;
-use roomcast_server::store::Store;
+use roomcast_server::store::{Current, Store, Time};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::postgres;
@@ -93,4 +94,45 @@ async fn of_version(version: u32) -> config::Store {
 fn sql(config: &config::Store, sql: &str) -> String {
     let (_, database) = config.url.rsplit_once('/').unwrap();
     shared().lock().unwrap().sql(database, sql)
+}
+
+/// What the version before has stored of prices: each symbol is a journal of its own.
+const PRICES: &str = "INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1);
+    INSERT INTO journal_entries (journal, revision, key, body, is_open, created_at) VALUES
+        ('prices:A', 7, '', '{\"symbol\":\"A\",\"price\":1.5,\"timestamp\":\"2025-01-31T12:00:00.000Z\"}', true,
+         '2025-01-31T12:00:00.000Z'),
+        ('prices:B/C', 1, '', '{\"symbol\":\"B/C\",\"price\":2,\"timestamp\":\"2025-01-31T12:00:01.000Z\"}', true,
+         '2025-01-31T12:00:01.000Z')";
+/// The same in one journal.
+const MOVED: [(u64, &str); 2] = [(1, "B/C"), (2, "A")];
+
+async fn assert_moved(store: &Store) {
+    let current = Current {
+        journal: "prices",
+        category: None,
+        open: 10,
+        newest: 0,
+        now: Time::now(),
+    };
+    let view = store.journal(current).await.unwrap();
+    let entries = view.entries.iter();
+    let moved: Vec<_> = entries
+        .map(|entry| (entry.revision, entry.key.as_str()))
+        .collect();
+    assert_eq!((view.revision, &*moved), (2, &MOVED[..]));
+    assert!(view.entries[1].body.contains("\"price\":1.5"));
+    assert!(view.entries.iter().all(|entry| entry.is_open));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prices_of_the_version_before_are_known_afterwards() {
+    let config = of_version(15).await;
+    sql(&config, PRICES);
+    Store::migrate(&config).await.unwrap();
+    let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();
+    assert_moved(&store).await;
+    // Servers of the version before go on with theirs.
+    let before = store.journal_entry("prices:A", "").await.unwrap();
+    assert_eq!(before.unwrap().revision, 7);
+    store.close().await;
 }

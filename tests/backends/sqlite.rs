@@ -288,3 +288,34 @@ async fn open(config: &config::Store) -> Result<Store, OpenError> {
 fn file(config: &config::Store) -> PathBuf {
     config.url.strip_prefix("sqlite:").unwrap().into()
 }
+
+#[tokio::test]
+async fn prices_of_the_version_before_are_known_afterwards() {
+    let (config, folder) = sqlite();
+    let harness = Harness::new((config.clone(), None)).await;
+    harness.store.close().await;
+    // The tables are those of the migration before, which that of prices does not change.
+    let other = Connection::open(file(&config)).unwrap();
+    other
+        .execute_batch(
+            "DELETE FROM refinery_schema_history WHERE version >= 13;
+             INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1), ('signals', 1);
+             INSERT INTO journal_entries (journal, revision, key, body, is_open, created_at) VALUES
+                 ('prices:A', 7, '', 'a', 1, '2025-01-31T12:00:00.000Z'),
+                 ('prices:B/C', 1, '', 'b', 1, '2025-01-31T12:00:01.000Z'),
+                 ('signals', 1, 's', 's', 0, '2025-01-31T12:00:01.000Z')",
+        )
+        .unwrap();
+    drop(other);
+    let harness = Harness::new((config, folder)).await;
+    let store = &harness.store;
+    for (symbol, revision, body) in [("B/C", 1, "b"), ("A", 2, "a")] {
+        let entry = store.journal_entry("prices", symbol).await.unwrap();
+        let entry = entry.unwrap();
+        assert_eq!((entry.revision, &*entry.body), (revision, body));
+        assert!(entry.is_open);
+        let before = format!("prices:{symbol}");
+        assert_eq!(store.journal_entry(&before, "").await.unwrap(), None);
+    }
+    assert!(store.journal_entry("signals", "s").await.unwrap().is_some());
+}

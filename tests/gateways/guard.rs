@@ -59,6 +59,14 @@ impl Server {
         Self { binary, folder }
     }
 
+    /// Stops it by a signal, and starts it again on the same database.
+    pub(crate) fn stopped_and_started(self, variables: &[(&str, &str)]) -> Self {
+        let Self { binary, folder } = self;
+        binary.terminate();
+        let binary = Binary::start(folder.path(), variables);
+        Self { binary, folder }
+    }
+
     fn connect(&self) -> RawClient {
         RawClient::connect(self.binary.address())
     }

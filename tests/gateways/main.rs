@@ -43,6 +43,7 @@ mod patience;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
 mod refused;

@@ -107,6 +107,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "retention",
         "journals",
         "trades",
+        "prices",
         "statuses",
         "webhooks",
         "backend sessions",

@@ -1,4 +1,4 @@
-// Trades, signals, portfolios and notifications with the official client: every event of the tables, also over a connection that is
+// Trades, signals, portfolios, prices and notifications with the official client: every event of the tables, also over a connection that is
 // lost.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -182,6 +182,69 @@ describe("the market", () => {
       );
     });
   }
+});
+
+describe("prices", () => {
+  test("a client follows symbols by the events of the tables, and ends with the newest of each", async (t) => {
+    const { url } = await server(t);
+    await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
+    const ann = await user(t, url, "ann");
+    const subscribed = next(ann, "prices:subscribed");
+    const { rooms, snapshot } = await must(ann, "subscribe:prices", { symbols: ["AAPL", "BTC/USD"] });
+    assert.deepEqual(rooms, ["prices:AAPL", "prices:BTC/USD"]);
+    assert.deepEqual((await subscribed)[0], { rooms, snapshot });
+    assert.deepEqual(snapshot.prices.map(({ symbol, price }) => [symbol, price]), [["AAPL", 190.5]]);
+    assert.match(snapshot.prices[0].timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    const last = {};
+    let updates = 0;
+    ann.on("price:update", ({ symbol, price }) => {
+      assert.ok(price > (last[symbol] ?? 0), "in order");
+      last[symbol] = price;
+      updates += 1;
+    });
+    for (let round = 0; round < 5; round += 1) {
+      const prices = [];
+      for (let n = 1; n <= 100; n += 1) {
+        for (const symbol of ["AAPL", "BTC/USD", "ES=F"]) prices.push({ symbol, price: 1000 * round + n });
+      }
+      assert.deepEqual(await publish(url, "/prices", { prices }), { accepted: 300 });
+    }
+    await until(() => last.AAPL === 4100 && last["BTC/USD"] === 4100, "the newest");
+    assert.ok(updates < 1000, `${updates} updates`);
+    assert.deepEqual(Object.keys(last).sort(), ["AAPL", "BTC/USD"]);
+    const ended = next(ann, "prices:unsubscribed");
+    await must(ann, "unsubscribe:prices", { symbols: ["AAPL"] });
+    assert.deepEqual((await ended)[0], { rooms: ["prices:AAPL"] });
+    const refused = await ask(ann, "subscribe:prices", { symbols: ["AAPL", "A B"] });
+    assert.deepEqual([refused.success, refused.error.code], [false, "INVALID_PAYLOAD"]);
+    assert.equal(refused.error.details.field, "symbols[1]");
+  });
+
+  test("a client that is recovered has the newest prices first", async (t) => {
+    const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const options = { transports: ["websocket"], reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+    const ann = await user(t, link.url, "ann", ["user"], options);
+    await must(ann, "subscribe:prices", { symbols: ["A", "B"] });
+    await must(ann, "subscribe:signals");
+    await publish(url, "/signals", signal("s1"));
+    const lost = next(ann, "disconnect");
+    link.cut();
+    await lost;
+    await publish(url, "/prices", { prices: [{ symbol: "A", price: 1 }, { symbol: "B", price: 2 }] });
+    const [back, newest] = [next(ann, "connect"), next(ann, "prices:subscribed")];
+    link.restore();
+    await back;
+    assert.equal(ann.recovered, true);
+    const [{ rooms, snapshot }] = await newest;
+    assert.deepEqual(rooms.sort(), ["prices:A", "prices:B"]);
+    const known = snapshot.prices.map(({ symbol, price }) => [symbol, price]);
+    assert.deepEqual(known.sort(), [["A", 1], ["B", 2]]);
+    const update = next(ann, "price:update");
+    await publish(url, "/prices", { symbol: "A", price: 3 });
+    assert.equal((await update)[0].price, 3);
+  });
 });
 
 describe("notifications", () => {

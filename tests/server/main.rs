@@ -43,6 +43,7 @@ mod namespaces;
 mod once;
 mod options;
 mod ordering;
+mod paced;
 mod packets;
 mod parameters;
 mod parsers;

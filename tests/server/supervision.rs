@@ -66,6 +66,21 @@ fn pings_go_on_when_the_task_that_sends_them_panics() {
 }
 
 #[test]
+fn what_waits_for_the_end_of_an_interval_arrives_although_the_task_that_sends_it_has_panicked() {
+    let server = Local::serve(builder());
+    let (mut client, _) = server.connect();
+    let quotes = server
+        .io
+        .local()
+        .conflate_every("ACME", Duration::from_secs(1));
+    quotes.emit("quote", 1);
+    quotes.emit("quote", 2);
+    kill(&server.io, "paced events");
+    assert_eq!(text(&mut client), "42[\"quote\",1]");
+    assert_eq!(text(&mut client), "42[\"quote\",2]");
+}
+
+#[test]
 fn a_listener_that_panics_accepts_again() {
     let server = Local::serve(builder());
     server.connect();

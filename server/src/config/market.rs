@@ -17,6 +17,10 @@ pub struct Market {
     pub executor: Executor,
     /// What the paper executor fills at as long as no price of the symbol was published: `SYMBOL=PRICE`. Default: none.
     pub prices: Vec<String>,
+    /// How long after a price of a symbol was told further ones wait, of which only the newest is told then. Zero: every price is told.
+    /// Default 100 ms.
+    #[serde(with = "humantime_serde")]
+    pub price_interval: Duration,
     /// Trades of one user that may be open, which all come with a snapshot. Default 200.
     pub open_trades: u32,
     /// Channels of signals that one connection may be subscribed to. Default 100.
@@ -74,6 +78,7 @@ impl Default for Market {
             page: false,
             executor: Executor::Paper,
             prices: Vec::new(),
+            price_interval: Duration::from_millis(100),
             open_trades: 200,
             channels: 100,
             keep: Duration::from_secs(30 * 86_400),
@@ -121,6 +126,9 @@ impl Market {
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.prices.iter().any(|price| parse(price).is_none()) {
             return Err("market.prices: each must be SYMBOL=PRICE, with a price above zero");
+        }
+        if self.price_interval > LONGEST_REQUEST {
+            return Err("market.price_interval is over a minute");
         }
         if self.open_trades == 0 || self.open_trades > MOST_OPEN {
             return Err("market.open_trades must be from 1 to 1000");
@@ -230,6 +238,20 @@ mod tests {
         ] {
             assert!(market(&[wrong]).check().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn prices_wait_for_a_minute_at_most() {
+        let market = |price_interval| Market {
+            price_interval,
+            ..Market::default()
+        };
+        for good in [Duration::ZERO, LONGEST_REQUEST] {
+            assert_eq!(market(good).check(), Ok(()));
+        }
+        let long = LONGEST_REQUEST + Duration::from_millis(1);
+        let fault = market(long).check().unwrap_err();
+        assert!(fault.contains("market.price_interval"), "{fault}");
     }
 
     #[test]

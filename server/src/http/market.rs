@@ -1,19 +1,25 @@
 //! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish.
 
-use axum::{Extension, Json, extract::State, http::Method};
+use axum::{
+    Extension, Json,
+    extract::{DefaultBodyLimit, State},
+    handler::Handler as _,
+    http::Method,
+};
 
 use super::api::{Api, ApiError, By, JsonBody, Operation, Routes};
 use crate::{
     auth::Permission,
     service::{
-        Price,
+        PublishedPrices,
         emissions::{
             notifications::Notification, portfolio::Portfolio, signals::Signal, trades::Trade,
         },
         notification_events::Notify,
         portfolio::PublishPortfolio,
+        prices::PublishPrices,
         signals::PublishSignal,
-        trades::{PublishTrade, UpdatePrice},
+        trades::PublishTrade,
     },
 };
 /// The routes, below `/api/v1`.
@@ -60,14 +66,15 @@ pub(super) fn routes() -> Routes<Api> {
         .on(
             Method::POST,
             "/prices",
-            price,
+            prices.layer(DefaultBodyLimit::max(PRICES_BYTES)),
             Operation::new(
-                "publishPrice",
-                "Publishes the last price of a symbol.",
+                "publishPrices",
+                "Publishes the last price of a symbol, or those of many.",
                 Permission::PricesPublish,
             )
-            .body::<UpdatePrice>()
-            .answer::<Price>(200),
+            .body::<PublishPrices>()
+            .answer::<PublishedPrices>(200)
+            .refuses(409),
         )
         .on(
             Method::POST,
@@ -117,14 +124,14 @@ async fn portfolio(
     ))
 }
 
-async fn price(
+async fn prices(
     State(at): State<Api>,
     Extension(by): By,
-    JsonBody(new): JsonBody<UpdatePrice>,
-) -> Result<Json<Price>, ApiError> {
+    JsonBody(new): JsonBody<PublishPrices>,
+) -> Result<Json<PublishedPrices>, ApiError> {
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
-        at.market.update_price(allowed, &at.namespace()).await?,
+        at.market.publish_prices(allowed, &at.namespace()).await?,
     ))
 }
 
@@ -138,3 +145,6 @@ async fn notification(
         at.notifications.notify(allowed, &at.namespace()).await?,
     ))
 }
+
+/// The body of a thousand prices, at their longest.
+const PRICES_BYTES: usize = 256 << 10;

@@ -121,6 +121,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let ending = async {
         serving.await;
         services.hooks.close().await;
+        services.market.finish_prices().await;
         finish(&supervisor, leases, store, emission).await;
     };
     tokio::select! {

@@ -9,7 +9,7 @@ use super::services::Services;
 use crate::config::Settings;
 use crate::gateway;
 use crate::service::{
-    Applier, Blocks, ChangeFeed, ConversationNews, JournalNews, Leases, Retention,
+    Applier, Blocks, ChangeFeed, ConversationNews, JournalNews, Leases, PriceNews, Retention,
     RevocationApplier, api::Publications, cluster,
 };
 use crate::store::{Commits, Store};
@@ -52,6 +52,10 @@ impl Started {
         }
         let news = JournalNews::new(services.journals.clone(), io.of("/"));
         appliers.push(Box::new(news));
+        let (market, namespace) = (services.market.clone(), io.of("/"));
+        let heard = market.hear_prices(&namespace).await;
+        heard.map_err(RunError::Store)?;
+        appliers.push(Box::new(PriceNews::new(market, namespace)));
         limits(settings, services, io, supervisor);
         published(services, io, supervisor);
         let (leases, emission) = chat(settings, services, store, io, commits, supervisor).await;
@@ -98,12 +102,14 @@ async fn blocks(
     Ok(Some(blocks))
 }
 
-/// What tells of entries of journals, executes trades, and makes deliveries of webhooks.
+/// What tells of entries of journals, executes trades, stores prices, and makes deliveries of webhooks.
 fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     let (journals, namespace) = (services.journals.clone(), io.of("/"));
     supervisor.start("journals", move || journals.clone().keep(namespace.clone()));
     let (market, namespace) = (services.market.clone(), io.of("/"));
     supervisor.start("trades", move || market.clone().resume(namespace.clone()));
+    let market = services.market.clone();
+    supervisor.start("prices", move || market.clone().keep_prices());
     if services.hooks.is_there() {
         let node = io.node().map_or_else(String::new, |node| node.to_string());
         let hooks = services.hooks.clone();

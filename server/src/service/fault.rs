@@ -49,6 +49,14 @@ impl ServiceError {
             problem: problem.into(),
         }
     }
+
+    /// The same of a field that lies within another one, at this path.
+    pub(in crate::service) fn within(mut self, path: &str) -> Self {
+        if let Self::Invalid { field, .. } = &mut self {
+            *field = format!("{path}.{field}").into();
+        }
+        self
+    }
 }
 
 impl From<StoreError> for ServiceError {

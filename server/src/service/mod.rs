@@ -37,12 +37,12 @@ pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, Fed};
 pub(crate) use hooks::Hooks;
 pub(crate) use journals::{JournalNews, Journals};
-pub(crate) use market::{Market, Price, Refused, Told};
+pub(crate) use market::{Market, PriceNews, PublishedPrices, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::{
     attendance, conversations, history, invites, members, messages,
-    notifications as notification_events, portfolio, session, signals, trades,
+    notifications as notification_events, portfolio, prices, session, signals, trades,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

@@ -62,7 +62,7 @@ pub(crate) use shared::FORGOTTEN_AT_ONCE;
 pub use shared::{
     Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
     JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
-    SharedValues,
+    Replace, SharedValues,
 };
 pub use time::Time;
 

@@ -292,6 +292,7 @@ impl Builder {
             }
             let handlers = builder.build(has_state)?;
             fixed.push(Arc::new(namespace::NamespaceInner::new(
+                self.io.downgrade(),
                 name,
                 handlers,
                 false,

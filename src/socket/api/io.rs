@@ -158,6 +158,7 @@ impl Io {
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
+        self.end_pacing();
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
             engine.shutdown(grace).await;

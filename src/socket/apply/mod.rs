@@ -11,6 +11,7 @@
 
 mod acting;
 mod emitting;
+mod pacing;
 #[cfg(not(feature = "cluster"))]
 #[path = "alone.rs"]
 mod publishing;
@@ -23,6 +24,7 @@ mod remote;
 mod target_namespace;
 
 pub(crate) use acting::count;
+pub(crate) use pacing::apply_paced;
 #[cfg(feature = "cluster")]
 pub(crate) use received::Applier;
 pub(crate) use record::Record;
@@ -46,6 +48,16 @@ use crate::{
 pub(crate) struct Applied {
     pub(crate) local: Outcome,
     pub(crate) remote: RemoteOutcome,
+}
+
+impl Applied {
+    /// The result of an event that was not published.
+    fn emitted(emitted: Emitted) -> Self {
+        Self {
+            local: Outcome::Emitted(emitted),
+            remote: RemoteOutcome::None,
+        }
+    }
 }
 
 /// The result of an operation on this server.

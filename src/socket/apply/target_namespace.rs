@@ -35,6 +35,14 @@ impl TargetNamespace {
         }
     }
 
+    /// The server, as long as there is one.
+    pub(crate) fn io(&self) -> Option<Io> {
+        match self {
+            Self::Local(namespace) => namespace.io.upgrade(),
+            Self::Absent(io, _) => Some(io.clone()),
+        }
+    }
+
     #[inline]
     pub(crate) fn cluster(&self) -> &Cluster {
         match self {

@@ -108,6 +108,7 @@ impl Io {
             Entry::Vacant(entry) => {
                 let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
                 Arc::clone(entry.insert(Arc::new(namespace::NamespaceInner::new(
+                    self.downgrade(),
                     name.clone(),
                     Arc::clone(handlers),
                     goes_when_empty,

@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     handlers::{Connect, Handlers, Lifecycle, Watchers},
     namespace::{self, Namespace},
+    paced::Paced,
     socket::Sessions,
 };
 #[cfg(feature = "cluster")]
@@ -37,10 +38,9 @@ use crate::{
 pub struct Io(pub(in crate::socket) Arc<IoInner>);
 
 /// A handle that does not keep the server alive.
-#[cfg(feature = "cluster")]
+#[derive(Clone)]
 pub(crate) struct WeakIo(Weak<IoInner>);
 
-#[cfg(feature = "cluster")]
 impl WeakIo {
     pub(crate) fn upgrade(&self) -> Option<Io> {
         self.0.upgrade().map(Io)
@@ -64,6 +64,8 @@ pub(crate) struct IoInner {
     failures: LogThrottle,
     /// Kept alive by whoever serves.
     pub(in crate::socket) engine: Mutex<Weak<Engine>>,
+    /// Events that wait for the end of an interval.
+    paced: Arc<Paced>,
 }
 
 /// What is known once the server is built.
@@ -122,6 +124,7 @@ impl Io {
             refusals: LogThrottle::new(REFUSALS),
             failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
+            paced: Arc::default(),
         }))
     }
 
@@ -165,7 +168,6 @@ impl Io {
         self.0.built.get().map_or(&NONE, |built| &built.cluster)
     }
 
-    #[cfg(feature = "cluster")]
     pub(crate) fn downgrade(&self) -> WeakIo {
         WeakIo(Arc::downgrade(&self.0))
     }
@@ -174,6 +176,11 @@ impl Io {
     #[inline]
     pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
         self.0.built.get()?.sessions.as_ref()
+    }
+
+    /// The events that wait for the end of an interval.
+    pub(crate) fn paced(&self) -> &Arc<Paced> {
+        &self.0.paced
     }
 
     /// Starts a task. Returns `false` if no connection has ever been driven, so that there is no

@@ -11,6 +11,7 @@ pub(crate) mod handlers;
 pub(crate) mod io;
 mod listeners;
 pub(crate) mod namespace;
+mod paced;
 mod shared;
 #[cfg(test)]
 mod sizes;
@@ -27,11 +28,10 @@ pub(crate) use handlers::{
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
 pub use io::Io;
-#[cfg(feature = "cluster")]
-pub(crate) use io::WeakIo;
-pub(crate) use io::{Built, OnDemand, Predicate};
+pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
+pub(crate) use paced::{After, Held, Next, Offered, Paced, Turn};
 pub use socket::Socket;
 pub(crate) use socket::{ConnInner, Sessions};
 pub use watchers::ConnEvent;

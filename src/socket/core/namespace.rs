@@ -9,7 +9,11 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use roomcast_protocol::{Frame, Stamp, socket::Nsp};
 
-use super::{handlers::Handlers, io::Io, socket::Socket};
+use super::{
+    handlers::Handlers,
+    io::{Io, WeakIo},
+    socket::Socket,
+};
 use crate::{
     Config,
     adapter::{Audience, Cluster, NodeId, Position},
@@ -91,6 +95,8 @@ impl fmt::Debug for Namespace {
 /// A namespace: its handlers, its sockets and their rooms.
 pub(crate) struct NamespaceInner {
     pub(crate) name: Nsp,
+    /// The server that it belongs to.
+    pub(crate) io: WeakIo,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) rooms: Rooms,
     pub(crate) questions: Questions,
@@ -117,6 +123,7 @@ pub(crate) struct NamespaceInner {
 
 impl NamespaceInner {
     pub(crate) fn new(
+        io: WeakIo,
         name: Nsp,
         handlers: Arc<Handlers>,
         goes_when_empty: bool,
@@ -131,6 +138,7 @@ impl NamespaceInner {
         let journals = cluster.has_journal();
         Self {
             name,
+            io,
             handlers,
             rooms: Rooms::new(Arc::clone(&metrics)),
             questions: Questions::default(),

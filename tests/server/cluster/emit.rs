@@ -245,6 +245,28 @@ fn conflated_events_of_all_servers_give_way_to_each_other() {
 }
 
 #[test]
+fn what_is_folded_is_published_to_nobody_and_the_newest_reaches_all_servers() {
+    let servers = Servers::joined(2, quiet);
+    let [(mut here, _), (mut there, _)] = [0, 1].map(|i| servers[i].connect());
+    servers.settle();
+    let io = &servers[0].io;
+    let carried = servers.hub().carried();
+    for price in 1..=9 {
+        let hour = std::time::Duration::from_secs(3600);
+        io.conflate_every("price", hour).emit("price", price);
+    }
+    for client in [&mut here, &mut there] {
+        client.expect_text("42[\"price\",1]");
+    }
+    assert_eq!(servers.hub().carried() - carried, 1);
+    let closed = io.close(std::time::Duration::from_secs(5));
+    servers[0].runtime.block_on(closed);
+    for client in [&mut here, &mut there] {
+        client.expect_text("42[\"price\",9]");
+    }
+}
+
+#[test]
 fn rooms_are_told_to_the_adapter_when_they_open_and_close() {
     let hub = Hub::following_rooms();
     let servers = Servers::joined_by(hub, 3, quiet);

@@ -1,4 +1,4 @@
-//! The events of trades, signals, portfolios and notifications, one file for each feature, and sockets that are
+//! The events of trades, signals, portfolios, prices and notifications, one file for each feature, and sockets that are
 //! recovered.
 //!
 //! The gateway registers this module with its catalogue, which has parsed a command and checked the permission before a
@@ -7,6 +7,7 @@
 
 mod notifications;
 mod portfolio;
+mod prices;
 mod signals;
 mod trades;
 
@@ -26,5 +27,6 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     trades::register(catalogue);
     signals::register(catalogue);
     portfolio::register(catalogue);
+    prices::register(catalogue);
     notifications::register(catalogue);
 }

@@ -58,6 +58,10 @@ async fn emit(
             let portfolio = market.update_portfolio(at.also(&allowed, by)?, &namespace);
             Emission::published(&portfolio.await?)
         }
+        "price:update" => {
+            let prices = market.publish_prices(at.also(&allowed, by)?, &namespace);
+            Emission::published(&prices.await?)
+        }
         "notification:new" => {
             let notification = notifications.notify(at.also(&allowed, by)?, &namespace);
             Emission::published(&notification.await?)

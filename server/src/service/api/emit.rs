@@ -20,7 +20,7 @@ use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Emit {
     /// The name of the event: 1 to 128 characters, and none of the server's own but `trade:update`, `signal:new`,
-    /// `portfolio:update` and `notification:new`, which are stored and told to those who follow them.
+    /// `portfolio:update`, `price:update` and `notification:new`, which are stored and told to those who follow them.
     #[schemars(length(min = 1, max = 128))]
     pub(crate) event: String,
     /// Its arguments. Default none.
@@ -323,7 +323,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
 }
 
 /// What sends the events of the server that a service can have sent.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 19] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
     ("message_edited", "PATCH /api/v1/messages/{id}"),
@@ -348,6 +348,7 @@ const ROUTES: [(&str, &str); 18] = [
     ("execute:trade", "POST /api/v1/trades"),
     ("signal:new", "POST /api/v1/signals"),
     ("portfolio:update", "POST /api/v1/portfolios"),
+    ("price:update", "POST /api/v1/prices"),
     ("notification:new", "POST /api/v1/notifications"),
     ("notification:batch", "POST /api/v1/notifications"),
     ("disconnect", "DELETE /api/v1/sockets/{id}"),

@@ -1,10 +1,15 @@
 //! The bounds of fields.
 
+use std::borrow::Cow;
+
 use crate::auth::is_name;
 use crate::service::fault::ServiceError;
 
 /// 1 to 32 visible ASCII characters.
-pub(super) fn symbol(field: &'static str, symbol: &str) -> Result<(), ServiceError> {
+pub(super) fn symbol(
+    field: impl Into<Cow<'static, str>>,
+    symbol: &str,
+) -> Result<(), ServiceError> {
     if (1..=32).contains(&symbol.len()) && symbol.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }

@@ -1,11 +1,12 @@
 //! Trades, signals, portfolios and prices: following and publishing them, and having trades executed.
 //!
-//! Each is a journal, in which the last entry of a trade, signal or portfolio is what it is now. Nothing in this module may know
+//! Each is a journal, in which the last entry of a trade, signal, portfolio or price is what it is now. Prices are told before they are stored. Nothing in this module may know
 //! how trades are carried to a broker but `execution/executor`.
 
 mod checks;
 mod execution;
 mod portfolio;
+mod prices;
 mod signals;
 mod trades;
 
@@ -18,7 +19,8 @@ use crate::service::journals::Journals;
 use crate::service::rules::rooms::room_named;
 use execution::Execution;
 pub(crate) use execution::{Refused, Told};
-pub(crate) use portfolio::Price;
+use prices::Prices;
+pub(crate) use prices::{PriceNews, PublishedPrices};
 use roomcast::Socket;
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.
@@ -29,6 +31,7 @@ struct MarketInner {
     journals: Journals,
     config: config::Market,
     execution: Execution,
+    prices: Prices,
 }
 
 impl Market {
@@ -40,6 +43,7 @@ impl Market {
             journals,
             config: config.clone(),
             execution: Execution::new(config)?,
+            prices: Prices::new(config.price_interval),
         })))
     }
 
@@ -71,6 +75,7 @@ impl Market {
                 socket.leave(&room);
             }
         }
+        self.renew_prices(socket).await;
     }
 }
 

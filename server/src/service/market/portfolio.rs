@@ -1,9 +1,6 @@
-//! The portfolio of a user, and prices: journals of one key, of which the newest entry is enough.
+//! The portfolio of a user: a journal of one key, of which the newest entry is enough.
 
 use std::sync::Arc;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::{Market, checks, own};
 use crate::auth::Principal;
@@ -13,24 +10,14 @@ use crate::service::journals::{Snapshot, Subscription, Teller, journal_of, read,
 use crate::service::rules::commands::portfolio::{
     PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
 };
-use crate::service::rules::commands::trades::UpdatePrice;
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::{
     NewestPortfolio, PORTFOLIO_SUBSCRIBED, PORTFOLIO_UNSUBSCRIBED, PORTFOLIO_UPDATE, Portfolio,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
-use crate::store::{Append, Appended, Entry, IfOpen, StoreError, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
-
-/// The last price of a symbol.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Price {
-    pub(crate) symbol: String,
-    pub(crate) price: f64,
-    pub(crate) timestamp: Time,
-}
 
 impl From<Snapshot> for NewestPortfolio {
     fn from(snapshot: Snapshot) -> Self {
@@ -147,35 +134,6 @@ impl Market {
         Ok(portfolio)
     }
 
-    /// Publishes the last price of a symbol, at which the paper executor fills trades from now on.
-    pub(crate) async fn update_price(
-        &self,
-        allowed: Allowed<UpdatePrice>,
-        namespace: &Namespace,
-    ) -> Result<Price, ServiceError> {
-        let (_, new) = allowed.into_parts();
-        checks::symbol("symbol", &new.symbol)?;
-        checks::above_zero("price", new.price)?;
-        let price = Price {
-            symbol: new.symbol,
-            price: new.price,
-            timestamp: new.timestamp.unwrap_or_else(Time::now),
-        };
-        let journal = journal_of(PRICES, &price.symbol);
-        self.replace(journal, write(&price), namespace).await?;
-        Ok(price)
-    }
-
-    /// The last price of a symbol that was published, else the configured one.
-    pub(super) async fn price(&self, symbol: &str) -> Result<Option<f64>, StoreError> {
-        let store = self.0.journals.store();
-        let entry = store.journal_entry(&journal_of(PRICES, symbol), "").await?;
-        let known = entry.as_ref().and_then(read::<Price>);
-        Ok(known
-            .map(|known| known.price)
-            .or_else(|| self.0.config.price(symbol)))
-    }
-
     /// Replaces the one entry of a journal.
     async fn replace(
         &self,
@@ -200,5 +158,4 @@ impl Market {
 }
 
 pub(super) const KIND: &str = "portfolio";
-const PRICES: &str = "prices";
 const MAX_POSITIONS: usize = 1000;

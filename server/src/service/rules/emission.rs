@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use roomcast::{Acks, Argument, Broadcast, Emitted, Socket};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
@@ -186,6 +186,19 @@ impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
             Some(key) => socket.conflate(&key).emit(self.policy.event, payload),
             None => socket.emit(self.policy.event, payload),
         }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "rows are what all others send by"
+)]
+impl<T: Serialize + Keyed> Emission<T, Conflated> {
+    /// Sends it to all of them, at most once in `interval` for each key: at once, or when the interval is over, if nothing newer
+    /// has come by then.
+    pub(crate) fn emit_every(&self, interval: Duration, to: Broadcast<'_>, payload: &T) -> Emitted {
+        let to = to.conflate_every(&payload.key(), interval);
+        to.emit(self.policy.event, payload)
     }
 }
 

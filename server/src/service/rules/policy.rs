@@ -8,14 +8,14 @@
 use crate::service::rules::admin;
 use crate::service::rules::commands::{
     attendance, conversations, history, invites, members, messages, notifications, portfolio,
-    session, signals, trades,
+    prices, session, signals, trades,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
 /// All of them, by feature.
-static EVENTS: [&[&EventPolicy]; 12] = [
+static EVENTS: [&[&EventPolicy]; 13] = [
     messages::EVENTS,
     attendance::EVENTS,
     history::EVENTS,
@@ -25,19 +25,21 @@ static EVENTS: [&[&EventPolicy]; 12] = [
     trades::EVENTS,
     signals::EVENTS,
     portfolio::EVENTS,
+    prices::EVENTS,
     notifications::EVENTS,
     session::EVENTS,
     admin::commands::EVENTS,
 ];
 
 /// What the server sends, by feature.
-static EMISSIONS: [&[&EmissionPolicy]; 9] = [
+static EMISSIONS: [&[&EmissionPolicy]; 10] = [
     emissions::messages::EMISSIONS,
     emissions::attendance::EMISSIONS,
     emissions::conversations::EMISSIONS,
     emissions::trades::EMISSIONS,
     emissions::signals::EMISSIONS,
     emissions::portfolio::EMISSIONS,
+    emissions::prices::EMISSIONS,
     emissions::notifications::EMISSIONS,
     emissions::session::EMISSIONS,
     admin::emissions::EMISSIONS,

@@ -28,7 +28,9 @@ use super::change::logins::{Login, LoginChange, LoginOutcome, Logins, Revocation
 use super::change::{Authorship, Cursor, Invite, Invites, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::rows::{Membership, Messages, Page, Version};
-use super::{Append, Appended, Current, Entry, JournalSweep, JournalView, StoreError, Time};
+use super::{
+    Append, Appended, Current, Entry, JournalSweep, JournalView, Replace, StoreError, Time,
+};
 use crate::config;
 use crate::metrics::{Counter, Metrics};
 use roomcast::network::Block;
@@ -261,6 +263,13 @@ impl Memory {
     pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         let mut state = self.open()?;
         self.record(state.append(append))
+    }
+
+    pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut state = self.open()?;
+        let replaced = replace.each().map(|append| state.append(append));
+        let replaced = replaced.map(|appended| Ok(appended?.revision())).collect();
+        self.record(replaced)
     }
 
     pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {

@@ -55,6 +55,48 @@ pub struct Append {
     pub most_open: u32,
 }
 
+/// Open entries of one journal that take the places of those of their keys.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+pub struct Replace {
+    /// The name of the journal.
+    pub journal: String,
+    /// Their keys and bodies; of one key the last counts.
+    pub entries: Vec<(String, String)>,
+    /// The time of this server.
+    pub created_at: Time,
+    /// Open entries that there may be, where a key is new.
+    pub most_open: u32,
+}
+
+impl Replace {
+    /// The same one by one.
+    pub(in crate::store) fn each(&self) -> impl Iterator<Item = Append> {
+        self.entries.iter().map(|(key, body)| Append {
+            journal: self.journal.clone(),
+            key: key.clone(),
+            body: body.clone(),
+            category: None,
+            is_open: true,
+            if_open: IfOpen::Remove,
+            needs_open: false,
+            created_at: self.created_at,
+            expires_at: None,
+            most_open: self.most_open,
+        })
+    }
+}
+
+impl Appended {
+    /// The revision of what is stored.
+    pub(in crate::store) fn revision(&self) -> Option<u64> {
+        match self {
+            Self::Stored(entry) => Some(entry.revision),
+            Self::There(_) | Self::Absent | Self::Full => None,
+        }
+    }
+}
+
 /// What becomes of an open entry when another one of its key is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
@@ -137,6 +179,19 @@ impl Store {
         let appending =
             async { each!(self, backend => self.patiently(backend.append(append)).await) };
         self.feeding(appending).await
+    }
+
+    /// Replaces open entries of one journal, all of them in one transaction. Says the revision of each, or `None` where there are
+    /// too many open ones or a closed one is there. Servers hear of them together if the journal is `prices`, and not at
+    /// all if it is another one that several servers follow.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be stored; then they may be all the same if the error says that nobody knows. Doing it again is harmless.
+    pub async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
+        let replacing =
+            async { each!(self, backend => self.patiently(backend.replace(replace)).await) };
+        self.feeding(replacing).await
     }
 
     /// Current entries of a journal, with its revision at that moment.

@@ -12,7 +12,7 @@ mod values;
 #[cfg(feature = "postgres")]
 pub(super) use feed::Reading;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
-pub use journals::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView};
+pub use journals::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace};
 pub use leases::{Here, Leases};
 pub(crate) use order::FORGOTTEN_AT_ONCE;
 pub use order::Missed;

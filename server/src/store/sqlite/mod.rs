@@ -36,8 +36,8 @@ use super::change::{Authorship, Cursor, Invite, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{
-    Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, StoreError, Time,
-    migrate,
+    Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, Replace, StoreError,
+    Time, migrate,
 };
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
@@ -301,6 +301,16 @@ impl Sqlite {
     pub(super) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         self.write(move |connection| journals::append(connection, &append))
             .await
+    }
+
+    pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
+        self.write(move |connection| {
+            let replaced = replace
+                .each()
+                .map(|append| journals::append(connection, &append));
+            replaced.map(|appended| Ok(appended?.revision())).collect()
+        })
+        .await
     }
 
     pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {

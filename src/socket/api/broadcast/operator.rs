@@ -8,7 +8,10 @@ use super::remote::Fetched;
 use crate::{
     adapter::{Audience, Delivery, Flags, Kind, Operation, Target},
     socket::{
-        apply::{Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, count},
+        apply::{
+            Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, apply_paced,
+            count,
+        },
         core::Socket,
         sending::{Acks, Emitted, stream},
         types::{Contract, EmitError, IntoRooms, Room, RoomName},
@@ -40,6 +43,8 @@ pub struct Broadcast<'a> {
     flags: Flags,
     /// The name of the stream of `flags`; kept only if other servers have to know it.
     stream: Option<Box<str>>,
+    /// In which time its key is sent once at most.
+    interval: Option<Duration>,
 }
 
 impl<'a> Broadcast<'a> {
@@ -53,6 +58,7 @@ impl<'a> Broadcast<'a> {
             local: false,
             flags: Flags::default(),
             stream: None,
+            interval: None,
         }
     }
 
@@ -90,6 +96,7 @@ impl<'a> Broadcast<'a> {
     /// before has not left yet, or it is between two polls.
     pub fn volatile(mut self) -> Self {
         self.flags.delivery = Delivery::Volatile;
+        self.interval = None;
         self
     }
 
@@ -104,6 +111,33 @@ impl<'a> Broadcast<'a> {
     /// [recovery](crate::Builder::recovery) does not send them again.
     pub fn conflate(mut self, key: &str) -> Self {
         self.lossy(Delivery::Newest(key));
+        self
+    }
+
+    /// As [`conflate`](Self::conflate), and sends the events of this key to these targets at most once in `interval`: the
+    /// first one at once, and of those that follow within it the newest, when it is over. For what changes
+    /// more often than anybody can look at it.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn example(io: roomcast::Io, price: f64) {
+    /// let quotes = io.to("ticker").conflate_every("ACME", Duration::from_millis(100));
+    /// quotes.emit("quote", ("ACME", price));
+    /// # }
+    /// ```
+    ///
+    /// The last event always goes out, at the latest an eighth of the interval late, since keys that were sent at about the same
+    /// time are sent together; or when the server [closes](crate::Io::close). What is folded away is sent nowhere,
+    /// neither to clients nor to other servers of a cluster; each server has intervals of its own. Targets are the same if the
+    /// same rooms are named in the same order. The interval is that of the event that was sent last; it is a day
+    /// at most, and with zero it is as `conflate`.
+    ///
+    /// One event waits for each key and target, of which there can be 65,536 in their intervals; events of further ones are sent at
+    /// once. Questions
+    /// ([`emit_with_acks`](Self::emit_with_acks)) do not wait.
+    pub fn conflate_every(mut self, key: &str, interval: Duration) -> Self {
+        self.lossy(Delivery::Newest(key));
+        self.interval = Some(interval).filter(|interval| !interval.is_zero());
         self
     }
 
@@ -128,6 +162,7 @@ impl<'a> Broadcast<'a> {
         };
         self.flags.delivery = numbered;
         self.stream = is_shared.then(|| name.into());
+        self.interval = None;
     }
 
     /// Says whether the event may be compressed. Default `true`.
@@ -175,14 +210,16 @@ impl<'a> Broadcast<'a> {
     /// encoded once. All members of one room get what is sent to it in one order; in a cluster that
     /// holds on each server, for the events of each server that sends.
     ///
-    /// What is returned is about the sockets of this server.
+    /// What is returned is about the sockets of this server; it is empty for an event that
+    /// [waits](Self::conflate_every).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let args = &args;
-        let applied = apply(
-            &self.target_namespace,
-            &self.operation(Kind::Broadcast { event, args }),
-        );
+        let operation = self.operation(Kind::Broadcast { event, args });
+        let applied = match self.interval {
+            None => apply(&self.target_namespace, &operation),
+            Some(interval) => apply_paced(&self.target_namespace, &operation, interval),
+        };
         match (applied.local, applied.remote) {
             (Outcome::Emitted(emitted), _) => emitted,
             // The namespace is not here, and nobody else has found that it cannot be encoded.

@@ -41,6 +41,16 @@ macro_rules! targets {
             self.all().conflate(key)
         }
 
+        #[doc = concat!("Everybody in ", $who, ", for an event of which the newest is enough, now and then;")]
+        /// see [`Broadcast::conflate_every`](crate::Broadcast::conflate_every).
+        pub fn conflate_every<'a>(
+            &self,
+            key: &str,
+            interval: std::time::Duration,
+        ) -> crate::socket::api::Broadcast<'a> {
+            self.all().conflate_every(key, interval)
+        }
+
         #[doc = concat!("Everybody in ", $who, ", for an event of which the last ones are enough;")]
         /// see [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
         pub fn drop_oldest<'a>(

@@ -248,6 +248,12 @@ export interface Kicked {
   missing: number;
 }
 
+/** The last prices of symbols. */
+export interface LastPrices {
+  /** Without those of symbols of which none was published. */
+  prices: Price[];
+}
+
 /** `leave_conversation`: an id, or an object with it. */
 export interface Leave {
   conversationId: string;
@@ -587,6 +593,27 @@ export interface PreviewedConversation {
   title: string | null;
 }
 
+/** The last price of a symbol. */
+export interface Price {
+  price: number;
+  symbol: string;
+  timestamp: string;
+}
+
+/** The answer to a subscription, as event and as acknowledgement. */
+export interface PricesSubscribed {
+  /** One for each symbol. */
+  rooms: string[];
+  /** What is known at that moment; everything after it comes as an event. */
+  snapshot: LastPrices;
+}
+
+/** The answer to the end of a subscription. */
+export interface PricesUnsubscribed {
+  /** One for each symbol. */
+  rooms: string[];
+}
+
 /** Bytes, acknowledgements and polls that wait. */
 export interface Queues {
   /** Acknowledgements that clients have not sent yet. */
@@ -864,6 +891,12 @@ export interface SubscribePortfolio {
   userId: string;
 }
 
+/** `subscribe:prices`: the prices of these symbols. */
+export interface SubscribePrices {
+  /** 1 to 100 symbols of 1 to 32 characters: ASCII without spaces. */
+  symbols: string[];
+}
+
 /** `subscribe:signals`: all signals, or those of a channel. */
 export interface SubscribeSignals {
   /** 1 to 128 characters. None: all signals. */
@@ -986,6 +1019,12 @@ export interface UnsubscribePortfolio {
   userId: string;
 }
 
+/** `unsubscribe:prices`: no longer. */
+export interface UnsubscribePrices {
+  /** 1 to 100 symbols of 1 to 32 characters: ASCII without spaces. */
+  symbols: string[];
+}
+
 /** `unsubscribe:signals`: no longer. */
 export interface UnsubscribeSignals {
   /** The channel that was subscribed to; none: all signals. */
@@ -1087,6 +1126,10 @@ export interface Requests {
   "subscribe:portfolio": { payload: SubscribePortfolio; answer: NewestPortfolioSubscribed };
   /** Follows the sender's portfolio no longer. */
   "unsubscribe:portfolio": { payload: UnsubscribePortfolio; answer: Unsubscribed };
+  /** Follows the prices of symbols. */
+  "subscribe:prices": { payload: SubscribePrices; answer: PricesSubscribed };
+  /** Follows the prices of symbols no longer. */
+  "unsubscribe:prices": { payload: UnsubscribePrices; answer: PricesUnsubscribed };
   /** Follows the sender's notifications. */
   "subscribe:notifications": { payload: SubscribeNotifications; answer: NotificationsSubscribed };
   /** Follows the sender's notifications no longer. */
@@ -1163,6 +1206,12 @@ export interface ServerToClientEvents {
   "portfolio:unsubscribed": (payload: Unsubscribed) => void;
   /** The portfolio has changed. */
   "portfolio:update": (payload: PortfolioUpdate) => void;
+  /** The socket follows the prices of these symbols from here on. */
+  "prices:subscribed": (payload: PricesSubscribed) => void;
+  /** The socket follows the prices of these symbols no longer. */
+  "prices:unsubscribed": (payload: PricesUnsubscribed) => void;
+  /** The price of a symbol has changed; of prices that come within `market.price_interval` the newest is told. */
+  "price:update": (payload: Price) => void;
   /** The socket follows its user's notifications from here on. */
   "notifications:subscribed": (payload: NotificationsSubscribed) => void;
   /** The socket follows its user's notifications no longer. */

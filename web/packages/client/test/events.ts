@@ -41,6 +41,9 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "portfolio:subscribed": {"room":"portfolio:ada","snapshot":{"portfolio":{"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},"revision":1}},
   "portfolio:unsubscribed": {"room":"portfolio:ada"},
   "portfolio:update": {"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"revision":1,"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},
+  "prices:subscribed": {"rooms":["prices:AAPL","prices:BTC/USD"],"snapshot":{"prices":[{"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"}]}},
+  "prices:unsubscribed": {"rooms":["prices:BTC/USD"]},
+  "price:update": {"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"},
   "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1}},
   "notifications:unsubscribed": {"room":"notifications:ada"},
   "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
@@ -88,6 +91,9 @@ export async function talk(): Promise<void> {
   socket.on("portfolio:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("portfolio:unsubscribed", (payload) => console.log(payload.room));
   socket.on("portfolio:update", (payload) => console.log(payload.cash, payload.positions, payload.revision, payload.timestamp, payload.totalValue, payload.userId));
+  socket.on("prices:subscribed", (payload) => console.log(payload.rooms, payload.snapshot));
+  socket.on("prices:unsubscribed", (payload) => console.log(payload.rooms));
+  socket.on("price:update", (payload) => console.log(payload.price, payload.symbol, payload.timestamp));
   socket.on("notifications:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("notifications:unsubscribed", (payload) => console.log(payload.room));
   socket.on("notification:new", (payload) => console.log(payload.actionUrl, payload.expiresAt, payload.message, payload.notificationId, payload.priority, payload.revision, payload.timestamp, payload.title, payload.type));
@@ -248,38 +254,45 @@ export async function talk(): Promise<void> {
   const answer33 = await socket.emitWithAck("unsubscribe:portfolio", {"userId":"ada"});
   if (!answer33.success) throw new Error(answer33.error.code);
   console.log(answer33.room);
-  const answer34 = await socket.emitWithAck("subscribe:notifications", {});
+  const answer34 = await socket.emitWithAck("subscribe:prices", {"symbols":["AAPL","BTC/USD"]});
   if (!answer34.success) throw new Error(answer34.error.code);
-  console.log(answer34.room);
+  console.log(answer34.rooms);
   console.log(answer34.snapshot);
-  const answer35 = await socket.emitWithAck("unsubscribe:notifications", {});
+  const answer35 = await socket.emitWithAck("unsubscribe:prices", {"symbols":["BTC/USD"]});
   if (!answer35.success) throw new Error(answer35.error.code);
-  console.log(answer35.room);
-  const answer36 = await socket.emitWithAck("notification:ack", {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
+  console.log(answer35.rooms);
+  const answer36 = await socket.emitWithAck("subscribe:notifications", {});
   if (!answer36.success) throw new Error(answer36.error.code);
-  console.log(answer36.notificationId);
-  console.log(answer36.timestamp);
-  const answer37 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  console.log(answer36.room);
+  console.log(answer36.snapshot);
+  const answer37 = await socket.emitWithAck("unsubscribe:notifications", {});
   if (!answer37.success) throw new Error(answer37.error.code);
-  console.log(answer37.expiresAt);
-  const answer38 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
+  console.log(answer37.room);
+  const answer38 = await socket.emitWithAck("notification:ack", {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"});
   if (!answer38.success) throw new Error(answer38.error.code);
-  console.log(answer38.disconnected);
-  console.log(answer38.missing);
-  const answer39 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  console.log(answer38.notificationId);
+  console.log(answer38.timestamp);
+  const answer39 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
   if (!answer39.success) throw new Error(answer39.error.code);
-  console.log(answer39.cidr);
   console.log(answer39.expiresAt);
-  console.log(answer39.id);
-  const answer40 = await admin.emitWithAck("admin:stats", {});
+  const answer40 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
   if (!answer40.success) throw new Error(answer40.error.code);
-  console.log(answer40.adapter);
-  console.log(answer40.draining);
-  console.log(answer40.nodes);
-  console.log(answer40.queues);
-  console.log(answer40.rooms);
-  console.log(answer40.sessions);
-  console.log(answer40.sockets);
-  console.log(answer40.store);
-  console.log(answer40.times);
+  console.log(answer40.disconnected);
+  console.log(answer40.missing);
+  const answer41 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  if (!answer41.success) throw new Error(answer41.error.code);
+  console.log(answer41.cidr);
+  console.log(answer41.expiresAt);
+  console.log(answer41.id);
+  const answer42 = await admin.emitWithAck("admin:stats", {});
+  if (!answer42.success) throw new Error(answer42.error.code);
+  console.log(answer42.adapter);
+  console.log(answer42.draining);
+  console.log(answer42.nodes);
+  console.log(answer42.queues);
+  console.log(answer42.rooms);
+  console.log(answer42.sessions);
+  console.log(answer42.sockets);
+  console.log(answer42.store);
+  console.log(answer42.times);
 }

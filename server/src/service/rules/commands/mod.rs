@@ -9,12 +9,12 @@ pub(crate) mod conversations;
 pub(super) mod form;
 pub(crate) mod history;
 pub(crate) mod invites;
+mod market;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod notifications;
-pub(crate) mod portfolio;
 pub(crate) mod session;
-pub(crate) mod signals;
 #[cfg(test)]
 mod tests;
-pub(crate) mod trades;
+
+pub(crate) use market::{portfolio, prices, signals, trades};

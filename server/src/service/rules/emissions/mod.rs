@@ -10,6 +10,7 @@ pub(crate) mod conversations;
 pub(crate) mod messages;
 pub(crate) mod notifications;
 pub(crate) mod portfolio;
+pub(crate) mod prices;
 pub(crate) mod published;
 pub(crate) mod session;
 pub(crate) mod signals;

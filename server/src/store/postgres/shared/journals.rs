@@ -8,12 +8,19 @@ use tokio_postgres::{Error, Row};
 
 use crate::store::postgres::{Postgres, read};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, StoreError, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace, StoreError, Time,
 };
 
 impl Postgres {
     pub(in crate::store) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         read!(self, client => self::append(client, &append))
+    }
+
+    pub(in crate::store) async fn replace(
+        &self,
+        replace: Replace,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        read!(self, client => self::replace(client, &replace))
     }
 
     pub(in crate::store) async fn journal(
@@ -89,6 +96,33 @@ pub(in crate::store::postgres) async fn append(
         "absent" => Appended::Absent,
         _ => Appended::Full,
     })
+}
+
+/// Replaces open entries under the lock of the journal's row, in one statement.
+async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option<u64>>, Error> {
+    let statement = client
+        .prepare_cached("SELECT roomcast_replace($1, $2, $3, $4, $5)")
+        .await?;
+    let (keys, bodies): (Vec<&str>, Vec<&str>) = replace
+        .entries
+        .iter()
+        .map(|(key, body)| (key.as_str(), body.as_str()))
+        .unzip();
+    let row = client
+        .query_one(
+            &statement,
+            &[
+                &replace.journal,
+                &keys,
+                &bodies,
+                &replace.created_at.timestamp(),
+                &i64::from(replace.most_open),
+            ],
+        )
+        .await?;
+    let revisions: Vec<i64> = row.try_get(0)?;
+    let revision = |number: i64| Some(unsigned(number)).filter(|revision| *revision > 0);
+    Ok(revisions.into_iter().map(revision).collect())
 }
 
 /// Current entries and the revision, of one moment because they are read by one statement.

@@ -1,4 +1,4 @@
-//! Commands about trades: following those of a user, having one executed, publishing one, and prices.
+//! Commands about trades: following those of a user, having one executed, and publishing one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
@@ -79,18 +79,4 @@ pub(crate) struct PublishTrade {
 
 impl Command for PublishTrade {
     const PERMISSION: Option<Permission> = Some(Permission::TradesPublish);
-}
-
-/// `POST /api/v1/prices`: the last price of a symbol.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct UpdatePrice {
-    pub(crate) symbol: String,
-    pub(crate) price: f64,
-    /// Default: now.
-    pub(crate) timestamp: Option<Time>,
-}
-
-impl Command for UpdatePrice {
-    const PERMISSION: Option<Permission> = Some(Permission::PricesPublish);
 }

@@ -1,0 +1,85 @@
+//! Prices that other servers of the store were given.
+
+use super::JOURNAL;
+use crate::service::feed::{Applied, Applier, Applying, Entries};
+use crate::service::journals::read;
+use crate::service::market::Market;
+use crate::service::rules::emissions::prices::Price;
+use crate::store::{Entry, Feed, StoreError};
+use roomcast::Namespace;
+
+/// Takes over what the feed has of prices, and tells it.
+pub(crate) struct PriceNews {
+    market: Market,
+    namespace: Namespace,
+}
+
+impl PriceNews {
+    pub(crate) fn new(market: Market, namespace: Namespace) -> Self {
+        Self { market, namespace }
+    }
+}
+
+impl Applier for PriceNews {
+    fn topic(&self) -> &'static str {
+        "journals"
+    }
+
+    fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
+        // A key is REVISION:NAME.
+        let is_price = |key: &String| key.split_once(':').is_some_and(|(_, name)| name == JOURNAL);
+        let is_meant = match changed {
+            Entries::All => true,
+            Entries::These(keys) => keys.iter().any(is_price),
+        };
+        Box::pin(async move {
+            if is_meant {
+                self.market.hear_prices(&self.namespace).await?;
+            }
+            Ok(Applied::default())
+        })
+    }
+}
+
+impl Market {
+    /// Takes over the prices that the store has and this server does not know, and tells them to those who follow their symbols here.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub(crate) async fn hear_prices(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let prices = &self.0.prices;
+        loop {
+            let after = *prices.heard.lock();
+            let store = self.0.journals.store();
+            let entries = store.journal_after(JOURNAL, after, u64::MAX, PAGE).await?;
+            let Some(last) = entries.last().map(|entry| entry.revision) else {
+                return Ok(());
+            };
+            let turn = prices.turn().await?;
+            for entry in &entries {
+                self.hear_price(entry, namespace);
+            }
+            drop(turn);
+            // Some may have to be stored again.
+            prices.given.notify_one();
+            let mut heard = prices.heard.lock();
+            *heard = last.max(*heard);
+            if entries.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn hear_price(&self, entry: &Entry, namespace: &Namespace) {
+        let prices = &self.0.prices;
+        if let Some(price) = read::<Price>(entry)
+            && prices.table.lock().hear(&price, entry.revision)
+        {
+            prices.tell(namespace, &price);
+        }
+    }
+}
+
+/// Entries that are read at once.
+const PAGE: usize = 1000;

@@ -1,0 +1,132 @@
+//! Commands about prices: following those of symbols, and publishing them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::auth::Permission;
+use crate::service::rules::emissions::prices::{self, PricesSubscribed, PricesUnsubscribed};
+use crate::service::rules::event::{Command, events};
+use crate::store::Time;
+
+events! {
+    SUBSCRIBE_PRICES: SubscribePrices => PricesSubscribed =
+        "subscribe:prices", Nothing, Changes, Anyone, object,
+        "follows the prices of symbols",
+        {"symbols": ["AAPL", "BTC/USD"]} => prices::subscribed();
+    UNSUBSCRIBE_PRICES: UnsubscribePrices => PricesUnsubscribed =
+        "unsubscribe:prices", Nothing, Changes, Anyone, object,
+        "follows the prices of symbols no longer",
+        {"symbols": ["BTC/USD"]} => prices::unsubscribed();
+}
+
+/// `subscribe:prices`: the prices of these symbols.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubscribePrices {
+    /// 1 to 100 symbols of 1 to 32 characters: ASCII without spaces.
+    pub(crate) symbols: Vec<String>,
+}
+
+/// `unsubscribe:prices`: no longer.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnsubscribePrices {
+    /// 1 to 100 symbols of 1 to 32 characters: ASCII without spaces.
+    pub(crate) symbols: Vec<String>,
+}
+
+/// `POST /api/v1/prices`: the last price of a symbol, or those of many as `prices`.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum PublishPrices {
+    /// The last price of a symbol.
+    One(NewPrice),
+    /// The last prices of symbols, all or none of which are taken.
+    Many {
+        /// 1 to 1,000. Of one symbol the last counts.
+        #[schemars(length(min = 1, max = 1000))]
+        prices: Vec<NewPrice>,
+    },
+}
+
+/// The last price of a symbol.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NewPrice {
+    /// 1 to 32 characters: ASCII without spaces.
+    pub(crate) symbol: String,
+    /// More than 0 and at most 1e15.
+    pub(crate) price: f64,
+    /// Default: now.
+    pub(crate) timestamp: Option<Time>,
+}
+
+/// The fields of both, so that what is wrong in a list is told by its path.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Given {
+    symbol: Option<String>,
+    price: Option<f64>,
+    timestamp: Option<Time>,
+    prices: Option<Vec<NewPrice>>,
+}
+
+impl<'de> Deserialize<'de> for PublishPrices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Given::deserialize(deserializer)? {
+            Given {
+                symbol: None,
+                price: None,
+                timestamp: None,
+                prices: Some(prices),
+            } => Ok(Self::Many { prices }),
+            Given {
+                symbol: Some(symbol),
+                price: Some(price),
+                timestamp,
+                prices: None,
+            } => Ok(Self::One(NewPrice {
+                symbol,
+                price,
+                timestamp,
+            })),
+            Given {
+                prices: Some(_), ..
+            } => Err(de::Error::custom("`prices` stands alone")),
+            Given { symbol: None, .. } => Err(de::Error::missing_field("symbol")),
+            Given { .. } => Err(de::Error::missing_field("price")),
+        }
+    }
+}
+
+impl Command for PublishPrices {
+    const PERMISSION: Option<Permission> = Some(Permission::PricesPublish);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn there_is_one_price_or_a_list_of_them() {
+        let read = serde_json::from_value::<PublishPrices>;
+        let one = read(json!({"symbol": "A", "price": 1}));
+        assert!(matches!(one, Ok(PublishPrices::One(_))));
+        let many = read(json!({"prices": [{"symbol": "A", "price": 1}]}));
+        assert!(matches!(many, Ok(PublishPrices::Many { prices }) if prices.len() == 1));
+        for wrong in [
+            json!({}),
+            json!({"symbol": "A"}),
+            json!({"price": 1}),
+            json!({"prices": [], "symbol": "A"}),
+            json!({"prices": [], "timestamp": "2026-01-01T00:00:00Z"}),
+            json!({"prices": {"symbol": "A", "price": 1}}),
+            json!({"prices": [{"symbol": "A", "price": 1, "more": 1}]}),
+            json!({"symbol": "A", "price": 1, "more": 1}),
+        ] {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is told of prices to those who follow their symbols.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::service::rules::emission::{Keyed, emissions};
+use crate::service::rules::examples::{self, NOON};
+use crate::store::Time;
+
+emissions! {
+    PRICES_SUBSCRIBED: PricesSubscribed, Reliable = "prices:subscribed",
+        "the socket follows the prices of these symbols from here on", "the socket", subscribed();
+    PRICES_UNSUBSCRIBED: PricesUnsubscribed, Reliable = "prices:unsubscribed",
+        "the socket follows the prices of these symbols no longer", "the socket", unsubscribed();
+    PRICE_UPDATE: Price, Conflated = "price:update",
+        "the price of a symbol has changed; of prices that come within `market.price_interval` the newest is told",
+        "who follows the symbol", price();
+}
+
+/// The last price of a symbol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Price {
+    pub(crate) symbol: String,
+    pub(crate) price: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// The answer to a subscription, as event and as acknowledgement.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct PricesSubscribed {
+    /// One for each symbol.
+    pub(crate) rooms: Vec<String>,
+    /// What is known at that moment; everything after it comes as an event.
+    pub(crate) snapshot: LastPrices,
+}
+
+/// The last prices of symbols.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LastPrices {
+    /// Without those of symbols of which none was published.
+    pub(crate) prices: Vec<Price>,
+}
+
+/// The answer to the end of a subscription.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct PricesUnsubscribed {
+    /// One for each symbol.
+    pub(crate) rooms: Vec<String>,
+}
+
+impl Keyed for Price {
+    const BY: &'static str = "symbol";
+
+    fn key(&self) -> String {
+        format!("price {}", self.symbol)
+    }
+}
+
+fn price() -> Price {
+    Price {
+        symbol: "AAPL".into(),
+        price: 190.5,
+        timestamp: examples::time(NOON),
+    }
+}
+
+pub(in crate::service::rules) fn subscribed() -> PricesSubscribed {
+    PricesSubscribed {
+        rooms: vec!["prices:AAPL".into(), "prices:BTC/USD".into()],
+        snapshot: LastPrices {
+            prices: vec![price()],
+        },
+    }
+}
+
+pub(in crate::service::rules) fn unsubscribed() -> PricesUnsubscribed {
+    PricesUnsubscribed {
+        rooms: vec!["prices:BTC/USD".into()],
+    }
+}

@@ -1,0 +1,190 @@
+//! Sends the events of a key at most once in an interval: the first one at once, and of those that follow the newest
+//! when the interval is over. That is decided before an operation is applied, so that other servers of a cluster are
+//! sent what the clients of this one are sent.
+
+use std::{
+    hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use roomcast_protocol::socket::{Args, Arguments, EncodeError};
+use tokio::task::yield_now;
+
+use super::{Applied, TargetNamespace, apply};
+use crate::{
+    adapter::{Audience, Delivery, Kind, Operation, Target},
+    socket::{
+        core::{After, Held, Io, Namespace, Next, Offered, Paced, Turn, WeakIo},
+        sending::Emitted,
+        types::{RoomName, args},
+    },
+};
+
+/// Sends an event now, or lets it wait until its key may be sent again. Of an event that waits nothing is known yet.
+pub(crate) fn apply_paced<A: Arguments>(
+    target_namespace: &TargetNamespace,
+    operation: &Operation<'_, A>,
+    interval: Duration,
+) -> Applied {
+    let (Kind::Broadcast { event, args }, Some(io)) = (&operation.kind, target_namespace.io())
+    else {
+        return apply(target_namespace, operation);
+    };
+    let key = key(&operation.target);
+    let (applied, turn) = match io.paced().offer(key, interval) {
+        Offered::Free => return apply(target_namespace, operation),
+        Offered::Turn(turn) => (apply(target_namespace, operation), turn),
+        Offered::Wait => {
+            // What encodes the arguments is the application's, so that no lock is held here.
+            let held = match held(target_namespace, &operation.target, event, *args, interval) {
+                Ok(held) => held,
+                Err(error) => return Applied::emitted(Emitted::failed(event, error)),
+            };
+            match io.paced().hold(key, interval, held) {
+                Ok(()) => return Applied::emitted(Emitted::default()),
+                Err((held, None)) => return send(target_namespace, &held),
+                Err((held, Some(turn))) => (send(target_namespace, &held), turn),
+            }
+        }
+    };
+    io.finish(turn);
+    applied
+}
+
+impl Io {
+    /// Sends all that waits for the end of an interval, and from now on everything at once.
+    pub(crate) fn end_pacing(&self) {
+        for held in self.paced().close() {
+            self.send_held(&held);
+        }
+    }
+
+    fn send_held(&self, held: &Held) {
+        let namespace = Namespace::new(self.clone(), held.namespace.as_str());
+        let target_namespace = match namespace.inner() {
+            Some(inner) => TargetNamespace::Local(inner),
+            None => TargetNamespace::Absent(self.clone(), held.namespace.clone()),
+        };
+        send(&target_namespace, held);
+    }
+
+    /// Ends a turn, and starts the task that sends what waits, if there is none.
+    fn finish(&self, mut turn: Turn<Held>) {
+        loop {
+            match turn.end() {
+                After::Nothing => return,
+                After::Send(held, again) => {
+                    self.send_held(&held);
+                    turn = again;
+                }
+                After::Watch => return self.watch(),
+            }
+        }
+    }
+
+    fn watch(&self) {
+        let (io, paced) = (self.downgrade(), Arc::clone(self.paced()));
+        if !self.keep("paced events", move || {
+            watch(io.clone(), Arc::clone(&paced))
+        }) {
+            // Without a runtime nobody can send anything later.
+            for held in self.paced().give_up() {
+                self.send_held(&held);
+            }
+        }
+    }
+}
+
+fn send(target_namespace: &TargetNamespace, held: &Held) -> Applied {
+    let target = Target {
+        namespace: &held.namespace,
+        rooms: &held.rooms,
+        except: &held.except,
+        sender: held.sender,
+        local: held.local,
+        flags: held.flags,
+        stream: held.stream.as_deref(),
+    };
+    let (event, args) = (&*held.event, &held.args);
+    let kind = Kind::Broadcast { event, args };
+    apply(target_namespace, &Operation { target, kind })
+}
+
+fn held<A: Arguments>(
+    target_namespace: &TargetNamespace,
+    target: &Target<'_>,
+    event: &str,
+    given: &A,
+    interval: Duration,
+) -> Result<Held, EncodeError> {
+    let own = |name: &RoomName<'_>| RoomName::from(name.clone().into_room());
+    let args: Args = args::arguments(target_namespace.config().sockets.parser, given)?;
+    Ok(Held {
+        namespace: target.namespace.clone(),
+        rooms: match target.rooms {
+            Audience::All => Audience::All,
+            Audience::One(name) => Audience::One(own(name)),
+            Audience::Many(names) => Audience::Many(names.iter().map(own).collect()),
+        },
+        except: target.except.iter().map(own).collect(),
+        sender: target.sender,
+        local: target.local,
+        flags: target.flags,
+        stream: target.stream.map(Into::into),
+        event: event.into(),
+        args,
+        interval,
+    })
+}
+
+/// The number of a key and whom its events are for.
+fn key(target: &Target<'_>) -> u64 {
+    let mut hasher = KEYS.build_hasher();
+    let stream = match target.flags.delivery {
+        Delivery::Newest(stream) | Delivery::Last(stream, _) => stream,
+        Delivery::Reliable | Delivery::Volatile => 0,
+    };
+    (stream, target.sender, target.local).hash(&mut hasher);
+    let mut add = |names: &[RoomName<'_>]| {
+        names.len().hash(&mut hasher);
+        names
+            .iter()
+            .for_each(|name| name.as_str().hash(&mut hasher));
+    };
+    add(target.except);
+    match target.rooms {
+        Audience::All => {}
+        Audience::One(name) => add(std::slice::from_ref(name)),
+        Audience::Many(names) => add(names),
+    }
+    hasher.finish()
+}
+
+/// Sends what is due, as long as there are keys that were sent lately.
+async fn watch(io: WeakIo, paced: Arc<Paced>) {
+    let mut sent = 0;
+    loop {
+        match paced.next(|held: &Held| held.interval) {
+            Next::Nothing => return,
+            Next::Wait(until) => {
+                sent = 0;
+                paced.wait(until).await;
+            }
+            Next::Send(held, turn) => {
+                let Some(io) = io.upgrade() else { return };
+                io.send_held(&held);
+                io.finish(turn);
+                sent += 1;
+                if sent % AT_ONCE == 0 {
+                    yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of keys are at random, so that clients who may choose names cannot choose two that meet.
+static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+/// Events that are sent before other tasks get their turn; what is sent at once leaves for each client in one write.
+const AT_ONCE: u32 = 64;

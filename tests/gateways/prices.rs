@@ -1,0 +1,355 @@
+//! Prices that services publish, and that clients follow.
+
+use std::collections::HashMap;
+#[cfg(feature = "postgres")]
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::KEY;
+use crate::market::{client, must, publish, start};
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+use crate::server::UNLIMITED;
+
+/// How long anything may take that is expected to happen.
+#[cfg(feature = "postgres")]
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn price(symbol: &str, price: impl Into<Value>) -> Value {
+    json!({"symbol": symbol, "price": price.into()})
+}
+
+fn symbols(symbols: &[&str]) -> Value {
+    json!({ "symbols": symbols })
+}
+
+/// Symbol and price of each.
+fn told(prices: &Value) -> Vec<(&str, f64)> {
+    let prices = prices.as_array().unwrap().iter();
+    prices
+        .map(|one| {
+            (
+                one["symbol"].as_str().unwrap(),
+                one["price"].as_f64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// Reads updates of a symbol until this one.
+async fn updates_until(client: &mut Client, symbol: &str, last: f64) -> Vec<f64> {
+    let mut prices = Vec::new();
+    while prices.last() != Some(&last) {
+        let update = client.event("price:update").await;
+        assert_eq!(update["symbol"], symbol);
+        prices.push(update["price"].as_f64().unwrap());
+    }
+    prices
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_a_symbol_is_told_the_last_price_and_then_each_that_comes() {
+    let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "0s")]);
+    let binary = &server.binary;
+    let published = must(binary, "/prices", price("AAPL", 190.5)).await;
+    assert_eq!(
+        (&published["symbol"], &published["price"]),
+        (&json!("AAPL"), &json!(190.5))
+    );
+    let mut ann = client(binary, "ann", "user").await;
+    let mut bob = client(binary, "bob", "user").await;
+    // Named twice, it counts once.
+    let answer = ann
+        .must("subscribe:prices", symbols(&["BTC/USD", "AAPL", "AAPL"]))
+        .await;
+    assert_eq!(answer["rooms"], json!(["prices:AAPL", "prices:BTC/USD"]));
+    assert_eq!(answer["snapshot"]["prices"], json!([published]));
+    let subscribed = ann.event("prices:subscribed").await;
+    assert_eq!(subscribed["rooms"], answer["rooms"]);
+    assert_eq!(subscribed["snapshot"], answer["snapshot"]);
+    bob.must("subscribe:prices", symbols(&["AAPL"])).await;
+
+    let time = "2025-01-31T12:00:00.000Z";
+    let exact = json!({"symbol": "BTC/USD", "price": 60000, "timestamp": time});
+    must(binary, "/prices", exact).await;
+    must(binary, "/prices", price("AAPL", 191)).await;
+    assert_eq!(
+        ann.event("price:update").await,
+        json!({"symbol": "BTC/USD", "price": 60000.0, "timestamp": time})
+    );
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(client.event("price:update").await["price"], 191.0);
+    }
+    // An older one changes nothing, and is answered with the one that counts.
+    let older = json!({"symbol": "AAPL", "price": 1, "timestamp": time});
+    assert_eq!(must(binary, "/prices", older).await["price"], 191.0);
+    // By the event as well, one or many.
+    let many = json!({"prices": [price("AAPL", 192), price("ES=F", 5000)]});
+    for argument in [price("AAPL", 191.5), many] {
+        let body = json!({"event": "price:update", "everyone": true, "args": [argument]});
+        must(binary, "/emit", body).await;
+    }
+    assert_eq!(updates_until(&mut bob, "AAPL", 192.0).await, [191.5, 192.0]);
+
+    let left = ann.must("unsubscribe:prices", symbols(&["AAPL"])).await;
+    assert_eq!(left["rooms"], json!(["prices:AAPL"]));
+    let told = ann.event("prices:unsubscribed").await;
+    assert_eq!(told["rooms"], left["rooms"]);
+    ann.events_until_now("price:update").await;
+    must(binary, "/prices", price("AAPL", 193)).await;
+    must(binary, "/prices", price("BTC/USD", 60001)).await;
+    assert_eq!(ann.event("price:update").await["price"], 60001.0);
+    updates_until(&mut bob, "AAPL", 193.0).await;
+    // Subscribing again gives the newest.
+    let again = ann.must("subscribe:prices", symbols(&["AAPL"])).await;
+    assert_eq!(self::told(&again["snapshot"]["prices"]), [("AAPL", 193.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_prices_the_first_comes_those_between_are_folded_and_the_last_comes() {
+    let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "300ms")]);
+    let binary = &server.binary;
+    let mut ann = client(binary, "ann", "user").await;
+    ann.must("subscribe:prices", symbols(&["A"])).await;
+    let prices: Vec<_> = (1..=1000).map(|n| price("A", n)).collect();
+    let answer = must(binary, "/prices", json!({ "prices": prices })).await;
+    assert_eq!(answer, json!({"accepted": 1000}));
+    let got = updates_until(&mut ann, "A", 1000.0).await;
+    assert!(got.is_sorted() && got[0] == 1.0, "{got:?}");
+    assert!(got.len() < 1000, "{got:?}");
+    // Who comes while one waits is not told it twice in another order, and has the newest first.
+    let more: Vec<_> = (1001..=1100).map(|n| price("A", n)).collect();
+    must(binary, "/prices", json!({ "prices": more })).await;
+    let mut bob = client(binary, "bob", "user").await;
+    let answer = bob.must("subscribe:prices", symbols(&["A"])).await;
+    assert_eq!(told(&answer["snapshot"]["prices"]), [("A", 1100.0)]);
+    updates_until(&mut ann, "A", 1100.0).await;
+    must(binary, "/prices", price("A", 1101)).await;
+    for client in [&mut ann, &mut bob] {
+        let got = updates_until(client, "A", 1101.0).await;
+        assert!(got.is_sorted() && got[0] >= 1100.0, "{got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_while_prices_are_published_ends_with_the_last_one() {
+    const LAST: u32 = 300;
+    let server = start(&[("ROOMCAST_MARKET__PRICE_INTERVAL", "5ms")]);
+    let names: Vec<String> = (0..20).map(|n| format!("S{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let all = |value: u32| -> Value {
+        let prices: Vec<_> = names.iter().map(|symbol| price(symbol, value)).collect();
+        json!({ "prices": prices })
+    };
+    let ((), clients) = tokio::join!(
+        async {
+            for value in 1..=LAST {
+                must(&server.binary, "/prices", all(value)).await;
+            }
+        },
+        async {
+            let mut clients = Vec::new();
+            for n in 0..10 {
+                let mut one = client(&server.binary, &format!("u{n}"), "user").await;
+                one.must("subscribe:prices", symbols(&names)).await;
+                clients.push(one);
+            }
+            clients
+        }
+    );
+    for mut one in clients {
+        let subscribed = one.event("prices:subscribed").await;
+        let mut last: HashMap<_, _> = told(&subscribed["snapshot"]["prices"])
+            .into_iter()
+            .map(|(symbol, price)| (symbol.to_owned(), price))
+            .collect();
+        while last.len() < names.len() || last.values().any(|last| *last < f64::from(LAST)) {
+            let update = one.event("price:update").await;
+            let symbol = update["symbol"].as_str().unwrap().to_owned();
+            last.insert(symbol, update["price"].as_f64().unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_right_is_refused_whole_and_told_by_its_path() {
+    let server = start(&[]);
+    let binary = &server.binary;
+    let mut ann = client(binary, "ann", "user").await;
+    let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
+    for event in ["subscribe:prices", "unsubscribe:prices"] {
+        for (payload, field) in [
+            (json!({}), "symbols"),
+            (json!({"symbols": "A"}), "symbols"),
+            (json!({"symbols": ["A", 7]}), "symbols[1]"),
+            (json!({"symbols": []}), "symbols"),
+            (json!({"symbols": many}), "symbols"),
+            (json!({"symbols": ["A", "B", "A B"]}), "symbols[2]"),
+            (json!({"symbols": ["x".repeat(33)]}), "symbols[0]"),
+            (json!({"symbols": [""]}), "symbols[0]"),
+        ] {
+            let error = ann.refused(event, payload.clone(), "INVALID_PAYLOAD").await;
+            assert_eq!(error["details"]["field"], field, "{event} {payload}");
+        }
+    }
+    let good = price("A", 1);
+    for (body, field) in [
+        (json!({}), ""),
+        (json!({"symbol": "A"}), ""),
+        (json!({"prices": []}), "prices"),
+        (json!({"prices": vec![good.clone(); 1001]}), "prices"),
+        (json!({"prices": [good, price("A", 0)]}), "prices[1].price"),
+        (
+            json!({"prices": [good, price("A B", 1)]}),
+            "prices[1].symbol",
+        ),
+        (
+            json!({"prices": [good, price("A", "1")]}),
+            "prices[1].price",
+        ),
+        (
+            json!({"prices": [{"symbol": "A", "price": 1, "timestamp": "now"}]}),
+            "prices[0].timestamp",
+        ),
+        (json!({"prices": [good], "symbol": "A"}), ""),
+        (
+            json!({"prices": [{"symbol": "A", "price": 1, "timestamp": "2999-01-01T00:00:00Z"}]}),
+            "prices[0].timestamp",
+        ),
+        (price("A", 1e16), "price"),
+        (price("", 1), "symbol"),
+    ] {
+        let (status, answer) = publish(binary, "/prices", body.clone()).await;
+        let error = &answer["error"];
+        assert_eq!((status, &error["code"]), (400, &json!("INVALID_PAYLOAD")));
+        let named = error["details"]["field"].as_str().unwrap_or_default();
+        assert_eq!(named, field, "{body}: {answer}");
+    }
+    let long = json!({"prices": [], "more": "x".repeat(256 << 10)});
+    assert_eq!(publish(binary, "/prices", long).await.0, 413);
+    // Nothing of it was taken.
+    let answer = ann.must("subscribe:prices", symbols(&["A"])).await;
+    assert_eq!(answer["snapshot"]["prices"], json!([]));
+    // A thousand are taken whatever they are called.
+    let longest = |n: usize| {
+        let symbol = format!("{n:\"<32}");
+        json!({"symbol": symbol, "price": 0.123_456_789_012_345_6, "timestamp": "2025-01-31T12:00:00.000000000+00:00"})
+    };
+    let prices: Vec<_> = (0..1000).map(longest).collect();
+    must(binary, "/prices", json!({ "prices": prices })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_follows_a_limited_number_of_symbols() {
+    let server = start(&[]);
+    let mut ann = client(&server.binary, "ann", "user").await;
+    let names: Vec<String> = (0..201).map(|n| n.to_string()).collect();
+    let some = |range: std::ops::Range<usize>| json!({"symbols": names[range]});
+    ann.must("subscribe:prices", some(0..100)).await;
+    ann.must("subscribe:prices", some(50..150)).await;
+    ann.refused("subscribe:prices", some(101..201), "CONFLICT")
+        .await;
+    ann.must("subscribe:prices", some(100..200)).await;
+    ann.refused("subscribe:prices", some(200..201), "CONFLICT")
+        .await;
+    // Other rooms do not count.
+    ann.must("subscribe:signals", json!({})).await;
+    ann.must("unsubscribe:prices", some(0..1)).await;
+    ann.must("subscribe:prices", some(200..201)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_has_the_newest_of_each_symbol_when_the_server_has_stopped() {
+    let server = start(&[]);
+    let binary = &server.binary;
+    // One alone is stored when it is answered, however the server ends.
+    must(binary, "/prices", price("one", 1)).await;
+    let variables = [UNLIMITED.as_slice(), &[KEY]].concat();
+    let server = server.restarted(&variables);
+    let last = async |server: &crate::guard::Server, names: &[&str]| {
+        let mut ann = client(&server.binary, "ann", "user").await;
+        let answer = ann.must("subscribe:prices", symbols(names)).await;
+        answer["snapshot"]["prices"].clone()
+    };
+    assert_eq!(told(&last(&server, &["one"]).await), [("one", 1.0)]);
+    for n in 1..=50 {
+        let prices = [price("a", n), price("b", n + 1), price("one", n)];
+        must(&server.binary, "/prices", json!({ "prices": prices })).await;
+    }
+    let server = server.stopped_and_started(&variables);
+    assert_eq!(
+        told(&last(&server, &["a", "b", "one"]).await),
+        [("a", 50.0), ("b", 51.0), ("one", 50.0)]
+    );
+    let mut root = client(&server.binary, "root", "admin").await;
+    let order = json!({"symbol": "b", "side": "buy", "quantity": 1});
+    let executed = root.must("execute:trade", order).await;
+    assert_eq!(executed["executedPrice"], 51.0);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn prices_that_one_server_is_given_reach_those_who_follow_them_at_all() {
+    let database = Database::new();
+    let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
+    let mut followers = Vec::new();
+    for binary in &servers {
+        let mut ann = client(binary, "ann", "admin").await;
+        ann.must("subscribe:prices", symbols(&["A", "B"])).await;
+        followers.push(ann);
+    }
+    for n in 1..=20 {
+        let prices = [price("A", n), price("A", 100 + n)];
+        must(&servers[n % 2], "/prices", json!({ "prices": prices })).await;
+    }
+    must(&servers[0], "/prices", price("A", 500)).await;
+    for ann in &mut followers {
+        updates_until(ann, "A", 500.0).await;
+    }
+    // What was answered is what others fill at.
+    for n in 1..=4 {
+        must(&servers[n % 2], "/prices", price("B", n)).await;
+        let order = json!({"symbol": "B", "side": "sell", "quantity": 1});
+        let executed = followers[(n + 1) % 2].must("execute:trade", order).await;
+        assert_eq!(executed["executedPrice"], n as f64);
+    }
+    let late = database.server_with(&[KEY]);
+    let mut bob = client(&late, "bob", "user").await;
+    let answer = bob.must("subscribe:prices", symbols(&["A", "B"])).await;
+    assert_eq!(
+        told(&answer["snapshot"]["prices"]),
+        [("A", 500.0), ("B", 4.0)]
+    );
+    // Of two servers that are given one symbol at the same time both end with the same price.
+    let (first, second) = tokio::join!(
+        publish(&servers[0], "/prices", price("A", 601)),
+        publish(&servers[1], "/prices", price("A", 602)),
+    );
+    assert_eq!((first.0, second.0), (200, 200));
+    let known = async |binary| {
+        let mut carl = client(binary, "carl", "user").await;
+        let answer = carl.must("subscribe:prices", symbols(&["A"])).await;
+        answer["snapshot"]["prices"][0]["price"].as_f64().unwrap()
+    };
+    let stored =
+        "SELECT body::json->>'price' FROM journal_entries WHERE journal = 'prices' AND key = 'A'";
+    let agreed = async {
+        loop {
+            let last: f64 = database.sql(stored).trim().parse().unwrap();
+            let mut others = Vec::new();
+            for binary in servers.iter().chain([&late]) {
+                others.push(known(binary).await);
+            }
+            if others == [last; 3] {
+                break last;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        }
+    };
+    let last = tokio::time::timeout(DEADLINE, agreed).await.unwrap();
+    for ann in &mut followers {
+        while ann.event("price:update").await["price"] != last {}
+    }
+}
