@@ -7,12 +7,14 @@ use axum::{Extension, Json, extract::State, http::Method};
 use serde::de::DeserializeOwned;
 
 use super::error::parse_within;
-use super::{Api, ApiError, By, JsonBody, Operation, Routes};
+use super::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
 use crate::{
     auth::{Permission, Principal},
     service::{
         Allowed, Command,
         api::{Emission, Emit, followed, publish},
+        notification_events::Notify,
+        signals::PublishSignal,
     },
 };
 /// The route, below `/api/v1`.
@@ -35,6 +37,7 @@ pub(super) fn routes() -> Routes<Api> {
 async fn emit(
     State(at): State<Api>,
     Extension(by): By,
+    under: Option<Extension<MadeUnder>>,
     JsonBody(event): JsonBody<Emit>,
 ) -> Result<Json<Emission>, ApiError> {
     let Api {
@@ -47,19 +50,21 @@ async fn emit(
     let allowed = at.access.allow(Arc::clone(&by), event)?;
     let published = match name.as_str() {
         "trade:update" => {
-            let trade = market.publish_trade(at.also(&allowed, by)?, &namespace);
+            let trade = market.publish_trade(at.also(&allowed, by, |_| ())?, &namespace);
             Emission::published(&trade.await?)
         }
         "signal:new" => {
-            let signal = market.publish_signal(at.also(&allowed, by)?, &namespace);
+            let named = |new: &mut PublishSignal| MadeUnder::fill_in(under, &mut new.signal_id);
+            let signal = market.publish_signal(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&signal.await?)
         }
         "portfolio:update" => {
-            let portfolio = market.update_portfolio(at.also(&allowed, by)?, &namespace);
+            let portfolio = market.update_portfolio(at.also(&allowed, by, |_| ())?, &namespace);
             Emission::published(&portfolio.await?)
         }
         "notification:new" => {
-            let notification = notifications.notify(at.also(&allowed, by)?, &namespace);
+            let named = |new: &mut Notify| MadeUnder::fill_in(under, &mut new.notification_id);
+            let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&notification.await?)
         }
         _ => publish(at.io(), allowed).await?,
@@ -68,15 +73,17 @@ async fn emit(
 }
 
 impl Api {
-    /// The argument of an event that has a route of its own, as the command of that route; the caller needs the
-    /// permission of that route as well.
+    /// The argument of an event that has a route of its own, as the command of that route, which `name` gives an id as
+    /// that route does; the caller needs the permission of that route as well.
     fn also<T: Command + DeserializeOwned>(
         &self,
         event: &Allowed<Emit>,
         by: Arc<Principal>,
+        name: impl FnOnce(&mut T),
     ) -> Result<Allowed<T>, ApiError> {
         let argument = followed(event)?;
-        let command = parse_within("args[0]", argument.get())?;
+        let mut command = parse_within("args[0]", argument.get())?;
+        name(&mut command);
         Ok(self.access.allow(by, command)?)
     }
 }
