@@ -229,6 +229,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
         ("actionUrl", json!("//evil.example")),
         ("actionUrl", json!("/\\evil.example")),
         ("actionUrl", json!("")),
+        ("expiresAt", json!("2020-01-01T00:00:00Z")),
         ("timestamp", json!(7)),
     ] {
         let mut body = notice("n1", "low");
@@ -239,6 +240,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
             (400, &json!("INVALID_PAYLOAD")),
             "{field}"
         );
+        assert_eq!(answer["error"]["details"]["field"], field);
     }
     for role in ["user", "caller"] {
         let answer = publish_as(&server.binary, role, "/notifications", notice("n1", "low"));

@@ -49,6 +49,18 @@ impl ServiceError {
             problem: problem.into(),
         }
     }
+
+    /// The same, of an argument that is inside of another one: a field is named by its path from there.
+    #[must_use]
+    pub(crate) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid { field, problem } => Self::Invalid {
+                field: format!("{outer}.{field}").into(),
+                problem,
+            },
+            other => other,
+        }
+    }
 }
 
 impl From<StoreError> for ServiceError {

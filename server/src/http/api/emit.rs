@@ -11,7 +11,7 @@ use super::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
 use crate::{
     auth::{Permission, Principal},
     service::{
-        Allowed, Command,
+        Allowed, Command, ServiceError,
         api::{Emission, Emit, followed, publish},
         notification_events::Notify,
         signals::PublishSignal,
@@ -48,24 +48,25 @@ async fn emit(
     let namespace = at.namespace();
     let name = event.event.clone();
     let allowed = at.access.allow(Arc::clone(&by), event)?;
+    let inner = |error: ServiceError| error.within(ARGUMENT);
     let published = match name.as_str() {
         "trade:update" => {
             let trade = market.publish_trade(at.also(&allowed, by, |_| ())?, &namespace);
-            Emission::published(&trade.await?)
+            Emission::published(&trade.await.map_err(inner)?)
         }
         "signal:new" => {
             let named = |new: &mut PublishSignal| MadeUnder::fill_in(under, &mut new.signal_id);
             let signal = market.publish_signal(at.also(&allowed, by, named)?, &namespace);
-            Emission::published(&signal.await?)
+            Emission::published(&signal.await.map_err(inner)?)
         }
         "portfolio:update" => {
             let portfolio = market.update_portfolio(at.also(&allowed, by, |_| ())?, &namespace);
-            Emission::published(&portfolio.await?)
+            Emission::published(&portfolio.await.map_err(inner)?)
         }
         "notification:new" => {
             let named = |new: &mut Notify| MadeUnder::fill_in(under, &mut new.notification_id);
             let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
-            Emission::published(&notification.await?)
+            Emission::published(&notification.await.map_err(inner)?)
         }
         _ => publish(at.io(), allowed).await?,
     };
@@ -82,8 +83,11 @@ impl Api {
         name: impl FnOnce(&mut T),
     ) -> Result<Allowed<T>, ApiError> {
         let argument = followed(event)?;
-        let mut command = parse_within("args[0]", argument.get())?;
+        let mut command = parse_within(ARGUMENT, argument.get())?;
         name(&mut command);
         Ok(self.access.allow(by, command)?)
     }
 }
+
+/// The path of the argument that is the body of another route.
+const ARGUMENT: &str = "args[0]";
