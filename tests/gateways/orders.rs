@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "postgres")]
+use crate::client::Client;
 use crate::guard::{KEY, until};
 use crate::market::{client, must, start};
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
 use crate::server::UNLIMITED;
 use crate::trades::{FILLED, Hook, Reply, header, order, states, trader, webhook};
 
@@ -226,4 +230,65 @@ async fn a_webhook_that_has_failed_five_times_is_left_alone_for_a_moment() {
     }
     assert!(asked >= FAILURES, "{asked}");
     assert_eq!(hook.requests().len(), asked, "nobody was asked");
+}
+
+/// A user at a server, who follows its trades.
+#[cfg(feature = "postgres")]
+async fn trader_at(binary: &crate::server::Binary) -> Client {
+    let mut ann = client(binary, "ann", "admin").await;
+    ann.must("subscribe:trades", json!({"userId": "ann"})).await;
+    ann
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_a_server_that_died_is_gone_on_with_by_another_one_of_the_same_database() {
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.extend([KEY, ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min")]);
+    let database = Database::new();
+    let (dying, other) = (
+        database.server_with(&variables),
+        database.server_with(&variables),
+    );
+    let mut ann = trader_at(&dying).await;
+    let mut tab = trader_at(&other).await;
+    ann.emit("execute:trade", order("AAPL")).await;
+    let pending = states(&mut ann, &["pending"]).await;
+    until(|| hook.requests().len() == 1);
+    drop(dying);
+    hook.plan(Reply::Answer(200, FILLED));
+    // The other server waits for longer than the dead one could have taken: that time goes by here.
+    let aged = "UPDATE journal_entries SET created_at = created_at - interval '1 h' WHERE journal = 'executions'";
+    database.sql(aged);
+    let told = tab.event("trade:executed").await;
+    assert_eq!(told["tradeId"], pending["tradeId"]);
+    states(&mut tab, &["pending", "executed"]).await;
+    let keys = keys(&hook);
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    assert!(tab.events_until_now("trade:executed").await.is_empty());
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_a_dead_server_has_stored_is_told_by_another_one_within_seconds() {
+    let variables = [KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")];
+    let database = Database::new();
+    let (dying, other) = (
+        database.server_with(&variables),
+        database.server_with(&variables),
+    );
+    let mut ann = trader_at(&dying).await;
+    let mut tab = trader_at(&other).await;
+    let first = ann.must("execute:trade", order("AAPL")).await;
+    drop(dying);
+    // What a server leaves that dies between the two: the outcome is stored, the order is open, and nobody was told.
+    database.sql(
+        "UPDATE journal_entries SET is_open = true, expires_at = '2999-01-01',
+             body = (body::jsonb - 'settled')::text
+         WHERE journal = 'executions'",
+    );
+    let told = tab.event("trade:executed").await;
+    assert_eq!(told["tradeId"], first["tradeId"]);
 }

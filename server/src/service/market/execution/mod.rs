@@ -332,18 +332,25 @@ impl Market {
                 self.tell(stored, trade, None, namespace).await;
                 continue;
             }
-            if !self.is_left(&entry, &stored) {
+            let is_left = self.is_left(&entry, &stored);
+            let soon = Time::now().before(STEP);
+            if !is_left && (stored.rounds > 0 || entry.created_at > soon) {
                 continue;
             }
             let journal = journal_of(trades::KIND, &order.user_id);
-            let trade = store.journal_entry(&journal, &order.trade_id).await?;
-            match trade.as_ref().and_then(read::<Trade>) {
-                // The order has no trade: its sender was never told that it was taken.
-                None => self.drop_order(&stored, namespace).await,
-                Some(trade) if trade.status == TradeStatus::Pending => {
-                    self.carry_out_again(stored, namespace);
+            let settled = store.journal_entry(&journal, &order.trade_id).await?;
+            let since = settled.as_ref().map(|entry| entry.created_at);
+            match settled.as_ref().and_then(read::<Trade>) {
+                Some(trade) if trade.status != TradeStatus::Pending => {
+                    // Whoever has stored an outcome tells it at once, if it still runs.
+                    if is_left || since.is_some_and(|since| since <= soon) {
+                        self.tell(stored, trade, None, namespace).await;
+                    }
                 }
-                Some(trade) => drop(self.tell(stored, trade, None, namespace).await),
+                Some(_) if is_left => self.carry_out_again(stored, namespace),
+                // The order has no trade: its sender was never told that it was taken.
+                None if is_left => self.drop_order(&stored, namespace).await,
+                Some(_) | None => {}
             }
         }
         Ok(())
