@@ -239,6 +239,25 @@ async fn a_snapshot_of_trades_has_those_that_are_open_and_the_last_fifty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_signals_has_the_last_twenty_of_all_or_of_a_channel() {
+    let server = start(&[]);
+    let binary = &server.binary;
+    for n in 0..45 {
+        let channel = (n % 2 == 0).then_some("gold");
+        must(binary, "/signals", signal(&format!("s{n}"), channel)).await;
+    }
+    let mut ann = client(binary, "ann", "user").await;
+    let all: Vec<_> = (25..45).map(|n| format!("s{n}")).collect();
+    let gold: Vec<_> = (6..45).step_by(2).map(|n| format!("s{n}")).collect();
+    for (payload, last) in [(json!({}), all), (json!({"channelId": "gold"}), gold)] {
+        let answer = ann.must("subscribe:signals", payload).await;
+        let snapshot = &answer["snapshot"];
+        assert_eq!(ids(&snapshot["signals"], "signalId"), last);
+        assert_eq!(snapshot["hasMore"], false, "what is older is not counted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_portfolio_comes_as_it_is_now_and_then_as_it_changes() {
     let server = start(&[]);
     let binary = &server.binary;
