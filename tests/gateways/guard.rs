@@ -337,7 +337,7 @@ fn a_network_that_is_blocked_stays_out_until_it_is_let_in_again() {
     assert_eq!(block["source"], "admin");
     assert!(block["expiresAt"].is_string() && block["createdAt"].is_string());
     let (_, list) = server.call("GET", "/blocks", "admin", "");
-    assert_eq!(list, json!({"blocks": [block]}));
+    assert_eq!(list, json!({"blocks": [block], "hasMore": false}));
 
     // Those who are there go, and nobody comes.
     client.expect_close();
@@ -355,6 +355,54 @@ fn a_network_that_is_blocked_stays_out_until_it_is_let_in_again() {
 
     let server = server.restarted(&[KEY]);
     assert_eq!(server.open().status, 200);
+}
+
+#[test]
+fn the_block_list_is_read_in_pages_and_each_that_stays_is_on_one_of_them() {
+    let server = Server::start(&[KEY]);
+    let add = |n: usize| {
+        let new = json!({"cidr": format!("192.0.2.{n}"), "seconds": 3600, "reason": "spam"});
+        let (status, block) = server.call("POST", "/blocks", "service", &new.to_string());
+        assert_eq!(status, 201, "{block}");
+        block["id"].as_str().unwrap().to_owned()
+    };
+    let page = |query: &str| {
+        let (status, list) = server.call("GET", &format!("/blocks?limit=2{query}"), "admin", "");
+        assert_eq!(status, 200, "{list}");
+        assert_eq!(list["hasMore"], list["cursor"].is_string(), "{list}");
+        let blocks = list["blocks"].as_array().unwrap().iter();
+        let ids: Vec<_> = blocks
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect();
+        let next = list["cursor"]
+            .as_str()
+            .map(|cursor| format!("&cursor={cursor}"));
+        (ids, next)
+    };
+    let staying: Vec<_> = (1..=5).map(add).collect();
+    let (mut seen, mut next) = page("");
+    assert_eq!(seen.len(), 2);
+    // The last one that was seen goes, and another one comes: neither moves the rest.
+    let path = format!("/blocks/{}", seen[1]);
+    assert_eq!(server.call("DELETE", &path, "service", "").0, 204);
+    let late = add(6);
+    while let Some(query) = next {
+        let (more, after) = page(&query);
+        seen.extend(more);
+        next = after;
+    }
+    assert_eq!(seen.len(), staying.len());
+    assert!(staying.iter().all(|id| seen.contains(id)) && !seen.contains(&late));
+    let (newest, _) = page("");
+    assert!(newest.contains(&late), "newest first");
+    for query in ["limit=0", "limit=201", "cursor=x", "cursor=1.x", "newest=1"] {
+        let (status, answer) = server.call("GET", &format!("/blocks?{query}"), "admin", "");
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &json!("INVALID_PAYLOAD")),
+            "{query}"
+        );
+    }
 }
 
 #[test]

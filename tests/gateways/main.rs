@@ -36,6 +36,7 @@ mod nodes;
 mod notifications;
 #[cfg(feature = "postgres")]
 mod order;
+mod orders;
 #[cfg(feature = "postgres")]
 mod outage;
 mod patience;

@@ -239,6 +239,25 @@ async fn a_snapshot_of_trades_has_those_that_are_open_and_the_last_fifty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_signals_has_the_last_twenty_of_all_or_of_a_channel() {
+    let server = start(&[]);
+    let binary = &server.binary;
+    for n in 0..45 {
+        let channel = (n % 2 == 0).then_some("gold");
+        must(binary, "/signals", signal(&format!("s{n}"), channel)).await;
+    }
+    let mut ann = client(binary, "ann", "user").await;
+    let all: Vec<_> = (25..45).map(|n| format!("s{n}")).collect();
+    let gold: Vec<_> = (6..45).step_by(2).map(|n| format!("s{n}")).collect();
+    for (payload, last) in [(json!({}), all), (json!({"channelId": "gold"}), gold)] {
+        let answer = ann.must("subscribe:signals", payload).await;
+        let snapshot = &answer["snapshot"];
+        assert_eq!(ids(&snapshot["signals"], "signalId"), last);
+        assert_eq!(snapshot["hasMore"], false, "what is older is not counted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_portfolio_comes_as_it_is_now_and_then_as_it_changes() {
     let server = start(&[]);
     let binary = &server.binary;
@@ -399,48 +418,93 @@ async fn what_is_published_keeps_to_the_bounds_of_its_fields() {
         body[name] = value;
         body
     };
-    let price = json!({"symbol": "AAPL", "price": 190});
-    let portfolio = json!({"userId": "ann", "totalValue": 1, "cash": 1, "positions": []});
+    let price = || json!({"symbol": "AAPL", "price": 190});
+    let portfolio = || json!({"userId": "ann", "totalValue": 1, "cash": 1, "positions": []});
     let position = |symbol: &str, quantity: Value| json!([{"symbol": symbol, "quantity": quantity, "avgPrice": 1}]);
     let trade = || trade("t", "executed");
     let signal = || signal("s", None);
-    for (path, body) in [
-        ("/trades", with(trade(), "tradeId", json!(""))),
-        ("/trades", with(trade(), "userId", json!("a\nb"))),
-        ("/trades", with(trade(), "symbol", json!("A B"))),
-        ("/trades", with(trade(), "status", json!("lost"))),
-        ("/trades", with(trade(), "quantity", json!(0))),
-        ("/trades", with(trade(), "quantity", json!("2"))),
-        ("/trades", with(trade(), "executedPrice", Value::Null)),
-        ("/trades", with(trade(), "executedPrice", json!(-1))),
-        ("/trades", with(trade(), "timestamp", json!("yesterday"))),
-        ("/signals", with(signal(), "action", json!("wait"))),
-        ("/signals", with(signal(), "confidence", json!(101))),
-        ("/signals", with(signal(), "stopLoss", json!(0))),
-        ("/signals", with(signal(), "channelId", json!(""))),
-        (
-            "/signals",
-            with(signal(), "providerName", json!("\u{202e}")),
-        ),
-        ("/portfolios", with(portfolio.clone(), "cash", json!(1e16))),
+    let many = |count: usize| vec![position("A", json!(1))[0].clone(); count];
+    let eighth = |field: &str, value: Value| {
+        let mut positions = many(8);
+        positions[7][field] = value;
+        json!(positions)
+    };
+    for (path, body, field, value, told) in [
+        ("/trades", trade(), "tradeId", json!(""), ""),
+        ("/trades", trade(), "userId", json!("a\nb"), ""),
+        ("/trades", trade(), "symbol", json!("A B"), ""),
+        ("/trades", trade(), "status", json!("lost"), ""),
+        ("/trades", trade(), "quantity", json!(0), ""),
+        ("/trades", trade(), "quantity", json!("2"), ""),
+        ("/trades", trade(), "executedPrice", Value::Null, ""),
+        ("/trades", trade(), "executedPrice", json!(-1), ""),
+        ("/trades", trade(), "timestamp", json!("yesterday"), ""),
+        ("/signals", signal(), "action", json!("wait"), ""),
+        ("/signals", signal(), "confidence", json!(101), ""),
+        ("/signals", signal(), "stopLoss", json!(0), ""),
+        ("/signals", signal(), "channelId", json!(""), ""),
+        ("/signals", signal(), "providerName", json!("\u{202e}"), ""),
+        ("/portfolios", portfolio(), "cash", json!(1e16), ""),
         (
             "/portfolios",
-            with(portfolio.clone(), "positions", position("", json!(1))),
+            portfolio(),
+            "positions",
+            position("", json!(1)),
+            "[0].symbol",
         ),
         (
             "/portfolios",
-            with(portfolio.clone(), "positions", position("A", json!(null))),
+            portfolio(),
+            "positions",
+            position("A", json!(null)),
+            "[0].quantity",
         ),
-        ("/prices", with(price.clone(), "price", json!(0))),
-        ("/prices", with(price, "symbol", json!("x".repeat(33)))),
+        (
+            "/portfolios",
+            portfolio(),
+            "positions",
+            eighth("symbol", json!("A B")),
+            "[7].symbol",
+        ),
+        (
+            "/portfolios",
+            portfolio(),
+            "positions",
+            eighth("quantity", json!(1e16)),
+            "[7].quantity",
+        ),
+        (
+            "/portfolios",
+            portfolio(),
+            "positions",
+            eighth("avgPrice", json!(-1e16)),
+            "[7].avgPrice",
+        ),
+        (
+            "/portfolios",
+            portfolio(),
+            "positions",
+            json!(many(1001)),
+            "",
+        ),
+        ("/prices", price(), "price", json!(0), ""),
+        ("/prices", price(), "symbol", json!("x".repeat(33)), ""),
     ] {
-        let (status, answer) = publish(binary, path, body.clone()).await;
+        let (status, answer) = publish(binary, path, with(body, field, value.clone())).await;
+        let error = &answer["error"];
         assert_eq!(
-            (status, &answer["error"]["code"]),
+            (status, &error["code"]),
             (400, &json!("INVALID_PAYLOAD")),
-            "{path} {body}"
+            "{path} {field} {value}"
+        );
+        assert_eq!(
+            error["details"]["field"],
+            format!("{field}{told}"),
+            "{path}"
         );
     }
+    let most = with(portfolio(), "positions", json!(many(1000)));
+    must(binary, "/portfolios", most).await;
     for id in ["o1", "o2", "o1"] {
         must(binary, "/trades", self::trade(id, "pending")).await;
     }

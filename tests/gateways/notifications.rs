@@ -101,6 +101,58 @@ async fn what_waits_is_told_before_another_tab_has_it_in_its_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_of_the_largest_come_in_several_events_and_close_no_client_that_does_not_read() {
+    // As much as may wait for one client, with room for what else it is told.
+    const MANY: usize = 80;
+    const MOST_BYTES: usize = 192 << 10;
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    notify(&server, "first", "normal").await;
+    for n in 0..MANY {
+        let mut largest = notice(&format!("{n:0>3}{}", "\u{10348}".repeat(125)), "normal");
+        largest["title"] = json!("\u{10348}".repeat(200));
+        largest["message"] = json!("\u{10348}".repeat(2000));
+        largest["actionUrl"] = json!(format!("/{}", "a".repeat(2047)));
+        must(&server.binary, "/notifications", largest).await;
+    }
+    // The snapshot of another tab has as many of the newest as fit; all that waits is told before it.
+    let mut tab = client(&server.binary, "ann", "user").await;
+    let answer = tab.must("subscribe:notifications", json!({})).await;
+    let snapshot = &answer["snapshot"];
+    let (known, bytes) = (ids(snapshot), snapshot.to_string().len());
+    assert_eq!(snapshot["hasMore"], true);
+    assert!(known.len() > 10 && known.len() < MANY, "{}", known.len());
+    assert!(
+        bytes < MOST_BYTES + 1024 && bytes > MOST_BYTES * 9 / 10,
+        "{bytes}"
+    );
+    assert!(known[known.len() - 1].starts_with("079"));
+    notify(&server, "last", "urgent").await;
+
+    // Only now the first tab looks at what it was sent.
+    assert_eq!(
+        ann.event("notification:new").await["notificationId"],
+        "first"
+    );
+    let (mut told, mut events) = (Vec::new(), 0);
+    while told.len() < MANY {
+        let batch = ann.event("notification:batch").await;
+        let bytes = batch.to_string().len();
+        assert!(bytes <= MOST_BYTES, "{bytes}");
+        told.extend(ids(&batch));
+        events += 1;
+    }
+    assert!(events >= MANY * (11 << 10) / MOST_BYTES, "{events}");
+    let order = told.iter().map(|id| id[..3].parse().unwrap());
+    assert_eq!(order.collect::<Vec<usize>>(), (0..MANY).collect::<Vec<_>>());
+    assert_eq!(
+        ann.event("notification:new").await["notificationId"],
+        "last"
+    );
+    assert!(ann.events_until_now("notification:batch").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
     let server = start(&[]);
     notify(&server, "n1", "urgent").await;
@@ -229,6 +281,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
         ("actionUrl", json!("//evil.example")),
         ("actionUrl", json!("/\\evil.example")),
         ("actionUrl", json!("")),
+        ("expiresAt", json!("2020-01-01T00:00:00Z")),
         ("timestamp", json!(7)),
     ] {
         let mut body = notice("n1", "low");
@@ -239,6 +292,7 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
             (400, &json!("INVALID_PAYLOAD")),
             "{field}"
         );
+        assert_eq!(answer["error"]["details"]["field"], field);
     }
     for role in ["user", "caller"] {
         let answer = publish_as(&server.binary, role, "/notifications", notice("n1", "low"));

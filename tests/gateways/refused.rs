@@ -282,7 +282,16 @@ async fn events_that_cannot_be_parsed_count_like_others() {
 async fn an_event_that_is_unknown_is_answered() {
     let server = Server::start();
     let mut ann = server.guest("ann").await;
-    for event in ["no such event", "Message", "session", "user:ann", "7"] {
+    for event in [
+        "no such event",
+        "Message",
+        "session",
+        "user:ann",
+        "7",
+        // A version that there is not yet.
+        "message:v2",
+        "message:v1",
+    ] {
         ann.refused(event, json!({}), "NOT_FOUND").await;
     }
     ann.emit("no such event", json!({})).await;

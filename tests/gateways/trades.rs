@@ -13,11 +13,11 @@ use crate::guard::{KEY, Server, until};
 use crate::market::{client, must, publish, start};
 use crate::server::UNLIMITED;
 
-const FILLED: &str = r#"{"status":"executed","executedPrice":190.5}"#;
+pub(crate) const FILLED: &str = r#"{"status":"executed","executedPrice":190.5}"#;
 
 /// What a webhook does with a request.
 #[derive(Clone, Copy)]
-enum Reply {
+pub(crate) enum Reply {
     /// It answers with this status and body.
     Answer(u16, &'static str),
     /// It answers with these bytes.
@@ -28,7 +28,7 @@ enum Reply {
 }
 
 /// A service that trades are sent to.
-struct Hook {
+pub(crate) struct Hook {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
     /// What it does with each request; the last one with all that follow.
@@ -36,7 +36,7 @@ struct Hook {
 }
 
 impl Hook {
-    fn start(plan: &[Reply]) -> Self {
+    pub(crate) fn start(plan: &[Reply]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hook = Self {
             address: listener.local_addr().unwrap(),
@@ -79,15 +79,15 @@ impl Hook {
         hook
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/trades?x=1", self.address)
     }
 
-    fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
-    fn plan(&self, reply: Reply) {
+    pub(crate) fn plan(&self, reply: Reply) {
         *self.plan.lock().unwrap() = vec![reply];
     }
 }
@@ -115,14 +115,14 @@ fn read(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-fn header(request: &str, name: &str) -> Option<String> {
+pub(crate) fn header(request: &str, name: &str) -> Option<String> {
     let head = request.split("\r\n\r\n").next().unwrap();
     let found = head.lines().find_map(|line| line.strip_prefix(name));
     found.map(|value| value.trim_start_matches(": ").to_owned())
 }
 
 /// The variables of a server that sends trades to this address.
-fn webhook(url: &str) -> Vec<(&str, &str)> {
+pub(crate) fn webhook(url: &str) -> Vec<(&str, &str)> {
     vec![
         ("ROOMCAST_MARKET__EXECUTOR", "webhook"),
         ("ROOMCAST_MARKET__WEBHOOK__URL", url),
@@ -134,19 +134,19 @@ fn webhook(url: &str) -> Vec<(&str, &str)> {
     ]
 }
 
-fn order(symbol: &str) -> Value {
+pub(crate) fn order(symbol: &str) -> Value {
     json!({"symbol": symbol, "side": "buy", "quantity": 2})
 }
 
 /// An admin who follows its trades.
-async fn trader(server: &Server) -> Client {
+pub(crate) async fn trader(server: &Server) -> Client {
     let mut ann = client(&server.binary, "ann", "admin").await;
     ann.must("subscribe:trades", json!({"userId": "ann"})).await;
     ann
 }
 
 /// The states of a trade as they come.
-async fn states(client: &mut Client, expected: &[&str]) -> Value {
+pub(crate) async fn states(client: &mut Client, expected: &[&str]) -> Value {
     let mut last = Value::Null;
     for status in expected {
         let update = client.event("trade:update").await;

@@ -1,7 +1,7 @@
 // The namespace of admins with the official client: who comes in, what they are told, what they do; at one server and at two.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { admin, call, enter, io, keyed, server } from "./people.mjs";
+import { admin, call, enter, io, keyed, logged, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, open, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
@@ -59,7 +59,8 @@ test("an admin is told how often what was refused, once a second and not once fo
 });
 
 test("an admin kicks users and sockets, shuts networks out and reads figures", async (t) => {
-  const { url } = await server(t);
+  const started = await server(t);
+  const { url } = started;
   const { socket: root } = await watch(t, url);
   const people = [];
   for (const sub of ["ann", "ann", "bob"]) {
@@ -90,6 +91,10 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   const { body } = await call(url, "GET", "/api/v1/blocks");
   assert.deepEqual(body.blocks.map(({ id, cidr, reason }) => [id, cidr, reason]), [[blocked.id, "192.0.2.0/24", "a test"]]);
   assert.ok(Date.parse(blocked.expiresAt) > Date.now());
+  // Who has done it is in the log.
+  await logged(started, /admin:kick by="root" whom=User\("ann"\)/);
+  await logged(started, new RegExp(`admin:kick by="root" whom=Socket\\(.*${people[2].id}`));
+  await logged(started, /admin:block by="root" network="192\.0\.2\.0\/24"/);
   const { success, ...figures } = await ask(root, "admin:stats", {});
   assert.equal(success, true);
   assert.deepEqual([figures.store, figures.adapter, figures.nodes, figures.sessions.total], ["ok", "none", 1, 1]);

@@ -229,6 +229,26 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
 
   test("a message is confirmed by the sockets of all servers", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
 
+  test("an emitter reaches the tabs of a user at two servers, whatever these follow or have followed", async (t) => {
+    const tabs = [await person(t, started[0], "h1"), await person(t, started[1], "h1")];
+    const client = await connectRedis(redis);
+    t.after(() => client.close());
+    const emitter = new Emitter(client, { key: "chat" });
+    const reaches = async (n) => {
+      emitter.to("user:h1").emit("news", n);
+      for (const tab of tabs) await until(() => tab.all("news").includes(n), `the event ${n}`);
+    };
+    await reaches(0);
+    const followed = { trades: { userId: "h1" }, portfolio: { userId: "h1" }, signals: {}, notifications: {} };
+    for (const [n, what] of [[1, "subscribe"], [2, "unsubscribe"]]) {
+      for (const tab of tabs) {
+        for (const [journal, payload] of Object.entries(followed)) await tab.must(`${what}:${journal}`, payload);
+      }
+      await reaches(n);
+    }
+    for (const tab of tabs) assert.deepEqual(tab.all("news"), [0, 1, 2]);
+  });
+
   test("who does not confirm a message at another server is counted as such", async (t) => {
     const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "300ms" };
     const own = await startServers(t, 2, by(redis), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });

@@ -21,7 +21,8 @@ function fake(permissions: string[] = []) {
       asked.push([event, payload]);
       return () => asked.push([`end of ${event}`]);
     },
-    request: async () => {
+    request: async (...request: unknown[]) => {
+      asked.push(request);
       if (connection.answer instanceof RequestError) throw connection.answer;
       return connection.answer;
     },
@@ -97,6 +98,20 @@ test("the outcome of an order is told once, and takes the place of one that nobo
   tell("trade:error", { code: "NO_PRICE", message: "", symbol: "AAPL", tradeId: "t2" });
   assert.equal(market.outcomes[0]?.text, "AAPL: not executed. The server knows no price of it.");
   assert.equal(market.outcomes.length, 3);
+});
+
+test("each order has an id of its own, under which it is executed once", async () => {
+  const order = { symbol: "AAPL", side: "buy", quantity: 2 } as const;
+  const { market, connection, asked } = fake(["trades:execute"]);
+  asked.length = 0;
+  for (const code of ["TIMED_OUT", "DISCONNECTED"]) {
+    connection.answer = new RequestError({ code, message: "" });
+    await market.execute(order);
+  }
+  const [first, second] = (asked as [string, typeof order & { clientTradeId: string }][]).map(([, payload]) => payload);
+  assert.deepEqual({ ...first, clientTradeId: "" }, { ...order, clientTradeId: "" });
+  assert.match(first?.clientTradeId ?? "", /^[0-9a-f]{32}$/);
+  assert.notEqual(first?.clientTradeId, second?.clientTradeId);
 });
 
 test("what is followed is one's own, and ends when it is closed", () => {

@@ -268,12 +268,16 @@ struct Done<T> {
 mod tests {
     use std::time::Duration;
 
+    use std::collections::BTreeMap;
+
+    use roomcast::client::Transports;
     use roomcast::testing::TestServer;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::service::sample::{
-        ASK, ASK_EXACTLY, AskExactPrice, AskPrice, EXACT_PRICE, ExactPrice, Price,
+        ASK, ASK_EXACTLY, AskExactPrice, AskPrice, EXACT_PRICE, ExactPrice, FINAL_EXACT_PRICE,
+        LAST_EXACT_PRICE, PRICE, Price,
     };
     use crate::{auth::Roles, config, service::session::REFRESH, store::Store};
 
@@ -318,8 +322,24 @@ mod tests {
                 &ASK_EXACTLY,
                 async |call: Call<AskExactPrice>, overlap: State<Overlap>| {
                     let everybody = call.socket.namespace().local();
-                    EXACT_PRICE.emit(*overlap, &everybody, &ExactPrice { cents: 150 });
-                    Ok(ExactPrice { cents: 150 })
+                    let price = ExactPrice { cents: 150 };
+                    EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
+                    LAST_EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    LAST_EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
+                    FINAL_EXACT_PRICE.emit(*overlap, everybody.clone(), &price);
+                    FINAL_EXACT_PRICE.emit_to(*overlap, &call.socket, &price);
+                    let (now, before) = FINAL_EXACT_PRICE.ask::<Args>(*overlap, &everybody, &price);
+                    let socket = call.socket;
+                    tokio::spawn(async move {
+                        let mut confirmed = Vec::new();
+                        for mut acks in before.into_iter().chain([now]) {
+                            confirmed.push(matches!(acks.next().await, Some((_, Ok(_)))));
+                        }
+                        let price = format!("{confirmed:?}");
+                        PRICE.emit_to(&socket, &Price { price });
+                    });
+                    Ok(price)
                 },
             );
         catalogue.finish();
@@ -344,6 +364,67 @@ mod tests {
         assert_eq!(told, json!({"price": "1.50"}));
         let told: Value = ann.event("price:update:v2").await.unwrap();
         assert_eq!(told, json!({"cents": 150}));
+    }
+
+    /// How often each event of prices came, until the server has said which were confirmed, and what it has said.
+    async fn told(transports: Transports, overlap: Duration) -> (BTreeMap<String, usize>, Value) {
+        let server = with_replaced_events(overlap).await;
+        let client = server.client().transports(transports);
+        let mut ann = client.connect().await.unwrap();
+        let asked = json!({"symbol": "ADA", "currency": "EUR"});
+        ann.emit("price:ask:v2", asked).await.unwrap();
+        let (mut counts, mut confirmed) = (BTreeMap::<String, usize>::new(), None);
+        // Conflated events come behind all others to whoever polls.
+        while confirmed.is_none() || !counts.contains_key("price:last:v2") {
+            let event = ann.next().await.unwrap();
+            let payload: Value = event.args.get(0).unwrap();
+            if event.ack.is_some() {
+                ann.ack(&event, ()).await.unwrap();
+            }
+            let price = payload["price"].as_str().unwrap_or("1.50");
+            if price.starts_with('[') {
+                confirmed = Some(serde_json::from_str(price).unwrap());
+                continue;
+            }
+            assert_eq!(price, "1.50");
+            assert_eq!(payload.get("cents").is_some(), event.name.ends_with(":v2"));
+            *counts.entry(event.name).or_default() += 1;
+        }
+        (counts, confirmed.unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_replaced_is_sent_however_its_row_is_delivered_and_to_whomever() {
+        let counts = |names: &[(&str, usize)]| -> BTreeMap<String, usize> {
+            let names = names.iter().copied();
+            names
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect()
+        };
+        let (all, confirmed) = told(Transports::WebSocket, AGES).await;
+        let both = [
+            ("price:update", 2),
+            ("price:update:v2", 2),
+            ("price:last", 2),
+            ("price:last:v2", 2),
+            ("price:final", 3),
+            ("price:final:v2", 3),
+        ];
+        assert_eq!((all, confirmed), (counts(&both), json!([true, true])));
+        // The newest of each is enough for whoever polls, and the two do not give way to one another.
+        let (mut some, _) = told(Transports::Polling, AGES).await;
+        for name in ["price:last", "price:last:v2"] {
+            let count = some.insert(name.to_owned(), 2);
+            assert!(matches!(count, Some(1 | 2)), "{name}: {count:?}");
+        }
+        assert_eq!(some, counts(&both));
+        let (new, confirmed) = told(Transports::WebSocket, Duration::ZERO).await;
+        let one = [
+            ("price:update:v2", 2),
+            ("price:last:v2", 2),
+            ("price:final:v2", 3),
+        ];
+        assert_eq!((new, confirmed), (counts(&one), json!([true])));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use axum::{
     http::Method,
 };
 
-use super::api::{Api, ApiError, By, JsonBody, Operation, Routes};
+use super::api::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
 use crate::{
     auth::Permission,
     service::{
@@ -105,8 +105,10 @@ async fn trade(
 async fn signal(
     State(at): State<Api>,
     Extension(by): By,
-    JsonBody(new): JsonBody<PublishSignal>,
+    under: Option<Extension<MadeUnder>>,
+    JsonBody(mut new): JsonBody<PublishSignal>,
 ) -> Result<Json<Signal>, ApiError> {
+    MadeUnder::fill_in(under, &mut new.signal_id);
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.market.publish_signal(allowed, &at.namespace()).await?,
@@ -138,8 +140,10 @@ async fn prices(
 async fn notification(
     State(at): State<Api>,
     Extension(by): By,
-    JsonBody(new): JsonBody<Notify>,
+    under: Option<Extension<MadeUnder>>,
+    JsonBody(mut new): JsonBody<Notify>,
 ) -> Result<Json<Notification>, ApiError> {
+    MadeUnder::fill_in(under, &mut new.notification_id);
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.notifications.notify(allowed, &at.namespace()).await?,

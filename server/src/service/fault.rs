@@ -50,12 +50,16 @@ impl ServiceError {
         }
     }
 
-    /// The same of a field that lies within another one, at this path.
-    pub(in crate::service) fn within(mut self, path: &str) -> Self {
-        if let Self::Invalid { field, .. } = &mut self {
-            *field = format!("{path}.{field}").into();
+    /// The same, of an argument that is inside of another one: a field is named by its path from there.
+    #[must_use]
+    pub(crate) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid { field, problem } => Self::Invalid {
+                field: format!("{outer}.{field}").into(),
+                problem,
+            },
+            other => other,
         }
-        self
     }
 }
 

@@ -26,8 +26,9 @@ pub(crate) use crate::store::{
     Unpinned,
 };
 pub(crate) use authorization::{
-    Access, Allowed, Blocks, EndSession, Explanation, ListBlocks, ListNodes, MadeRevocation,
-    MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock, RevocationApplier,
+    Access, Allowed, BlockPage, Blocks, EndSession, Explanation, ListBlocks, ListNodes,
+    MadeRevocation, MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock,
+    RevocationApplier,
 };
 pub(crate) use chat::{
     Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Pins, ReadConversation,

@@ -97,11 +97,29 @@ async fn an_event_of_the_market_is_checked_stored_and_told_as_by_its_own_route()
     let portfolio = json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []});
     let notification = json!({"notificationId": "n", "userId": "ann", "type": "info",
         "title": "Hello", "message": "You"});
-    for (event, argument, field, value) in [
-        ("trade:update", &trade, "executedPrice", json!(190.5)),
-        ("signal:new", &signal, "confidence", json!(50.0)),
-        ("portfolio:update", &portfolio, "cash", json!(1.0)),
-        ("notification:new", &notification, "title", json!("Hello")),
+    for (event, argument, field, value, too_much) in [
+        (
+            "trade:update",
+            &trade,
+            "executedPrice",
+            json!(190.5),
+            json!(-1),
+        ),
+        ("signal:new", &signal, "confidence", json!(50.0), json!(101)),
+        (
+            "portfolio:update",
+            &portfolio,
+            "cash",
+            json!(1.0),
+            json!(1e16),
+        ),
+        (
+            "notification:new",
+            &notification,
+            "title",
+            json!("Hello"),
+            json!(""),
+        ),
     ] {
         let body = json!({"event": event, "everyone": true, "args": [argument]});
         let answer = service.must(200, "POST", "/emit", body.clone()).await;
@@ -124,14 +142,23 @@ async fn an_event_of_the_market_is_checked_stored_and_told_as_by_its_own_route()
                 .await;
             assert_eq!(error["details"]["field"], wrong, "{event}");
         }
-        let mut other = argument.clone();
-        other[field] = json!([]);
-        let wrong = json!({"event": event, "args": [other]});
-        let error = service
-            .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", wrong))
-            .await;
-        assert_eq!(error["details"]["field"], format!("args[0].{field}"));
+        for wrong in [json!([]), too_much] {
+            let mut other = argument.clone();
+            other[field] = wrong;
+            let wrong = json!({"event": event, "args": [other]});
+            let error = service
+                .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", wrong))
+                .await;
+            assert_eq!(error["details"]["field"], format!("args[0].{field}"));
+        }
     }
+    let mut other = portfolio.clone();
+    other["positions"] = json!([{"symbol": "A B", "quantity": 1, "avgPrice": 1}]);
+    let wrong = json!({"event": "portfolio:update", "args": [other]});
+    let error = service
+        .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", wrong))
+        .await;
+    assert_eq!(error["details"]["field"], "args[0].positions[0].symbol");
     // What is stored is stored once, and another one is refused, as by the route.
     let same = json!({"event": "signal:new", "args": [signal]});
     service.must(200, "POST", "/emit", same).await;
@@ -205,12 +232,17 @@ async fn what_belongs_to_the_chat_is_not_published() {
     }
     for (body, field) in [
         (
-            json!({"rooms": [format!("conversation:{}", crate::server::LOBBY)]}),
-            "rooms",
+            json!({"rooms": ["a", format!("conversation:{}", crate::server::LOBBY)]}),
+            "rooms[1]",
         ),
-        (json!({"rooms": ["a", ""]}), "rooms"),
-        (json!({"rooms": ["x".repeat(257)]}), "rooms"),
-        (json!({"users": [""]}), "users"),
+        (json!({"rooms": ["a", ""]}), "rooms[1]"),
+        (json!({"rooms": ["x".repeat(257)]}), "rooms[0]"),
+        (json!({"rooms": vec!["r"; 101]}), "rooms"),
+        (json!({"users": ["a", "b", ""]}), "users[2]"),
+        (
+            json!({"everyone": true, "except": ["a", "x".repeat(257)]}),
+            "except[1]",
+        ),
         (json!({"users": vec!["u"; 101]}), "users"),
         (json!({}), "everyone"),
         (json!({"everyone": true, "rooms": ["a"]}), "everyone"),

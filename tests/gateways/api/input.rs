@@ -18,7 +18,12 @@ async fn a_body_that_does_not_fit_is_refused_with_the_name_of_its_field() {
             "memberIds[1]",
         ),
         ("/conversations", json!({"title": ""}), "title"),
-        ("/conversations", json!({"ownerId": "a\u{0}"}), "userId"),
+        ("/conversations", json!({"ownerId": "a\u{0}"}), "ownerId"),
+        (
+            "/conversations",
+            json!({"memberIds": ["ann", "a\u{0}"]}),
+            "memberIds[1]",
+        ),
         (&messages, json!({"content": ""}), "content"),
         (&messages, json!({"content": "x", "userId": ""}), "userId"),
         (

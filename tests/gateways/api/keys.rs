@@ -30,7 +30,16 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
             json!({"cidr": "192.0.2.0/24", "seconds": 60, "reason": "x"}),
             201,
         ),
+        ("/trades", trade(), 200),
+        ("/signals", signal(), 200),
+        ("/portfolios", portfolio(), 200),
+        ("/notifications", notification(), 200),
     ];
+    let mut ann = user(&server, "ann").await;
+    for (event, payload) in FOLLOWED {
+        let payload = serde_json::from_str(payload).unwrap();
+        ann.must(event, payload).await;
+    }
     let mut first = Vec::new();
     for (path, body, status) in &requests {
         let keyed = service.with_key(&format!("key-of-{path}"));
@@ -47,6 +56,10 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
         assert_eq!(again.header("content-type"), answer.header("content-type"));
         assert_eq!(again.header("cache-control"), Some("no-store"));
         first.push(answer);
+    }
+    for event in TOLD {
+        assert_eq!(ann.event(event).await["revision"], 1, "{event}");
+        assert!(ann.events_until_now(event).await.is_empty(), "{event}");
     }
     let server = server.restart(&[KEY]);
     let service = Caller::service(&server);
@@ -190,6 +203,25 @@ async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() 
     let other = Caller::service(&server).with_key("l");
     let made = keyed.must(201, "POST", "/conversations", new.clone()).await;
     let sent = other.must(201, "POST", &lobby, hello.clone()).await;
+    let mut ann = user(&server, "ann").await;
+    for (event, payload) in FOLLOWED {
+        ann.must(event, serde_json::from_str(payload).unwrap())
+            .await;
+    }
+    // None of these has an id of its own but the trade, which must have one.
+    let emitted = |event: &str, argument: Value| json!({"event": event, "args": [argument]});
+    let requests = [
+        ("/trades", trade()),
+        ("/signals", signal()),
+        ("/notifications", notification()),
+        ("/emit", emitted("signal:new", signal())),
+        ("/emit", emitted("notification:new", notification())),
+    ];
+    let mut published = Vec::new();
+    for (n, (path, body)) in requests.iter().enumerate() {
+        let keyed = keyed.with_key(&format!("p{n}"));
+        published.push(keyed.must(200, "POST", path, body.clone()).await);
+    }
     // As if the server had been killed before it could say that they were done.
     let end = "9999-01-01T00:00:00Z".parse().unwrap();
     server.store.sweep_requests(end, 0).await.unwrap();
@@ -202,4 +234,51 @@ async fn what_an_attempt_has_made_before_it_was_lost_is_found_by_the_next_one() 
     assert_eq!(again.status, 201);
     assert_eq!(serde_json::from_str::<Value>(&again.body).unwrap(), made);
     assert_eq!(other.must(201, "POST", &lobby, hello).await, sent);
+    for (n, ((path, body), first)) in requests.iter().zip(&published).enumerate() {
+        let keyed = keyed.with_key(&format!("p{n}"));
+        let again = keyed.send("POST", path, body.to_string()).await;
+        assert_eq!(again.header("idempotency-replayed"), None, "{path}");
+        assert_eq!(again.status, 200, "{path}: {}", again.body);
+        let again: Value = serde_json::from_str(&again.body).unwrap();
+        assert_eq!(again, *first, "{path}");
+    }
+    for (event, times) in [
+        ("trade:update", 1),
+        ("signal:new", 2),
+        ("notification:new", 2),
+    ] {
+        let told = ann.events_until_now(event).await;
+        assert_eq!(told.len(), times, "{event}: {told:?}");
+    }
+}
+
+/// What follows that which services publish, and with what.
+const FOLLOWED: [(&str, &str); 4] = [
+    ("subscribe:trades", r#"{"userId": "ann"}"#),
+    ("subscribe:portfolio", r#"{"userId": "ann"}"#),
+    ("subscribe:signals", "{}"),
+    ("subscribe:notifications", "{}"),
+];
+const TOLD: [&str; 4] = [
+    "trade:update",
+    "portfolio:update",
+    "signal:new",
+    "notification:new",
+];
+
+fn trade() -> Value {
+    json!({"tradeId": "t", "userId": "ann", "symbol": "AAPL", "status": "executed",
+        "executedPrice": 190.5, "quantity": 2.0})
+}
+
+fn signal() -> Value {
+    json!({"providerId": "p", "providerName": "P", "symbol": "AAPL", "action": "buy", "confidence": 50.0})
+}
+
+fn portfolio() -> Value {
+    json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []})
+}
+
+fn notification() -> Value {
+    json!({"userId": "ann", "type": "info", "priority": "urgent", "title": "Hello", "message": "You"})
 }

@@ -1,12 +1,15 @@
 //! Sockets and rooms.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{Caller, start, user};
 use crate::client::Client;
 use crate::server::LOBBY;
+use crate::support::DEADLINE;
 
 /// Waits until a client has been disconnected: it is told so, and the connection ends.
 async fn ended(client: &mut Client) {
@@ -63,6 +66,31 @@ async fn sockets_are_listed_with_what_is_known_of_them() {
         .get(&format!("/sockets?userId=bob&room=conversation%3A{LOBBY}"))
         .await;
     assert_eq!(neither["sockets"], json!([]));
+}
+
+#[tokio::test]
+async fn the_last_activity_of_a_socket_moves_when_its_client_sends_and_not_by_itself() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut ann = user(&server, "ann").await;
+    let last = async || {
+        let listed = service.get("/sockets?userId=ann").await;
+        let last = listed["sockets"][0]["lastActivity"].as_str().unwrap();
+        last.parse::<jiff::Timestamp>().unwrap()
+    };
+    let begin = Instant::now();
+    let first = last().await;
+    // It is told in whole seconds: a client that is silent falls behind the clock.
+    let silent = jiff::Span::new().seconds(3);
+    let mut seen = first;
+    while jiff::Timestamp::now() < seen + silent {
+        assert!(begin.elapsed() < DEADLINE, "{seen} follows the clock");
+        seen = last().await;
+        sleep(Duration::from_millis(50)).await; // The pace of asking.
+    }
+    let spoken = jiff::Timestamp::now() - jiff::Span::new().seconds(2);
+    ann.must("conversations", json!({})).await;
+    assert!(last().await >= spoken, "it has just sent something");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 import { DISCONNECTED, RequestError, type SocketManager, TIMED_OUT } from "../../packages/client/src/index.ts";
+import { randomId } from "../../packages/client/src/time.ts";
 import type { ExecuteTrade, Portfolio, Signal, Trade, TradeError, TradeExecuted } from "../types.ts";
 import { explain } from "../words/failure.ts";
 import { Journal } from "./journal.ts";
@@ -70,10 +71,11 @@ export class Market {
     return this.#connection.session?.permissions?.includes("trades:execute") ?? false;
   }
 
-  /** Has a trade executed. It is asked for once: nobody can say whether a second one would be another trade. */
+  /** Has a trade executed, under an id of its own: whoever has ordered twice has given two orders. */
   async execute(order: ExecuteTrade): Promise<void> {
     try {
-      const executed = await this.#connection.request("execute:trade", order, PATIENCE);
+      const asked = { ...order, clientTradeId: randomId() };
+      const executed = await this.#connection.request("execute:trade", asked, PATIENCE);
       this.#noteExecuted(executed);
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;

@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{ApiError, By, JsonBody, Operation, Routes};
+use super::{ApiError, By, JsonBody, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
-    service::{Access, Blocks, ListBlocks, NewBlock, RemoveBlock},
+    service::{Access, BlockPage, Blocks, ListBlocks, NewBlock, RemoveBlock},
+    store::Time,
 };
 use roomcast::network::Block;
 
@@ -29,6 +30,7 @@ pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
                 "Lists the networks that are shut out.",
                 ApiBlocks,
             )
+            .query::<ListBlocks>()
             .answer::<List>(200),
         )
         .on(
@@ -61,11 +63,18 @@ struct BlocksApi {
     access: Access,
 }
 
-/// The networks that are shut out.
+/// A page of the networks that are shut out, newest first.
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "BlockList")]
 struct List {
     #[schemars(with = "Vec<ShownBlock>")]
     blocks: Vec<Block>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// Whether there are more.
+    has_more: bool,
 }
 
 /// A [`Block`] as it is written.
@@ -81,15 +90,22 @@ struct ShownBlock {
     /// The caller who has made the block.
     #[schemars(extend("enum" = ["admin", "automatic", "configuration"]))]
     source: String,
-    /// Milliseconds since 1970.
-    created_at: u64,
+    created_at: Time,
     /// Until when; for good if absent.
-    expires_at: Option<u64>,
+    expires_at: Option<Time>,
 }
 
-async fn list(State(at): State<BlocksApi>, Extension(by): By) -> Result<Json<List>, ApiError> {
-    let blocks = at.blocks.list(at.access.allow(by, ListBlocks)?);
-    Ok(Json(List { blocks }))
+async fn list(
+    State(at): State<BlocksApi>,
+    Extension(by): By,
+    Parameters(wanted): Parameters<ListBlocks>,
+) -> Result<Json<List>, ApiError> {
+    let BlockPage { blocks, cursor } = at.blocks.list(at.access.allow(by, wanted)?)?;
+    Ok(Json(List {
+        blocks,
+        has_more: cursor.is_some(),
+        cursor,
+    }))
 }
 
 async fn add(

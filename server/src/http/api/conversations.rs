@@ -144,6 +144,7 @@ async fn make(
     JsonBody(new): JsonBody<NewConversation>,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
     let in_name = new.owner_id.map(|user_id| InName {
+        field: "ownerId",
         user_id,
         name: None,
     });
@@ -228,6 +229,7 @@ async fn of_user(
     Parameters(Listing { cursor, limit }): Parameters<Listing>,
 ) -> Result<Json<List>, ApiError> {
     let in_name = InName {
+        field: "userId",
         user_id,
         name: None,
     };

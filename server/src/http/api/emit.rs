@@ -7,12 +7,14 @@ use axum::{Extension, Json, extract::State, http::Method};
 use serde::de::DeserializeOwned;
 
 use super::error::parse_within;
-use super::{Api, ApiError, By, JsonBody, Operation, Routes};
+use super::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
 use crate::{
     auth::{Permission, Principal},
     service::{
-        Allowed, Command,
+        Allowed, Command, ServiceError,
         api::{Emission, Emit, followed, publish},
+        notification_events::Notify,
+        signals::PublishSignal,
     },
 };
 /// The route, below `/api/v1`.
@@ -35,6 +37,7 @@ pub(super) fn routes() -> Routes<Api> {
 async fn emit(
     State(at): State<Api>,
     Extension(by): By,
+    under: Option<Extension<MadeUnder>>,
     JsonBody(event): JsonBody<Emit>,
 ) -> Result<Json<Emission>, ApiError> {
     let Api {
@@ -45,26 +48,29 @@ async fn emit(
     let namespace = at.namespace();
     let name = event.event.clone();
     let allowed = at.access.allow(Arc::clone(&by), event)?;
+    let inner = |error: ServiceError| error.within(ARGUMENT);
     let published = match name.as_str() {
         "trade:update" => {
-            let trade = market.publish_trade(at.also(&allowed, by)?, &namespace);
-            Emission::published(&trade.await?)
+            let trade = market.publish_trade(at.also(&allowed, by, |_| ())?, &namespace);
+            Emission::published(&trade.await.map_err(inner)?)
         }
         "signal:new" => {
-            let signal = market.publish_signal(at.also(&allowed, by)?, &namespace);
-            Emission::published(&signal.await?)
+            let named = |new: &mut PublishSignal| MadeUnder::fill_in(under, &mut new.signal_id);
+            let signal = market.publish_signal(at.also(&allowed, by, named)?, &namespace);
+            Emission::published(&signal.await.map_err(inner)?)
         }
         "portfolio:update" => {
-            let portfolio = market.update_portfolio(at.also(&allowed, by)?, &namespace);
-            Emission::published(&portfolio.await?)
+            let portfolio = market.update_portfolio(at.also(&allowed, by, |_| ())?, &namespace);
+            Emission::published(&portfolio.await.map_err(inner)?)
         }
         "price:update" => {
             let prices = market.publish_prices(at.also(&allowed, by)?, &namespace);
             Emission::published(&prices.await?)
         }
         "notification:new" => {
-            let notification = notifications.notify(at.also(&allowed, by)?, &namespace);
-            Emission::published(&notification.await?)
+            let named = |new: &mut Notify| MadeUnder::fill_in(under, &mut new.notification_id);
+            let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
+            Emission::published(&notification.await.map_err(inner)?)
         }
         _ => publish(at.io(), allowed).await?,
     };
@@ -72,15 +78,20 @@ async fn emit(
 }
 
 impl Api {
-    /// The argument of an event that has a route of its own, as the command of that route; the caller needs the
-    /// permission of that route as well.
+    /// The argument of an event that has a route of its own, as the command of that route, which `name` gives an id as
+    /// that route does; the caller needs the permission of that route as well.
     fn also<T: Command + DeserializeOwned>(
         &self,
         event: &Allowed<Emit>,
         by: Arc<Principal>,
+        name: impl FnOnce(&mut T),
     ) -> Result<Allowed<T>, ApiError> {
         let argument = followed(event)?;
-        let command = parse_within("args[0]", argument.get())?;
+        let mut command = parse_within(ARGUMENT, argument.get())?;
+        name(&mut command);
         Ok(self.access.allow(by, command)?)
     }
 }
+
+/// The path of the argument that is the body of another route.
+const ARGUMENT: &str = "args[0]";

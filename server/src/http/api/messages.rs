@@ -195,8 +195,11 @@ struct Reactor {
 
 impl Reactor {
     fn in_name(self) -> Option<InName> {
-        let name = None;
-        self.user_id.map(|user_id| InName { user_id, name })
+        self.user_id.map(|user_id| InName {
+            field: "userId",
+            user_id,
+            name: None,
+        })
     }
 }
 
@@ -243,7 +246,11 @@ async fn send(
     JsonBody(new): JsonBody<NewMessage>,
 ) -> Result<(StatusCode, Json<Stored>), ApiError> {
     let in_name = match (new.user_id, new.user_name) {
-        (Some(user_id), name) => Some(InName { user_id, name }),
+        (Some(user_id), name) => Some(InName {
+            field: "userId",
+            user_id,
+            name,
+        }),
         (None, None) => None,
         (None, Some(_)) => return Err(ApiError::invalid("userName needs userId")),
     };

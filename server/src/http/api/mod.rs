@@ -29,6 +29,7 @@ use axum::{
 
 pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
+pub(crate) use once::MadeUnder;
 
 use super::{Connections, market};
 use crate::{

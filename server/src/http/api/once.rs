@@ -28,17 +28,24 @@ use crate::{
 /// What is made by a request is named after its key, so that another attempt finds it: one whose end nobody knows
 /// may have been made.
 #[derive(Clone, Debug)]
-pub(super) struct MadeUnder(String);
+pub(crate) struct MadeUnder(String);
 
 impl MadeUnder {
     /// An id for what is made, or a new one without a key.
     pub(super) fn id(under: Option<Extension<Self>>) -> Uuid {
-        let Some(Extension(Self(name))) = under else {
-            return Uuid::new_v4();
-        };
-        let digits = name
-            .get(..32)
-            .and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        under.map_or_else(Uuid::new_v4, |Extension(under)| under.uuid())
+    }
+
+    /// Fills in the id of what is published without one, if there is a key. Without a key the service gives it an id.
+    pub(crate) fn fill_in(under: Option<Extension<Self>>, id: &mut Option<String>) {
+        if let Some(Extension(under)) = under {
+            id.get_or_insert_with(|| under.uuid().to_string());
+        }
+    }
+
+    fn uuid(&self) -> Uuid {
+        let digits = self.0.get(..32);
+        let digits = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
         let bytes = digits.unwrap_or_default().to_be_bytes();
         uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }

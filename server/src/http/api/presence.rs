@@ -117,6 +117,7 @@ async fn set_status(
     JsonBody(NewStatus { status, text }): JsonBody<NewStatus>,
 ) -> Result<Response, ApiError> {
     let user = InName {
+        field: "userId",
         user_id,
         name: None,
     };

@@ -291,22 +291,19 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
             return Err(ServiceError::invalid(field, problem));
         }
     }
-    for user in users {
-        content::check_user_id("users", user)?;
+    for (i, user) in users.iter().enumerate() {
+        content::check_user_id(format_args!("users[{i}]"), user)?;
     }
     for (field, names) in [("rooms", rooms), ("except", except)] {
-        if names
-            .iter()
-            .any(|room| room.is_empty() || room.len() > Room::MAX_BYTES)
-        {
-            let problem = format!("must each have 1 to {} bytes", Room::MAX_BYTES);
-            return Err(ServiceError::invalid(field, problem));
+        let wrong = |room: &String| room.is_empty() || room.len() > Room::MAX_BYTES;
+        if let Some(i) = names.iter().position(wrong) {
+            let problem = format!("must have 1 to {} bytes", Room::MAX_BYTES);
+            return Err(ServiceError::invalid(format!("{field}[{i}]"), problem));
         }
     }
-    if rooms.iter().any(|room| is_room_of_conversation(room)) {
-        let problem =
-            "has the room of a conversation: who is there gets messages, which are stored";
-        return Err(ServiceError::invalid("rooms", problem));
+    if let Some(i) = rooms.iter().position(|room| is_room_of_conversation(room)) {
+        let problem = "is the room of a conversation: who is there gets messages, which are stored";
+        return Err(ServiceError::invalid(format!("rooms[{i}]"), problem));
     }
     if command
         .ack_timeout

@@ -41,6 +41,8 @@ served! {
 /// The user in whose name a service acts.
 #[derive(Clone, Debug)]
 pub(crate) struct InName {
+    /// The field of the request that has the id, for errors.
+    pub(crate) field: &'static str,
     pub(crate) user_id: String,
     /// Default: the id.
     pub(crate) name: Option<String>,
@@ -61,10 +63,15 @@ impl Access {
         command: C,
     ) -> Result<Allowed<C>, ServiceError> {
         self.require(&by, C::SERVED)?;
-        let Some(InName { user_id, name }) = in_name else {
+        let Some(InName {
+            field,
+            user_id,
+            name,
+        }) = in_name
+        else {
             return self.allow(by, command);
         };
-        content::check_user_id("userId", &user_id)?;
+        content::check_user_id(field, &user_id)?;
         if name.as_ref().is_some_and(|name| !is_name(name, MAX_NAME)) {
             let problem = "must have 1 to 256 characters, none of them control or invisible";
             return Err(ServiceError::invalid("userName", problem));

@@ -1,7 +1,9 @@
 //! The block list: who may change it, and how it outlives the server.
 
 use std::{
+    cmp::Reverse,
     collections::HashSet,
+    fmt,
     future::poll_fn,
     net::IpAddr,
     sync::Arc,
@@ -44,8 +46,23 @@ pub(crate) struct Blocks {
 }
 
 /// `GET /api/v1/blocks`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListBlocks {
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) limit: Option<usize>,
+}
+
+/// A page of the block list, newest first.
 #[derive(Debug)]
-pub(crate) struct ListBlocks;
+pub(crate) struct BlockPage {
+    pub(crate) blocks: Vec<Block>,
+    /// Where the next page begins, if there is one.
+    pub(crate) cursor: Option<String>,
+}
 
 /// `POST /api/v1/blocks`
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -93,6 +110,42 @@ struct Taken {
     too_many: bool,
 }
 
+/// The place of a block in the list, which it keeps when others come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// When it was made, in milliseconds since 1970.
+    created_at: u64,
+    id: Uuid,
+}
+
+impl Place {
+    fn of(block: &Block) -> Self {
+        let age = block.created_at.duration_since(SystemTime::UNIX_EPOCH);
+        let age = age.unwrap_or_default().as_millis();
+        Self {
+            created_at: u64::try_from(age).unwrap_or(u64::MAX),
+            id: block.id,
+        }
+    }
+
+    fn parse(cursor: &str) -> Option<Self> {
+        let (created_at, id) = cursor.split_once('.')?;
+        Some(Self {
+            created_at: created_at.parse().ok()?,
+            id: id.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.created_at, self.id)
+    }
+}
+
+/// Blocks of a page, if nobody says how many.
+const DEFAULT_PAGE: usize = 50;
+const MAX_PAGE: usize = 200;
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Characters of the reason of a block: each is kept in memory, and goes to every server.
@@ -153,9 +206,27 @@ impl Blocks {
         self.forget(gone).await
     }
 
-    /// The block list, newest first.
-    pub(crate) fn list(&self, _: Allowed<ListBlocks>) -> Vec<Block> {
-        self.guard.blocks()
+    /// A page of the block list, newest first.
+    pub(crate) fn list(&self, allowed: Allowed<ListBlocks>) -> Result<BlockPage, ServiceError> {
+        let (_, ListBlocks { cursor, limit }) = allowed.into_parts();
+        let limit = limit.unwrap_or(DEFAULT_PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            let problem = format!("must be from 1 to {MAX_PAGE}");
+            return Err(ServiceError::invalid("limit", problem));
+        }
+        let after = cursor.map(|cursor| {
+            let none = || ServiceError::invalid("cursor", "is none of this list");
+            Place::parse(&cursor).ok_or_else(none)
+        });
+        let after = after.transpose()?;
+        let mut blocks = self.guard.blocks();
+        blocks.retain(|block| after.is_none_or(|after| Place::of(block) < after));
+        blocks.sort_unstable_by_key(|block| Reverse(Place::of(block)));
+        let has_more = blocks.len() > limit;
+        blocks.truncate(limit);
+        let last = blocks.last().filter(|_| has_more);
+        let cursor = last.map(|last| Place::of(last).to_string());
+        Ok(BlockPage { blocks, cursor })
     }
 
     /// Shuts a network out, for some seconds or for good, and disconnects those of it who are there.

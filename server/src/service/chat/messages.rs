@@ -34,7 +34,7 @@ impl Chat {
         let limits = &self.0.limits;
         let content = self.0.rules.admit(command.content, limits.content_chars)?;
         if let Some(id) = &command.client_message_id {
-            content::check_client_message_id(id)?;
+            content::check_client_id("clientMessageId", id)?;
         }
         if let Some(metadata) = &command.metadata {
             content::check_metadata(metadata, limits.metadata_bytes)?;

@@ -1,48 +1,44 @@
-//! The bounds of fields.
+//! The bounds of fields, each of which is named by its path in the body.
 
-use std::borrow::Cow;
+use std::fmt;
 
 use crate::auth::is_name;
 use crate::service::fault::ServiceError;
 
 /// 1 to 32 visible ASCII characters.
-pub(super) fn symbol(
-    field: impl Into<Cow<'static, str>>,
-    symbol: &str,
-) -> Result<(), ServiceError> {
+pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), ServiceError> {
     if (1..=32).contains(&symbol.len()) && symbol.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
     let problem = "must have 1 to 32 characters: ASCII without spaces";
-    Err(ServiceError::invalid(field, problem))
+    Err(ServiceError::invalid(field.to_string(), problem))
 }
 
 /// An id or a name that a service gives.
-pub(super) fn name(field: &'static str, name: &str) -> Result<(), ServiceError> {
+pub(super) fn name(field: impl fmt::Display, name: &str) -> Result<(), ServiceError> {
     if is_name(name, 128) && !name.is_empty() {
         return Ok(());
     }
     let problem = "must have 1 to 128 characters, none of them control or invisible";
-    Err(ServiceError::invalid(field, problem))
+    Err(ServiceError::invalid(field.to_string(), problem))
 }
 
 /// More than zero.
-pub(super) fn above_zero(field: &'static str, number: f64) -> Result<(), ServiceError> {
+pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     if number > 0.0 && number <= MOST {
         return Ok(());
     }
-    Err(ServiceError::invalid(
-        field,
-        "must be more than 0 and at most 1e15",
-    ))
+    let problem = "must be more than 0 and at most 1e15";
+    Err(ServiceError::invalid(field.to_string(), problem))
 }
 
 /// An amount, which may be below zero.
-pub(super) fn amount(field: &'static str, number: f64) -> Result<(), ServiceError> {
+pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     if number.abs() <= MOST {
         return Ok(());
     }
-    Err(ServiceError::invalid(field, "must be from -1e15 to 1e15"))
+    let problem = "must be from -1e15 to 1e15";
+    Err(ServiceError::invalid(field.to_string(), problem))
 }
 
 /// Up to here a double tells whole numbers apart.

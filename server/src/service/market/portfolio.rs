@@ -110,10 +110,10 @@ impl Market {
             let problem = "must be 1000 or fewer";
             return Err(ServiceError::invalid("positions", problem));
         }
-        for position in &new.positions {
-            checks::symbol("positions.symbol", &position.symbol)?;
-            checks::amount("positions.quantity", position.quantity)?;
-            checks::amount("positions.avgPrice", position.avg_price)?;
+        for (i, position) in new.positions.iter().enumerate() {
+            checks::symbol(format_args!("positions[{i}].symbol"), &position.symbol)?;
+            checks::amount(format_args!("positions[{i}].quantity"), position.quantity)?;
+            checks::amount(format_args!("positions[{i}].avgPrice"), position.avg_price)?;
         }
         let portfolio = Portfolio {
             user_id: new.user_id,

@@ -28,7 +28,7 @@ use crate::service::rules::emissions::notifications::{
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
-use roomcast::{Namespace, Socket, SocketId};
+use roomcast::{Broadcast, Namespace, Socket, SocketId};
 
 /// Notifications. Cloning gives another handle.
 #[derive(Clone)]
@@ -82,10 +82,16 @@ impl Teller for NotificationsTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         let now = Time::now();
-        let mut new = Vec::new();
+        let (mut new, mut bytes) = (Vec::new(), 0);
         for entry in entries {
             match read::<Body>(entry) {
                 Some(Body::New(body)) if body.expires_at > now => {
+                    let more = entry.body.len() + REVISION_BYTES;
+                    if bytes + more > BATCH_BYTES {
+                        tell_together(to.clone(), std::mem::take(&mut new));
+                        bytes = 0;
+                    }
+                    bytes += more;
                     let revision = entry.revision;
                     new.push(Update { body, revision });
                 }
@@ -99,12 +105,7 @@ impl Teller for NotificationsTeller {
                 Some(Body::New(_)) | None => {}
             }
         }
-        if new.len() > 1 {
-            let notifications = new;
-            NOTIFICATION_BATCH.emit(to, &NotificationBatch { notifications });
-        } else if let Some(only) = new.first() {
-            NOTIFICATION_NEW.emit(to, only);
-        }
+        tell_together(to, new);
     }
 
     fn patience(&self, entry: &Entry) -> Duration {
@@ -114,6 +115,15 @@ impl Teller for NotificationsTeller {
             }
             Some(Body::New(_) | Body::Acked { .. }) | None => Duration::ZERO,
         }
+    }
+}
+
+/// Tells notifications in one event.
+fn tell_together(to: Broadcast<'_>, notifications: Vec<Update<Notification>>) {
+    if notifications.len() > 1 {
+        NOTIFICATION_BATCH.emit(to, &NotificationBatch { notifications });
+    } else if let Some(only) = notifications.first() {
+        NOTIFICATION_NEW.emit(to, only);
     }
 }
 
@@ -391,6 +401,10 @@ const MAX_TITLE: usize = 200;
 const MAX_MESSAGE: usize = 2000;
 /// Bytes of an address.
 const MAX_URL: usize = 2048;
+/// Bytes of the notifications in one event, as in a snapshot: several of these events may wait for one client.
+const BATCH_BYTES: usize = 192 << 10;
+/// Bytes of a revision with its name, which an entry does not have.
+const REVISION_BYTES: usize = 40;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// How long it is remembered who has acknowledged a notification.
 const REMEMBERED: Duration = Duration::from_secs(86_400);

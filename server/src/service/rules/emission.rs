@@ -112,9 +112,9 @@ pub(crate) trait Keyed {
     fn key(&self) -> String;
 }
 
-/// Reliable, and sent as the event that it replaces as well, for a time. That has this payload.
+/// Delivered in one of the ways above, and sent as the event that it replaces as well, for a time. That has the payload `Before`.
 #[derive(Debug)]
-pub(crate) struct Succeeding<Before>(PhantomData<fn() -> Before>);
+pub(crate) struct Succeeding<Before, D = Reliable>(PhantomData<fn() -> (Before, D)>);
 
 /// A way to deliver events that are sent under one name.
 pub(crate) trait Single {}
@@ -123,9 +123,14 @@ impl Single for Reliable {}
 impl Single for Confirmed {}
 impl Single for Conflated {}
 
-impl<T, Before> Deliver<T> for Succeeding<Before> {
-    const DELIVERY: Delivery = Delivery::Reliable;
+impl<T, Before, D: Deliver<T> + Single> Deliver<T> for Succeeding<Before, D> {
+    const DELIVERY: Delivery = D::DELIVERY;
+    const IS_CONFIRMED: bool = D::IS_CONFIRMED;
     const SUCCEEDS: bool = true;
+
+    fn key(payload: &T) -> Option<String> {
+        D::key(payload)
+    }
 }
 
 impl<T> Deliver<T> for Reliable {
@@ -167,25 +172,39 @@ impl<T, D> Emission<T, D> {
     }
 }
 
+/// Sends an event to all of them; with a key it gives way to the next of that key.
 #[expect(
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
 )]
+fn send(to: Broadcast<'_>, event: &str, key: Option<String>, payload: &impl Serialize) -> Emitted {
+    match key {
+        Some(key) => to.conflate(&key).emit(event, payload),
+        None => to.emit(event, payload),
+    }
+}
+
+/// Sends an event to one socket; with a key it gives way to the next of that key.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "rows are what all others send by"
+)]
+fn send_to(socket: &Socket, event: &str, key: Option<String>, payload: &impl Serialize) -> Emitted {
+    match key {
+        Some(key) => socket.conflate(&key).emit(event, payload),
+        None => socket.emit(event, payload),
+    }
+}
+
 impl<T: Serialize, D: Deliver<T> + Single> Emission<T, D> {
     /// Sends it to all of them.
     pub(crate) fn emit(&self, to: Broadcast<'_>, payload: &T) -> Emitted {
-        match D::key(payload) {
-            Some(key) => to.conflate(&key).emit(self.policy.event, payload),
-            None => to.emit(self.policy.event, payload),
-        }
+        send(to, self.policy.event, D::key(payload), payload)
     }
 
     /// Sends it to one socket.
     pub(crate) fn emit_to(&self, socket: &Socket, payload: &T) -> Emitted {
-        match D::key(payload) {
-            Some(key) => socket.conflate(&key).emit(self.policy.event, payload),
-            None => socket.emit(self.policy.event, payload),
-        }
+        send_to(socket, self.policy.event, D::key(payload), payload)
     }
 }
 
@@ -213,20 +232,67 @@ impl<T: Serialize> Emission<T, Confirmed> {
     }
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "no event is replaced yet"))]
+impl<T, Before, D> Emission<T, Succeeding<Before, D>>
+where
+    T: Serialize,
+    Before: Serialize + for<'a> From<&'a T>,
+    D: Deliver<T> + Single,
+{
+    /// Sends it to all of them, and until the overlap is over also as the event that it replaces.
+    pub(crate) fn emit(&self, overlap: Overlap, to: Broadcast<'_>, payload: &T) -> Emitted {
+        let key = D::key(payload);
+        if let Some(before) = self.before(overlap) {
+            let key = key_before(before, key.as_deref());
+            send(to.clone(), before, key, &Before::from(payload));
+        }
+        send(to, self.policy.event, key, payload)
+    }
+
+    /// Sends it to one socket, and until the overlap is over also as the event that it replaces.
+    pub(crate) fn emit_to(&self, overlap: Overlap, socket: &Socket, payload: &T) -> Emitted {
+        let key = D::key(payload);
+        if let Some(before) = self.before(overlap) {
+            let key = key_before(before, key.as_deref());
+            send_to(socket, before, key, &Before::from(payload));
+        }
+        send_to(socket, self.policy.event, key, payload)
+    }
+
+    /// The event that is sent as well, until the overlap is over.
+    fn before(&self, overlap: Overlap) -> Option<&'static str> {
+        let replaces = self.policy.replaces.as_ref();
+        let replaces = replaces.filter(|replaces| SystemTime::now() < overlap.end(replaces));
+        replaces.map(|replaces| replaces.event)
+    }
+}
+
+/// The key of the event before: another one, or the two would give way to one another.
+fn key_before(event: &str, key: Option<&str>) -> Option<String> {
+    key.map(|key| format!("{event} {key}"))
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "rows are what all others send by"
 )]
 #[cfg_attr(not(test), expect(dead_code, reason = "no event is replaced yet"))]
-impl<T: Serialize, Before: Serialize + for<'a> From<&'a T>> Emission<T, Succeeding<Before>> {
-    /// Sends it to all of them, and until the overlap is over also as the event that it replaces.
-    pub(crate) fn emit(&self, overlap: Overlap, to: &Broadcast<'_>, payload: &T) -> Emitted {
-        if let Some(replaces) = &self.policy.replaces
-            && SystemTime::now() < overlap.end(replaces)
-        {
-            to.emit(replaces.event, Before::from(payload));
-        }
-        to.emit(self.policy.event, payload)
+impl<T, Before> Emission<T, Succeeding<Before, Confirmed>>
+where
+    T: Serialize,
+    Before: Serialize + for<'a> From<&'a T>,
+{
+    /// Sends it to all of them who are on this server, and asks each to confirm it; until the overlap is over also as the event
+    /// that it replaces, whose answers come second. A client knows one of the two: it has what it was sent if it confirms either.
+    pub(crate) fn ask<R: Argument>(
+        &self,
+        overlap: Overlap,
+        to: &Broadcast<'_>,
+        payload: &T,
+    ) -> (Acks<R>, Option<Acks<R>>) {
+        let before = self.before(overlap);
+        let before = before.map(|before| to.ask(before, Before::from(payload)));
+        (to.ask(self.policy.event, payload), before)
     }
 }
 
@@ -265,19 +331,21 @@ macro_rules! replaces {
 }
 
 /// The rows of one feature: each is `NAME: Payload, Delivery = "event", "what it tells", "who gets it", an
-/// example;`, where the delivery is one of the types above. One that replaces another is `Succeeding` the payload of
-/// that and ends in `, replaces "event" since "2026-11-21";`. All of them are its `EMISSIONS`.
+/// example;`, where the delivery is one of the types above. One that replaces another is `Succeeding<Before, Conflated>`, with the
+/// payload of that and a way of delivery (`Reliable` if none is named), and ends in `, replaces "event" since "2026-11-21";`. All of
+/// them are its `EMISSIONS`.
 macro_rules! emissions {
-    ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty>)? = $event:literal, $tells:literal, $to:literal,
+    ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty $(, $way:ident)?>)? = $event:literal, $tells:literal, $to:literal,
         $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::emission::Emission<
                 $payload,
-                $crate::service::rules::emission::$delivery $(<$old>)?,
+                $crate::service::rules::emission::$delivery $(<$old $(, $crate::service::rules::emission::$way)?>)?,
             > = {
                 use $crate::service::rules::emission::{Deliver, Emission, EmissionPolicy};
-                type Way = $crate::service::rules::emission::$delivery $(<$old>)?;
+                type Way = $crate::service::rules::emission::$delivery
+                    $(<$old $(, $crate::service::rules::emission::$way)?>)?;
                 Emission::new(EmissionPolicy {
                     event: $event,
                     delivery: <Way as Deliver<$payload>>::DELIVERY,

@@ -43,7 +43,7 @@ pub(crate) mod sample {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
 
-    use crate::service::rules::emission::emissions;
+    use crate::service::rules::emission::{Keyed, emissions};
     use crate::service::rules::event::events;
 
     events! {
@@ -58,6 +58,12 @@ pub(crate) mod sample {
         PRICE: Price, Reliable = "price:update", "a price has changed", "everybody", Price { price: "1.5".to_owned() };
         EXACT_PRICE: ExactPrice, Succeeding<Price> = "price:update:v2", "a price has changed", "everybody",
             ExactPrice { cents: 150 }, replaces "price:update" since "2025-01-31";
+        LAST_PRICE: Price, Conflated = "price:last", "the last price", "everybody", Price { price: "1.5".to_owned() };
+        LAST_EXACT_PRICE: ExactPrice, Succeeding<Price, Conflated> = "price:last:v2", "the last price", "everybody",
+            ExactPrice { cents: 150 }, replaces "price:last" since "2025-01-31";
+        FINAL_PRICE: Price, Confirmed = "price:final", "the final price", "everybody", Price { price: "1.5".to_owned() };
+        FINAL_EXACT_PRICE: ExactPrice, Succeeding<Price, Confirmed> = "price:final:v2", "the final price", "everybody",
+            ExactPrice { cents: 150 }, replaces "price:final" since "2025-01-31";
     }
 
     #[derive(Debug, Deserialize, JsonSchema)]
@@ -81,6 +87,22 @@ pub(crate) mod sample {
     #[derive(Serialize, JsonSchema)]
     pub(crate) struct ExactPrice {
         pub(crate) cents: u32,
+    }
+
+    impl Keyed for Price {
+        const BY: &'static str = "server";
+
+        fn key(&self) -> String {
+            "price".to_owned()
+        }
+    }
+
+    impl Keyed for ExactPrice {
+        const BY: &'static str = "server";
+
+        fn key(&self) -> String {
+            "price".to_owned()
+        }
     }
 
     impl From<&ExactPrice> for Price {

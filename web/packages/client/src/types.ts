@@ -189,6 +189,8 @@ export interface ErrorEvent {
 
 /** `execute:trade`: a trade for the sender. */
 export interface ExecuteTrade {
+  /** 1 to 128 characters. Sent again under the same id it is executed once. */
+  clientTradeId?: string;
   /** More than 0 and at most 1e15. */
   quantity: number;
   side: "buy" | "sell";

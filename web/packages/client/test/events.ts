@@ -232,7 +232,7 @@ export async function talk(): Promise<void> {
   const answer28 = await socket.emitWithAck("unsubscribe:trades", {"userId":"ada"});
   if (!answer28.success) throw new Error(answer28.error.code);
   console.log(answer28.room);
-  const answer29 = await socket.emitWithAck("execute:trade", {"quantity":2,"side":"buy","symbol":"AAPL"});
+  const answer29 = await socket.emitWithAck("execute:trade", {"clientTradeId":"7d1c8f0e-3a52-4f0e-9b6e-2a4f6c1d9e10","quantity":2,"side":"buy","symbol":"AAPL"});
   if (!answer29.success) throw new Error(answer29.error.code);
   console.log(answer29.executedPrice);
   console.log(answer29.quantity);

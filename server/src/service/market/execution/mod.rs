@@ -8,15 +8,15 @@
 
 mod executor;
 mod order;
+mod repeat;
+mod running;
 mod webhook;
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -27,13 +27,15 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read};
 use crate::service::rules::commands::trades::ExecuteTrade;
+use crate::service::rules::content::check_client_id;
 use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Appended, Current, Entry, Time};
 use executor::{Executor, Outcome};
 pub(crate) use order::Told;
-use order::{JOURNAL, MOST_ORDERS, Order, Stored, entry};
+use order::{JOURNAL, MOST_ORDERS, Order, Stored, dropped, entry, first_entry};
 use roomcast::{Namespace, Socket};
+use running::Running;
 use webhook::LONGEST_PAUSE;
 
 /// What is needed to carry trades out.
@@ -41,8 +43,7 @@ pub(super) struct Execution {
     executor: Executor,
     /// One permit per order that is being carried out.
     places: Arc<Semaphore>,
-    /// The orders that this server is carrying out.
-    running: Mutex<HashSet<String>>,
+    running: Running,
     /// How long an order may be without an outcome before somebody carries it out again.
     patience: Duration,
     resume: Duration,
@@ -64,7 +65,7 @@ impl Execution {
         Ok(Self {
             executor: Executor::new(config)?,
             places: Arc::new(Semaphore::new(PLACES)),
-            running: Mutex::default(),
+            running: Running::default(),
             patience: longest,
             resume: webhook.resume,
             started: Time::now(),
@@ -93,68 +94,80 @@ impl Market {
     ) -> Result<Told, ServiceError> {
         checks::symbol("symbol", &command.symbol)?;
         checks::above_zero("quantity", command.quantity)?;
+        let under = command.client_trade_id.as_deref();
+        under.map_or(Ok(()), |id| check_client_id("clientTradeId", id))?;
         let execution = &self.0.execution;
         if !execution.executor.is_there() {
             return Err(ServiceError::Conflict("this server executes no trades"));
         }
-        let place = Arc::clone(&execution.places).try_acquire_owned();
-        let place = place.map_err(|_| ServiceError::Limited { retry_after: BUSY })?;
+        let trade_id = under.map(|id| Order::id_under(user_id, id));
         let order = Order {
-            trade_id: Uuid::now_v7().to_string(),
+            trade_id: trade_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
             user_id: user_id.to_owned(),
             symbol: command.symbol,
             side: command.side,
             quantity: command.quantity,
             timestamp: Time::now(),
         };
-        let (trade, symbol) = (&order.trade_id, &order.symbol);
-        tracing::info!(by = user_id, trade, symbol, "trade ordered");
         // In a task of its own, so that the trade goes on when whoever asked goes away.
         let (market, socket) = (self.clone(), socket.clone());
-        let carried = tokio::spawn(async move {
-            let running = market.run(&order.trade_id);
-            let told = market.begin(order, &socket).await;
-            drop((running, place));
-            told
-        });
+        let carried = tokio::spawn(async move { market.take(order, &socket).await });
         let down = ServiceError::Unavailable { retry_after: BUSY };
         carried.await.unwrap_or(Err(down))
     }
 
-    /// Stores an order with its pending trade, and carries it out.
-    async fn begin(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
-        let namespace = socket.namespace();
-        let stored = Stored {
-            order,
-            rounds: 0,
-            fault: None,
-            settled: None,
+    /// Stores an order and carries it out, unless it was given before.
+    async fn take(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
+        let stored = Stored::new(order);
+        let order = &stored.order;
+        let Some(_claim) = self.claim(&order.trade_id).await else {
+            return Ok(stored.unknown(Some(socket)));
         };
-        match self
-            .0
-            .journals
-            .append(&namespace, entry(&stored, true))
-            .await?
-        {
-            Appended::Stored(_) | Appended::There(_) => {}
-            Appended::Full | Appended::Absent => {
-                return Err(ServiceError::Conflict(
-                    "too many trades wait for an outcome",
-                ));
+        // Whoever waits for the first of the same order takes no place.
+        let place = self.0.execution.places.try_acquire();
+        let _place = place.map_err(|_| ServiceError::Limited { retry_after: BUSY })?;
+        let journals = &self.0.journals;
+        let namespace = socket.namespace();
+        match journals.append(&namespace, first_entry(&stored)).await? {
+            Appended::Stored(_) => {
+                let (by, symbol) = (&order.user_id, &order.symbol);
+                tracing::info!(by, trade = order.trade_id, symbol, "trade ordered");
+                self.begin(stored, socket).await
             }
+            Appended::There(entry) => self.repeat(entry, stored, socket).await,
+            Appended::Full | Appended::Absent => Err(ServiceError::Conflict(
+                "too many trades wait for an outcome",
+            )),
         }
+    }
+
+    /// Stores the pending trade of an order that is stored, and carries it out.
+    async fn begin(&self, stored: Stored, socket: &Socket) -> Result<Told, ServiceError> {
+        let namespace = socket.namespace();
         let pending = stored.order.pending();
         match self.store_trade(&pending, &namespace).await {
-            Ok(_) => {}
+            Ok(None) => {}
+            // The order was forgotten, and its trade was not.
+            Ok(Some(settled)) => return self.answer_from(settled, stored, socket).await,
             Err(refused @ ServiceError::Conflict(_)) => {
-                self.close(&stored, &namespace).await;
+                self.drop_order(&stored, &namespace).await;
                 return Err(refused);
             }
             // The trade may be stored all the same; then the sweep carries the order out.
             Err(_) => return Ok(stored.unknown(Some(socket))),
         }
+        self.carry_out_for(stored, true, socket).await
+    }
+
+    /// Carries an order out for a client, who is told that nobody knows the outcome if that cannot be stored.
+    async fn carry_out_for(
+        &self,
+        stored: Stored,
+        is_first: bool,
+        socket: &Socket,
+    ) -> Result<Told, ServiceError> {
         let told = self
-            .carry_out(stored.clone(), Some(socket), &namespace)
+            .carry_out(stored.clone(), is_first, Some(socket), &socket.namespace())
             .await;
         Ok(told.unwrap_or_else(|error| {
             let trade = stored.order.trade_id.as_str();
@@ -163,17 +176,16 @@ impl Market {
         }))
     }
 
-    /// Carries an order out, stores the outcome, and tells it.
+    /// Carries an order out, stores the outcome, and tells it. Unless `is_first`, nobody knows how far the order has come before.
     async fn carry_out(
         &self,
         stored: Stored,
+        is_first: bool,
         socket: Option<&Socket>,
         namespace: &Namespace,
     ) -> Result<Told, ServiceError> {
         let order = &stored.order;
         let executor = &self.0.execution.executor;
-        // Without a socket somebody goes on with an order of which nobody knows how far it has come.
-        let is_first = socket.is_some();
         let (status, price, fault) = match executor.execute(self, order, is_first).await {
             Outcome::Filled(price) => (TradeStatus::Executed, Some(price), None),
             Outcome::Failed(fault) => (TradeStatus::Failed, None, Some(fault)),
@@ -243,7 +255,8 @@ impl Market {
                 return told;
             }
         }
-        self.close(&stored, namespace).await;
+        let settled = Some(trade);
+        self.close(&Stored { settled, ..stored }, namespace).await;
         told
     }
 
@@ -264,6 +277,14 @@ impl Market {
             .await
         {
             tracing::debug!(%error, "that a client was told of a trade could not be noted");
+        }
+    }
+
+    /// Has an order forgotten that came to nothing, so that the same may be ordered again.
+    async fn drop_order(&self, stored: &Stored, namespace: &Namespace) {
+        let dropped = self.0.journals.append(namespace, dropped(stored)).await;
+        if let Err(error) = dropped {
+            tracing::debug!(%error, "an order could not be forgotten, and is looked at again");
         }
     }
 
@@ -303,7 +324,7 @@ impl Market {
             let Some(stored) = read::<Stored>(&entry) else {
                 continue;
             };
-            if self.is_running(&entry.key) {
+            if self.0.execution.running.has(&entry.key) {
                 continue;
             }
             let order = &stored.order;
@@ -311,18 +332,25 @@ impl Market {
                 self.tell(stored, trade, None, namespace).await;
                 continue;
             }
-            if !self.is_left(&entry, &stored) {
+            let is_left = self.is_left(&entry, &stored);
+            let soon = Time::now().before(STEP);
+            if !is_left && (stored.rounds > 0 || entry.created_at > soon) {
                 continue;
             }
             let journal = journal_of(trades::KIND, &order.user_id);
-            let trade = store.journal_entry(&journal, &order.trade_id).await?;
-            match trade.as_ref().and_then(read::<Trade>) {
-                // The order has no trade: its sender was never told that it was taken.
-                None => self.close(&stored, namespace).await,
-                Some(trade) if trade.status == TradeStatus::Pending => {
-                    self.carry_out_again(stored, namespace);
+            let settled = store.journal_entry(&journal, &order.trade_id).await?;
+            let since = settled.as_ref().map(|entry| entry.created_at);
+            match settled.as_ref().and_then(read::<Trade>) {
+                Some(trade) if trade.status != TradeStatus::Pending => {
+                    // Whoever has stored an outcome tells it at once, if it still runs.
+                    if is_left || since.is_some_and(|since| since <= soon) {
+                        self.tell(stored, trade, None, namespace).await;
+                    }
                 }
-                Some(trade) => drop(self.tell(stored, trade, None, namespace).await),
+                Some(_) if is_left => self.carry_out_again(stored, namespace),
+                // The order has no trade: its sender was never told that it was taken.
+                None if is_left => self.drop_order(&stored, namespace).await,
+                Some(_) | None => {}
             }
         }
         Ok(())
@@ -345,41 +373,17 @@ impl Market {
         let Ok(place) = Arc::clone(&self.0.execution.places).try_acquire_owned() else {
             return;
         };
-        let running = self.run(&stored.order.trade_id);
+        let Ok(running) = self.0.execution.running.begin(&stored.order.trade_id) else {
+            return;
+        };
         let (market, namespace) = (self.clone(), namespace.clone());
         tracing::info!(trade = stored.order.trade_id, "goes on with a trade");
         tokio::spawn(async move {
-            if let Err(error) = market.carry_out(stored, None, &namespace).await {
+            if let Err(error) = market.carry_out(stored, false, None, &namespace).await {
                 tracing::warn!(%error, "a trade could not be gone on with");
             }
             drop((running, place));
         });
-    }
-
-    fn run(&self, trade_id: &str) -> Running {
-        let running = &self.0.execution.running;
-        running.lock().insert(trade_id.to_owned());
-        Running {
-            market: self.clone(),
-            trade_id: trade_id.to_owned(),
-        }
-    }
-
-    fn is_running(&self, trade_id: &str) -> bool {
-        self.0.execution.running.lock().contains(trade_id)
-    }
-}
-
-/// An order that this server is carrying out.
-struct Running {
-    market: Market,
-    trade_id: String,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let running = &self.market.0.execution.running;
-        running.lock().remove(&self.trade_id);
     }
 }
 
@@ -392,5 +396,7 @@ const TURN: Duration = Duration::from_secs(1);
 /// How long after a failure open orders are not looked at.
 const PAUSE: Duration = Duration::from_secs(5);
 const BUSY: Duration = Duration::from_secs(1);
+/// How long a server that runs takes from one step of an order to the next, but for carrying it out.
+const STEP: Duration = Duration::from_secs(5);
 /// How much longer than the executor an order may take.
 const MARGIN: Duration = Duration::from_secs(30);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::service::journals::write;
 use crate::service::rules::emissions::trades::{
@@ -34,7 +35,7 @@ pub(super) struct Stored {
     /// Why the order failed, if it did.
     #[serde(default)]
     pub(super) fault: Option<Fault>,
-    /// The settled trade, of which nobody could be told yet.
+    /// The settled trade. Of an open order nobody could be told yet.
     #[serde(default)]
     pub(super) settled: Option<Trade>,
 }
@@ -54,6 +55,26 @@ pub(crate) enum Told {
 }
 
 impl Order {
+    /// The id of the trade that a client orders under an id of its own: the same each time, and never that of another user.
+    pub(super) fn id_under(user_id: &str, client_trade_id: &str) -> String {
+        let mut hash = Sha256::new();
+        for part in ["trade", user_id, client_trade_id] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut id = [0; 16];
+        id.iter_mut()
+            .zip(hash.finalize())
+            .for_each(|(to, from)| *to = from);
+        uuid::Builder::from_custom_bytes(id).into_uuid().to_string()
+    }
+
+    /// Whether the same is ordered.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let content = |order: &Self| (order.side, order.quantity);
+        self.symbol == other.symbol && content(self) == content(other)
+    }
+
     pub(super) fn pending(&self) -> Trade {
         Trade {
             trade_id: self.trade_id.clone(),
@@ -68,6 +89,15 @@ impl Order {
 }
 
 impl Stored {
+    pub(super) fn new(order: Order) -> Self {
+        Self {
+            order,
+            rounds: 0,
+            fault: None,
+            settled: None,
+        }
+    }
+
     /// What the client of the order is told of its trade.
     pub(super) fn told(&self, trade: &Trade) -> Told {
         let order = &self.order;
@@ -124,6 +154,22 @@ impl Told {
     }
 }
 
+/// The first entry of an order, which refuses to be a second one.
+pub(super) fn first_entry(stored: &Stored) -> Append {
+    Append {
+        if_open: IfOpen::Refuse,
+        ..entry(stored, true)
+    }
+}
+
+/// The entry of an order that came to nothing: it is over at once, so that the same may be ordered again.
+pub(super) fn dropped(stored: &Stored) -> Append {
+    Append {
+        expires_at: Some(Time::now()),
+        ..entry(stored, true)
+    }
+}
+
 /// The entry of an order.
 pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
     let now = Time::now();
@@ -151,5 +197,5 @@ const UNKNOWN: (&str, &str) = (
 );
 /// How long a client who has gone can still be told.
 const UNTOLD: Duration = Duration::from_secs(86_400);
-/// How long an order is kept whose client was told.
-const TOLD: Duration = Duration::from_secs(3600);
+/// How long an order is kept whose client was told: for as long it is known under its client's id.
+const TOLD: Duration = Duration::from_secs(86_400);

@@ -93,19 +93,17 @@ const MAX_STATUS_TEXT: usize = 80;
 /// Characters of a user's id.
 const MAX_USER_ID: usize = 128;
 
-/// Checks the id a client gave to its message.
-pub(in crate::service) fn check_client_message_id(id: &str) -> Result<(), ServiceError> {
-    if id.is_empty() || id.chars().nth(MAX_CLIENT_MESSAGE_ID).is_some() {
-        return Err(ServiceError::invalid(
-            "clientMessageId",
-            format!("must have 1 to {MAX_CLIENT_MESSAGE_ID} characters"),
-        ));
+/// Checks the id a client gave to its message or its order, under which that is done once.
+pub(in crate::service) fn check_client_id(
+    field: &'static str,
+    id: &str,
+) -> Result<(), ServiceError> {
+    if id.is_empty() || id.chars().nth(MAX_CLIENT_ID).is_some() {
+        let problem = format!("must have 1 to {MAX_CLIENT_ID} characters");
+        return Err(ServiceError::invalid(field, problem));
     }
     if id.chars().any(char::is_control) {
-        return Err(ServiceError::invalid(
-            "clientMessageId",
-            "has control characters",
-        ));
+        return Err(ServiceError::invalid(field, "has control characters"));
     }
     Ok(())
 }
@@ -285,7 +283,7 @@ fn is_rfc3339(text: &str) -> bool {
 }
 
 /// The longest id that a client may give to a message, in characters.
-const MAX_CLIENT_MESSAGE_ID: usize = 128;
+const MAX_CLIENT_ID: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -329,10 +327,10 @@ mod tests {
 
     #[test]
     fn a_client_message_id_is_short_and_plain() {
-        assert!(check_client_message_id("0f8fad5b-d9cb-469f-a165-70867728950e").is_ok());
-        assert!(check_client_message_id(&"ä".repeat(128)).is_ok());
+        assert!(check_client_id("id", "0f8fad5b-d9cb-469f-a165-70867728950e").is_ok());
+        assert!(check_client_id("id", &"ä".repeat(128)).is_ok());
         for id in ["", "a\nb", "\0", &"ä".repeat(129)] {
-            assert!(check_client_message_id(id).is_err(), "{id:?}");
+            assert!(check_client_id("id", id).is_err(), "{id:?}");
         }
     }
 

@@ -22,7 +22,7 @@ events! {
     EXECUTE_TRADE: ExecuteTrade => TradeExecuted =
         "execute:trade", TradesExecute, Changes, Anyone, object,
         "has a trade executed for the sender",
-        {"symbol": "AAPL", "side": "buy", "quantity": 2} => trades::executed();
+        {"symbol": "AAPL", "side": "buy", "quantity": 2, "clientTradeId": CLIENT_TRADE_ID} => trades::executed();
 }
 
 /// `subscribe:trades`: the trades of the sender.
@@ -52,7 +52,11 @@ pub(crate) struct ExecuteTrade {
     pub(crate) side: Side,
     /// More than 0 and at most 1e15.
     pub(crate) quantity: f64,
+    /// 1 to 128 characters. Sent again under the same id it is executed once.
+    pub(crate) client_trade_id: Option<String>,
 }
+
+const CLIENT_TRADE_ID: &str = "7d1c8f0e-3a52-4f0e-9b6e-2a4f6c1d9e10";
 
 /// A word and nothing else: a derived enum takes `{"buy": null}` as well.
 fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {

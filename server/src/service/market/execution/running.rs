@@ -1,0 +1,61 @@
+//! The orders that this server is carrying out: each by one task, and others can wait for its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// The orders that are being carried out. Cloning gives another handle.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
+
+/// The right to carry an order out. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    running: Running,
+    trade_id: String,
+}
+
+impl Running {
+    /// Begins with an order, or says what to wait on for the end of whoever is at it: the receiver is closed then.
+    pub(super) fn begin(&self, trade_id: &str) -> Result<Claim, watch::Receiver<()>> {
+        let mut running = self.0.lock();
+        if let Some(end) = running.get(trade_id) {
+            return Err(end.subscribe());
+        }
+        running.insert(trade_id.to_owned(), watch::Sender::new(()));
+        Ok(Claim {
+            running: self.clone(),
+            trade_id: trade_id.to_owned(),
+        })
+    }
+
+    /// Whether somebody is at an order.
+    pub(super) fn has(&self, trade_id: &str) -> bool {
+        self.0.lock().contains_key(trade_id)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.running.0.lock().remove(&self.trade_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_is_carried_out_by_one_and_the_others_learn_of_its_end() {
+        let running = Running::default();
+        let first = running.begin("t").unwrap();
+        let mut waiting = running.begin("t").unwrap_err();
+        assert!(running.begin("other").is_ok());
+        assert!(running.has("t") && !running.has("other"));
+        drop(first);
+        assert!(waiting.changed().await.is_err());
+        assert!(running.begin("t").is_ok());
+    }
+}

@@ -1,0 +1,294 @@
+//! Orders that come again, that are many, and that a server has left which has ended.
+
+use serde_json::{Value, json};
+
+#[cfg(feature = "postgres")]
+use crate::client::Client;
+use crate::guard::{KEY, until};
+use crate::market::{client, must, start};
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+use crate::server::UNLIMITED;
+use crate::trades::{FILLED, Hook, Reply, header, order, states, trader, webhook};
+
+/// An order under an id of its client.
+fn order_under(id: &str) -> Value {
+    let mut order = order("AAPL");
+    order["clientTradeId"] = json!(id);
+    order
+}
+
+/// The keys under which a hook was asked.
+fn keys(hook: &Hook) -> Vec<String> {
+    let requests = hook.requests();
+    let keys = requests
+        .iter()
+        .map(|request| header(request, "idempotency-key").unwrap());
+    keys.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_comes_again_under_its_id_is_executed_once_and_answered_alike() {
+    let rejected = Reply::Answer(200, r#"{"status":"failed","message":"no funds"}"#);
+    let hook = Hook::start(&[Reply::Answer(200, FILLED), rejected]);
+    let url = hook.url();
+    let server = start(&webhook(&url));
+    let mut ann = trader(&server).await;
+    let first = ann.must("execute:trade", order_under("one")).await;
+    assert_eq!(
+        ann.event("trade:executed").await["tradeId"],
+        first["tradeId"]
+    );
+    let failed = ann
+        .refused("execute:trade", order_under("two"), "CONFLICT")
+        .await;
+    assert_eq!(failed["details"]["reason"], "REJECTED");
+    assert_ne!(ann.event("trade:error").await["tradeId"], first["tradeId"]);
+    states(&mut ann, &["pending", "executed", "pending", "failed"]).await;
+    let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY], &webhook(&url)].concat());
+    let mut back = trader(&server).await;
+    for ann in [&mut back, &mut trader(&server).await] {
+        let again = ann.must("execute:trade", order_under("one")).await;
+        assert_eq!(again, first);
+        let told = ann.event("trade:executed").await;
+        assert_eq!(
+            (&told["tradeId"], &told["timestamp"]),
+            (&first["tradeId"], &first["timestamp"])
+        );
+        let again = ann
+            .refused("execute:trade", order_under("two"), "CONFLICT")
+            .await;
+        assert_eq!(again, failed);
+        assert!(ann.events_until_now("trade:update").await.is_empty());
+    }
+    assert_eq!(hook.requests().len(), 2);
+    // Of another user, and without an id, it is another trade.
+    hook.plan(Reply::Answer(200, FILLED));
+    let mut bob = client(&server.binary, "bob", "admin").await;
+    let other = bob.must("execute:trade", order_under("one")).await;
+    assert_ne!(other["tradeId"], first["tradeId"]);
+    let other = back.must("execute:trade", order("AAPL")).await;
+    assert_ne!(other["tradeId"], first["tradeId"]);
+    assert_eq!(hook.requests().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_order_under_the_same_id_is_refused_and_so_is_an_id_that_is_none() {
+    let server = start(&[("ROOMCAST_MARKET__PRICES", "AAPL=100,MSFT=100")]);
+    let mut ann = trader(&server).await;
+    let with = |field: &str, value: Value| {
+        let mut order = order_under("one");
+        order[field] = value;
+        order
+    };
+    // A number of many digits is the same when it comes again.
+    let exact = with("quantity", json!(60_000.123_456_789_012));
+    let first = ann.must("execute:trade", exact.clone()).await;
+    assert_eq!(
+        ann.must("execute:trade", exact.clone()).await["tradeId"],
+        first["tradeId"]
+    );
+    for (field, value) in [
+        ("symbol", json!("MSFT")),
+        ("side", json!("sell")),
+        ("quantity", json!(3)),
+    ] {
+        let mut other = exact.clone();
+        other[field] = value;
+        let error = ann.refused("execute:trade", other, "CONFLICT").await;
+        assert_eq!(error["details"]["reason"], Value::Null, "{field}");
+    }
+    for wrong in ["", "a\n", &"x".repeat(129)] {
+        let error = ann
+            .refused("execute:trade", order_under(wrong), "INVALID_PAYLOAD")
+            .await;
+        assert_eq!(error["details"]["field"], "clientTradeId");
+    }
+    ann.refused(
+        "execute:trade",
+        with("clientTradeId", json!(7)),
+        "INVALID_PAYLOAD",
+    )
+    .await;
+    states(&mut ann, &["pending", "executed"]).await;
+    assert!(ann.events_until_now("trade:update").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_comes_again_while_it_is_executed_waits_for_the_outcome_of_the_first() {
+    let hook = Hook::start(&[Reply::Hang, Reply::Answer(200, FILLED)]);
+    let url = hook.url();
+    let server = start(&webhook(&url));
+    let mut ann = trader(&server).await;
+    let mut tab = client(&server.binary, "ann", "admin").await;
+    let first = ann.request("execute:trade", order_under("one")).await;
+    let second = ann.request("execute:trade", order_under("one")).await;
+    let third = tab.request("execute:trade", order_under("one")).await;
+    let first = ann.answer(first).await;
+    assert_eq!(first["executedPrice"], 190.5);
+    assert_eq!(ann.answer(second).await, first);
+    assert_eq!(tab.answer(third).await, first);
+    states(&mut ann, &["pending", "executed"]).await;
+    assert!(ann.events_until_now("trade:update").await.is_empty());
+    let keys = keys(&hook);
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_a_dead_server_has_left_is_gone_on_with_when_it_comes_again() {
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.push(("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"));
+    let server = start(&variables);
+    let mut ann = trader(&server).await;
+    ann.emit("execute:trade", order_under("one")).await;
+    let pending = states(&mut ann, &["pending"]).await;
+    until(|| hook.requests().len() == 1);
+    hook.plan(Reply::Answer(200, FILLED));
+    let server = server.restarted(&[UNLIMITED.as_slice(), &[KEY], &variables].concat());
+    let mut ann = trader(&server).await;
+    let told = ann.must("execute:trade", order_under("one")).await;
+    assert_eq!(told["tradeId"], pending["tradeId"]);
+    let keys = keys(&hook);
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    // The trade that is told once more is the same.
+    let again = ann.must("execute:trade", order_under("one")).await;
+    assert_eq!(again, told);
+    assert_eq!(hook.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_came_to_nothing_may_be_given_again_under_its_id() {
+    let server = start(&[
+        ("ROOMCAST_MARKET__PRICES", "AAPL=100"),
+        ("ROOMCAST_MARKET__OPEN_TRADES", "1"),
+    ]);
+    let mut ann = trader(&server).await;
+    let trade = crate::market::trade("t", "pending");
+    must(&server.binary, "/trades", trade).await;
+    ann.refused("execute:trade", order_under("one"), "CONFLICT")
+        .await;
+    let trade = crate::market::trade("t", "canceled");
+    must(&server.binary, "/trades", trade).await;
+    ann.must("execute:trade", order_under("one")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_carries_out_sixty_four_orders_at_a_time_and_refuses_more() {
+    const PLACES: usize = 64;
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.push(("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"));
+    let server = start(&variables);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let mut bob = client(&server.binary, "bob", "admin").await;
+    for _ in 0..PLACES / 2 {
+        ann.emit("execute:trade", order("AAPL")).await;
+        bob.emit("execute:trade", order("AAPL")).await;
+    }
+    until(|| hook.requests().len() == PLACES);
+    let error = bob
+        .refused("execute:trade", order("AAPL"), "RATE_LIMITED")
+        .await;
+    assert!(error["retryAfter"].is_u64(), "{error}");
+    let told = bob.event("trade:error").await;
+    assert_eq!(
+        (&told["code"], &told["tradeId"]),
+        (&json!("RATE_LIMITED"), &Value::Null)
+    );
+    assert_eq!(hook.requests().len(), PLACES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_has_failed_five_times_is_left_alone_for_a_moment() {
+    const FAILURES: usize = 5;
+    let hook = Hook::start(&[Reply::Answer(500, "")]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    // What is not settled does not come again within this test.
+    variables.extend([
+        ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "1"),
+        ("ROOMCAST_MARKET__WEBHOOK__RESUME", "1h"),
+    ]);
+    let server = start(&variables);
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let mut asked = 0;
+    loop {
+        let error = ann
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        match error["details"]["reason"].as_str() {
+            Some("OUTCOME_UNKNOWN") => asked += 1,
+            Some("EXECUTOR_UNAVAILABLE") => break,
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(hook.requests().len(), asked);
+        // The pauses grow with each failure, up to ten seconds.
+        assert!(asked < 4 * FAILURES, "it is asked however often it fails");
+    }
+    assert!(asked >= FAILURES, "{asked}");
+    assert_eq!(hook.requests().len(), asked, "nobody was asked");
+}
+
+/// A user at a server, who follows its trades.
+#[cfg(feature = "postgres")]
+async fn trader_at(binary: &crate::server::Binary) -> Client {
+    let mut ann = client(binary, "ann", "admin").await;
+    ann.must("subscribe:trades", json!({"userId": "ann"})).await;
+    ann
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_a_server_that_died_is_gone_on_with_by_another_one_of_the_same_database() {
+    let hook = Hook::start(&[Reply::Hang]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.extend([KEY, ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min")]);
+    let database = Database::new();
+    let (dying, other) = (
+        database.server_with(&variables),
+        database.server_with(&variables),
+    );
+    let mut ann = trader_at(&dying).await;
+    let mut tab = trader_at(&other).await;
+    ann.emit("execute:trade", order("AAPL")).await;
+    let pending = states(&mut ann, &["pending"]).await;
+    until(|| hook.requests().len() == 1);
+    drop(dying);
+    hook.plan(Reply::Answer(200, FILLED));
+    // The other server waits for longer than the dead one could have taken: that time goes by here.
+    let aged = "UPDATE journal_entries SET created_at = created_at - interval '1 h' WHERE journal = 'executions'";
+    database.sql(aged);
+    let told = tab.event("trade:executed").await;
+    assert_eq!(told["tradeId"], pending["tradeId"]);
+    states(&mut tab, &["pending", "executed"]).await;
+    let keys = keys(&hook);
+    assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
+    assert!(tab.events_until_now("trade:executed").await.is_empty());
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_a_dead_server_has_stored_is_told_by_another_one_within_seconds() {
+    let variables = [KEY, ("ROOMCAST_MARKET__PRICES", "AAPL=100")];
+    let database = Database::new();
+    let (dying, other) = (
+        database.server_with(&variables),
+        database.server_with(&variables),
+    );
+    let mut ann = trader_at(&dying).await;
+    let mut tab = trader_at(&other).await;
+    let first = ann.must("execute:trade", order("AAPL")).await;
+    drop(dying);
+    // What a server leaves that dies between the two: the outcome is stored, the order is open, and nobody was told.
+    database.sql(
+        "UPDATE journal_entries SET is_open = true, expires_at = '2999-01-01',
+             body = (body::jsonb - 'settled')::text
+         WHERE journal = 'executions'",
+    );
+    let told = tab.event("trade:executed").await;
+    assert_eq!(told["tradeId"], first["tradeId"]);
+}
