@@ -119,6 +119,7 @@ export class Messages extends Component<MessagesProps> {
       },
       sendAlone: (draft) => conversation.sendAlone(draft),
       ownId: conversation.ownId,
+      images: app.entrance.images,
       copied: () => app.notice("The link is in your clipboard.", { isBad: false }),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
