@@ -457,6 +457,7 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
          DROP FUNCTION roomcast_use_publication_key;
          DROP FUNCTION roomcast_append, roomcast_tell_journal;
          DROP SEQUENCE shared_numbers;
+         DROP INDEX reads_by_seq;
          ALTER TABLE conversations DROP COLUMN changes;
          ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
          DELETE FROM refinery_schema_history WHERE version >= 6",
@@ -493,6 +494,7 @@ async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
         "DROP TRIGGER message_drops_annotations;
          ALTER TABLE conversations DROP COLUMN changes;
          DROP INDEX conversations_deleted;
+         DROP INDEX reads_by_seq;
          ALTER TABLE conversations DROP COLUMN deleted_at;
          ALTER TABLE conversations DROP COLUMN deleted_by;
          ALTER TABLE messages DROP COLUMN reply_to;

@@ -118,6 +118,36 @@ async fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
     assert!(read.rows <= TIMES * 51 * 3, "{read:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_others_have_read_takes_two_entries_of_an_index() {
+    let (config, _) = postgres();
+    let harness = Harness::new((config.clone(), None)).await;
+    let room = harness.conversation(&["ann"]).await;
+    harness.store.close().await;
+    let place = Place { config, room };
+    place.sql(&format!(
+        "INSERT INTO reads (conversation_id, user_id, seq)
+             SELECT '{room}', 'reader ' || n, n FROM generate_series(1, 20000) n;
+         INSERT INTO reads (conversation_id, user_id, seq) VALUES ('{room}', 'ann', 30000)"
+    ));
+    place.sql("VACUUM ANALYZE");
+    let harness = place.open().await;
+    for _ in 0..TIMES {
+        let opening = harness.store.opening(room, Some("ann")).await.unwrap();
+        assert_eq!(opening.unwrap().others_read_seq, Some(20_000));
+    }
+    harness.store.close().await;
+    // What the connections have counted is there when they have ended.
+    place.counted().await;
+    let read = |column: &str| -> u64 {
+        let sql = format!(
+            "SELECT {column} FROM pg_stat_user_indexes WHERE indexrelname = 'reads_by_seq'"
+        );
+        place.sql(&sql).parse().unwrap()
+    };
+    assert_eq!((read("idx_scan"), read("idx_tup_read")), (TIMES, 2 * TIMES));
+}
+
 /// A database with a long conversation, of which ann is the only member.
 struct LongConversation {
     config: config::Store,

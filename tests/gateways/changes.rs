@@ -251,6 +251,49 @@ async fn who_has_read_on_is_told_to_those_who_are_there() {
 }
 
 #[tokio::test]
+async fn who_joins_is_told_how_far_others_have_read() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    for content in ["one", "two", "three"] {
+        let message = json!({"conversationId": LOBBY, "content": content});
+        ann.must("message", message).await;
+    }
+    let read = |seq: u64| json!({"conversationId": LOBBY, "seq": seq});
+    ann.must("mark_read", read(3)).await;
+    let joined = ann.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined.get("othersReadSeq"), None, "ann alone has read");
+
+    let mut bob = server.guest("Bob").await;
+    let joined = bob.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined["othersReadSeq"], 3);
+    bob.must("mark_read", read(2)).await;
+    let joined = ann.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined["othersReadSeq"], 2);
+}
+
+#[tokio::test]
+async fn who_has_read_is_told_to_nobody_where_many_are_there() {
+    let server = Server::start();
+    let mut ann = server.in_lobby("Ann").await;
+    let message = json!({"conversationId": LOBBY, "content": "one"});
+    ann.must("message", message).await;
+    let mut others = Vec::new();
+    for n in 0..49 {
+        others.push(server.in_lobby(&format!("Other {n}")).await);
+    }
+    let read = json!({"conversationId": LOBBY, "seq": 1});
+    others[0].must("mark_read", read).await;
+    assert_eq!(ann.event("message_read").await["seq"], 1);
+    let joined = ann.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined["othersReadSeq"], 1, "50 are there");
+    let one_more = server.in_lobby("One more").await;
+    let joined = ann.must("join_conversation", json!(LOBBY)).await;
+    assert_eq!(joined.get("othersReadSeq"), None);
+    assert_eq!(joined["pins"], json!([]), "the rest is told");
+    drop(one_more);
+}
+
+#[tokio::test]
 async fn what_is_not_well_formed_is_refused() {
     let server = Server::start();
     let mut ann = server.guest("Ann").await;

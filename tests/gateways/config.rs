@@ -54,6 +54,20 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
         "ALLOWED_ORIGINS",
     ),
     (
+        &[(
+            "ROOMCAST_PAGE__IMAGES",
+            "https://img.example.org, https://img.example.org/a",
+        )],
+        "page.images has something that is no origin of pictures",
+    ),
+    (
+        &[
+            ("ROOMCAST_LISTEN", "127.0.0.1:3999"),
+            ("ROOMCAST_PAGE__IMAGES", "http://localhost:3999"),
+        ],
+        "page.images has the origin of this server",
+    ),
+    (
         &[("ROOMCAST_SERVER__TRUSTED_PROXIES", "10.0.0.0/33")],
         "server.trusted_proxies",
     ),

@@ -1,8 +1,10 @@
 // What the page does with what is hostile, long, far back or large.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { test } from "node:test";
-import { DESK, LOBBY, PHONE, client, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
-import { until } from "./support.mjs";
+import { DESK, LOBBY, PHONE, client, keyed, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
+import { ask, startServer, until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
 test("hostile messages and names neither run nor break the page", async (t) => {
@@ -34,6 +36,135 @@ test("hostile messages and names neither run nor break the page", async (t) => {
     await ada.screenshot(`hostile-${viewport.width}`);
     noComplaints(ada);
   }
+});
+
+/** 192 pixels wide and high. */
+const PNG = readFileSync(new URL("../../web/public/icon-192.png", import.meta.url));
+
+/** A server of pictures: a real one at `/real.png`, which comes when it is released, and an address that leads to `elsewhere`. */
+async function pictures(t, elsewhere) {
+  const asked = [];
+  let release;
+  const released = new Promise((done) => (release = done));
+  const server = createServer(async ({ url, headers }, response) => {
+    asked.push({ url, headers });
+    if (url === "/away") return response.writeHead(302, { location: elsewhere }).end();
+    if (url !== "/real.png") return response.writeHead(404).end();
+    await released;
+    return response.writeHead(200, { "content-type": "image/png" }).end(PNG);
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address();
+  return { asked, port, origin: `http://127.0.0.1:${port}`, release };
+}
+
+test("pictures of a listed origin are shown in a place of their size, and all others are links", async (t) => {
+  const other = await pictures(t);
+  const listed = await pictures(t, `${other.origin}/real.png`);
+  const { port } = listed;
+  const { url, stop } = await startServer({ ...keyed, ROOMCAST_PAGE__IMAGES: listed.origin });
+  t.after(() => stop());
+  const bob = await client(t, "bob-picture", "Bob Picture", url);
+  const id = await make(bob, "Pictures", ["ada-picture"]);
+  const say = (content, imageUrl) => must(bob, "message", { conversationId: id, content, metadata: { imageUrl } });
+  const linked = {
+    "not listed": `${other.origin}/real.png`,
+    "another port": `http://127.0.0.1:${other.port}/real.png`,
+    "another name": `http://localhost:${port}/real.png`,
+    "a dot behind": `http://127.0.0.1.:${port}/real.png`,
+    "upper case": `HTTP://127.0.0.1:${port}/real.png`,
+    "this server": `${url}/favicon.svg`,
+  };
+  for (const [content, imageUrl] of Object.entries(linked)) await say(content, imageUrl);
+  // The server takes no others; what the page would do with them is in `web/test/text.test.ts`.
+  for (const imageUrl of ["javascript:alert(1)", "data:image/png;base64,AA", `http://ada@127.0.0.1:${port}/real.png`, "/favicon.svg"]) {
+    const { error } = await ask(bob, "message", { conversationId: id, content: "refused", metadata: { imageUrl } });
+    assert.equal(error?.code, "INVALID_PAYLOAD", imageUrl);
+  }
+  await say("broken", `${listed.origin}/none.png`);
+  await say("away", `${listed.origin}/away`);
+  await say("real", `${listed.origin}/real.png`);
+  await say("below", undefined);
+  const ada = await signIn(t, "ada-picture", "Ada Picture", { url });
+  const { page } = ada;
+  await page.addInitScript(watchPage);
+  await page.goto(ada.link.url);
+  const box = (content) => ada.message(content).locator("a.image-link.has-picture");
+  const real = box("real").locator("img");
+  const isLoaded = () => real.evaluate(({ complete, naturalWidth }) => complete && naturalWidth > 0);
+  await until(() => listed.asked.some((request) => request.url === "/real.png"), "the question for the picture");
+  const { x, y, width, height } = await box("real").boundingBox();
+  assert.equal(await isLoaded(), false);
+  assert.equal(height, 192);
+  listed.release();
+  await until(isLoaded, "the picture");
+  assert.deepEqual(await box("real").boundingBox(), { x, y, width, height });
+  assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+  assert.equal(await real.evaluate((image) => getComputedStyle(image).objectFit), "contain");
+  const attributes = (locator) => locator.evaluate(({ attributes }) => Object.fromEntries([...attributes].map(({ name, value }) => [name, value])));
+  const address = `${listed.origin}/real.png`;
+  const alt = `Image on 127.0.0.1:${port}`;
+  assert.deepEqual(await attributes(real), { src: address, alt, loading: "lazy", decoding: "async", referrerpolicy: "no-referrer" });
+  const { href, target, rel } = await attributes(box("real"));
+  assert.deepEqual({ href, target, rel }, { href: address, target: "_blank", rel: "noopener noreferrer nofollow" });
+  await page.getByRole("link", { name: `${alt} (opens in a new tab)` }).last().waitFor();
+
+  // What cannot be loaded is a link in the same place; also what leads to an origin that is not listed.
+  for (const content of ["broken", "away"]) {
+    await box(content).getByText(alt).waitFor();
+    assert.equal((await box(content).boundingBox()).height, 192, content);
+  }
+  assert.equal(await page.locator(".bubble img").count(), 1);
+  for (const [content, imageUrl] of Object.entries(linked)) {
+    const link = ada.message(content).locator("a.image-link:not(.has-picture)");
+    assert.equal(await link.getAttribute("href"), new URL(imageUrl).href, content);
+  }
+  // The policy refuses what the page would not ask for, whoever asks.
+  const refused = await page.evaluate(
+    (src) =>
+      new Promise((done) => {
+        document.addEventListener("securitypolicyviolation", ({ blockedURI, effectiveDirective }) => blockedURI === src && done(effectiveDirective));
+        new Image().src = src;
+      }),
+    `${other.origin}/refused.png`,
+  );
+  assert.equal(refused, "img-src");
+  assert.deepEqual(other.asked, []);
+  assert.deepEqual(listed.asked.filter(({ headers }) => headers.referer !== undefined), []);
+  assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
+  await ada.screenshot("pictures");
+  const expected = /Content Security Policy|status of 404/;
+  assert.deepEqual(ada.complaints.filter((complaint) => !expected.test(complaint)), []);
+});
+
+test("where no origin is listed no picture is loaded", async (t) => {
+  const server = await pictures(t);
+  const bob = await client(t, "bob-unlisted", "Bob Unlisted");
+  const id = await make(bob, "Unlisted", ["ada-unlisted"]);
+  const metadata = { imageUrl: `${server.origin}/real.png` };
+  await must(bob, "message", { conversationId: id, content: "a picture", metadata });
+  const ada = await signIn(t, "ada-unlisted", "Ada Unlisted");
+  await ada.message("a picture").locator("a.image-link").getByText(`Image on 127.0.0.1:${server.port}`).waitFor();
+  assert.equal(await ada.page.locator(".bubble img, .has-picture").count(), 0);
+  assert.deepEqual(server.asked, []);
+
+  // The page shows nothing of its own server, whatever the server says.
+  const own = ada.link.url;
+  await must(bob, "message", { conversationId: id, content: "of the server", metadata: { imageUrl: `${own}/icon-192.png` } });
+  await ada.page.route(`${own}/`, async (route) => {
+    const response = await route.fetch();
+    const body = (await response.text()).replace('name="images" content=""', `name="images" content="${own}"`);
+    await route.fulfill({ response, body });
+  });
+  await ada.page.reload();
+  await ada.message("of the server").locator("a.image-link").getByText(`Image on ${new URL(own).host}`).waitFor();
+  assert.equal(await ada.page.locator("meta[name=images]").getAttribute("content"), own);
+  assert.equal(await ada.page.locator(".bubble img, .has-picture").count(), 0);
+  noComplaints(ada);
 });
 
 test("of ten thousand messages those in view are in the document, and none is missing or there twice", async (t) => {

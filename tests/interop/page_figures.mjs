@@ -2,26 +2,9 @@
 // of the browser, forced colours. The figures are printed; what is asserted are bounds far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, client, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, client, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
-
-/**
- * Counts from the first moment what is painted, and what moves without anybody's doing; a button that grows with what it
- * says ("5 new messages") moves its own icon and nothing else.
- */
-const watchPage = () => {
-  globalThis.shifts = [];
-  const elementOf = ({ node }) => (node?.closest ? node : node?.parentElement);
-  const isInButton = (source) => elementOf(source)?.closest("button");
-  const told = ({ x, y, width, height }) => [x, y, width, height].join(" ");
-  const describe = (source) => `${elementOf(source)?.outerHTML.slice(0, 100)} from ${told(source.previousRect)} to ${told(source.currentRect)}`;
-  new PerformanceObserver((list) => {
-    for (const { value, hadRecentInput, sources } of list.getEntries()) {
-      if (!hadRecentInput && !sources.every(isInButton)) globalThis.shifts.push({ value, moved: sources.map(describe) });
-    }
-  }).observe({ type: "layout-shift", buffered: true });
-};
 
 test("the first load is painted at once, also over a slow line, and nothing moves", async (t) => {
   const lines = {

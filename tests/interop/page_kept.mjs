@@ -74,6 +74,29 @@ test("a deletion is carried out although its tab crashed while it could be undon
   noComplaints(again);
 });
 
+test("what others have read is read beyond a reload", async (t) => {
+  const bob = await client(t, "bob-receipt", "Bob Receipt");
+  const id = await make(bob, "Receipts", ["ada-receipt"]);
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, "ada-receipt", "Ada Receipt");
+  await isIn(ada, "Receipts");
+  const receipt = (text, words) => ada.page.locator(`li.message[data-receipt="${words}"]`).getByText(text, { exact: true }).waitFor();
+  await ada.say("seen");
+  await ada.message("seen", "stored").waitFor();
+  await must(bob, "mark_read", { conversationId: id, seq: 1 });
+  await receipt("seen", "read");
+  await ada.page.reload();
+  await ada.isOnline();
+  await receipt("seen", "read");
+  // What came after that is read when it is read.
+  bob.on("message", (_, confirm) => confirm?.());
+  await ada.say("not seen yet");
+  await receipt("not seen yet", "delivered 1/1");
+  await must(bob, "mark_read", { conversationId: id, seq: 2 });
+  await receipt("not seen yet", "read");
+  noComplaints(ada);
+});
+
 test("what the queue has no room for stays in the field, with the reason", async (t) => {
   const ada = await signIn(t, "ada-full", "Ada Full");
   await isIn(ada, "Lobby");

@@ -50,3 +50,20 @@ export async function make(socket, title, memberIds, ...contents) {
 export function noComplaints(...visitors) {
   assert.deepEqual(visitors.flatMap(({ complaints }) => complaints), []);
 }
+
+/**
+ * Counts from the first moment what is painted, and what moves without anybody's doing; a button that grows with what it
+ * says ("5 new messages") moves its own icon and nothing else.
+ */
+export const watchPage = () => {
+  globalThis.shifts = [];
+  const elementOf = ({ node }) => (node?.closest ? node : node?.parentElement);
+  const isInButton = (source) => elementOf(source)?.closest("button");
+  const told = ({ x, y, width, height }) => [x, y, width, height].join(" ");
+  const describe = (source) => `${elementOf(source)?.outerHTML.slice(0, 100)} from ${told(source.previousRect)} to ${told(source.currentRect)}`;
+  new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput, sources } of list.getEntries()) {
+      if (!hadRecentInput && !sources.every(isInButton)) globalThis.shifts.push({ value, moved: sources.map(describe) });
+    }
+  }).observe({ type: "layout-shift", buffered: true });
+};

@@ -55,6 +55,8 @@ export interface Entrance {
   logoutUrl: string;
   /** Whether all users are led to the trading page. */
   market: boolean;
+  /** Origins whose pictures are shown. */
+  images: readonly string[];
 }
 
 /** Everything that the page shows, and what can be done with it. */

@@ -13,6 +13,8 @@ const app = new App({
   loginUrl: meta("login-url"),
   logoutUrl: meta("logout-url"),
   market: meta("market") === "true",
+  // A message must not make the browsers of its readers ask this server for something in their names.
+  images: meta("images").split(" ").filter((origin) => origin !== location.origin),
 });
 const root = document.querySelector("#app");
 let isScheduled = false;

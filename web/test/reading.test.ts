@@ -50,3 +50,14 @@ test("a message has been read by those who have read on to it", () => {
   reading.noteOther("eve", 2);
   assert.deepEqual([message(2), message(3), message(5)].map((each) => reading.readersOf(each)), [2, 1, 0]);
 });
+
+test("what others had read before is read, whoever has read on since", () => {
+  const reading = new Reading(async () => {}, () => {});
+  assert.equal(reading.wasRead(message(1)), false);
+  reading.noteOthers(3);
+  reading.noteOther("bob", 5);
+  assert.deepEqual([message(1), message(3), message(4)].map((each) => reading.wasRead(each)), [true, true, false]);
+  assert.equal(reading.readersOf(message(4)), 1);
+  reading.noteOthers(0);
+  assert.equal(reading.wasRead(message(1)), false, "of another history");
+});

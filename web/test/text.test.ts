@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cleanContent, cleanName, hue, initials, scalarCount, webAddress } from "../src/words/text.ts";
+import { cleanContent, cleanName, hue, initials, isPicture, scalarCount, webAddress } from "../src/words/text.ts";
 
 test("characters are counted as Unicode scalar values", () => {
   assert.equal(scalarCount(""), 0);
@@ -48,4 +48,55 @@ test("only web addresses become links", () => {
   assert.equal(webAddress("data:image/png;base64,AA"), undefined);
   assert.equal(webAddress("//example.com"), undefined);
   assert.equal(webAddress(7), undefined);
+});
+
+test("a picture is shown from a listed origin alone, and only if its address says so literally", () => {
+  const origins = ["https://img.example.org", "http://127.0.0.1:9000"];
+  for (const url of ["https://img.example.org/", "https://img.example.org/a.png?b#c", "https://img.example.org/@evil.example", "http://127.0.0.1:9000/a"]) {
+    assert.equal(isPicture(url, origins), true, url);
+    assert.equal(isPicture(url, []), false, url);
+    assert.equal(isPicture(url, [""]), false, url);
+  }
+  const hostile = [
+    "javascript:https://img.example.org/",
+    "JaVaScRiPt://img.example.org/%0aalert(1)",
+    "data:image/png;base64,AA",
+    "blob:https://img.example.org/0f8fad5b-d9cb-469f-a165-70867728950e",
+    "https://user@img.example.org/a.png",
+    "https://user:word@img.example.org/a.png",
+    "https://img.example.org@evil.example/a.png",
+    "https://img.example.org\\@evil.example/a.png",
+    "https://img.example.org:8443/a.png",
+    "https://img.example.org:443/a.png",
+    "http://img.example.org/a.png",
+    "https://img.example.org.evil.example/a.png",
+    "https://img.example.organisation/a.png",
+    "https://evil.example/https://img.example.org/a.png",
+    "https://img.example.org./a.png",
+    "https://IMG.example.org/a.png",
+    "HTTPS://img.example.org/a.png",
+    "https://img\u3002example\u3002org/a.png",
+    "https://\u0456mg.example.org/a.png",
+    "https:img.example.org/a.png",
+    "https:\\\\img.example.org/a.png",
+    "https:///img.example.org/a.png",
+    "//img.example.org/a.png",
+    " https://img.example.org/a.png",
+    "ht\ntps://img.example.org/a.png",
+    "https://img.exa\tmple.org/a.png",
+    "https://img.example.org",
+    "https://img.example.org?a",
+    "https://img.example.org#a",
+    "http://127.1:9000/a",
+    "http://2130706433:9000/a",
+    "http://[::ffff:127.0.0.1]:9000/a",
+    "/a.png",
+    "",
+    undefined,
+    null,
+    7,
+    ["https://img.example.org/a.png"],
+    { toString: () => "https://img.example.org/a.png" },
+  ];
+  for (const url of hostile) assert.equal(isPicture(url, origins), false, String(url));
 });

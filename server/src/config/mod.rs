@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod limits;
 mod market;
+mod page;
 mod publications;
 mod store;
 mod webhooks;
@@ -24,6 +25,7 @@ pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
+pub use page::Page;
 pub use publications::Publications;
 pub use store::{Durability, Store};
 pub use webhooks::Webhooks;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub market: Market,
     /// Notifications of users.
     pub notifications: Notifications,
+    /// What the chat page may do beside the chat.
+    pub page: Page,
     /// Events that services publish inside of their own transactions.
     pub publications: Publications,
     /// Where a service is told what happens here.
@@ -81,6 +85,7 @@ impl Default for Settings {
             presence: Presence::default(),
             market: Market::default(),
             notifications: Notifications::default(),
+            page: Page::default(),
             publications: Publications::default(),
             webhooks: Webhooks::default(),
             store: Store::default(),
@@ -152,6 +157,7 @@ impl Settings {
         self.node.check()?;
         self.market.check()?;
         self.notifications.check()?;
+        self.page.check(self.server.listen)?;
         self.publications.check()?;
         self.webhooks.check()?;
         let tls = &self.server.tls;

@@ -35,6 +35,8 @@ pub struct PageSettings {
     pub logout_url: Option<String>,
     /// Whether the page leads all users to its trading page.
     pub market: bool,
+    /// Origins whose pictures it shows, as browsers write origins.
+    pub images: Vec<String>,
 }
 
 /// The routes of the binary. Unknown paths answer 404.

@@ -21,16 +21,18 @@ use sha2::{Digest, Sha256};
 
 use super::PageSettings;
 
-/// A route for every file of the page, `/` being its `index.html`, which is told how the server is entered.
+/// A route for every file of the page, `/` being its `index.html`, which is told how the server is entered and whose pictures
+/// it may show.
 pub(super) fn routes<S>(settings: &PageSettings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
+    let security = security(&settings.images);
     names()
         .filter_map(|name| Some((Files::get(&name)?, name)))
         .fold(Router::new(), |router, (file, name)| {
             let path = route(&name);
-            let asset = Arc::new(Asset::new(&name, file, settings));
+            let asset = Arc::new(Asset::new(&name, file, settings, security.clone()));
             router.route(
                 &path,
                 get(move |headers: HeaderMap| async move { asset.answer(&headers) }),
@@ -55,10 +57,11 @@ struct Asset {
     content_type: HeaderValue,
     etag: HeaderValue,
     cache_control: HeaderValue,
+    security: Security,
 }
 
 impl Asset {
-    fn new(name: &str, file: EmbeddedFile, settings: &PageSettings) -> Self {
+    fn new(name: &str, file: EmbeddedFile, settings: &PageSettings, security: Security) -> Self {
         let content_type = content_type(file.metadata.mimetype());
         let body = match name {
             INDEX => with_settings(&file.data, settings),
@@ -75,6 +78,7 @@ impl Asset {
             content_type,
             body,
             cache_control: HeaderValue::from_static(cache_control(name)),
+            security,
         }
     }
 
@@ -86,18 +90,19 @@ impl Asset {
         if is_known(request, &self.etag) {
             // The headers of this answer replace those that the browser keeps (RFC 9111, 3.2), the
             // policy included.
-            return (StatusCode::NOT_MODIFIED, caching, SECURITY).into_response();
+            return (StatusCode::NOT_MODIFIED, caching, self.security.clone()).into_response();
         }
         let content = [
             (CONTENT_TYPE, self.content_type.clone()),
             (VARY, HeaderValue::from_static("Accept-Encoding")),
         ];
         let accepted = |(encoding, _): &&(HeaderValue, Bytes)| accepts(request, encoding);
+        let security = self.security.clone();
         match self.smaller.iter().find(accepted) {
-            None => (caching, content, SECURITY, self.body.clone()).into_response(),
+            None => (caching, content, security, self.body.clone()).into_response(),
             Some((encoding, body)) => {
                 let encoding = [(CONTENT_ENCODING, encoding.clone())];
-                (caching, content, encoding, SECURITY, body.clone()).into_response()
+                (caching, content, encoding, security, body.clone()).into_response()
             }
         }
     }
@@ -130,27 +135,40 @@ fn accepts(request: &HeaderMap, encoding: &HeaderValue) -> bool {
 
 const INDEX: &str = "index.html";
 
-/// The page may load its own files and talk to its own server, and nothing else. No script of it
+/// What keeps browsers from doing more with the page than it is for.
+type Security = [(HeaderName, HeaderValue); 6];
+
+/// The page may load its own files and pictures of these origins and talk to its own server, and nothing else. No script of it
 /// may turn text into markup.
-const SECURITY: [(HeaderName, &str); 6] = [
-    (
-        CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-         connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-         require-trusted-types-for 'script'; trusted-types 'none'",
-    ),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (X_FRAME_OPTIONS, "DENY"),
-    (REFERRER_POLICY, "no-referrer"),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    ),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    ),
-];
+fn security(images: &[String]) -> Security {
+    let pictures = images
+        .iter()
+        .fold(String::new(), |pictures, origin| pictures + " " + origin);
+    // The configuration lets in no origin that could not stand in a header.
+    let policy = HeaderValue::try_from(format!("{POLICY}; img-src 'self'{pictures}"));
+    let fixed = HeaderValue::from_static;
+    [
+        (
+            CONTENT_SECURITY_POLICY,
+            policy.unwrap_or_else(|_| fixed(POLICY)),
+        ),
+        (X_CONTENT_TYPE_OPTIONS, fixed("nosniff")),
+        (X_FRAME_OPTIONS, fixed("DENY")),
+        (REFERRER_POLICY, fixed("no-referrer")),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            fixed("same-origin"),
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            fixed("same-origin"),
+        ),
+    ]
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types 'none'";
 
 fn route(name: &str) -> String {
     match name {
@@ -193,7 +211,7 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
         .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
-/// Tells the page how the server is entered, in its `meta` elements.
+/// Tells the page how the server is entered and whose pictures it may show, in its `meta` elements.
 fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
     let url = |url: &Option<String>| url.clone().unwrap_or_default();
     let metas = [
@@ -202,6 +220,7 @@ fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
         ("login-url", "", url(&settings.login_url)),
         ("logout-url", "", url(&settings.logout_url)),
         ("market", "false", settings.market.to_string()),
+        ("images", "", settings.images.join(" ")),
     ];
     let index = String::from_utf8_lossy(index).into_owned();
     let told = metas.iter().fold(index, |index, (name, built, value)| {
@@ -256,6 +275,26 @@ mod tests {
         assert!(policy.contains("connect-src 'self';"));
         assert!(policy.contains("require-trusted-types-for 'script'"));
         assert_eq!(header(&response, X_CONTENT_TYPE_OPTIONS), "nosniff");
+    }
+
+    #[tokio::test]
+    async fn pictures_come_from_the_server_and_from_the_origins_that_are_named() {
+        let own = fetch("/").await;
+        assert!(header(&own, CONTENT_SECURITY_POLICY).ends_with("; img-src 'self'"));
+        let origins = ["https://img.example.org", "http://127.0.0.1:9000"];
+        let settings = PageSettings {
+            images: origins.map(str::to_owned).into(),
+            ..PageSettings::default()
+        };
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let page = routes::<()>(&settings).oneshot(request).await.unwrap();
+        let policy = header(&page, CONTENT_SECURITY_POLICY);
+        assert!(policy.starts_with("default-src 'none';"), "{policy}");
+        let expected = "; img-src 'self' https://img.example.org http://127.0.0.1:9000";
+        assert!(policy.ends_with(expected), "{policy}");
+        let told =
+            r#"<meta name="images" content="https://img.example.org http://127.0.0.1:9000" />"#;
+        assert!(text(page).await.contains(told));
     }
 
     #[tokio::test]
@@ -363,6 +402,7 @@ mod tests {
             login_url: Some("https://id.example/?a=1&b=\"".into()),
             logout_url: None,
             market: true,
+            images: Vec::new(),
         };
         let changed = with_settings(index, &settings);
         let expected = br#"<meta name="socket-path" content="/a&quot;b&amp;c/" /><meta name="guests" content="false" /><meta name="login-url" content="https://id.example/?a=1&amp;b=&quot;" /><meta name="market" content="true" />"#;

@@ -58,6 +58,7 @@ pub(super) fn router(
         login_url: settings.auth.login_url.clone(),
         logout_url: settings.auth.logout_url.clone(),
         market: settings.market.page,
+        images: settings.page.images.clone(),
     };
     let mut router = http::router(connections, &page);
     if !settings.server.open_metrics {

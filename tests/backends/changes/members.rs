@@ -13,6 +13,7 @@ on_every_backend! {
     a_read_mark_ends_at_the_newest_message,
     unread_are_the_messages_of_others_that_are_not_deleted,
     unread_messages_are_counted_up_to_a_limit,
+    who_opens_a_conversation_learns_how_far_others_have_read,
     nobody_reads_what_is_foreign,
     a_user_has_the_conversations_of_its_memberships_and_the_open_ones,
     a_list_of_conversations_ends_at_its_limit,
@@ -228,6 +229,40 @@ async fn unread_messages_are_counted_up_to_a_limit(backend: Backend) {
         read(&harness, id, "bob", 8).await,
         Some((8, UNREAD_MAX - 3))
     );
+}
+
+async fn who_opens_a_conversation_learns_how_far_others_have_read(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    let others_read = async |id: Uuid, user: Option<&str>| {
+        let opening = harness.store.opening(id, user).await.unwrap();
+        opening.map(|opening| opening.others_read_seq)
+    };
+    let id = harness.conversation(&["ann", "bob", "cid"]).await;
+    let open = harness.open_conversation().await;
+    for id in [id, open] {
+        assert_eq!(others_read(id, Some("ann")).await, Some(None));
+        read(&harness, id, "bob", 0).await;
+        assert_eq!(others_read(id, Some("ann")).await, Some(None), "nothing");
+        for _ in 0..5 {
+            harness.send(id, "ann", "x").await;
+        }
+        read(&harness, id, "ann", 5).await;
+        assert_eq!(others_read(id, Some("ann")).await, Some(None), "oneself");
+        assert_eq!(others_read(id, Some("bob")).await, Some(Some(5)));
+        read(&harness, id, "bob", 3).await;
+        read(&harness, id, "cid", 2).await;
+        assert_eq!(others_read(id, Some("ann")).await, Some(Some(3)));
+        read(&harness, id, "cid", 4).await;
+        assert_eq!(others_read(id, Some("ann")).await, Some(Some(4)));
+        assert_eq!(others_read(id, None).await, Some(None), "others than whom");
+    }
+    assert_eq!(others_read(id, Some("eve")).await, None);
+    assert_eq!(others_read(open, Some("eve")).await, Some(Some(5)));
+    let elsewhere = harness.conversation(&["ann", "bob"]).await;
+    assert_eq!(others_read(elsewhere, Some("ann")).await, Some(None));
+    // What was read stays read, whoever leaves.
+    done(members(&harness, id, "ann", "cid", true).await);
+    assert_eq!(others_read(id, Some("ann")).await, Some(Some(4)));
 }
 
 async fn nobody_reads_what_is_foreign(backend: Backend) {

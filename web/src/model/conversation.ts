@@ -384,9 +384,11 @@ export class Conversation {
       }
       changed();
     });
-    feed.on("joined", ({ pins, notificationLevel, statuses }) => {
+    feed.on("joined", ({ pins, notificationLevel, statuses, othersReadSeq }) => {
       this.pins.begin(pins ?? []);
       this.#setLevel({ level: notificationLevel ?? this.level });
+      // Without pins the store did not say.
+      if (pins !== undefined) this.reading.noteOthers(othersReadSeq ?? 0);
       for (const status of statuses ?? []) this.#surroundings.said(status);
       this.#isStale = this.#wasJoined;
       this.#wasJoined = true;

@@ -14,6 +14,8 @@ export class Reading {
   #told = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #others = new Map<string, number>();
+  /** Up to here somebody else had read when the conversation was joined; the server does not say who. */
+  #byOthers = 0;
   readonly #tell: (seq: number) => Promise<unknown>;
   readonly #changed: () => void;
 
@@ -69,7 +71,17 @@ export class Reading {
     this.#others.set(userId, Math.max(seq, this.#others.get(userId) ?? 0));
   }
 
-  /** How many others have read a message. */
+  /** As the server says it when the conversation is joined; less than before, if it has begun a new history. */
+  noteOthers(seq: number): void {
+    this.#byOthers = seq;
+  }
+
+  /** Whether somebody else had read a message before we were there to count. */
+  wasRead({ seq }: Message): boolean {
+    return seq <= this.#byOthers;
+  }
+
+  /** How many others have read a message since we are there. */
   readersOf({ seq }: Message): number {
     let count = 0;
     for (const read of this.#others.values()) if (read >= seq) count += 1;

@@ -1,6 +1,7 @@
+import { Component } from "preact";
 import { type Person, piecesOf } from "../marks/mentions.ts";
 import { type Block, type Inline, parseMarkdown } from "../words/markdown.ts";
-import { webAddress } from "../words/text.ts";
+import { isPicture, webAddress } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Spoken } from "./parts.tsx";
 
@@ -82,17 +83,32 @@ function Link({ href, children }: { href: string; children: preact.ComponentChil
   );
 }
 
-/** The picture of a message, as a link: what is loaded by itself would be asked for in the name of whoever reads. */
-export function Picture({ url }: { url: unknown }) {
-  const href = webAddress(url);
-  if (href === undefined) return null;
-  const { host } = new URL(href);
-  const attributes = { href, target: "_blank", rel: "noopener noreferrer nofollow" };
-  return (
-    <a class="image-link" {...attributes}>
-      <Icon name="link" />
-      Image on {host}
-      <Spoken> (opens in a new tab)</Spoken>
-    </a>
-  );
+/**
+ * The picture of a message: a link, since what is loaded by itself would be asked for in the name of whoever reads. From the origins
+ * that the server names it is shown, in a box that has its size before the picture is there and keeps it if none comes.
+ */
+export class Picture extends Component<{ url: unknown; origins: readonly string[] }, { broken?: string }> {
+  override state: { broken?: string } = {};
+
+  override render() {
+    const { url, origins } = this.props;
+    const href = webAddress(url);
+    if (href === undefined) return null;
+    const words = `Image on ${new URL(href).host}`;
+    const attributes = { href, target: "_blank", rel: "noopener noreferrer nofollow" };
+    const isShown = isPicture(url, origins);
+    return (
+      <a class={isShown ? "image-link has-picture" : "image-link"} {...attributes}>
+        {isShown && this.state.broken !== href ? (
+          <img loading="lazy" decoding="async" referrerpolicy="no-referrer" src={href} alt={words} onError={() => this.setState({ broken: href })} />
+        ) : (
+          <>
+            <Icon name="link" />
+            {words}
+          </>
+        )}
+        <Spoken> (opens in a new tab)</Spoken>
+      </a>
+    );
+  }
 }

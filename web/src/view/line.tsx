@@ -37,6 +37,8 @@ export interface LineActions {
   quote(messageId: string): Quote | undefined;
   sendAlone(draft: Draft): void;
   ownId: string;
+  /** Origins whose pictures are shown. */
+  images: readonly string[];
   copied(): void;
 }
 
@@ -157,7 +159,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
   }
 
   #bubble({ content, metadata, editedAt, deletedAt, createdAt, replyTo, mentions = [] }: Message) {
-    const { people, jump, ownId } = this.props.actions;
+    const { people, jump, ownId, images } = this.props.actions;
     const mentioned = mentions.flatMap((userId) => ({ userId, name: people.nameOf(userId) ?? "" }));
     if (deletedAt) return <p class="bubble is-deleted">This message was deleted.</p>;
     const isLong = content.length > LONG_TEXT || content.split("\n", LONG_LINES + 1).length > LONG_LINES;
@@ -167,7 +169,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
         <div class={classes("bubble", isCut && "is-cut")} title={exactTime(createdAt)}>
           {replyTo && <Quoted quote={replyTo} jump={jump} />}
           <Content text={isCut ? beginning(content) : content} mentioned={mentioned} ownId={ownId} />
-          <Picture url={metadata?.imageUrl} />
+          <Picture url={metadata?.imageUrl} origins={images} />
           {editedAt && (
             <span class="edited" title={exactTime(editedAt)}>
               edited

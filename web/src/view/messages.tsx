@@ -119,6 +119,7 @@ export class Messages extends Component<MessagesProps> {
       },
       sendAlone: (draft) => conversation.sendAlone(draft),
       ownId: conversation.ownId,
+      images: app.entrance.images,
       copied: () => app.notice("The link is in your clipboard.", { isBad: false }),
     };
     const last = rows.findLast((row) => row.kind === "message")?.key;
@@ -202,7 +203,7 @@ export class Messages extends Component<MessagesProps> {
       ownId: conversation.ownId,
       firstUnread: conversation.firstUnread,
       now: new Date(),
-      receiptOf: (message) => receiptInWords(reading.readersOf(message), others, reports.get(message.id)),
+      receiptOf: (message) => (reading.wasRead(message) ? "read" : receiptInWords(reading.readersOf(message), others, reports.get(message.id))),
       isLeaving: (id) => this.props.app.inbox?.deletions.has(id) ?? false,
     });
   }

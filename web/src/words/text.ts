@@ -68,6 +68,17 @@ export function webAddress(url: unknown): string | undefined {
   return isWeb && username === "" && password === "" ? href : undefined;
 }
 
+/**
+ * Whether a picture may be shown and not only be linked: its address has one of these origins. It has to begin with it as it is
+ * written there, too, so that nobody has to know how browsers read addresses to see where one leads.
+ */
+export function isPicture(url: unknown, origins: readonly string[]): boolean {
+  const address = webAddress(url);
+  if (typeof url !== "string" || address === undefined) return false;
+  const { origin } = new URL(address);
+  return origins.includes(origin) && url.startsWith(`${origin}/`);
+}
+
 function isHighSurrogate(unit: number): boolean {
   return unit >= 0xd800 && unit <= 0xdbff;
 }

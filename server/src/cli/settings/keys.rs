@@ -12,7 +12,7 @@ pub(super) const ALIASES: [(&str, &str); 4] = [
     ("ALLOWED_ORIGINS", "server.allowed_origins"),
 ];
 pub(super) const PREFIX: &str = "ROOMCAST_";
-pub(super) const SECTIONS: [&str; 15] = [
+pub(super) const SECTIONS: [&str; 16] = [
     "adapter",
     "auth",
     "chat",
@@ -22,6 +22,7 @@ pub(super) const SECTIONS: [&str; 15] = [
     "market",
     "node",
     "notifications",
+    "page",
     "presence",
     "publications",
     "recovery",

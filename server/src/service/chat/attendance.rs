@@ -140,9 +140,15 @@ impl Chat {
                 Some(_) | None => Messages::default(),
             }
         };
-        // What is pinned later comes live, since the socket has joined.
+        // What is pinned or read later comes live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
         let (missed, opening) = tokio::join!(missed, opening);
+        let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
+        if let Some(opening) = &mut opening
+            && !self.tells_of_readers(id)
+        {
+            opening.others_read_seq = None;
+        }
         // Asked last: what is said from now on comes live.
         let members = membership
             .conversation
@@ -156,7 +162,7 @@ impl Chat {
             users,
             statuses,
             missed,
-            opening: opening.ok().flatten().map(|opening| self.show(opening)),
+            opening,
         })
     }
 

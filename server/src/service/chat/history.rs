@@ -12,6 +12,7 @@ use crate::service::rules::emissions::messages::{self as emissions, MESSAGE_READ
 use crate::service::rules::event::Command;
 use crate::store::{MarkRead, Messages, Page, ReadMark, Search, words};
 use roomcast::{Broadcast, Socket};
+use uuid::Uuid;
 
 /// `GET /api/v1/conversations/{id}/messages`
 #[derive(Debug)]
@@ -116,20 +117,27 @@ impl Chat {
         if !mark.advanced {
             return Ok(mark);
         }
-        let conversations = &self.0.conversations;
-        let here = conversations.with(id, |live| live.presence.connections_everywhere());
         let read = Read {
             conversation_id: id,
             user_id: by.subject.as_str().into(),
             seq: mark.seq,
-            // Each of many who read tells all others: that grows with the square.
-            for_all: here.is_some_and(|here| here <= READERS),
+            for_all: self.tells_of_readers(id),
         };
         tell_read(socket.namespace().local().except(socket.id()), &read);
-        if let Some(announcer) = conversations.announcer() {
+        if let Some(announcer) = self.0.conversations.announcer() {
             announcer.tell(News::Read(read));
         }
         Ok(mark)
+    }
+
+    /// Whether those who are in a conversation are told who has read what. Each of many who read would tell all others: that grows
+    /// with the square.
+    pub(super) fn tells_of_readers(&self, conversation: Uuid) -> bool {
+        let here = self
+            .0
+            .conversations
+            .with(conversation, |live| live.presence.connections_everywhere());
+        here.is_some_and(|here| here <= READERS)
     }
 }
 

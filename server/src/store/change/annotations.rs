@@ -130,6 +130,10 @@ pub struct Opening {
     pub pins: Vec<Pin>,
     /// Of what the member wants to be notified.
     pub notification_level: Level,
+    /// The newest message that somebody else has read, by its `seq`; left out if nobody has read any, and where the conversation
+    /// has so many sockets that `message_read` is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others_read_seq: Option<u64>,
 }
 
 /// A reaction or a pin that is to be added to a message or taken away.
@@ -352,8 +356,8 @@ impl Store {
         .await
     }
 
-    /// The pins of a conversation, and of what a user wants to be notified in it; none if it is unknown or foreign to
-    /// the user, if one is named.
+    /// The pins of a conversation, of what a user wants to be notified in it, and how far others have read it; none if it is
+    /// unknown or foreign to the user, if one is named.
     ///
     /// # Errors
     ///

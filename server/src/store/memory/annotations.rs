@@ -68,6 +68,7 @@ impl Memory {
             Opening {
                 pins: pins.collect(),
                 notification_level: user.map_or(Level::All, |user| room.level(user)),
+                others_read_seq: user.and_then(|user| room.others_read_seq(user)),
             }
         }))
     }
@@ -87,6 +88,12 @@ impl Room {
     /// Of what a user wants to be notified.
     pub(super) fn level(&self, user: &str) -> Level {
         self.levels.get(user).copied().unwrap_or_default()
+    }
+
+    /// The newest message that somebody else has read.
+    fn others_read_seq(&self, user: &str) -> Option<u64> {
+        let others = self.reads.iter().filter(|(reader, _)| *reader != user);
+        others.map(|(_, seq)| *seq).max().filter(|seq| *seq > 0)
     }
 }
 

@@ -4,6 +4,7 @@ use rusqlite::{Connection, StatementStatus, ToSql, params};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::changes::annotations::OTHERS_READ;
 use super::deletion::{PURGE, purge};
 use super::queries::{ASCENDING, DESCENDING, SEARCH, UNREAD, messages, search};
 use super::sql::Id;
@@ -111,6 +112,34 @@ fn what_a_long_conversation_has_left_is_removed_a_little_at_a_time() {
     );
     assert_eq!(count(left), Ok(before - 50));
     assert!(few < LENGTH, "{few} steps for 50 messages of {LENGTH}");
+}
+
+#[test]
+fn how_far_others_have_read_takes_the_same_steps_however_many_there_are() {
+    let database = Database::new();
+    let index = ["reads USING COVERING INDEX reads_by_seq"];
+    let asked = params![Id(ROOM), "reader 1"];
+    database.is_direct("of nobody", OTHERS_READ, asked, &index);
+    let read = |from: u32, to: u32| {
+        let sql = format!(
+            "WITH RECURSIVE numbers (n) AS (SELECT {from} UNION ALL SELECT n + 1 FROM numbers WHERE n < {to})
+             INSERT INTO reads (conversation_id, user_id, seq)
+                 SELECT '{ROOM}', 'reader ' || n, n FROM numbers"
+        );
+        database.connection.execute_batch(&sql).unwrap();
+        database.steps(OTHERS_READ, asked)
+    };
+    let few = read(1, 3);
+    let many = read(4, 5_000);
+    assert!(many <= few, "{many} steps for 5,000 readers, {few} for 3");
+    // The own mark is passed over, wherever it is.
+    let newest = params![Id(ROOM), "reader 5000"];
+    database.is_direct("of the others", OTHERS_READ, newest, &index);
+    let seq = |asked: &[&dyn ToSql]| {
+        let row = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        database.connection.query_row(OTHERS_READ, asked, row)
+    };
+    assert_eq!((seq(asked), seq(newest)), (Ok(5_000), Ok(4_999)));
 }
 
 #[test]

@@ -227,6 +227,8 @@ export interface Joined {
   messages: Message[];
   /** Of what the member wants to be notified. */
   notificationLevel?: "all" | "mentions" | "none";
+  /** The newest message that somebody else has read, by its `seq`; left out if nobody has read any, and where the conversation has so many sockets that `message_read` is not told. */
+  othersReadSeq?: number;
   /** The pins, the newest first. */
   pins?: Pin[];
   /** Of all members, and of `users`, who have said something of themselves. */

@@ -151,6 +151,7 @@ export async function talk(): Promise<void> {
   console.log(answer7.hasMore);
   console.log(answer7.messages);
   console.log(answer7.notificationLevel);
+  console.log(answer7.othersReadSeq);
   console.log(answer7.pins);
   console.log(answer7.statuses);
   console.log(answer7.users);

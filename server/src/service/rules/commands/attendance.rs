@@ -19,7 +19,11 @@ events! {
             users: vec![attendance::present()],
             statuses: vec![attendance::status()],
             missed: examples::page(),
-            opening: Some(Opening { pins: vec![examples::pin()], notification_level: Level::All }),
+            opening: Some(Opening {
+                pins: vec![examples::pin()],
+                notification_level: Level::All,
+                others_read_seq: Some(6),
+            }),
         };
     LEAVE_CONVERSATION: Leave => () = "leave_conversation", ChatRead, Changes, Member, id_or_object,
         "leaves a conversation",

@@ -43,7 +43,7 @@ impl Postgres {
     }
 }
 
-/// The pins of a conversation, and of what a user wants to be notified; none if it is unknown or foreign.
+/// The pins of a conversation, of what a user wants to be notified, and how far others have read; none if it is unknown or foreign.
 async fn opening(
     client: &ClientWrapper,
     conversation: Uuid,
@@ -57,13 +57,16 @@ async fn opening(
              WHERE pins.conversation_id = $1 ORDER BY pinned_at DESC, m.seq DESC"
         ))
         .await?;
-    let level = client
+    let own = client
         .prepare_cached(
-            "SELECT level FROM notification_levels WHERE conversation_id = $1 AND user_id = $2",
+            "SELECT (SELECT level FROM notification_levels WHERE conversation_id = $1 AND user_id = $2) AS level,
+                 (SELECT seq FROM reads WHERE conversation_id = $1 AND user_id <> $2 AND seq > 0
+                  ORDER BY seq DESC LIMIT 1) AS others_read_seq",
         )
         .await?;
     let pins = client.query(&pins, &[&conversation]).await?;
-    let level = client.query_opt(&level, &[&conversation, &user]).await?;
+    let own = client.query_one(&own, &[&conversation, &user]).await?;
+    let others_read_seq: Option<i64> = own.try_get("others_read_seq")?;
     let pin = |row: &Row| {
         Ok::<_, Error>(Pin {
             message: quote(row)?,
@@ -73,10 +76,8 @@ async fn opening(
     };
     let opening = Opening {
         pins: pins.iter().map(pin).collect::<Result<_, _>>()?,
-        notification_level: match level {
-            Some(row) => Level::of(row.try_get(0)?),
-            None => Level::All,
-        },
+        notification_level: Level::of(own.try_get("level")?),
+        others_read_seq: others_read_seq.map(unsigned),
     };
     // Asked last: who was removed meanwhile gets nothing that came behind that.
     let is_member = is_member(client, conversation, user).await?;

@@ -65,14 +65,35 @@ fn opening(
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let notification_level = match user {
-        Some(user) => level(&transaction, conversation, user)?,
-        None => Level::All,
+    let (notification_level, others_read_seq) = match user {
+        Some(user) => (
+            level(&transaction, conversation, user)?,
+            others_read_seq(&transaction, conversation, user)?,
+        ),
+        None => (Level::All, None),
     };
     Ok(Some(Opening {
         pins,
         notification_level,
+        others_read_seq,
     }))
+}
+
+pub(in crate::store::sqlite) const OTHERS_READ: &str = "SELECT seq FROM reads
+    WHERE conversation_id = ?1 AND user_id <> ?2 AND seq > 0 ORDER BY seq DESC LIMIT 1";
+
+/// The newest message that somebody else has read.
+fn others_read_seq(
+    connection: &Connection,
+    conversation: Uuid,
+    user: &str,
+) -> rusqlite::Result<Option<u64>> {
+    connection
+        .prepare_cached(OTHERS_READ)?
+        .query_row(params![Id(conversation), user], |row| {
+            row.get(0).map(unsigned)
+        })
+        .optional()
 }
 
 /// Of what a user wants to be notified.
