@@ -1,5 +1,5 @@
 import { DISCONNECTED, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName } from "./model/account.ts";
+import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { Inbox } from "./model/inbox.ts";
 import { People } from "./model/people.ts";
@@ -31,7 +31,7 @@ export interface Notice {
   readonly href?: string;
 }
 
-export type Dialog = "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
 
 /** What the address `#/i/TOKEN` invites to: a conversation once it is known, or why it cannot be entered. */
 export interface Invitation {
@@ -118,6 +118,9 @@ export class App {
   start(): void {
     addEventListener("hashchange", () => this.#route());
     addEventListener("pagehide", () => this.#inbox?.flush());
+    watchForgotten(() => {
+      if (this.session?.guest) this.signOut();
+    });
     this.#route();
     this.#enter();
   }
@@ -134,10 +137,31 @@ export class App {
     this.#enter();
   }
 
-  /** Forgets who we were on this machine. A session that a cookie names is ended where it began. */
+  /** What of the user the server does not have yet: messages, and changes of messages. */
+  get unsent(): { messages: number; changes: number } {
+    const entries = this.#manager?.queue.entries ?? [];
+    const messages = entries.filter(({ event }) => event === "message").length;
+    const changes = entries.filter(({ event }) => event !== "message" && event !== "delete_message").length;
+    return { messages, changes: changes + (this.#inbox?.deletions.unknown(this.#manager?.isReady ?? false) ?? 0) };
+  }
+
+  /** Signs out; where that would lose something that was written, it is asked first. */
   signOut(): void {
-    forgetAll(this.session?.userId ?? "");
+    const { messages, changes } = this.unsent;
+    if (messages + changes > 0) this.show("out");
+    else void this.discardAndSignOut();
+  }
+
+  /** Forgets who we were on this machine, with all that was not sent. A session that a cookie names is ended where it began. */
+  async discardAndSignOut(): Promise<void> {
+    const manager = this.#manager;
+    // As long as this tab is there no other one takes over what it keeps.
+    await manager?.queue.forget();
+    if (manager !== this.#manager) return;
+    const userId = this.session?.userId ?? "";
     this.#leave();
+    forgetAll(userId);
+    this.dialog = undefined;
     history.replaceState(null, "", "#/");
     this.place = {};
     if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);

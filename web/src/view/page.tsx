@@ -23,6 +23,7 @@ const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file
 const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
 const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
 const InviteDialog = lazyWindow(() => import("../windows/invite.tsx").then((file) => file.InviteDialog));
+const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog));
 const NameDialog = lazyWindow(() => import("../windows/name.tsx").then((file) => file.NameDialog));
 const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
 const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
@@ -30,7 +31,7 @@ const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
 /** What is wanted also where there is no network any more. */
-const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog];
+const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
 /** Everything that is shown. */
 export function Page({ app }: { app: App }) {
@@ -56,6 +57,7 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
       {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
+      {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
       {app.phase === "in" && app.dialog === "about" && app.current && <AboutDialog key={app.current.id} app={app} conversation={app.current} />}
       <Notices app={app} />
