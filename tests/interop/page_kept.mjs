@@ -174,6 +174,43 @@ test("who signs out and waits is told when everything is sent", async (t) => {
   noComplaints(ada);
 });
 
+test("changes whose answers are held back are made again, and are never called undone", async (t) => {
+  const bob = await client(t, "bob-unsure", "Bob Unsure");
+  const id = await make(bob, "Unsure", ["ada-unsure"], "by Bob");
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, "ada-unsure", "Ada Unsure");
+  await isIn(ada, "Unsure");
+  await ada.isOver("WebSocket");
+  await ada.say("before");
+  await ada.message("before", "stored").waitFor();
+  const edited = new Promise((done) => bob.once("message_edited", ({ content, version }) => done([content, version])));
+  ada.link.holdAnswers();
+  await ada.composer.press("ArrowUp");
+  await ada.composer.fill("after");
+  await ada.composer.press("Enter");
+  assert.deepEqual(await edited, ["after", 2]);
+  await ada.page.getByText("The change is not confirmed yet, trying again…").waitFor();
+  assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  assert.equal(await ada.composer.inputValue(), "after");
+  ada.link.releaseAnswers();
+  await ada.message("after", "stored").waitFor();
+  await ada.page.getByText("Changing a message").waitFor({ state: "detached" });
+  assert.equal(await ada.composer.inputValue(), "");
+
+  // Without a connection a change waits for one.
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.page.getByRole("button", { name: "About this conversation" }).click();
+  await ada.page.getByLabel("Tell me of").selectOption("none");
+  await ada.page.getByText("There is no connection. The change is made when it is back.").waitFor();
+  const other = await client(t, "ada-unsure", "Ada Unsure");
+  const told = new Promise((done) => other.once("notification_level", ({ level }) => done(level)));
+  ada.link.restore();
+  assert.equal(await told, "none");
+  assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  noComplaints(ada);
+});
+
 test("four tabs of a user with many conversations keep to the limits of the server, also when all come back at once", async (t) => {
   const limited = await startServer({ ...keyed, ROOMCAST_LIMITS__CHANGES_PER_MINUTE: "120" });
   t.after(() => limited.stop());

@@ -1,7 +1,9 @@
-import { DISCONNECTED, SocketManager, type Status } from "../packages/client/src/index.ts";
+import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
 import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
+import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
+import { waitingWords } from "./model/insist.ts";
 import { People } from "./model/people.ts";
 import { Bell, actionOf } from "./notifications/bell.ts";
 import { Statuses } from "./status/statuses.ts";
@@ -14,6 +16,8 @@ import { preview } from "./words/text.ts";
 const NOTICE_FOR = 8_000;
 const MAX_NOTICES = 3;
 const MAX_SPOKEN = 20;
+/** So much of a message is read out with what became of it. */
+const MAX_SPOKEN_TEXT = 60;
 /** The address of the trading page. */
 export const TRADING = "#/trading";
 const CONVERSATION = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/;
@@ -298,9 +302,7 @@ export class App {
     manager.watch("session", (session) => this.#handleSession(session));
     this.bell = new Bell(manager, () => this.changed(), (told) => this.#handleRing(told));
     manager.watch("status", (status) => this.#handleStatus(status));
-    manager.watch("entry", ({ event, state, failure }) => {
-      if (event === "message" && state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
-    });
+    manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
     manager.on("status", (status) => this.#handleSaid(status));
     manager.on("error", (error) => {
       // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
@@ -350,6 +352,16 @@ export class App {
       return this.#stand(isAsking || failure === undefined ? "" : explain(failure));
     }
     this.changed();
+  }
+
+  #handleEntry(entry: Entry, { queue, isReady }: SocketManager): void {
+    const words = waitingWords(entry, isReady);
+    if (words !== undefined) this.notice(words, { isBad: false });
+    // What was discarded is refused, too, and not in the queue any more.
+    if (entry.state !== "refused" || !queue.entries.some(({ id }) => id === entry.id)) return;
+    if (entry.event === "message") this.announce(`${preview(String(entry.payload["content"]), MAX_SPOKEN_TEXT)}: ${reasonOf(entry.failure)}`);
+    // Whoever has made a change is told; only messages can be sent again by hand.
+    else queueMicrotask(() => queue.discard(entry.id));
   }
 
   #handleSaid(status: UserStatus): void {

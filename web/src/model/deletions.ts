@@ -1,4 +1,4 @@
-import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { DISCARDED, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { deletionsKey } from "./account.ts";
 import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
@@ -90,7 +90,7 @@ export class Deletions {
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       const id = this.#sent.get(messageId);
-      if (error.code !== "DISCARDED") this.#surroundings.refused(error);
+      if (error.code !== DISCARDED) this.#surroundings.refused(error);
       if (id !== undefined) this.#manager.queue.discard(id);
     }
     this.#sent.delete(messageId);

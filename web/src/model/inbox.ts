@@ -1,5 +1,5 @@
 import type { SocketManager } from "../../packages/client/src/index.ts";
-import { explain } from "../words/failure.ts";
+import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { Conversation, type Surroundings, asFailure } from "./conversation.ts";
 import { Deletions } from "./deletions.ts";
@@ -56,7 +56,7 @@ export class Inbox {
     this.deletions = new Deletions(manager, {
       changed: surroundings.changed,
       done: (message) => this.#joined.get(message.conversationId)?.renew(message),
-      refused: (failure) => surroundings.notice(`Not deleted. ${explain(failure)}`),
+      refused: (failure) => surroundings.notice(outcome(failure, "Not deleted.", "Not confirmed, it may have been deleted.", "message")),
     });
     manager.on("conversation_updated", ({ conversation }) => this.#handleUpdate(conversation));
     manager.on("conversation_deleted", ({ conversationId }) => this.#drop(conversationId));

@@ -1,4 +1,4 @@
-import { type Failure, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed } from "../failure.ts";
+import { type Failure, DISCARDED, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed } from "../failure.ts";
 import type { Note } from "../log.ts";
 import type { QueueStorage, StoredEntry } from "./storage.ts";
 import type { Tabs } from "./tabs.ts";
@@ -143,7 +143,7 @@ export class Queue {
   discard(id: string): void {
     const entry = this.#take(id);
     if (entry === undefined) return;
-    this.#settle(id, ({ reject }) => reject(new RequestError({ code: "DISCARDED", message: "discarded" })));
+    this.#settle(id, ({ reject }) => reject(new RequestError({ code: DISCARDED, message: "discarded" })));
     this.#surroundings.changed({ ...entry, state: "refused" });
   }
 
