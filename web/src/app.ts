@@ -11,7 +11,7 @@ import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
 import type { ConversationInfo, InvitePreview, Message, Notification as Told, Session, UserStatus } from "./types.ts";
 import { explain, explainInvite } from "./words/failure.ts";
-import { preview } from "./words/text.ts";
+import { isolated, preview } from "./words/text.ts";
 
 const NOTICE_FOR = 8_000;
 const MAX_NOTICES = 3;
@@ -295,7 +295,7 @@ export class App {
       met: (userId, name) => this.people.learn(userId, name),
       said: (status) => this.#handleSaid(status),
       lost: (id, title) => {
-        this.notice(`“${title}” is no longer there, or you are no longer a member of it.`);
+        this.notice(`“${isolated(title)}” is no longer there, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
       },
     }));
@@ -431,10 +431,10 @@ export class App {
     // Everybody talks in an open conversation; only who looks at it or is meant wants to hear of that.
     if (conversation.isOpen && !isCurrent && !isMeant) return;
     const title = this.#inbox?.titleOf(conversation.id) ?? "";
-    const text = `${message.userName}: ${preview(message.content)}`;
+    const text = preview(message.content);
     const href = addressOf(conversation.id, message.seq);
-    if (!isHidden) return this.notice(`${title} · ${text}`, { isBad: false, href });
-    this.#notify(title, text, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
+    if (!isHidden) return this.notice(`${isolated(title)} · ${isolated(message.userName)}: ${isolated(text)}`, { isBad: false, href });
+    this.#notify(title, `${message.userName}: ${text}`, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
   }
 
   /** Something that the user should know has come. */
@@ -445,7 +445,7 @@ export class App {
     if (id !== undefined && this.#inbox?.hears(id)) return;
     this.announce(`${title}. ${message}`);
     if (document.visibilityState === "hidden") this.#notify(title, message, notificationId, () => this.show("notifications"));
-    else if (priority === "urgent" || priority === "high") this.notice(`${title}: ${preview(message)}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
+    else if (priority === "urgent" || priority === "high") this.notice(`${isolated(title)}: ${isolated(preview(message))}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
   }
 
   /** Has the browser show something, if that is wanted. */

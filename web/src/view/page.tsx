@@ -5,13 +5,14 @@ import { typingLine } from "../model/typing.ts";
 import notificationsStyle from "../notifications/notifications.css?url";
 import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
+import { partsOf } from "../words/text.ts";
 import { Composer } from "./composer.tsx";
 import { PinBar } from "../marks/pin_bar.tsx";
 import { Entry } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 import { lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
-import { BellButton, IconButton } from "./parts.tsx";
+import { BellButton, IconButton, Isolated } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
@@ -63,7 +64,9 @@ export function Page({ app }: { app: App }) {
       <Notices app={app} />
       <div class="spoken" role="log" aria-label="New messages">
         {app.spoken.map(({ key, text }) => (
-          <p key={key}>{text}</p>
+          <p key={key}>
+            <Isolated text={text} />
+          </p>
         ))}
       </div>
     </>
@@ -204,7 +207,7 @@ function Typing({ conversation }: { conversation: Conversation }) {
   }, [expiry]);
   return (
     <p class="typing">
-      <bdi>{typingLine(conversation.typists.names(now))}</bdi>
+      <Isolated text={typingLine(conversation.typists.names(now))} />
     </p>
   );
 }
@@ -216,11 +219,13 @@ function Notices({ app }: { app: App }) {
         <p key={notice.key} class={notice.isBad ? "notice is-bad" : "notice"}>
           <Icon name={notice.isBad ? "alert" : "info"} />
           {notice.href ? (
-            <a href={notice.href} dir="auto" onClick={() => app.dismiss(notice)}>
-              {notice.text}
+            <a href={notice.href} dir="auto" aria-label={partsOf(notice.text).join("")} onClick={() => app.dismiss(notice)}>
+              <Isolated text={notice.text} />
             </a>
           ) : (
-            <span dir="auto">{notice.text}</span>
+            <span dir="auto">
+              <Isolated text={notice.text} />
+            </span>
           )}
           <IconButton icon="close" label="Dismiss" onClick={() => app.dismiss(notice)} />
         </p>
