@@ -104,6 +104,28 @@ for (const [kind, long] of Object.entries(LONG)) {
   }
 }
 
+test("with the focus on a message a phone shows its exact time and all that can be done with it", async (t) => {
+  for (const viewport of [PHONE, { width: 320, height: 640 }]) {
+    const ada = await signIn(t, `ada-exact-${viewport.width}`, "Ada Exact", { viewport, hasTouch: true, isMobile: true });
+    const bob = await client(t, "bob-exact", "Bob Exact");
+    const id = await make(bob, "Exact", [`ada-exact-${viewport.width}`], "before", "when was this?");
+    await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+    await ada.message("when was this?").tap();
+    await ada.page.locator("li.message:focus").waitFor();
+    const tools = ada.page.getByRole("group", { name: "Message" });
+    const time = tools.locator("time");
+    await time.waitFor();
+    assert.match(await time.textContent(), /\d{1,2}:\d{2}:\d{2}/);
+    for (const part of [tools, time, ...(await tools.getByRole("button").all())]) {
+      const { x, width } = await part.boundingBox();
+      assert.ok(x >= 0 && x + width <= viewport.width, `${await part.innerHTML()} is at ${x} to ${x + width}`);
+    }
+    await ada.screenshot(`exact-time-${viewport.width}`);
+    await ada.page.locator("li.message[tabindex='0']").press("Escape");
+    noComplaints(ada);
+  }
+});
+
 test("of ten thousand messages those in view are in the document, and none is missing or there twice", async (t) => {
   const bob = await client(t, "bob-many", "Bob Many");
   const id = await make(bob, "Many", ["ada-many"]);
