@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startServer } from "../support.mjs";
 import { SECRET, now, token } from "../tokens.mjs";
 import { launch } from "../visitor.mjs";
-import { lasting, stored, texts, until } from "./chatter.mjs";
+import { LOBBY, lasting, stored, texts, until } from "./chatter.mjs";
 import { Tab, startSite } from "./tab.mjs";
 
 let browser;
@@ -236,6 +236,33 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await second.hasState("online");
     assert.deepEqual(await second.contents(3, "shared"), texts("shared", 3));
     await assertStored(t, other, "shared", texts("shared", 3));
+  });
+
+  test("leaves a conversation for the tabs that are there, and not for those that are gone", async (t) => {
+    const { context, open } = await profile(t, "gone");
+    const other = await reader(t);
+    const isThere = () => other.page.evaluate((conversationId) => manager.request("presence", { conversationId }).then(({ users }) => users.some(({ userId }) => userId === "gone")), LOBBY);
+    const first = await open({ share: "gone" });
+    await first.entered();
+    const [second, third] = [await open({ share: "gone" }), await open({ share: "gone" })];
+    await Promise.all([second.entered(), third.entered()]);
+    const leave = (tab) => tab.page.evaluate((id) => manager.leaveConversation(id), LOBBY);
+    const enter = (tab) => tab.page.evaluate((id) => Object.assign(window, { conversation: manager.conversation(id) }), LOBBY);
+    // The others still want it.
+    await leave(first);
+    await first.page.evaluate((conversationId) => manager.request("presence", { conversationId }), LOBBY);
+    assert.equal(await isThere(), true);
+    await enter(first);
+    await first.entered();
+    // One is closed, the other one dies without a word.
+    await second.page.close();
+    const crashed = third.page.waitForEvent("crash");
+    (await context.newCDPSession(third.page)).send("Page.crash").catch(() => {});
+    await crashed;
+    const locks = async () => (await first.page.evaluate(() => navigator.locks.query())).held.filter(({ name }) => name.startsWith("roomcast:shared:")).length;
+    await until(async () => (await locks()) === 1, "the locks of the others to be free");
+    await leave(first);
+    await until(async () => !(await isThere()), "the conversation to be left");
   });
 
   test("takes the connection from a leader that does not move", async (t) => {
