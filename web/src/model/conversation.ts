@@ -6,7 +6,7 @@ import { type Draft, draftsOf } from "./draft.ts";
 import { type Change, type IsDone, type Take, insist } from "./insist.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
-import { Timeline } from "./timeline.ts";
+import { Timeline, isCurrent } from "./timeline.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
 const HISTORY_PAGE = 50;
@@ -452,9 +452,11 @@ export class Conversation {
 
   /** Takes over a newer version of a message. */
   renew(message: Message): void {
+    const known = this.#live.find(message.id) ?? this.#past?.find(message.id);
+    if (known !== undefined && !isCurrent(message, known)) return;
     // A newer version of what is loaded; of what is not, history has it.
     for (const timeline of [this.#live, this.#past]) {
-      timeline?.change(message.id, (known) => (message.version >= known.version || message.deletedAt ? withOwn(message, known) : known));
+      timeline?.change(message.id, (known) => withOwn(message, known));
       timeline?.requote(message);
     }
     if (message.deletedAt) this.pins.remove(message.id);
