@@ -1,9 +1,9 @@
-import { type ConversationOptions, DISCARDED, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent, UserStatus } from "../types.ts";
 import { Activity, type Happening } from "./activity.ts";
 import { type Draft, draftsOf } from "./draft.ts";
-import { type Change, type IsDone, type Take, insist } from "./insist.ts";
+import { type Change, DISCARDED, type IsDone, type Take, insist } from "./insist.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
 import { Timeline, isCurrent } from "./timeline.ts";

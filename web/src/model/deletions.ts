@@ -1,5 +1,6 @@
-import { DISCARDED, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { deletionsKey } from "./account.ts";
+import { DISCARDED } from "./insist.ts";
 import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
 

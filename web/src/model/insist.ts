@@ -1,6 +1,9 @@
 import { type Entry, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import type { Failure, Requests } from "../types.ts";
 
+/** Why an entry of the queue is not answered that the page itself has given up. */
+export const DISCARDED = "DISCARDED";
+
 /** Changes that are the same when they are made twice. */
 export type Change = "add_reaction" | "remove_reaction" | "pin_message" | "unpin_message" | "set_notification_level" | "edit_message";
 

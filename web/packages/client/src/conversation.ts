@@ -238,5 +238,5 @@ export class Conversation {
 
 /** The messages of a page, each once and in order, also where a server does not keep to that. */
 function inOrder(messages: readonly Message[]): Message[] {
-  return [...new Map(messages.map((message) => [message.seq, message])).values()].sort((one, other) => one.seq - other.seq);
+  return messages.toSorted((one, other) => one.seq - other.seq).filter(({ seq }, index, all) => seq !== all[index - 1]?.seq);
 }

@@ -31,9 +31,6 @@ export const DISCONNECTED = "DISCONNECTED";
 /** The queue takes nothing more; what was to be sent is in the hands of the caller. */
 export const QUEUE_FULL = "QUEUE_FULL";
 
-/** The entry was given up by the program, see `discard` and `forget` of the queue. */
-export const DISCARDED = "DISCARDED";
-
 /** The credentials that a connection needs could not be had. */
 export const NO_CREDENTIALS = "NO_CREDENTIALS";
 

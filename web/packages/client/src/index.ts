@@ -1,6 +1,6 @@
 export type { Auth, AuthProvider, AuthReason } from "./line/auth.ts";
 export { Conversation, type ConversationEvents, type ConversationOptions, type Stage } from "./conversation.ts";
-export { DISCARDED, DISCONNECTED, type Failure, NO_CREDENTIALS, QUEUE_FULL, RequestError, TIMED_OUT, isUnconfirmed } from "./failure.ts";
+export { DISCONNECTED, type Failure, NO_CREDENTIALS, QUEUE_FULL, RequestError, TIMED_OUT, isUnconfirmed } from "./failure.ts";
 export type { Line, LineEvents, Status } from "./line/line.ts";
 export type { LogEntry } from "./log.ts";
 export { type ManagerEvents, SocketManager, type SocketManagerOptions } from "./manager.ts";

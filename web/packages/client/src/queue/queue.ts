@@ -1,4 +1,4 @@
-import { type Failure, DISCARDED, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed } from "../failure.ts";
+import { type Failure, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed } from "../failure.ts";
 import type { Note } from "../log.ts";
 import type { QueueStorage, StoredEntry } from "./storage.ts";
 import type { Tabs } from "./tabs.ts";
@@ -143,7 +143,7 @@ export class Queue {
   discard(id: string): void {
     const entry = this.#take(id);
     if (entry === undefined) return;
-    this.#settle(id, ({ reject }) => reject(new RequestError({ code: DISCARDED, message: "discarded" })));
+    this.#settle(id, ({ reject }) => reject(new RequestError({ code: "DISCARDED", message: "discarded" })));
     this.#surroundings.changed({ ...entry, state: "refused" });
   }
 
@@ -154,10 +154,12 @@ export class Queue {
     if (owner === undefined) return;
     const { storage } = this.#surroundings;
     const carryOut = async () => {
-      const own = (await storage.load(owner)).filter(({ entry }) => userId === undefined || (entry?.userId ?? userId) === userId);
-      // What another tab has left may be on its way into this one.
-      for (const { id } of own) this.#remember(id);
-      await Promise.all(own.map(({ id }) => storage.remove(id)));
+      for (const { id, entry } of await storage.load(owner)) {
+        if (userId !== undefined && (entry?.userId ?? userId) !== userId) continue;
+        // What another tab has left may be on its way into this one.
+        this.#remember(id);
+        await storage.remove(id);
+      }
     };
     await within(STORAGE_PATIENCE, carryOut()).catch((error: unknown) => this.#complain(error));
   }
