@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
-import { LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { metric, startServer, until } from "./support.mjs";
+import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** The conversation in view is this one. */
@@ -208,6 +209,22 @@ test("changes whose answers are held back are made again, and are never called u
   ada.link.restore();
   assert.equal(await told, "none");
   assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  noComplaints(ada);
+});
+
+test("who has a token that ends is told so, and goes on with another one where it was", async (t) => {
+  const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+  t.after(() => brief.stop());
+  const claims = { sub: "ada-brief", name: "Ada Brief" };
+  const ada = await Visitor.signIn(t, shared.browser, brief.url, token({ ...claims, exp: now() + 10 }), { viewport: DESK });
+  await isIn(ada, "Lobby");
+  await ada.composer.fill("begun before the end");
+  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  assert.equal(await ada.page.evaluate(() => sessionStorage.length), 0);
+  await ada.giveToken(token(claims));
+  await ada.isOnline();
+  await isIn(ada, "Lobby");
+  assert.equal(await ada.composer.inputValue(), "begun before the end");
   noComplaints(ada);
 });
 
