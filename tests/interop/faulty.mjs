@@ -24,6 +24,10 @@ export class FaultyServer {
   asked = [];
   /** Whether each answer is given twice. */
   isDoubling = false;
+  /** Whether nobody is told who they are. */
+  isSilent = false;
+  /** The code with which whoever comes is refused. */
+  refusing;
   #rows = new Map();
   #io;
   #http;
@@ -40,6 +44,10 @@ export class FaultyServer {
       passed.end();
     });
     server.#io = new Server(server.#http);
+    server.#io.use((_, next) => {
+      const { refusing: code } = server;
+      next(code && Object.assign(new Error("refused"), { data: { code, message: "refused" } }));
+    });
     server.#io.on("connection", (socket) => server.#meet(socket));
     server.#http.listen(0, "127.0.0.1");
     await once(server.#http, "listening");
@@ -58,6 +66,11 @@ export class FaultyServer {
     for (const socket of this.#io.sockets.sockets.values()) socket.conn.close();
   }
 
+  /** Sends everybody away. */
+  dismiss() {
+    this.#io.disconnectSockets();
+  }
+
   #meet(socket) {
     const packet = socket.packet.bind(socket);
     socket.packet = (one, options) => {
@@ -73,7 +86,7 @@ export class FaultyServer {
       if (fault === undefined) give();
       else fault(give, payload, answer);
     });
-    socket.emit("session", { userId: "me", name: "Me", roles: [], permissions: ["chat:read", "chat:write"], guest: true });
+    if (!this.isSilent) socket.emit("session", { userId: "me", name: "Me", roles: [], permissions: ["chat:read", "chat:write"], guest: true });
   }
 
   #answerTo(name, payload) {
