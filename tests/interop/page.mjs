@@ -149,6 +149,26 @@ test("the owner adds and removes people, and the conversation goes from the list
   noComplaints(ada);
 });
 
+test("a conversation that is begun twice while the server is slow is made once", async (t) => {
+  const ada = await signIn(t, "ada-twice", "Ada Twice");
+  await ada.isOver("WebSocket");
+  await ada.page.getByRole("button", { name: "New conversation" }).click();
+  await ada.page.getByLabel("Title").fill("Made once");
+  ada.link.holdAnswers();
+  // Both presses come before anything is drawn, and one more after that.
+  await ada.page.getByLabel("Title").evaluate(({ form }) => {
+    form.requestSubmit();
+    form.requestSubmit();
+  });
+  await ada.page.locator("button[type=submit]:disabled").getByText("Begin").waitFor();
+  await ada.page.getByLabel("Title").press("Enter");
+  ada.link.releaseAnswers();
+  await ada.page.getByRole("heading", { name: "Made once" }).waitFor();
+  const { conversations } = await must(await client(t, "ada-twice", "Ada Twice"), "conversations", {});
+  assert.equal(conversations.filter(({ title }) => title === "Made once").length, 1);
+  noComplaints(ada);
+});
+
 test("where no guests may enter a token or the address of the login is asked for", async (t) => {
   const closed = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false" });
   t.after(() => closed.stop());

@@ -167,6 +167,96 @@ test("where no origin is listed no picture is loaded", async (t) => {
   noComplaints(ada);
 });
 
+/** The longest names and titles that the server takes, of what breaks lines: no place to break, marks above marks, letters from right to left. */
+const LONG = {
+  wide: (length) => "W".repeat(length),
+  marked: (length) => `Z${"\u0300".repeat(length - 1)}`,
+  right: (length) => "\u05d0\u05d1 ".repeat(length / 3).padEnd(length, "\u05d2"),
+};
+
+for (const [kind, long] of Object.entries(LONG)) {
+  for (const [where, viewport] of Object.entries({ desk: DESK, phone: { width: 320, height: 640 } })) {
+    test(`the longest names and titles, ${kind}, stay within their places at a ${where}`, async (t) => {
+      const self = `${kind}-${where}`;
+      const title = long(200);
+      const eve = await client(t, `eve-${self}`, long(256));
+      const id = await make(eve, title, [`ada-${self}`], ...Array.from({ length: 30 }, (_, index) => `line ${index}\n\n\n`));
+      const other = await make(eve, `${title.slice(0, 199)}!`, [`ada-${self}`], "elsewhere");
+      const ada = await signIn(t, `ada-${self}`, `Ada ${self}`, { viewport });
+      const { page } = ada;
+      await page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+      await ada.message("line 29").waitFor();
+      await must(eve, "join_conversation", id);
+      await page.locator("li.system").waitFor();
+      eve.emit("typing", { conversationId: id, isTyping: true });
+      await page.locator(".typing bdi").waitFor();
+
+      /** Something ends within the window and is not higher than that; what is painted beyond the part by others is cut off. */
+      const fits = async (selector, most, part) => {
+        const { left, right, height } = await page.locator(selector).first().evaluate((node) => node.getBoundingClientRect().toJSON());
+        assert.ok(left >= 0 && right <= viewport.width, `${selector} is at ${left} to ${right}`);
+        assert.ok(height > 0 && height <= most, `${selector} is ${height} high`);
+        const overflow = await page.locator(`${selector} ${part}`).first().evaluate((node) => getComputedStyle(node).overflow);
+        assert.match(overflow, /^(clip|hidden)/, `${selector} ${part}`);
+      };
+      await fits(".header", 80, "h1");
+      await fits(".message .head", 28, ".author");
+      await fits("li.system", 45, "bdi");
+      await fits(".typing", 28, "bdi");
+      // What is said of the name is there, however long it is.
+      const said = await page.locator(".typing").evaluate((line) => {
+        const range = document.createRange();
+        range.selectNodeContents(line.lastChild);
+        return { text: range.toString(), right: range.getBoundingClientRect().right };
+      });
+      assert.deepEqual([said.text, said.right <= viewport.width], [" is typing…", true]);
+      await ada.scroller.evaluate((node) => node.scrollBy(0, -150));
+      await page.locator(".place:not([hidden])").waitFor();
+      await fits(".place", 28, "bdi");
+      await ada.screenshot(`names-${self}`);
+
+      // A message elsewhere is told; a title of which one is removed as well.
+      await page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-000000000001"));
+      await page.getByRole("heading", { name: "Lobby" }).waitFor();
+      await must(eve, "message", { conversationId: id, content: "told in a notice" });
+      await page.locator(".notice").filter({ hasText: "told in a notice" }).waitFor();
+      await must(eve, "remove_member", { conversationId: other, userId: `ada-${self}` });
+      await page.locator(".notice").filter({ hasText: "is no longer there" }).waitFor();
+      await fits(".notice", 130, "bdi");
+      const told = await page.getByText("told in a notice", { exact: true }).last().boundingBox();
+      assert.ok(told.x + told.width <= viewport.width, JSON.stringify(told));
+      if (where === "phone") await page.evaluate(() => (location.hash = "#/"));
+      await fits(".conversation", 64, ".conversation-title");
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), viewport.width);
+      await ada.screenshot(`titles-${self}`);
+      assert.deepEqual(await page.locator(".notice").evaluateAll((nodes) => nodes.filter((node) => /[\u2066-\u2069\u202a-\u202e]/.test(node.textContent))), []);
+      noComplaints(ada);
+    });
+  }
+}
+
+test("with the focus on a message a phone shows its exact time and all that can be done with it", async (t) => {
+  for (const viewport of [PHONE, { width: 320, height: 640 }]) {
+    const ada = await signIn(t, `ada-exact-${viewport.width}`, "Ada Exact", { viewport, hasTouch: true, isMobile: true });
+    const bob = await client(t, "bob-exact", "Bob Exact");
+    const id = await make(bob, "Exact", [`ada-exact-${viewport.width}`], "before", "when was this?");
+    await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+    await ada.message("when was this?").tap();
+    await ada.page.locator("li.message:focus").waitFor();
+    const tools = ada.page.getByRole("group", { name: "Message" });
+    const time = tools.locator("time");
+    await time.waitFor();
+    assert.match(await time.textContent(), /\d{1,2}:\d{2}:\d{2}/);
+    for (const part of [tools, time, ...(await tools.getByRole("button").all())]) {
+      const { x, width } = await part.boundingBox();
+      assert.ok(x >= 0 && x + width <= viewport.width, `${await part.innerHTML()} is at ${x} to ${x + width}`);
+    }
+    await ada.screenshot(`exact-time-${viewport.width}`);
+    await ada.page.locator("li.message[tabindex='0']").press("Escape");
+    noComplaints(ada);
+  }
+});
+
 test("of ten thousand messages those in view are in the document, and none is missing or there twice", async (t) => {
   const bob = await client(t, "bob-many", "Bob Many");
   const id = await make(bob, "Many", ["ada-many"]);

@@ -1,8 +1,10 @@
 // What the page keeps for its user whatever happens to the tab, the network and the list of conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { violations } from "./axe.mjs";
+import { DESK, LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { metric, startServer, until } from "./support.mjs";
+import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** The conversation in view is this one. */
@@ -115,6 +117,137 @@ test("what the queue has no room for stays in the field, with the reason", async
   await reason.waitFor({ state: "detached" });
   await ada.composer.press("Enter");
   await ada.message("shorter").waitFor();
+  noComplaints(ada);
+});
+
+/** How many entries of queues a browser keeps, of whomever. */
+const kept = ({ page }) => page.evaluate(async () => {
+  const database = await new Promise((done, fail) => {
+    const opening = indexedDB.open("roomcast");
+    opening.onsuccess = () => done(opening.result);
+    opening.onerror = () => fail(opening.error);
+  });
+  const count = await new Promise((done) => {
+    const counting = database.transaction("queue").objectStore("queue").count();
+    counting.onsuccess = () => done(counting.result);
+  });
+  database.close();
+  return count;
+});
+
+test("who signs out while messages wait is asked, and nothing of a guest is kept after that", async (t) => {
+  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Leaving");
+  const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
+  await second.page.goto(guest.link.url);
+  await second.isOnline();
+  await guest.say("to be deleted by a guest");
+  await guest.message("to be deleted by a guest", "stored").waitFor();
+  guest.link.cut();
+  await Promise.all([guest.isOffline(), second.isOffline()]);
+  await guest.say("a secret of the guest", "another secret");
+  await second.say("a secret of the other tab");
+  await until(async () => (await kept(guest)) === 3, "the queue to be kept");
+  await guest.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by a guest" }).focus();
+  await guest.page.keyboard.press("Delete");
+  const dialog = ({ page }) => page.getByRole("dialog", { name: "Sign out" });
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  await dialog(guest).getByText("2 messages and 1 change are not sent yet.").waitFor();
+  assert.deepEqual(await violations(guest), []);
+  await guest.screenshot("sign-out");
+  await dialog(guest).getByRole("button", { name: "Wait" }).click();
+  await dialog(guest).waitFor({ state: "detached" });
+  await guest.message("another secret", "waiting").waitFor();
+
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  await dialog(guest).getByRole("button", { name: "Discard and sign out" }).click();
+  await guest.page.getByLabel("Your name").waitFor();
+  // The other tab is of the same guest, and is asked for what it has written itself.
+  await dialog(second).getByText("1 message is not sent yet.").waitFor();
+  await dialog(second).getByRole("button", { name: "Discard and sign out" }).click();
+  await second.page.getByLabel("Your name").waitFor();
+  assert.equal(await kept(guest), 0);
+  assert.deepEqual(await guest.page.evaluate(() => Object.keys(localStorage).filter((key) => key !== "roomcast.theme")), []);
+
+  // Whoever comes next is somebody else, and sends nothing of it.
+  guest.link.restore();
+  await guest.page.getByLabel("Your name").fill("Guest Next");
+  await guest.page.getByRole("button", { name: "Join the chat" }).click();
+  await guest.isOnline();
+  await guest.say("by the next guest");
+  await guest.message("by the next guest", "stored").waitFor();
+  assert.equal(await guest.page.getByText("secret").count(), 0);
+  noComplaints(guest, second);
+});
+
+test("who signs out and waits is told when everything is sent", async (t) => {
+  const ada = await signIn(t, "ada-waits", "Ada Waits");
+  await isIn(ada, "Lobby");
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.say("sent before leaving");
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  const dialog = ada.page.getByRole("dialog", { name: "Sign out" });
+  await dialog.getByText("1 message is not sent yet.").waitFor();
+  ada.link.restore();
+  await dialog.getByText("Everything is sent by now.").waitFor();
+  await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
+  await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
+  await ada.giveToken(tokenOf("ada-waits", "Ada Waits"));
+  await ada.isOnline();
+  await ada.message("sent before leaving", "stored").waitFor();
+  noComplaints(ada);
+});
+
+test("changes whose answers are held back are made again, and are never called undone", async (t) => {
+  const bob = await client(t, "bob-unsure", "Bob Unsure");
+  const id = await make(bob, "Unsure", ["ada-unsure"], "by Bob");
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, "ada-unsure", "Ada Unsure");
+  await isIn(ada, "Unsure");
+  await ada.isOver("WebSocket");
+  await ada.say("before");
+  await ada.message("before", "stored").waitFor();
+  const edited = new Promise((done) => bob.once("message_edited", ({ content, version }) => done([content, version])));
+  ada.link.holdAnswers();
+  await ada.composer.press("ArrowUp");
+  await ada.composer.fill("after");
+  await ada.composer.press("Enter");
+  assert.deepEqual(await edited, ["after", 2]);
+  await ada.page.getByText("The change is not confirmed yet, trying again…").waitFor();
+  assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  assert.equal(await ada.composer.inputValue(), "after");
+  ada.link.releaseAnswers();
+  await ada.message("after", "stored").waitFor();
+  await ada.page.getByText("Changing a message").waitFor({ state: "detached" });
+  assert.equal(await ada.composer.inputValue(), "");
+
+  // Without a connection a change waits for one.
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.page.getByRole("button", { name: "About this conversation" }).click();
+  await ada.page.getByLabel("Tell me of").selectOption("none");
+  await ada.page.getByText("There is no connection. The change is made when it is back.").waitFor();
+  const other = await client(t, "ada-unsure", "Ada Unsure");
+  const told = new Promise((done) => other.once("notification_level", ({ level }) => done(level)));
+  ada.link.restore();
+  assert.equal(await told, "none");
+  assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  noComplaints(ada);
+});
+
+test("who has a token that ends is told so, and goes on with another one where it was", async (t) => {
+  const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+  t.after(() => brief.stop());
+  const claims = { sub: "ada-brief", name: "Ada Brief" };
+  const ada = await Visitor.signIn(t, shared.browser, brief.url, token({ ...claims, exp: now() + 10 }), { viewport: DESK });
+  await isIn(ada, "Lobby");
+  await ada.composer.fill("begun before the end");
+  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  assert.equal(await ada.page.evaluate(() => sessionStorage.length), 0);
+  await ada.giveToken(token(claims));
+  await ada.isOnline();
+  await isIn(ada, "Lobby");
+  assert.equal(await ada.composer.inputValue(), "begun before the end");
   noComplaints(ada);
 });
 

@@ -128,7 +128,7 @@ test("an answer to what was deleted meanwhile waits, and may be sent on its own"
   await must(bob, "delete_message", { messageId: message.id });
   await ada.say("an answer");
   ada.link.restore();
-  await ada.page.getByText("The message that this answers is gone.").waitFor();
+  await ada.page.locator("li.message .foot").getByText("The message that this answers is gone.").waitFor();
   await ada.page.getByRole("button", { name: "Send without the answer" }).click();
   await ada.message("an answer", "stored").waitFor();
   await ada.page.getByText("This message was deleted.").waitFor();

@@ -1,7 +1,9 @@
-import { DISCONNECTED, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName } from "./model/account.ts";
+import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
+import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
+import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
+import { waitingWords } from "./model/insist.ts";
 import { People } from "./model/people.ts";
 import { Bell, actionOf } from "./notifications/bell.ts";
 import { Statuses } from "./status/statuses.ts";
@@ -9,11 +11,13 @@ import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
 import type { ConversationInfo, InvitePreview, Message, Notification as Told, Session, UserStatus } from "./types.ts";
 import { explain, explainInvite } from "./words/failure.ts";
-import { preview } from "./words/text.ts";
+import { isolated, preview } from "./words/text.ts";
 
 const NOTICE_FOR = 8_000;
 const MAX_NOTICES = 3;
 const MAX_SPOKEN = 20;
+/** So much of a message is read out with what became of it. */
+const MAX_SPOKEN_TEXT = 60;
 /** The address of the trading page. */
 export const TRADING = "#/trading";
 const CONVERSATION = /^#\/c\/([0-9a-f-]{36})(?:\/(\d{1,15}))?$/;
@@ -31,7 +35,7 @@ export interface Notice {
   readonly href?: string;
 }
 
-export type Dialog = "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
+export type Dialog = "out" | "new" | "about" | "name" | "search" | "notifications" | "react" | "pins" | "status";
 
 /** What the address `#/i/TOKEN` invites to: a conversation once it is known, or why it cannot be entered. */
 export interface Invitation {
@@ -120,6 +124,9 @@ export class App {
   start(): void {
     addEventListener("hashchange", () => this.#route());
     addEventListener("pagehide", () => this.#inbox?.flush());
+    watchForgotten(() => {
+      if (this.session?.guest) this.signOut();
+    });
     this.#route();
     this.#enter();
   }
@@ -136,10 +143,31 @@ export class App {
     this.#enter();
   }
 
-  /** Forgets who we were on this machine. A session that a cookie names is ended where it began. */
+  /** What of the user the server does not have yet: messages, and changes of messages. */
+  get unsent(): { messages: number; changes: number } {
+    const entries = this.#manager?.queue.entries ?? [];
+    const messages = entries.filter(({ event }) => event === "message").length;
+    const changes = entries.filter(({ event }) => event !== "message" && event !== "delete_message").length;
+    return { messages, changes: changes + (this.#inbox?.deletions.unknown(this.#manager?.isReady ?? false) ?? 0) };
+  }
+
+  /** Signs out; where that would lose something that was written, it is asked first. */
   signOut(): void {
-    forgetAll(this.session?.userId ?? "");
+    const { messages, changes } = this.unsent;
+    if (messages + changes > 0) this.show("out");
+    else void this.discardAndSignOut();
+  }
+
+  /** Forgets who we were on this machine, with all that was not sent. A session that a cookie names is ended where it began. */
+  async discardAndSignOut(): Promise<void> {
+    const manager = this.#manager;
+    // As long as this tab is there no other one takes over what it keeps.
+    await manager?.queue.forget();
+    if (manager !== this.#manager) return;
+    const userId = this.session?.userId ?? "";
     this.#leave();
+    forgetAll(userId);
+    this.dialog = undefined;
     history.replaceState(null, "", "#/");
     this.place = {};
     if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);
@@ -269,16 +297,14 @@ export class App {
       met: (userId, name) => this.people.learn(userId, name),
       said: (status) => this.#handleSaid(status),
       lost: (id, title) => {
-        this.notice(`“${title}” is no longer there, or you are no longer a member of it.`);
+        this.notice(`“${isolated(title)}” is no longer there, or you are no longer a member of it.`);
         if (this.place.id === id) this.go({});
       },
     }));
     manager.watch("session", (session) => this.#handleSession(session));
     this.bell = new Bell(manager, () => this.changed(), (told) => this.#handleRing(told));
     manager.watch("status", (status) => this.#handleStatus(status));
-    manager.watch("entry", ({ event, state, failure }) => {
-      if (event === "message" && state === "refused" && failure !== undefined) this.announce(`A message was not sent. ${explain(failure)}`);
-    });
+    manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
     manager.on("status", (status) => this.#handleSaid(status));
     manager.on("error", (error) => {
       // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
@@ -328,6 +354,16 @@ export class App {
       return this.#stand(isAsking || failure === undefined ? "" : explain(failure));
     }
     this.changed();
+  }
+
+  #handleEntry(entry: Entry, { queue, isReady }: SocketManager): void {
+    const words = waitingWords(entry, isReady);
+    if (words !== undefined) this.notice(words, { isBad: false });
+    // What was discarded is refused, too, and not in the queue any more.
+    if (entry.state !== "refused" || !queue.entries.some(({ id }) => id === entry.id)) return;
+    if (entry.event === "message") this.announce(`${preview(String(entry.payload["content"]), MAX_SPOKEN_TEXT)}: ${reasonOf(entry.failure)}`);
+    // Whoever has made a change is told; only messages can be sent again by hand.
+    else queueMicrotask(() => queue.discard(entry.id));
   }
 
   #handleSaid(status: UserStatus): void {
@@ -397,10 +433,10 @@ export class App {
     // Everybody talks in an open conversation; only who looks at it or is meant wants to hear of that.
     if (conversation.isOpen && !isCurrent && !isMeant) return;
     const title = this.#inbox?.titleOf(conversation.id) ?? "";
-    const text = `${message.userName}: ${preview(message.content)}`;
+    const text = preview(message.content);
     const href = addressOf(conversation.id, message.seq);
-    if (!isHidden) return this.notice(`${title} · ${text}`, { isBad: false, href });
-    this.#notify(title, text, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
+    if (!isHidden) return this.notice(`${isolated(title)} · ${isolated(message.userName)}: ${isolated(text)}`, { isBad: false, href });
+    this.#notify(title, `${message.userName}: ${text}`, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));
   }
 
   /** Something that the user should know has come. */
@@ -411,7 +447,7 @@ export class App {
     if (id !== undefined && this.#inbox?.hears(id)) return;
     this.announce(`${title}. ${message}`);
     if (document.visibilityState === "hidden") this.#notify(title, message, notificationId, () => this.show("notifications"));
-    else if (priority === "urgent" || priority === "high") this.notice(`${title}: ${preview(message)}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
+    else if (priority === "urgent" || priority === "high") this.notice(`${isolated(title)}: ${isolated(preview(message))}`, { isBad: false, ...(action?.isHere && { href: action.href }) });
   }
 
   /** Has the browser show something, if that is wanted. */

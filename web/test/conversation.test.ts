@@ -3,10 +3,12 @@ import { test } from "node:test";
 import { Conversation as Feed } from "../packages/client/src/conversation.ts";
 import { Emitter } from "../packages/client/src/emitter.ts";
 import { type ConversationOptions, DISCONNECTED, RequestError, TIMED_OUT } from "../packages/client/src/index.ts";
-import { Queue } from "../packages/client/src/queue/queue.ts";
+import { type Entry, Queue } from "../packages/client/src/queue/queue.ts";
 import { memoryStorage } from "../packages/client/src/queue/storage.ts";
 import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { FakeServer, settled } from "../packages/client/test/fake.ts";
+import { reasonOf } from "../src/model/draft.ts";
+import { waitingWords } from "../src/model/insist.ts";
 import { type Connection, Conversation } from "../src/model/conversation.ts";
 import type { Metadata } from "../src/types.ts";
 import { message } from "../packages/client/test/message.ts";
@@ -59,6 +61,10 @@ class FakeConnection {
     return this.server.ask(name, payload as never);
   }
 
+  send(event: string, payload: Record<string, unknown>): unknown {
+    return this.queue.add(event, payload);
+  }
+
   conversation(id: string, options: ConversationOptions): Feed {
     this.#feed = new Feed(id, options, this.server, this.queue, () => {});
     return this.#feed;
@@ -89,12 +95,12 @@ class FakeConnection {
   }
 }
 
-function open() {
+function open(notices?: string[]) {
   const announced: string[] = [];
   const surroundings = {
     changed: () => {},
     announce: (text: string) => void announced.push(text),
-    notice: (text: string) => assert.fail(text),
+    notice: (text: string) => (notices === undefined ? assert.fail(text) : void notices.push(text)),
     arrived: () => {},
     met: () => {}, said: () => {},
   };
@@ -313,4 +319,125 @@ test("a long visit forgets its oldest messages, which scrolling brings back", as
   assert.equal(conversation.timeline.first?.seq, 202);
   await conversation.loadOlder();
   assert.equal(conversation.timeline.first?.seq, 199);
+});
+
+/** A server that carries out changes by what is given for them, and everything else as usual. */
+function changing(server: FakeServer, carryOut: (name: string, payload: { content: string; version: number }) => unknown): void {
+  const usual = server.ask.bind(server);
+  server.ask = async (name, payload) => (/^(edit|add|remove|pin|unpin|set)_/.test(name) ? carryOut(name, payload as never) : usual(name, payload));
+}
+
+for (const code of [TIMED_OUT, DISCONNECTED, "STORE_UNAVAILABLE", "INTERNAL"]) {
+  test(`an edit whose answer is ${code} is made again, and found to be done`, async (context) => {
+    const { server, connection, conversation } = open();
+    await connection.enter();
+    connection.emit("message", server.store({ userId: "me", content: "before" }));
+    const asked: number[] = [];
+    changing(server, (_, { content, version }) => {
+      asked.push(version);
+      const [stored] = server.stored;
+      assert.ok(stored !== undefined);
+      if (version !== stored.version) throw new RequestError({ code: "CONFLICT", message: "" });
+      // It is carried out, and nobody is told.
+      server.stored = [{ ...stored, content, version: version + 1 }];
+      throw new RequestError({ code, message: "" });
+    });
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    const [message] = conversation.timeline.messages;
+    assert.ok(message !== undefined);
+    const editing = conversation.edit(message, "after");
+    await settled();
+    context.mock.timers.tick(1_000);
+    await settled();
+    assert.equal(await editing, true);
+    assert.deepEqual(asked, [1, 1]);
+    assert.deepEqual(conversation.timeline.messages.map(({ content, version }) => [content, version]), [["after", 2]]);
+  });
+}
+
+test("an edit that somebody was faster with is not made, and the newer text is shown", async () => {
+  const notices: string[] = [];
+  const { server, connection, conversation } = open(notices);
+  await connection.enter();
+  const stored = server.store({ userId: "me", content: "before" });
+  connection.emit("message", stored);
+  server.stored = [{ ...stored, content: "by a moderator", version: 2 }];
+  changing(server, () => {
+    throw new RequestError({ code: "CONFLICT", message: "the message has another version by now" });
+  });
+  assert.equal(await conversation.edit(stored, "after"), false);
+  assert.deepEqual(notices, ["Not changed. the message has another version by now"]);
+  assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["by a moderator"]);
+});
+
+test("of a change that the server has answered with a mistake five times nobody says that it was not made", async (context) => {
+  const notices: string[] = [];
+  const { server, connection, conversation } = open(notices);
+  await connection.enter();
+  let asked = 0;
+  changing(server, () => {
+    asked += 1;
+    throw new RequestError({ code: "INTERNAL", message: "" });
+  });
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  for (const change of [() => conversation.setLevel("none"), () => conversation.pin("one"), () => conversation.unpin("one")]) {
+    const changing = change();
+    for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+      await settled();
+      context.mock.timers.tick(pause);
+    }
+    await changing;
+  }
+  assert.equal(asked, 15);
+  assert.deepEqual([...new Set(notices)], ["Not confirmed, it may have been done. The server made a mistake. Please try again."]);
+});
+
+test("a reaction without a connection is made when it is back, and one that is refused says so", async () => {
+  const notices: string[] = [];
+  const { server, connection, conversation } = open(notices);
+  await connection.enter();
+  const stored = server.store({ content: "hello" });
+  connection.emit("message", stored);
+  connection.lose();
+  const reacting = conversation.react(stored, "👍");
+  let refusal: RequestError | undefined;
+  changing(server, () => {
+    if (refusal !== undefined) throw refusal;
+    return { conversationId: "lobby", messageId: stored.id, emoji: "👍", userId: "me", added: true, count: 1 };
+  });
+  await connection.enter();
+  await reacting;
+  assert.deepEqual(conversation.timeline.messages[0]?.reactions?.map(({ emoji, own }) => [emoji, own]), [["👍", true]]);
+  refusal = new RequestError({ code: "FORBIDDEN", message: "" });
+  await conversation.react(stored, "🎉");
+  assert.deepEqual(notices, ["That reaction was not possible. You are not allowed to do that."]);
+});
+
+test("what became of a message is read out as its line says it", async (context) => {
+  const { server, connection, conversation } = open();
+  await connection.enter();
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const fail = () => (server.failing = () => new RequestError({ code: "INTERNAL", message: "" }));
+  fail();
+  conversation.send("hello");
+  for (const pause of [1_000, 2_000, 4_000, 8_000]) {
+    await settled();
+    fail();
+    context.mock.timers.tick(pause);
+  }
+  await settled();
+  const [entry] = connection.queue.entries;
+  const [draft] = conversation.drafts;
+  assert.deepEqual(draft?.delivery, { state: "failed", reason: reasonOf(entry?.failure) });
+  assert.match(reasonOf(entry?.failure), /^Not confirmed, it may have arrived\. The server made a mistake\./);
+});
+
+test("who has made a change is told once that it waits, or is not confirmed", () => {
+  const entry: Entry = { id: "1", event: "pin_message", payload: {}, writtenAt: "", state: "queued", attempts: 0, faults: 0 };
+  const failure = { code: TIMED_OUT, message: "" };
+  assert.match(waitingWords(entry, false) ?? "", /^There is no connection/);
+  assert.equal(waitingWords(entry, true), undefined);
+  assert.match(waitingWords({ ...entry, state: "sending", attempts: 1, failure }, true) ?? "", /not confirmed yet/);
+  assert.equal(waitingWords({ ...entry, state: "sending", attempts: 2, failure }, true), undefined);
+  assert.equal(waitingWords({ ...entry, event: "message" }, false), undefined);
 });

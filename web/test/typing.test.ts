@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { OwnTyping, Typists, typingLine } from "../src/model/typing.ts";
+import { partsOf } from "../src/words/text.ts";
 
 function typing(userId: string, isTyping = true) {
   return { conversationId: "lobby", userId, name: userId, isTyping, timestamp: "" };
@@ -41,8 +42,10 @@ test("an emptied field is the end of typing", () => {
 });
 
 test("the line names two and counts the rest", () => {
-  assert.equal(typingLine([]), "");
-  assert.equal(typingLine(["Ada"]), "Ada is typing…");
-  assert.equal(typingLine(["Ada", "Bob"]), "Ada and Bob are typing…");
-  assert.equal(typingLine(["Ada", "Bob", "Eve", "Zoe"]), "Ada, Bob and 2 more are typing…");
+  assert.deepEqual(partsOf(typingLine([])), [""]);
+  assert.deepEqual(partsOf(typingLine(["Ada"])), ["", "Ada", " is typing…"]);
+  assert.deepEqual(partsOf(typingLine(["Ada", "Bob"])), ["", "Ada", " and ", "Bob", " are typing…"]);
+  assert.deepEqual(partsOf(typingLine(["Ada", "Bob", "Eve", "Zoe"])), ["", "Ada", ", ", "Bob", " and 2 more are typing…"]);
+  // No name ends its part.
+  assert.deepEqual(partsOf(typingLine(["A\u2069da"])), ["", "Ada", " is typing…"]);
 });

@@ -1,5 +1,15 @@
 //! The cases of the official client's tests (`packages/socket.io-client/test`), under their names.
 //!
+//! They are run against our server and against the official one, with the exception of
+//!
+//! | file | cases | what they meet |
+//! |---|---|---|
+//! | `connection.ts` | should emit a connect_error event when reaching a Socket.IO server in v2.x, should not reopen a cached but active socket, should not reopen an already active socket, should close the engine upon decoding exception | a server that is played by hand (`tests/client/fake.rs`) |
+//! | `retry.ts` | should preserve the order of the packets, should fail when the server does not acknowledge the packet, should not drain the queue while the socket is disconnected | the same |
+//! | `socket.ts` | volatile: should discard a packet when the pipe is not ready | the same |
+//! | `timeout.ts` | should timeout after the given delay when socket is not connected | the same |
+//! | `connection.ts` | should reconnect delay increase every time, should stop trying to reconnect, the two of incorrect addresses and ports, should still try to reconnect twice after opening another socket asynchronously | nobody: nothing listens there |
+//!
 //! Left out:
 //!
 //! | file | cases | why |

@@ -86,6 +86,9 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(own("before"), [0, 1, 2].flatMap((cut) => texts(`cut ${cut} before`, 10)));
     assert.deepEqual(own("during"), [0, 1, 2].flatMap((cut) => texts(`cut ${cut} during`, 10)));
     assert.equal(ada.resets, 1);
+    const cut = ["offline", "connecting", "online"];
+    assert.deepEqual(ada.states, ["connecting", "online", ...cut, ...cut, ...cut]);
+    assert.deepEqual(bob.states, ["connecting", "online"]);
   });
 
   test("sends a message again whose answer is held back, as the same", async (t) => {
@@ -99,7 +102,7 @@ describe("the client package", { concurrency: true }, () => {
     link.releaseAnswers();
     await ada.has(["once", "after"]);
     assert.deepEqual(await stored(t, server.url), ["once", "after"]);
-    assert.equal(ada.manager.status.state, "online");
+    assert.deepEqual(ada.states, ["connecting", "online", "unresponsive", "online"]);
   });
 
   test("swaps a token that is about to end, on the same connection", async (t) => {
@@ -136,11 +139,41 @@ describe("the client package", { concurrency: true }, () => {
     ada.say(...texts("away", 3));
     exp = now() - 60;
     link.restore();
-    ada.manager.retry();
     await ada.has(texts("away", 3));
     assert.ok(fresh);
-    assert.equal(ada.manager.status.state, "online");
-    assert.ok(!ada.states.includes("refused"), String(ada.states));
+    assert.deepEqual(ada.states, ["connecting", "online", "offline", "online"]);
+  });
+
+  test("comes back by itself when the server has ended it with its token, with the next one that can be had", async (t) => {
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+    let hasEnded = false;
+    // Nobody can give another token before the end.
+    const auth = (reason) => {
+      if (reason !== "connect" && !hasEnded) throw new Error("not yet");
+      return { token: token({ sub: "ada", exp: reason === "connect" ? now() + 5 : now() + 3600 }) };
+    };
+    const ada = new Chatter(t, server.url, { auth });
+    const failures = [];
+    ada.manager.watch("status", ({ state, failure }) => {
+      hasEnded ||= state === "offline";
+      if (failure !== undefined) failures.push(failure.code);
+    });
+    await ada.entered();
+    await ada.is("offline");
+    ada.say("after the end");
+    await ada.has(["after the end"]);
+    assert.deepEqual(failures, ["TOKEN_EXPIRED"]);
+    assert.deepEqual(ada.states, ["connecting", "online", "offline", "online"]);
+  });
+
+  test("is closed when a token ends that cannot be had anew, and says why", async (t) => {
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
+    const ada = await new Chatter(t, server.url, { auth: { token: token({ sub: "ada", exp: now() + 5 }) } }).entered();
+    await ada.is("closed");
+    assert.equal(ada.manager.status.failure.code, "TOKEN_EXPIRED");
+    ada.say("kept");
+    assert.deepEqual(ada.manager.queue.entries.map(({ state }) => state), ["queued"]);
+    assert.deepEqual(ada.states, ["connecting", "online", "closed"]);
   });
 
   test("is refused for good when new credentials are no better, and comes in when it is asked to", async (t) => {
@@ -167,6 +200,7 @@ describe("the client package", { concurrency: true }, () => {
     assert.equal(ada.manager.status.failure.code, "TOKEN_REVOKED");
     ada.say("too late");
     assert.deepEqual(ada.manager.queue.entries.map(({ state }) => state), ["queued"]);
+    assert.deepEqual(ada.states, ["connecting", "online", "closed"]);
   });
 
   test("holds its queue for as long as the server asks to", async (t) => {
@@ -182,6 +216,7 @@ describe("the client package", { concurrency: true }, () => {
     const refused = ada.manager.log.filter(({ what, detail }) => what === "not answered" && detail.endsWith("RATE_LIMITED"));
     assert.equal(refused.length, 1, "attempts for one message over the limit");
     assert.deepEqual(await stored(t, server.url), all);
+    assert.deepEqual(ada.states, ["connecting", "online"]);
   });
 
   test("sends what one user has written as nobody else", async (t) => {
@@ -208,6 +243,8 @@ describe("the client package", { concurrency: true }, () => {
     const { message } = await within(secret.answered, "the message of Ada");
     assert.equal(message.userId, "ada");
     assert.deepEqual(await stored(t, server.url), ["by Bob", "a secret of Ada"]);
+    const cut = ["offline", "connecting", "online"];
+    assert.deepEqual(somebody.states, ["connecting", "online", ...cut, ...cut]);
   });
 
   test("says how many have got a message", async (t) => {
@@ -218,6 +255,7 @@ describe("the client package", { concurrency: true }, () => {
     const { id } = ada.conversation.send("confirm this", { confirmDelivery: true });
     const { entry, report } = await within(reported, "the report");
     assert.deepEqual([entry.id, entry.state, report.expected, report.delivered], [id, "delivered", 1, 1]);
+    assert.deepEqual(ada.states, ["connecting", "online"]);
   });
 
   test("refuses more than it can keep, and keeps what it has taken", async (t) => {
@@ -250,5 +288,7 @@ describe("the client package", { concurrency: true }, () => {
     ada.manager.retry();
     await until(() => ada.resets === 2, "the newest page");
     assert.deepEqual(ada.contents, texts("missed 10", 200).slice(-50));
+    assert.deepEqual(ada.states, ["connecting", "online", "offline", "connecting", "online"]);
+    assert.deepEqual(bob.states, ["connecting", "online"]);
   });
 });

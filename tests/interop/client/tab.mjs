@@ -17,7 +17,7 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
   import * as client from "/client/index.js";
   window.client = client;
   window.chat = (url, options, auth) => {
-    const manager = new client.SocketManager(url, { ...options, auth: () => window.auth });
+    const manager = new client.SocketManager(url, { ...options, auth: (reason) => window.give?.(reason) ?? window.auth });
     const conversation = manager.conversation("${LOBBY}");
     const seen = { states: [], contents: [], seqs: [], entries: [] };
     const add = ({ content, seq }) => (seen.contents.push(content), seen.seqs.push(seq));
@@ -105,6 +105,12 @@ export class Tab {
       await stopped;
       await debug.detach();
     };
+  }
+
+  /** The states of the connection without the attempts, of which some may have been made in vain. */
+  async settled() {
+    const states = (await this.seen()).states.filter((state) => state !== "connecting");
+    return states.filter((state, n) => state !== states[n - 1]);
   }
 
   hasState(state) {

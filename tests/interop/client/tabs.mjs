@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startServer } from "../support.mjs";
 import { SECRET, now, token } from "../tokens.mjs";
 import { launch } from "../visitor.mjs";
-import { lasting, stored, texts, until } from "./chatter.mjs";
+import { LOBBY, lasting, stored, texts, until } from "./chatter.mjs";
 import { Tab, startSite } from "./tab.mjs";
 
 let browser;
@@ -68,9 +68,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.contents(3, "offline"), expected);
     assert.deepEqual(await tab.contents(1, "missed"), ["missed 1"]);
     await assertStored(t, other, "offline", expected);
-    const settled = (await tab.seen()).states.filter((state) => state !== "connecting");
-    // An attempt to connect may have been made in vain.
-    assert.deepEqual(settled.filter((state, n) => state !== settled[n - 1]), ["online", "offline", "online"]);
+    assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
   test("goes on after its server was killed, and after it was stopped for 30 s", async (t) => {
@@ -100,18 +98,22 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const { context, open } = await profile(t, "late", own);
     const tab = await open();
     await tab.entered();
-    const use = (exp) => tab.page.evaluate((auth) => Object.assign(window, { auth }), { token: token({ sub: "late", exp }) });
+    // The application does not notice by itself: it gives its old token until that was refused.
+    const tokens = { old: token({ sub: "late", exp: now() - 60 }), fresh: token({ sub: "late" }) };
     await context.setOffline(true);
     await tab.hasState("offline");
     await tab.say("late 1", "late 2");
-    await use(now() - 60);
+    await tab.page.evaluate(({ old, fresh }) => {
+      const reasons = [];
+      const give = (reason) => (reasons.push(reason), { token: reason === "refused" ? fresh : old });
+      Object.assign(window, { give, reasons });
+    }, tokens);
     await context.setOffline(false);
-    await tab.is(`manager.log.some(({ what, detail }) => what === "status" && detail.includes("UNAUTHENTICATED"))`);
-    await use(now() + 3600);
-    await tab.page.evaluate(() => manager.retry());
     await tab.hasState("online");
+    assert.deepEqual((await tab.page.evaluate(() => reasons)).filter((reason) => reason !== "connect"), ["refused"]);
     assert.deepEqual(await tab.contents(2), texts("late", 2));
     assert.deepEqual(await stored(t, own.url), texts("late", 2));
+    assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
   test("keeps what is written offline beyond a reload", async (t) => {
@@ -152,6 +154,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const expected = texts("closed", 3);
     assert.deepEqual(await second.contents(3, "closed"), expected);
     await assertStored(t, other, "closed", expected);
+    assert.deepEqual(await second.settled(), ["online", "offline", "online"]);
   });
 
   test("goes on after its tab was frozen", async (t) => {
@@ -179,6 +182,32 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.hasState("online");
   });
 
+  test("goes on after its tab was frozen for longer than the server waits for it", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_ENGINE__PING_INTERVAL: "1s", ROOMCAST_ENGINE__PING_TIMEOUT: "3s" });
+    const freezer = await launch();
+    t.after(() => freezer.close());
+    const tab = await (await profile(t, "cold", { chromium: freezer, url: own.url })).open();
+    const other = await (await profile(t, "reader", own)).open();
+    await Promise.all([tab.entered(), other.entered()]);
+    const there = () => other.page.evaluate((conversationId) => manager.request("presence", { conversationId }).then(({ users }) => users.some(({ userId }) => userId === "cold")), LOBBY);
+    await tab.say(...texts("cold", 3));
+    const { processInfo } = await (await freezer.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
+    const renderers = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+    const signal = (name) => renderers.forEach((pid) => process.kill(pid, name));
+    await tab.contents(3, "cold");
+    signal("SIGSTOP");
+    await until(async () => !(await there()), "the server to give the tab up");
+    await other.say(...texts("missed", 3));
+    signal("SIGCONT");
+    await tab.hasState("offline");
+    await tab.say(...texts("cold", 5).slice(3));
+    await tab.hasState("online");
+    assert.deepEqual(await tab.contents(5, "cold"), texts("cold", 5));
+    assert.deepEqual(await tab.contents(3, "missed"), texts("missed", 3));
+    assert.deepEqual((await stored(t, own.url)).filter((text) => text.startsWith("cold")), texts("cold", 5));
+    assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
+  });
+
   test("stops at a debugger for longer than an answer may take, and goes on", async (t) => {
     const { open } = await profile(t, "paused");
     const other = await reader(t);
@@ -203,9 +232,18 @@ describe("the client package in Chromium", { concurrency: true }, () => {
       await tab.entered();
       await tab.say(`${prefix} 1`);
       await tab.page.evaluate((moved) => {
-        const original = Date.now;
-        Date.now = () => original() + moved;
+        const Original = Date;
+        globalThis.Date = class extends Original {
+          constructor(...parts) {
+            super(...(parts.length === 0 ? [Original.now() + moved] : parts));
+          }
+          static now() {
+            return Original.now() + moved;
+          }
+        };
       }, hours * 3_600_000);
+      const away = await tab.page.evaluate(() => [Date.now(), new Date().getTime(), Date.parse(new Date().toISOString())]);
+      for (const time of away) assert.ok(Math.abs(time - Date.now() - hours * 3_600_000) < 60_000, `${new Date(time)}`);
       await tab.say(`${prefix} 2`);
       await context.setOffline(true);
       await tab.hasState("offline");
@@ -215,6 +253,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
       await tab.say(`${prefix} 4`);
       assert.deepEqual(await tab.contents(4, prefix), texts(prefix, 4));
       await assertStored(t, other, prefix, texts(prefix, 4));
+      assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
     });
   }
 
@@ -236,6 +275,36 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await second.hasState("online");
     assert.deepEqual(await second.contents(3, "shared"), texts("shared", 3));
     await assertStored(t, other, "shared", texts("shared", 3));
+    // The tab goes from one connection to the next without one that is lost between them.
+    assert.deepEqual(await second.settled(), ["online"]);
+  });
+
+  test("leaves a conversation for the tabs that are there, and not for those that are gone", async (t) => {
+    const { context, open } = await profile(t, "gone");
+    const other = await reader(t);
+    const isThere = () => other.page.evaluate((conversationId) => manager.request("presence", { conversationId }).then(({ users }) => users.some(({ userId }) => userId === "gone")), LOBBY);
+    const first = await open({ share: "gone" });
+    await first.entered();
+    const [second, third] = [await open({ share: "gone" }), await open({ share: "gone" })];
+    await Promise.all([second.entered(), third.entered()]);
+    const leave = (tab) => tab.page.evaluate((id) => manager.leaveConversation(id), LOBBY);
+    const enter = (tab) => tab.page.evaluate((id) => Object.assign(window, { conversation: manager.conversation(id) }), LOBBY);
+    // The others still want it.
+    await leave(first);
+    await first.page.evaluate((conversationId) => manager.request("presence", { conversationId }), LOBBY);
+    assert.equal(await isThere(), true);
+    await enter(first);
+    await first.entered();
+    // One is closed, the other one dies without a word.
+    await second.page.close();
+    const crashed = third.page.waitForEvent("crash");
+    (await context.newCDPSession(third.page)).send("Page.crash").catch(() => {});
+    await crashed;
+    // Two are of the tab itself: one for its queue and one for the connection that it shares.
+    const locks = async () => (await first.page.evaluate(() => navigator.locks.query())).held.filter(({ name }) => name.startsWith("roomcast:tab:")).length;
+    await until(async () => (await locks()) === 2, "the locks of the others to be free");
+    await leave(first);
+    await until(async () => !(await isThere()), "the conversation to be left");
   });
 
   test("takes the connection from a leader that does not move", async (t) => {

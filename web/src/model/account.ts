@@ -29,6 +29,18 @@ export function forgetToken(): void {
   tab.remove(TOKEN);
 }
 
+/** Calls back when another tab has signed the guest of this browser out. */
+export function watchForgotten(forgotten: () => void): void {
+  addEventListener("storage", ({ key, newValue }) => {
+    if (key === GUEST_KEY && newValue === null) forgotten();
+  });
+}
+
+/** Where the deletions of a user are kept until they are carried out. */
+export function deletionsKey(userId: string): string {
+  return `roomcast.deletions.${userId}`;
+}
+
 /** Who we say we are; nothing if a cookie is to say it. */
 export function credentials(): Credentials {
   const token = tab.get(TOKEN);
@@ -37,9 +49,10 @@ export function credentials(): Credentials {
   return name === undefined ? {} : { name, guestKey: guestKey() };
 }
 
-/** Forgets who we are, and what was begun. */
+/** Forgets who we are, and what was begun. What a guest has not finished is nobody's: no other session is that guest again. */
 export function forgetAll(userId: string): void {
   for (const key of browser.keys()) if (key.startsWith(draftKey(userId, ""))) browser.remove(key);
+  if (isGuest(userId)) browser.remove(deletionsKey(userId));
   for (const key of [NAME, GUEST_KEY]) browser.remove(key);
   forgetToken();
 }

@@ -1,4 +1,5 @@
 import type { SystemEvent } from "../types.ts";
+import { isolated } from "../words/text.ts";
 
 const MAX_LINES = 100;
 
@@ -31,7 +32,7 @@ export class Activity {
   /** Adds a line; one user coming and going without a message in between is one line. */
   add(happening: Happening, { userId, name, timestamp }: SystemEvent, afterSeq: number): SystemLine {
     this.#count += 1;
-    const text = `${name} ${words[happening]}`;
+    const text = `${isolated(name)} ${words[happening]}`;
     const line = { key: `system:${this.#count}`, userId, text, timestamp, afterSeq };
     const others = this.#lines.filter((known) => known.afterSeq !== afterSeq || known.userId !== userId);
     this.#lines = [...others, line].slice(-MAX_LINES);

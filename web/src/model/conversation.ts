@@ -1,11 +1,12 @@
 import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
-import { explain } from "../words/failure.ts";
-import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, SystemEvent, UserStatus } from "../types.ts";
+import { explain, outcome } from "../words/failure.ts";
+import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent, UserStatus } from "../types.ts";
 import { Activity, type Happening } from "./activity.ts";
 import { type Draft, draftsOf } from "./draft.ts";
+import { type Change, DISCARDED, type IsDone, type Take, insist } from "./insist.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
-import { Timeline } from "./timeline.ts";
+import { Timeline, isCurrent } from "./timeline.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
 const HISTORY_PAGE = 50;
@@ -35,7 +36,7 @@ export interface Surroundings {
 }
 
 /** What a conversation needs of the connection. */
-export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "tell" | "watch" | "request"> {
+export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "tell" | "watch" | "request" | "send"> {
   conversation(id: string, options: ConversationOptions): Feed;
 }
 
@@ -263,35 +264,27 @@ export class Conversation {
   /** Reacts with an emoji, or takes that back. */
   async react({ id, reactions }: Message, emoji: string): Promise<void> {
     const isOwn = reactions?.some((reaction) => reaction.emoji === emoji && reaction.own) ?? false;
-    const request = this.#connection.request(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji });
-    await this.#take("That reaction was not possible.", request, (reaction) => this.#change(id, (message) => withReaction(message, reaction, this.ownId)));
+    await this.#insist(isOwn ? "remove_reaction" : "add_reaction", { messageId: id, emoji }, "That reaction was not possible.", (reaction) =>
+      this.#change(id, (message) => withReaction(message, reaction, this.ownId)),
+    );
   }
 
   async pin(messageId: string): Promise<void> {
-    await this.#take("Not pinned.", this.#connection.request("pin_message", { messageId }), ({ pin }) => this.pins.add(pin));
+    await this.#insist("pin_message", { messageId }, "Not pinned.", ({ pin }) => this.pins.add(pin));
   }
 
   async unpin(messageId: string): Promise<void> {
-    await this.#take("Not unpinned.", this.#connection.request("unpin_message", { messageId }), () => this.pins.remove(messageId));
+    await this.#insist("unpin_message", { messageId }, "Not unpinned.", () => this.pins.remove(messageId));
   }
 
   async setLevel(level: Level): Promise<void> {
-    const request = this.#connection.request("set_notification_level", { conversationId: this.id, level });
-    await this.#take("Not changed.", request, (answer) => this.#setLevel(answer));
+    await this.#insist("set_notification_level", { conversationId: this.id, level }, "Not changed.", (answer) => this.#setLevel(answer));
   }
 
   /** Resolves with whether the message has that text now. */
-  async edit({ id, version }: Message, content: string): Promise<boolean> {
-    try {
-      const { message } = await this.#connection.request("edit_message", { messageId: id, content, version });
-      this.renew(message);
-      return true;
-    } catch (error) {
-      this.#surroundings.notice(`Not changed. ${explain(asFailure(error))}`);
-      return false;
-    } finally {
-      this.#surroundings.changed();
-    }
+  edit({ id, seq, version }: Message, content: string): Promise<boolean> {
+    const hasIt = async ({ code }: Failure) => code === "CONFLICT" && (await this.#read(seq))?.content === content;
+    return this.#insist("edit_message", { messageId: id, content, version }, "Not changed.", ({ message }) => this.renew(message), hasIt);
   }
 
   /** The newest own message that can be changed. */
@@ -313,14 +306,24 @@ export class Conversation {
     this.reading.stop();
   }
 
-  /** Takes over the answer to a request; a failure is told with these words. */
-  async #take<Answer>(words: string, request: Promise<Answer>, take: (answer: Answer) => void): Promise<void> {
+  /** Makes a change; resolves with whether it is done. */
+  async #insist<Name extends Change>(name: Name, payload: Requests[Name]["payload"], words: string, take: Take<Name>, isDone?: IsDone): Promise<boolean> {
+    const failure = await insist(this.#connection, name, payload, take, isDone);
+    if (failure !== undefined && failure.code !== DISCARDED) this.#surroundings.notice(outcome(failure, words, "Not confirmed, it may have been done.", "message"));
+    this.#surroundings.changed();
+    return failure === undefined;
+  }
+
+  /** Reads one message once more; nothing if that is not possible. */
+  async #read(seq: number): Promise<Message | undefined> {
     try {
-      take(await request);
+      const { messages } = await this.#feed.history({ beforeSeq: seq + 1, limit: 1 });
+      const [message] = messages.filter((message) => message.seq === seq);
+      if (message !== undefined) this.renew(message);
+      return message;
     } catch (error) {
-      this.#surroundings.notice(`${words} ${explain(asFailure(error), "message")}`);
-    } finally {
-      this.#surroundings.changed();
+      asFailure(error);
+      return undefined;
     }
   }
 
@@ -354,10 +357,10 @@ export class Conversation {
     if (this.isLoading || this.stage !== "entered") return;
     this.isLoading = true;
     this.#surroundings.changed();
-    await (this.#loading = this.#read(bounds, take));
+    await (this.#loading = this.#readPage(bounds, take));
   }
 
-  async #read(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
+  async #readPage(bounds: { beforeSeq?: number; afterSeq?: number }, take: (page: { messages: Message[]; hasMore: boolean }) => void): Promise<void> {
     try {
       take(await this.#feed.history({ ...bounds, limit: HISTORY_PAGE }));
     } catch (error) {
@@ -451,9 +454,11 @@ export class Conversation {
 
   /** Takes over a newer version of a message. */
   renew(message: Message): void {
+    const known = this.#live.find(message.id) ?? this.#past?.find(message.id);
+    if (known !== undefined && !isCurrent(message, known)) return;
     // A newer version of what is loaded; of what is not, history has it.
     for (const timeline of [this.#live, this.#past]) {
-      timeline?.change(message.id, (known) => (message.version >= known.version || message.deletedAt ? withOwn(message, known) : known));
+      timeline?.change(message.id, (known) => withOwn(message, known));
       timeline?.requote(message);
     }
     if (message.deletedAt) this.pins.remove(message.id);

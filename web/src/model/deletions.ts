@@ -1,8 +1,9 @@
 import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { deletionsKey } from "./account.ts";
+import { DISCARDED } from "./insist.ts";
 import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
 
-const KEY = "roomcast.deletions.";
 /** A deletion can be taken back for so long. */
 export const UNDO_FOR = 6_000;
 
@@ -32,6 +33,11 @@ export class Deletions {
 
   has(messageId: string): boolean {
     return this.#timers.has(messageId) || this.#sent.has(messageId);
+  }
+
+  /** How many the server does not know of, where it cannot be told of those that can still be taken back. */
+  unknown(isReady: boolean): number {
+    return this.#sent.size + (isReady ? 0 : this.#timers.size);
   }
 
   /** Deletes a message unless that is taken back in time. */
@@ -85,7 +91,7 @@ export class Deletions {
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
       const id = this.#sent.get(messageId);
-      if (error.code !== "DISCARDED") this.#surroundings.refused(error);
+      if (error.code !== DISCARDED) this.#surroundings.refused(error);
       if (id !== undefined) this.#manager.queue.discard(id);
     }
     this.#sent.delete(messageId);
@@ -101,7 +107,7 @@ export class Deletions {
   }
 
   get #key(): string {
-    return KEY + (this.#manager.session?.userId ?? "");
+    return deletionsKey(this.#manager.session?.userId ?? "");
   }
 
   /** When each is due, by its id. */

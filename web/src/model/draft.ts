@@ -1,6 +1,6 @@
-import { type Entry, isUnconfirmed } from "../../packages/client/src/index.ts";
-import { explain } from "../words/failure.ts";
-import type { Message } from "../types.ts";
+import type { Entry } from "../../packages/client/src/index.ts";
+import { outcome } from "../words/failure.ts";
+import type { Failure, Message } from "../types.ts";
 
 export type Delivery =
   | { state: "waiting" }
@@ -39,14 +39,19 @@ function draftOf(entry: Entry): Draft {
 }
 
 function deliveryOf({ state, failure }: Entry): Delivery {
-  if (state === "refused") {
-    const outcome = failure && isUnconfirmed(failure) ? "Not confirmed, it may have arrived." : "Not sent.";
-    const isAlone = (failure?.details as { field?: unknown } | undefined)?.field === "replyTo";
-    const reason = isAlone ? "The message that this answers is gone." : explain(failure ?? { code: "", message: "" });
-    return { state: "failed", reason: `${outcome} ${reason}`, ...(isAlone && { isAlone }) };
-  }
+  if (state === "refused") return { state: "failed", reason: reasonOf(failure), ...(isForAnswer(failure) && { isAlone: true }) };
   if (state === "sending") return { state: failure === undefined ? "sending" : "unconfirmed" };
   return { state: failure === undefined ? "waiting" : "held" };
+}
+
+/** Why a message is not sent any more, as its line says it and as it is read out. */
+export function reasonOf(failure: Failure = { code: "", message: "" }): string {
+  if (isForAnswer(failure)) return "Not sent. The message that this answers is gone.";
+  return outcome(failure, "Not sent.", "Not confirmed, it may have arrived.");
+}
+
+function isForAnswer(failure: Failure | undefined): boolean {
+  return (failure?.details as { field?: unknown } | undefined)?.field === "replyTo";
 }
 
 function isSame(draft: Draft, message: Message): boolean {

@@ -1,6 +1,7 @@
 import type { SocketManager } from "../../packages/client/src/index.ts";
-import { explain } from "../words/failure.ts";
+import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
+import { isolated } from "../words/text.ts";
 import { Conversation, type Surroundings, asFailure } from "./conversation.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
@@ -56,7 +57,7 @@ export class Inbox {
     this.deletions = new Deletions(manager, {
       changed: surroundings.changed,
       done: (message) => this.#joined.get(message.conversationId)?.renew(message),
-      refused: (failure) => surroundings.notice(`Not deleted. ${explain(failure)}`),
+      refused: (failure) => surroundings.notice(outcome(failure, "Not deleted.", "Not confirmed, it may have been deleted.", "message")),
     });
     manager.on("conversation_updated", ({ conversation }) => this.#handleUpdate(conversation));
     manager.on("conversation_deleted", ({ conversationId }) => this.#drop(conversationId));
@@ -197,7 +198,7 @@ export class Inbox {
     if (!isOpen && userId !== undefined && !info.memberIds.includes(userId)) return this.#drop(info.id);
     const isNew = !this.#known.has(info.id);
     this.update(info);
-    if (isNew) this.#surroundings.notice(`You were added to “${this.titleOf(info.id)}”.`);
+    if (isNew) this.#surroundings.notice(`You were added to “${isolated(this.titleOf(info.id))}”.`);
   }
 
   #drop(id: string): void {

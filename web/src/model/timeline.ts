@@ -1,6 +1,11 @@
 import type { Message, MessageDeleted } from "../types.ts";
 import { quoteOf } from "../marks/marks.ts";
 
+/** Whether a message is as new as what is known of it; what is deleted does not come back, whatever comes late. */
+export function isCurrent(message: Message, known: Message): boolean {
+  return Boolean(message.deletedAt) || (message.version >= known.version && !known.deletedAt);
+}
+
 /** The stored messages that are loaded: in order of `seq`, each of them once. */
 export class Timeline {
   #messages: Message[] = [];
@@ -74,7 +79,7 @@ export class Timeline {
       this.#messages.splice(before + 1, 0, message);
       return true;
     }
-    if ((message.version >= known.version && !known.deletedAt) || message.deletedAt) this.#messages[before] = message;
+    if (isCurrent(message, known)) this.#messages[before] = message;
     return false;
   }
 }

@@ -1,4 +1,5 @@
 import type { Typing } from "../types.ts";
+import { isolated } from "../words/text.ts";
 
 /** The server ends a typing state after 6 s; a little more, should its word get lost. */
 const EXPIRES_AFTER = 7_000;
@@ -57,7 +58,7 @@ export class OwnTyping {
 
 /** The line under the messages. */
 export function typingLine(names: readonly string[]): string {
-  const [first, second] = names;
+  const [first, second] = names.slice(0, 2).map(isolated);
   if (first === undefined) return "";
   if (second === undefined) return `${first} is typing…`;
   if (names.length === 2) return `${first} and ${second} are typing…`;

@@ -62,7 +62,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     if (before.replying !== replying && replying !== undefined) this.#text.current?.focus();
     if (before.editing !== editing) {
       // What was being written comes back when the change is done.
-      this.setState({ text: editing?.content ?? this.#draft, problem: "" }, () => {
+      this.setState({ text: editing?.content ?? this.#draft, problem: "", isSaving: false }, () => {
         const text = this.#text.current;
         text?.focus();
         // Who writes on does so at the end; browsers differ in where they put the cursor.
@@ -225,6 +225,8 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     if (editing !== undefined) {
       this.setState({ isSaving: true });
       const isDone = content === editing.content || (await conversation.edit(editing, content));
+      // Whoever has left it meanwhile writes something else.
+      if (this.props.editing !== editing) return;
       this.setState({ isSaving: false });
       if (isDone) edit(undefined);
       return;

@@ -9,7 +9,7 @@ import { preview } from "../words/text.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
-import { Avatar, IconButton, Spoken, Tags, Time } from "./parts.tsx";
+import { Avatar, IconButton, Isolated, Spoken, Tags, Time } from "./parts.tsx";
 
 /** Longer messages than this are shown in part. */
 const LONG_TEXT = 1_500;
@@ -83,7 +83,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
       case "system":
         return (
           <li class="system" data-key={row.key}>
-            <bdi>{row.line.text}</bdi> <Time at={row.line.timestamp} />
+            <Isolated text={row.line.text} /> <Time at={row.line.timestamp} />
           </li>
         );
       case "message":

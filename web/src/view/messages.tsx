@@ -5,8 +5,10 @@ import { quoteOf } from "../marks/marks.ts";
 import { type Row, receiptInWords, rowsOf } from "../model/rows.ts";
 import { dayLabel } from "../words/time.ts";
 import type { Message } from "../types.ts";
+import { isolated } from "../words/text.ts";
 import { Icon } from "./icons.tsx";
 import { Line, type LineActions } from "./line.tsx";
+import { Isolated } from "./parts.tsx";
 
 /** Closer to the end than this counts as being there. */
 const END_MARGIN = 48;
@@ -358,7 +360,8 @@ export class Messages extends Component<MessagesProps> {
     place.hidden = row?.kind !== "message";
     if (row?.kind !== "message") return;
     const author = row.isOwn ? "You" : row.message.userName;
-    place.textContent = `${dayLabel(row.message.createdAt, new Date())} · ${author}`;
+    const name = Object.assign(document.createElement("bdi"), { textContent: author });
+    place.replaceChildren(`${dayLabel(row.message.createdAt, new Date())} · `, name);
   }
 
   /** Arrow keys go from message to message, once one of them has the focus. */
@@ -376,11 +379,11 @@ export class Messages extends Component<MessagesProps> {
 
 function Beginning({ title, isEntered, isEmpty }: { title: string; isEntered: boolean; isEmpty: boolean }) {
   // Its title may be known only later; it stands in the header.
-  const heading = !isEntered ? "Opening the conversation…" : isEmpty ? "It is quiet here" : `This is where ${title} begins`;
+  const heading = !isEntered ? "Opening the conversation…" : isEmpty ? "It is quiet here" : `This is where ${isolated(title)} begins`;
   return (
     <div class={isEmpty ? "beginning is-empty" : "beginning"}>
       <p class="beginning-title">
-        <bdi>{heading}</bdi>
+        <Isolated text={heading} />
       </p>
       {isEntered && isEmpty && <p>Say hello. Open this page in a second tab to talk to yourself.</p>}
     </div>

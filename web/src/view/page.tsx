@@ -5,13 +5,14 @@ import { typingLine } from "../model/typing.ts";
 import notificationsStyle from "../notifications/notifications.css?url";
 import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
+import { partsOf } from "../words/text.ts";
 import { Composer } from "./composer.tsx";
 import { PinBar } from "../marks/pin_bar.tsx";
 import { Entry } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 import { lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
-import { BellButton, IconButton } from "./parts.tsx";
+import { BellButton, IconButton, Isolated } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
 import { Sidebar } from "./sidebar.tsx";
 import { Status, StatusBar } from "./status.tsx";
@@ -23,6 +24,7 @@ const Trading = lazyPage(() => import("../trading/page.tsx").then((file) => file
 const Notifications = lazyWindow(() => import("../notifications/list.tsx").then((file) => file.Notifications), notificationsStyle);
 const Search = lazyWindow(() => import("../windows/search.tsx").then((file) => file.Search));
 const InviteDialog = lazyWindow(() => import("../windows/invite.tsx").then((file) => file.InviteDialog));
+const SignOutDialog = lazyWindow(() => import("../windows/out.tsx").then((file) => file.SignOutDialog));
 const NameDialog = lazyWindow(() => import("../windows/name.tsx").then((file) => file.NameDialog));
 const NewDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.NewDialog));
 const AboutDialog = lazyWindow(() => import("../windows/about.tsx").then((file) => file.AboutDialog));
@@ -30,7 +32,7 @@ const ReactionPicker = lazyWindow(() => import("../marks/picker.tsx").then((file
 const Pins = lazyWindow(() => import("../marks/pins.tsx").then((file) => file.Pins));
 const StatusDialog = lazyWindow(() => import("../status/dialog.tsx").then((file) => file.StatusDialog));
 /** What is wanted also where there is no network any more. */
-const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog];
+const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pins, StatusDialog, SignOutDialog];
 
 /** Everything that is shown. */
 export function Page({ app }: { app: App }) {
@@ -56,12 +58,15 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.dialog === "pins" && <Pins app={app} />}
       {app.phase === "in" && app.dialog === "status" && <StatusDialog app={app} />}
       {app.phase === "in" && app.dialog === "new" && <NewDialog app={app} />}
+      {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
       {app.phase === "in" && app.dialog === "about" && app.current && <AboutDialog key={app.current.id} app={app} conversation={app.current} />}
       <Notices app={app} />
       <div class="spoken" role="log" aria-label="New messages">
         {app.spoken.map(({ key, text }) => (
-          <p key={key}>{text}</p>
+          <p key={key}>
+            <Isolated text={text} />
+          </p>
         ))}
       </div>
     </>
@@ -202,7 +207,7 @@ function Typing({ conversation }: { conversation: Conversation }) {
   }, [expiry]);
   return (
     <p class="typing">
-      <bdi>{typingLine(conversation.typists.names(now))}</bdi>
+      <Isolated text={typingLine(conversation.typists.names(now))} />
     </p>
   );
 }
@@ -214,11 +219,13 @@ function Notices({ app }: { app: App }) {
         <p key={notice.key} class={notice.isBad ? "notice is-bad" : "notice"}>
           <Icon name={notice.isBad ? "alert" : "info"} />
           {notice.href ? (
-            <a href={notice.href} dir="auto" onClick={() => app.dismiss(notice)}>
-              {notice.text}
+            <a href={notice.href} dir="auto" aria-label={partsOf(notice.text).join("")} onClick={() => app.dismiss(notice)}>
+              <Isolated text={notice.text} />
             </a>
           ) : (
-            <span dir="auto">{notice.text}</span>
+            <span dir="auto">
+              <Isolated text={notice.text} />
+            </span>
           )}
           <IconButton icon="close" label="Dismiss" onClick={() => app.dismiss(notice)} />
         </p>

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import type { App } from "../app.ts";
 import { isGuest } from "../model/account.ts";
 import type { People } from "../model/people.ts";
-import { hue, initials } from "../words/text.ts";
+import { hue, initials, partsOf } from "../words/text.ts";
 import type { UserStatus } from "../types.ts";
 import { clockTime, exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "./icons.tsx";
@@ -23,6 +23,11 @@ export function UserStatusDot({ status }: { status: UserStatus["status"] }) {
       <Spoken>{status}</Spoken>
     </span>
   );
+}
+
+/** A sentence with parts by others, which stand apart from it and from each other whatever they are made of. */
+export function Isolated({ text }: { text: string }) {
+  return <>{partsOf(text).map((part, index) => (index % 2 === 1 ? <bdi key={index}>{part}</bdi> : part))}</>;
 }
 
 /** Text for screen readers alone. */

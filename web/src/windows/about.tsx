@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation, Level } from "../model/conversation.ts";
 import { scalarCount } from "../words/text.ts";
@@ -13,9 +13,16 @@ const MAX_FOUND = 8;
 export function NewDialog({ app }: { app: App }) {
   const [title, setTitle] = useState("");
   const [members, setMembers] = useState<readonly string[]>([]);
+  const [isAsked, setIsAsked] = useState(false);
+  // A second press of Enter may come before the button is drawn anew.
+  const isLocked = useRef(false);
   const create = async () => {
+    if (isLocked.current) return;
+    const lock = (isOn: boolean) => setIsAsked((isLocked.current = isOn));
+    lock(true);
     const wanted = title.trim();
     const made = await app.change("create_conversation", { memberIds: members, ...(wanted !== "" && { title: wanted }) });
+    lock(false);
     if (made === undefined) return;
     app.inbox?.update(made);
     app.go({ id: made.id });
@@ -38,7 +45,7 @@ export function NewDialog({ app }: { app: App }) {
           ))}
         </ul>
         <div class="dialog-actions">
-          <button class="button button-primary" type="submit" disabled={scalarCount(title) > MAX_TITLE}>
+          <button class="button button-primary" type="submit" disabled={isAsked || scalarCount(title) > MAX_TITLE}>
             Begin
           </button>
         </div>

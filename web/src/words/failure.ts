@@ -1,4 +1,4 @@
-import { DISCONNECTED, QUEUE_FULL, TIMED_OUT } from "../../packages/client/src/index.ts";
+import { DISCONNECTED, QUEUE_FULL, TIMED_OUT, isUnconfirmed } from "../../packages/client/src/index.ts";
 import { waitInWords } from "./time.ts";
 import type { Failure } from "../types.ts";
 
@@ -32,6 +32,11 @@ export function explain({ code, message, retryAfter }: Failure, about: "conversa
     default:
       return message === "" ? "Something went wrong." : message;
   }
+}
+
+/** What became of a request that has failed, and why: `undone` where that is known, `unknown` where nobody knows. */
+export function outcome(failure: Failure, undone: string, unknown: string, about?: "message"): string {
+  return `${isUnconfirmed(failure) ? unknown : undone} ${explain(failure, about)}`;
 }
 
 /** The same of an invitation. */

@@ -52,6 +52,16 @@ export function preview(text: string, length = 120): string {
   return [...line].slice(0, length).join("");
 }
 
+/** What others have written, as a part of a sentence of ours: `Isolated` shows it so that its letters leave the rest in order. */
+export function isolated(text: string): string {
+  return `\u2068${text.replace(/[\u2068\u2069]/g, "")}\u2069`;
+}
+
+/** The parts of a sentence; every second one, from the second on, is by others. */
+export function partsOf(sentence: string): string[] {
+  return sentence.split(/[\u2068\u2069]/);
+}
+
 /** A hue of the colour wheel that stays with a user. */
 export function hue(userId: string): number {
   // FNV-1a: near ids get far hues.

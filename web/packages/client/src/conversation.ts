@@ -176,19 +176,20 @@ export class Conversation {
   async #readNewest(isCurrent: IsCurrent): Promise<void> {
     // What was ahead of the former history is on the newest page, or comes after it.
     if (this.#last !== undefined) this.#ahead.clear();
-    const { messages, hasMore } = await this.history({ limit: this.#page });
+    const page = await this.history({ limit: this.#page });
     if (!isCurrent()) return;
+    const messages = inOrder(page.messages);
     this.#note("reset", `${this.id} ${this.#last?.seq ?? ""}`);
     const newest = messages.at(-1);
     this.#last = newest === undefined ? { seq: 0 } : { seq: newest.seq, id: newest.id };
-    this.#events.emit("reset", messages, hasMore);
+    this.#events.emit("reset", messages, page.hasMore);
     this.#advance();
   }
 
   /** Gives messages that the server says follow: what is not among them is not there any more. */
   #give(messages: readonly Message[]): void {
     const last = this.#last?.seq ?? 0;
-    const following = messages.filter(({ seq }) => seq > last);
+    const following = inOrder(messages).filter(({ seq }) => seq > last);
     const newest = following.at(-1);
     if (newest === undefined) return;
     this.#last = { seq: newest.seq, id: newest.id };
@@ -233,4 +234,9 @@ export class Conversation {
     this.#stage = stage;
     this.#events.emit("stage", stage);
   }
+}
+
+/** The messages of a page, each once and in order, also where a server does not keep to that. */
+function inOrder(messages: readonly Message[]): Message[] {
+  return messages.toSorted((one, other) => one.seq - other.seq).filter(({ seq }, index, all) => seq !== all[index - 1]?.seq);
 }

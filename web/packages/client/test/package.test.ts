@@ -61,6 +61,26 @@ test("the package has at most 8 KiB, compressed and without the official client"
   assert.ok(size <= 8 * 1024, `${size} bytes`);
 });
 
+test("the packed package is installed and imported as any other, and says what it is", () => {
+  const folder = join(project, "installed");
+  mkdirSync(folder);
+  writeFileSync(join(folder, "package.json"), '{"type":"module","private":true}');
+  const [tarball] = readdirSync(project).filter((name) => name.endsWith(".tgz"));
+  // Nothing is fetched: what the package stands on is taken from here.
+  const options = ["--offline", "--omit=peer", "--legacy-peer-deps", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+  execFileSync("npm", ["install", ...options, join(project, tarball ?? "")], { cwd: folder, encoding: "utf8", stdio: "pipe" });
+  symlinkSync(join(web, "node_modules/socket.io-client"), join(folder, "node_modules/socket.io-client"));
+  const program = `import { SocketManager, memoryStorage } from "@roomcast/client";
+    const manager = new SocketManager("http://127.0.0.1:9", { storage: memoryStorage(), identity: "ada" });
+    manager.conversation("0f8fad5b-d9cb-469f-a165-70867728950e").send("hello");
+    console.log(manager.status.state, manager.queue.entries.map(({ event, state }) => event + " " + state).join());`;
+  const said = execFileSync("node", ["--input-type=module", "--eval", program], { cwd: folder, encoding: "utf8", timeout: 20_000 });
+  assert.equal(said.trim(), "idle message queued");
+  const manifest = JSON.parse(readFileSync(join(folder, "node_modules/@roomcast/client/package.json"), "utf8"));
+  assert.deepEqual(manifest.publishConfig, { access: "public" });
+  assert.equal(manifest.private, undefined);
+});
+
 /** Compiles what somebody would write, as strictly as there is, and resolves modules as Node or as a bundler does. */
 function compile(name: string, source: string): void {
   for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {

@@ -384,3 +384,36 @@ test("a tab sends what another one has left, and not what another one is about t
   const kept: Entry[] = (await storage.load("me")).map(({ entry }) => entry);
   assert.deepEqual(kept, []);
 });
+
+test("what is forgotten is sent by nobody and kept nowhere, and what others have written stays", async () => {
+  const server = new FakeServer();
+  const { queue, send, storage } = open(server);
+  await queue.begin("me", "me");
+  queue.end();
+  const { answered } = send("mine");
+  const entry: Entry = { id: "left", event: "message", payload: { content: "left by another tab" }, writtenAt: "", state: "queued", attempts: 0, faults: 0, userId: "me" };
+  await storage.save({ id: "left", owner: "me", tab: "another", order: 1, entry });
+  await storage.save({ id: "theirs", owner: "you", tab: "another", order: 1, entry: { ...entry, id: "theirs", userId: "you" } });
+  await queue.forget();
+  await assert.rejects(answered, { code: "DISCARDED" });
+  assert.deepEqual([queue.entries, await storage.load("me")], [[], []]);
+  await queue.begin("me", "me");
+  await settled();
+  assert.deepEqual(server.sent, []);
+  assert.deepEqual((await storage.load("you")).map(({ id }) => id), ["theirs"]);
+});
+
+test("a storage that does not answer does not keep anybody from forgetting", async (context) => {
+  const pass = mockTime(context);
+  const server = new FakeServer();
+  const stuck: QueueStorage = { ...memoryStorage(), load: () => new Promise(() => {}) };
+  const { queue, send, notes } = open(server, { storage: stuck });
+  void queue.begin("me", "me");
+  send("mine");
+  const forgetting = queue.forget();
+  await settled();
+  await pass(5_000);
+  await forgetting;
+  assert.deepEqual(queue.entries, []);
+  assert.ok(notes.includes("storage"));
+});

@@ -2,6 +2,7 @@ import { Emitter } from "../emitter.ts";
 import { DISCONNECTED, type Failure, RequestError, TIMED_OUT, asFailure } from "../failure.ts";
 import { ANSWER_TIMEOUT, type Line, type LineEvents, type Status } from "./line.ts";
 import type { Note } from "../log.ts";
+import { Tabs } from "../queue/tabs.ts";
 import type { SocketLine } from "./socket.ts";
 import { now, randomId, within } from "../time.ts";
 import type { Message, Session } from "../types.ts";
@@ -23,14 +24,15 @@ type Word =
 
 /** One connection for all tabs: that of the leader, which is the tab that has the lock. */
 export class SharedLine implements Line {
-  readonly #own = randomId();
+  /** This tab among the others; another one each time it is opened. */
+  #tabs = new Tabs();
   readonly #lock: string;
   readonly #make: () => SocketLine;
   readonly #note: Note;
   readonly #events = new Emitter<LineEvents>();
   readonly #server = new Emitter<Record<string, (...args: never[]) => void>>();
   readonly #asked = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
-  /** The tabs that have asked the leader for anything. */
+  /** The tabs that have asked the leader for anything and are still there. */
   readonly #others = new Set<string>();
   /** The connection, in the leader. */
   #line: SocketLine | undefined;
@@ -78,6 +80,8 @@ export class SharedLine implements Line {
   close(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.#tabs.leave();
+    this.#tabs = new Tabs();
     this.#stepDown();
     this.#become(IDLE);
     this.#channel?.close();
@@ -118,6 +122,17 @@ export class SharedLine implements Line {
   release(name: string, payload?: unknown): void {
     // Other tabs may still want it, and there is one connection for all.
     if (this.#line !== undefined && this.#others.size === 0) this.#line.release(name, payload);
+  }
+
+  get #own(): string {
+    return this.#tabs.own;
+  }
+
+  /** Another tab is there, until its lock says that it was closed, has crashed or is elsewhere. */
+  #meet(tab: string): void {
+    if (this.#others.has(tab)) return;
+    this.#others.add(tab);
+    void this.#tabs.inherit(tab, true, async () => void this.#others.delete(tab));
   }
 
   /** Stands for leadership; with `steal` it is taken from a leader that does not answer. */
@@ -186,7 +201,7 @@ export class SharedLine implements Line {
         return line?.retry();
     }
     if (line === undefined) return;
-    this.#others.add(word.from);
+    this.#meet(word.from);
     if (word.kind === "hello") this.#announce();
     else if (word.kind === "tell") line.tell(word.name, word.payload);
     else if (word.kind === "ask") void this.#answer(line, word);

@@ -147,6 +147,23 @@ export class Queue {
     this.#surroundings.changed({ ...entry, state: "refused" });
   }
 
+  /** Gives up all that this user has written, in this tab and in the storage; resolves when nothing of it is kept any more. */
+  async forget(): Promise<void> {
+    for (const { entry } of this.#mine()) this.discard(entry.id);
+    const [owner, userId] = [this.#owner, this.#writer];
+    if (owner === undefined) return;
+    const { storage } = this.#surroundings;
+    const carryOut = async () => {
+      for (const { id, entry } of await storage.load(owner)) {
+        if (userId !== undefined && (entry?.userId ?? userId) !== userId) continue;
+        // What another tab has left may be on its way into this one.
+        this.#remember(id);
+        await storage.remove(id);
+      }
+    };
+    await within(STORAGE_PATIENCE, carryOut()).catch((error: unknown) => this.#complain(error));
+  }
+
   /** Opens what is kept under a name, before a session if the name is known by then. */
   async open(owner: string): Promise<void> {
     if (this.#owner === owner) return;
@@ -303,10 +320,15 @@ export class Queue {
     const waiting = this.#find(id);
     if (waiting === undefined) return undefined;
     this.#waiting = this.#waiting.filter((other) => other !== waiting);
-    this.#done.add(id);
-    for (const oldest of this.#done) if (this.#done.size > MAX_DONE) this.#done.delete(oldest);
+    this.#remember(id);
     this.#surroundings.storage.remove(id).catch((error: unknown) => this.#complain(error));
     return waiting.entry;
+  }
+
+  /** What is read from the storage under this id is not taken in again. */
+  #remember(id: string): void {
+    this.#done.add(id);
+    for (const oldest of this.#done) if (this.#done.size > MAX_DONE) this.#done.delete(oldest);
   }
 
   #settle(id: string, how: (answer: { resolve: (answer: unknown) => void; reject: (error: Error) => void }) => void): void {

@@ -1,0 +1,262 @@
+// What people need of the page whoever they are: keys for everything, words for what happens, both directions of writing, no
+// motion where none is wanted, and the rules of WCAG in the states that a quiet conversation never has.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { violations } from "./axe.mjs";
+import { FaultyServer, message } from "./faulty.mjs";
+import { DESK, LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { startServer } from "./support.mjs";
+import { token } from "./tokens.mjs";
+import { Visitor } from "./visitor.mjs";
+
+/** What a visitor looks at breaks no rule, in light, in dark, and with the colours of the system. */
+async function isAccessible(visitor, name) {
+  const { page } = visitor;
+  for (const media of [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "dark", forcedColors: "active" }]) {
+    await page.emulateMedia(media);
+    assert.deepEqual(await violations(visitor), [], `${name} with ${JSON.stringify(media)}`);
+  }
+  await visitor.screenshot(`access-${name}`);
+  await page.emulateMedia({ colorScheme: "light", forcedColors: "none" });
+}
+
+/** A guest in the page of a server whose mistakes the test decides on. */
+async function meet(t, prepare = () => {}) {
+  const server = await FaultyServer.start(t, shared.server.url);
+  server.stored = [message(1)];
+  prepare(server);
+  const ada = await Visitor.open(t, shared.browser, server.url, { path: `/#/c/${LOBBY}` });
+  await ada.page.getByLabel("Your name").fill("Ada");
+  await ada.page.getByRole("button", { name: "Join the chat" }).press("Enter");
+  return { server, ada };
+}
+
+test("messages that failed, are held or not confirmed are accessible, and what failed is read out", async (t) => {
+  const { server, ada } = await meet(t);
+  await ada.isOnline();
+  const failing = (code, retryAfter) => (give) => give({ success: false, error: { type: "message", code, message: "no", ...(retryAfter && { retryAfter }) } });
+  server.faults.message = failing("FORBIDDEN");
+  await ada.say("refused");
+  await ada.message("refused", "failed").waitFor();
+  const log = ada.page.getByRole("log", { name: "New messages" });
+  await log.getByText("refused: Not sent. You are not allowed to do that.").waitFor();
+  await isAccessible(ada, "failed");
+  server.faults.message = failing("STORE_UNAVAILABLE", 60_000);
+  await ada.say("unconfirmed");
+  await ada.message("unconfirmed", "unconfirmed").waitFor();
+  await isAccessible(ada, "unconfirmed");
+  const other = await meet(t, (server) => (server.faults.message = failing("RATE_LIMITED", 60_000)));
+  await other.ada.isOnline();
+  await other.ada.say("held");
+  await other.ada.message("held", "held").waitFor();
+  await isAccessible(other.ada, "held");
+  noComplaints(ada, other.ada);
+});
+
+test("who cannot write is told why in the field, and what there is to do by a bar that is accessible", async (t) => {
+  const { server, ada } = await meet(t);
+  await ada.isOnline();
+  server.isSilent = true;
+  await ada.page.reload();
+  const off = async (reason) => {
+    await ada.page.locator(`#composer:disabled[placeholder="${reason}"]`).waitFor();
+    assert.equal(await ada.page.getByRole("button", { name: "Send" }).isDisabled(), true);
+  };
+  await off("Connecting…");
+  server.isSilent = false;
+  server.drop();
+  await ada.isOnline();
+  assert.equal(await ada.composer.isEnabled(), true);
+
+  server.dismiss();
+  const bar = (text) => ada.page.getByRole("alert").filter({ hasText: text });
+  await bar("The server closed this connection.").waitFor();
+  await off("You are not connected");
+  await isAccessible(ada, "closed");
+  server.refusing = "FORBIDDEN";
+  await bar("The server closed").getByRole("button", { name: "Connect again" }).press("Enter");
+  await bar("You are not allowed to do that.").waitFor();
+  await off("You are not connected");
+  await isAccessible(ada, "refused");
+  server.refusing = undefined;
+  await bar("You are not allowed").getByRole("button", { name: "Try again" }).press("Enter");
+  await ada.isOnline();
+  await ada.composer.fill("in again");
+  await ada.composer.press("Enter");
+  await ada.message("in again", "stored").waitFor();
+  noComplaints(ada);
+});
+
+test("a conversation that is none says so, and is accessible", async (t) => {
+  const ada = await signIn(t, "ada-none", "Ada None");
+  await ada.page.evaluate(() => (location.hash = "#/c/00000000-0000-4000-8000-00000000dead"));
+  await ada.page.getByText("This conversation does not exist, or you are not a member of it.").waitFor();
+  await ada.page.locator('#composer:disabled[placeholder="You cannot write here"]').waitFor();
+  await isAccessible(ada, "absent");
+  noComplaints(ada);
+});
+
+test("a message that can be taken back, the form for a token and an invitation are accessible", async (t) => {
+  const bob = await client(t, "bob-rules", "Bob Rules");
+  const id = await make(bob, "Rules", ["ada-rules"]);
+  const { token: invite } = await must(bob, "create_invite", { conversationId: id });
+  const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
+  await ada.page.getByRole("button", { name: "Sign in with a token instead" }).press("Enter");
+  await ada.page.getByLabel("Token").fill("no");
+  await ada.page.getByLabel("Token").press("Enter");
+  await ada.page.getByText("This does not look like a token.").waitFor();
+  await isAccessible(ada, "token");
+  await ada.page.getByLabel("Token").fill(tokenOf("ada-rules", "Ada Rules"));
+  await ada.page.getByLabel("Token").press("Enter");
+  await ada.isOnline();
+  await ada.page.getByRole("heading", { name: "Rules" }).waitFor();
+  await ada.say("to be taken back");
+  await ada.message("to be taken back", "stored").waitFor();
+  await ada.page.locator("li.message[tabindex='0']").press("Delete");
+  await ada.page.getByRole("button", { name: "Undo" }).waitFor();
+  assert.deepEqual(await violations(ada), []);
+  await ada.page.emulateMedia({ forcedColors: "active" });
+  assert.deepEqual(await violations(ada), []);
+  await ada.page.emulateMedia({ forcedColors: "none" });
+  await ada.page.evaluate((address) => (location.hash = address), `#/i/${invite}`);
+  await ada.page.getByRole("dialog", { name: "Invitation" }).getByText("You are one of them already.").waitFor();
+  await isAccessible(ada, "invitation");
+  noComplaints(ada);
+});
+
+test("people are invited, added and removed, and leave the page, by keyboard alone", async (t) => {
+  const ada = await signIn(t, "ada-keys", "Ada Keys", { viewport: DESK, permissions: ["clipboard-read", "clipboard-write"] });
+  const { page } = ada;
+  const key = async (...names) => {
+    for (const name of names) await page.keyboard.press(name);
+  };
+  /** Goes on by Tab until something has the focus. */
+  const reach = async (locator) => {
+    for (let steps = 0; steps < 60; steps += 1) {
+      if (await locator.evaluateAll((nodes) => nodes.includes(document.activeElement))) return;
+      await key("Tab");
+    }
+    assert.fail(`${locator} is not reached by Tab`);
+  };
+  const press = async (name) => {
+    await reach(page.getByRole("button", { name }));
+    await key("Enter");
+  };
+  await client(t, "eve-keys", "Eve Keys").then((socket) => must(socket, "join_conversation", LOBBY));
+  await ada.person("Eve Keys").waitFor();
+  await press("New conversation");
+  await page.getByLabel("Title").waitFor();
+  await page.keyboard.type("By keys");
+  await key("Enter");
+  await page.getByRole("heading", { name: "By keys" }).waitFor();
+
+  await press("About this conversation");
+  await reach(page.getByLabel("Add people"));
+  await page.keyboard.type("Eve Keys");
+  await key("Enter");
+  await page.getByText("Members · 2").waitFor();
+  await page.getByRole("list", { name: "Members" }).getByText("Eve Keys", { exact: true }).waitFor();
+  assert.equal(await page.getByLabel("Add people").inputValue(), "");
+  await press("Invite by link");
+  await page.getByText("The invitation is in your clipboard.").waitFor();
+  const invite = new URL(await page.evaluate(() => navigator.clipboard.readText())).hash;
+  await press("Remove Eve Keys");
+  await page.getByText("Members · 1").waitFor();
+  await key("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+
+  // Whoever was invited joins.
+  const eve = await signIn(t, "eve-keys", "Eve Keys");
+  await eve.page.evaluate((address) => (location.hash = address), invite);
+  await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("By keys").waitFor();
+  for (let steps = 0; steps < 5 && (await eve.page.evaluate(() => document.activeElement.textContent)) !== "Join"; steps += 1) await eve.page.keyboard.press("Tab");
+  await eve.page.keyboard.press("Enter");
+  await eve.page.getByRole("heading", { name: "By keys" }).waitFor();
+
+  await press("Sign out");
+  await page.getByRole("button", { name: "Join the chat" }).waitFor();
+  await reach(page.getByLabel("Your name"));
+  await page.keyboard.type("Guest Keys");
+  await key("Enter");
+  await ada.isOnline();
+  await press("Change your name");
+  await page.getByRole("dialog").waitFor();
+  await key("Control+a");
+  await page.keyboard.type("Guest Renamed");
+  await key("Enter");
+  await page.locator(".self-name").getByText("Guest Renamed", { exact: true }).waitFor();
+  noComplaints(ada, eve);
+});
+
+test("who has a session of the login is in by its cookie, and out when it has ended", async (t) => {
+  const login = await startServer({ ...keyed, ROOMCAST_AUTH__GUESTS: "false", ROOMCAST_AUTH__LOGIN_URL: "/login", ROOMCAST_AUTH__LOGOUT_URL: "/logout" });
+  t.after(() => login.stop());
+  const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
+  const post = async (path, body) => (await fetch(login.url + path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  const { sessionId } = await post("/api/v1/sessions", { userId: "ada-session", ttlSeconds: 600, data: { name: "Ada Session" } });
+  const ada = await Visitor.open(t, shared.browser, login.url);
+  await ada.page.getByRole("link", { name: "Sign in" }).waitFor();
+  await ada.context.addCookies([{ name: "roomcast_session", value: sessionId, url: ada.link.url, httpOnly: true, sameSite: "Lax" }]);
+  await ada.page.reload();
+  await ada.isOnline();
+  assert.equal(await ada.page.getByLabel("Your name").count(), 0);
+  await ada.say("by the cookie of a session");
+  await ada.message("by the cookie of a session", "stored").waitFor();
+  await post("/api/v1/revocations", { sessionId });
+  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  await ada.page.getByRole("link", { name: "Sign in" }).waitFor();
+});
+
+test("each text goes in the direction of its own letters, in messages and in the field", async (t) => {
+  const bob = await client(t, "bob-dir", "Bob Dir");
+  const [right, left] = ["\u05e9\u05dc\u05d5\u05dd, world", "hello, \u05e9\u05dc\u05d5\u05dd"];
+  await make(bob, "Directions", ["ada-dir"], right, left, `- ${right}`);
+  const ada = await signIn(t, "ada-dir", "Ada Dir");
+  await ada.page.getByRole("heading", { name: "Directions" }).waitFor();
+  const direction = (locator) => locator.evaluate((node) => getComputedStyle(node).direction);
+  assert.equal(await direction(ada.page.locator("li.message").first().getByText(right)), "rtl");
+  assert.equal(await direction(ada.page.locator("li.message").nth(1).getByText(left)), "ltr");
+  assert.equal(await direction(ada.page.locator("li.message li").getByText(right)), "rtl");
+  await ada.composer.fill(right);
+  assert.equal(await direction(ada.composer), "rtl");
+  await ada.composer.fill(left);
+  assert.equal(await direction(ada.composer), "ltr");
+  noComplaints(ada);
+});
+
+test("all of a long message is shown, and a part of it again, by keyboard", async (t) => {
+  const bob = await client(t, "bob-long", "Bob Long");
+  await make(bob, "Long", ["ada-long"], Array.from({ length: 60 }, (_, index) => `line ${index}.`).join("\n"));
+  const ada = await signIn(t, "ada-long", "Ada Long");
+  await ada.page.getByRole("heading", { name: "Long" }).waitFor();
+  const line = ada.page.locator("li.message");
+  await line.focus();
+  await ada.page.keyboard.press("Enter");
+  const more = ada.page.getByRole("button", { name: "Show all of it" });
+  assert.equal(await more.evaluate((node) => node === document.activeElement), true);
+  assert.equal(await more.getAttribute("aria-expanded"), "false");
+  assert.equal(await line.getByText("line 59.").count(), 0);
+  await ada.page.keyboard.press("Enter");
+  await line.getByText("line 59.").waitFor();
+  const less = ada.page.getByRole("button", { name: "Show less" });
+  assert.equal(await less.evaluate((node) => node === document.activeElement), true);
+  assert.equal(await less.getAttribute("aria-expanded"), "true");
+  await ada.page.keyboard.press("Enter");
+  await line.getByText("line 59.").waitFor({ state: "detached" });
+  noComplaints(ada);
+});
+
+test("nothing moves by itself for those who want no motion", async (t) => {
+  const { server, ada } = await meet(t);
+  await ada.isOnline();
+  const animations = () => ada.page.evaluate(() => document.getAnimations().map(({ animationName }) => animationName));
+  server.refusing = "RATE_LIMITED";
+  ada.link.cut();
+  await ada.isOffline();
+  assert.deepEqual(await animations(), ["pulse"]);
+  await ada.page.emulateMedia({ reducedMotion: "reduce" });
+  assert.deepEqual(await animations(), []);
+  // A notice comes without motion as well.
+  await ada.page.keyboard.press("ControlOrMeta+k");
+  assert.deepEqual(await animations(), []);
+});

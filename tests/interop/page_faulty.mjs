@@ -1,0 +1,108 @@
+// The real page on a server that makes mistakes: whatever comes late, twice, out of order, with holes or in an older version,
+// everything is shown once, in its order, as it is now.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { FaultyServer, message } from "./faulty.mjs";
+import { noComplaints, shared } from "./page_support.mjs";
+import { until } from "./support.mjs";
+import { Visitor } from "./visitor.mjs";
+
+const isTold = { editedAt: "2026-01-02T00:00:00.000Z" };
+
+/** A guest in the page of a faulty server that has these messages. */
+async function enter(t, stored, faults = {}) {
+  const server = await FaultyServer.start(t, shared.server.url);
+  Object.assign(server, { stored, faults });
+  const ada = await Visitor.open(t, shared.browser, server.url);
+  await ada.page.getByLabel("Your name").fill("Ada");
+  await ada.page.getByRole("button", { name: "Join the chat" }).click();
+  await ada.isOnline();
+  return { server, ada };
+}
+
+/** What is shown, once it is as expected or the deadline has passed. */
+async function shows(ada, expected) {
+  const isSo = async () => JSON.stringify(await ada.texts()) === JSON.stringify(expected);
+  await until(isSo, "the messages", 15_000).catch(() => {});
+  assert.deepEqual(await ada.texts(), expected);
+}
+
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => message(from + index));
+const textsOf = (messages) => messages.map(({ content }) => content);
+
+test("history with holes, whose pages come late and twice and are in no order, is shown once and in order", async (t) => {
+  const stored = range(1, 140).filter(({ seq }) => (seq <= 30 || seq > 40) && seq !== 77 && seq !== 139);
+  const shuffled = (give, _, answer) => {
+    const messages = [...answer.messages.slice(20), ...answer.messages.slice(0, 20).reverse(), ...answer.messages.slice(0, 5)];
+    setTimeout(give, 300, { ...answer, messages }); // The answer is late.
+  };
+  const { server, ada } = await enter(t, stored, { message_history: shuffled });
+  server.isDoubling = true;
+  await ada.message("text 140").waitFor();
+  await until(async () => {
+    await ada.scroller.evaluate((node) => node.scrollTo(0, 0));
+    return (await ada.message("text 1").count()) === 1;
+  }, "the first message");
+  await shows(ada, textsOf(stored));
+  const seqs = await ada.page.locator("li.message").evaluateAll((lines) => lines.map(({ dataset }) => Number(dataset.seq)));
+  assert.deepEqual(seqs, stored.map(({ seq }) => seq));
+  noComplaints(ada);
+});
+
+test("messages that come twice, out of order and with a hole between them are shown once and in order", async (t) => {
+  const { server, ada } = await enter(t, range(1, 3));
+  await shows(ada, textsOf(range(1, 3)));
+  // The hole is read after a second.
+  server.stored.push(...range(4, 9));
+  for (const seq of [6, 5, 6, 9, 8, 5]) server.emit("message", message(seq));
+  await shows(ada, textsOf(range(1, 9)));
+  // One that nobody finds any more is left out, and holds up nothing.
+  server.stored.push(message(11));
+  server.emit("message", message(11));
+  server.emit("message", message(3));
+  await shows(ada, textsOf([...range(1, 9), message(11)]));
+  noComplaints(ada);
+});
+
+test("own messages whose answers come late, twice, out of order or not at all are stored and shown once", async (t) => {
+  const waiting = [];
+  const { server, ada } = await enter(t, range(1, 1));
+  server.isDoubling = true;
+  // The first answer is held back for longer than anybody waits, the repeat is answered before it.
+  server.faults.message = (give) => waiting.push(give);
+  await ada.say("one", "two");
+  await until(() => waiting.length === 2, "the repeat", 30_000);
+  server.faults = {};
+  // The server tells of it as well, as another tab would hear it.
+  server.emit("message", server.stored.at(-1));
+  waiting[1]();
+  waiting[0]();
+  await ada.message("two", "stored").waitFor();
+  await shows(ada, ["text 1", "one", "two"]);
+  assert.deepEqual(textsOf(server.stored), ["text 1", "one", "two"]);
+  assert.equal(await ada.page.locator("li.message:not([data-state=stored]).is-own").count(), 0);
+  noComplaints(ada);
+});
+
+test("an older version of a message changes nothing, wherever it comes from", async (t) => {
+  const { server, ada } = await enter(t, range(1, 4));
+  await shows(ada, textsOf(range(1, 4)));
+  server.emit("message_edited", message(2, { version: 3, content: "newest of 2", ...isTold }));
+  server.emit("message_edited", message(2, { version: 2, content: "older of 2", ...isTold }));
+  server.emit("message", message(2));
+  server.emit("message_deleted", { conversationId: message(3).conversationId, messageId: message(3).id, seq: 3, deletedAt: isTold.editedAt, deletedBy: "bob" });
+  server.emit("message_edited", message(3, { version: 2, content: "late of 3", ...isTold }));
+  server.emit("message", message(5, { content: "after all" }));
+  server.stored.push(message(5, { content: "after all" }));
+  const expected = ["text 1", "newest of 2edited", "This message was deleted.", "text 4", "after all"];
+  await shows(ada, expected);
+  // What is read after a reconnect is as old, and changes nothing either.
+  const joins = server.asked.filter((name) => name === "message_history").length;
+  server.drop();
+  await ada.isOffline();
+  await ada.isOnline();
+  await until(() => server.asked.filter((name) => name === "message_history").length > joins, "the newest messages to be read again");
+  server.emit("message", message(6, { content: "at last" }));
+  await shows(ada, [...expected, "at last"]);
+  noComplaints(ada);
+});
