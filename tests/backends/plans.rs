@@ -124,7 +124,7 @@ async fn how_far_others_have_read_takes_two_entries_of_an_index() {
     let harness = Harness::new((config.clone(), None)).await;
     let room = harness.conversation(&["ann"]).await;
     harness.store.close().await;
-    let place = Place { config, room };
+    let place = LongConversation { config, room };
     place.sql(&format!(
         "INSERT INTO reads (conversation_id, user_id, seq)
              SELECT '{room}', 'reader ' || n, n FROM generate_series(1, 20000) n;

@@ -114,6 +114,7 @@ async fn an_owner_makes_a_conversation_and_changes_its_members() {
     assert!(refused["message"].as_str().unwrap().contains("last member"));
     let member = json!({"conversationId": id, "userId": bob_id});
     ann.must("add_member", member).await;
+    bob.must("join_conversation", id.clone()).await;
     let left = ann.must("remove_member", owner).await;
     assert_eq!(left["conversation"]["ownerId"], bob_id);
     assert_eq!(left["conversation"]["memberIds"], json!([bob_id]));

@@ -52,14 +52,11 @@ impl ServiceError {
 
     /// The same, of an argument that is inside of another one: a field is named by its path from there.
     #[must_use]
-    pub(crate) fn within(self, outer: &str) -> Self {
-        match self {
-            Self::Invalid { field, problem } => Self::Invalid {
-                field: format!("{outer}.{field}").into(),
-                problem,
-            },
-            other => other,
+    pub(crate) fn within(mut self, outer: &str) -> Self {
+        if let Self::Invalid { field, .. } = &mut self {
+            *field = format!("{outer}.{field}").into();
         }
+        self
     }
 }
 

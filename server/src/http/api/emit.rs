@@ -64,8 +64,8 @@ async fn emit(
             Emission::published(&portfolio.await.map_err(inner)?)
         }
         "price:update" => {
-            let prices = market.publish_prices(at.also(&allowed, by)?, &namespace);
-            Emission::published(&prices.await?)
+            let prices = market.publish_prices(at.also(&allowed, by, |_| ())?, &namespace);
+            Emission::published(&prices.await.map_err(inner)?)
         }
         "notification:new" => {
             let named = |new: &mut Notify| MadeUnder::fill_in(under, &mut new.notification_id);

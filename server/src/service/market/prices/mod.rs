@@ -109,7 +109,7 @@ impl Market {
             PublishPrices::One(new) => {
                 let given = checked(new, Time::now())?;
                 let symbol = given.symbol.clone();
-                let version = self.take(vec![given], namespace).await?;
+                let version = self.take_prices(vec![given], namespace).await?;
                 self.0.prices.kept_until(version).await?;
                 let known = self.0.prices.table.lock().get(&symbol).cloned();
                 let gone = ServiceError::NotFound("no price of the symbol is known");
@@ -125,14 +125,18 @@ impl Market {
                     checked(new, now).map_err(|error| error.within(&format!("prices[{n}]")))
                 };
                 let given: Result<_, _> = prices.into_iter().enumerate().map(within).collect();
-                self.take(given?, namespace).await?;
+                self.take_prices(given?, namespace).await?;
                 Ok(PublishedPrices::Many { accepted })
             }
         }
     }
 
     /// Takes prices, and tells them. Returns with which version of the table they are stored.
-    async fn take(&self, given: Vec<Given>, namespace: &Namespace) -> Result<u64, ServiceError> {
+    async fn take_prices(
+        &self,
+        given: Vec<Given>,
+        namespace: &Namespace,
+    ) -> Result<u64, ServiceError> {
         let prices = &self.0.prices;
         let turn = prices.turn().await?;
         let taken = prices.table.lock().put(given, Time::now());
