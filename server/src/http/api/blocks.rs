@@ -13,7 +13,6 @@ use super::{ApiError, By, JsonBody, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
     service::{Access, BlockPage, Blocks, ListBlocks, NewBlock, RemoveBlock},
-    store::Time,
 };
 use roomcast::network::Block;
 
@@ -90,9 +89,12 @@ struct ShownBlock {
     /// The caller who has made the block.
     #[schemars(extend("enum" = ["admin", "automatic", "configuration"]))]
     source: String,
-    created_at: Time,
+    /// An RFC 3339 time in UTC.
+    #[schemars(extend("format" = "date-time"))]
+    created_at: String,
     /// Until when; for good if absent.
-    expires_at: Option<Time>,
+    #[schemars(extend("format" = "date-time"))]
+    expires_at: Option<String>,
 }
 
 async fn list(
