@@ -197,7 +197,6 @@ for (const [client, io] of clients) {
         keys(left, SYSTEM);
         assert.equal(left.userId, bob.userId);
         await refused(bob, "NOT_FOUND", "message", { conversationId, content: "x" });
-        await refused(ada, "CONFLICT", "remove_member", { conversationId, userId: ada.userId });
         assert.deepEqual(await must(ada, "remove_member", { conversationId, userId: bob.userId }), removed, "twice is once");
 
         await refused(eve, "FORBIDDEN", "delete_conversation", { conversationId });
@@ -210,6 +209,12 @@ for (const [client, io] of clients) {
         await refused(eve, "NOT_FOUND", "delete_conversation", { conversationId });
         await refused(ada, "NOT_FOUND", "join_conversation", conversationId);
         await refused(ada, "NOT_FOUND", "message", { conversationId, content: "x", clientMessageId: "c2" });
+        // Whoever owns a conversation leaves it to the other one, who is the last then.
+        const other = (await must(ada, "create_conversation", { memberIds: [eve.userId] })).conversation.id;
+        await refused(eve, "FORBIDDEN", "remove_member", { conversationId: other, userId: ada.userId });
+        const handed = await must(ada, "remove_member", { conversationId: other, userId: ada.userId });
+        assert.deepEqual([handed.conversation.ownerId, handed.conversation.memberIds], [eve.userId, [eve.userId]]);
+        await refused(eve, "CONFLICT", "remove_member", { conversationId: other, userId: eve.userId });
         for (const one of [ada, bob, eve]) assert.deepEqual(one.events.filter(([name]) => name === "error"), []);
       });
 
