@@ -121,7 +121,19 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     const sockets = run("sockets", "--user", "ann", "--url", here.url);
     assert.equal(JSON.parse(sockets.stdout).id, socket.id);
     assert.equal(JSON.parse(run("nodes", "--url", there.url).stdout).nodes.length, 2);
+    const call = (...args) => run("call", ...args, "--url", here.url);
+    const made = call("POST", "/conversations", '{"title":"By command"}', "--key", "one");
+    assert.equal(made.status, 0, made.stderr);
+    const { conversation } = JSON.parse(made.stdout);
+    assert.equal(conversation.title, "By command");
+    assert.equal(call("POST", "/conversations", '{"title":"By command"}', "--key", "one").stdout, made.stdout);
+    const blocked = call("POST", "/blocks", '{"cidr":"192.0.2.0/24","seconds":60,"reason":"x"}', "--role", "admin");
+    const freed = call("DELETE", `/blocks/${JSON.parse(blocked.stdout).id}`, "--role", "admin");
+    assert.deepEqual([freed.status, freed.stdout], [0, ""], freed.stderr);
     for (const [args, error] of [
+      [["call", "GET", "conversations", "--url", here.url], /a path begins with \//],
+      [["call", "GET", "/none", "--url", here.url], /404/],
+      [["call", "GET", "/blocks", "--role", "nobody", "--url", here.url], /403|no such role/],
       [["emit", "a", "message", "1", "--url", here.url], /400 Bad Request: event is one of the server's own/],
       [["emit", "a", "message", "1", "--adapter", postgres.url], /event is one of the server's own/],
       [["emit", `conversation:${LOBBY}`, "x", "--adapter", postgres.url], /the room of a conversation/],

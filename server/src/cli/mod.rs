@@ -75,6 +75,8 @@ enum Command {
     Catalog(catalog::Catalog),
     /// Say why a user may or may not send an event, and by which rule.
     Explain(identity::Explain),
+    /// Call any route of the HTTP API of a running server, and print the answer.
+    Call(remote::CallArguments),
     /// Publish an event to a room or to everyone, through a running server or an adapter.
     Emit(remote::EmitArguments),
     /// List the sockets of a running server and of those joined to it, a line of JSON for each.
@@ -148,6 +150,10 @@ pub fn run() -> ExitCode {
         Command::Explain(explain) => {
             warn(&loaded.warnings);
             identity::explain(&loaded.settings, explain)
+        }
+        Command::Call(arguments) => {
+            warn(&loaded.warnings);
+            remote::call(&loaded.settings, arguments)
         }
         Command::Emit(arguments) => {
             warn(&loaded.warnings);

@@ -1,5 +1,5 @@
-//! Commands that ask a running server: `emit`, `sockets` and `nodes`, through its HTTP API or, for events, through
-//! the adapter.
+//! Commands that ask a running server: `call`, `emit`, `sockets` and `nodes`, through its HTTP API or, for events,
+//! through the adapter.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -48,6 +48,27 @@ pub(super) struct EmitArguments {
     server: Server,
 }
 
+/// Arguments of `call`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CallArguments {
+    /// GET, POST, PUT, PATCH or DELETE.
+    method: Method,
+    /// The path of the route behind `/api/v1`, with its query: `/sockets?userId=ann`.
+    #[arg(value_parser = path)]
+    path: String,
+    /// The body of the request.
+    #[arg(value_parser = json)]
+    body: Option<Box<RawValue>>,
+    /// An `Idempotency-Key`, under which the request is safely sent again.
+    #[arg(long)]
+    key: Option<String>,
+    /// The role of the token that is signed for the call.
+    #[arg(long, default_value = SERVICE, conflicts_with = "token")]
+    role: String,
+    #[command(flatten)]
+    server: Server,
+}
+
 /// Arguments of `sockets`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SocketsArguments {
@@ -68,8 +89,34 @@ pub(super) struct NodesArguments {
     server: Server,
 }
 
+fn path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_path
+        .then(|| text.to_owned())
+        .ok_or_else(|| "a path begins with / and has no spaces".to_owned())
+}
+
 fn json(text: &str) -> Result<Box<RawValue>, String> {
     RawValue::from_string(text.to_owned()).map_err(|error| format!("no JSON: {error}"))
+}
+
+/// Calls any route of the HTTP API, and prints the answer.
+pub(super) fn call(settings: &Settings, arguments: CallArguments) -> ExitCode {
+    run(async {
+        let caller = Caller::with_role(settings, &arguments.server, &arguments.role)?;
+        let body = arguments
+            .body
+            .map_or_else(String::new, |body| body.get().to_owned());
+        let key = arguments.key.as_deref();
+        let answer = caller
+            .call_under(key, arguments.method, &arguments.path, body)
+            .await?;
+        match answer {
+            // What is done and has nothing to say.
+            Value::Null => Ok(()),
+            answer => print(&answer),
+        }
+    })
 }
 
 /// Publishes an event, and prints what became of it.
@@ -207,11 +254,15 @@ struct Caller {
 
 impl Caller {
     fn new(settings: &Settings, server: &Server) -> Result<Self, String> {
+        Self::with_role(settings, server, SERVICE)
+    }
+
+    fn with_role(settings: &Settings, server: &Server, role: &str) -> Result<Self, String> {
         let token = match &server.token {
             Some(token) => token.clone(),
             None => {
-                let role = "service".to_owned();
-                Minter::new(settings)?.mint("roomcast-command", None, &[role], LIFETIME)?
+                let roles = [role.to_owned()];
+                Minter::new(settings)?.mint("roomcast-command", None, &roles, LIFETIME)?
             }
         };
         let url = server.url.clone().unwrap_or_else(|| configured(settings));
@@ -221,15 +272,30 @@ impl Caller {
 
     /// The answer to a call, unless it is a refusal.
     async fn call(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
+        self.call_under(None, method, path, body).await
+    }
+
+    /// The same, under an `Idempotency-Key`.
+    async fn call_under(
+        &self,
+        key: Option<&str>,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<Value, String> {
         let address = format!("{}/api/v1{path}", self.url);
         let url = JwksUrl::parse(&address, None).map_err(|fault| format!("{address}: {fault}"))?;
         let uri: http::Uri = address.parse().map_err(|_| "no address".to_owned())?;
         let target = uri.path_and_query().map_or("/", |path| path.as_str());
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let request = request
             .body(Full::<Bytes>::from(body))
             .map_err(|error| error.to_string())?;
         let answer = tokio::time::timeout(ANSWER, exchange(&url, request, MAX_BYTES)).await;
@@ -256,6 +322,8 @@ fn configured(settings: &Settings) -> String {
     }
 }
 
+/// The role of who asks, unless another one is named.
+const SERVICE: &str = "service";
 /// The room that stands for everyone.
 const EVERYONE: &str = "*";
 /// How long the token of a command is good.
