@@ -237,8 +237,12 @@ impl Followed {
                 state.window = Some(now + patience);
             }
             Some(end) => {
+                let waiting = state.waiting.iter().map(|entry| entry.body.len());
+                if waiting.sum::<usize>() + entry.body.len() > WAITING_BYTES {
+                    self.tell_waiting(state, namespace);
+                }
                 if state.waiting.is_empty() {
-                    self.tell_at(namespace, end);
+                    self.tell_at(namespace, state.window.unwrap_or(end));
                 }
                 state.waiting.push(entry);
             }
@@ -287,6 +291,8 @@ impl Followed {
     }
 }
 
+/// Bytes of entries that wait to be told together; what would be more is told before the window ends.
+const WAITING_BYTES: usize = 128 << 10;
 /// Snapshots that are kept of one journal.
 const KEPT: usize = 64;
 /// Entries that are read at once.
