@@ -4,12 +4,14 @@
 //! **Who writes**: [`Writer`]. As long as it is not `Nobody`, somebody is bound to look at the queue again,
 //! and whoever queues a frame wakes nobody.
 //!
-//! | state | a frame is queued | `flush` begins | all is written | no room | the driver finds room |
-//! |---|---|---|---|---|---|
-//! | `Nobody` | `Listed`, and the flusher is woken | `Writing` | | | |
-//! | `Listed` | | `Writing` | | | |
-//! | `Writing` | taken along by the next batch | returns at once | `Nobody` | `Blocked`, and the driver is woken | |
-//! | `Blocked` | waits, and counts | returns at once | | | `Nobody`, and the driver writes |
+//! | state | a frame is queued | `flush` begins | all is written | no room | four batches were written, and there is more | an error | the driver finds room | the driver finds none |
+//! |---|---|---|---|---|---|---|---|---|
+//! | `Nobody` | `Listed`, and the flusher is woken | `Writing` | | | | | | `Blocked` |
+//! | `Listed` | | `Writing`, or `Nobody` with nothing to write | | | | | | `Blocked` |
+//! | `Writing` | taken along by the next batch | returns at once | `Nobody` | `Blocked`, and the driver is woken | `Listed`, behind the others | `Nobody`; the session is sealed, and nothing is left | | |
+//! | `Blocked` | waits, and counts | returns at once | | | | | `Nobody`, and the driver writes | |
+//!
+//! A session that goes over to a WebSocket is `Blocked` if that has buffered something, and not otherwise.
 //!
 //! A frame is also left alone, in `Nobody`, while the driver has its turn (it writes at the end of it) and
 //! while there is nowhere to write to: a poll that comes takes it along. A batch that is put back into a
