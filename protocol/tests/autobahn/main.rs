@@ -44,11 +44,14 @@ sections! {
     misc = "10_misc";
 }
 
+/// How many cases there are; one that is added or left out on purpose changes this.
+const ROWS: usize = 354;
+
 #[test]
-fn the_tables_have_at_least_200_rows_of_distinct_names() {
+fn no_row_of_the_tables_is_lost_and_their_names_are_distinct() {
     let cases: Vec<Case> = FILES.iter().flat_map(|file| row::cases(file)).collect();
     let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
-    assert!(names.len() >= 200, "{} rows", names.len());
+    assert_eq!(names.len(), ROWS);
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), cases.len());
