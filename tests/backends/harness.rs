@@ -1,5 +1,7 @@
 //! A store with somebody who emits.
 
+#[cfg(feature = "sqlite")]
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use roomcast_server::config;
@@ -178,4 +180,17 @@ pub(crate) fn sqlite() -> Backend {
         ..config::Store::default()
     };
     (config, Some(folder))
+}
+
+/// Runs SQL in the database of a store on the server that all tests share.
+#[cfg(feature = "postgres")]
+pub(crate) fn sql(config: &config::Store, sql: &str) -> String {
+    let (_, database) = config.url.rsplit_once('/').unwrap();
+    crate::server::shared().lock().unwrap().sql(database, sql)
+}
+
+/// Where a store of SQLite is kept.
+#[cfg(feature = "sqlite")]
+pub(crate) fn file(config: &config::Store) -> PathBuf {
+    config.url.strip_prefix("sqlite:").unwrap().into()
 }

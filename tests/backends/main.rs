@@ -29,6 +29,8 @@ mod leases;
 mod logins;
 #[cfg(feature = "postgres")]
 mod migrating;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod older;
 mod order;
 #[cfg(feature = "postgres")]
 mod plans;

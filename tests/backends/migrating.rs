@@ -1,24 +1,22 @@
 //! Migrations of a PostgreSQL database that is in use.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_server::config;
 use roomcast_server::store::{Current, Store, Time};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::postgres;
-use crate::server::shared;
+use crate::harness::sql;
+use crate::older::postgres_of;
 
 /// How long anything may take that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
-    let config = of_version(6).await;
+    let config = postgres_of(6).await.0;
     let has_migrated = "SELECT count(*) FROM pg_attribute
         WHERE attrelid = 'conversations'::regclass AND attname = 'deleted_at'";
     // A transaction that reads for long holds the table.
@@ -33,7 +31,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
     let mut read = String::new();
     let mut answers = BufReader::new(reader.stdout.take().unwrap());
     answers.read_line(&mut read).unwrap();
-    assert_eq!(read, "0\n");
+    assert_eq!(read, "1\n");
 
     let migrating = tokio::spawn({
         let config = config.clone();
@@ -51,7 +49,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
     timeout(DEADLINE, waits).await.unwrap();
     // Others want the same table, and would wait behind the migration as long as that waits.
     let others = "SET statement_timeout = '30s'; SELECT count(*) FROM conversations";
-    assert_eq!(sql(&config, others), "0");
+    assert_eq!(sql(&config, others), "1");
     assert_eq!(sql(&config, has_migrated), "0");
 
     drop(commands);
@@ -60,40 +58,6 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_else_from_it() {
     let applied = applied.unwrap();
     assert!(applied[0].contains("deleted_conversations"), "{applied:?}");
     assert_eq!(sql(&config, has_migrated), "1");
-}
-
-/// A new database with the tables of an older version.
-async fn of_version(version: u32) -> config::Store {
-    let (newest, _) = postgres();
-    Store::migrate(&newest).await.unwrap();
-    let (config, _) = postgres();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/postgres");
-    for number in 1..=version {
-        let start = format!("V{number}__");
-        let mut files = std::fs::read_dir(&folder)
-            .unwrap()
-            .map(|file| file.unwrap());
-        let file = files.find(|file| file.file_name().to_string_lossy().starts_with(&start));
-        sql(
-            &config,
-            &std::fs::read_to_string(file.unwrap().path()).unwrap(),
-        );
-    }
-    let rows =
-        "SELECT string_agg(format('(%s, %L, %L, %L)', version, name, applied_on, checksum), ', ')
-        FROM refinery_schema_history WHERE version <= ";
-    let rows = sql(&newest, &format!("{rows}{version}"));
-    let history = "CREATE TABLE refinery_schema_history
-        (version int4 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255));
-        INSERT INTO refinery_schema_history VALUES ";
-    sql(&config, &format!("{history}{rows}"));
-    config
-}
-
-/// Runs SQL in the database of a store on the shared server.
-fn sql(config: &config::Store, sql: &str) -> String {
-    let (_, database) = config.url.rsplit_once('/').unwrap();
-    shared().lock().unwrap().sql(database, sql)
 }
 
 /// What the version before has stored of prices: each symbol is a journal of its own.
@@ -126,7 +90,7 @@ async fn assert_moved(store: &Store) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_of_the_version_before_are_known_afterwards() {
-    let config = of_version(15).await;
+    let config = postgres_of(15).await.0;
     sql(&config, PRICES);
     Store::migrate(&config).await.unwrap();
     let (store, _commits) = Store::open(&config, Arc::default()).await.unwrap();

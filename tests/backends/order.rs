@@ -14,6 +14,12 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::harness::{Backend, Harness, on_every_backend, retriable, text};
+#[cfg(feature = "postgres")]
+use crate::older::postgres_of;
+#[cfg(feature = "sqlite")]
+use crate::older::sqlite_of;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::older::{CONVERSATION, MESSAGE};
 use crate::random::Random;
 
 on_every_backend! {
@@ -93,9 +99,9 @@ fn rename(id: Uuid, title: &str) -> Rename {
     }
 }
 
-fn edit(message: &Message, content: &str) -> Edit {
+fn edit(message_id: Uuid, content: &str) -> Edit {
     Edit {
-        message_id: message.id,
+        message_id,
         by: admin(),
         content: content.into(),
         version: None,
@@ -120,7 +126,7 @@ async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend
     let other = store.insert_message(retriable(id, "bob", "m"), none());
     assert!(matches!(other.await.unwrap(), Insert::Stored(_)));
     store
-        .edit_message(edit(&sent, "two"), none())
+        .edit_message(edit(sent.id, "two"), none())
         .await
         .unwrap();
     let again = store.insert_message(retriable(id, "bob", "m"), none());
@@ -128,7 +134,10 @@ async fn every_change_takes_one_step_and_what_changes_nothing_takes_none(backend
     for _ in 0..2 {
         let member = |user, removes| store.change_member(member(id, user, removes), none());
         store.delete_message(delete(&sent), none()).await.unwrap();
-        store.edit_message(edit(&sent, "no"), none()).await.unwrap();
+        store
+            .edit_message(edit(sent.id, "no"), none())
+            .await
+            .unwrap();
         member("eve", false).await.unwrap();
         member("bob", true).await.unwrap();
         let renamed = store.rename_conversation(rename(id, "New"), none());
@@ -175,7 +184,7 @@ async fn stir(store: &Store, id: Uuid, messages: &[Arc<Message>], random: &mut R
             match what {
                 0 => drop(
                     store
-                        .edit_message(edit(&message, &user), Origin::default())
+                        .edit_message(edit(message.id, &user), Origin::default())
                         .await,
                 ),
                 1 => drop(
@@ -389,13 +398,10 @@ async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
     let (store, id) = (&harness.store, harness.conversation(&["ann", "bob"]).await);
     let sent = harness.send(id, "ann", "first").await;
     for n in 0..6 {
-        let edit = edit(&sent, &n.to_string());
+        let edit = edit(sent.id, &n.to_string());
         store.edit_message(edit, Origin::default()).await.unwrap();
     }
-    let sql = |sql: &str| {
-        let (_, database) = config.url.rsplit_once('/').unwrap();
-        crate::server::shared().lock().unwrap().sql(database, sql)
-    };
+    let sql = |sql: &str| crate::harness::sql(&config, sql);
     sql("UPDATE conversation_changes SET changed_at = now() - interval '2 hours' WHERE number < 4");
     assert_eq!(store.forget_changes().await.unwrap(), 3);
     assert_eq!(store.forget_changes().await.unwrap(), 0);
@@ -424,53 +430,15 @@ async fn what_is_not_kept_any_more_is_read_from_the_conversation() {
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was() {
-    let (config, _) = crate::harness::postgres();
-    let sql = |sql: &str| {
-        let (_, database) = config.url.rsplit_once('/').unwrap();
-        crate::server::shared().lock().unwrap().sql(database, sql)
-    };
-    let old = Harness::new((config.clone(), None)).await;
-    let id = old.conversation(&["ann"]).await;
-    let sent = old.send(id, "ann", "before").await;
-    old.store.close().await;
-    sql(
-        "DROP TRIGGER message_versions_note_change ON message_versions;
-         DROP TRIGGER conversations_note_title ON conversations;
-         DROP TRIGGER conversations_note_closed ON conversations;
-         DROP TRIGGER members_note_added ON members;
-         DROP TRIGGER members_note_removed ON members;
-         DROP FUNCTION roomcast_note_version, roomcast_note_title, roomcast_note_closed,
-             roomcast_note_added, roomcast_note_removed, roomcast_take_change;
-         DROP TRIGGER conversations_tell ON conversations;
-         DROP TABLE conversation_changes;
-         DROP FUNCTION roomcast_tell_conversation, roomcast_tell_change;
-         ALTER TABLE roomcast_schema DROP COLUMN store_id;
-         DROP TRIGGER messages_drop_annotations ON messages;
-         DROP FUNCTION roomcast_take_annotation, roomcast_drop_annotations;
-         DROP TABLE message_reactions, message_emojis, pins, notification_levels;
-         ALTER TABLE messages DROP COLUMN reply_to, DROP COLUMN mentions;
-         DROP TABLE shared_values, shared_locks, api_keys, invites, journal_entries, journals,
-             webhook_deliveries;
-         DROP FUNCTION roomcast_publish, roomcast_publish_to_user, roomcast_publish_to_everyone,
-             roomcast_number_publications;
-         DROP TABLE publications, publication_keys, publication_head, publication_nodes;
-         DROP FUNCTION roomcast_use_publication_key;
-         DROP FUNCTION roomcast_append, roomcast_tell_journal;
-         DROP SEQUENCE shared_numbers;
-         DROP INDEX reads_by_seq;
-         ALTER TABLE conversations DROP COLUMN changes;
-         ALTER TABLE conversations DROP COLUMN deleted_at, DROP COLUMN deleted_by;
-         DELETE FROM refinery_schema_history WHERE version >= 6",
-    );
-    let new = Harness::new((config.clone(), None)).await;
-    let known = new.store.conversation(id).await.unwrap().unwrap();
+    let new = Harness::new(postgres_of(5).await).await;
+    let known = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 0));
     let edited = new
         .store
-        .edit_message(edit(&sent, "after"), Origin::default());
+        .edit_message(edit(MESSAGE, "after"), Origin::default());
     edited.await.unwrap();
-    new.send(id, "ann", "next").await;
-    let steps = read(&new.store, id, at(0, 0), at(2, 1), 10).await;
+    new.send(CONVERSATION, "ann", "next").await;
+    let steps = read(&new.store, CONVERSATION, at(0, 0), at(2, 1), 10).await;
     let steps: Vec<_> = steps.iter().map(|(_, event)| short(event)).collect();
     assert_eq!(
         steps,
@@ -481,60 +449,11 @@ async fn what_was_stored_before_there_were_revisions_goes_on_from_where_it_was()
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_file_of_before_there_were_revisions_goes_on_from_where_it_was() {
-    let (config, folder) = crate::harness::sqlite();
-    let old = Harness::new((config.clone(), None)).await;
-    let id = old.conversation(&["ann"]).await;
-    let sent = old.send(id, "ann", "before").await;
-    old.store.close().await;
-    let file = rusqlite::Connection::open(config.url.trim_start_matches("sqlite:")).unwrap();
-    for table in sqlite_tables_since(6) {
-        file.execute_batch(&format!("DROP TABLE {table}")).unwrap();
-    }
-    file.execute_batch(
-        "DROP TRIGGER message_drops_annotations;
-         ALTER TABLE conversations DROP COLUMN changes;
-         DROP INDEX conversations_deleted;
-         DROP INDEX reads_by_seq;
-         ALTER TABLE conversations DROP COLUMN deleted_at;
-         ALTER TABLE conversations DROP COLUMN deleted_by;
-         ALTER TABLE messages DROP COLUMN reply_to;
-         ALTER TABLE messages DROP COLUMN mentions;
-         DELETE FROM refinery_schema_history WHERE version >= 6",
-    )
-    .unwrap();
-    file.close().unwrap();
-    let new = Harness::new((config, folder)).await;
+    let new = Harness::new(sqlite_of(5).await).await;
     let edited = new
         .store
-        .edit_message(edit(&sent, "after"), Origin::default());
+        .edit_message(edit(MESSAGE, "after"), Origin::default());
     edited.await.unwrap();
-    let known = new.store.conversation(id).await.unwrap().unwrap();
+    let known = new.store.conversation(CONVERSATION).await.unwrap().unwrap();
     assert_eq!(known.revision(), at(1, 1));
-}
-
-/// The tables that migrations of SQLite from this version on have made, the newest first.
-#[cfg(feature = "sqlite")]
-fn sqlite_tables_since(version: u32) -> Vec<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite");
-    let mut tables = Vec::new();
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        let (number, _) = name.trim_start_matches('V').split_once("__").unwrap();
-        let number: u32 = number.parse().unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let made = text.split("CREATE TABLE ").skip(1);
-        let made = made.filter_map(|rest| rest.split([' ', '(', '\n']).next());
-        tables.extend(
-            made.enumerate()
-                .map(|(place, table)| (number, place, table.to_owned())),
-        );
-    }
-    tables.retain(|(number, ..)| *number >= version);
-    tables.sort();
-    tables
-        .into_iter()
-        .rev()
-        .map(|(_, _, table)| table)
-        .collect()
 }

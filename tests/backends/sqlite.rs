@@ -1,7 +1,6 @@
 //! What only a database can show: other processes, files, transactions.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use roomcast_server::config;
@@ -10,7 +9,8 @@ use roomcast_server::store::{Insert, OpenError, Origin, Page, Store, StoreError}
 use rusqlite::Connection;
 use uuid::Uuid;
 
-use crate::harness::{Harness, sqlite, text};
+use crate::harness::{Harness, file, sqlite, text};
+use crate::older::sqlite_of;
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_opening_again() {
@@ -285,21 +285,13 @@ async fn open(config: &config::Store) -> Result<Store, OpenError> {
         .map(|(store, _)| store)
 }
 
-fn file(config: &config::Store) -> PathBuf {
-    config.url.strip_prefix("sqlite:").unwrap().into()
-}
-
 #[tokio::test]
 async fn prices_of_the_version_before_are_known_afterwards() {
-    let (config, folder) = sqlite();
-    let harness = Harness::new((config.clone(), None)).await;
-    harness.store.close().await;
-    // The tables are those of the migration before, which that of prices does not change.
+    let (config, folder) = sqlite_of(12).await;
     let other = Connection::open(file(&config)).unwrap();
     other
         .execute_batch(
-            "DELETE FROM refinery_schema_history WHERE version >= 13;
-             INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1), ('signals', 1);
+            "INSERT INTO journals (name, revision) VALUES ('prices:A', 7), ('prices:B/C', 1), ('signals', 1);
              INSERT INTO journal_entries (journal, revision, key, body, is_open, created_at) VALUES
                  ('prices:A', 7, '', 'a', 1, '2025-01-31T12:00:00.000Z'),
                  ('prices:B/C', 1, '', 'b', 1, '2025-01-31T12:00:01.000Z'),
