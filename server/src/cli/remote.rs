@@ -111,10 +111,11 @@ pub(super) fn call(settings: &Settings, arguments: CallArguments) -> ExitCode {
         let answer = caller
             .call_under(key, arguments.method, &arguments.path, body)
             .await?;
-        match answer {
-            // What is done and has nothing to say.
-            Value::Null => Ok(()),
-            answer => print(&answer),
+        // Some routes answer nothing.
+        if answer.is_null() {
+            Ok(())
+        } else {
+            print(&answer)
         }
     })
 }
