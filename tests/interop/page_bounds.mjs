@@ -191,17 +191,16 @@ for (const [kind, long] of Object.entries(LONG)) {
       eve.emit("typing", { conversationId: id, isTyping: true });
       await page.locator(".typing bdi").waitFor();
 
-      /** Something ends within the window and is not higher than that; what is painted beyond the part by others is cut off. */
+      /** What is shown ends within the window and is not higher than that; what is painted beyond the part by others is cut off. */
       const fits = async (selector, most, part) => {
+        await page.locator(selector).first().waitFor();
         const { left, right, height } = await page.locator(selector).first().evaluate((node) => node.getBoundingClientRect().toJSON());
         assert.ok(left >= 0 && right <= viewport.width, `${selector} is at ${left} to ${right}`);
         assert.ok(height > 0 && height <= most, `${selector} is ${height} high`);
         const overflow = await page.locator(`${selector} ${part}`).first().evaluate((node) => getComputedStyle(node).overflow);
         assert.match(overflow, /^(clip|hidden)/, `${selector} ${part}`);
       };
-      await fits(".header", 80, "h1");
-      await fits(".message .head", 28, ".author");
-      await fits("li.system", 45, "bdi");
+      // First what is shown for a few seconds only.
       await fits(".typing", 28, "bdi");
       // What is said of the name is there, however long it is.
       const said = await page.locator(".typing").evaluate((line) => {
@@ -210,6 +209,9 @@ for (const [kind, long] of Object.entries(LONG)) {
         return { text: range.toString(), right: range.getBoundingClientRect().right };
       });
       assert.deepEqual([said.text, said.right <= viewport.width], [" is typing…", true]);
+      await fits(".header", 80, "h1");
+      await fits(".message .head", 28, ".author");
+      await fits("li.system", 45, "bdi");
       await ada.scroller.evaluate((node) => node.scrollBy(0, -150));
       await page.locator(".place:not([hidden])").waitFor();
       await fits(".place", 28, "bdi");

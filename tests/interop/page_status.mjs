@@ -25,6 +25,8 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       };
       const list = async () => {
         if (where === "phone") await page.getByRole("link", { name: "All conversations" }).press("Enter");
+        // A key for what is still hidden would go to what has the focus.
+        await page.locator(".self").waitFor();
       };
 
       await list();
