@@ -11,6 +11,7 @@ import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
 import type { ConversationInfo, InvitePreview, Message, Notification as Told, Session, UserStatus } from "./types.ts";
 import { explain, explainInvite } from "./words/failure.ts";
+import { excerptOf } from "./words/markdown.ts";
 import { isolated, preview } from "./words/text.ts";
 
 const NOTICE_FOR = 8_000;
@@ -361,7 +362,7 @@ export class App {
     if (words !== undefined) this.notice(words, { isBad: false });
     // What was discarded is refused, too, and not in the queue any more.
     if (entry.state !== "refused" || !queue.entries.some(({ id }) => id === entry.id)) return;
-    if (entry.event === "message") this.announce(`${preview(String(entry.payload["content"]), MAX_SPOKEN_TEXT)}: ${reasonOf(entry.failure)}`);
+    if (entry.event === "message") this.announce(`${excerptOf(String(entry.payload["content"]), MAX_SPOKEN_TEXT)}: ${reasonOf(entry.failure)}`);
     // Whoever has made a change is told; only messages can be sent again by hand.
     else queueMicrotask(() => queue.discard(entry.id));
   }
@@ -433,7 +434,7 @@ export class App {
     // Everybody talks in an open conversation; only who looks at it or is meant wants to hear of that.
     if (conversation.isOpen && !isCurrent && !isMeant) return;
     const title = this.#inbox?.titleOf(conversation.id) ?? "";
-    const text = preview(message.content);
+    const text = excerptOf(message.content);
     const href = addressOf(conversation.id, message.seq);
     if (!isHidden) return this.notice(`${isolated(title)} · ${isolated(message.userName)}: ${isolated(text)}`, { isBad: false, href });
     this.#notify(title, `${message.userName}: ${text}`, conversation.id, () => this.go({ id: conversation.id, seq: message.seq }));

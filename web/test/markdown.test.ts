@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Block, type Inline, parseMarkdown } from "../src/words/markdown.ts";
+import { type Block, type Inline, excerptOf, parseMarkdown } from "../src/words/markdown.ts";
 
 /** What is meant, written in a short way. */
 function written(text: string): string {
@@ -75,4 +75,11 @@ test("ten thousand marks of any kind are read at once", () => {
   }
   const address = `http://a/${".".repeat(5000)}a`;
   assert.equal(written(`${address}${").".repeat(2500)}`), `a(${address} ${address})${").".repeat(2500)}`);
+});
+
+test("an excerpt is one line of what is shown, without marks", () => {
+  assert.equal(excerptOf("Then **we _ship_** today:\n- `p99`\n- [notes](https://example.org/)\n> and 2 * 3"), "Then we ship today: p99 notes and 2 * 3");
+  assert.equal(excerptOf(`**${"a".repeat(300)}**`), "a".repeat(120));
+  assert.equal(excerptOf("```\nlet x;\n```"), "let x;");
+  assert.ok(excerptOf("> ".repeat(5_000)).length <= 120);
 });

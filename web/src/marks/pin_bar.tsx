@@ -1,7 +1,7 @@
 import type { App } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { Icon } from "../view/icons.tsx";
-import { preview } from "../words/text.ts";
+import { excerptOf } from "../words/markdown.ts";
 
 /** The newest pinned message above the others; the rest is in a window. */
 export function PinBar({ app, conversation }: { app: App; conversation: Conversation }) {
@@ -14,7 +14,7 @@ export function PinBar({ app, conversation }: { app: App; conversation: Conversa
       <button class="pin-newest" type="button" onClick={() => app.go({ id: conversation.id, seq: newest.message.seq })}>
         <span class="spoken">Pinned: </span>
         <bdi>
-          {newest.message.userName}: {preview(newest.message.excerpt)}
+          {newest.message.userName}: {excerptOf(newest.message.excerpt)}
         </bdi>
       </button>
       <button class="link-button" type="button" onClick={() => app.show("pins")}>

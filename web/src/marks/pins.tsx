@@ -1,6 +1,7 @@
 import type { App } from "../app.ts";
 import { Avatar, IconButton } from "../view/parts.tsx";
 import { Window } from "../windows/window.tsx";
+import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 
 /** The pinned messages of the conversation in view. */
@@ -18,7 +19,7 @@ export function Pins({ app }: { app: App }) {
               <Avatar id={message.userId} name={message.userName} />
               <span class="found-text">
                 <bdi class="found-title">{message.userName}</bdi>
-                <bdi class="found-content">{message.excerpt}</bdi>
+                <bdi class="found-content">{excerptOf(message.excerpt, 200)}</bdi>
                 <time datetime={pinnedAt}>pinned {exactTime(pinnedAt)}</time>
               </span>
             </button>

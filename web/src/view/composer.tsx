@@ -5,7 +5,8 @@ import { drafts } from "../model/account.ts";
 import type { Conversation } from "../model/conversation.ts";
 import type { People } from "../model/people.ts";
 import { explain } from "../words/failure.ts";
-import { MAX_CONTENT, cleanContent, preview, scalarCount } from "../words/text.ts";
+import { excerptOf } from "../words/markdown.ts";
+import { MAX_CONTENT, cleanContent, scalarCount } from "../words/text.ts";
 import type { Message } from "../types.ts";
 import { Icon } from "./icons.tsx";
 import { IconButton, Spoken } from "./parts.tsx";
@@ -95,7 +96,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
           <div class="composer-edit">
             <Icon name="reply" />
             <span class="composer-quote">
-              Reply to <bdi>{replying.userName}</bdi>: <bdi>{preview(replying.content)}</bdi>
+              Reply to <bdi>{replying.userName}</bdi>: <bdi>{excerptOf(replying.content)}</bdi>
             </span>
             <IconButton icon="close" label="Do not reply" onClick={() => reply(undefined)} />
           </div>

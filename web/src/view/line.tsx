@@ -5,7 +5,7 @@ import type { People } from "../model/people.ts";
 import { type Row, appearance } from "../model/rows.ts";
 import { ReactionBar } from "../marks/reaction_bar.tsx";
 import type { Message, Quote } from "../types.ts";
-import { preview } from "../words/text.ts";
+import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Content, Picture } from "./content.tsx";
 import { Icon } from "./icons.tsx";
@@ -210,7 +210,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
 
 /** What a message answers; it leads there. */
 function Quoted({ quote: { seq, userName, excerpt, deletedAt }, jump }: { quote: Quote; jump?: (seq: number) => void }) {
-  const text = deletedAt ? "Message deleted" : preview(excerpt);
+  const text = deletedAt ? "Message deleted" : excerptOf(excerpt);
   return (
     <button class="quoted" type="button" disabled={jump === undefined} onClick={() => jump?.(seq)}>
       <Spoken>Answers </Spoken>

@@ -1,7 +1,7 @@
 import { type App, TRADING, addressOf } from "../app.ts";
 import type { Item } from "../model/inbox.ts";
 import type { UserStatus } from "../types.ts";
-import { preview } from "../words/text.ts";
+import { excerptOf } from "../words/markdown.ts";
 import { clockTime, dayKey, shortDay } from "../words/time.ts";
 import { Icon } from "./icons.tsx";
 import { Avatar, BellButton, IconButton, Spoken, UserStatusDot } from "./parts.tsx";
@@ -61,7 +61,7 @@ export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
 
 function Entry({ item, isCurrent, ownId, status }: { item: Item; isCurrent: boolean; ownId: string; status: UserStatus["status"] | undefined }) {
   const { id, title, unread, newest, time, isMuted } = item;
-  const text = newest === undefined ? "No messages yet" : newest.deletedAt ? "Message deleted" : preview(newest.content);
+  const text = newest === undefined ? "No messages yet" : newest.deletedAt ? "Message deleted" : excerptOf(newest.content);
   const author = newest === undefined || newest.deletedAt ? "" : newest.userId === ownId ? "You: " : `${newest.userName}: `;
   return (
     <li>

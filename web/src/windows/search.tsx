@@ -3,7 +3,7 @@ import type { App } from "../app.ts";
 import { asFailure } from "../model/conversation.ts";
 import type { Message } from "../types.ts";
 import { explain } from "../words/failure.ts";
-import { preview } from "../words/text.ts";
+import { excerptOf } from "../words/markdown.ts";
 import { exactTime } from "../words/time.ts";
 import { Avatar, Tags } from "../view/parts.tsx";
 import { Window } from "./window.tsx";
@@ -80,7 +80,7 @@ export function Search({ app }: { app: App }) {
                   <Tags people={app.people} userId={message.userId} name={message.userName} />
                   <bdi>{app.inbox?.titleOf(message.conversationId)}</bdi>
                 </span>
-                <bdi class="found-content">{preview(message.content, 160)}</bdi>
+                <bdi class="found-content">{excerptOf(message.content, 160)}</bdi>
                 <time datetime={message.createdAt}>{exactTime(message.createdAt)}</time>
               </span>
             </button>

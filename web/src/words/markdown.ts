@@ -1,4 +1,4 @@
-import { webAddress } from "./text.ts";
+import { preview, webAddress } from "./text.ts";
 
 /** A piece of a line. */
 export type Inline =
@@ -65,6 +65,14 @@ export function parseMarkdown(text: string, depth = 0): Block[] {
   }
   endPlain();
   return blocks;
+}
+
+/** The beginning of a message on one line, without the marks that say how it is shown. */
+export function excerptOf(text: string, length = 120): string {
+  const words = ({ children = [], text = "" }: { children?: Inline[]; text?: string }): string => text + children.map(words).join("");
+  const lines = (block: Block): string =>
+    block.kind === "list" ? block.items.map((children) => words({ children })).join(" ") : block.kind === "quote" ? block.children.map(lines).join(" ") : words(block);
+  return preview(parseMarkdown(text.slice(0, length * 4)).map(lines).join(" "), length);
 }
 
 /** What may begin something, at the place where it is looked for. */
