@@ -36,7 +36,7 @@ use crate::{
 pub struct Guard {
     connects: Quota,
     max_per_address: u32,
-    max_sessions: usize,
+    max_connections: usize,
     exempts_loopback: bool,
     violations: Quota,
     /// The quota of refused credentials.
@@ -45,7 +45,7 @@ pub struct Guard {
     proxies: Proxies,
     addresses: Addresses,
     blocks: RwLock<Blocks>,
-    sessions: AtomicUsize,
+    connections: AtomicUsize,
     started: Instant,
     metrics: Arc<Metrics>,
     log_throttles: [LogThrottle; Reason::COUNT],
@@ -160,7 +160,7 @@ impl Guard {
                 window: limits.connects_window,
             },
             max_per_address: limits.connections_per_address,
-            max_sessions: limits.connections,
+            max_connections: limits.connections,
             exempts_loopback: limits.exempt_loopback,
             violations: Quota {
                 count: limits.block_after,
@@ -174,7 +174,7 @@ impl Guard {
             proxies,
             addresses: Addresses::new(limits.addresses),
             blocks: RwLock::default(),
-            sessions: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             started: now(),
             metrics,
             log_throttles: Default::default(),
@@ -208,7 +208,7 @@ impl Guard {
     /// Lets an address open a connection, or not.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.check(address)?;
-        let session = Session::begin(self)
+        let slot = ConnectionSlot::take(self)
             .ok_or(RETRY_AFTER)
             .map_err(|after| self.refuse(Reason::Full, address, after))?;
         let client = Network::of_client(address);
@@ -230,7 +230,7 @@ impl Guard {
             })?;
         }
         Ok(Permit {
-            session,
+            slot,
             address,
             client: (!is_exempt).then_some(client),
         })
@@ -384,7 +384,7 @@ impl fmt::Debug for Guard {
 /// The leave to have one connection; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    session: Session,
+    slot: ConnectionSlot,
     address: IpAddr,
     /// Whose connections it counts among; none if those are not limited.
     client: Option<Network>,
@@ -393,33 +393,33 @@ pub(crate) struct Permit {
 impl Permit {
     /// The connection has broken a limit.
     pub(crate) fn violation(&self, violation: Violation) {
-        let _ = self.session.0.violation(self.address, violation);
+        let _ = self.slot.0.violation(self.address, violation);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.session.0.addresses.leave(client);
+            self.slot.0.addresses.leave(client);
         }
     }
 }
 
-/// One of the sessions that count for the limit of all connections.
+/// One of the connections that count for the limit of all. Dropping the slot gives it back.
 #[derive(Debug)]
-struct Session(Arc<Guard>);
+struct ConnectionSlot(Arc<Guard>);
 
-impl Session {
-    fn begin(guard: &Arc<Guard>) -> Option<Self> {
-        let session = Self(Arc::clone(guard));
-        let before = guard.sessions.fetch_add(1, Ordering::Relaxed);
-        (guard.max_sessions == 0 || before < guard.max_sessions).then_some(session)
+impl ConnectionSlot {
+    fn take(guard: &Arc<Guard>) -> Option<Self> {
+        let slot = Self(Arc::clone(guard));
+        let before = guard.connections.fetch_add(1, Ordering::Relaxed);
+        (guard.max_connections == 0 || before < guard.max_connections).then_some(slot)
     }
 }
 
-impl Drop for Session {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
