@@ -214,6 +214,8 @@ impl Guard {
         let client = Network::of_client(address);
         let is_exempt = self.is_exempt(address);
         if !is_exempt {
+            // The slot is taken already: a full server charges no address for that. If the address
+            // is refused, dropping the slot gives it back.
             let entered = self.addresses.enter(
                 client,
                 self.connects,
@@ -242,6 +244,7 @@ impl Guard {
     ///
     /// If it is. The refusal has been counted and logged.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
+        // The lock is let go of before the refusal is logged.
         let left = {
             let blocks = self.blocks.read();
             let Some(block) = blocks.find(address, SystemTime::now) else {
@@ -266,6 +269,8 @@ impl Guard {
         let (account, quota) = violation.account(self);
         let now = now() - self.started;
         if !self.addresses.violate(client, account, quota, now) {
+            // The count of a blocked address begins again at zero, so only the list tells that the
+            // address is shut out.
             let blocks = self.blocks.read();
             return blocks.find(address, SystemTime::now).is_some();
         }
@@ -322,7 +327,8 @@ impl Guard {
         blocks
     }
 
-    /// The automatic blocks as they are made, for whoever keeps them. `None` after the first time.
+    /// The automatic blocks as they are made, for whoever keeps them. Only the first call gets the
+    /// receiver; later ones get `None`.
     pub fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
         self.kept.lock().take()
     }
@@ -346,6 +352,8 @@ impl Guard {
     }
 
     fn set(&self, gauge: Gauge, value: usize) {
+        // A gauge is set under one lock, or by one task: nobody changes it between the look and the
+        // shift.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.shift(gauge, value - self.metrics.gauge(gauge));
     }
@@ -381,17 +389,17 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The leave to have one connection; it ends with this value.
+/// The permit for one connection, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     slot: ConnectionSlot,
     address: IpAddr,
-    /// Whose connections it counts among; none if those are not limited.
+    /// The client among whose connections this one counts, or `None` if those are not limited.
     client: Option<Network>,
 }
 
 impl Permit {
-    /// The connection has broken a limit.
+    /// Notes that the connection has broken a limit.
     pub(crate) fn violation(&self, violation: Violation) {
         let _ = self.slot.0.violation(self.address, violation);
     }
@@ -412,6 +420,8 @@ struct ConnectionSlot(Arc<Guard>);
 impl ConnectionSlot {
     fn take(guard: &Arc<Guard>) -> Option<Self> {
         let slot = Self(Arc::clone(guard));
+        // The connection is counted first, so that two that come at once do not both take the last
+        // slot. One that is refused is dropped here, which takes it out of the count again.
         let before = guard.connections.fetch_add(1, Ordering::Relaxed);
         (guard.max_connections == 0 || before < guard.max_connections).then_some(slot)
     }
