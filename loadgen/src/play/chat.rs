@@ -49,7 +49,8 @@ pub(super) async fn prepare(
         let Made {
             conversation: Conversation { id },
         } = ask(plan, &mut owner, "create_conversation", new).await?;
-        // Noted before anything else can fail.
+        // The conversation is noted before anything else can fail, so that it is deleted in any
+        // case.
         made.push(id.clone());
         for user in later {
             go_on(interrupts)?;
@@ -174,7 +175,7 @@ async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
     opened.map_err(|error| error.to_string())
 }
 
-/// One question. If the server wants it to be asked later, that is done.
+/// Asks one question, and asks it again later if the server wants that.
 async fn ask<T: DeserializeOwned>(
     plan: &Plan,
     connection: &mut Connection,
