@@ -52,7 +52,7 @@ impl Network {
         }
     }
 
-    /// Whether an address is in it. No IPv6 network contains an IPv4 address.
+    /// Whether an address is in the network. No IPv6 network contains an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.is_ipv4() == address.to_canonical().is_ipv4()
@@ -94,6 +94,7 @@ fn bits_of(address: IpAddr) -> u128 {
 
 fn masked(bits: u128, prefix: u8) -> u128 {
     let host = 128 - u32::from(prefix.min(128));
+    // A shift by all 128 bits overflows, and no bit counts then.
     bits & u128::MAX.checked_shl(host).unwrap_or(0)
 }
 
@@ -212,7 +213,7 @@ impl BlockSource {
         }
     }
 
-    /// The one of this name.
+    /// The source of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Configuration, Self::Admin, Self::Automatic]
@@ -263,7 +264,7 @@ impl Block {
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the block has ended.
     #[must_use]
     pub fn is_over(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|end| end <= now)

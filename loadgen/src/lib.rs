@@ -1,10 +1,10 @@
 //! A load generator for any Socket.IO server, with an account of every message; `roomcast bench` is
 //! made of it.
 //!
-//! It knows the server under test only by what it says on the wire: a [`Vocabulary`] names the
-//! events to send, and a stamp inside the payload is found again wherever the server puts it. Load is
-//! open loop: a message has a time at which it is due, and latency counts from there, so that neither
-//! a stalled server nor a stalled generator can hide what it delays.
+//! The generator knows the server under test only by what it says on the wire: a [`Vocabulary`]
+//! names the events to send, and a stamp inside the payload is found again wherever the server puts
+//! it. Load is open loop: a message has a time at which it is due, and latency counts from there,
+//! so that neither a stalled server nor a stalled generator can hide what it delays.
 //!
 //! [`run`] plays a [`Plan`] against one server and [`compare()`] alternates between two; each thread
 //! has its own clients and its own figures, merged at the end. What came of it is a [`Report`] or a

@@ -49,9 +49,9 @@ impl Clone for QueueCount {
 /// What a frame is known by that may be asked for again: its place in the order of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Whose order it is.
+    /// The channel in whose order the frame has its place.
     pub channel: u64,
-    /// No other frame of the channel has it.
+    /// The number of the frame, which no other frame of the channel has.
     pub number: u64,
 }
 
@@ -152,7 +152,7 @@ impl Frame {
         encoded.polling.get_or_init(|| encoded.to_polling()).clone()
     }
 
-    /// The bytes it takes on a WebSocket, which is what budgets count.
+    /// The bytes that the frame takes on a WebSocket, which is what budgets count.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
@@ -177,13 +177,13 @@ impl Frame {
             .chain(binary.map(move |range| (Opcode::Binary, slice(range))))
     }
 
-    /// Whether a transport may compress it; `true` unless said otherwise.
+    /// Whether a transport may compress the frame; `true` unless said otherwise.
     #[must_use]
     pub fn is_compressible(&self) -> bool {
         self.0.compress
     }
 
-    /// Says whether a transport may compress it.
+    /// Says whether a transport may compress the frame.
     #[must_use]
     pub fn with_compress(mut self, compress: bool) -> Self {
         if self.0.compress != compress {
@@ -198,6 +198,8 @@ impl Frame {
     /// Counts one more queue in which the frame waits. Returns whether it waited in none before.
     #[must_use]
     pub fn hold(&self) -> bool {
+        // `Relaxed` is enough: the count guards no other memory, and of several callers exactly one
+        // sees it leave zero or come back to it.
         self.0.waiting.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
@@ -210,13 +212,13 @@ impl Frame {
 }
 
 impl Frame {
-    /// What it is known by, if it may be asked for again.
+    /// What the frame is known by, if it may be asked for again.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         self.0.stamp
     }
 
-    /// Says what it is known by. A frame that nobody shares yet is not copied.
+    /// Says what the frame is known by. A frame that nobody shares yet is not copied.
     #[must_use]
     pub fn with_stamp(mut self, stamp: Stamp) -> Self {
         Arc::make_mut(&mut self.0).stamp = Some(stamp);
@@ -333,7 +335,7 @@ impl Builder {
 /// The binary messages of a frame that is being built.
 #[derive(Default)]
 pub(crate) struct Attachments {
-    /// With their WebSocket headers, contiguous.
+    /// The messages with their WebSocket headers, contiguous.
     frames: Vec<u8>,
     /// Where each lies in `frames`, without its header.
     ranges: Vec<Range<usize>>,
@@ -366,7 +368,8 @@ fn keep(scratch: Vec<u8>) {
 }
 
 thread_local! {
-    /// Taken while a frame is built; a frame built inside another one starts a new buffer.
+    /// The buffer is taken while a frame is built; a frame built inside another one starts a new
+    /// buffer.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

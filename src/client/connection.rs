@@ -72,7 +72,7 @@ impl Connection {
                 }
                 Kind::ConnectError => return Err(handshake::refusal(&packet)),
                 Kind::Disconnect => return Err(ClientError::Disconnected),
-                // What a session that goes on has missed.
+                // A session that goes on gets what it has missed before the answer.
                 Kind::Event => {
                     early += handshake::weight(&packet);
                     if early > options.max_message {
@@ -80,7 +80,7 @@ impl Connection {
                     }
                     self.early.push_back(packet);
                 }
-                Kind::Ack => {} // Not ours: we have asked nothing.
+                Kind::Ack => {} // Nothing was asked yet, so this answers nobody here.
             }
         }
     }
@@ -180,8 +180,7 @@ impl Connection {
 
     /// The next event or acknowledgement. Nothing is lost when the future is dropped.
     ///
-    /// # Errors
-    /// Once: why the connection has ended.
+    /// Why the connection has ended.
     pub async fn next(&mut self) -> Result<Packet, ClientError> {
         poll_fn(|cx| self.poll_packet(cx)).await
     }

@@ -76,7 +76,7 @@ impl ClientError {
         }
     }
 
-    /// The same once more, for another who waits for it.
+    /// A copy of the error, for another who waits for the outcome.
     pub(super) fn copy(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
@@ -104,6 +104,7 @@ impl ClientError {
             Self::Frame(error) => Self::Frame(*error),
             Self::Packet(error) => Self::Packet(*error),
             Self::Full => Self::Full,
+            // This error cannot be copied, because that of `serde_json` in it cannot.
             Self::Encode(error) => Self::Options(error.to_string()),
             Self::Answer(error) => Self::Answer(error.clone()),
         }
@@ -166,7 +167,7 @@ impl std::error::Error for ClientError {
             | Self::Unexpected(_)
             | Self::Disconnected
             | Self::Closed(_)
-            | Self::Full => None, // What there is stands in the text.
+            | Self::Full => None, // The text has what a source would say.
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Handshake {
     upgrades: Vec<String>,
     ping_interval: u64,
     ping_timeout: u64,
-    /// Absent from servers before 4.1.
+    /// Servers before 4.1 do not send this value.
     #[serde(default)]
     pub(super) max_payload: u64,
 }
@@ -91,7 +91,7 @@ pub(super) fn refusal(packet: &socket::Packet) -> ClientError {
         data: Option<Value>,
     }
     let Refusal { message, data } = packet.args.get(0).unwrap_or_else(|_| Refusal {
-        // In protocols before 5 it is a text alone.
+        // In protocols before 5 the payload is a text alone.
         message: packet.args.get(0).unwrap_or_default(),
         data: None,
     });

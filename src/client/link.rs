@@ -33,10 +33,10 @@ pub(super) struct Link {
     decoder: Decoder,
     /// Packets that were read and not looked at.
     inbox: VecDeque<engine::Packet>,
-    /// Goes off at the session's deadline, or before it: the deadline moves with every ping, this
-    /// only when it goes off.
+    /// Goes off at the session's deadline, or before it: the deadline moves with every ping, and
+    /// the timer only when it goes off.
     timer: Pin<Box<Sleep>>,
-    /// Of who waits for a packet.
+    /// The waker of whoever waits for a packet.
     waker: Option<Waker>,
     pings: u64,
     max_queued: usize,
@@ -67,6 +67,7 @@ impl Link {
                 });
                 let (http, body) = Polling::open(&endpoint).await?;
                 let (handshake, rest) = Handshake::read_payload(&body)?;
+                // The answer may have packets behind the handshake.
                 let inbox: Result<_, _> = rest.into_iter().flat_map(payload::decode).collect();
                 let times = handshake.times();
                 let candidate =
@@ -96,6 +97,7 @@ impl Link {
                 options.parser,
                 Limits {
                     max_bytes: max_message,
+                    // The answer to `CONNECT` may be as large as any other message.
                     max_connect_payload: max_message,
                     ..Limits::default()
                 },
@@ -143,6 +145,7 @@ impl Link {
             return Err(ClientError::Full);
         }
         self.push(frame)?;
+        // Whoever waits for a packet also writes what was left over, and has to be told of it.
         if self.queued() > 0
             && let Some(waker) = self.waker.take()
         {
@@ -196,13 +199,14 @@ impl Link {
                     return Poll::Ready(Ok(packet));
                 }
             }
+            // After a timeout the timer is set anew, and polling it again registers the waker.
             while self.timer.as_mut().poll(cx).is_ready() {
                 self.handle_timeout()?;
             }
             match &mut self.wire {
                 Wire::WebSocket(websocket) => {
                     let read = websocket.poll_read(cx, &mut self.inbox);
-                    // Also what reading has queued: pongs.
+                    // Reading may have queued pongs, which leave here as well.
                     if websocket.queued() > 0
                         && let Poll::Ready(written) = websocket.poll_write(cx)
                     {
@@ -285,7 +289,7 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what waits, and the end of the session behind it. What it has read before is lost.
+    /// Writes what waits, and the end of the session behind it. Packets that came before are lost.
     pub(super) async fn say_goodbye(&mut self) -> Result<(), ClientError> {
         match &mut self.wire {
             Wire::WebSocket(websocket) => websocket.push_close()?,

@@ -164,6 +164,7 @@ impl Target {
             push_query(&mut base, name, value);
         }
         base.push_str("EIO=4");
+        // A space or a line break would end the target of the request.
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_visible(&base) {
             return Err(wrong(format!("{path:?} cannot be the path of a request")));

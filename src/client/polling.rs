@@ -129,7 +129,9 @@ impl Polling {
                 return Poll::Pending;
             };
             let Some(answer) = result? else {
-                return Poll::Pending; // Paused.
+                // The transport is paused: a POST that is under way wakes the task, or the caller
+                // takes over now.
+                return Poll::Pending;
             };
             for packet in payload::decode(answer) {
                 inbox.push_back(packet?);
@@ -209,7 +211,7 @@ type ExchangeOutcome = (Option<Http>, Result<Bytes, ClientError>);
 
 /// One of the two requests that a session may have under way.
 enum Slot {
-    /// With the connection of the last one, if it lives.
+    /// No request is under way. The connection of the last one is kept, if it lives.
     Idle(Option<Http>),
     Busy(Pin<Box<dyn Future<Output = ExchangeOutcome> + Send + Sync>>),
 }
@@ -227,7 +229,7 @@ impl Slot {
         }));
     }
 
-    /// `Ok(None)`: no request is under way.
+    /// Returns `Ok(None)` if no request is under way.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         let Self::Busy(future) = self else {
             return Poll::Ready(Ok(None));
@@ -267,7 +269,7 @@ async fn answer_to(
     };
     match http.exchange(endpoint, request).await? {
         (200, body) => Ok((http, body)),
-        // The session is gone; why, nobody says.
+        // The session is gone, and the answer does not say why.
         (400, _) => Err(ClientError::Closed(CloseReason::TransportClose)),
         (status, body) => Err(answer::refusal(status, &body)),
     }
@@ -336,6 +338,7 @@ impl Http {
 
 impl Drop for Http {
     fn drop(&mut self) {
+        // The task would otherwise read from the connection until the server closes it.
         self.driver.abort();
     }
 }

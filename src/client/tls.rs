@@ -111,7 +111,8 @@ pub(super) struct Encrypted {
 }
 
 impl Encrypted {
-    /// Writes what the kernel takes now, and what is encrypted and it does not take at the next chance.
+    /// Writes what the kernel takes now. What was encrypted and is not taken leaves at the next
+    /// chance.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Whoever has left something unwritten polls again, with a waker of its own.
         let cx = &mut Context::from_waker(Waker::noop());
@@ -135,7 +136,8 @@ impl Encrypted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.stream).poll_read(cx, buffer)) {
-            // A peer that closes without a `close_notify`, as many do; messages have lengths.
+            // Many peers close without a `close_notify`. This is taken for a plain end, because
+            // messages have lengths: none can be cut short unnoticed.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

@@ -26,9 +26,9 @@ pub(super) enum Candidate {
     /// There is none, or it failed; polling goes on.
     None,
     Connecting(Pin<Box<dyn Future<Output = Result<WebSocket, ClientError>> + Send + Sync>>),
-    /// Was asked whether it works.
+    /// The WebSocket was asked whether it works.
     Probing(Box<WebSocket>),
-    /// Works; the last polling requests are waited for.
+    /// The WebSocket works, and the last polling requests are waited for.
     Ready(Box<WebSocket>),
 }
 
@@ -46,8 +46,8 @@ impl Candidate {
         matches!(self, Self::None)
     }
 
-    /// Goes on. A candidate that fails is dropped, the session stays. Ready when there is nothing
-    /// more to do here: it failed, or works.
+    /// Goes on with the upgrade. A candidate that fails is dropped, and the session stays. Ready
+    /// when there is nothing more to do here, because the candidate has failed or works.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -76,6 +76,8 @@ impl Candidate {
                         session.handle_detach();
                         *self = Self::None;
                     } else if let Self::Probing(websocket) = std::mem::replace(self, Self::None) {
+                        // No request begins from here on. The poll that is under way is answered by
+                        // the server, and its packets come before those of the WebSocket.
                         polling.pause();
                         *self = Self::Ready(websocket);
                     }

@@ -34,7 +34,7 @@ pub(super) struct WebSocket {
 }
 
 impl WebSocket {
-    /// Opens one, for a session that exists if `sid` is given.
+    /// Opens a WebSocket, for a session that exists if `sid` is given.
     pub(super) async fn open(
         target: &Target,
         sid: Option<&str>,
@@ -68,6 +68,7 @@ impl WebSocket {
                 Err(error) if received.is_empty() => return Err(ClientError::Io(error)),
                 Err(_) => true,
             };
+            // A server of another protocol may never end a line, so its first bytes decide.
             let known = received.get(..HTTP.len()).unwrap_or(&received);
             if !HTTP.starts_with(known) {
                 return Err(answer::gibberish(&received));
@@ -128,6 +129,7 @@ impl WebSocket {
         let unread = std::mem::take(&mut self.unread);
         self.feed(&unread, inbox)?;
         while inbox.is_empty() {
+            // No code of the application runs in here, so nobody wants the buffer a second time.
             let read = BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
                 let result = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
@@ -151,7 +153,7 @@ impl WebSocket {
                 Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
                 Event::Ping(data) => self.push_frame(Opcode::Pong, &data)?,
                 Event::Pong(_) => {}
-                // What came before it is still worth having.
+                // What came before the close is still worth having.
                 Event::Close(_) => inbox.push_back(Packet::Close),
             }
         }
@@ -238,7 +240,8 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A fresh masking key. The system is asked for 64 of them at once.
+/// A fresh masking key, which nobody must be able to predict (RFC 6455, 5.3). The system is asked
+/// for 64 of them at once, because asking for each would cost more than the frame.
 fn mask() -> io::Result<[u8; 4]> {
     MASKS.with_borrow_mut(|keys| {
         if keys.is_empty() {

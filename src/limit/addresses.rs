@@ -37,7 +37,7 @@ pub(super) struct Addresses {
 struct Shard {
     young: ByHash<Record>,
     old: ByHash<Record>,
-    /// Open connections; no zeros.
+    /// Open connections. An address without one has no entry.
     live: ByHash<u32>,
 }
 
@@ -46,7 +46,7 @@ struct Shard {
 struct Record {
     /// When all connects of the quota are there again.
     rested: Rested<Duration>,
-    /// By what is counted apart.
+    /// The offences of each account.
     strikes: [Strikes; Account::COUNT],
 }
 
@@ -123,6 +123,8 @@ impl Addresses {
             if max_live > 0 && live >= max_live {
                 return Err(Full::Live);
             }
+            // A client with too many connections was refused above, and is not charged for the
+            // attempt.
             if quota.count > 0 {
                 let record = shard.record(client, self.generation);
                 let step = quota.window / quota.count;
@@ -138,6 +140,7 @@ impl Addresses {
     pub(super) fn leave(&self, client: Network) {
         self.shards.with(client, |shard, client| {
             if let Slot::Occupied(mut slot) = shard.live.entry(client) {
+                // Entries are above zero, so this does not underflow.
                 *slot.get_mut() -= 1;
                 if *slot.get() == 0 {
                     slot.remove();

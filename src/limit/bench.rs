@@ -22,7 +22,7 @@ pub struct Guarded(Arc<Guard>);
 pub struct Connection(Box<Throttle>, Instant);
 
 impl Guarded {
-    /// With its block list.
+    /// Makes the guard with its block list.
     ///
     /// # Panics
     ///

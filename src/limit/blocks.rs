@@ -33,6 +33,8 @@ impl Blocks {
             .filter(|(prefix, _)| prefixes.contains(prefix))
             .filter_map(|(prefix, _)| self.by_network.get(&Network::at(address, *prefix)))
             .peekable();
+        // The clock is asked only for an address that falls under a block, because nearly all fall
+        // under none.
         found.peek()?;
         let now = now();
         found.find(|block| !block.is_over(now))

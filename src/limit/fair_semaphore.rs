@@ -41,6 +41,8 @@ impl FairSemaphore {
     /// behind a proxy that does not name them. Dropping the future gives the place in line back.
     pub(crate) async fn take(&self, client: Option<IpAddr>) -> FairPermit<'_> {
         let entry = client.map(|address| ClientEntry::of(self, Network::of_client(address)));
+        // The permit among the client's own comes first: whoever waits for that one takes no place
+        // from others meanwhile.
         let own = match &entry {
             // Neither semaphore is ever closed.
             Some(entry) => Arc::clone(&entry.semaphore).acquire_owned().await.ok(),

@@ -65,7 +65,8 @@ impl<S: Default> Shards<S> {
     /// Does something with the part of a name, which has this hash.
     pub fn with<T>(&self, name: impl Hash, act: impl FnOnce(&mut S, u64) -> T) -> T {
         let hash = self.hasher.hash_one(name);
-        // Maps look at the lowest and the highest bits.
+        // The maps in the parts look at the lowest and the highest bits of a hash, so the part is
+        // found by those in the middle.
         let at = (hash >> 32) as usize % self.shards.len().max(1);
         match self.shards.get(at) {
             Some(shard) => act(&mut shard.lock(), hash),

@@ -41,6 +41,8 @@ impl LogThrottle {
 
     fn permit_at(&self, now: Duration) -> Option<u64> {
         if self.rested.take(now, PACE, self.burst * PACE).is_ok() {
+            // The count is only told to people, so `Relaxed` is enough: a line may be told of with
+            // the one after the next.
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);

@@ -77,11 +77,13 @@ impl SharedRested {
     ///
     /// How long to wait until it may.
     pub fn take(&self, now: Duration, cost: Duration, burst: Duration) -> Result<(), Duration> {
+        // The whole state is one word and guards no other memory, so `Relaxed` is enough. Two
+        // threads never take the same room: whoever loses the exchange decides anew.
         let mut known = self.0.load(Ordering::Relaxed);
         loop {
             let rested = Rested(Duration::from_nanos(known));
             let after = rested.take(now, cost, burst)?.0;
-            // Nanoseconds of 584 years.
+            // Nanoseconds in 64 bits last for 584 years.
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             let swapped =
                 self.0

@@ -10,7 +10,8 @@ use crate::network::Network;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Client {
-    /// Where it connects from. Behind a proxy the port is 0: nobody says which it is.
+    /// The address that the client connects from. Behind a proxy the port is 0, because nobody says
+    /// which it is.
     pub address: SocketAddr,
     /// Whether its connection, or the one to the outermost trusted proxy, is encrypted.
     pub is_secure: bool,

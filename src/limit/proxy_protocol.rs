@@ -44,12 +44,12 @@ pub(crate) enum Wants {
     Exactly(usize),
     /// What there is, up to this many bytes, but nothing behind the first line feed.
     Line(usize),
-    /// Nothing: it is complete.
+    /// Nothing, because the header is complete.
     Nothing,
 }
 
 impl Header {
-    /// What it lacks.
+    /// What the header lacks.
     ///
     /// # Errors
     ///
@@ -57,6 +57,8 @@ impl Header {
     pub(crate) fn wants(&self) -> Result<Wants, Malformed> {
         let read = self.bytes.len();
         if read < SIGNATURE.len() {
+            // The shortest header of version 1 has 15 bytes, so as many bytes as the signature has
+            // are part of either version.
             let begins = self.begins(SIGNATURE) || self.begins(PREFIX);
             return if begins {
                 Ok(Wants::Exactly(SIGNATURE.len() - read))
@@ -72,6 +74,7 @@ impl Header {
             if fields > MAX_FIELDS {
                 return Err(Malformed);
             }
+            // No more was read than was asked for, so this does not underflow.
             return Ok(match FIXED + fields - read {
                 0 => Wants::Nothing,
                 lacking => Wants::Exactly(lacking),
@@ -117,7 +120,7 @@ impl Header {
         }
     }
 
-    /// Version 2, §2.2.
+    /// Reads a header of version 2 (§2.2).
     fn binary(&self) -> Option<Origin> {
         let (command, family) = (*self.bytes.get(12)?, *self.bytes.get(13)?);
         match command {
@@ -145,14 +148,14 @@ impl Header {
                     u16::from_be_bytes(port),
                 )))
             }
-            // Unspecified, or a Unix socket.
+            // The family is unspecified, or the connection came over a Unix socket.
             0x0 | 0x3 => Some(Origin::Peer),
             _ => None,
         }
     }
 }
 
-/// Version 1, §2.1.
+/// Reads a header of version 1 (§2.1).
 fn line(bytes: &[u8]) -> Option<Origin> {
     let line = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n")?;
     let mut words = line.strip_prefix("PROXY ")?.split(' ');

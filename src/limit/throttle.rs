@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::pace::Rested;
 
-/// The limits of one connection. Over them its input is read later, not dropped.
+/// The limits of one connection. What comes above them is read later, not dropped.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     packets: Bucket,
     bytes: Bucket,
     patience: Duration,
-    /// Since when there has always been more to read than it may send.
+    /// Since when there has always been more to read than the connection may send.
     over_since: Option<Instant>,
     /// Until when nothing is read.
     until: Option<Instant>,
@@ -35,7 +35,7 @@ const BURST: Duration = Duration::from_secs(2);
 const GRAIN: Duration = Duration::from_millis(50);
 
 impl Throttle {
-    /// `None` if nothing is limited.
+    /// Makes the limits of a connection. Returns `None` if nothing is limited.
     pub(crate) fn new(rates: Rates, now: Instant) -> Option<Box<Self>> {
         if rates.packets == 0 && rates.bytes == 0 {
             return None;
@@ -68,7 +68,7 @@ impl Throttle {
         let ready = self.ready_at()?;
         if ready <= now {
             if ready + BURST / 2 <= now {
-                // The client has paused.
+                // The client has paused long enough to have half of its burst again.
                 self.over_since = None;
             }
             return None;

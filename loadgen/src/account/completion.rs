@@ -8,7 +8,7 @@ use crate::load::Plan;
 /// Arrivals of each message; several threads' add up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Completion {
-    /// By the turn of the message in the whole run; at most [`MAX_TURNS`].
+    /// The arrivals of each message, by its turn in the whole run; at most [`MAX_TURNS`].
     messages: Vec<Arrivals>,
     /// Clients of each room that were there to the end.
     pub(crate) receivers: Vec<u32>,

@@ -9,18 +9,18 @@ pub(crate) struct Track {
     received: u64,
     /// Numbers below `next` that have not come, ascending; at most [`MAX_MISSING`].
     missing: Vec<u64>,
-    /// Further ones that have not come, of which only the number is known.
+    /// How many further messages have not come, of which only the number is known.
     uncounted: u64,
 }
 
 /// How a message came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// After all that were sent before it and have come.
+    /// The message came after all that were sent before it and have come.
     InOrder,
-    /// After one that was sent later.
+    /// The message came after one that was sent later.
     Late,
-    /// Again.
+    /// The message has come before.
     Duplicate,
 }
 
@@ -74,7 +74,7 @@ impl Track {
 /// What a sender has sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Total {
-    /// One more than its highest number.
+    /// One more than the highest number of the sender.
     pub(crate) sent: u64,
     /// Numbers that nobody can expect: not sent, or refused by the server. Ascending.
     pub(crate) excused: Vec<u64>,

@@ -19,7 +19,7 @@ impl Process {
         Self::parse(&stat, &status, rustix::param::clock_ticks_per_second())
     }
 
-    /// Ourselves.
+    /// Looks at this process.
     pub(crate) fn own() -> Option<Self> {
         Self::look(std::process::id())
     }
@@ -27,6 +27,8 @@ impl Process {
     fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<Self> {
         // The second field is a name in brackets, which may hold anything.
         let (_, fields) = stat.rsplit_once(") ")?;
+        // User and system time are fields 14 and 15 (proc_pid_stat(5)), and the first one left here
+        // is field 3.
         let mut fields = fields.split(' ').skip(11);
         let mut ticks = || fields.next()?.parse::<u64>().ok();
         let ticks = ticks()? + ticks()?;
@@ -44,13 +46,13 @@ impl Process {
 /// What a process and ourselves had used at the moments that matter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Samples {
-    /// Before the first client.
+    /// The server before the first client.
     pub(crate) empty: Option<Process>,
-    /// When all clients were there.
+    /// The server when all clients were there.
     pub(crate) full: Option<Process>,
     /// The server and ourselves when the measured time began.
     pub(crate) begin: Option<Processes>,
-    /// The same when it ended.
+    /// The server and ourselves when the measured time ended.
     pub(crate) end: Option<Processes>,
 }
 

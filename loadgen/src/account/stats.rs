@@ -20,6 +20,7 @@ impl Tally {
     fn add_some(&mut self, name: &str, count: u64) {
         if let Some(found) = self.0.get_mut(name) {
             *found += count;
+        // Servers choose these names, so their number is bounded.
         } else if self.0.len() < 32 {
             self.0.insert(name.to_owned(), count);
         } else {
@@ -57,18 +58,18 @@ pub(crate) struct Stats {
     pub(crate) latency: Times,
     /// From when a message was due to when its acknowledgement was read.
     pub(crate) acks: Times,
-    /// Of connecting, the namespace included.
+    /// How long connecting took, the namespace included.
     pub(crate) connect: Times,
     /// From when a message was due to when it was sent: the generator's own part.
     pub(crate) lag: Times,
     pub(crate) timeline: Timeline,
     pub(crate) sent: u64,
-    /// Due, but the client had gone or its queue was full.
+    /// Messages that were due when the client had gone or its queue was full.
     pub(crate) unsent: u64,
     /// Messages that each client was to get.
     pub(crate) expected: u64,
     pub(crate) delivered: u64,
-    /// Not got by clients whose connection had ended.
+    /// Messages that clients did not get because their connection had ended.
     pub(crate) missed: u64,
     pub(crate) faults: Faults,
     /// What the server did not accept, by its reason.
@@ -98,7 +99,7 @@ pub(crate) struct Slow {
 }
 
 impl Stats {
-    /// For a measured time of this length.
+    /// Makes figures for a measured time of this length.
     pub(crate) fn new(length: Duration) -> Self {
         Self {
             latency: Times::new(),

@@ -32,7 +32,7 @@ impl Stored {
 
 /// What one conversation should have, and has.
 pub(crate) struct Book<'a> {
-    /// Of the last message that was entered.
+    /// The `seq` of the last message that was entered.
     pub(crate) last_seq: u64,
     room: usize,
     rooms: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Book<'a> {
 }
 
 impl<'a> Book<'a> {
-    /// Nothing entered yet, of conversation `room` of `rooms`.
+    /// Opens the book of conversation `room` of `rooms`, in which nothing is entered yet.
     pub(crate) fn new(room: usize, rooms: usize, totals: &'a [Total]) -> Self {
         let senders = totals.iter().skip(room).step_by(rooms).count();
         Self {
@@ -55,12 +55,13 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// A stored message, in the order of `seq`.
+    /// Enters a stored message. They must come in the order of `seq`.
     pub(crate) fn enter(&mut self, seq: u64, content: &str, stamps: &Stamps, stored: &mut Stored) {
         stored.gaps += seq.saturating_sub(self.last_seq + 1);
         self.last_seq = seq;
         let PayloadCheck::Intact(stamp) = stamps.look(content) else {
-            return; // The one that was tried before the run; a corrupt one is missing.
+            // This is the trial before the run, or a corrupt message, which counts as missing.
+            return;
         };
         let is_of_room = stamp.sender % self.rooms == self.room;
         let track = self.tracks.get_mut(stamp.sender / self.rooms);
@@ -84,11 +85,11 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// All messages have been entered.
+    /// Closes the book when all messages have been entered.
     pub(crate) fn close(self, stored: &mut Stored) {
         let senders = self.totals.iter().skip(self.room).step_by(self.rooms);
         for (track, total) in self.tracks.iter().zip(senders) {
-            // Of what nobody has answered, nobody can say.
+            // Nobody can say whether a message without an answer was stored.
             let mut unsure = [&total.excused[..], &total.unanswered].concat();
             unsure.sort_unstable();
             stored.missing += track.holes(&unsure) + track.tail(total.sent, &unsure);

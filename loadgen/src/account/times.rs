@@ -53,12 +53,12 @@ fn millis(nanos: u64) -> f64 {
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     interval: Duration,
-    /// Made when something falls into it.
+    /// The histogram of each interval, which is made when something falls into it.
     buckets: Vec<Option<Box<Histogram<u64>>>>,
 }
 
 impl Timeline {
-    /// For a time of this length; at most 120 intervals, of a second or more.
+    /// Makes a timeline for a time of this length; at most 120 intervals, of a second or more.
     pub(crate) fn new(length: Duration) -> Self {
         let seconds = length.as_secs_f64().max(1.0);
         let interval = (seconds / 120.0).ceil();

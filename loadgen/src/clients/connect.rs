@@ -29,8 +29,10 @@ pub(super) async fn play(worker: &Rc<Worker>) {
             _ = stop.wait_for(|stop| *stop) => None,
         };
         let Some(tick) = tick else { break };
+        // Visits that have ended are taken out, or the set would grow as long as the run lasts.
         while visits.try_join_next().is_some() {}
-        // Who has to wait for a place is late, and that is measured; but not any number may wait.
+        // A client that has to wait for a place is late, and that is measured; but not any number
+        // may wait.
         let has_place = visits.len() < places + MAX_WAITING;
         expect(worker, tick, start, has_place);
         if !has_place {
@@ -94,7 +96,7 @@ async fn visit(worker: &Worker, tick: Tick, start: Instant) {
     match Connection::open(&options).await {
         Ok(connection) => {
             welcome(worker, tick, start);
-            // Its place is free when it has left.
+            // The place is free when the client has left.
             let _ = timeout(LEAVING, connection.close()).await;
         }
         Err(error) => {

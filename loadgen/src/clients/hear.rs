@@ -23,8 +23,8 @@ pub(super) fn take(worker: &Worker, member: &Member, packet: &Packet) {
             if let Some(id) = packet.id
                 && let Some(connection) = member.connection.borrow_mut().as_mut()
             {
-                // The server wants to know whether it has come; if it cannot be told, the
-                // connection is broken, and its reader will see that.
+                // The server wants to know whether the event has come. If it cannot be told, the
+                // connection is broken, and whoever reads it will see that.
                 let _ = connection.ack(id, &());
             }
             take_event(worker, member, packet, now);

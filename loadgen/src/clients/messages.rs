@@ -31,6 +31,7 @@ pub(super) async fn play(worker: &Rc<Worker>, start: Instant) {
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
+    // Dropping the receiver ends the thread that sends the ticks.
     drop(ticks);
     worker.shared.wait_until(start + schedule.length).await;
     worker.pause.send_replace(false);
@@ -118,6 +119,8 @@ fn includes_own(worker: &Worker) -> bool {
     match worker.plan.vocabulary.own {
         Own::Yes => true,
         Own::No => false,
+        // All threads meet before the account is drawn up, which makes what each has stored visible
+        // to the others.
         Own::Auto => worker.shared.own_seen.load(Ordering::Relaxed),
     }
 }

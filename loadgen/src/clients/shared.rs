@@ -63,14 +63,16 @@ impl RunState {
     /// Waits for the other threads, and agrees with them on a start.
     pub(super) async fn meet_to_start(&self) -> Instant {
         if self.barrier.wait().await.is_leader() {
+            // The start lies ahead, so that no thread is late for the first message.
             *self.start.lock() = Some(Instant::now() + Duration::from_millis(20));
         }
+        // Nobody reads the start before the leader has set it.
         self.barrier.wait().await;
         let start = *self.start.lock();
         start.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until this time, or until the run is to end: whether it may go on.
+    /// Waits until this time, or until the run is to end. Returns whether it may go on.
     pub(super) async fn wait_until(&self, time: Instant) -> bool {
         let mut stop = self.stop.subscribe();
         tokio::select! {

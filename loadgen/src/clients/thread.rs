@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Connects a client and lets it join its room; nothing if that fails.
+    /// Connects a client and lets it join its room. Returns `None` if that fails.
     async fn admit(self: &Rc<Self>, id: usize) -> Option<Rc<Member>> {
         let plan = &self.plan;
         let is_slow = id >= plan.clients - plan.slow_clients();
@@ -153,6 +153,7 @@ impl Worker {
                 if pause.wait_for(|paused| !*paused).await.is_err() {
                     return;
                 }
+                // Dropping the read loses nothing: what has come stays in the connection.
                 tokio::select! {
                     packet = packet => packet,
                     _ = pause.changed() => continue,
@@ -200,7 +201,7 @@ impl Worker {
             });
         }
         let all = async { while partings.join_next().await.is_some() {} };
-        // Who cannot part in time is dropped.
+        // Clients that cannot part in time are dropped.
         let _ = timeout(PARTING, all).await;
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     load::Plan,
 };
 
-/// The part of a run that one thread plays.
+/// The part of a run that one thread plays. No borrow of its cells is held across an await, so the
+/// tasks of the thread never meet in one.
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
@@ -28,7 +29,7 @@ pub(super) struct Worker {
     pub(super) start: Cell<Option<Instant>>,
     /// Client `i` of the run is that of thread `i % threads`, and its number there `i / threads`.
     pub(super) members: RefCell<Vec<Option<Rc<Member>>>>,
-    /// Whether slow clients read.
+    /// Whether slow clients stop reading.
     pub(super) pause: watch::Sender<bool>,
     /// Whether this side closes the connections.
     pub(super) is_closing: Cell<bool>,
@@ -40,7 +41,7 @@ pub(super) struct Member {
     pub(super) room: usize,
     pub(super) room_name: String,
     pub(super) is_slow: bool,
-    /// Taken when it has ended.
+    /// The connection, which is taken out when it has ended.
     pub(super) connection: RefCell<Option<Connection>>,
     pub(super) state: RefCell<ClientRecord>,
 }
@@ -49,11 +50,11 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct ClientRecord {
     pub(super) has_ended: bool,
-    /// One for each sender of its room.
+    /// One track for each sender of the room.
     pub(super) tracks: Vec<Track>,
     /// Messages whose acknowledgement has not come, by its id.
     pub(super) pending: HashMap<u64, u64>,
-    /// Of the last message in a conversation.
+    /// The `seq` of the last message in a conversation.
     pub(super) last_seq: u64,
     pub(super) total: Total,
 }

@@ -10,6 +10,7 @@ use super::stamp::position;
 /// Why a server did not accept something, if its answer says so: `{success: false, error}`.
 pub(crate) fn refusal(args: &Args) -> Option<String> {
     let json = args.raw(0)?;
+    // Looking for these bytes first spares reading the JSON of every acknowledgement.
     position(json, b"\"success\":false")?;
     #[derive(Deserialize)]
     struct Acknowledgement {
@@ -37,6 +38,7 @@ pub(crate) fn seq(args: &Args) -> Option<u64> {
     let json = args.raw(0)?;
     let behind = position(json, NAME)? + NAME.len();
     let digits = json.get(behind..)?.iter();
+    // Nineteen digits fit into 64 bits.
     let digits = digits.take_while(|byte| byte.is_ascii_digit()).take(19);
     digits.fold(None, |value: Option<u64>, digit| {
         Some(value.unwrap_or(0) * 10 + u64::from(digit - b'0'))

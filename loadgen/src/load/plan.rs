@@ -9,7 +9,7 @@ use super::{Scenario, Vocabulary, schedule::Schedule, stamp::MIN_PAYLOAD};
 /// What a run does. Checked by [`check`](Self::check) before it starts.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What its clients do.
+    /// What the clients do.
     pub scenario: Scenario,
     /// The server, and how each client connects to it; its `auth` comes from the vocabulary.
     pub client: Options,
@@ -48,7 +48,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether it can be played.
+    /// Whether the plan can be played.
     ///
     /// # Errors
     /// What cannot work, in words for the command line.

@@ -21,7 +21,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// What it is called on the command line and in reports.
+    /// The name of the scenario on the command line and in reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Fanout => "fanout",

@@ -47,7 +47,8 @@ impl Schedule {
 
     /// The messages of the senders `worker`, `worker + workers`, … in the order of their times.
     pub(crate) fn ticks(self, worker: usize, workers: usize) -> impl Iterator<Item = Tick> {
-        // One more than there should be: `take_while` decides, whatever rounding did.
+        // One message more than there should be is looked at: `take_while` decides, whatever
+        // rounding did.
         (0..=self.messages(worker))
             .flat_map(move |number| {
                 let senders = (worker..self.senders).step_by(workers.max(1));

@@ -32,7 +32,7 @@ pub(crate) enum PayloadCheck {
     Nothing,
     /// A payload that is as it was sent.
     Intact(Stamp),
-    /// A payload of this run that is not.
+    /// A payload of this run that is not as it was sent.
     Corrupt,
 }
 
@@ -104,6 +104,7 @@ impl Stamps {
 
 /// Digits up to `end`, and what stands behind it.
 fn number(text: &[u8], end: u8) -> Option<(u64, &[u8])> {
+    // A number of 64 bits has at most twenty digits.
     let length = text.iter().take(21).position(|&byte| byte == end)?;
     let digits = str::from_utf8(text.get(..length)?).ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -11,7 +11,7 @@ pub struct Vocabulary {
     pub join: Option<Call>,
     /// Sends a message to a room.
     pub send: Call,
-    /// Is acknowledged.
+    /// An event that the server acknowledges.
     pub echo: Call,
     /// The `auth` of every client, with `{client}` for its number and `{run}` for that of the run.
     pub auth: Option<Value>,
@@ -29,12 +29,12 @@ pub struct Vocabulary {
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
-    /// Its name.
+    /// The name of the event.
     pub event: String,
-    /// Its arguments. In their strings `{room}`, `{payload}`, `{id}` (of the payload, another one in
-    /// each), `{client}` and `{token}` are filled in.
+    /// The arguments. In their strings `{room}`, `{payload}`, `{id}` (of the payload, another one
+    /// in each), `{client}` and `{token}` are filled in.
     pub args: Vec<Value>,
-    /// Whether the server acknowledges it.
+    /// Whether the server acknowledges the event.
     pub ack: bool,
 }
 
@@ -42,11 +42,11 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Own {
-    /// As everyone in the room does.
+    /// A sender gets them, as everyone in the room does.
     Yes,
     /// Only the others in the room get them.
     No,
-    /// What the first own message shows.
+    /// The first own message that comes back shows it.
     Auto,
 }
 
@@ -61,7 +61,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// What it is called on the command line and in reports.
+    /// The name of the preset on the command line and in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -142,7 +142,7 @@ impl Vocabulary {
     }
 }
 
-/// What is filled in.
+/// What is filled in for the blanks of a value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Blanks<'a> {
     pub(crate) room: &'a str,

@@ -49,7 +49,8 @@ pub(super) async fn prepare(
         let Made {
             conversation: Conversation { id },
         } = ask(plan, &mut owner, "create_conversation", new).await?;
-        // Noted before anything else can fail.
+        // The conversation is noted before anything else can fail, so that it is deleted in any
+        // case.
         made.push(id.clone());
         for user in later {
             go_on(interrupts)?;
@@ -99,25 +100,26 @@ async fn users(plan: &Plan) -> Result<Vec<String>, String> {
     let mut users = Vec::new();
     for client in 0..plan.clients {
         let mut connection = enter(plan, client).await?;
-        let user = timeout(plan.client.connect_timeout, session(&mut connection)).await;
+        let user = timeout(plan.client.connect_timeout, identity(&mut connection)).await;
         users.push(user.map_err(|_| "the server does not say who its clients are".to_owned())??);
         let _ = connection.close().await;
     }
     Ok(users)
 }
 
-async fn session(connection: &mut Connection) -> Result<String, String> {
+/// The user that a client is to the server, which tells that in the event `session`.
+async fn identity(connection: &mut Connection) -> Result<String, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Session {
+    struct Identity {
         user_id: String,
     }
     loop {
         let packet = connection.next().await.map_err(|error| error.to_string())?;
         if packet.kind == Kind::Event && packet.event_name() == "session" {
-            let session: Result<Session, _> = packet.args.get(0);
-            return session
-                .map(|s| s.user_id)
+            let identity: Result<Identity, _> = packet.args.get(0);
+            return identity
+                .map(|identity| identity.user_id)
                 .map_err(|error| error.to_string());
         }
     }
@@ -173,7 +175,7 @@ async fn enter(plan: &Plan, client: usize) -> Result<Connection, String> {
     opened.map_err(|error| error.to_string())
 }
 
-/// One question. If the server wants it to be asked later, that is done.
+/// Asks one question, and asks it again later if the server wants that.
 async fn ask<T: DeserializeOwned>(
     plan: &Plan,
     connection: &mut Connection,

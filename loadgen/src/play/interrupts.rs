@@ -4,7 +4,7 @@ use std::future::pending;
 
 use tokio::sync::watch;
 
-/// How often it came.
+/// How often Ctrl-C was pressed.
 #[derive(Clone, Debug)]
 pub(super) struct Interrupts(watch::Receiver<u32>);
 
@@ -20,12 +20,12 @@ impl Interrupts {
         Self(receiver)
     }
 
-    /// How often it has come.
+    /// How often Ctrl-C has been pressed.
     pub(super) fn count(&self) -> u32 {
         *self.0.borrow()
     }
 
-    /// Waits until it comes.
+    /// Waits until Ctrl-C is pressed.
     pub(super) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             pending().await

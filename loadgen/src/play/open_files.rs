@@ -4,8 +4,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the limit of open files as far as this process may.
 ///
-/// # Errors
-/// If that is not far enough: how many there may be.
+/// If that is not far enough; the error is how many there may be.
 pub(super) fn allow_open_files(needed: u64) -> Result<(), u64> {
     let limit = getrlimit(Resource::Nofile);
     let (current, maximum) = (

@@ -46,8 +46,9 @@ impl std::error::Error for BenchError {}
 /// Plays a plan against its server. Ctrl-C ends it early, with the figures so far. Conversations that it has
 /// made are deleted in any case.
 ///
-/// It takes this thread until the run is over, and must not be called inside an asynchronous runtime.
-/// If the error output is a terminal, a line there shows how far the run is, behind `title`.
+/// The call takes this thread until the run is over, and must not be made inside an asynchronous
+/// runtime. If the error output is a terminal, a line there shows how far the run is, behind
+/// `title`.
 ///
 /// # Errors
 /// If there is nothing to tell: the plan cannot be played, or nobody could connect.
@@ -118,6 +119,7 @@ async fn measure(
 ) -> Result<Report, BenchError> {
     let url = plan.client.url.clone();
     let failed = |error: String| BenchError::Server(url.clone(), error);
+    // The trial has a mark of its own, so that its messages do not count in the run.
     let trial = Stamps::new(!run, plan.payload);
     preflight::check(&plan, &trial).await.map_err(failed)?;
 

@@ -11,7 +11,8 @@ pub fn compare(first: &Plan, second: &Plan, rounds: usize) -> Result<Comparison,
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     'rounds: for round in 1..=rounds {
         let mut turns = [(first, &mut ours), (second, &mut theirs)];
-        // Who goes first changes: a machine that gets slower or faster favours nobody.
+        // The server that goes first changes with each round, so that a machine that gets slower or
+        // faster favours neither.
         if round % 2 == 0 {
             turns.reverse();
         }

@@ -72,7 +72,8 @@ struct Metric {
 }
 
 impl Metric {
-    /// Nothing if a server has no such figure, or none but zero.
+    /// Compares the rounds of two servers. Returns `None` if a server has no such figure, or none
+    /// but zero.
     fn compare(&self, first: &[Report], second: &[Report]) -> Option<Ratio> {
         let values = |reports: &[Report]| reports.iter().filter_map(self.of).collect::<Vec<_>>();
         let (first, second) = (values(first), values(second));

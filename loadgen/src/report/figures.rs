@@ -25,19 +25,20 @@ pub struct Report {
     pub(super) complete: bool,
     pub(super) problems: Vec<String>,
     pub(super) connections: Connections,
-    /// Absent from `connect` and `idle`.
+    /// The counts of messages, which `connect` and `idle` do not have.
     pub(super) messages: Option<Messages>,
-    /// Of deliveries; of requests with `echo`; of connections with `connect`.
+    /// The latency of deliveries, with `echo` of requests, and with `connect` of connections.
     pub(super) latency: Latency,
-    /// Of acknowledgements, where messages ask for them.
+    /// The latency of acknowledgements, where messages ask for them.
     pub(super) acks: Option<Latency>,
-    /// Until a message had come to the last of its receivers; null without messages to rooms.
+    /// The time until a message had come to the last of its receivers; null without messages to
+    /// rooms.
     pub(super) to_all: Option<Latency>,
     /// What is stored; only with `chat`.
     pub(super) stored: Option<Stored>,
     pub(super) slow: Option<SlowClients>,
     pub(super) generator: Generator,
-    /// With `--server-pid`.
+    /// What the server has used, only with `--server-pid`.
     pub(super) server: Option<Server>,
     pub(super) timeline: Vec<Point>,
 }
@@ -294,7 +295,7 @@ impl Report {
         self.problems.push(problem);
     }
 
-    /// Whether somebody stopped it.
+    /// Whether somebody stopped the run.
     pub(crate) fn is_stopped(&self) -> bool {
         self.problems.iter().any(|problem| problem == STOPPED)
     }

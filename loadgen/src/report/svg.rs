@@ -7,7 +7,7 @@ use super::text::number;
 /// One line of a plot.
 #[derive(Debug)]
 pub(super) struct Series<'a> {
-    /// Shown beside it; escaped by whoever makes it.
+    /// The name beside the line, which whoever makes the series has escaped.
     pub(super) name: &'a str,
     /// Class of the line: `a`, `b`, …
     pub(super) class: &'a str,
@@ -82,7 +82,7 @@ pub(super) fn plot(title: &str, unit: &str, scale: Scale, series: &[Series<'_>])
             let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value));
         }
         if series.points.len() == 1 {
-            path.push_str("h0"); // A dot.
+            path.push_str("h0"); // A line of no length shows as a dot.
         }
         let place = WIDTH - RIGHT - 10.0 - 110.0 * (series_count - 1 - i) as f64;
         let _ = write!(
@@ -104,7 +104,7 @@ impl Scale {
         match self {
             Self::Time => value,
             Self::Nines if value < 1.0 => nines(value),
-            // The maximum stands a little behind it.
+            // The maximum stands a little behind the finest share.
             Self::Nines => nines(finest) + 0.5,
         }
     }

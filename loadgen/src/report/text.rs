@@ -133,7 +133,7 @@ pub fn summary(report: &Report) -> String {
     out
 }
 
-/// What the main latency is of.
+/// What the main latency of a report is the latency of.
 pub(super) fn latency_name(report: &Report) -> &'static str {
     match report.scenario {
         "connect" | "idle" => "connecting",
@@ -222,7 +222,8 @@ pub(super) fn number(value: f64) -> String {
     out
 }
 
-/// Without what could move a terminal's cursor: servers choose some of these words.
+/// The text without what could move the cursor of a terminal, because servers choose some of these
+/// words.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

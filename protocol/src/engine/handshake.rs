@@ -27,6 +27,8 @@ impl Open {
             upgrades: wire
                 .upgrades
                 .iter()
+                // A server may offer transports that are unknown here, as WebTransport: those are
+                // left out.
                 .filter_map(|name| Transport::parse(name))
                 .collect(),
             ping_interval: Duration::from_millis(wire.ping_interval),
@@ -51,7 +53,7 @@ impl Open {
         let (interval, timeout) = (self.ping_interval, self.ping_timeout);
         let (interval, timeout) = (milliseconds(interval), milliseconds(timeout));
         let max_payload = self.max_payload;
-        // A vector takes everything.
+        // Writing to a vector does not fail.
         let _ = write!(
             out,
             r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{max_payload}}}"#
@@ -109,7 +111,7 @@ struct Received<'a> {
     upgrades: Vec<String>,
     ping_interval: u64,
     ping_timeout: u64,
-    /// Absent from servers before 4.1.
+    /// Servers before 4.1 do not send this value.
     #[serde(default)]
     max_payload: u64,
 }

@@ -55,7 +55,7 @@ impl Message {
         }
     }
 
-    /// Whether it is empty.
+    /// Whether the message is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

@@ -119,6 +119,8 @@ impl Session {
             role: Role::Client,
             state: SessionState::Open { transport },
             heartbeat: Heartbeat::Waiting {
+                // A client sends no pings. It waits as long as the official one for those of the
+                // server.
                 until: now + config.ping_interval + config.ping_timeout,
             },
             config,
@@ -159,9 +161,9 @@ impl Session {
 
     /// When a server pings next. `None` while it waits for a pong and once closed, and for a client.
     ///
-    /// Who sends the pings of many sessions at once may do it without this state machine, never before
-    /// this time, and tell it of each before the pong: [`handle_timeout`](Self::handle_timeout) with the
-    /// time at which the ping was sent.
+    /// Whoever sends the pings of many sessions at once may do it without this state machine, never
+    /// before this time, and tells it of each before the pong:
+    /// [`handle_timeout`](Self::handle_timeout) with the time at which the ping was sent.
     #[must_use]
     pub const fn next_ping(&self) -> Option<Instant> {
         match (&self.state, self.heartbeat) {
@@ -233,8 +235,9 @@ impl Session {
         }
         match self.heartbeat {
             Heartbeat::Due { ping } if ping <= now => {
-                // Counted from when the ping was due: timers are a little late, and a peer counts
-                // from the same moment. One that is later than that was not the timer's fault.
+                // The timeout counts from when the ping was due: timers are a little late, and the
+                // peer counts from the same moment. What is later than a timer can be counts from
+                // now.
                 let sent = if now.saturating_duration_since(ping) <= TIMER_SLACK {
                     ping
                 } else {

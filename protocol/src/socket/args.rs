@@ -57,7 +57,7 @@ impl Args {
         }
     }
 
-    /// The same in MessagePack.
+    /// The arguments are the elements of MessagePack from the one of index `from`.
     #[cfg(feature = "msgpack")]
     pub(super) fn packed(
         text: Bytes,
@@ -87,6 +87,7 @@ impl Args {
     }
 
     fn json_document(document: Bytes) -> Result<Self, DecodeError> {
+        // Spans have 32 bits for each end, which keeps `Args` small.
         u32::try_from(document.len()).map_err(|_| DecodeError::TooLarge)?;
         std::str::from_utf8(&document).map_err(|_| DecodeError::InvalidUtf8)?;
         json::scan(&document, 0, usize::MAX, &mut Elements::default())?;
@@ -294,14 +295,16 @@ impl Args {
     }
 }
 
-/// Where a part of JSON lies that was read from `json`, which lies at `span`.
+/// Where a part of JSON lies that was read from `json`, which lies at `span`. The part borrows from
+/// `json`, so the difference of their addresses is its position.
 fn inside(span: Span, json: &[u8], part: &RawValue) -> Span {
     let part = part.get().as_bytes();
     let start = span.start as usize + (part.as_ptr() as usize - json.as_ptr() as usize);
     Span::new(start, start + part.len())
 }
 
-/// The value, or where it is wrong. The path costs allocations, so only an error is looked at again.
+/// Returns the value, or where it is wrong. Keeping the path costs allocations, so only what has
+/// failed is read again with it.
 fn parse<T>(
     i: usize,
     result: Result<T, serde_json::Error>,
@@ -367,7 +370,7 @@ impl ExactSizeIterator for Iter<'_> {}
     note = "derive `serde::Deserialize` for it, without borrowed fields"
 )]
 pub trait Argument: Sized {
-    /// Whether it takes all that are left, so that no other can follow.
+    /// Whether this type takes all arguments that are left, so that no other can follow.
     const TAKES_ALL: bool = false;
 
     /// Takes what is at `position` and moves on.

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// An argument that is missing or is not what was asked for.
 ///
-/// It can be sent to the peer: the path names places, the message what was expected and which kind
-/// of value was found, and nothing repeats a value that came in.
+/// The error can be sent to the peer: the path names places, the message what was expected and
+/// which kind of value was found, and nothing repeats a value that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentError {
     index: usize,
@@ -101,7 +101,7 @@ impl std::error::Error for ArgumentError {}
 /// A path that is safe in logs and answers: keys of maps are the peer's words.
 fn shown(path: &str) -> String {
     if path == "." {
-        // What the root is called.
+        // The argument itself is called `.` in paths.
         return String::new();
     }
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '?');
@@ -136,7 +136,7 @@ fn found<'a>(text: &'a str, fault: &str) -> Option<&'a str> {
         return found.split(',').next();
     }
     if !matches!(fault, "invalid type" | "invalid value") {
-        // A name that came in.
+        // What follows is a name that came in.
         return None;
     }
     let kind = KINDS.into_iter().find(|(kind, _)| found.starts_with(kind));

@@ -16,14 +16,15 @@ use serde_json::value::RawValue;
 use super::{Args, Value, value::Reread};
 use crate::DecodeError;
 
-/// Checks that every placeholder is the number of an attachment and that there are enough of them;
-/// how many there are of each.
+/// Checks that every placeholder is the number of an attachment and that there are enough of them.
+/// Returns how many placeholders there are for each.
 pub(super) fn count_placeholders(
     args: &Args,
     attachments: usize,
 ) -> Result<Box<[usize]>, DecodeError> {
     let mut counts = vec![0; attachments].into_boxed_slice();
     for json in args {
+        // The scan has refused what is nested too deep, so this recursion is bounded.
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         Walk(&mut counts)
             .deserialize(&mut deserializer)
@@ -106,7 +107,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
         if is_placeholder {
             let number = match num {
-                // Whatever else were in it would be lost.
+                // Whatever else is in a placeholder would be lost when its attachment takes its
+                // place.
                 Seen::Number(number) if entries == 2 => usize::try_from(number).ok(),
                 Seen::Number(_) | Seen::True | Seen::Other => None,
             };
@@ -517,6 +519,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'_, 'de, V> {
             }
         }
         match num.and_then(|number| self.attachments.get(number)) {
+            // Each use of an attachment is a copy, which is why the decoder counts an attachment as
+            // often as it is named.
             Some(data) if is_placeholder => self.visitor.visit_byte_buf(data.to_vec()),
             Some(_) | None => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
         }

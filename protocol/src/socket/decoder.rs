@@ -57,7 +57,8 @@ struct Partial {
     /// How many placeholders stand for each attachment; there are more of them than `attachments`,
     /// at most `Limits::max_attachments`.
     counts: Box<[usize]>,
-    /// With every attachment as often as it is named: so often it is copied when it is read.
+    /// The bytes, with every attachment as often as it is named: so often it is copied when it is
+    /// read.
     bytes: usize,
 }
 
@@ -170,7 +171,7 @@ impl Decoder {
 /// What stands before the payload.
 struct Header {
     kind: Kind,
-    /// `None` in packets that cannot have any.
+    /// The number of attachments, or `None` in packets that cannot have any.
     attachments: Option<usize>,
     nsp: Option<Span>,
     id: Option<u64>,
@@ -233,7 +234,7 @@ impl Header {
     }
 }
 
-/// Digits and a dash.
+/// Reads how many attachments follow: digits and a dash.
 fn read_attachments(text: &[u8], at: &mut usize, max: usize) -> Result<usize, DecodeError> {
     let start = *at;
     let mut count = 0;
@@ -255,7 +256,7 @@ fn read_attachments(text: &[u8], at: &mut usize, max: usize) -> Result<usize, De
     }
 }
 
-/// A slash and what follows up to the comma or the end.
+/// Reads the name of a namespace: a slash and what follows up to the comma or the end.
 fn read_nsp(text: &[u8], at: &mut usize, max: usize) -> Result<Option<Span>, DecodeError> {
     let start = *at;
     let rest = text.get(start..).unwrap_or_default();
@@ -277,10 +278,11 @@ fn read_nsp(text: &[u8], at: &mut usize, max: usize) -> Result<Option<Span>, Dec
         }
         None => return Err(DecodeError::NamespaceTooLong),
     };
+    // A slash alone names the root, as a missing name does.
     Ok((length > 1).then(|| Span::new(start, start + length)))
 }
 
-/// Any digits.
+/// Reads the id of an acknowledgement, which is any digits.
 fn read_id(text: &[u8], at: &mut usize) -> Result<Option<u64>, DecodeError> {
     let mut id: Option<u64> = None;
     while let Some(&digit @ b'0'..=b'9') = text.get(*at) {
@@ -297,6 +299,7 @@ fn read_name(args: &Args) -> Result<Name, DecodeError> {
     let span = args.before_first().ok_or(DecodeError::InvalidPayload)?;
     let json = span.of(args.text());
     match json {
+        // Most names have no escape and stay a part of the message. Only the others are copied.
         [b'"', name @ .., b'"'] if name.contains(&b'\\') => {
             let name: Box<str> =
                 serde_json::from_slice(json).map_err(|_| DecodeError::InvalidUtf8)?;

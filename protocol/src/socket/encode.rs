@@ -81,7 +81,7 @@ pub(super) struct Refusal<'a> {
     note = "derive `serde::Serialize` for it"
 )]
 pub trait Arguments {
-    /// Writes them.
+    /// Writes the arguments.
     ///
     /// # Errors
     /// If a value cannot be serialised.
@@ -221,6 +221,7 @@ impl Encoder {
         match self.parser {
             Parser::Json => {
                 serde_json::to_writer(&mut *text, payload).map_err(EncodeError::Serialize)?;
+                // A unit stands for no payload.
                 if text.get(start..) == Some(b"null") {
                     text.truncate(start);
                 }
@@ -285,7 +286,7 @@ impl fmt::Debug for Encoder {
     }
 }
 
-/// Namespace and id, the way they stand behind the kind and the number of attachments.
+/// Writes namespace and id the way they stand behind the kind and the number of attachments.
 fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), EncodeError> {
     if nsp != "/" {
         // A comma ends the name on the wire.
@@ -332,7 +333,7 @@ impl fmt::Display for EncodeError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// The error has no source, because its text has what the source says.
 impl std::error::Error for EncodeError {}
 
 /// The most attachments of one packet: stock clients and servers end a connection that sends more.

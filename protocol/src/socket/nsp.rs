@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 /// The name of a namespace, with its leading slash.
 ///
-/// One that a decoder made shares the bytes of its packet. To keep a name longer than the packet,
-/// make a new one of [`as_str`](Self::as_str).
+/// A name that a decoder made shares the bytes of its packet. To keep a name longer than the
+/// packet, make a new one of [`as_str`](Self::as_str).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Nsp(Bytes);
 
@@ -24,7 +24,7 @@ impl Nsp {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether it is `/`.
+    /// Whether the namespace is `/`.
     #[must_use]
     pub fn is_root(&self) -> bool {
         *self.0 == *b"/"

@@ -20,9 +20,9 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Packet {
-    /// What it is for.
+    /// What the packet is for.
     pub kind: Kind,
-    /// The namespace it belongs to.
+    /// The namespace that the packet belongs to.
     pub nsp: Nsp,
     /// The acknowledgement asked for or given.
     pub id: Option<u64>,
@@ -35,9 +35,9 @@ pub struct Packet {
 #[derive(Clone, Debug)]
 pub(super) enum Name {
     None,
-    /// Stands in the text of the arguments as it is.
+    /// The name stands in the text of the arguments as it is.
     Plain(Span),
-    /// Was written in another way.
+    /// The name was written in another way.
     Unescaped(Box<str>),
 }
 

@@ -15,8 +15,9 @@ use serde_json::{Map, Number};
 
 /// Anything that a client can send: what JSON has, and binary.
 ///
-/// It is what [`serde_json::Value`] is for JSON alone. That one has no place for binary, so that
-/// reading an argument with binary as one is an error; this one keeps it, and sends it as it came.
+/// This type is what [`serde_json::Value`] is for JSON alone. That one has no place for binary, so
+/// that reading an argument with binary as one is an error; this one keeps it, and sends it as it
+/// came.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -41,7 +42,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The text, if it is one.
+    /// The text, if the value is one.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -55,7 +56,7 @@ impl Value {
         }
     }
 
-    /// The binary, if it is that.
+    /// The bytes, if the value is binary.
     #[must_use]
     pub const fn as_binary(&self) -> Option<&Bytes> {
         match self {
@@ -69,7 +70,7 @@ impl Value {
         }
     }
 
-    /// The value of this key, if it is an object that has it.
+    /// The value of this key, if the value is an object that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         match self {
@@ -211,6 +212,8 @@ impl<'de> Deserialize<'de> for Value {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+                // No room is reserved by a hint: a value takes far more memory than the byte in
+                // which it is announced.
                 let mut values = Vec::new();
                 while let Some(value) = seq.next_element()? {
                     values.push(value);

@@ -162,7 +162,7 @@ impl Decoder {
 
     /// Takes from the front of `input` until something has happened.
     ///
-    /// `Ok(None)`: all of the input was consumed and more is needed.
+    /// Returns `Ok(None)` if all of the input was consumed and more is needed.
     ///
     /// # Errors
     ///

@@ -94,6 +94,7 @@ pub fn encode_frame(
         out.put_slice(payload);
         return;
     };
+    // Masking block by block needs no second copy of the payload on the heap.
     let mut block = [0; 512];
     for chunk in payload.chunks(block.len()) {
         if let Some(block) = block.get_mut(..chunk.len()) {
@@ -148,7 +149,8 @@ impl Rules {
     ///
     /// Each byte is judged as soon as it is there, and in their order, so a header that comes in pieces
     /// fails with the same error as a whole one.
-    // Has a hot and a cold caller; the hot one should not pay for a call and a header in memory.
+    // This has a hot and a cold caller; the hot one should not pay for a call and a header in
+    // memory.
     #[inline(always)]
     pub(super) fn decode<'a>(
         &self,

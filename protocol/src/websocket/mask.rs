@@ -27,7 +27,8 @@ pub const fn rotate(key: [u8; 4], offset: usize) -> [u8; 4] {
 
 /// Appends `data` masked with `key`.
 ///
-/// Goes block by block, so that each block is still in the nearest cache when it is masked.
+/// The data goes block by block, so that each block is still in the nearest cache when it is
+/// masked.
 #[inline]
 pub(super) fn append(out: &mut Vec<u8>, data: &[u8], key: Key) {
     if key == [0; 4] {

@@ -73,7 +73,8 @@ impl Message {
     }
 
     /// Takes what there is of a frame from the front of `input`; gives what is still to come.
-    // Has two callers; the one for a message in one frame should keep the message in registers.
+    // This has two callers; the one for a message in one frame should keep the message in
+    // registers.
     #[inline(always)]
     pub(super) fn receive(&mut self, rest: Rest, input: &mut &[u8]) -> Result<Rest, FrameError> {
         let data = take(input, rest.missing);

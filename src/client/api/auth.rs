@@ -33,8 +33,8 @@ impl Auth {
     /// A function that is called before each `CONNECT`, that is whenever the socket connects anew. Its
     /// value must be an object.
     ///
-    /// It has the time that connecting may take. If it fails, the socket's event `connect_error` says
-    /// why, and the socket stays disconnected until it is told to connect.
+    /// The function has the time that connecting may take. If it fails, the socket's event
+    /// `connect_error` says why, and the socket stays disconnected until it is told to connect.
     pub fn with<F, R, E>(function: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -48,7 +48,7 @@ impl Auth {
     }
 }
 
-/// The same value each time; must be an object.
+/// The value is sent each time, and must be an object.
 impl From<Value> for Auth {
     fn from(value: Value) -> Self {
         Self(Kind::Value(value))
@@ -57,7 +57,7 @@ impl From<Value> for Auth {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What it holds is secret.
+        // The value is left out, because it is secret.
         f.write_str(match self.0 {
             Kind::Nothing => "Auth(nothing)",
             Kind::Value(_) => "Auth(a value)",

@@ -44,7 +44,7 @@ pub struct Client(Arc<Handle>);
 
 /// What keeps the task of a connection alive.
 pub(crate) struct Handle {
-    /// Bounded by `budget`.
+    /// The queue to the task, which `budget` bounds.
     commands: mpsc::UnboundedSender<Command>,
     pub(super) sockets: Mutex<HashMap<Nsp, Arc<SharedNamespace>>>,
     pub(crate) budget: Arc<Budget>,

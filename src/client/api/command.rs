@@ -12,18 +12,18 @@ use crate::{ListenerId, client::ClientError};
 
 /// What a handle asks of the task that owns the connection.
 pub(crate) enum Command {
-    /// To connect; the sender is told the first outcome.
+    /// Connects; the sender is told the first outcome.
     Open(
         Arc<SharedNamespace>,
         Option<oneshot::Sender<Result<(), ClientError>>>,
     ),
-    /// To leave the namespace; the sender is told when that is written.
+    /// Leaves the namespace; the sender is told when that is written.
     Disconnect(Arc<SharedNamespace>, oneshot::Sender<()>),
-    /// To end the session, whoever uses it.
+    /// Ends the session, whoever uses it.
     Close(oneshot::Sender<()>),
-    /// To send an event.
+    /// Sends an event.
     Emit(Arc<SharedNamespace>, Outgoing),
-    /// To send an acknowledgement if the session is still this one.
+    /// Sends an acknowledgement if the session is still this one.
     Answer {
         epoch: u64,
         frame: Frame,
@@ -46,7 +46,7 @@ pub(crate) struct Outgoing {
     /// How long the acknowledgement may take.
     pub(crate) timeout: Duration,
     pub(crate) is_volatile: bool,
-    /// Its share of what may wait.
+    /// The share of the event in what may wait.
     #[expect(dead_code, reason = "it is given back when it is dropped")]
     pub(crate) charge: Option<Charge>,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Outgoing {
 /// Whoever wants to know of events of a socket.
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
-    /// `None`: of all events.
+    /// The name of the event, or `None` for all events.
     pub(super) event: Option<Box<str>>,
     pub(super) is_once: bool,
     pub(super) is_first: bool,
@@ -65,7 +65,7 @@ pub(crate) struct Listener {
 pub(crate) enum Target {
     Handler(Arc<dyn Erased>),
     Stream(Sink),
-    /// Is told of events that are sent.
+    /// The handler is told of events that are sent.
     Outgoing(Arc<dyn Erased>),
 }
 

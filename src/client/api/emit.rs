@@ -101,7 +101,10 @@ impl<'a> Emit<'a> {
     ) -> Result<T, ClientError> {
         let (sender, answer) = oneshot::channel();
         self.send(event, &args, Some(sender))?;
+        // The arguments are encoded by now, and need not wait for the answer.
         drop(args);
+        // A cancellation point: whoever drops this future gives up the answer, and the event is
+        // sent all the same.
         let answer = answer.await.unwrap_or(Err(ClientError::Disconnected))?;
         T::take(&answer, &mut 0)
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))

@@ -17,7 +17,7 @@ use crate::ListenerId;
 pub struct Events {
     socket: Socket,
     id: ListenerId,
-    /// Bounded by the semaphore.
+    /// The queue of events, which the semaphore bounds.
     events: mpsc::UnboundedReceiver<(Incoming, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
 }
@@ -73,7 +73,7 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // Wakes the task if it waits for room.
+        // Closing the semaphore wakes the task of the connection, should it wait for room.
         self.room.close();
         let id = self.id;
         self.socket.command(|shared| Command::Unlisten(shared, id));

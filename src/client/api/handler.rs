@@ -12,8 +12,8 @@ use crate::{Handling, IntoAck as _, Refusal, Reply};
 
 /// An async function that handles an event of the server.
 ///
-/// It takes up to six [parameters](Parameter), usually the event's arguments in the order the server
-/// sent them, and returns an [answer](crate::IntoAck): `()`, [`Ack`](crate::Ack),
+/// A handler takes up to six [parameters](Parameter), usually the event's arguments in the order
+/// the server sent them, and returns an [answer](crate::IntoAck): `()`, [`Ack`](crate::Ack),
 /// [`NoAck`](crate::NoAck), or a `Result` of them.
 ///
 /// Closures and async closures do as well. One that captures something clones it into its future:

@@ -38,7 +38,7 @@ impl Incoming {
         }
     }
 
-    /// The socket that it came to.
+    /// The socket that the event came to.
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
@@ -73,7 +73,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// The same event for somebody else.
+    /// A copy of the event for somebody else.
     pub(crate) fn with_ack(&self, ack: Option<Pending>) -> Self {
         Self {
             name: self.name.clone(),
@@ -88,7 +88,7 @@ impl Incoming {
         self.ack.take()
     }
 
-    /// Roughly what it takes while it waits, in bytes.
+    /// Roughly what the event takes while it waits, in bytes.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.args.size()
     }
@@ -136,10 +136,14 @@ impl Sink {
 
     /// Ready when there is room for the event, or nobody reads any more.
     pub(crate) async fn ready(&self, event: &Incoming) {
+        // The permits are given back at once. Only the task that waits here takes any, so the room
+        // stays for `try_send`.
         let _ = self.room.acquire_many(self.permits(event)).await;
     }
 
     fn permits(&self, event: &Incoming) -> u32 {
+        // An event that is larger than the stream takes all of it, and comes when everything before
+        // it was read.
         u32::try_from(event.weight().min(self.max)).unwrap_or(u32::MAX)
     }
 }

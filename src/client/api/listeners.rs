@@ -37,12 +37,12 @@ impl Listeners {
         });
     }
 
-    /// Those of all events.
+    /// The listeners of all events.
     pub(crate) fn of_any(&self) -> Vec<Target> {
         targets(&self.any)
     }
 
-    /// Those of this event; of them, those for one event have gone.
+    /// The listeners of this event. Those that are for one event only have gone then.
     pub(crate) fn take_named(&mut self, event: &str) -> Vec<Target> {
         let Some(list) = self.named.get_mut(event) else {
             return Vec::new();
@@ -55,7 +55,7 @@ impl Listeners {
         found
     }
 
-    /// Those of events that are sent.
+    /// The listeners of events that are sent.
     pub(crate) fn of_outgoing(&self) -> Vec<Target> {
         targets(&self.outgoing)
     }

@@ -42,7 +42,7 @@ impl Socket {
         self.add(self.listener(Some(event), Target::Handler(erase(handler))))
     }
 
-    /// The same for the next event of this name only.
+    /// Calls a handler for the next event of this name only.
     pub fn once<M: Parameters>(
         &self,
         event: &str,
@@ -58,7 +58,7 @@ impl Socket {
         self.add(self.listener(None, Target::Handler(erase(handler))))
     }
 
-    /// The same, before all others that are there now.
+    /// Calls a handler for every event of the server, before all others that are there now.
     pub fn prepend_any<M: Parameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -76,7 +76,7 @@ impl Socket {
         self.add(self.listener(None, Target::Outgoing(erase(handler))))
     }
 
-    /// The same, before all others that are there now.
+    /// Calls a handler for every event that is sent, before all others that are there now.
     pub fn prepend_any_outgoing<M: Parameters>(
         &self,
         handler: impl Handler<M, Future: Handling>,
@@ -100,7 +100,7 @@ impl Socket {
         self.events(Some(event))
     }
 
-    /// The same for every event of the server.
+    /// All events of the server from now on, as a stream.
     #[must_use]
     pub fn stream_any(&self) -> Events {
         self.events(None)

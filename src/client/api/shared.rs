@@ -18,10 +18,10 @@ pub(crate) struct SharedNamespace {
 /// What a socket tells of itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketState {
-    /// Only while it is connected.
+    /// The id of the socket, only while it is connected.
     pub(crate) id: Option<Arc<str>>,
     pub(crate) recovered: bool,
-    /// Whether it is connected, or will be as soon as that is possible.
+    /// Whether the socket is connected, or will be as soon as that is possible.
     pub(crate) is_active: bool,
 }
 
@@ -43,6 +43,8 @@ impl Budget {
     /// A share for something of this size, if there is one.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Charge, ClientError> {
         let bytes = bytes.saturating_add(OVERHEAD);
+        // `Relaxed` is enough: the count guards no other memory, and one exchange takes a share
+        // whole or not at all.
         let taken = self
             .waiting
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {

@@ -84,6 +84,8 @@ impl Socket {
     }
 
     fn begin(&self, outcome: Option<oneshot::Sender<Result<(), ClientError>>>) {
+        // The task sets the flag as well. It is set here, so that it is true as soon as this
+        // returns.
         self.shared
             .state
             .send_modify(|state| state.is_active = true);

@@ -37,7 +37,7 @@ impl Acks {
         Some(waiter)
     }
 
-    /// One whose time is over at `now`.
+    /// Takes a waiter whose time is over at `now`, with its id.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<(u64, Waiter)> {
         let &(deadline, id) = self.deadlines.first()?;
         if deadline > now {
@@ -50,7 +50,7 @@ impl Acks {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
-    /// All but those that `is_kept` names.
+    /// Takes all waiters but those that `is_kept` names, in the order in which they have come.
     pub(super) fn take_all(&mut self, is_kept: impl Fn(u64) -> bool) -> Vec<Waiter> {
         let mut ids: Vec<u64> = self.waiting.keys().copied().collect();
         ids.retain(|&id| !is_kept(id));

@@ -38,6 +38,8 @@ impl Backoff {
 fn wait(attempts: u32, min: Duration, max: Duration, factor: f64, chance: f64) -> Duration {
     let wait = min.as_secs_f64() * 2_f64.powi(i32::try_from(attempts).unwrap_or(i32::MAX));
     let wait = wait * (1.0 + factor * (2.0 * chance - 1.0));
+    // After many attempts the wait is beyond what a duration can hold, which is longer than the
+    // longest one.
     Duration::try_from_secs_f64(wait.max(0.0)).map_or(max, |wait| wait.min(max))
 }
 

@@ -15,7 +15,7 @@ use crate::client::{
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder(Settings);
 
-/// Without the options, in which there are secrets.
+/// The options are left out, because there are secrets in them.
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").finish_non_exhaustive()
@@ -215,8 +215,8 @@ impl ClientBuilder {
         client.socket(&client.handle().settings.target.namespace)
     }
 
-    /// The same, and waits until the socket is connected. Events that come before handlers are
-    /// registered are lost.
+    /// Makes a client and its socket, and waits until the socket is connected. Events that come
+    /// before handlers are registered are lost.
     ///
     /// # Errors
     /// As [`build`](Self::build) and [`Socket::connect`]. The client has gone then, and does not try again.

@@ -52,6 +52,7 @@ impl Calls {
                 answer,
             }
         };
+        // A handler that panics must not end the task, which has the connection of all others.
         let started = catch_unwind(AssertUnwindSafe(|| handler.call(event, reply)));
         let handling = match started {
             Ok(Ok(handling)) => handling,
@@ -102,6 +103,7 @@ impl Calls {
     /// Ready when the first of those that wait for room has gone.
     pub(super) async fn unblock(blocked: &mut VecDeque<(Sink, Incoming)>) {
         if let Some((sink, event)) = blocked.front() {
+            // A cancellation point: until there is room, nothing was taken out of the queue.
             sink.ready(event).await;
         }
         if let Some((sink, event)) = blocked.pop_front()

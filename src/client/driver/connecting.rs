@@ -49,6 +49,7 @@ impl Driver {
 
     /// There is a session.
     pub(super) fn opened(&mut self, link: Link) {
+        // From here on nothing is accepted that was made for an earlier session.
         self.epoch += 1;
         self.phase = Phase::Open(Box::new(link));
         self.tell(&Change::Open);
@@ -152,6 +153,7 @@ impl Driver {
         let namespace = self.namespaces.get(&nsp);
         let is_connecting =
             namespace.is_some_and(|namespace| matches!(namespace.stage, Stage::Connecting(_)));
+        // The session has changed, or the socket has left, while the function was running.
         if epoch != self.epoch || !is_connecting {
             return;
         }
@@ -181,6 +183,7 @@ impl Driver {
                     payload.insert("offset".into(), offset.as_str().into());
                 }
                 if let Some(Value::Object(fields)) = auth {
+                    // As in the official client, fields of the application with these names win.
                     payload.extend(fields);
                 }
                 Some(Value::Object(payload))
@@ -193,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// The server does not answer `CONNECT`: another session may be luckier.
+    /// The server does not answer `CONNECT`, and another session may be luckier.
     pub(super) fn enter_late(&mut self, nsp: &Nsp) {
         let error = ClientError::Timeout("the answer to CONNECT");
         self.refuse(nsp, &error);
@@ -225,7 +228,7 @@ impl Driver {
         if !reason.reconnects() || !self.may_reconnect {
             namespace.settle(Err(&ClientError::Disconnected));
         }
-        // What was not sent yet goes on waiting, with its acknowledgement.
+        // Events that were not sent yet go on waiting, with their acknowledgements.
         let kept: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
         let waiters = namespace.acks.take_all(|id| kept.contains(&id));
         for waiter in waiters {

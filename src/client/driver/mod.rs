@@ -80,7 +80,7 @@ struct Authenticated {
 }
 
 enum Step {
-    /// `None`: no handle is left.
+    /// A command of a handle, or `None` if no handle is left.
     Command(Option<Command>),
     Progress(Progress),
     Handled(Finished),
@@ -126,6 +126,7 @@ impl Driver {
             }
         }
         self.leave();
+        // Each farewell has a deadline, so this ends.
         while self.farewells.next().await.is_some() {}
     }
 
@@ -143,6 +144,8 @@ impl Driver {
             ..
         } = self;
         let Calls { running, blocked } = calls;
+        // Every branch is cancel safe: none takes anything before it is ready, and what is under
+        // way stays in the fields.
         tokio::select! {
             command = commands.recv() => Step::Command(command),
             progress = phase.next(may_read, wants_room) => Step::Progress(progress),
@@ -150,6 +153,8 @@ impl Driver {
             Some(made) = auths.next() => Step::Authenticated(made),
             Some(()) = farewells.next() => Step::Again,
             () = Calls::unblock(blocked), if !blocked.is_empty() => Step::Again,
+            // `select!` makes each future before it looks at the condition, so this one needs some
+            // time.
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 Step::Deadline
             }

@@ -75,7 +75,7 @@ impl Namespace {
         self.stage == Stage::In
     }
 
-    /// Whether it could write more if the connection had room.
+    /// Whether the namespace could write more if the connection had room.
     pub(super) fn wants_room(&self) -> bool {
         self.is_in() && !self.buffer.is_empty()
     }
@@ -98,7 +98,7 @@ impl Namespace {
             .send_modify(|state| state.is_active = true);
     }
 
-    /// It is not connected any more. Returns whether it was.
+    /// Notes that the socket is not connected any more. Returns whether it was.
     pub(super) fn go_out(&mut self) -> bool {
         let was_in = self.is_in();
         self.stage = Stage::Out;
@@ -112,7 +112,8 @@ impl Namespace {
         was_in
     }
 
-    /// It is connected, with this id; `pid` is the secret of the session, if it can be recovered.
+    /// Notes that the socket is connected with this id. `pid` is the secret of the session, if it
+    /// can be recovered.
     pub(super) fn go_in(&mut self, id: &str, pid: Option<String>) {
         let recovered = pid.is_some() && pid == self.pid;
         self.pid = pid;
@@ -150,7 +151,7 @@ impl Drop for Namespace {
     }
 }
 
-/// The time in so long from now; times without an end are a year.
+/// The time in so long from now, at most in a year: more could be beyond what a clock can hold.
 pub(super) fn later(duration: Duration) -> Instant {
     Instant::now() + duration.min(Duration::from_secs(365 * 86_400))
 }

@@ -19,7 +19,7 @@ use crate::{
 impl Driver {
     pub(super) fn receive(&mut self, packet: Packet) {
         let Some(namespace) = self.namespaces.get_mut(&packet.nsp) else {
-            return; // Of a namespace that nobody has asked for.
+            return; // Nobody has asked for this namespace.
         };
         let nsp = namespace.shared.nsp.clone();
         match (packet.kind, namespace.stage) {
@@ -58,6 +58,8 @@ impl Driver {
             return;
         };
         namespace.go_in(&admission.sid, admission.pid);
+        // The order is that of the official client: what was missed, what has waited to be sent,
+        // then `connect`.
         for packet in std::mem::take(&mut namespace.early) {
             self.event(nsp, packet);
         }

@@ -11,7 +11,7 @@ use crate::client::{ClientError, link::Link};
 
 /// Where a client is with its connection.
 pub(super) enum Phase {
-    /// There is none, and none is tried.
+    /// There is no connection, and none is tried.
     Closed,
     /// The next attempt is made at this time.
     Waiting(Pin<Box<Sleep>>),
@@ -40,6 +40,8 @@ impl Phase {
             Self::Waiting(sleep) => sleep.as_mut().poll(cx).map(|()| Progress::Due),
             Self::Opening(opening) => opening.as_mut().poll(cx).map(Progress::Opened),
             Self::Open(link) => {
+                // Writing goes on while reading does not, because the server may wait for just
+                // that.
                 if may_read {
                     if let Poll::Ready(packet) = link.poll_packet(cx) {
                         return Poll::Ready(Progress::Packet(packet));

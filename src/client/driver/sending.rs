@@ -63,7 +63,7 @@ impl Driver {
             ack: None,
             timeout: first.outgoing.timeout,
             is_volatile: false,
-            charge: None, // That of the event in the queue stands for both.
+            charge: None, // The charge of the event in the queue stands for both.
         };
         let shared = Arc::clone(&namespace.shared);
         self.transmit(&shared, outgoing, Some(number));
@@ -85,7 +85,7 @@ impl Driver {
         let id = waiter.map(|waiter| namespace.acks.add(waiter, deadline));
         let is_possible = is_free && namespace.is_in() && namespace.buffer.is_empty();
         if outgoing.is_volatile && !is_possible {
-            return; // Its acknowledgement never comes, as with one that is lost on the way.
+            return; // The acknowledgement never comes, as if the event were lost on the way.
         }
         namespace.buffer.push_back((id, outgoing));
         self.flush(&shared.nsp, HIGH_WATER);
@@ -133,6 +133,7 @@ impl Driver {
                     .map_err(ClientError::encode)
                     .and_then(|frame| link.push(&frame));
                 if let Err(error) = sent {
+                    // The link is borrowed here, so its loss is handled below.
                     broken = Some(error);
                     break;
                 }
@@ -211,7 +212,7 @@ impl Driver {
                 settle(namespace, waiter, Err(error), self.settings.retries);
             }
             if !expired.is_empty() {
-                // What was not sent yet is not sent any more.
+                // Events that were not sent in time are not sent any more.
                 namespace.buffer.retain(|(id, _)| !expired.contains(id));
             }
             let is_late = matches!(namespace.stage, Stage::Connecting(until) if until <= now);
@@ -235,6 +236,7 @@ pub(super) fn settle(
             let _ = caller.send(outcome);
         }
         Waiter::Queue(number) => {
+            // An answer to an event that has left the queue meanwhile changes nothing.
             let Some(first) = namespace
                 .queue
                 .front_mut()

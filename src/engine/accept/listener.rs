@@ -27,11 +27,11 @@ const ACCEPTS_PER_TURN: u32 = 16;
 
 /// What a listener serves.
 pub(crate) struct Endpoints {
-    /// Socket.IO.
+    /// The engine that Socket.IO stands on.
     pub(crate) engine: Arc<Engine>,
     /// Plain Engine.IO under another path.
     pub(crate) raw: Option<Arc<Engine>>,
-    /// Everything else.
+    /// What answers requests for any other path.
     pub(crate) fallback: Fallback,
     /// What connections are encrypted with, if they are.
     pub(crate) tls: Option<Tls>,
@@ -44,6 +44,8 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
     let (mut turn, log_throttle) = (0, LogThrottle::default());
     loop {
+        // `accept` is cancel safe: if the stop wins, no accepted connection is lost, and those that
+        // wait in the backlog are refused when the listener is closed.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stop => return,
@@ -93,18 +95,21 @@ impl Endpoints {
     fn take_in(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
         let Some(pending) = site.engine.connection_limiter.try_admit() else {
             site.engine.metrics.count(Counter::RejectedUnheard);
+            // A client that begins with TLS could not read a plain answer.
             if self.tls.is_none() {
                 hang_up(&stream);
             }
             return;
         };
-        // Elsewhere connections take it over from their listener.
+        // On Linux a connection inherits the option from its listener. Other systems do not promise
+        // that.
         #[cfg(not(any(target_os = "android", target_os = "linux")))]
         let _ = stream.set_nodelay(true);
         let site = Arc::clone(site);
         if site.engine.expects_proxy_protocol(address) {
-            // Boxed, so that what runs tasks is not compiled for each kind of them. Direct
-            // connections have a task of their own kind, which takes one allocation.
+            // These futures are boxed, so that the code that runs tasks is not compiled for each
+            // kind of them. Direct connections have a task of their own kind, which takes one
+            // allocation.
             tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending).boxed());
         } else if let Some(tls) = self.tls.clone() {
             tokio::spawn(encrypted(site, tls, stream, address, pending).boxed());
@@ -145,9 +150,11 @@ async fn encrypted(
 ) {
     let client = site.engine.limited(address);
     let accepted = {
-        // Let go of here: the connection itself has no more use for it.
+        // The handle is dropped at the end of this block, because an open connection has no use for
+        // it.
         let acceptor = tls;
-        // Boxed, so that the task of a WebSocket does not keep the room the handshake needed.
+        // The handshake is boxed, so that the task of a WebSocket does not keep the room that it
+        // needed.
         Box::pin(acceptor.accept(stream, client, &site.engine.metrics)).await
     };
     let Some(stream) = accepted else {
@@ -199,8 +206,10 @@ pub(crate) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListen
     } else {
         TcpSocket::new_v6()
     }?;
+    // A server that starts again must not wait until the connections of its predecessor have left
+    // the state TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    // Before anybody can connect.
+    // Connections inherit the limits, so these are set before the first one can come.
     limit_kernel(&socket, config);
     // A frame is written whole; waiting for more would only delay it.
     socket.set_nodelay(true)?;

@@ -6,7 +6,8 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::limit::proxy_protocol::{Header, Malformed, Origin, Wants};
 
-/// Reads the header, and not a byte behind it: who the client is.
+/// Reads the header, and not a byte behind it. Returns who the client is; for a health check of the
+/// load balancer that is the load balancer itself.
 ///
 /// # Errors
 ///
@@ -30,6 +31,8 @@ async fn read(stream: &mut TcpStream) -> io::Result<Origin> {
         let count = match header.wants().map_err(malformed)? {
             Wants::Nothing => return header.origin().map_err(malformed),
             Wants::Exactly(count) => count.min(buffer.len()),
+            // The length of a line is unknown, and what follows it belongs to TLS or HTTP: the
+            // bytes are looked at first and read only up to the end of the line.
             Wants::Line(most) => {
                 let most = most.min(buffer.len());
                 let seen = stream

@@ -36,9 +36,9 @@ struct TlsInner {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// Of the files that it was made of.
+    /// The stamp of the files that the configuration was made of.
     stamp: Option<Stamp>,
-    /// Of the files that could not be used, so that this is said once.
+    /// The stamp of the files that could not be used, so that the fault is logged once.
     refused: Option<Stamp>,
 }
 
@@ -86,6 +86,8 @@ impl Tls {
     /// Reads the files again if they have changed. Bad ones change nothing but a log line.
     fn reload(&self, metrics: &Metrics) {
         let inner = &self.0;
+        // The stamp is taken before the files are read: if they change in between, the next look
+        // finds another stamp and reads again.
         let found = stamp(&inner.cert_file, &inner.key_file);
         {
             let current = inner.current.read();
@@ -93,6 +95,7 @@ impl Tls {
                 return;
             }
         }
+        // The files are read without the lock, since handshakes take it for reading.
         let outcome = read(&inner.cert_file, &inner.key_file);
         let mut current = inner.current.write();
         match outcome {
@@ -119,11 +122,13 @@ impl Tls {
         loop {
             interval.tick().await;
             let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
-            // Files block.
+            // Reading files blocks, which a worker of the runtime must not.
             let looked = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
             if let Err(error) = looked
                 && error.is_panic()
             {
+                // A panic goes on here, where whoever keeps this task counts it and starts it
+                // again.
                 std::panic::resume_unwind(error.into_panic());
             }
         }
@@ -138,6 +143,8 @@ impl Tls {
         metrics: &Metrics,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
+            // The turn and the count are guards: both are given back when the patience below runs
+            // out and drops this future.
             let _turn = self.0.handshakes.take(client).await;
             let _counted = Counted::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
@@ -194,7 +201,7 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError
     if certificates.is_empty() {
         return Err(fault(cert_file, "there is no certificate in it".into()));
     }
-    // What a parser says of a key could be part of the key.
+    // The parser's message is not passed on, because it could quote a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
         .map_err(|_| fault(key_file, "there is no private key in it".into()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

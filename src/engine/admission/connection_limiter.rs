@@ -58,9 +58,11 @@ impl ConnectionLimiter {
     /// Admits a new connection, or returns `None` if too many connections wait for their first
     /// request.
     pub(in crate::engine) fn try_admit(self: &Arc<Self>) -> Option<PendingConnection> {
-        // Counted first, so that two who come at once do not both take the last place.
+        // The connection is counted first, so that two that come at once do not both take the last
+        // place. `Relaxed` is enough, since the count guards no other memory.
         let before = self.pending_connections.fetch_add(1, Ordering::Relaxed);
         let pending = PendingConnection(Arc::clone(self));
+        // A connection that is refused is dropped here, which takes it out of the count again.
         (before < self.max_pending).then_some(pending)
     }
 
@@ -100,7 +102,9 @@ pub(in crate::engine) fn hang_up(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.send(FULL);
     let _ = socket.shutdown(std::net::Shutdown::Write);
-    // Unread input would turn the answer into a reset.
+    // Closing a socket with unread input sends a reset, which could overtake the answer. The socket
+    // does not block, so this takes only what has come already, and at most 32 KiB: others wait for
+    // the listener.
     let mut unread = [0; 4096];
     for _ in 0..8 {
         match std::io::Read::read(&mut &*socket, &mut unread) {

@@ -28,27 +28,27 @@ pub struct ConnectionError {
 pub enum ErrorContext {
     /// Code 0: not one of the configured transports.
     UnknownTransport {
-        /// As the client said it.
+        /// The value as the client said it.
         transport: String,
     },
     /// Code 1: no session has this id.
     UnknownSid {
-        /// As the client said it.
+        /// The value as the client said it.
         sid: String,
     },
     /// Code 2: a session is opened by GET only.
     BadHandshakeMethod {
-        /// As the client said it.
+        /// The value as the client said it.
         method: String,
     },
     /// Code 3: `Origin` has characters that none has, or there are two.
     InvalidOrigin {
-        /// As the client said it.
+        /// The value as the client said it.
         origin: String,
     },
     /// Code 3: the session is on another transport.
     TransportMismatch {
-        /// As the client said it.
+        /// The value as the client said it.
         transport: String,
         /// The session's.
         previous_transport: Transport,
@@ -69,7 +69,7 @@ pub enum ErrorContext {
     },
     /// Code 5: `EIO` is not 4.
     UnsupportedProtocolVersion {
-        /// As the client said it; empty if it did not.
+        /// The value as the client said it, which is empty if it did not.
         protocol: String,
     },
 }

@@ -96,7 +96,8 @@ pub(in crate::engine) fn join_cookies(headers: &mut HeaderMap) {
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
         let mut kept = Vec::with_capacity(max_header_bytes.min(512));
-        // A long list of others must not push out what proves who it is.
+        // Credentials are copied first and whole: a long list of other headers must not push out
+        // what proves who the client is. Their size was checked before (`check_credentials`).
         for (are_credentials, limit) in [(true, usize::MAX), (false, max_header_bytes)] {
             let start = kept.len();
             for (name, value) in headers {
@@ -104,6 +105,8 @@ impl Handshake {
                     continue;
                 }
                 let len = name.as_str().len() + value.len() + 2;
+                // One header that is too long does not end the loop, because a shorter one behind
+                // it may fit.
                 if kept.len() - start + len > limit {
                     continue;
                 }
@@ -133,7 +136,8 @@ impl Handshake {
     /// Adds what layers of the surrounding server have put with the request.
     pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
         let mut extensions = extensions.clone();
-        // What is known otherwise, or of no use any more, is not kept as long as the session.
+        // Extensions that are known otherwise, or of no use any more, are not kept as long as the
+        // session.
         #[cfg(feature = "axum")]
         {
             extensions.remove::<axum::extract::ConnectInfo<SocketAddr>>();
@@ -141,6 +145,8 @@ impl Handshake {
         }
         extensions.remove::<SocketAddr>();
         extensions.remove::<OnUpgrade>();
+        // A map that was emptied keeps its allocation, and a session would keep it as long as it
+        // lasts.
         if extensions.is_empty() {
             extensions = Extensions::new();
         }

@@ -87,13 +87,13 @@ impl EngineRequest {
         self.query().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
-    /// The transport it asks for, if that is one.
+    /// The transport that the request asks for, if there is one of that name.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         Transport::parse(&self.query_value("transport")?)
     }
 
-    /// Whether it opens a session, as opposed to belonging to one.
+    /// Whether the request opens a session, as opposed to belonging to one.
     #[must_use]
     pub fn is_initial(&self) -> bool {
         self.query_value("sid").is_none()
@@ -121,7 +121,7 @@ impl EngineRequest {
 
 impl fmt::Debug for EngineRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the query: a session's id is a secret.
+        // The query is left out, because the id of a session is a secret.
         f.debug_struct("EngineRequest")
             .field("method", &self.0.method)
             .field("path", &self.0.uri.path())

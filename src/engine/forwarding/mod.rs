@@ -1,8 +1,8 @@
 //! Requests of sessions that are open at another server of the cluster: how servers prove to each other
 //! that they are servers, and the connections between them.
 //!
-//! Sessions take from it the tag that their ids have, and HTTP hands requests on by it. It must not know
-//! either of them, and of the cluster only a function that tells where a tag's server is.
+//! Sessions take the tag in their ids from this module, and HTTP hands requests on by it. It must
+//! not know either of them, and of the cluster only a function that tells where a tag's server is.
 
 mod outgoing;
 mod proof;
@@ -34,7 +34,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const MAX_IDLE: usize = 256;
 /// How long they are kept: less than the shortest time for which a server waits for the next request.
 const IDLE: Duration = Duration::from_secs(3);
-/// Between two looks whether the server that is waited for is still there.
+/// The time between two looks whether the server that is waited for is still there.
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of answers of other servers that are in memory at the same time, beyond one of the largest kind.
 const MAX_ANSWERS: usize = 64 << 20;
@@ -52,7 +52,7 @@ impl Owner {
     /// The server at this address, if that is `http://HOST:PORT`.
     pub(crate) fn new(address: &str, key: [u8; 32]) -> Option<Self> {
         let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
-        // A sign is taken for a part of the number.
+        // Parsing a number accepts a sign in front, which no port has.
         let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
         let port = authority.port().filter(|port| is_number(port.as_str()));
         let is_plain = port.is_some_and(|port| port.as_u16() > 0)
@@ -99,8 +99,8 @@ pub(in crate::engine) enum ForwardError {
 }
 
 impl Forwarder {
-    /// For the server with this tag and key. `owners` tells which server of the cluster has another tag;
-    /// answers have at most `max_answer` bytes.
+    /// Makes the forwarder of the server with this tag and key. `owners` tells which server of the
+    /// cluster has another tag; answers have at most `max_answer` bytes.
     pub(crate) fn new(
         (tag, key): (Tag, [u8; 32]),
         limit: usize,
@@ -116,6 +116,8 @@ impl Forwarder {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .build(connector);
+        // There is room for at least one answer of the largest size, so whoever waits for room gets
+        // it in the end.
         let answers = MAX_ANSWERS.max(max_answer).div_ceil(UNIT);
         Self {
             tag,
@@ -143,8 +145,8 @@ impl Forwarder {
         (self.owners)(tag)
     }
 
-    /// Who the client is of a request that another server has handed on to this one. `None`: no server
-    /// has.
+    /// Who the client is of a request that another server has handed on to this one, or `None` if
+    /// no server of the cluster has.
     pub(in crate::engine) fn verify(
         &self,
         method: &http::Method,
@@ -154,7 +156,9 @@ impl Forwarder {
         proof::verify(&self.key, method, target, proof)
     }
 
-    /// Sends a request to the server with that tag: the head of its answer.
+    /// Sends a request to the server with that tag, and returns the head of its answer. Dropping
+    /// the future gives the request up: its connection is closed, by which the other server learns
+    /// that the client has gone.
     pub(in crate::engine) async fn send(
         &self,
         tag: Tag,
@@ -170,6 +174,8 @@ impl Forwarder {
         *request.headers_mut() = headers;
         let proof = sign(&owner.key, said).ok_or(ForwardError::Request)?;
         request.headers_mut().insert(HEADER, proof);
+        // Nothing closes the connection to a machine that has failed, and a poll may be patient for
+        // long: the request ends as soon as the cluster has noticed.
         let gone = async {
             while self.owner(tag).is_some() {
                 tokio::time::sleep(LOOK).await;
@@ -183,7 +189,7 @@ impl Forwarder {
         }
     }
 
-    /// The body of an answer, for which there is room as long as it is held.
+    /// Reads the body of an answer, which takes room among all answers as long as it is held.
     pub(in crate::engine) async fn body(
         &self,
         body: Incoming,
@@ -194,12 +200,15 @@ impl Forwarder {
             .size_hint()
             .upper()
             .and_then(|size| usize::try_from(size).ok());
+        // An answer of unknown length takes the room of the largest one.
         let size = size.unwrap_or(self.max_answer);
         if size > self.max_answer {
             return Err(ForwardError::Answer("too large".into()));
         }
         let reading = async {
             let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
+            // The room is taken before the first byte is read: until then the answer waits in the
+            // kernel, and TCP holds the other server back.
             let room = Arc::clone(&self.answers).acquire_many_owned(units).await;
             let room = room.map_err(|error| ForwardError::Answer(error.into()))?;
             let bytes = Limited::new(body, size).collect().await;
@@ -216,9 +225,12 @@ impl Forwarder {
         self.leaving.send_replace(Some(within));
     }
 
-    /// Waits until one of them has to end: at a random time within what was said.
+    /// Waits until a WebSocket of another server's session has to end: at a random time within what
+    /// was said, so that not all clients come back at once.
     pub(in crate::engine) async fn sent_away(&self) {
         let mut leaving = self.leaving.subscribe();
+        // The part is drawn once, so that a shorter time that is said later can only bring the end
+        // forward.
         let part = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         loop {
             let within = leaving

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::HeaderName;
 use roomcast_protocol::Tag;
 
-/// See the other module: such requests are judged in full here, too.
+/// The header by which servers hand requests on. Requests that carry it are read in full here too,
+/// although nothing can prove it.
 pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-roomcast-forwarded");
 
 /// What hands requests on, of which this build has none.

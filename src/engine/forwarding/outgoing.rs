@@ -1,3 +1,5 @@
+//! The body of a request on its way to another server.
+
 use std::{
     io,
     pin::Pin,
@@ -23,13 +25,14 @@ impl Outgoing {
     }
 
     pub(in crate::engine) fn new() -> (Pieces, Self) {
+        // At most one piece waits, so a client sends no faster than the other server takes.
         let (sender, receiver) = mpsc::channel(1);
         (Pieces(sender), Self(Some(receiver)))
     }
 }
 
 impl Pieces {
-    /// The next piece, or the end (`None`). `false`: nobody wants more.
+    /// Sends the next piece, or the end (`None`). Returns `false` if nobody wants more.
     pub(in crate::engine) async fn send(&self, piece: Option<Bytes>) -> bool {
         self.0.send(piece).await.is_ok()
     }
@@ -49,6 +52,8 @@ impl Body for Outgoing {
         pieces.poll_recv(cx).map(|piece| match piece {
             Some(Some(piece)) => Some(Ok(Frame::data(piece))),
             Some(None) => None,
+            // The sender was dropped before it told the end. An error makes hyper break the request
+            // off.
             None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
         })
     }

@@ -35,6 +35,8 @@ pub(super) fn verify(
 ) -> Option<Peer> {
     let (client, code) = proof.to_str().ok()?.rsplit_once(' ')?;
     let code = URL_SAFE_NO_PAD.decode(code).ok()?;
+    // `verify_slice` takes as long whichever byte differs, so its duration tells nothing of the
+    // code.
     mac(key, method, target, client)?.verify_slice(&code).ok()?;
     let (scheme, address) = client.split_once(' ')?;
     Some(Peer {
@@ -48,7 +50,8 @@ fn shown(client: Peer) -> String {
     format!("{scheme} {}", client.address)
 }
 
-/// No part can have the separator in it.
+/// The code over all parts. None of them can contain the separator, so no two requests have the
+/// same input.
 fn mac(key: &[u8; 32], method: &Method, target: &str, client: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     for part in [method.as_str(), target, client] {

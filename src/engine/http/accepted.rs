@@ -27,7 +27,7 @@ use crate::engine::transport::{Duplex, Stream};
 /// nothing more is read from it: answers to requests that it goes on sending would have to wait, too.
 pub(crate) struct Accepted {
     io: Io,
-    /// Read before, and to be read again.
+    /// Bytes that were read before, and are read again first.
     front: BytesMut,
     patience: Duration,
     /// Set while the client takes less than it is given.
@@ -110,6 +110,8 @@ impl Accepted {
     /// Ready when the client has closed the connection while it waits for an answer. What it sends
     /// meanwhile is read again later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // While the client does not take its answer nothing is read. The task is woken all the
+        // same, because it polls the write and its deadline as well.
         while self.stalled.is_none() && self.front.len() < AHEAD {
             let mut space = [const { MaybeUninit::uninit() }; PIECE];
             let mut piece = ReadBuf::uninit(&mut space);
@@ -124,7 +126,8 @@ impl Accepted {
         Poll::Pending
     }
 
-    /// The client reads.
+    /// Called when the client takes its answer again. Whoever wanted to read in the meantime is
+    /// woken, because reading registered no interest in the socket.
     fn go_on(&mut self) {
         let stalled = self.stalled.take();
         if let Some(reader) = stalled.and_then(|stalled| stalled.reader) {
@@ -156,6 +159,8 @@ impl Accepted {
                         reader: None,
                     })
                 });
+                // The deadline is set at the first refusal, and writing a few bytes does not move
+                // it: only real progress ends it (`go_on`).
                 if stalled.until.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -180,6 +185,7 @@ impl AsyncRead for Accepted {
             let len = this.front.len().min(buffer.remaining());
             buffer.put_slice(&this.front.split_to(len));
             if this.front.is_empty() {
+                // An empty buffer would keep its allocation.
                 this.front = BytesMut::new();
             }
             return Poll::Ready(Ok(()));
@@ -229,7 +235,7 @@ impl AsyncWrite for Accepted {
             Io::Other(stream) => Pin::new(stream).poll_flush(cx),
         };
         if flushed.is_ready() {
-            // Everything has been taken.
+            // The kernel or TLS has taken everything.
             this.go_on();
         }
         this.pace(cx, flushed.map_ok(|()| 0)).map_ok(drop)
@@ -243,7 +249,9 @@ impl AsyncWrite for Accepted {
     }
 }
 
-/// A connection that a library reads and writes while somebody else looks whether its client has gone.
+/// A connection that a library reads and writes while somebody else looks whether its client has
+/// gone. One task does both, by turns, so the lock is never waited for; nothing is awaited under
+/// it.
 pub(super) struct Watched<'a>(pub(super) &'a Mutex<Accepted>);
 
 impl AsyncRead for Watched<'_> {

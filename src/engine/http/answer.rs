@@ -76,6 +76,8 @@ impl Engine {
             None => Verdict::Silent,
             Some(cors) => {
                 let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
+                // Browsers send a preflight without cookies and credentials, so it is answered
+                // before anything is asked of the client.
                 let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
                 if let Some(mut preflight) = preflight {
                     reply::harden(&mut preflight);
@@ -101,6 +103,7 @@ impl Engine {
             Ok(reply) => reply,
             Err(error) => self.refuse(&error, is_upgrade, peer, view),
         };
+        // What another server has answered carries that server's headers for the origin already.
         if let Some(cors) = self
             .config
             .http
@@ -131,7 +134,7 @@ impl Engine {
     ) -> HttpAnswer {
         let outcome = match (self.find_for(sid, peer), body) {
             (Ok(outbox), None) => self.poll(outbox, form).await,
-            // Boxed, so that connections whose polls wait do not keep the space for it.
+            // The post is boxed, so that connections whose polls wait do not keep the room for it.
             (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
             (Err(error), _) => Err(error),
         };
@@ -143,6 +146,8 @@ impl Engine {
             return answer;
         };
         let mut reply = answer.into_reply();
+        // The parser leaves requests with an `Origin` to the long way, so nothing was said of one
+        // here.
         cors.mark(&mut reply, &Verdict::Silent);
         HttpAnswer::Other(reply)
     }
@@ -205,7 +210,8 @@ impl Engine {
         self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
         if ask == Err(RequestError::UnsupportedVersion) {
-            // The official server asks first.
+            // The official server asks `allowRequest` before it says that it does not speak the
+            // version.
             self.admit(view).await?;
         }
         let ask = ask?;
@@ -214,15 +220,20 @@ impl Engine {
             && let Some(tag) = id.tag
         {
             if is_handed_on {
+                // A request is handed on once: two servers that both take the other for the owner
+                // would send it back and forth.
                 return Err(RequestError::UnknownSession);
             }
-            // Boxed, so that requests of this server's own sessions need no room for it.
+            // Handing on is boxed, so that requests of this server's own sessions need no room for
+            // it.
             let handing = Box::pin(self.hand_on(parts, body, peer, tag, accept, handoff));
             return handing.await;
         }
         let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
         let mut reply = match ask {
             Ask::Open => {
+                // The limits come first: a client that is above them must not make the application
+                // work. The permit is a guard, which a refusal below gives back.
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 self.open_polling(
@@ -333,11 +344,15 @@ impl Engine {
                 .await
                 .map_err(|error| fault(&error))?;
             let sid = Sid::parse(&id).ok_or_else(|| fault("not 20 characters of [A-Za-z0-9_-]"))?;
+            // This look refuses ids that are in use. An id that is taken between here and the
+            // opening of the session is replaced by a random one (`new_outbox`).
             if self.sessions.get(sid).is_some() {
                 return Err(fault("in use"));
             }
             Ok(Some(sid))
         };
+        // A panic is caught here, because a proxy may have requests of other clients on this
+        // connection. A function that is too slow is dropped where it waits.
         let asking = AssertUnwindSafe(asking).catch_unwind();
         match tokio::time::timeout(self.config.admission.allow_request_timeout, asking).await {
             Ok(Ok(admission)) => admission,
@@ -361,7 +376,7 @@ impl Engine {
         RequestError::Denied(forbidden.into_message())
     }
 
-    /// The leave of a client to open a session; none is needed where no addresses are limited.
+    /// The permit of a client to open a session, or `None` where no addresses are limited.
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
         if self.is_draining() {
             return Err(RequestError::Draining(
@@ -417,7 +432,8 @@ impl Engine {
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
-        // Boxed, so that what runs tasks is not compiled for this kind of them.
+        // The future is boxed, so that the code that runs tasks is not compiled for this kind of
+        // them.
         tokio::spawn(driver.run().boxed());
         let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
         if let Some(cookie) = self

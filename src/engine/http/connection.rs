@@ -68,18 +68,22 @@ impl Site {
         match rest.handoff {
             Some(Handoff::Open(engine, opening)) => {
                 let driver = engine.open_websocket(rest.stream, rest.unread, opening);
+                // The driver holds its engine. What only HTTP needs is let go of for as long as the
+                // WebSocket lives.
                 drop((self, engine));
                 driver.run().await;
             }
             Some(Handoff::Attach(attaching)) => {
                 if !attaching.attach(rest.stream.clone(), rest.unread) {
+                    // The session has ended since its client was told `101`.
                     dismiss(&rest.stream, CloseCode::NORMAL);
                 }
             }
             #[cfg(feature = "forwarding")]
             Some(Handoff::Tunnel(tunnel)) => {
                 drop(self);
-                // Boxed for the same reason.
+                // The tunnel is boxed, so that the task of a WebSocket does not keep the room for
+                // it.
                 Box::pin(tunnel.run(rest.stream, rest.unread)).await;
             }
             None => linger(&rest.stream).await,
@@ -97,7 +101,8 @@ impl Site {
         let pending = Mutex::new(pending);
         let accepted = Mutex::new(stream);
         let stream = &accepted;
-        // Boxed: `poll_without_shutdown` wants a future that can be moved.
+        // The service returns boxed futures, because `poll_without_shutdown` wants them to be
+        // `Unpin`.
         let service = service_fn(|request: Request<Incoming>| {
             // The client has sent a whole request, so that the connection does not count as pending
             // any more.
@@ -121,6 +126,8 @@ impl Site {
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(Watched(stream)), service);
         let mut stopped = self.engine.stopped();
+        // The loser of this race is only a borrow: the connection outlives it, and a request that
+        // is under way when the server stops is answered below.
         let served = {
             let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
             let serving = poll_fn(|cx| connection.poll_without_shutdown(cx));
@@ -142,12 +149,15 @@ impl Site {
         }
         let read = connection.into_parts().read_buf;
         let handoff = handoff.lock().take();
+        // The `101` did not leave, so no WebSocket follows. Dropping the handoff undoes the
+        // upgrade.
         if served.is_err() && handoff.is_some() {
             return None;
         }
         let (stream, front) = accepted.into_inner().into_parts();
         // The bytes are copied, so that hyper's buffer is freed.
         let mut unread = BytesMut::with_capacity(read.len() + front.len());
+        // What hyper has read came before what was read while it waited for an answer.
         unread.extend_from_slice(&read);
         unread.extend_from_slice(&front);
         Some(Rest {
@@ -180,6 +190,8 @@ impl Site {
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
         let answering = self.fallback.call(request);
         let config = &self.engine.config;
+        // The official server destroys an upgrade that nobody else in the process has taken within
+        // this time (`destroyUpgrade`).
         if !(is_upgrade && config.http.destroy_upgrade) {
             return answering.await.map(Either::Right);
         }

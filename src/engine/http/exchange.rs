@@ -49,13 +49,14 @@ impl Engine {
         let (packets, may_compress) = match answer {
             Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
             Ok(PollAnswer::Refused) => return Ok(refused()),
+            // The driver has dropped the sender without an answer: the session is over.
             Err(_) => return Err(RequestError::UnknownSession),
         };
         match (&self.config.http.http_compression, form.encoding) {
             (Some(options), Some(encoding))
                 if may_compress && packets.len() >= options.threshold =>
             {
-                // Boxed, so that no poll that waits keeps the room for it.
+                // Compressing is boxed, so that no poll that waits keeps the room for it.
                 let compressing = reply::compressed(packets, options.level, encoding, form);
                 Ok(HttpAnswer::Other(Box::pin(compressing).await))
             }
@@ -63,7 +64,8 @@ impl Engine {
         }
     }
 
-    /// Binary bodies are of protocol 3; in 4 nobody would read this one.
+    /// Refuses a binary body and ends the session, as the official server does: such bodies belong
+    /// to protocol 3, and nobody would read this one.
     pub(super) fn refuse_binary(&self, outbox: &Outbox) -> Reply {
         self.metrics.count(Counter::RejectedRequest);
         outbox.abort(CloseReason::TransportError);
@@ -88,6 +90,8 @@ impl Engine {
         let body = match body {
             Ok(Ok(body)) => body,
             Ok(Err(BodyError::TooLarge)) => {
+                // The session goes on, as at the official server: no packet of the payload was
+                // read, so its client knows that all of them are missing.
                 self.metrics.count(Counter::RejectedTooLarge);
                 guard.finish();
                 return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));

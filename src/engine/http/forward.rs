@@ -42,8 +42,9 @@ const OF_ONE_HOP: [HeaderName; 9] = [
 ];
 
 impl Engine {
-    /// Takes the proof out of a request that seems to be handed on by another server: who its client is.
-    /// `None`: it has none. An error if it is not a server that has sent it.
+    /// Takes the proof out of a request that seems to be handed on by another server, and returns
+    /// who its client is, or `None` if there is no proof. An error says that no server of the
+    /// cluster has sent the request.
     pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Peer>, RequestError> {
         let Some(forwarder) = &self.forwarder else {
             return Ok(None);
@@ -57,6 +58,8 @@ impl Engine {
                 Err(RequestError::Forged)
             };
         };
+        // Two proofs are refused above, since a proxy might look at one of them and this server at
+        // the other.
         let target = target(parts);
         let client = forwarder.verify(&parts.method, target, proof);
         let client = client.ok_or(RequestError::Forged)?;
@@ -85,6 +88,8 @@ impl Engine {
         let counted = Counted::new(&self.metrics);
         let mut stopped = self.stopped();
         let asking = self.ask(forwarder, parts, body, client, tag, accept);
+        // Dropping `asking` at the stop closes the connection to the other server, so that a poll
+        // there is given up as well.
         let answered = tokio::select! {
             answered = asking => answered,
             _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Gone),
@@ -124,7 +129,8 @@ impl Engine {
         };
         let mut headers = parts.headers;
         if parts.method != Method::POST || headers.contains_key(header::TRANSFER_ENCODING) {
-            // No such body is passed on, or one whose pieces say how long it is.
+            // Either no body is passed on, or one whose chunks tell its length. A length beside
+            // them could contradict it, which is how requests are smuggled (RFC 9112, 6.1).
             headers.remove(header::CONTENT_LENGTH);
         }
         strip(&mut headers);
@@ -136,7 +142,7 @@ impl Engine {
             .authority()
             .filter(|_| !headers.contains_key(header::HOST))
         {
-            // HTTP/2 has it in the URL.
+            // HTTP/2 has the host in the URL, and HTTP/1.1 needs it in a header.
             let host = HeaderValue::try_from(host.as_str()).map_err(|_| ForwardError::Request)?;
             headers.insert(header::HOST, host);
         }
@@ -151,6 +157,8 @@ impl Engine {
         let session = &self.config.session;
         let patience = session.ping_interval.saturating_add(session.ping_timeout);
         let patience = patience.max(self.config.http.body_timeout);
+        // Both run at once: a server may refuse a request before it has read all of the body, and
+        // then nothing more is fed to it.
         let sending = pin!(forwarder.send(tag, said, headers, outgoing, patience));
         let feeding = pin!(feed(pieces, body));
         let response = match select(sending, feeding).await {
@@ -187,7 +195,8 @@ fn target(parts: &Parts) -> &str {
     target.map_or("/", |target| target.as_str())
 }
 
-/// Passes a body on until its end, or until nobody wants more of it. What stops half-way stops there, too.
+/// Passes a body on until its end, or until nobody wants more of it. A body that stops half-way is
+/// not ended, so that the other server does not take it for whole.
 async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
     let Some(pieces) = pieces else {
         return;
@@ -205,7 +214,8 @@ async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
     }
 }
 
-/// Takes out what is for the next server alone, by name or because `Connection` says so.
+/// Takes out the headers that are for the next server alone, by name or because `Connection` says
+/// so.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<_> = headers
         .get_all(header::CONNECTION)

@@ -27,7 +27,7 @@ use crate::engine::{
     transport::{Stream, dismiss},
 };
 
-/// What a server around does not do, and has to.
+/// What has to change in the server around, so that it tells addresses.
 macro_rules! remedy {
     () => {
         "the server around does not tell addresses: serve \
@@ -47,7 +47,7 @@ impl Engine {
     ) -> Reply {
         let address = address(&parts.extensions);
         if address.is_none() && self.guard.is_some() {
-            // All clients would be one to the guard, with the limits and the blocks of one.
+            // To the guard all clients would be one, with the limits and the blocks of one.
             if let Some(more) = self.misplacements.permit() {
                 tracing::error!(more, "{NO_ADDRESSES}");
             }
@@ -81,6 +81,8 @@ impl Engine {
         let handoff = HandoffCell::default();
         let reply = self.answer(parts, &mut *body, peer, &handoff).await;
         if let Some(handoff) = handoff.into_inner() {
+            // hyper completes the upgrade only after it has sent the answer that is returned here,
+            // so a task of its own waits for it.
             tokio::spawn(self.take_over(upgrade, handoff).boxed());
         }
         reply
@@ -88,7 +90,7 @@ impl Engine {
 
     async fn take_over(self: Arc<Self>, upgrade: OnUpgrade, handoff: Handoff) {
         let _open = self.count_connection();
-        // The answer is on its way. A server that never sends it must not keep this waiting.
+        // The answer is on its way. A server that never sends it must not keep this task waiting.
         let patience = self.config.http.write_timeout;
         let Ok(Ok(upgraded)) = tokio::time::timeout(patience, upgrade).await else {
             return;
@@ -126,7 +128,8 @@ fn address(extensions: &Extensions) -> Option<SocketAddr> {
 
 /// The connection under an upgrade: its TCP stream, if it is one, or whatever it is.
 fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
-    // As axum serves, then as hyper alone does.
+    // The first attempt is for the way in which axum serves, the second for hyper alone. A TCP
+    // stream is then written without a layer in between.
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => return tcp(parts.io, &parts.read_buf),
         Err(upgraded) => upgraded,
@@ -144,7 +147,7 @@ fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
     let stream = io.into_inner();
     // A frame is written whole; waiting for more would only delay it.
     let _ = stream.set_nodelay(true);
-    // Copied, so that hyper's buffer is given back.
+    // The bytes are copied, so that hyper's buffer is given back.
     (Stream::tcp(stream), Bytes::copy_from_slice(unread))
 }
 

@@ -13,11 +13,11 @@ use crate::engine::session::Engine;
 
 /// What the requests of a connection may be for.
 pub(in crate::engine) struct Site {
-    /// Socket.IO.
+    /// The engine that Socket.IO stands on.
     pub(in crate::engine) engine: Arc<Engine>,
     /// Plain Engine.IO under another path.
     pub(in crate::engine) raw: Option<Arc<Engine>>,
-    /// Everything else.
+    /// What answers requests for any other path.
     pub(in crate::engine) fallback: Fallback,
 }
 
@@ -29,7 +29,8 @@ pub(super) type FallbackBody = UnsyncBoxBody<Bytes, BodyFault>;
 
 type FallbackResponse = Response<FallbackBody>;
 
-/// Has a type of its own because futures that hold a [`BoxError`] by itself are not seen to be `Send`.
+/// The fault of a body. It has a type of its own, because futures that hold a [`BoxError`] by
+/// itself are not seen to be `Send`.
 #[derive(Debug)]
 pub(super) struct BodyFault(BoxError);
 
@@ -72,7 +73,7 @@ impl Fallback {
         }))
     }
 
-    /// The same, but for requests that `before` answers.
+    /// The same service, but for requests that `before` answers.
     pub(crate) fn behind(
         self,
         before: impl Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync + 'static,
@@ -91,7 +92,7 @@ impl Fallback {
     }
 }
 
-/// Answers 404.
+/// The default service answers 404.
 impl Default for Fallback {
     fn default() -> Self {
         Self(Arc::new(|_| {

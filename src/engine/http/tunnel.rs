@@ -56,13 +56,16 @@ impl Tunnel {
         let passing = async {
             timeout(patience, to_server.write_all(&unread)).await??;
             drop(unread);
+            // The end of one direction is passed on and leaves the other open, as TCP does. An
+            // error ends both.
             tokio::try_join!(
                 pass(from_client, to_server, patience),
                 pass(from_server, to_client, patience),
             )
         };
         tokio::select! {
-            // Its faults are those of the session, whose server notices them, too.
+            // A fault of the tunnel is one of the session, whose server notices it too: both
+            // connections are closed when their halves are dropped here.
             _ = passing => {}
             () = self.forwarder.sent_away() => {}
         }
@@ -71,6 +74,7 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
+        // The gauge falls before the notification, because whoever is woken reads it.
         self.engine.metrics.shift(Gauge::Tunnels, -1);
         self.engine.ended.notify_waiters();
     }
@@ -82,7 +86,7 @@ impl std::fmt::Debug for Tunnel {
     }
 }
 
-/// One direction. Pings go one way and pongs the other, so neither is silent for long.
+/// Passes one direction on. Pings go one way and pongs the other, so neither is silent for long.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

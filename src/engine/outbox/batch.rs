@@ -10,8 +10,9 @@ use super::{
     worker::{Flusher, give_back},
 };
 
-/// The sessions that one broadcast has made dirty, by flusher. Handed over by
-/// [`finish`](Self::finish) after the room's lock is released, or when dropped.
+/// The sessions that one broadcast has made dirty, by flusher. [`finish`](Self::finish) hands them
+/// over after the room's lock is released. Dropping a batch does so as well, so that a panic in
+/// between loses no wake.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     lists: Lists,
@@ -60,6 +61,7 @@ impl Outbox {
         drop(queue);
         match wake {
             Wake::Nobody => {}
+            // No flusher is woken here, because the caller holds the lock of a room.
             Wake::Flusher => batch.add(self.flusher(), self.clone()),
             Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),
         }
@@ -78,7 +80,8 @@ impl Drop for Batch {
         if self.lists.len() > MAX_LISTS {
             self.lists.clear();
         }
-        // While a thread ends its batches are gone already: then this one is just dropped.
+        // While a thread ends, its spare batches may be gone already. Then this one is just
+        // dropped.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < MAX_SPARE {

@@ -32,6 +32,8 @@ impl Outbox {
         let mut left = 0;
         let mut queue = self.lock();
         if queue.writer == Writer::Listed {
+            // This call does what the place in the list stands for. If the driver has come first,
+            // the flusher finds nothing to do.
             queue.writer = Writer::Nobody;
         }
         for _ in 0..MAX_BATCHES {
@@ -43,7 +45,8 @@ impl Outbox {
             };
             let stream = stream.clone();
             if queue.frames.is_empty() {
-                // Frames that were conflated while the client was slow.
+                // Frames that were conflated while the client was slow are written when nothing
+                // else waits.
                 queue.settle_conflated(self.memory());
             }
             let mut batch = queue.take_batch(self.memory());
@@ -162,8 +165,11 @@ impl<H> Queue<H> {
     /// Puts back what was not written, in front of what was queued meanwhile.
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
         self.writer = Writer::Nobody;
+        // `clear` may have set the count to zero while the batch was out.
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
+        // While the batch was out, the rest of the queue may have begun or ceased to count as
+        // waiting for a slow client. From here on both count alike.
         if !batch.frames.is_empty() && batch.held != self.held {
             if batch.held {
                 self.begin_holding(memory);

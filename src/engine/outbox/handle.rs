@@ -109,10 +109,14 @@ impl Outbox {
     /// Sends a message to the driver. Returns `false` if the session is gone or flooded.
     pub(in crate::engine) fn control(&self, control: Control) -> bool {
         let mut queue = self.0.queue.lock();
+        // A driver that has gone never looks at its messages again, so whoever sends one has to be
+        // told.
         if matches!(queue.sink, Sink::Detached) {
             return false;
         }
         match control {
+            // Requests may be refused, since their clients are told so. A message that ends
+            // something is always taken: if it were lost, the session would stay open.
             Control::Poll(_) | Control::Post { .. } | Control::Attach { .. }
                 if queue.control.len() >= MAX_CONTROL =>
             {
@@ -216,7 +220,7 @@ impl Outbox {
     /// The driver goes away.
     pub(in crate::engine) fn detach(&self) {
         let left = self.lock().detach(self.memory());
-        // Without the lock: what waited for answers is told that there is none.
+        // The rest is dropped without the lock: what waited for answers is told that there is none.
         drop(left);
     }
 
@@ -350,6 +354,8 @@ impl Attaching {
 
     /// Hands the WebSocket over. Returns `false` if the session is gone.
     pub(in crate::engine) fn attach(self, stream: Stream, unread: Bytes) -> bool {
+        // The count of `attaching` falls when `self` is dropped, behind the message: no poll is
+        // answered before the WebSocket is seen.
         self.0.control(Control::Attach { stream, unread })
     }
 }
@@ -357,6 +363,8 @@ impl Attaching {
 impl Drop for Attaching {
     fn drop(&mut self) {
         let mut queue = self.0.0.queue.lock();
+        // The polls that have waited for this WebSocket go on, and nothing else may ever wake the
+        // driver for them.
         queue.attaching -= 1;
         queue.wake_driver();
     }

@@ -49,7 +49,7 @@ impl Outbox {
     }
 
     /// Hands a channel over to `to`, which gets the frames that follow `known`, then `hello`, then
-    /// everything that is still sent to this outbox. Returns how many frames were sent again;
+    /// everything that is still sent to this outbox. Returns how many frames were sent again, or
     /// `None` if that is impossible.
     pub(crate) fn hand_over(
         &self,
@@ -62,6 +62,8 @@ impl Outbox {
             return None;
         }
         let (mut queue, mut successor) = lock_both(self, to);
+        // Only an outbox that takes no more frames hands over, to one that still does: the order of
+        // locks depends on it.
         queue.closed()?;
         if successor.closed().is_some() {
             return None;

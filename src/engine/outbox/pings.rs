@@ -21,13 +21,15 @@ impl Beat for Outbox {
         let again = now + rhythm.interval;
         let mut queue = self.lock();
         match queue.ping_state {
+            // A pong has put the ping off since the wheel planned this look.
             PingState::Due(at) if at > now => at,
             PingState::Due(_) if queue.closed().is_none() => {
                 queue.ping_state = PingState::Sent(now);
                 let wake = self.append_ping(&mut queue, rhythm.ping.clone());
                 drop(queue);
                 match wake {
-                    // As it is at hand, that is done here.
+                    // The queue counts the session as listed with its flusher. Writing here does
+                    // what the flusher would do, and spares a wake for every ping.
                     Wake::Flusher => {
                         self.flush();
                     }
@@ -77,8 +79,8 @@ impl Outbox {
         self.append_control(queue, frame)
     }
 
-    /// The pong has come, and the next ping is due at this time. When the wheel has sent the ping, if
-    /// it was it.
+    /// Notes that the pong has come and that the next ping is due at this time. Returns when the
+    /// ping was sent, if the wheel has sent it and not the driver.
     pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
         if let Some(replay) = &mut queue.replay {

@@ -40,6 +40,8 @@ impl Outbox {
         let (answer, answered) = oneshot::channel();
         let pending = PendingPoll::new(id, answer);
         if may_wait {
+            // The poll is kept under the lock under which the queue was found empty, so whoever
+            // queues a frame after that finds the poll.
             queue.keep_poll(pending);
         } else {
             drop(queue);
@@ -52,6 +54,7 @@ impl Outbox {
 
     /// Answers the poll that waits.
     pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<OutboxInner>>) -> usize {
+        // The poll of a session that is over is left to the driver, which ends the session with it.
         if queue.closed().is_some() || queue.is_empty() {
             return 0;
         }
@@ -61,6 +64,8 @@ impl Outbox {
         let frames = queue.take_for_poll(self.poll_bytes(), self.memory());
         drop(queue);
         if !pending.answer(&frames) {
+            // The frames are out of the queue and were not received, and nothing may leave behind
+            // such a hole: the driver ends the session.
             self.control(Control::PollLost);
         }
         frames.iter().map(Frame::len).sum()
@@ -75,6 +80,7 @@ impl<H> Queue<H> {
         self.settle_conflated(memory);
         while let Some(frame) = self.frames.front() {
             size += frame.polling().len() + 1;
+            // A frame that is larger than the limit leaves alone, or it would wait for ever.
             if size > limit && !taken.is_empty() {
                 break;
             }

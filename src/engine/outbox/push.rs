@@ -52,11 +52,11 @@ pub(crate) enum Push {
 /// From where a frame comes to an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushSource {
-    /// From the task that sends it. If another outbox has taken its channel over, the frame goes
-    /// there.
+    /// The frame comes from the task that sends it. If another outbox has taken its channel over,
+    /// the frame goes there.
     Sender,
-    /// An outbox that handed its channel over. The frame is not passed on any further, or locks could
-    /// be taken in a circle.
+    /// The frame comes from an outbox that handed its channel over. It is not passed on any
+    /// further, or locks could be taken in a circle.
     Predecessor,
 }
 
@@ -72,7 +72,7 @@ enum Admission {
         stream: u64,
         policy: DropPolicy,
     },
-    /// What may be lost is to give way to it, and then it is looked at again.
+    /// What may be lost is to give way to the frame, and then the frame is looked at again.
     MakeRoom,
     Drop,
     Refuse,
@@ -115,6 +115,8 @@ impl Outbox {
         mode: Mode,
         source: PushSource,
     ) -> (Push, Wake) {
+        // Keeping comes before the decision: a frame that is dropped below, or comes when the session
+        // is over, is among those that the client gets when it comes back.
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
                 (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
@@ -141,6 +143,8 @@ impl Outbox {
                     self.conflate(queue, frame, stream, policy)
                 }
                 Admission::MakeRoom => {
+                    // Nothing is left that could give way a second time, so this is looked at twice
+                    // at most.
                     let gone = queue.drop_conflated(self.memory());
                     self.metrics().add(Counter::OldestDropped, gone);
                     continue;
@@ -171,6 +175,8 @@ impl Outbox {
             Mode::Conflated { .. } => {}
         }
         let is_backed_up = queue.is_backed_up();
+        // An empty queue takes one frame of any size, or an event above the budget could never be
+        // sent.
         let budget = if is_backed_up && self.memory().is_exhausted() {
             Budget::Total
         } else if queue.bytes > 0 && queue.total_cost() + frame.len() > self.budget() {
@@ -259,6 +265,8 @@ impl Shed for OutboxInner {
     fn shed_waiting(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();
+        // The client may have caught up since it was filed. It is filed anew, and cut only if it
+        // still belongs where it was found.
         outbox.weigh(&mut queue);
         if queue
             .filed

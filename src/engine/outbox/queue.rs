@@ -30,7 +30,7 @@ pub(in crate::engine) struct Queue<H> {
     pub(super) conflated: Option<Box<Conflation>>,
     /// Where the session is filed among those for whom much waits; `None` if little does.
     pub(super) filed: Option<Box<Filed>>,
-    /// All frames count as waiting for a slow client; those in `conflated` always do.
+    /// Whether all frames count as waiting for a slow client. Those in `conflated` always do.
     pub(super) held: bool,
     /// Which task writes what is queued, or is bound to look at it.
     pub(super) writer: Writer,
@@ -103,6 +103,8 @@ impl<H> Queue<H> {
     pub(super) fn conflates(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => {
+                // An event behind one that waits has to wait as well, or it would overtake that
+                // one.
                 self.is_blocked() || self.bytes > HIGH_WATER || self.conflated.is_some()
             }
             Sink::Poll(_) | Sink::Detached => true,
@@ -221,6 +223,7 @@ impl<H> Queue<H> {
         let Some(conflated) = self.conflated.take() else {
             return;
         };
+        // Conflated frames have counted all along, so from here on the others have to as well.
         self.begin_holding(memory);
         self.held = true;
         for frame in conflated.into_frames() {

@@ -31,11 +31,11 @@ pub(in crate::engine) enum Control {
         /// Bytes the client sent right behind its request.
         unread: Bytes,
     },
-    /// End the session; flush first.
+    /// Ends the session, after what is queued was flushed.
     Close(CloseReason),
-    /// End the session when nothing is under way for its client, and at the latest then.
+    /// Ends the session when nothing is under way for its client, and at the latest then.
     Leave(Instant),
-    /// End the session at once.
+    /// Ends the session at once.
     Abort(CloseReason),
 }
 
@@ -77,7 +77,7 @@ impl PendingPoll {
         let _ = self.answer.send(PollAnswer::Refused);
     }
 
-    /// Answers with nothing.
+    /// Answers with an empty packet (`noop`).
     #[must_use]
     pub(in crate::engine) fn answer_noop(self) -> bool {
         self.answer(&[Frame::packet(&Packet::Noop)])

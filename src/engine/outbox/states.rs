@@ -50,7 +50,7 @@ use crate::engine::transport::Stream;
 /// Which task writes what is queued, or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// No task. Whoever queues something has to arrange for writing it.
+    /// No task writes. Whoever queues something has to arrange for writing it.
     Nobody,
     /// The session waits in the list of its flusher.
     Listed,
@@ -58,7 +58,7 @@ pub(super) enum Writer {
     Writing,
     /// The kernel took no more. Only the driver learns when it takes bytes again.
     Blocked {
-        /// The driver has asked to be woken then.
+        /// Whether the driver has asked to be woken then.
         is_awaited: bool,
     },
 }
@@ -132,7 +132,7 @@ impl Budget {
 /// What is next in the heartbeat of a session, in its queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PingState {
-    /// Whatever its driver does.
+    /// The driver sends the pings of its session.
     #[default]
     ByDriver,
     /// The wheel sends a ping, not before this time.
@@ -147,7 +147,7 @@ pub(in crate::engine) enum Sink {
     WebSocket(Stream),
     /// The polling request that waits, or else the next one.
     Poll(Option<PendingPoll>),
-    /// Nowhere; frames wait.
+    /// Frames go nowhere, and wait.
     Detached,
 }
 
@@ -161,7 +161,7 @@ pub(super) enum Wake<O> {
 }
 
 impl<O> Wake<O> {
-    /// Both of two wakes for one outbox are as good as either.
+    /// Joins two wakes for one outbox, of which either does what both would.
     pub(super) fn or(self, other: Self) -> Self {
         match self {
             Self::Nobody => other,

@@ -23,7 +23,7 @@ pub(crate) struct Unattended {
     metrics: Arc<Metrics>,
 }
 
-/// The times of their heartbeats.
+/// The interval of the heartbeats of these outboxes, and their timeout.
 pub(super) const INTERVAL: Duration = Duration::from_secs(25);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -44,7 +44,7 @@ impl Unattended {
         }
     }
 
-    /// What waits in them.
+    /// What waits for slow clients in these outboxes.
     #[cfg(test)]
     pub(in crate::engine) fn memory(&self) -> Arc<MemoryBudget> {
         self.flusher.memory_arc()

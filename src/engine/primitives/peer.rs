@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Where it comes from.
+    /// The address that the connection comes from.
     pub(crate) address: SocketAddr,
-    /// Whether nobody between can read along.
+    /// Whether the connection is encrypted, so that nobody in between can read it.
     pub(crate) secure: bool,
 }

@@ -22,6 +22,7 @@ impl Pool {
         let mut id = [0; Self::ID];
         if let Some(fresh) = self.bytes.get_mut(self.used..self.used + Self::ID) {
             id.copy_from_slice(fresh);
+            // Whoever knows the id of a session speaks for its client, so no copy of it stays here.
             fresh.fill(0);
         }
         self.used += Self::ID;

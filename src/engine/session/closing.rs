@@ -19,7 +19,7 @@ use crate::engine::{
 };
 
 impl Ending {
-    /// Goes on closing. Ready: the transport is closed.
+    /// Goes on closing, and is ready when the transport is closed.
     pub(super) fn poll(
         &mut self,
         driver: &mut Driver,
@@ -32,7 +32,7 @@ impl Ending {
         if self.take_control(driver).is_ready() {
             return Poll::Ready(());
         }
-        // Only a client that has stopped polling for it still has one.
+        // Only a client that has stopped polling for the sake of a WebSocket still has a candidate.
         driver.read_candidate(cx, now);
         if driver.wire.is_some() {
             return self.poll_websocket(driver, cx, now);
@@ -66,12 +66,15 @@ impl Ending {
                         return Poll::Pending;
                     }
                     if !driver.outbox.lock().is_drained() {
-                        // A flusher is at it; it takes microseconds.
+                        // A flusher is writing the last batch, which takes microseconds: this task
+                        // looks again instead of asking for a wake.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     Some(code)
                 }
+                // A close frame in the middle of another frame would be taken for a part of that
+                // one.
                 End::Answered => is_between_frames().then_some(CloseCode::NORMAL),
                 End::Closed(code) => is_between_frames().then(|| code.unwrap_or(CloseCode::NORMAL)),
             };
@@ -96,7 +99,7 @@ impl Ending {
         }
     }
 
-    /// Ready: the session is to be cut off.
+    /// Takes the messages to the session. Ready if it is to be cut off.
     fn take_control(&mut self, driver: &mut Driver) -> Poll<()> {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
@@ -104,14 +107,14 @@ impl Ending {
                 Control::Poll(pending) if self.takes_polls() && driver.wire.is_none() => {
                     driver.outbox.lock().keep_poll(pending);
                 }
-                // Dropped, the session is unknown to their senders.
+                // Dropping these requests tells their clients that the session is unknown.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
                 }
                 Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
-                // One that stops the server is seen at the engine: it does not wait for a client that
-                // may come back in a while.
+                // The session is ending already. A server that stops is seen at the engine
+                // (`is_stopped`), and does not wait for a client that may come back in a while.
                 Control::Close(_) | Control::Leave(_) => {}
                 Control::Abort(_) => return Poll::Ready(()),
             }
@@ -126,7 +129,7 @@ impl Ending {
         }
         match (self.end, pending) {
             (End::Gone | End::Answered | End::Closed(_), None) => Poll::Ready(()),
-            // Whether anybody reads it makes no difference any more.
+            // Whether anybody reads this answer makes no difference any more.
             (End::Gone, Some(pending)) => {
                 let _ = pending.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
@@ -151,7 +154,7 @@ impl Ending {
                 self.deadline = self.deadline.min(now() + LINGER);
                 Poll::Pending
             }
-            // The next poll of the client is told.
+            // The next poll of the client is told that the session is over.
             (End::Flush(_), None) => Poll::Pending,
         }
     }

@@ -19,6 +19,8 @@ impl Engine {
     /// spread over it evenly and with jitter. Returns when all have ended, at the latest at the end
     /// of the window.
     pub(crate) async fn drain(&self, window: Duration) {
+        // The flag is set before the table is read, and a new session is in the table before it
+        // looks at the flag. So whichever comes first, one of the two sees the other.
         self.refuse_newcomers();
         let begin = now();
         let end = begin.checked_add(window).unwrap_or(begin);
@@ -53,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// Tells each session to leave when its time has come; never ready.
+    /// Tells each session to leave when its time has come, and is never ready.
     async fn move_all(&self, sids: &[Sid], begin: Instant, moving: Duration, end: Instant) {
         let step = moving.as_secs_f64() / sids.len().max(1) as f64;
         for (sid, number) in sids.iter().zip(0_u32..) {
@@ -73,6 +75,8 @@ impl Engine {
     /// Waits until no session is left, nor a WebSocket of another server's session.
     async fn emptied(&self) {
         loop {
+            // The notification is asked for before the look: one that comes in between is not
+            // missed.
             let ended = self.ended.notified();
             if self.session_count() == 0 && self.metrics.gauge(Gauge::Tunnels) <= 0 {
                 return;

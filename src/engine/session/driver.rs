@@ -47,20 +47,20 @@ pub(in crate::engine) struct Driver {
     pub(super) wire: Option<Wire>,
     /// The WebSocket of an upgrade that is under way.
     pub(super) candidate: Option<Box<Candidate>>,
-    /// Whether a message has come, which is CONNECT for most.
+    /// Whether a message has come. The first one is CONNECT for most clients.
     pub(super) greeted: bool,
-    /// When another one came, as long as the client polls.
+    /// When another message came, as long as the client polls.
     pub(super) asked_at: Option<Instant>,
     /// Payloads that are not read to their end. A second one comes only when a session has ended.
     pub(super) posts: VecDeque<Post>,
     /// Polling requests that have come in and not been looked at.
     pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
-    /// By when it ends, as soon as nothing is under way for its client.
+    /// By when the session ends. It ends as soon as nothing is under way for its client.
     pub(super) leave_by: Option<Instant>,
     /// How fast the client may send, if that is limited.
     pub(super) throttle: Option<Box<Throttle>>,
-    /// The leave to be here, given back when this driver is dropped.
+    /// The permit of this session, which is given back when the driver is dropped.
     permit: Option<Box<Permit>>,
     /// Where the session lies among those whose pings are sent for them, if it does.
     heartbeat: Option<TimerId>,
@@ -125,7 +125,8 @@ impl Driver {
         driver
     }
 
-    /// From now on the pings of a session with a WebSocket are sent for it. Not while a pong is awaited.
+    /// Hands the pings of a session with a WebSocket over to the wheel. As long as a pong is
+    /// awaited the driver keeps its deadline, and nothing is handed over.
     pub(super) fn hand_heartbeat_over(&mut self) {
         if self.heartbeat.is_none()
             && self.wire.is_some()
@@ -194,7 +195,7 @@ impl Driver {
             let mut queue = self.outbox.lock();
             let exceeded = queue.exceeded();
             if exceeded.is_some() {
-                // What waits is what the client does not take.
+                // What waits is what the client does not take, so only its farewell is still tried.
                 queue.forget_unsent(self.outbox.memory());
             }
             exceeded
@@ -227,6 +228,8 @@ impl Driver {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) {
+        // The wire is out of the driver while it is read, because what it brings changes the
+        // driver.
         let Some(mut wire) = self.wire.take() else {
             return;
         };
@@ -300,6 +303,7 @@ impl Driver {
                     );
                 }
             }
+            // Nobody here sends WebSocket pings. The pongs that count are packets of Engine.IO.
             Event::Pong(_) => {}
             Event::Close(frame) => {
                 let code = frame.map(|frame| frame.code);
@@ -325,7 +329,8 @@ impl Driver {
             if let Some(sent) = self.outbox.confirm(next_ping) {
                 let took = now.saturating_duration_since(sent);
                 self.engine.metrics.time(Timing::Ping, took);
-                // The session answers that a ping is due, which it was.
+                // The wheel has sent the ping, and the state machine learns only now that it was
+                // due. What it answers, a ping, has left already.
                 let _ = self.session.handle_timeout(sent);
             }
         }
@@ -395,11 +400,14 @@ impl Driver {
     }
 
     pub(super) fn look_at_deadlines(&mut self, now: Instant) {
+        // Several things may be due at once. Each answer moves a deadline or ends something, so there
+        // is an end to them.
         while self.ending.is_none()
             && let Some(at) = self.due(now)
         {
             match self.session.handle_timeout(at) {
                 Action::None => break,
+                // The wheel has sent this ping already.
                 Action::Reply(_) if self.heartbeat.is_some() => {}
                 Action::Reply(_) => self.outbox.push_ping(PING.clone()),
                 Action::DropCandidate => {
@@ -452,6 +460,8 @@ impl Driver {
             %reason,
             "session ends"
         );
+        // The outbox is sealed before the application hears of the end: nothing that it sends then
+        // comes behind what is queued.
         self.outbox.lock().seal(reason);
         // A client whose probe was answered polls no more: it must be told on its WebSocket.
         let is_switching = self.session.is_probed() && matches!(end, End::Flush(_));
@@ -538,6 +548,9 @@ impl std::fmt::Debug for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // A driver is dropped when its session is over, when the runtime stops, and should
+        // something panic in its turn. The outbox is detached first: until the session has left the
+        // table, whoever finds it is told that it is gone.
         self.outbox.detach();
         if let Some(timer) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(timer);
@@ -551,5 +564,5 @@ impl Drop for Driver {
     }
 }
 
-/// All that a session says by itself because of the time.
+/// The ping, which is all that a session says by itself because of the time.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));

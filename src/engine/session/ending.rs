@@ -13,7 +13,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 pub(super) enum End {
     /// The peer has gone or must go: nothing is flushed.
     Gone,
-    /// Flush what is queued, then say goodbye.
+    /// What is queued is flushed before the peer is told.
     Flush(CloseCode),
     /// The client said goodbye first, in a packet.
     Answered,
@@ -49,13 +49,13 @@ impl Ending {
         self.deadline
     }
 
-    /// Whether an end by the client's or the application's wish, not by a fault.
+    /// Whether the session ends by the wish of the client or the application, and not by a fault.
     pub(super) fn is_orderly(&self) -> bool {
         self.end != End::Gone
     }
 
-    /// Whether polls that nobody had looked at when the session ended are answered; else only one
-    /// that waited.
+    /// Whether polls that nobody had looked at when the session ended are answered. If not, only
+    /// one that waited is.
     pub(super) fn takes_polls(&self) -> bool {
         self.end != End::Gone
     }

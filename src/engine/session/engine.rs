@@ -46,9 +46,9 @@ pub(crate) struct Engine {
     pub(in crate::engine) forgeries: LogThrottle,
     /// Log lines about requests of pages that may not use the server.
     pub(in crate::engine) foreign_origins: LogThrottle,
-    /// Lines about a server around that does not tell addresses.
+    /// Log lines about a server around that does not tell addresses.
     pub(in crate::engine) misplacements: LogThrottle,
-    /// Done once that is said where nothing depends on it.
+    /// Done once it was logged that addresses are missing where no limit needs them.
     pub(in crate::engine) unaddressed: Once,
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
@@ -56,7 +56,7 @@ pub(crate) struct Engine {
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
-    /// Whether it opens no more sessions.
+    /// Whether the server opens no more sessions.
     pub(super) draining: AtomicBool,
     pub(super) stopped: watch::Sender<bool>,
     /// Notified when a connection has ended, or a session while draining.
@@ -118,6 +118,8 @@ impl Engine {
     /// most for `grace`.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.refuse_newcomers();
+        // The flag is set before sessions are closed, because those that are ending already look at
+        // it as soon as they are woken.
         self.stopped.send_replace(true);
         self.send_away(Duration::ZERO);
         for outbox in self.sessions.all() {
@@ -125,6 +127,8 @@ impl Engine {
         }
         let drained = async {
             loop {
+                // The notification is asked for before the look: one that comes in between is not
+                // missed.
                 let ended = self.ended.notified();
                 // An answer may still be on its way after its session has ended.
                 if self.sessions.len() == 0 && self.metrics.gauge(Gauge::Connections) <= 0 {
@@ -171,7 +175,7 @@ impl Engine {
         guard.limits(peer.ip()).then_some(peer.ip())
     }
 
-    /// The tasks that work for its sessions.
+    /// The tasks that work for the sessions of this engine.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -184,8 +188,10 @@ impl Engine {
         self.stopped.subscribe()
     }
 
-    /// The flusher of the next session: they take turns.
+    /// The flusher of the next session. Sessions are given to the flushers by turns.
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
+        // The tasks start with the first session, because an engine may be made where no runtime
+        // is. None of them holds the engine: dropping it is what stops them.
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
             let memory = Arc::clone(&self.memory);
@@ -193,6 +199,8 @@ impl Engine {
             tokio::spawn(self.tasks().clone().keep("load shedding", shedding));
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
+        // Only the remainder matters, so the count may wrap round, and no order with other memory
+        // is needed.
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
         flushers
             .get(turn)
@@ -223,7 +231,7 @@ impl Engine {
         ))
     }
 
-    /// Whether it takes no more requests.
+    /// Whether the server takes no more requests.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
@@ -246,7 +254,7 @@ impl Engine {
         }
     }
 
-    /// Whether it opens no more sessions.
+    /// Whether the server opens no more sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -265,6 +273,8 @@ impl Engine {
 
     /// A driver has ended.
     pub(super) fn forget(&self, outbox: &Outbox, transport: Transport) {
+        // The table and the gauge change before the notification, because whoever is woken looks at
+        // them.
         self.sessions.remove(outbox.sid());
         self.metrics.shift(session_gauge(transport), -1);
         if self.is_draining() {

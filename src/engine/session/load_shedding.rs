@@ -27,7 +27,7 @@ pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
     }
 }
 
-/// Cuts those off for whom most is waiting, until it is enough.
+/// Cuts those off for whom most is waiting, until enough memory is free.
 async fn shed_waiting(memory: &MemoryBudget) {
     let mut taken = 0;
     while !memory.is_relieved()
@@ -38,7 +38,7 @@ async fn shed_waiting(memory: &MemoryBudget) {
     }
 }
 
-/// Forgets what is kept for those for whom it is most, until it is enough.
+/// Forgets what is kept for those for whom it is most, until enough memory is free.
 async fn shed_replay(memory: &MemoryBudget) {
     let mut taken = 0;
     while memory.keeps_too_much()

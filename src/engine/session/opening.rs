@@ -27,9 +27,9 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::engine) struct Opening {
     pub(in crate::engine) handshake: Arc<Handshake>,
-    /// The id it is to have; else a random one.
+    /// The id that the session is to have. Without one it gets a random id.
     pub(in crate::engine) sid: Option<Sid>,
-    /// Set once the client has been told of it.
+    /// Set once the client is being told of the session.
     pub(in crate::engine) announced: Option<Announced>,
 }
 
@@ -37,6 +37,8 @@ impl Engine {
     /// Gives a session that is to be opened its id, so that what the client is told of it can leave
     /// together with the answer to its request.
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
+        // Until the driver runs, nobody could take requests for the session: a detached outbox
+        // refuses them.
         let outbox = self.new_outbox(opening.sid, || Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
         opening.announced = Some(Announced::new(outbox, &self.sessions));
@@ -57,7 +59,8 @@ impl Engine {
             None => {
                 let outbox = self.new_outbox(opening.sid, || Sink::WebSocket(stream.clone()));
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
-                // The driver's first turn writes it, and no flusher needs to.
+                // The packet is left to the first turn of the driver, so that no flusher is woken
+                // for it.
                 let _ = outbox.begin_turn();
                 outbox.push_control(Frame::packet(&Packet::Open(open)));
                 outbox

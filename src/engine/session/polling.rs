@@ -22,7 +22,10 @@ use crate::{
 
 impl Driver {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
+        // A WebSocket that comes with these messages has not been read in this turn yet.
         let was_upgrading = self.candidate.is_some();
+        // Both are read under one lock, so that a poll that was sent behind an upgrade is not
+        // answered before its WebSocket has come.
         let (control, is_attaching) = {
             let mut queue = self.outbox.lock();
             (std::mem::take(&mut queue.control), queue.is_attaching())
@@ -50,7 +53,7 @@ impl Driver {
                     self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
                 }
             }
-            // The packets are lost with it.
+            // The packets were lost with the answer.
             Control::PollLost => self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone),
             Control::Post { body, answer } => {
                 if let Some(throttle) = &mut self.throttle {
@@ -85,7 +88,7 @@ impl Driver {
         if self.wire.is_some() {
             pending.refuse();
         } else if let Some(ending) = &self.ending {
-            // Dropped otherwise: the session is unknown from now on.
+            // Otherwise the request is dropped, and answered as one for an unknown session.
             if ending.takes_polls() {
                 self.outbox.lock().keep_poll(pending);
             }
@@ -157,6 +160,8 @@ impl Driver {
                     return Some(PostAnswer::Refused);
                 }
             }
+            // The payload has ended the session, and what stands behind that is not read. A client
+            // that wanted this is told `ok`.
             if let Some(ending) = &self.ending {
                 return Some(if ending.is_orderly() {
                     PostAnswer::Accepted
@@ -176,6 +181,7 @@ impl Driver {
 
     /// Ends the waiting poll although nothing is to be sent.
     pub(super) fn release_poll(&mut self) {
+        // Packets that wait are a better answer than none.
         self.outbox.flush();
         let pending = self.outbox.lock().take_poll();
         if let Some(pending) = pending {
@@ -188,7 +194,7 @@ impl Driver {
 /// How a WebSocket is closed by the server's wish.
 pub(super) fn close_code(reason: CloseReason) -> CloseCode {
     match reason {
-        // Come again: there may be another server (RFC 6455, 7.4.1).
+        // The client may come again, since there may be another server (RFC 6455, 7.4.1).
         CloseReason::ServerShutdown => CloseCode::GOING_AWAY,
         CloseReason::TransportClose
         | CloseReason::TransportError
@@ -200,5 +206,5 @@ pub(super) fn close_code(reason: CloseReason) -> CloseCode {
     }
 }
 
-/// In the official server's words.
+/// Describes a poll that was given up, in the official server's words.
 const GIVEN_UP: &str = "poll connection closed prematurely";

@@ -50,7 +50,8 @@ impl RawEngine {
         ))
     }
 
-    /// See [`Io::ended_tasks`](crate::Io::ended_tasks).
+    /// The tasks of this engine that have ended, as [`Io::ended_tasks`](crate::Io::ended_tasks)
+    /// tells those of Socket.IO.
     #[must_use]
     pub fn ended_tasks(&self) -> Vec<EndedTask> {
         self.0.tasks().ended()

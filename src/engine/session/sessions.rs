@@ -44,6 +44,8 @@ impl Sessions {
 
     pub(super) fn remove(&self, sid: Sid) {
         self.with(sid, |shard| {
+            // Whoever removes a session still holds its outbox, so nothing is torn down under this
+            // lock.
             shard.remove(&sid);
             if shard.is_empty() {
                 shard.shrink_to_fit();
@@ -76,7 +78,8 @@ impl Sessions {
     }
 }
 
-/// A session that its client may know of already and that is not open yet. Dropped, there is none.
+/// A session that its client may know of already and that is not open yet. Dropping it takes the
+/// session out of the table.
 #[derive(Debug)]
 pub(in crate::engine) struct Announced {
     outbox: Option<Outbox>,

@@ -12,8 +12,8 @@ pub(super) struct SessionTimer(Option<Pin<Box<Sleep>>>);
 const KEPT: Duration = Duration::from_secs(10);
 
 impl SessionTimer {
-    /// Wakes the task at a time, once. Moving that to later takes no lock and wakes nobody in between:
-    /// tokio notes the new time, and looks at it when the old one comes.
+    /// Wakes the task once at this time. Moving the time to later takes no lock and wakes nobody in
+    /// between: tokio notes the new time, and looks at it when the old one comes.
     pub(super) fn set(
         &mut self,
         cx: &mut Context<'_>,
@@ -34,7 +34,7 @@ impl SessionTimer {
             sleep.as_mut().reset(next);
         }
         if sleep.as_mut().poll(cx).is_ready() {
-            // A deadline has just come: look again.
+            // The deadline has just come, so the task looks again.
             cx.waker().wake_by_ref();
         }
     }

@@ -26,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 impl Driver {
     /// Reads the candidate, if there is one.
     pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
+        // The candidate, and the throttle below, are out of the driver while they are read, because
+        // what comes changes the driver.
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
@@ -87,6 +89,8 @@ impl Driver {
             Event::Text(text) => Packet::decode_text(text).map_err(|_| CloseCode::NORMAL)?,
             Event::Ping(_) if !wire.allow_ping(now) => return Err(CloseCode::POLICY_VIOLATION),
             Event::Ping(payload) => {
+                // A candidate has no queue, so what does not leave at once cannot wait: a transport
+                // on which so little finds no room is no better than polling.
                 write_whole(&wire.stream, pong(&payload).websocket())?;
                 return Ok(Action::None);
             }
@@ -110,7 +114,8 @@ impl Driver {
             return None;
         }
         let patience = ANSWER_WITHIN.min(self.engine.config.session.upgrade_timeout / 4);
-        // However much it asks, it can switch.
+        // A question behind the probe does not move the time, so a client that asks without a pause
+        // can switch.
         let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
         Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))
     }
@@ -129,7 +134,7 @@ impl Driver {
         dismiss(&candidate.wire.stream, code);
     }
 
-    /// The candidate becomes the transport. Under the lock of the outbox, so that no frame
+    /// The candidate becomes the transport. The outbox goes over under its lock, so that no frame
     /// overtakes another.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
         let memory = self.outbox.memory();
@@ -152,8 +157,8 @@ impl Driver {
     }
 }
 
-/// Writes to a transport that has nothing queued. An error is what it is closed with if that did not
-/// fit.
+/// Writes to a transport that has nothing queued. The error is the code with which the transport is
+/// closed if the bytes do not fit.
 fn write_whole(stream: &Stream, bytes: &[u8]) -> Result<(), CloseCode> {
     match stream.try_write(bytes) {
         Ok(n) if n == bytes.len() => Ok(()),

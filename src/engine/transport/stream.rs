@@ -94,7 +94,7 @@ impl Stream {
         }))
     }
 
-    /// What it is made of; `None` if there is another handle to it.
+    /// What the stream is made of, or `None` if there is another handle to it.
     #[cfg(feature = "forwarding")]
     pub(in crate::engine) fn into_duplex(self) -> Option<Box<dyn Duplex>> {
         match self {
@@ -111,7 +111,8 @@ impl Stream {
     pub(in crate::engine) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => match send(stream, bytes) {
-                // Tokio learns of it by trying for itself.
+                // Tokio takes the socket for writable until an attempt of its own is refused, and
+                // only then waits for room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(bytes),
                 sent => sent,
             },
@@ -123,7 +124,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// The same.
+    /// The errors are those of [`try_write`](Self::try_write).
     pub(in crate::engine) fn try_write_vectored(
         &self,
         slices: &[IoSlice<'_>],
@@ -169,8 +170,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`]: ask [`poll_read_ready`](Self::poll_read_ready), which then wakes.
-    /// Any other one ends the stream.
+    /// [`io::ErrorKind::WouldBlock`] asks the caller to call
+    /// [`poll_read_ready`](Self::poll_read_ready), which then wakes. Any other one ends the stream.
     pub(super) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -244,6 +245,7 @@ impl Other {
         &self,
         write: impl FnOnce(Pin<&mut dyn Duplex>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> io::Result<usize> {
+        // The flag is cleared before the attempt, so that a wake that comes during it is kept.
         self.wakes.woken.store(false, Ordering::Release);
         let written = self.attempt(|locked, cx| {
             if locked.unflushed {
@@ -282,6 +284,8 @@ impl Other {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        // The waker is registered before the flag is read, and a wake sets the flag before it calls
+        // the waker. So a wake at any moment is either seen here or reaches the driver.
         self.wakes.driver.register(cx.waker());
         self.attempt(|locked, cx| {
             let mut buffer = ReadBuf::new(buffer);
@@ -304,6 +308,8 @@ impl Locked {
 /// else needs at that time.
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(any(target_os = "android", target_os = "linux"))]
+    // Without this flag a connection that has broken would raise a signal, which ends a process
+    // that does not ignore it.
     const FLAGS: i32 = 0x4000; // MSG_NOSIGNAL
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
     const FLAGS: i32 = 0;

@@ -31,7 +31,7 @@ pub(in crate::engine) struct Wire {
     decoder: Decoder,
     /// Bytes read but not decoded yet.
     unread: Bytes,
-    /// The last read took all there was.
+    /// Whether the last read took all there was.
     is_emptied: bool,
     /// When the first byte of an unfinished message came.
     started: Option<Instant>,
@@ -132,6 +132,8 @@ impl Wire {
                 return ReadOutcome::Delayed;
             }
             if is_drained {
+                // The last read has cleared the readiness of the socket. This registers the waker,
+                // or finds what has come since.
                 match self.stream.poll_read_ready(cx) {
                     Poll::Pending => {
                         if let Some(throttle) = throttle {
@@ -143,7 +145,8 @@ impl Wire {
                     Poll::Ready(Ok(())) => {}
                 }
             }
-            // Taken out while handlers run: user code under it may read other sessions.
+            // The buffer is taken out while handlers run, because code of the application may read
+            // another session on this thread.
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
             let outcome = match self.stream.poll_read(cx, &mut buffer) {
@@ -162,6 +165,8 @@ impl Wire {
                     let outcome =
                         self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
                     if !input.is_empty() {
+                        // The rest is copied into an allocation of its size, because the buffer
+                        // belongs to all sessions.
                         self.unread = Bytes::copy_from_slice(input);
                     }
                     is_drained = n < READ_BUFFER;

@@ -36,7 +36,7 @@ use crate::{
 pub struct Guard {
     connects: Quota,
     max_per_address: u32,
-    max_sessions: usize,
+    max_connections: usize,
     exempts_loopback: bool,
     violations: Quota,
     /// The quota of refused credentials.
@@ -45,7 +45,7 @@ pub struct Guard {
     proxies: Proxies,
     addresses: Addresses,
     blocks: RwLock<Blocks>,
-    sessions: AtomicUsize,
+    connections: AtomicUsize,
     started: Instant,
     metrics: Arc<Metrics>,
     log_throttles: [LogThrottle; Reason::COUNT],
@@ -160,7 +160,7 @@ impl Guard {
                 window: limits.connects_window,
             },
             max_per_address: limits.connections_per_address,
-            max_sessions: limits.connections,
+            max_connections: limits.connections,
             exempts_loopback: limits.exempt_loopback,
             violations: Quota {
                 count: limits.block_after,
@@ -174,7 +174,7 @@ impl Guard {
             proxies,
             addresses: Addresses::new(limits.addresses),
             blocks: RwLock::default(),
-            sessions: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             started: now(),
             metrics,
             log_throttles: Default::default(),
@@ -208,12 +208,14 @@ impl Guard {
     /// Lets an address open a connection, or not.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.check(address)?;
-        let session = Session::begin(self)
+        let slot = ConnectionSlot::take(self)
             .ok_or(RETRY_AFTER)
             .map_err(|after| self.refuse(Reason::Full, address, after))?;
         let client = Network::of_client(address);
         let is_exempt = self.is_exempt(address);
         if !is_exempt {
+            // The slot is taken already: a full server charges no address for that. If the address
+            // is refused, dropping the slot gives it back.
             let entered = self.addresses.enter(
                 client,
                 self.connects,
@@ -230,7 +232,7 @@ impl Guard {
             })?;
         }
         Ok(Permit {
-            session,
+            slot,
             address,
             client: (!is_exempt).then_some(client),
         })
@@ -242,6 +244,7 @@ impl Guard {
     ///
     /// If it is. The refusal has been counted and logged.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
+        // The lock is let go of before the refusal is logged.
         let left = {
             let blocks = self.blocks.read();
             let Some(block) = blocks.find(address, SystemTime::now) else {
@@ -266,6 +269,8 @@ impl Guard {
         let (account, quota) = violation.account(self);
         let now = now() - self.started;
         if !self.addresses.violate(client, account, quota, now) {
+            // The count of a blocked address begins again at zero, so only the list tells that the
+            // address is shut out.
             let blocks = self.blocks.read();
             return blocks.find(address, SystemTime::now).is_some();
         }
@@ -322,7 +327,8 @@ impl Guard {
         blocks
     }
 
-    /// The automatic blocks as they are made, for whoever keeps them. `None` after the first time.
+    /// The automatic blocks as they are made, for whoever keeps them. Only the first call gets the
+    /// receiver; later ones get `None`.
     pub fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
         self.kept.lock().take()
     }
@@ -346,6 +352,8 @@ impl Guard {
     }
 
     fn set(&self, gauge: Gauge, value: usize) {
+        // A gauge is set under one lock, or by one task: nobody changes it between the look and the
+        // shift.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.shift(gauge, value - self.metrics.gauge(gauge));
     }
@@ -381,45 +389,47 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The leave to have one connection; it ends with this value.
+/// The permit for one connection, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    session: Session,
+    slot: ConnectionSlot,
     address: IpAddr,
-    /// Whose connections it counts among; none if those are not limited.
+    /// The client among whose connections this one counts, or `None` if those are not limited.
     client: Option<Network>,
 }
 
 impl Permit {
-    /// The connection has broken a limit.
+    /// Notes that the connection has broken a limit.
     pub(crate) fn violation(&self, violation: Violation) {
-        let _ = self.session.0.violation(self.address, violation);
+        let _ = self.slot.0.violation(self.address, violation);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
-            self.session.0.addresses.leave(client);
+            self.slot.0.addresses.leave(client);
         }
     }
 }
 
-/// One of the sessions that count for the limit of all connections.
+/// One of the connections that count for the limit of all. Dropping the slot gives it back.
 #[derive(Debug)]
-struct Session(Arc<Guard>);
+struct ConnectionSlot(Arc<Guard>);
 
-impl Session {
-    fn begin(guard: &Arc<Guard>) -> Option<Self> {
-        let session = Self(Arc::clone(guard));
-        let before = guard.sessions.fetch_add(1, Ordering::Relaxed);
-        (guard.max_sessions == 0 || before < guard.max_sessions).then_some(session)
+impl ConnectionSlot {
+    fn take(guard: &Arc<Guard>) -> Option<Self> {
+        let slot = Self(Arc::clone(guard));
+        // The connection is counted first, so that two that come at once do not both take the last
+        // slot. One that is refused is dropped here, which takes it out of the count again.
+        let before = guard.connections.fetch_add(1, Ordering::Relaxed);
+        (guard.max_connections == 0 || before < guard.max_connections).then_some(slot)
     }
 }
 
-impl Drop for Session {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

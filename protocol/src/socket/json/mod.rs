@@ -262,6 +262,7 @@ impl Scanner<'_> {
                 // Control characters.
                 | (word.wrapping_sub(EACH * 0x20) & !word & (EACH * 0x80));
             if special != 0 {
+                // Only the lowest mark is certain, and only that one is used.
                 let bits = special.trailing_zeros() & !7;
                 self.at = self.text.len() - rest.len() + (bits / 8) as usize;
                 return Some((word >> bits) as u8);

@@ -66,7 +66,8 @@ pub(in crate::socket) struct Deserializer<'de> {
 }
 
 impl<'de> Deserializer<'de> {
-    /// `has_undefined`: whether `undefined` may occur.
+    /// Reads the value at `span`. `has_undefined` tells whether `undefined` may occur in the
+    /// message.
     pub(in crate::socket) fn new(message: &'de [u8], span: Span, has_undefined: bool) -> Self {
         Self {
             reader: Reader::new(message, span.start as usize),
@@ -97,7 +98,8 @@ impl<'de> Deserializer<'de> {
         self.visit(&token, visitor)
     }
 
-    /// Binary is an error: some types would take it for something else.
+    /// Visits a value that is not asked for as bytes. Binary is an error, because some types would
+    /// take it for something else.
     #[inline]
     fn visit<V: Visitor<'de>>(
         &mut self,
@@ -285,6 +287,8 @@ impl<'de> MapAccess<'de> for &mut Elements<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, Error> {
+        // JSON leaves entries out that are `undefined`. Looking ahead for them costs a second
+        // reading of keys, so it is done only where the check has seen some.
         while self.de.has_undefined && self.left > 0 {
             let mut ahead = self.de.reader.clone();
             ahead.token().map_err(fault)?;
@@ -323,7 +327,7 @@ impl<'de> Key<'_, 'de> {
             Token::Negative(value) => visitor.visit_i64(value),
             Token::Str(value) => {
                 let text = text(value)?;
-                // As in JSON, where a key is quoted as a whole.
+                // JSON quotes a key as a whole, so a number in it is read from its text.
                 if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
                     let mut number = serde_json::Deserializer::from_str(text);
                     let value = number.deserialize_any(visitor)?;
@@ -446,7 +450,8 @@ impl fmt::Debug for Deserializer<'_> {
 
 #[inline]
 fn text(bytes: &[u8]) -> Result<&str, Error> {
-    // What JavaScript's clients write where a text has half of a surrogate pair.
+    // Clients in JavaScript write bytes that are not UTF-8 where a text has half of a surrogate
+    // pair.
     basic::from_utf8(bytes).map_err(|_| de::Error::custom("lone leading surrogate"))
 }
 

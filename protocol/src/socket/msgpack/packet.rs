@@ -42,7 +42,7 @@ pub(in crate::socket) fn document(document: Bytes) -> Result<Args, DecodeError> 
     Ok(args)
 }
 
-/// What the value in `span` consists of, which has been checked already; `None` if it is no list.
+/// The elements of the list in `span`, which has been checked already; `None` if it is no list.
 pub(in crate::socket) fn items(document: &[u8], span: Span) -> Option<Elements> {
     let mut reader = Reader::new(document, span.start as usize);
     let Ok(Token::Array(count)) = reader.token() else {
@@ -86,7 +86,7 @@ struct Fields {
     data: Data,
     has_undefined: bool,
     has_invalid_text: bool,
-    /// Never in a packet.
+    /// Whether there are timestamps, which only documents can have.
     has_timestamp: bool,
 }
 
@@ -180,7 +180,7 @@ impl Fields {
                 self.text(key);
                 Ok(key)
             }
-            // Not one of ours, whatever it is called.
+            // No key of a packet is an integer.
             Token::Unsigned(_) | Token::Negative(_) => Ok(b""),
             _ => Err(DecodeError::InvalidPayload),
         }
@@ -192,6 +192,7 @@ impl Fields {
         if let Token::Array(count) = head {
             let inside = max_depth.checked_sub(1).ok_or(DecodeError::TooDeep)?;
             reader.token()?;
+            // No room is reserved by the count, since a message can announce more than it holds.
             let mut elements = Elements::default();
             for _ in 0..count {
                 let start = reader.at();
@@ -309,5 +310,5 @@ fn behind(reader: &Reader<'_>, text: &[u8]) -> Span {
     Span::new(reader.at() - text.len(), reader.at())
 }
 
-/// As in JSON.
+/// The depth that JSON may have, too.
 const MAX_DEPTH: usize = 128;

@@ -11,10 +11,10 @@ pub(super) enum Token<'a> {
     Undefined,
     Bool(bool),
     Unsigned(u64),
-    /// Below zero.
+    /// A number below zero.
     Negative(i64),
     Float(f64),
-    /// Maybe not UTF-8.
+    /// A text, which may not be UTF-8.
     Str(&'a [u8]),
     Binary(&'a [u8]),
     /// Milliseconds since 1970, at most [`MAX_MILLIS`] before or after.
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Of a packet, in which timestamps are unknown extensions.
+    /// Reads a packet, in which timestamps are unknown extensions.
     pub(super) fn of_packet(data: &'a [u8]) -> Self {
         Self {
             takes_timestamps: false,
@@ -84,7 +84,8 @@ impl<'a> Reader<'a> {
             && let length @ 1.. = plain_length(*first)
             && rest.len() >= length
         {
-            // Often more of the same kind: then nothing must be looked up.
+            // Values of one kind often follow one another, and then the length need not be looked
+            // up again.
             while count < most
                 && let [marker, ..] = rest
                 && marker == first
@@ -189,7 +190,7 @@ impl<'a> Reader<'a> {
             FIXEXT_8 => match self.array::<1>()? {
                 [0] => match i64::from_be_bytes(self.array()?) {
                     millis if millis.unsigned_abs() <= MAX_MILLIS => Token::Date(millis),
-                    // As JSON has it.
+                    // JSON has `null` for a date that JavaScript cannot hold.
                     _ => Token::Nil,
                 },
                 [TIMESTAMP] if self.takes_timestamps => {
@@ -225,7 +226,7 @@ impl<'a> Reader<'a> {
                 let count = self.length::<4>()?;
                 self.map(count)?
             }
-            // Nothing has this marker, or a number or a text that is cut off.
+            // No value has this marker, or it is that of a number or a text that is cut off.
             0xc1 | 0x00..=0x7f | 0xa0..=0xbf | 0xca..=0xd3 | 0xe0..=0xff => {
                 return Err(DecodeError::InvalidMessagePack);
             }
@@ -256,6 +257,8 @@ impl<'a> Reader<'a> {
     }
 
     const fn list(&self, count: usize) -> Result<Token<'a>, DecodeError> {
+        // Each value takes at least a byte. Refusing what cannot follow keeps loops from running
+        // for what was only announced.
         if count > self.rest.len() {
             return Err(DecodeError::InvalidMessagePack);
         }
@@ -346,6 +349,7 @@ const fn plain_length(marker: u8) -> usize {
 
 /// A timestamp of MessagePack; one that JavaScript cannot tell is nil.
 fn timestamp(seconds: i128, nanos: u32) -> Token<'static> {
+    // Milliseconds of a time that has 64 bits of seconds need more than 64 bits.
     let millis = seconds * 1000 + i128::from(nanos / 1_000_000);
     match i64::try_from(millis) {
         Ok(millis) if millis.unsigned_abs() <= MAX_MILLIS => Token::Timestamp(millis),

@@ -51,6 +51,8 @@ pub(in crate::socket) fn payload(
     payload.serialize(&mut Serializer(out))?;
     if out.get(start..) == Some(&[0xc0]) {
         out.truncate(end);
+    // The first byte of a packet is the head of a map of at most four entries, whose number is in
+    // the low bits.
     } else if let Some(map) = out.first_mut() {
         *map += 1;
     }
@@ -67,7 +69,7 @@ pub(in crate::socket) struct Header {
 }
 
 impl Header {
-    /// Writes one for as many elements as are expected.
+    /// Writes a head for as many elements as are expected.
     #[inline]
     pub(in crate::socket) fn begin(out: &mut Vec<u8>, is_map: bool, expected: usize) -> Self {
         let at = out.len();
@@ -80,7 +82,7 @@ impl Header {
         }
     }
 
-    /// Says how many elements there are indeed. The rest moves if the header must be longer.
+    /// Writes how many elements there are in fact. What follows moves if the head must be longer.
     #[inline]
     pub(in crate::socket) fn end(self, out: &mut Vec<u8>, count: usize) {
         if count != self.expected {

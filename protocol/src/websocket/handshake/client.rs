@@ -69,9 +69,9 @@ pub fn key(nonce: [u8; 16]) -> String {
 
 /// Reads a server's answer to a request with `key`, from everything received so far.
 ///
-/// `Ok(None)`: the answer is incomplete. `Ok(Some(len))`: the server accepted, and the frames begin
-/// behind the first `len` bytes. The checks are those of RFC 6455 section 4.1; since [`Request`] asks for
-/// no extension and no subprotocol, an answer that names one is refused.
+/// Returns `Ok(None)` if the answer is incomplete, and `Ok(Some(len))` if the server accepted and
+/// the frames begin behind the first `len` bytes. The checks are those of RFC 6455 section 4.1;
+/// since [`Request`] asks for no extension and no subprotocol, an answer that names one is refused.
 ///
 /// # Errors
 ///
@@ -141,7 +141,7 @@ fn status(line: &str) -> Option<u16> {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum AnswerError {
-    /// Not an answer of HTTP/1.1.
+    /// The bytes are no answer of HTTP/1.1.
     Malformed,
     /// The head of the answer is longer than 16 KiB.
     TooLong,

@@ -158,6 +158,7 @@ impl Connection {
     /// client sends meanwhile is kept for later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body > 0 {
+            // Whoever reads the body notices a client that goes, and is woken for it.
             return Poll::Pending;
         }
         self.stream.poll_gone(cx)
@@ -202,7 +203,8 @@ impl Connection {
     }
 }
 
-/// What a head leads to, and how many bytes it uses. `None` if the head is not complete.
+/// What a head leads to, and how many bytes it uses. There is nothing (`None`) if the head is not
+/// complete.
 fn next(parsed: Parsed) -> (Option<Next>, usize) {
     match parsed {
         Parsed::Partial => (None, 0),
@@ -224,6 +226,8 @@ fn poll_read<T>(
     cx: &mut Context<'_>,
     show: impl FnOnce(&[u8]) -> T,
 ) -> Poll<io::Result<T>> {
+    // The buffer is taken out of its cell, so that the function may read by itself without finding
+    // it borrowed. It is zeroed once per thread: `resize` finds it long enough after that.
     let mut buffer = INPUT.take();
     buffer.resize(READ_BUFFER, 0);
     let mut space = ReadBuf::new(&mut buffer);
@@ -264,7 +268,7 @@ pub(super) struct ResponseWriter {
     /// What the first attempt to write has not taken.
     head: Bytes,
     body: Bytes,
-    /// Before the first attempt.
+    /// The head before the first attempt to write it.
     unwritten: Option<reply::Head>,
     close: bool,
 }
@@ -339,6 +343,7 @@ fn poll_write(
         stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(body)])
     };
     match written {
+        // Writing nothing of something would be tried again for ever.
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         Poll::Ready(_) | Poll::Pending => written,
     }

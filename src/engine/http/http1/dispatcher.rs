@@ -70,6 +70,9 @@ impl Site {
             site: self,
             may_be_session_request: self.engine.looks_at_sessions_only(peer),
         };
+        // The head, the body, the answer and the look for a client that has gone take turns within
+        // this task. The lock is never waited for, nor held across an await; it is what makes the
+        // future `Send`.
         let connection = Mutex::new(Connection::new(stream));
         let patience = self.engine.config.http.header_timeout;
         let mut stopped = self.engine.stopped();
@@ -89,7 +92,7 @@ impl Site {
                     }
                     timer.as_mut().reset(deadline);
                 }
-                // A request that has begun is answered.
+                // A request that has begun to come is still answered when the server stops.
                 if connection.is_idle() && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Stopped);
                 }
@@ -135,6 +138,8 @@ impl Site {
                     (reply.map(HttpAnswer::Other), keep_alive)
                 }
             };
+            // The client has gone. The future that would have answered is dropped by now, which has
+            // told the session (`PollGuard`, `PostGuard` in `exchange`).
             let Some(answer) = answer else {
                 return Served::Closed;
             };
@@ -143,6 +148,7 @@ impl Site {
             let is_drained = poll_fn(|cx| Poll::Ready(connection.lock().drain(cx))).await;
             let is_last = !(keep_alive && is_drained) || self.engine.is_stopped();
             if let Some(Handoff::Open(engine, opening)) = &mut handoff {
+                // The first packet of the session leaves in one write with the `101`.
                 body = engine.announce(opening);
             }
             let is_over = is_last || writer::is_last(&head) || handoff.is_some();

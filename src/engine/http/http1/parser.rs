@@ -76,7 +76,7 @@ pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed
         .first()
         .is_some_and(|first| !first.is_ascii_uppercase())
     {
-        // For example empty lines in front of a request.
+        // Empty lines in front of a request, for example, are left to hyper.
         return Parsed::Unsupported;
     }
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -115,6 +115,7 @@ fn session_request(
     let (mut accept_encoding, mut user_agent) = (None, None);
     for httparse::Header { name, value } in &*request.headers {
         let is = |known: HeaderName| name.eq_ignore_ascii_case(known.as_str());
+        // Names are told apart by their length first, because most differ in it.
         match name.len() {
             4 if is(header::HOST) => {
                 hosts += 1;
@@ -122,6 +123,7 @@ fn session_request(
                     return None;
                 }
             }
+            // An origin has to be judged, and `Expect` has to be answered before the body comes.
             6 if is(header::EXPECT) || is(header::ORIGIN) => return None,
             7 if is(header::UPGRADE) => return None,
             10 if is(header::CONNECTION) => keep_alive &= !closes(value),
@@ -134,7 +136,8 @@ fn session_request(
                 accept_encoding = accept_encoding.or(Some(*value));
             }
             17 if is(header::TRANSFER_ENCODING) => return None,
-            // One that another server has handed on says whose it is.
+            // A request that another server has handed on carries the address of its client, which
+            // has to be proved.
             20 if is(forwarding::HEADER) => return None,
             _ => {}
         }
@@ -229,6 +232,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 15 {
         return None;
     }
+    // Fifteen digits do not overflow.
     digits.iter().try_fold(0, |number, digit| {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
         Some(number * 10 + digit)
@@ -237,6 +241,8 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Where `part` lies in `whole`.
 fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    // The parser returns slices of its input, so the difference of the addresses is the position. A
+    // slice of anything else would give an empty range.
     let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
     match start.checked_add(part.len()) {
         Some(end) if end <= whole.len() => start..end,

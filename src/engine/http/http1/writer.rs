@@ -23,6 +23,7 @@ pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usiz
         }
         Head::Parts(parts) => {
             status_line(out, parts.status);
+            // Such an answer must not have a length (RFC 9110, 8.6).
             has_length =
                 !(parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT);
             is_dated = parts.headers.contains_key(header::DATE);
@@ -88,6 +89,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
+    // hyper, too, writes `<none>` for a status without a name.
     let reason = status.canonical_reason().unwrap_or("<none>");
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");

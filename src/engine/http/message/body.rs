@@ -30,6 +30,7 @@ impl<B: Body + Send + Unpin> Pieces for B {
                 Some(Err(_)) => return Poll::Ready(Some(Err(()))),
                 Some(Ok(frame)) => frame,
             };
+            // Trailers are skipped, because Engine.IO gives them no meaning.
             if let Ok(mut data) = frame.into_data() {
                 return Poll::Ready(Some(Ok(data.copy_to_bytes(data.remaining()))));
             }

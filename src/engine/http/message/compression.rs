@@ -49,7 +49,7 @@ impl Encoding {
         match self {
             Self::Gzip => Ok(gzip(bytes, level)),
             Self::Deflate => Ok(compress_to_vec_zlib(bytes, level).into()),
-            // Only in files that were made before.
+            // Brotli is only served from files that were compressed before.
             Self::Brotli => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -92,7 +92,7 @@ static TABLE: [u32; 256] = {
     table
 };
 
-/// How much a client likes an encoding, in thousandths; 0: not at all.
+/// How much a client likes an encoding, in thousandths. 0 is a refusal.
 fn quality(accepted: &str, encoding: Encoding) -> u32 {
     let name = encoding.header();
     let mut any = None;
@@ -112,7 +112,7 @@ fn quality(accepted: &str, encoding: Encoding) -> u32 {
     any.unwrap_or(0)
 }
 
-/// `0.5` as 500. What is no number counts as a refusal.
+/// Turns `0.5` into 500. What is no number counts as a refusal.
 fn thousandths(quality: &str) -> u32 {
     match quality.parse::<f32>() {
         Ok(quality) if (0.0..=1.0).contains(&quality) => (quality * 1000.0) as u32,

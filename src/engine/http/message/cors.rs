@@ -10,7 +10,7 @@ use crate::{config::Cors, engine::admission::IsAllowed};
 /// What the configuration says of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing to say: no `Origin`, or nothing is configured.
+    /// There is nothing to say, because the request has no `Origin` or nothing is configured.
     Silent,
     /// Pages of this origin may read the answer.
     Allowed(HeaderValue),
@@ -54,6 +54,8 @@ impl Cors {
             let site = HeaderName::from_static("sec-fetch-site");
             return !headers.contains_key(header::ORIGIN) && text(site) == Some("same-origin");
         };
+        // `*` lets any page read answers, which is no reason to believe the cookies that come with
+        // its requests.
         let mut listed = self.origins.iter().filter(|known| *known != ANY);
         text(header::HOST).is_some_and(|host| is_same_host(origin, host))
             || listed.any(|known| matches(known, origin))
@@ -83,6 +85,8 @@ impl Cors {
                     if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
                         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
                     }
+                    // The answer says what was asked for, so a cache must not give it to who asks
+                    // for something else.
                     let varies = header::ACCESS_CONTROL_REQUEST_HEADERS.into();
                     answer.append(header::VARY, varies);
                 }
@@ -98,6 +102,8 @@ impl Cors {
     pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
         let headers = response.headers_mut();
         if !self.is_open() {
+            // Without this a cache could give the answer for one origin to a page of another
+            // (WHATWG Fetch, "CORS protocol and HTTP caches").
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         if let Verdict::Allowed(origin) = verdict {
@@ -121,7 +127,7 @@ impl Cors {
         self.origins.iter().any(|origin| origin == ANY)
     }
 
-    /// What is wrong with it.
+    /// What is wrong with this configuration, if anything is.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();

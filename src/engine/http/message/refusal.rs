@@ -40,7 +40,7 @@ pub(in crate::engine::http) enum RequestError {
     Crowded(u64),
     /// The server is about to stop; in so many seconds there may be another one.
     Draining(u64),
-    /// It pretends to be handed on by another server.
+    /// The request pretends to be handed on by another server.
     #[cfg_attr(
         not(feature = "forwarding"),
         expect(dead_code, reason = "nobody looks whether it is")
@@ -80,6 +80,8 @@ impl RequestError {
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Forged => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
+            // The official server has no such refusals. They have the code of a forbidden request,
+            // and a status by which clients and load balancers know what to do.
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
             Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
             Self::Draining(_) => (4, "Server is stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -118,7 +120,7 @@ impl RequestError {
         }
     }
 
-    /// Why, for the log: nothing of it is the client's words.
+    /// Why the request was refused, for the log. Nothing of it is in the words of the client.
     pub(in crate::engine::http) fn reason(&self) -> &str {
         if matches!(self, Self::ForeignOrigin) {
             "origin not allowed"
@@ -155,7 +157,7 @@ impl RequestError {
 
     /// What a hook is told of a request.
     pub(in crate::engine::http) fn tell(&self, request: EngineRequest) -> ConnectionError {
-        // What the application said is in the context.
+        // The hook learns the official code and text; the context has what the application said.
         let is_denied = matches!(
             self,
             Self::Forged

@@ -57,7 +57,7 @@ impl HttpAnswer {
 /// What goes before a body, but for its length and what is said of the connection.
 #[derive(Debug)]
 pub(in crate::engine) enum Head {
-    /// Written out.
+    /// The head is written out.
     Known(&'static str),
     Parts(Parts),
 }
@@ -78,7 +78,7 @@ pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-/// No browser is to take an answer for another type than it says, as a script (WHATWG Fetch,
+/// Forbids browsers to take an answer for another type than it says, as a script (WHATWG Fetch,
 /// "nosniff"). Other headers of that kind are for documents and for what pages load: an answer of
 /// the engine is neither.
 pub(in crate::engine::http) fn harden(reply: &mut Reply) {
@@ -163,7 +163,7 @@ pub(in crate::engine::http) async fn compressed(
     form: Form,
 ) -> Reply {
     let done = if packets.len() > BLOCKING {
-        // Long enough to keep others waiting.
+        // Compressing so much would keep the other tasks of this worker waiting.
         let packets = packets.clone();
         tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
             .await
@@ -197,7 +197,7 @@ pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -
     let mut reply = if !is_upgrade {
         empty(status)
     } else if matches!(error, RequestError::Denied(_)) {
-        // As the official server answers a WebSocket that the application does not want.
+        // The official server answers a WebSocket that the application does not want in this way.
         closing(StatusCode::BAD_REQUEST)
     } else {
         closing(status)
@@ -237,8 +237,8 @@ pub(in crate::engine::http) fn switching_protocols(accept: &str) -> Reply {
 }
 
 impl Cookie {
-    /// The header that sets it to a session's id; the order of the attributes is the official
-    /// server's.
+    /// The header that sets the cookie to a session's id. The order of the attributes is the
+    /// official server's.
     pub(in crate::engine::http) fn header(&self, id: SessionId) -> Option<HeaderValue> {
         let mut cookie = format!("{}={id}", self.name);
         if let Some(age) = self.max_age {
@@ -280,7 +280,7 @@ impl Cookie {
         HeaderValue::try_from(cookie).ok()
     }
 
-    /// Whether it can be written down: nothing in it ends a value or begins an attribute
+    /// Whether the cookie can be written down: nothing in it ends a value or begins an attribute
     /// (RFC 6265, 4.1.1).
     pub(crate) fn is_valid(&self) -> bool {
         let is_token =

@@ -25,20 +25,20 @@ pub(in crate::engine::http) enum Ask {
     Open,
     /// A new session on a WebSocket with this accept key.
     OpenWebSocket { accept: String },
-    /// Packets, please.
+    /// A request that waits for packets.
     Poll(SessionId),
-    /// Packets for you.
+    /// A request that brings packets.
     Post(SessionId),
-    /// Nothing that this session, if it exists, could do.
+    /// A request that this session, if it exists, could do nothing with.
     Mismatch(SessionId),
     /// A method that no session has a use for.
     Unserved(SessionId),
-    /// Go on over a WebSocket with this accept key.
+    /// A WebSocket with this accept key, on which the session is to go on.
     Upgrade { sid: SessionId, accept: String },
 }
 
 impl Ask {
-    /// The session that it is about, and the accept key of the WebSocket that it asks for.
+    /// The session that the request is about, and the accept key of the WebSocket that it asks for.
     pub(in crate::engine::http) fn session(&self) -> Option<(SessionId, Option<&str>)> {
         match self {
             Self::Open | Self::OpenWebSocket { .. } => None,
@@ -91,7 +91,7 @@ impl<'a> Query<'a> {
                 parsed.take(&name, value);
             }
         } else {
-            // Nothing is escaped.
+            // Without an escape nothing has to be decoded, and nothing is allocated.
             for pair in query.split('&') {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                 parsed.take(name, value.into());
@@ -110,7 +110,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Bytes a query may have: it is kept as long as its session.
+/// Bytes that a query may have. The query is kept as long as its session.
 const MAX_QUERY: usize = 4096;
 
 /// Reads a request on the Engine.IO path.
@@ -145,6 +145,8 @@ pub(in crate::engine::http) fn parse(
             if query.version.value() != Some("4") {
                 return Err(RequestError::UnsupportedVersion);
             }
+            // Only the request that opens a session proves who its client is; later ones are known
+            // by the id.
             check_credentials(&request.headers).map_err(|fault| match fault {
                 CredentialsFault::Ambiguous => RequestError::BadRequest,
                 CredentialsFault::TooLarge => RequestError::CredentialsTooLarge,

@@ -29,7 +29,7 @@ pub(crate) enum DropPolicy {
     Last(u16),
 }
 
-/// Events that may wait for one client.
+/// Events that may wait for one client. They are few enough to be searched one by one.
 const MAX_WAITING: usize = 256;
 
 impl Conflation {
@@ -58,6 +58,8 @@ impl Conflation {
                 let known = self.waiting.iter_mut().find(|w| w.stream == stream);
                 if let Some(waiting) = known {
                     let before = waiting.frame.len() + FRAME_OVERHEAD;
+                    // The room may have shrunk below what waits. A frame that is no larger than the
+                    // one before it is taken all the same.
                     if self.cost - before + cost <= room || cost <= before {
                         self.cost = self.cost - before + cost;
                         gone(std::mem::replace(&mut waiting.frame, frame));

@@ -63,6 +63,8 @@ impl Frames {
     /// Puts back frames that were taken out, in front of those that were queued since.
     pub(in crate::engine::outbox) fn prepend(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
+            // The allocation of the batch is used again, or each batch of a busy queue would need a
+            // new one.
             if self.more.capacity() == 0 {
                 self.more = earlier.more;
             }

@@ -32,7 +32,9 @@ impl Class {
     /// The size class of so many bytes. Returns `None` for sizes that do not matter.
     fn of(bytes: usize) -> Option<Self> {
         let doublings = bytes.checked_ilog2()?.checked_sub(LEAST)?;
+        // The two bits behind the leading one tell the quarter.
         let quarter = bytes >> (doublings + LEAST - 2) & 3;
+        // Sizes have at most 64 bits, so four classes for each doubling fit into a byte.
         Some(Self((doublings * 4) as u8 + quarter as u8))
     }
 }
@@ -44,11 +46,11 @@ pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 #[derive(Default)]
 struct Classes {
     filed: BTreeMap<(Class, u64), Weak<dyn Shed>>,
-    /// Of the next one to be filed.
+    /// The id of whoever was filed last. Ids tell holders of one class apart.
     id: u64,
 }
 
-/// The place of somebody who is filed. Dropped, there is none any more.
+/// The place of somebody who is filed. Dropping it takes the holder out.
 #[derive(Debug)]
 pub(in crate::engine::outbox) struct Filed {
     heaviest: Arc<Heaviest>,
@@ -82,6 +84,8 @@ impl Heaviest {
 
     /// The holder of most, and the class in which it was last filed.
     pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Shed>)> {
+        // This lock comes after that of an outbox. It is let go of before the caller locks the
+        // holder, or drops it: both may take this lock again.
         let state = self.0.lock();
         let mut filed = state.filed.iter().rev();
         // A holder that is being dropped is about to remove itself.

@@ -53,9 +53,12 @@ impl MemoryBudget {
             return;
         }
         let cost = frame.len() + FRAME_OVERHEAD;
+        // `Relaxed` is enough here and below: the count guards no other memory, and a limit may be
+        // passed by what other tasks add at the same moment.
         let before = self.held.fetch_add(cost, Ordering::Relaxed);
         self.metrics.shift(Gauge::OutboxBytes, cost as i64);
         if before + cost > self.high_mark() {
+            // If the task that sheds is at work, this is stored for when it waits again.
             self.high.notify_one();
         }
     }
@@ -114,6 +117,7 @@ impl MemoryBudget {
 
     /// Stops cutting sessions off.
     pub(in crate::engine) fn stop(&self) {
+        // The flag is set first, so that the task finds it when it is woken.
         self.stopped.store(true, Ordering::Release);
         self.high.notify_one();
     }
@@ -126,7 +130,10 @@ impl MemoryBudget {
         &self.metrics
     }
 
+    /// From this many bytes on sessions are cut. Cutting ends well below, so that not every frame
+    /// begins it again.
     fn high_mark(&self) -> usize {
+        // The limit may be the largest number there is, so it is divided first.
         self.limit / 8 * 7
     }
 }

@@ -34,6 +34,8 @@ impl Outgoing {
     ) -> io::Result<()> {
         while let Some(first) = self.frames.front() {
             let rest = first.websocket().get(self.offset..).unwrap_or_default();
+            // One frame needs no copy. Of several only the first few are looked at for a large one:
+            // a large one behind them is met in a later call.
             let n = if self.frames.len() == 1 {
                 stream.try_write(rest)?
             } else if self

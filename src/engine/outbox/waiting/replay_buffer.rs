@@ -205,6 +205,7 @@ impl<T> ReplayBuffer<T> {
         if channel.successor.is_some() {
             return None;
         }
+        // The search begins at the end, because most clients come back soon and lack little.
         let found = self
             .frames
             .iter()
@@ -254,6 +255,8 @@ impl<T> ReplayBuffer<T> {
     #[inline]
     fn tell(&mut self) -> bool {
         let is_more = self.bytes > self.told;
+        // The gauge falls later than it rises, so that a size that swings about a step does not
+        // write it each time.
         let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
         if is_more || is_less {
             let told = self.bytes.next_multiple_of(STEP);

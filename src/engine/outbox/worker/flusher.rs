@@ -3,7 +3,8 @@
 //! A broadcast appends to every member's queue and then wakes each flusher once. The
 //! flusher takes everything queued for a session and writes it in one call.
 //!
-//! It knows the sessions in its list by what it does with them, and nothing of their outboxes.
+//! A flusher knows the sessions in its list by what it does with them, and nothing of their
+//! outboxes.
 
 use std::{
     collections::VecDeque,
@@ -58,7 +59,7 @@ struct List<T> {
 }
 
 impl<T> Flusher<T> {
-    /// `poll_bytes`: how many bytes the answer to one poll may have.
+    /// Makes a flusher for sessions whose polls are answered with at most `poll_bytes` bytes.
     pub(in crate::engine) fn new(
         memory: Arc<MemoryBudget>,
         heartbeats: Heartbeats<T>,
@@ -95,7 +96,8 @@ impl<T> Flusher<T> {
         let mut list = self.list.lock();
         list.begin_round();
         list.dirty.push(session);
-        // Called without the lock: the flusher may run on another thread at once, and wants the list.
+        // The waker is called without the lock: the flusher may run on another thread at once, and
+        // wants the list.
         let waker = list.waker.take();
         drop(list);
         if let Some(waker) = waker {
@@ -135,6 +137,8 @@ impl<T: Flush> Flusher<T> {
     /// those that wait behind it are written for.
     pub(in crate::engine) async fn run(self: Arc<Self>) {
         let broken = self.list.lock().broken.take();
+        // The outbox may count as being written for ever, so nothing would reach that client any
+        // more.
         if let Some(session) = broken {
             session.give_up();
         }
@@ -167,6 +171,7 @@ impl<T: Flush> Flusher<T> {
             && let Some(session) = sessions.pop_front()
         {
             written += 1;
+            // The session lies where `Work` finds it should writing panic.
             bytes += work.current.insert(session).flush();
         }
         work.current = None;
@@ -211,6 +216,7 @@ impl<'a, T> Work<'a, T> {
 
 impl<T> Drop for Work<'_, T> {
     fn drop(&mut self) {
+        // Without a panic the task has ended with nothing left to write, or goes with its runtime.
         if thread::panicking() {
             let mut list = self.of.list.lock();
             list.broken = self.current.take();
@@ -219,7 +225,7 @@ impl<T> Drop for Work<'_, T> {
     }
 }
 
-/// Of so many rounds one is timed.
+/// One round of so many is timed.
 const SAMPLED: u32 = 16;
 
 impl<T> Default for List<T> {

@@ -4,7 +4,7 @@
 //! for pongs, which it reads as any packet, and when one is missing: it then looks for itself. A pong
 //! only notes in the outbox when the next ping is due; the wheel finds that out when it comes by.
 //!
-//! It knows sessions by what it does with them, and nothing of their outboxes and drivers.
+//! The task knows sessions by what it does with them, and nothing of their outboxes and drivers.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ pub(in crate::engine) trait Beat: Clone {
     /// The first ping is due at this time.
     fn begin(&self, at: Instant);
 
-    /// Does what a session needs now. When to look at it again: no pong that comes from now on makes a
-    /// ping due earlier than an interval from now.
+    /// Does what a session needs now, and returns when to look at it again. No pong that comes from
+    /// now on makes a ping due earlier than an interval from now.
     fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
 
     /// Ends the session: its heartbeat has panicked.
@@ -59,9 +59,9 @@ struct Schedule<T> {
 
 /// No ping is later than this part of the shorter time, by the fault of the wheel.
 const PRECISION: u32 = 20;
-/// Nor than this.
+/// No ping is later than this either.
 const MAX_TICK: Duration = Duration::from_millis(100);
-/// What tokio's timers can do.
+/// The shortest tick, because tokio's timers are no more precise.
 const MIN_TICK: Duration = Duration::from_millis(1);
 /// Slots of the wheel: with the longest tick, 51 seconds. What is due later is looked at in between.
 const SLOTS: usize = 512;
@@ -91,6 +91,7 @@ impl<T: Beat> Heartbeats<T> {
     /// no room, so that the driver has to go on sending them. Otherwise the driver has to remove
     /// its session again.
     pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<TimerId> {
+        // The session is told first, because the task may look at it as soon as the wheel has it.
         session.begin(at);
         let mut state = self.state.lock();
         let timer = state.wheel.add(session.clone(), at)?;
@@ -138,7 +139,7 @@ impl<T: Beat> Heartbeats<T> {
             // A notification that came since the lock was let go of has left a permit, so it is not lost.
             let changed = self.changed.notified();
             match planned {
-                // Whichever it is, it is time to look.
+                // Whether the time or the notification comes first, it is time to look.
                 Some(planned) => {
                     let _ = tokio::time::timeout_at(planned.into(), changed).await;
                 }
@@ -149,6 +150,8 @@ impl<T: Beat> Heartbeats<T> {
 
     /// Handles some of the sessions that are due. Returns whether there may be more.
     fn beat_some(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
+        // The lock is not held while sessions are looked at, because they lock their outboxes then.
+        // A driver may remove its session meanwhile: `put_back` finds that out.
         self.state.lock().wheel.take_due(now, batch, BATCH);
         let is_full = batch.len() >= BATCH;
         let mut beating = Beating {
@@ -185,7 +188,8 @@ impl<T: Clone> Drop for Beating<'_, T> {
         let batch = self.batch.iter();
         batch.for_each(|taken| state.wheel.put_back(taken));
         drop(state);
-        // Not under the lock: the last handle of an outbox may be among them.
+        // The handles are dropped without the lock, because the last one of an outbox may be among
+        // them.
         self.batch.clear();
     }
 }

@@ -1,9 +1,9 @@
 //! A coarse timer wheel: what is to be looked at, in slots of one tick.
 //!
-//! It reads no clock. Entries lie in one slab and are linked into the slot of their time, so that they
-//! come round without an allocation. Nothing comes out before its time, and at most one tick and the
-//! caller's delay after it; what lies further ahead than the wheel reaches comes out early, to be put
-//! back.
+//! The wheel reads no clock. Entries lie in one slab and are linked into the slot of their time, so
+//! that they come round without an allocation. Nothing comes out before its time, and at most one
+//! tick and the caller's delay after it; what lies further ahead than the wheel reaches comes out
+//! early, to be put back.
 
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,8 @@ impl<T: Clone> TimerWheel<T> {
 
     /// Forgets an entry. The id must not be used again.
     pub(super) fn remove(&mut self, timer: TimerId) -> Option<T> {
+        // Lists of slots are linked one way only, so the entry stays in its list until its slot
+        // comes round.
         self.entries.get_mut(timer.0 as usize)?.item.take()
     }
 
@@ -87,6 +89,7 @@ impl<T: Clone> TimerWheel<T> {
         let current = self.nanoseconds(now) / self.tick;
         let slots = self.slots.len() as u64;
         if self.used == 0 {
+            // An empty wheel has nothing to take out, however long it has stood still.
             self.done = self.done.max(current);
         }
         // After a long sleep each slot is looked at once.
@@ -137,6 +140,8 @@ impl<T: Clone> TimerWheel<T> {
     fn link(&mut self, index: u32, at: Instant) {
         let slots = self.slots.len() as u64;
         let tick = self.nanoseconds(at).div_ceil(self.tick);
+        // A time that has passed goes into the next slot, and one beyond the reach of the wheel
+        // into the last.
         let slot = tick.clamp(self.done + 1, self.done + slots) % slots;
         let slot = self.slots.get_mut(slot as usize);
         if let (Some(slot), Some(entry)) = (slot, self.entries.get_mut(index as usize)) {
@@ -147,6 +152,7 @@ impl<T: Clone> TimerWheel<T> {
     fn release(&mut self, index: u32) {
         self.used -= 1;
         if self.used == 0 {
+            // Nobody has an id of an entry any more, so the room that a crowd needed is given back.
             self.entries = Vec::new();
             self.spare = NONE;
         } else if let Some(entry) = self.entries.get_mut(index as usize) {
