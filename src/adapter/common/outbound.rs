@@ -36,7 +36,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
 
     /// One connection; `Err` says why it is over, `Ok` that this was asked for. While it is being made, it ends
     /// with `given_up`.
-    fn session(
+    fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = Result<(), String>> + Send;
@@ -100,7 +100,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
             let mut given_up = pin!(outbound.lifetime.given_up(is_empty));
             loop {
                 let ended = tokio::select! {
-                    ended = self.session(given_up.as_mut()) => ended,
+                    ended = self.run_connection(given_up.as_mut()) => ended,
                     () = outbound.lifetime.ended() => Ok(()),
                 };
                 let Err(why) = ended else { break };

@@ -122,7 +122,7 @@ impl Broker for Link {
         self.lost(envelopes(&messages));
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {

@@ -158,7 +158,7 @@ impl Broker for Link {
         self.lost(messages.len() as u64);
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {

@@ -150,17 +150,17 @@ impl Broker for Link {
         }
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
         let text = |error: redis::RedisError| error.to_string();
-        let session = Arc::new(Session::default());
-        let _ending = Ending(&session);
-        let broken = &session.broken;
+        let pair = Arc::new(ConnectionPair::default());
+        let _ending = Ending(&pair);
+        let broken = &pair.broken;
         let connecting = async {
             let publisher = self.place.connect(None).await.map_err(text)?;
-            let subscriber = self.place.connect(Some(self.on_push(&session))).await;
+            let subscriber = self.place.connect(Some(self.on_push(&pair))).await;
             let mut subscriber = subscriber.map_err(text)?;
             self.channels.lock().reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
@@ -267,20 +267,20 @@ impl Link {
         }
     }
 
-    fn on_push(self: &Arc<Self>, session: &Arc<Session>) -> OnPush {
+    fn on_push(self: &Arc<Self>, pair: &Arc<ConnectionPair>) -> OnPush {
         let link = Arc::downgrade(self);
-        let session = Arc::clone(session);
+        let pair = Arc::clone(pair);
         Arc::new(move |info| {
             let Some(link) = link.upgrade() else {
                 return;
             };
             // A client of a cluster queues what comes without a bound, and goes on until that is done.
-            if session.is_over.load(Ordering::Relaxed) {
+            if pair.is_over.load(Ordering::Relaxed) {
                 link.lost(u64::from(is_message(&info.kind)));
                 return;
             }
             // The task of the connection must outlive a fault of what is done with a message.
-            guarded(|| link.pushed(info, &session.broken));
+            guarded(|| link.pushed(info, &pair.broken));
         })
     }
 
@@ -336,14 +336,14 @@ impl Link {
 
 /// A pair of connections.
 #[derive(Default)]
-struct Session {
+struct ConnectionPair {
     broken: Notify,
     /// Another pair may be there: what this one brings would come twice.
     is_over: AtomicBool,
 }
 
 /// Ends a session.
-struct Ending<'a>(&'a Session);
+struct Ending<'a>(&'a ConnectionPair);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {

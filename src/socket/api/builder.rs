@@ -17,7 +17,9 @@ use crate::{
     engine::Hooks,
     limit::{Guard, Proxies},
     socket::{
-        core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
+        core::{
+            Built, Connect, Io, Lifecycle, OnDemand, Predicate, RecoveryTable, Watchers, namespace,
+        },
         dispatch::Middleware,
         types::{BuildError, ClientFiles, States},
     },
@@ -309,7 +311,7 @@ impl Builder {
             });
         }
         let on = config.recovery.as_ref();
-        let sessions = on.map(|on| Arc::new(Sessions::new(on, Arc::clone(metrics))));
+        let recovery_table = on.map(|on| Arc::new(RecoveryTable::new(on, Arc::clone(metrics))));
         let guard = self
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
@@ -321,7 +323,7 @@ impl Builder {
             forwarder,
             #[cfg(feature = "cluster")]
             values,
-            sessions,
+            recovery_table,
             config,
             hooks: Arc::new(self.hooks),
             guard: guard.map(Arc::new),

@@ -79,8 +79,8 @@ impl Io {
             return 0;
         };
         // Before anybody is looked for: who is on the way back is found by nobody.
-        if let Some(sessions) = self.sessions() {
-            sessions.begin_round();
+        if let Some(table) = self.recovery_table() {
+            table.begin_round();
         }
         let made: Vec<_> = built.made.read().values().cloned().collect();
         let mut expelled = 0;
@@ -90,8 +90,8 @@ impl Io {
                 expelled += sockets.iter().filter(|socket| !socket.revalidate()).count();
             }
         }
-        if let Some(sessions) = self.sessions() {
-            sessions.revalidate();
+        if let Some(table) = self.recovery_table() {
+            table.revalidate();
         }
         expelled
     }
@@ -163,8 +163,8 @@ impl Io {
         if let Some(engine) = engine {
             engine.shutdown(grace).await;
         }
-        if let Some(sessions) = self.sessions() {
-            sessions.close();
+        if let Some(table) = self.recovery_table() {
+            table.close();
         }
         #[cfg(feature = "cluster")]
         self.leave_cluster(deadline).await;

@@ -38,7 +38,7 @@ pub(super) fn leave(
     }
     for socket in sockets_away(namespace, target) {
         socket.leave(rooms);
-        socket.keep_session(false);
+        socket.save_state(false);
     }
     Outcome::Nothing
 }

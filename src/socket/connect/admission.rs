@@ -135,12 +135,12 @@ fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
 
 /// Claims the session that the client asks to recover, if that session can be recovered.
 async fn claim(connect: &Connect) -> Option<Claim> {
-    let sessions = connect.io().sessions()?;
+    let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let claim = sessions.claim_anywhere(offer, nsp, connect.io()).await;
+    let claim = table.claim_anywhere(offer, nsp, connect.io()).await;
     if claim.is_none() {
-        sessions.metrics.count(Counter::SessionsNotRecovered);
+        table.metrics.count(Counter::SessionsNotRecovered);
     }
     claim
 }

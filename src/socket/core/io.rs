@@ -16,7 +16,7 @@ use super::{
     handlers::{Connect, Handlers, Lifecycle, Watchers},
     namespace::{self, Namespace},
     paced::Paced,
-    socket::Sessions,
+    socket::RecoveryTable,
 };
 #[cfg(feature = "cluster")]
 use crate::adapter::{Registry, keep_nodes, values::Values};
@@ -91,7 +91,7 @@ pub(crate) struct Built {
     #[cfg(feature = "cluster")]
     pub(crate) values: Values,
     /// `None` if no session can be recovered.
-    pub(crate) sessions: Option<Arc<Sessions>>,
+    pub(crate) recovery_table: Option<Arc<RecoveryTable>>,
 }
 
 /// Lines about refused clients, or about failed events, at once, before it is one a second.
@@ -174,8 +174,8 @@ impl Io {
 
     /// The sessions that can be recovered, if any can.
     #[inline]
-    pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
-        self.0.built.get()?.sessions.as_ref()
+    pub(crate) fn recovery_table(&self) -> Option<&Arc<RecoveryTable>> {
+        self.0.built.get()?.recovery_table.as_ref()
     }
 
     /// The events that wait for the end of an interval.

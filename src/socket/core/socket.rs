@@ -73,7 +73,7 @@ impl Socket {
         payload: Args,
         data: States,
     ) -> Self {
-        let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
+        let recoverable = io.recovery_table().map(|_| Box::new(Recoverable::new()));
         let id = SocketId::new(random_sid());
         Self::with(
             io,
@@ -373,7 +373,7 @@ impl ConnInner {
 }
 
 /// The sessions of one server that can be recovered.
-pub(crate) type Sessions = recovery::Sessions<Socket, Weak<SocketInner>>;
+pub(crate) type RecoveryTable = recovery::RecoveryTable<Socket, Weak<SocketInner>>;
 
 impl PartialEq for Socket {
     fn eq(&self, other: &Self) -> bool {

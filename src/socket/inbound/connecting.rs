@@ -82,7 +82,7 @@ impl Connection {
         });
         if let Lookup::Found(handlers) = &lookup
             && handlers.is_open()
-            && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
+            && (self.io.recovery_table().is_none() || Offer::of(connect.payload()).is_none())
         {
             let grant = ConnectGrant {
                 handlers: Arc::clone(handlers),
@@ -133,10 +133,10 @@ impl Connection {
         }
         if !socket.is_connected() {
             // The whole client was disconnected meanwhile, before its new socket could be found.
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.forget(known.pid);
             }
-            socket.end_session();
+            socket.end_for_good();
             self.slots.retain(|slot| slot.nsp != *connect.nsp());
             return;
         }
@@ -192,8 +192,8 @@ impl Connection {
                 connect.payload().clone(),
                 connect.states(),
             );
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.enter(known.pid, socket.downgrade());
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.enter(known.pid, socket.downgrade());
             }
             // The connection knows the socket before the namespace does, so that whoever finds the
             // socket in the namespace can close the whole connection.
@@ -201,15 +201,15 @@ impl Connection {
             let Err(why) = namespace.admit(&socket, &[]) else {
                 return Ok(socket);
             };
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.forget(known.pid);
             }
             self.shared.forget(&socket);
             match why {
                 // The last socket of the namespace has just left; the next lookup makes a new one.
                 NotAdmitted::TakenDown => self.io.take_down(&namespace),
                 NotAdmitted::Untold => {
-                    socket.end_session();
+                    socket.end_for_good();
                     return Err(Refusal::internal());
                 }
             }
@@ -262,15 +262,15 @@ impl Connection {
                 id,
                 Some(Box::new(Recoverable::from_elsewhere(pid))),
             );
-            if let Some(sessions) = self.io.sessions() {
-                sessions.enter(pid, socket.downgrade());
+            if let Some(table) = self.io.recovery_table() {
+                table.enter(pid, socket.downgrade());
             }
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
         if restored.is_none() {
-            if let Some(sessions) = self.io.sessions() {
-                sessions.forget(pid);
+            if let Some(table) = self.io.recovery_table() {
+                table.forget(pid);
             }
             self.shared.forget_gone();
         }

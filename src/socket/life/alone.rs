@@ -9,7 +9,7 @@ use super::Claim;
 use crate::{
     Principal,
     socket::{
-        core::{Io, Sessions, Socket, namespace},
+        core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Offer, Pid},
         types::SocketId,
     },
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Restored {}
 
-impl Sessions {
+impl RecoveryTable {
     pub(crate) async fn claim_anywhere(
         self: &Arc<Self>,
         offer: Offer,
@@ -53,7 +53,7 @@ impl Restored {
 }
 
 impl Socket {
-    pub(crate) fn keep_session(&self, _: bool) {}
+    pub(crate) fn save_state(&self, _: bool) {}
 
-    pub(crate) fn forget_session(&self) {}
+    pub(crate) fn forget_saved_state(&self) {}
 }

@@ -111,12 +111,12 @@ impl Socket {
         let _runtime = self.0.io.enter_runtime();
         // The session begins to leave before any handler runs: a client that comes back meanwhile
         // waits for it instead of being told that there is no such session.
-        let recoverable = self.leave_session(reason);
+        let recoverable = self.begin_leaving(reason);
         // These handlers may look at the rooms of the socket, which therefore is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         match recoverable {
             Some(recoverable) => self.keep_away(recoverable),
-            None => self.end_session(),
+            None => self.end_for_good(),
         }
         self.acks().close(self.metrics());
         self.0.namespace.questions.leave(self.0.id);
