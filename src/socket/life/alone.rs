@@ -1,4 +1,4 @@
-//! What stands for `restoring` where the feature `cluster` is off: no session is kept elsewhere.
+//! What stands for `restoring` where the feature `cluster` is off: no state is kept elsewhere.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A session of another server, which there is none of.
+/// The state of a client of another server, which there is none of.
 #[derive(Debug)]
 pub(crate) enum Restored {}
 

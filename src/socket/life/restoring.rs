@@ -41,6 +41,7 @@ impl RecoveryTable {
         let Some(journal) = joined.journal().filter(|journal| journal.is_up()) else {
             return here;
         };
+        // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
         let taking = timeout(PATIENCE, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
             // No other server gets the state from a journal that does not answer, so what is here goes on.
