@@ -28,6 +28,7 @@ impl Connection {
     pub(super) fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
         match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
             Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
+                // The server has disconnected this socket, and the client comes back.
                 Some(SlotState::Occupied { socket, .. }) if !socket.is_connected() => {
                     self.clear_slot(position);
                 }
@@ -35,6 +36,7 @@ impl Connection {
                     return Err(self.misplaced());
                 }
             },
+            // Slots of disconnected sockets are kept only while nobody needs the place.
             None if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection => {
                 self.clear_disconnected();
             }
@@ -232,6 +234,7 @@ impl Connection {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
             let payload = connect.payload().clone();
             let socket = Socket::recover(old, shared, principal, payload, connect.states());
+            // As with a new socket, the connection knows it before the namespace does.
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
