@@ -21,11 +21,11 @@ pub struct Principal {
     pub guest: bool,
     /// When the identity ends; the socket is disconnected then.
     pub expires_at: Option<SystemTime>,
-    /// The id of the token that proved it, its `jti`.
+    /// The id of the token that proved the identity, its `jti`.
     pub token_id: Option<String>,
-    /// What the session is known by that proved it: a hash of its id, say, or of the token's `sid`.
+    /// What the login session that proved the identity is known by, such as a hash of its id or of the token's `sid`.
     pub session: Option<String>,
-    /// What the session carries along, a JSON object.
+    /// What the login session carries along, a JSON object.
     pub data: Option<std::sync::Arc<str>>,
 }
 

@@ -48,7 +48,7 @@ struct TasksInner {
     killed: tokio::sync::watch::Sender<String>,
 }
 
-/// Between the end of a task and its new start, doubled by each end that follows soon.
+/// The pause between the end of a task and its new start, doubled by each end that follows soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a task that was started again has to run until it counts as well.
@@ -110,12 +110,14 @@ impl Tasks {
         let mut pause = FIRST_PAUSE;
         loop {
             let mut run = pin!(self.outcome(name, make()));
+            // Only a task that has failed before is on probation; all others need no timer.
             let outcome = if record.is_ended {
                 match tokio::time::timeout(PROBATION, run.as_mut()).await {
                     Ok(outcome) => outcome,
                     Err(_) => {
                         record.clear();
                         pause = FIRST_PAUSE;
+                        // The future goes on where it was: the time limit has only borrowed it.
                         run.await
                     }
                 }
@@ -144,7 +146,7 @@ impl Tasks {
         outcome.map_err(|reason| self.record(name).stay(&reason))
     }
 
-    /// The same for what blocks a thread of its own.
+    /// Does something that blocks a thread of its own and cannot be started again.
     ///
     /// # Errors
     ///

@@ -17,6 +17,7 @@ pub(crate) fn http_date(time: SystemTime) -> String {
 
 /// The date as JavaScript writes it: `Fri Jan 31 2025 12:00:00 GMT+0000 (Coordinated Universal Time)`.
 pub(crate) fn javascript_date(time: SystemTime) -> String {
+    // The date of HTTP has the same parts in another order.
     let date = http_date(time);
     let mut parts = date.split(' ');
     let mut next = || parts.next().unwrap_or_default();

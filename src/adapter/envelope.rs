@@ -46,11 +46,11 @@ impl Envelope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Channel<'a> {
-    /// All others.
+    /// All other servers.
     All,
-    /// Those on which this room of this namespace is open; that all others get it does no harm.
+    /// The servers on which this room of this namespace is open; that all others get the envelope does no harm.
     Room(&'a str, &'a Room),
-    /// This one.
+    /// The server of this name.
     Node(&'a NodeId),
 }
 
@@ -70,7 +70,7 @@ pub enum Message {
 pub struct Publication {
     /// The namespace, which need not exist where it arrives.
     pub namespace: Nsp,
-    /// The rooms whose members it is about, each member once; `None`: the whole namespace.
+    /// The rooms whose members the operation is about, each member once; `None` is the whole namespace.
     pub rooms: Option<Vec<Room>>,
     /// Members of these are left out; the name may be a socket's id.
     pub except: Vec<Room>,
@@ -82,7 +82,7 @@ pub struct Publication {
     pub timeout: Option<Duration>,
     /// What replies refer to, for a kind that asks for them.
     pub request: Option<u64>,
-    /// Where the journal has it, if it comes from there.
+    /// Where the journal has the operation, if it comes from there.
     pub position: Option<Position>,
     /// What is done.
     pub kind: Kind,
@@ -146,6 +146,7 @@ impl Publication {
             rooms,
             except,
             sender: None,
+            // What has come from another server is never published again.
             local: true,
             flags,
             stream: None,
@@ -191,6 +192,7 @@ impl<A> Operation<'_, A> {
             flags,
             stream,
         } = self.target;
+        // The sender is no socket of other servers, which are told to leave out the room of its id.
         let sender = sender.map(|id| Room::from(id.as_str()));
         let except = except.iter().map(|name| name.clone().into_room());
         let kind = self.kind.clone();
@@ -219,7 +221,7 @@ pub struct Reply {
     /// How many items this server sends, once it is known: clients that were asked, parts of a list
     /// of sockets, 1 for an answer, 0 for nothing at all.
     pub total: Option<u32>,
-    /// One of them.
+    /// One of these items.
     pub item: Option<Item>,
 }
 

@@ -63,7 +63,8 @@ pub trait Adapter: Send + Sync + 'static {
     }
 
     /// A namespace exists on this server from now on; called after [`receive`](Self::receive), and one
-    /// call at a time. What is sent to the namespace must arrive. Not to give anything to the inbox.
+    /// call at a time. What is sent to the namespace must arrive. An implementation must not give anything to the
+    /// inbox here.
     fn namespace_opened(&self, _namespace: &str) {}
 
     /// A namespace does not exist on this server any more.
@@ -81,8 +82,9 @@ pub trait Adapter: Send + Sync + 'static {
         false
     }
 
-    /// Whether they are called for the room of each socket's own id as well. Asked once. Default `false`: events for one
-    /// socket go wherever those for the whole namespace go.
+    /// Whether [`room_opened`](Self::room_opened) and [`room_closed`](Self::room_closed) are called for the room of each
+    /// socket's own id as well. Asked once. Default `false`: events for one socket go wherever those for the whole
+    /// namespace go.
     fn follows_sockets(&self) -> bool {
         false
     }
@@ -105,8 +107,8 @@ pub trait Adapter: Send + Sync + 'static {
         None
     }
 
-    /// What keeps the events that this adapter carries, and sessions, so that clients can come back to another
-    /// server. Asked once, and only if sessions can be [recovered](crate::Builder::recovery). Default: nothing does.
+    /// What keeps the events that this adapter carries, and the state of clients that are away, so that they can come
+    /// back to another server. Asked once, and only with [recovery](crate::Builder::recovery). Default: nothing does.
     fn journal(&self) -> Option<Arc<dyn Journal>> {
         None
     }
@@ -122,9 +124,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Servers {
-    /// These.
+    /// The servers of these names.
     Known(Vec<NodeId>),
-    /// So many, for transports that count subscribers.
+    /// How many other servers there are, for transports that count subscribers.
     Count(usize),
 }
 
@@ -132,9 +134,9 @@ pub enum Servers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
-    /// It does, as far as is known.
+    /// The adapter works, as far as is known.
     Ready,
-    /// It does not; the text says why, for people who operate the server.
+    /// The adapter does not work; the text says why, for people who operate the server.
     Down(String),
 }
 
@@ -146,6 +148,7 @@ pub enum Health {
 #[derive(Clone)]
 pub struct Inbox {
     node: NodeId,
+    // The server owns the adapter, which holds this inbox: a strong reference would keep all three alive.
     server: Weak<dyn Deliver>,
 }
 
@@ -175,8 +178,8 @@ impl Inbox {
         }
     }
 
-    /// The same for an envelope of [`Envelope::to_bytes`]. One that cannot be read is counted and left
-    /// out.
+    /// Applies what another server has sent as [`Envelope::to_bytes`] has written it. What cannot be read is
+    /// counted and left out.
     pub fn deliver_bytes(&self, bytes: impl Into<bytes::Bytes>) {
         if let Some(server) = self.server.upgrade() {
             match Envelope::from_bytes(bytes) {
@@ -186,7 +189,7 @@ impl Inbox {
         }
     }
 
-    /// Applies something on this server alone: it was to go through the journal, and cannot.
+    /// Applies on this server alone what was to go through the journal, and cannot.
     pub fn deliver_here(&self, publication: Publication) {
         if let Some(server) = self.server.upgrade() {
             server.deliver_here(publication);

@@ -13,29 +13,30 @@ use super::{
 };
 use crate::names::{Room, SocketId};
 
-/// Keeps what an adapter carries, in one order for all servers, and the sessions of clients that are away; see
+/// Keeps what an adapter carries, in one order for all servers, and the state of clients that are away; see
 /// [`Adapter::journal`](super::Adapter::journal).
 ///
-/// What it keeps is applied on the server that sends it as well when it comes back with its
+/// What a journal keeps is applied also on the server that has sent it, when it comes back with its
 /// [`position`](Publication::position), so that every client hears of it in that order.
 pub trait Journal: Send + Sync + 'static {
-    /// Whether it is reached, as far as is known. Where it is not, events reach the clients of the server that
-    /// sends them at once.
+    /// Whether the journal is reached, as far as is known. Where it is not, events reach the clients of the server
+    /// that sends them at once.
     fn is_up(&self) -> bool;
 
-    /// Up to where everything was delivered, at least; `None` before it was first reached.
+    /// The position up to which at least everything was delivered; `None` before the journal was first reached.
     fn position(&self) -> Option<Position>;
 
-    /// Keeps a session for so long; only if it is kept still unless it `is_new`. In the order in which these methods are called.
-    fn keep(&self, session: &Session, window: Duration, is_new: bool);
+    /// Keeps a state for so long. Unless it `is_new`, it only replaces one that is still kept, and the time goes on.
+    /// Calls of `keep`, `forget` and `take` have their effects in the order in which they are made.
+    fn keep(&self, saved: &SavedState, window: Duration, is_new: bool);
 
-    /// Forgets a session, whose client must not come back.
+    /// Forgets the state of a client that must not come back.
     fn forget(&self, pid: &str);
 
-    /// Takes a session: of several who ask, one gets it.
-    fn take(&self, pid: &str) -> BoxFuture<Result<Option<Session>, AdapterError>>;
+    /// Takes a state: of several who ask for it, one gets it.
+    fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedState>, AdapterError>>;
 
-    /// The events of a namespace behind a position, in their order; `None` if they are not all there, or too many.
+    /// The events of a namespace behind a position, in their order; `None` if some are gone, or if there are too many.
     fn since(
         &self,
         namespace: &Nsp,
@@ -43,60 +44,60 @@ pub trait Journal: Send + Sync + 'static {
     ) -> BoxFuture<Result<Option<Missed>, AdapterError>>;
 }
 
-/// What was missed.
+/// The events that a client has missed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Missed {
     /// Events, each with its [`position`](Publication::position).
     pub events: Vec<Publication>,
-    /// Up to where it was looked.
+    /// The position up to which events were looked for.
     pub last: Position,
 }
 
 impl Missed {
-    /// These events, after it was looked up to `last`.
+    /// These events, found by looking up to the position `last`.
     #[must_use]
     pub const fn new(events: Vec<Publication>, last: Position) -> Self {
         Self { events, last }
     }
 }
 
-/// What is kept of a client that is away: what Node servers keep, and what they ignore.
+/// The state of a client that is away: what Node servers keep, and one field that they ignore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Session {
+pub struct SavedState {
     /// The id of the socket.
     pub sid: SocketId,
-    /// The secret of the session.
+    /// The secret by which the client proves that the state is its own.
     pub pid: String,
-    /// The rooms, with that of the socket's own id.
+    /// The rooms of the socket, with that of its own id.
     #[serde(deserialize_with = "rooms")]
     pub rooms: Vec<Room>,
     /// What the socket [shares](crate::Socket::share).
     #[serde(default)]
     pub data: Value,
-    /// Of servers of this library alone.
+    /// Where the state comes from, if a server of this library has kept it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roomcast: Option<Origin>,
 }
 
-/// Where a session comes from.
+/// Where a state comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Origin {
-    /// The server that has kept it.
+    /// The server that has kept the state.
     pub node: NodeId,
-    /// Its namespace.
+    /// The namespace of the socket.
     pub namespace: String,
-    /// Who the client was: the subject, the roles, and whether it was a guest.
+    /// The subject of the client's principal.
     pub subject: String,
-    /// See there.
+    /// The roles of the principal.
     pub roles: Vec<String>,
-    /// See there.
+    /// Whether the principal was a guest.
     pub guest: bool,
 }
 
-/// Rooms of Node servers may be numbers.
+/// Reads the names of rooms, which are texts or, from Node servers, numbers.
 fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     let names = Vec::<Value>::deserialize(deserializer)?;
     let room = |name: &Value| match name.as_str() {

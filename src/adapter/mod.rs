@@ -61,7 +61,7 @@ pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 #[cfg(feature = "cluster")]
 pub use interface::{Adapter, BoxFuture, Health, Inbox, Servers};
 #[cfg(feature = "cluster")]
-pub use journal::{Journal, Missed, Origin, Session};
+pub use journal::{Journal, Missed, Origin, SavedState};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
 #[cfg(feature = "cluster")]

@@ -70,9 +70,9 @@ options! {
         expires: Option<SystemTime>, as impl Into<Option<SystemTime>>, by Into::into = None;
         /// Hosts it is sent to. Default: only the server's own.
         domain: Option<String>, as impl Into<String>, by some_text = None;
-        /// Whether it is sent over HTTPS only. Default `false`.
+        /// Whether the cookie is sent over HTTPS only. Default `false`.
         secure: bool = false;
-        /// Whether it is kept apart for each site that embeds the page (CHIPS). Default `false`.
+        /// Whether the cookie is kept apart for each site that embeds the page (CHIPS). Default `false`.
         partitioned: bool = false;
         /// Which cookies a browser drops first when it has too many. Default: not said.
         priority: Option<Priority>, as impl Into<Option<Priority>>, by Into::into = None;
@@ -97,11 +97,11 @@ pub enum SameSite {
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "the values browsers know")]
 pub enum Priority {
-    /// Before all others.
+    /// The browser drops the cookie before all others.
     Low,
-    /// As those that do not say.
+    /// The browser treats the cookie as those that do not say.
     Medium,
-    /// After all others.
+    /// The browser drops the cookie after all others.
     High,
 }
 

@@ -78,7 +78,7 @@ groups! {
         /// What pages of other sites may do. Default `None`: as in the official server no CORS
         /// headers and no look at the origin.
         cors: Option<Cors>, as impl Into<Option<Cors>>, by Into::into = None;
-        /// A cookie with the session's id. Default `None`.
+        /// The cookie with the session's id, if there is to be one. Default `None`.
         cookie: Option<Cookie>, as impl Into<Option<Cookie>>, by Into::into = None;
         /// Compression of polling answers with gzip or deflate, if the client takes it and the event's
         /// [`compress`](crate::Broadcast::compress) flag is not off. Default: from 1,024 bytes on.

@@ -23,7 +23,7 @@ options! {
         max_messages: usize = 2048;
         /// Bytes of events kept for one connection, at most [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
         max_bytes: usize = 256 << 10;
-        /// Sessions whose client is away; when there are more, the oldest end. Default 100,000.
+        /// Sockets whose client is away; when there are more, the oldest end. Default 100,000.
         max_sessions: usize = 100_000;
         /// Bytes of events kept for all connections together, each counted for every connection that
         /// keeps it (in memory it is there once), in steps of 1 KiB. When there are more, the connections
@@ -37,7 +37,7 @@ options! {
 }
 
 impl Recovery {
-    /// None of it.
+    /// No recovery at all.
     #[must_use]
     pub fn disabled() -> Self {
         Self {

@@ -52,6 +52,7 @@ impl Exposition {
     /// Writes one number of a family whose rows are told apart by a label. How many rows there are is for
     /// whoever calls to limit.
     pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {
+        // The text format wants these three escaped in values of labels.
         let of = of
             .replace('\\', r"\\")
             .replace('"', "\\\"")

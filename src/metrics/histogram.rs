@@ -29,7 +29,7 @@ pub struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
     buckets: [AtomicU64; N],
     beyond: AtomicU64,
-    /// Of all together.
+    /// The sum of all values that were noted.
     sum: AtomicU64,
 }
 
@@ -50,6 +50,7 @@ impl<const N: usize> Histogram<N> {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         let cell = self.buckets.get(bucket).unwrap_or(&self.beyond);
         cell.fetch_add(1, Ordering::Relaxed);
+        // Whoever reads may see the bucket without the sum, which is off by one value until the next reading.
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 

@@ -60,6 +60,7 @@ impl<const N: usize> Counters<N> {
     #[inline]
     pub fn add(&self, position: usize, n: u64) {
         if let Some(cell) = self.0.get(position) {
+            // Counters order nothing else, so relaxed additions are enough.
             cell.fetch_add(n, Ordering::Relaxed);
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Id of a socket: one client in one namespace.
 ///
-/// It is drawn anew for every namespace and says nothing about the Engine.IO session, so it may be
+/// An id is drawn anew for every namespace and says nothing about the Engine.IO session, so it may be
 /// shown to other clients. Every socket can be reached through the room of its own id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(Sid);

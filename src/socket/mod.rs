@@ -33,8 +33,8 @@
 //!
 //! - `sending` lies below who decides about clients, because the server sends as well: it tells a
 //!   client why it is disconnected, and that its credentials end.
-//! - `life` is a module of its own, because ending a socket takes rooms, sessions and handlers at
-//!   once, and because claiming a session, admitting a client and disconnecting one all need it.
+//! - `life` is a module of its own, because ending a socket takes rooms, recovery and handlers at
+//!   once, and because claiming a socket, admitting a client and disconnecting one all need it.
 //! - The event queues of a connection lie in `inbound`, not in `dispatch`: one set of jobs holds handlers,
 //!   middleware and admissions, so what drives it lies above all three.
 

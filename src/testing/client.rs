@@ -101,7 +101,7 @@ impl ClientBuilder {
 pub struct Client {
     id: SocketId,
     client: Handle,
-    /// Which event came last, of a session that can be recovered.
+    /// The offset of the event that came last, if the client can come back as the same socket.
     offset: Option<String>,
     builder: ClientBuilder,
 }
@@ -113,7 +113,7 @@ impl Client {
         self.id
     }
 
-    /// The secret by which its session can be recovered; `None` if the server keeps none.
+    /// The secret by which the client can come back as the same socket; `None` if the server keeps none.
     ///
     /// A client that offers it in [`auth`](ClientBuilder::auth) as `pid`, with the last argument of
     /// the last event that it has got as `offset`, goes on as the same socket.
@@ -206,7 +206,7 @@ impl Client {
 
     /// Makes sure that no event comes within this time.
     ///
-    /// It takes that time, and what comes later is not seen. Where the server answers something
+    /// This takes that time, and what comes later is not seen. Where the server answers something
     /// afterwards, that is the better proof: whatever it has sent before an acknowledgement is there
     /// before it, so `within` may be zero then.
     ///
@@ -223,8 +223,8 @@ impl Client {
     }
 
     /// Breaks the connection without a goodbye and connects anew with the same options, as stock
-    /// clients do. Where the server [keeps sessions](crate::Builder::recovery), the new connection
-    /// offers the old one: with the events that were taken from this client as those that it has got.
+    /// clients do. Where the server has [recovery](crate::Builder::recovery), the new connection
+    /// offers the old socket: with the events that were taken from this client as those that it has got.
     ///
     /// # Errors
     ///
@@ -240,6 +240,7 @@ impl Client {
             true => builder.clone(),
             false => builder.clone().auth(Value::Object(auth)),
         };
+        // The old connection breaks before the new one is made, as when a network is lost.
         drop(self.client);
         let client = offering.connect().await?;
         Ok(Self { builder, ..client })
@@ -283,6 +284,7 @@ impl Client {
     /// The next event, noted as the last one that this client has got.
     async fn take(&mut self) -> Option<Incoming> {
         let event = self.client.next().await?;
+        // Only events that ask for no acknowledgement carry an offset, as their last argument.
         if self.client.pid().is_some() && event.ack.is_none() {
             let last = event.args.len().checked_sub(1);
             if let Some(offset) = last.and_then(|last| event.args.get(last).ok()) {

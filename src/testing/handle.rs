@@ -82,7 +82,7 @@ impl Handle {
         &self.id
     }
 
-    /// The secret by which the session can be recovered; see [`Connection::pid`].
+    /// The secret by which the client can come back as the same socket; see [`Connection::pid`].
     pub(super) fn pid(&self) -> Option<&str> {
         self.pid.as_deref()
     }
@@ -181,7 +181,7 @@ async fn drive(
     end: Arc<OnceLock<ClientError>>,
 ) {
     if let Err(error) = serve(connection, commands, &events).await {
-        // Known before the events end.
+        // The reason is set before the events end, so that whoever sees their end finds it.
         let _ = end.set(error);
     }
     drop(events);
@@ -195,11 +195,13 @@ async fn serve(
     let mut answers: HashMap<u64, oneshot::Sender<Args>> = HashMap::new();
     let mut waiting = None;
     loop {
+        // Commands wait while much is unwritten, so that a test that sends too fast is slowed down.
         let has_room = connection.queued() < HIGH_WATER;
         tokio::select! {
             command = commands.recv(), if has_room => match command {
                 Some(Command::Send(frame, ack)) => {
                     if answers.len() >= QUEUE {
+                        // Answers that nobody waits for any more would stay for good if the server never sends them.
                         answers.retain(|_, answer| !answer.is_closed());
                     }
                     answers.extend(ack);
@@ -216,9 +218,11 @@ async fn serve(
                 (Ok(_), None) => {}
                 (Err(_), _) => return Ok(()),
             },
+            // While an event waits for its taker nothing is read, so that the server notices a client that is slow.
             packet = connection.next(), if waiting.is_none() => match packet {
                 Ok(Packet { kind: Kind::Ack, id: Some(id), args, .. }) => {
                     if let Some(answer) = answers.remove(&id) {
+                        // Whoever has asked may have stopped waiting.
                         let _ = answer.send(args);
                     }
                 }

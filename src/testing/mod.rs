@@ -33,7 +33,7 @@
 //! const reply = await socket.emitWithAck("say", "hi");
 //! ```
 //!
-//! It is made for tests: what goes wrong in setting up panics, and everything that waits has a
+//! This module is made for tests: what goes wrong in setting up panics, and everything that waits has a
 //! deadline. The client knows one namespace per connection, and comes back when it is told to
 //! ([`Client::reconnect`]); the one for applications is [`client`](crate::client).
 
@@ -71,7 +71,7 @@ pub async fn serve(builder: Builder) -> TestServer {
     serve_with(Server::new(io.clone()), io).await
 }
 
-/// The same for a server with more than an [`Io`], such as a router beside it.
+/// Serves a server with more than an [`Io`], such as a router beside it.
 ///
 /// # Panics
 ///
@@ -90,6 +90,7 @@ pub async fn serve_with(server: Server, io: Io) -> TestServer {
         _stop: stop,
     };
     tokio::spawn(server.run_until(async {
+        // The sender is only ever dropped, which is the sign to stop.
         let _ = stopped.await;
     }));
     test

@@ -41,7 +41,7 @@ use crate::{
 /// Whether there are other servers. Cloning is a reference count at most.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Cluster {
-    /// There are none: a broadcast pays a branch for it.
+    /// There are no other servers, and a broadcast pays one branch to find that out.
     #[default]
     Local,
     Joined(Arc<Joined>),
@@ -116,7 +116,7 @@ pub(crate) struct Joined {
     /// The rooms that the adapter believes to be open; as many as there are. It is held while the
     /// adapter is told, so that it hears of one room in the order in which things happened.
     opened: Mutex<HashSet<(Nsp, Room)>>,
-    /// The namespaces that it believes to be open, in the same way.
+    /// The namespaces that the adapter believes to be open; held in the same way while it is told.
     namespaces: Mutex<HashSet<Nsp>>,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
@@ -186,14 +186,14 @@ impl Joined {
         &self.registry
     }
 
-    /// Tells the others that this server is there, and forgets those that are silent. It is no failure
-    /// and not counted if they do not hear it: the next heartbeat comes soon.
+    /// Tells the others that this server is there, and forgets those that are silent. A heartbeat that is
+    /// not heard is no failure and is not counted: the next one comes soon.
     pub(crate) fn beat(&self) {
         if let Some(beat) = self.registry.beat().publication() {
             self.send_quietly(beat);
         }
         if self.registry.is_closed() {
-            // It has left meanwhile: the last word is good-bye.
+            // The server has left meanwhile. Its good-bye must come behind the heartbeat, which would bring it back.
             self.send_quietly(nodes::bye());
         }
         for node in self.registry.expire() {
@@ -230,6 +230,7 @@ impl Joined {
         };
         tokio::select! {
             taken = self.registry.until_taken() => Err(taken),
+            // An objection may come in the same moment, and `select!` picks either of two that are ready.
             _ = timeout(REACHED, reached) => self.registry.taken().map_or(Ok(()), Err),
         }
     }
@@ -241,7 +242,7 @@ impl Joined {
         self.receiver.node_left(node);
     }
 
-    /// Something of the namespace of heartbeats.
+    /// Takes in an event of the namespace of heartbeats.
     fn hear(&self, from: &NodeId, kind: &Kind) -> Result<(), WireError> {
         let Kind::ServerSide { event, args } = kind else {
             return Err(WireError::UnknownKind);
@@ -271,11 +272,12 @@ impl Joined {
     /// `true` for the first who asks: the task of the adapter is to be started.
     #[inline]
     pub(crate) fn begins_task(&self) -> bool {
+        // Every new connection asks. Reading first spares all but the first a write to a shared cache line.
         !self.has_task.load(Ordering::Relaxed) && !self.has_task.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) async fn followed(&self) {
-        // Beyond that time nobody waits for other servers either.
+        // Nobody waits for other servers beyond that time either.
         let _ = timeout(self.timeout, self.adapter.followed()).await;
     }
 
@@ -298,11 +300,13 @@ impl Joined {
     /// Does something while nothing of the journal is applied, given up to where it was.
     pub(crate) fn between<T>(&self, then: impl FnOnce(Option<Position>) -> T) -> T {
         let applied = self.applied.lock();
+        // The journal's own position may still be before the last event that was applied, and is ahead where entries
+        // were skipped because they are not for this server.
         let delivered = self.journal.as_ref().and_then(|journal| journal.position());
         then(applied.last.max(delivered))
     }
 
-    /// An operation is not given to the adapter, because its journal is not reached.
+    /// Notes that an operation is not given to the adapter, because its journal is not reached.
     pub(crate) fn unreached(&self) -> AdapterError {
         let error = AdapterError::Timeout;
         self.note(&Err(error.clone()));
@@ -342,13 +346,15 @@ impl Joined {
         published
     }
 
-    /// Sends an operation to the other servers and waits for what they say; `None`: too many wait
-    /// already. Everybody must answer who is a member at this moment.
+    /// Sends an operation to the other servers and returns a request that waits for what they say; `None` if too many
+    /// wait already. Everybody must answer who is a member at this moment.
     pub(crate) fn ask(
         self: &Arc<Self>,
         mut publication: Publication,
         timeout: Duration,
     ) -> Option<Result<Request, AdapterError>> {
+        // The place is taken before the question leaves, since a reply may come while `publish` still runs. If
+        // publishing fails, the request is dropped, and its place is free again.
         let mut request = self.requests.open(timeout)?;
         publication.request = Some(request.number());
         let namespace = publication.namespace.clone();
@@ -381,6 +387,8 @@ impl Joined {
     }
 
     fn seal(&self, message: Message) -> Envelope {
+        // The number must only be unique, so relaxed is enough: the queue of the adapter makes the order, and
+        // receivers take numbers in any order.
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         Envelope::new(self.node.clone(), Some(number), message)
     }
@@ -389,6 +397,7 @@ impl Joined {
         match sent {
             Ok(()) => {
                 self.metrics.count(Counter::ClusterSent);
+                // Two tasks may both see the end of a failure, which costs one line too many in the log.
                 if self.is_failing.load(Ordering::Relaxed) {
                     self.is_failing.store(false, Ordering::Relaxed);
                     tracing::info!("the adapter takes what is for other servers again");
@@ -405,6 +414,8 @@ impl Joined {
     }
 
     fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
+        // `exists` looks under this lock: of two tasks that change a room at once, the later one sees what is
+        // true at the end, so that the adapter is never left with an outdated answer.
         let mut opened = self.opened.lock();
         let key = (nsp.clone(), room.clone());
         if exists() {
@@ -441,6 +452,8 @@ impl Deliver for Joined {
             Message::Publication(publication) => publication.position,
             Message::Reply(_) => None,
         };
+        // What this server has sent was applied when it was sent. Only what went through the journal is applied
+        // when it comes back, because its place among the events of other servers is not known before.
         if node == self.node && position.is_none() {
             return;
         }
@@ -463,6 +476,8 @@ impl Deliver for Joined {
         self.metrics.count(Counter::ClusterReceived);
         match message {
             Message::Publication(publication) if position.is_some() && self.journal.is_some() => {
+                // The lock is held until the event is applied, so that `between` lets a client in before the event or
+                // behind it, and never in the middle.
                 let mut applied = self.applied.lock();
                 applied.pass(&publication);
                 self.receiver.receive(&self, &node, publication);
@@ -526,7 +541,7 @@ impl fmt::Debug for Joined {
     }
 }
 
-/// Between two looks whether others are reached.
+/// The pause between two looks whether others are reached.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long others take to object to an id, who tell of themselves soon after they hear of a new server.
 const OBJECTION: Duration = Duration::from_millis(500);

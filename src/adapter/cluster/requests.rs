@@ -47,7 +47,7 @@ struct Pending {
     /// How many there are by now, where servers are counted and one has left. It may not have been counted in
     /// the first place: one that was killed is gone from Redis long before its lease is over.
     present: Option<usize>,
-    /// They are to be counted, maybe again.
+    /// Whether the servers are to be counted, maybe again.
     counts: bool,
     error: Option<AdapterError>,
     waker: Option<Waker>,
@@ -92,7 +92,7 @@ impl Requests {
         }
     }
 
-    /// Reserves a place; `None`: there is none.
+    /// Reserves a place; `None` if there is none.
     pub(super) fn open(self: &Arc<Self>, timeout: Duration) -> Option<Request> {
         let mut open = self.open.lock();
         if open.pending.len() >= self.limit {
@@ -116,7 +116,7 @@ impl Requests {
         })
     }
 
-    /// Takes in what a server says. `false`: nobody waits for it.
+    /// Takes in what a server says. Returns `false` if nobody waits for it.
     pub(super) fn settle(&self, from: NodeId, reply: Reply) -> bool {
         let Some(pending) = self.open.lock().pending.get(&reply.request).cloned() else {
             return false;
@@ -137,6 +137,7 @@ impl Requests {
 }
 
 fn wake(pending: &Mutex<Pending>) {
+    // The waker is called without the lock, because whoever it wakes takes the same lock.
     let waker = pending.lock().waker.take();
     if let Some(waker) = waker {
         waker.wake();
@@ -145,10 +146,12 @@ fn wake(pending: &Mutex<Pending>) {
 
 impl Pending {
     fn take(&mut self, from: NodeId, reply: Reply) -> bool {
+        // Names come from the wire, so their number must have a bound.
         if !self.nodes.contains_key(&from) && self.nodes.len() >= MAX_NODES {
             return false;
         }
         let progress = self.nodes.entry(from.clone()).or_default();
+        // The first total stays, so that an answer that is complete stays complete.
         progress.total = progress.total.or(reply.total);
         let Some(item) = reply.item else {
             return true;
@@ -173,7 +176,7 @@ impl Pending {
         }
     }
 
-    /// It is known who must answer, or, after that, how many there are by now.
+    /// Takes in who must answer or, once that is known, how many servers there are by now.
     fn learn(&mut self, known: Result<Servers, AdapterError>) {
         match (&self.expected, known) {
             (None, Ok(servers)) => self.expected = Some(servers),
@@ -181,7 +184,7 @@ impl Pending {
             (Some(_), Ok(Servers::Count(count))) => self.present = Some(count),
             (Some(_), Ok(Servers::Known(_)) | Err(_)) => {}
         }
-        // One that has left may be counted a little longer.
+        // A broker may count a server a little longer than it is there, so one count is not always the last.
         let is_counted = matches!(self.expected, Some(Servers::Count(_)));
         self.counts = is_counted && !self.gone.is_empty();
     }
@@ -258,6 +261,7 @@ impl Request {
                 return;
             }
             pending.counts = false;
+            // The adapter is called without the lock.
             drop(pending);
             let asked = ask_again();
             self.membership = Some(Box::pin(async move {
@@ -275,6 +279,7 @@ impl Request {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
         self.look(cx);
         let mut pending = self.pending.lock();
+        // What has come is handed out before anything else is looked at, so that whoever polls late loses nothing.
         if let Some(next) = pending.ready.pop_front() {
             return Poll::Ready(Some(next));
         }
@@ -286,6 +291,7 @@ impl Request {
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.as_mut().poll(cx).is_pending() {
+            // The waker is stored under the lock under which nothing was found: a reply that comes from now on sees it.
             pending.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -332,6 +338,7 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
+        // Replies that come from now on find no request, and are counted as unknown.
         self.requests.open.lock().pending.remove(&self.number);
         self.requests.metrics.shift(Gauge::ClusterRequests, -1);
     }

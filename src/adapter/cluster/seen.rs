@@ -22,7 +22,7 @@ struct Window {
 }
 
 impl Seen {
-    /// Notes an envelope. `false`: it has come before, or so late that nobody knows.
+    /// Notes an envelope. Returns `false` if it has come before, or comes so late that nobody knows.
     pub(super) fn is_new(&mut self, node: &NodeId, number: u64) -> bool {
         self.clock += 1;
         let clock = self.clock;
@@ -31,6 +31,7 @@ impl Seen {
             return window.is_new(number);
         }
         if self.nodes.len() >= MAX_NODES {
+            // All are looked through, which happens only when a new server comes to a full table.
             let oldest = self.nodes.iter().min_by_key(|(_, window)| window.used);
             if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
                 self.nodes.remove(&oldest);
@@ -59,6 +60,7 @@ impl Window {
             if passed >= WINDOW as u64 {
                 self.bits.fill(0);
             } else {
+                // The numbers that are passed over take the bits of numbers that have left the window, and may still come.
                 for passed in self.last + 1..number {
                     self.clear(passed);
                 }
@@ -74,7 +76,7 @@ impl Window {
         self.mark(number)
     }
 
-    /// `true`: it was not marked.
+    /// Marks a number. Returns `true` if it was not marked before.
     fn mark(&mut self, number: u64) -> bool {
         let (word, bit) = place(number);
         self.bits.get_mut(word).is_some_and(|word| {

@@ -54,6 +54,7 @@ impl Tails {
                 let mut events = tail.events.lock();
                 if let Some(known) = &mut *events {
                     known.push(publication.clone());
+                    // A client for which so much comes while it is let in starts afresh, and the memory is free at once.
                     if known.len() > MAX_EVENTS {
                         *events = None;
                     }

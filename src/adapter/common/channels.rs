@@ -59,6 +59,8 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         let names: Vec<_> = self.changed.iter().take(most).cloned().collect();
         let mut changes = Vec::new();
         for name in names {
+            // The change counts as done before the broker is asked: what changes while it is asked is put in again, and
+            // found by the next call.
             self.changed.remove(&name);
             let wanted = self.wanted.contains_key(&name);
             let is_off = !wanted && self.subscribed.remove(&name);

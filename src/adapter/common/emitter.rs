@@ -32,7 +32,7 @@ use crate::{
 /// # }
 /// ```
 ///
-/// It connects in the background. What is sent waits for the connection, at most five seconds and within
+/// An emitter connects in the background. What is sent waits for the connection, at most five seconds and within
 /// the limits of the queue; that nobody hears it is no error. Cloning gives another handle; when the last
 /// one is gone, so is what has not been sent.
 #[derive(Clone)]
@@ -204,7 +204,7 @@ impl Emission<'_> {
     }
 
     fn send(self, kind: Kind) -> Result<(), AdapterError> {
-        // On the wire no rooms are all rooms.
+        // On the wire an empty list of rooms means the whole namespace, and here it means nobody.
         if self.rooms.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }

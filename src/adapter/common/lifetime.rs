@@ -6,15 +6,16 @@ use tokio::{sync::watch, time::timeout};
 
 use super::queue::STALE;
 
-/// The life of an adapter, from when it is made until it is closed.
+/// The life of an adapter, from when it is made until it is closed. It is a watch and no `Notify`, so that
+/// whoever begins to wait after a change still sees it.
 pub(super) struct Lifetime(watch::Sender<Phase>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    /// Nobody has started the task.
+    /// The task was not started yet.
     New,
     Open,
-    /// What is queued is sent yet.
+    /// What is queued is still being sent.
     Closing,
     Closed,
 }
@@ -27,6 +28,7 @@ impl Lifetime {
     /// Says that the task is about to be started.
     pub(super) fn open(&self) {
         self.0.send_if_modified(|phase| {
+            // An adapter that was closed before its task has started stays closed.
             let is_new = *phase == Phase::New;
             if is_new {
                 *phase = Phase::Open;
@@ -59,19 +61,20 @@ impl Lifetime {
         *self.0.borrow() >= Phase::Closing
     }
 
-    /// Comes with the end.
+    /// Resolves when the adapter is closed.
     pub(super) async fn ended(&self) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
     }
 
-    /// Comes when the adapter is to be closed and nothing is queued, or what is queued has waited for as
+    /// Resolves when the adapter is to be closed and nothing is queued, or what is queued has waited for as
     /// long as it may.
     pub(super) async fn given_up(&self, is_empty: impl Fn() -> bool) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
         if !is_empty() {
             let closed = phase.wait_for(|phase| *phase == Phase::Closed);
+            // What has waited for this long would not be sent any more in any case.
             let _ = timeout(STALE, closed).await;
         }
     }
@@ -92,7 +95,7 @@ impl Pauses {
 
     /// Waits. Returns `false` if the wait was given up.
     pub(super) async fn wait(&mut self, given_up: Pin<&mut impl Future<Output = ()>>) -> bool {
-        // Servers that lost the broker together do not come back together.
+        // Servers that have lost the broker together must not come back together, so each draws its own pause.
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         let pausing = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);

@@ -34,9 +34,9 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     /// Counts messages that have waited for too long, or will never be sent.
     fn unsent(&self, messages: Vec<Self::Message>);
 
-    /// One connection; `Err` says why it is over, `Ok` that this was asked for. While it is being made, it ends
-    /// with `given_up`.
-    fn session(
+    /// Makes one connection and keeps it until it breaks. `Err` says why it is over, `Ok` that this was asked
+    /// for. While the connection is being made, it ends with `given_up`.
+    fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = Result<(), String>> + Send;
@@ -78,6 +78,8 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 if outbound.lifetime.is_closing() {
                     return None;
                 }
+                // `notify_one` leaves a permit behind when nobody waits: what is queued between the look above and this
+                // line wakes this task as well. Dropping the future here loses nothing, since nothing was taken.
                 outbound.queued.notified().await;
             }
         }
@@ -93,14 +95,15 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         async move {
             let outbound = self.outbound();
             outbound.lifetime.open();
-            // The task may have panicked before.
+            // A task that has panicked leaves the health of its connection behind.
             *outbound.health.lock() = untried();
             let mut pauses = Pauses::new();
             let is_empty = || outbound.queue.lock().len() == 0;
+            // This future is pinned outside of the loop, so that its time goes on across connections.
             let mut given_up = pin!(outbound.lifetime.given_up(is_empty));
             loop {
                 let ended = tokio::select! {
-                    ended = self.session(given_up.as_mut()) => ended,
+                    ended = self.run_connection(given_up.as_mut()) => ended,
                     () = outbound.lifetime.ended() => Ok(()),
                 };
                 let Err(why) = ended else { break };
@@ -111,6 +114,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                     break;
                 }
             }
+            // What is left is counted before the end is told, so that whoever waits for the end finds it counted.
             let left = std::mem::take(&mut *outbound.queue.lock());
             self.unsent(left.into_messages());
             outbound.lifetime.end();
@@ -122,6 +126,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         async move {
             let outbound = self.outbound();
             outbound.lifetime.close();
+            // The task may be waiting for something to send, and must see that the adapter closes.
             outbound.queued.notify_one();
             outbound.lifetime.ended().await;
         }
@@ -167,8 +172,8 @@ impl<M: Outgoing + Send> Outbound<M> {
     }
 }
 
-/// So many messages that may be lost: whether the broker has what breaks off is not known, and nothing is
-/// sent twice.
+/// Counts messages as lost that are on their way when a connection breaks off: whether the broker has got
+/// them is not known, and nothing is sent twice. Dropping it counts all that have not arrived.
 pub(in crate::adapter) struct Doubtful<F: Fn(u64)> {
     messages: u64,
     lost: F,

@@ -43,6 +43,7 @@ impl<M: Outgoing> Queue<M> {
     /// long and are not sent any more.
     pub(in crate::adapter) fn push(&mut self, message: M, limits: &Limits) -> (bool, Vec<M>) {
         let now = Instant::now();
+        // Stale messages go first, so that they take no room from a fresh one.
         let stale = self.take_stale(now);
         let bytes = self.bytes + message.bytes();
         let fits = bytes <= limits.bytes && self.messages.len() < limits.messages;
@@ -90,6 +91,7 @@ impl<M: Outgoing> Queue<M> {
 
     fn take_stale(&mut self, now: Instant) -> Vec<M> {
         let mut stale = Vec::new();
+        // The queue is in the order of time, so the first fresh message ends the search.
         while let Some((since, message)) = self.messages.front()
             && now.duration_since(*since) > STALE
         {

@@ -75,12 +75,13 @@ impl Asked {
             oldest.remove();
         }
         if table.open.len() >= MAX_OPEN {
-            // One that waits for long may stand before many that are over.
+            // A question with much time may stand before many whose time is over.
             table.open.retain(|_, open| open.until >= now);
         }
         if table.open.len() >= MAX_OPEN {
             table.open.pop_first();
         }
+        // The upper bit marks the numbers that are given here, so the counter begins anew below it.
         table.last = (table.last + 1) & !FOREIGN;
         let number = table.last | FOREIGN;
         let patience = publication.timeout.unwrap_or_default().min(LONGEST);

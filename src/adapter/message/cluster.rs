@@ -80,6 +80,7 @@ fn compose<T>(
     let mut data = Vec::new();
     let kind = match &publication.kind {
         Kind::Broadcast { event, args } | Kind::BroadcastWithAck { event, args } => {
+            // Two is the type of an EVENT packet of Socket.IO.
             let packet = vec![("type", Tree::Number(2)), ("data", list(event, args)?)];
             data.push(("packet", Tree::Map(packet)));
             id(&mut data);
@@ -149,7 +150,7 @@ pub(crate) fn response(
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-/// The same in MessagePack, whatever is in it.
+/// An answer to another kind of server in MessagePack, whatever is in it.
 pub(crate) fn packed_response(
     own: &NodeId,
     nsp: &Nsp,
@@ -160,7 +161,7 @@ pub(crate) fn packed_response(
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-/// The same in parts.
+/// An answer to another kind of server as the parts of a message.
 pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Parts, WireError> {
     let (kind, data, parser) = answer(asked, response, None)?;
     let bytes = data.write(parser);
@@ -230,6 +231,7 @@ pub(crate) fn read_parts(
     let data = data.and_then(|data| data.entries(0));
     let data = data.ok_or(malformed("data"))?;
     let id = request_name(data.get("requestId"))?;
+    // The answers to questions of other servers come by as well.
     let said = |said: fn(Args) -> Said, name| {
         let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
             return Ok(Heard::Nothing);
@@ -277,6 +279,7 @@ pub(crate) fn read_parts(
         Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. }
     );
     let mut publication = Publication::new(nsp.clone(), does);
+    // Events for servers have no targets, so that Node sends no options with them.
     if !is_server_side {
         Opts::read(data.get("opts"))?.apply(&mut publication);
     }

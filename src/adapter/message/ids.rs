@@ -24,5 +24,6 @@ pub(crate) fn request_of(uid: &str, id: &str) -> Option<u64> {
         .strip_prefix(OURS)?
         .strip_prefix(uid)?
         .strip_prefix(':')?;
+    // A number with the upper bit would be taken for that of a question of another kind of server.
     number.parse().ok().filter(|number| number & FOREIGN == 0)
 }

@@ -60,7 +60,7 @@ pub(crate) struct Request {
     pub(crate) uid: String,
     /// What the other server calls its question.
     pub(crate) id: String,
-    /// Whether it wants no more than the ids of sockets.
+    /// Whether the other server wants no more than the ids of sockets.
     pub(crate) ids_only: bool,
 }
 

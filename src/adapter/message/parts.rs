@@ -24,6 +24,7 @@ pub(crate) fn parse(payload: Bytes) -> Result<Args, WireError> {
     if payload.len() > Envelope::MAX_BYTES {
         return Err(WireError::TooLarge);
     }
+    // A map in MessagePack never begins with the byte of a brace, so the first byte decides.
     let parser = match payload.first() {
         Some(b'{') => Parser::Json,
         Some(_) | None => Parser::MessagePack,
@@ -92,7 +93,7 @@ struct Flags {
     compress: Option<bool>,
     /// Milliseconds.
     timeout: Option<f64>,
-    /// Of servers of our kind alone.
+    /// The name of the stream, which only servers of this library write.
     stream: Option<String>,
     keep: Option<u16>,
 }
@@ -108,10 +109,12 @@ impl Opts {
             let names = names.unwrap_or_default().into_iter();
             names.map(|name| String::from(name).into()).collect()
         };
+        // Node writes an empty list for the whole namespace.
         publication.rooms = Some(rooms(self.rooms)).filter(|rooms| !rooms.is_empty());
         publication.except = rooms(self.except);
         let flags = self.flags.unwrap_or_default();
         publication.compress = flags.compress != Some(false);
+        // JavaScript has one kind of number. What is negative or no number at all counts as no time limit.
         let millis = flags.timeout.filter(|millis| *millis >= 0.0);
         publication.timeout = millis.map(|millis| Duration::from_millis(millis as u64));
         publication.delivery = match (flags.stream, flags.keep) {
@@ -148,13 +151,14 @@ pub(crate) fn flags(publication: &Publication) -> Tree<'_> {
 /// A list that begins with the name of an event for clients, as its name and arguments.
 pub(crate) fn event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
     let (name, args) = server_event(data)?;
+    // Clients take reserved names for events of their own, so no other server may bring one in.
     match RESERVED_EVENTS.contains(&&*name) {
         true => Err(malformed("reserved event")),
         false => Ok((name, args)),
     }
 }
 
-/// The same for an event for servers.
+/// A list that begins with the name of an event for servers, as its name and arguments.
 pub(crate) fn server_event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
     let data = data
         .and_then(|data| data.items(0))
@@ -185,12 +189,13 @@ pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> 
     );
     match list_of(parser, &list) {
         Ok(Some(bytes)) => Ok(Body { parser, bytes }),
+        // Binary needs MessagePack, and so do more attachments than a packet in JSON may have.
         Ok(None) | Err(EncodeError::TooManyAttachments) => packed(event, args),
         Err(error) => Err(WireError::Encode(error)),
     }
 }
 
-/// The same in MessagePack, whatever is in it.
+/// A list of arguments in MessagePack, whatever is in it, with the name of an event in front if there is one.
 pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
     let (parser, list) = (
         Parser::MessagePack,
@@ -230,6 +235,7 @@ pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body,
     for parser in parsers.filter(|one| parser.is_none_or(|parser| parser == *one)) {
         match list_of(parser, &list) {
             Ok(Some(list)) => {
+                // The brackets of JSON are cut off, or the one byte with which MessagePack begins a list of one.
                 let end = list.len() - usize::from(parser == Parser::Json);
                 let bytes = list.slice(1..end);
                 return Ok(Body { parser, bytes });
@@ -245,7 +251,7 @@ pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body,
 struct Listed<'a> {
     event: Option<&'a str>,
     args: &'a Args,
-    /// Or only the first one.
+    /// Whether all arguments are written, or only the first one.
     all: bool,
 }
 
@@ -257,6 +263,7 @@ impl Arguments for Listed<'_> {
         if self.all || self.args.len() == 1 {
             return self.args.encode(encoder);
         }
+        // Arguments can only be encoded all together, so a single one is taken out as a value.
         let first: Value = self
             .args
             .get(0)
@@ -267,7 +274,8 @@ impl Arguments for Listed<'_> {
 
 /// A list alone; `None` if it has binary in it that the format has no place for.
 fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, EncodeError> {
-    // What stands before the list in an acknowledgement.
+    // The list is cut out of an acknowledgement, because encoders write packets alone. What stands before the list
+    // is always the same for this namespace and this id.
     let head = match parser == Parser::MessagePack {
         true => b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x00\xa4data".len(),
         false => "430".len(),

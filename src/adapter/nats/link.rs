@@ -48,7 +48,7 @@ pub(super) trait Listener: Send + Sync {
 pub(super) struct Message {
     pub(super) subject: String,
     pub(super) payload: Bytes,
-    /// Whether it is a word of this server about itself, which nobody has to hear later.
+    /// Whether the message is a word of this server about itself, which nobody has to hear later.
     pub(super) is_pulse: bool,
 }
 
@@ -122,7 +122,7 @@ impl Broker for Link {
         self.lost(envelopes(&messages));
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
@@ -132,6 +132,7 @@ impl Broker for Link {
         let options = self.address.options.clone().event_callback(move |event| {
             match event {
                 Event::Disconnected | Event::Closed => {
+                    // A reason that the server has given is kept: the connection ends right behind it.
                     broken.send_if_modified(|why| {
                         why.is_none() && why.replace(CLOSED.to_owned()).is_none()
                     });
@@ -139,6 +140,7 @@ impl Broker for Link {
                 Event::ServerError(error) => {
                     broken.send_replace(Some(error.to_string()));
                 }
+                // The client has dropped at least one message that was not taken in time.
                 Event::SlowConsumer(_) => {
                     if let Some(listener) = listener.upgrade() {
                         listener.lost(1);
@@ -151,6 +153,7 @@ impl Broker for Link {
             }
             std::future::ready(())
         });
+        // Connecting may take long, and an adapter that closes need not wait for it.
         let client = tokio::select! {
             client = options.connect(&*self.address.servers) => client.map_err(|error| chain(&error))?,
             () = given_up => return Ok(()),
@@ -174,6 +177,7 @@ impl Link {
         let context = jetstream::new(client.clone());
         let kept = self.stream(&context).await?;
         let keeps = kept.is_some().then_some(&context);
+        // A program that only sends hears no pulse of its own, so that the connection itself must be enough.
         if !self.listens {
             self.up(keeps.is_some());
             return self.publish_all(client, keeps).await;
@@ -190,6 +194,7 @@ impl Link {
             while let Some(pulse) = pulses.next().await {
                 let listener = self.listener.upgrade();
                 if listener.is_some_and(|listener| listener.felt(&pulse.payload)) {
+                    // NATS counts as reached only when a message of this server has come back to it.
                     *self.heard.lock() = Some(Instant::now());
                     self.up(keeps.is_some());
                 }
@@ -197,6 +202,7 @@ impl Link {
             CLOSED.to_owned()
         };
         tokio::select! {
+            // The first part that ends is the end of the connection, which is made anew as a whole.
             ended = self.publish_all(client, keeps) => ended,
             why = reading => Err(why),
             why = feeling => Err(why),
@@ -209,6 +215,7 @@ impl Link {
         let config = stream::Config {
             name: self.subjects.stream.clone(),
             subjects: vec![self.subjects.everything()],
+            // The stream only bridges a short absence, so that memory is enough, and the oldest message gives way.
             storage: StorageType::Memory,
             discard: DiscardPolicy::Old,
             max_age: self.address.keep,
@@ -270,6 +277,7 @@ impl Link {
             // What has grown too old, or was too much, is not in the stream any more.
             self.lost(number.saturating_sub(last + 1));
             last = last.max(number);
+            // The place is noted before the message is applied: what comes of it must not make it come again.
             *self.cursor.lock() = Some(Cursor { created, last });
             let message = message.message;
             self.hear(&message.subject, message.payload);
@@ -313,6 +321,7 @@ impl Link {
             let mut acknowledged = FuturesUnordered::new();
             for message in batch {
                 if message.payload.len() > most {
+                    // The message never counts as arrived, so that it is counted as lost at the end of its batch.
                     let bytes = message.payload.len();
                     tracing::warn!(bytes, most, "a message is larger than NATS takes");
                     continue;
@@ -336,6 +345,7 @@ impl Link {
                     }
                 }
             }
+            // The whole batch is on its way before the first acknowledgement is waited for, which takes one round trip for all.
             while let Some(answer) = timeout(PATIENCE, acknowledged.next())
                 .await
                 .map_err(|_| "NATS does not acknowledge what it is sent".to_owned())?
@@ -346,6 +356,7 @@ impl Link {
                 }
             }
         }
+        // The client has a buffer of its own, and the program may end when this returns.
         client.flush().await.map_err(|error| chain(&error))
     }
 

@@ -20,7 +20,7 @@ struct Table {
 }
 
 impl Members {
-    /// This server listens from now on, maybe again: who was there before has time to say so.
+    /// Notes that this server listens from now on, maybe again: who was there before has time to say so.
     pub(super) fn listening(&self) {
         let now = Instant::now();
         let mut table = self.0.lock();
@@ -53,7 +53,7 @@ impl Members {
         self.0.lock().heard.keys().cloned().collect()
     }
 
-    /// Those who have been silent for too long, and are none of the others any more.
+    /// Removes and returns the servers that have been silent for too long.
     pub(super) fn gone(&self) -> Vec<NodeId> {
         let now = Instant::now();
         let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PATIENCE;

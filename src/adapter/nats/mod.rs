@@ -48,7 +48,7 @@ use crate::names::Room;
 
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// It connects in the background, and again whenever the connection breaks. While there is none, events
+/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
 /// reach the clients of this server; those of the last five seconds reach the others when it is back. If NATS has
 /// JetStream, a stream in its memory keeps all messages for [a while](Self::keep), and a server that was away
 /// reads there what it has missed.
@@ -91,6 +91,7 @@ impl Nats {
             .connection_timeout(CONNECTING)
             .ping_interval(Duration::from_secs(5))
             .request_timeout(Some(CONNECTING))
+            // As many messages may wait to be read as may wait to be sent.
             .subscription_capacity(65_536)
             // A connection that broke is made anew here, so that nothing waits in two queues.
             .max_reconnects(1);
@@ -272,6 +273,7 @@ impl Adapter for Nats {
             if shared.link.health() != Health::Ready {
                 return Err(AdapterError::Timeout);
             }
+            // Servers that were there before have to say so first, or they would not be asked.
             if let Some(since) = shared.members.since() {
                 sleep_until(since + GREETING).await;
             }
@@ -290,7 +292,7 @@ impl Adapter for Nats {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
-                // What waits for a connection would be waited for.
+                // Without a connection the farewell would wait in the queue, and closing would wait for it.
                 if shared.link.health() == Health::Ready {
                     shared.say(BYE);
                 }
@@ -338,7 +340,7 @@ impl NatsState {
         })
     }
 
-    /// Says something of this server; that others do not hear it is no worse than that it is away.
+    /// Says something of this server. That others do not hear it is no worse than that it is away.
     fn say(&self, word: u8) {
         let _ = self.link.publish(Message {
             subject: self.subjects.pulse.clone(),
@@ -352,6 +354,7 @@ impl Listener for NatsState {
     fn hear(&self, subject: &str, payload: Bytes) {
         match self.subjects.receiver(subject) {
             None => {}
+            // An envelope for a room that is not open here is not even decoded.
             Some(Receiver::Room(name)) if !self.rooms.lock().contains(name) => {}
             Some(Receiver::All | Receiver::Room(_)) => self.inbox.deliver_bytes(payload),
         }
@@ -373,6 +376,7 @@ impl Listener for NatsState {
             }
             HELLO => {
                 self.members.heard(node);
+                // The newcomer must learn of this server before the next pulse is due.
                 self.say(ALIVE);
             }
             _ => self.members.heard(node),
@@ -400,6 +404,7 @@ impl Listener for NatsState {
 impl Drop for Nats {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
+            // The link runs in a task of its own, which would go on without the adapter.
             shared.link.abandon();
         }
     }

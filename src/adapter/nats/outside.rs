@@ -42,7 +42,7 @@ impl Outlet for Connected {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
         let node = NodeId::new(UID).ok_or(AdapterError::Closed)?;
         let message = envelope::Message::Publication(publication.clone());
-        // Programs share the name, so they number nothing.
+        // All such programs have one name, so that numbers of theirs would collide.
         let envelope = Envelope::new(node, None, message);
         let subject = self.subjects.of(envelope.channel());
         let payload = envelope.to_bytes().map_err(unwritten)?;

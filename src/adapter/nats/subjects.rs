@@ -20,7 +20,7 @@ pub(super) struct Subjects {
     pub(super) pulse: String,
     /// The name of the stream that keeps what was sent for a while.
     pub(super) stream: String,
-    /// This server, as the last part of what it sends.
+    /// The name of this server as the last part of the subjects to which it sends.
     sender: String,
 }
 

@@ -119,6 +119,7 @@ impl NatsValuesInner {
             name: format!("KV_{}", self.bucket),
             subjects: vec![format!("{prefix}>")],
             storage: StorageType::File,
+            // A full bucket refuses new keys instead of forgetting old ones.
             discard: DiscardPolicy::New,
             max_messages: MAX_KEYS as i64,
             max_messages_per_subject: 1,
@@ -165,7 +166,8 @@ impl Line {
         }
     }
 
-    /// Its number; `None`: the last message of the subject has another one than is expected.
+    /// Writes a message and returns its number; `None` if the last message of the subject has another number than is
+    /// expected.
     async fn write(
         &self,
         subject: &str,
@@ -203,7 +205,7 @@ impl Line {
         let mark = PublishMessage::build().header(OPERATION, "DEL");
         let removed = self.write(subject, mark, expected).await?;
         if let Some(number) = removed {
-            // If the mark cannot be deleted, it stays as one message too many. If a new value has replaced it, it is gone already.
+            // A mark that cannot be deleted stays as one message too many. If a new value has replaced it, it is gone already.
             let _ = self.stream.delete_message(number).await;
         }
         Ok(removed)
@@ -249,6 +251,7 @@ impl Line {
 
     /// The time of NATS, in nanoseconds since 1970.
     async fn now(&self) -> Result<i128, ValueError> {
+        // NATS cannot be asked for its time, but it notes when it has got a message.
         let subject = format!("{}clock", self.prefix);
         self.write(&subject, PublishMessage::build(), None).await?;
         let last = self.read(&subject).await?;
@@ -298,6 +301,7 @@ impl Line {
             return Ok(None);
         }
         let held = LockRecord::new(holder, lease, None);
+        // NATS refuses the message if another server has written since the lock was read, so one of them gets it.
         let number = last.map_or(0, |last| last.number);
         self.write(&subject, held.message()?, Some(number)).await
     }

@@ -107,10 +107,12 @@ impl Beat {
     }
 
     pub(in crate::adapter) fn read(args: &Args) -> Result<Self, WireError> {
-        // One step more than `args.get`, which is compiled for every form of arguments that there is.
+        // The detour through a `Value` keeps the code small: `args.get` is compiled anew for every type, and for
+        // every form of arguments.
         let beat: Result<serde_json::Value, _> = args.get(0);
         let beat = beat.ok().and_then(|beat| serde_json::from_value(beat).ok());
         let beat: Self = beat.ok_or(WireError::Malformed("heartbeat"))?;
+        // Other servers are shown to operators and remembered, so nothing is taken that is long or cannot be written.
         let is_good = is_id(&beat.id)
             && is_shown(&beat.version, NodeOptions::MAX_VERSION)
             && beat

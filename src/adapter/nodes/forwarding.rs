@@ -29,7 +29,7 @@ impl Forwarding {
     }
 }
 
-/// Does not show the key.
+/// The key is left out: whoever has it may pose as another server.
 impl fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarding")
@@ -38,7 +38,7 @@ impl fmt::Debug for Forwarding {
     }
 }
 
-/// The same, as a heartbeat has it: the key in URL-safe base64.
+/// `Forwarding` as a heartbeat has it, with the key in URL-safe base64.
 #[derive(Serialize, Deserialize)]
 struct Texts {
     tag: Arc<str>,

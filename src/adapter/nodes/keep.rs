@@ -18,6 +18,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
     let mut rhythm = Rhythm::new();
     loop {
         let registry = {
+            // The strong reference ends with this block: the task must not keep the server alive while it sleeps.
             let Some(joined) = cluster.upgrade() else {
                 return;
             };
@@ -33,7 +34,8 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
         let due = last + registry.options.heartbeat;
         let soon = async {
             registry.wanted.notified().await;
-            // All who are new at about the same time are told at once.
+            // All servers that are new at about the same time are told at once. If the heartbeat is due before, they
+            // hear that one.
             sleep_until(last + SOON).await;
         };
         tokio::select! {
@@ -75,5 +77,5 @@ fn busy() -> (Duration, f64) {
     (busy.sum(), workers as f64)
 }
 
-/// Between two heartbeats of which the second is for somebody who is new.
+/// The pause between two heartbeats of which the second is for a new server.
 const SOON: Duration = Duration::from_millis(100);

@@ -48,7 +48,7 @@ pub(crate) struct Registry {
     /// Microseconds, and thousandths.
     lag: AtomicU64,
     busy: AtomicU64,
-    /// Somebody is new, who should hear of this server before the next heartbeat is due.
+    /// Notified when a server is new, which should hear of this one before the next heartbeat is due.
     wanted: Notify,
     taken: watch::Sender<Option<NodeTaken>>,
     is_closed: AtomicBool,
@@ -103,6 +103,7 @@ impl Registry {
     /// Where the other server is to which requests are handed on by this tag, and with which key.
     #[cfg(feature = "forwarding")]
     pub(crate) fn owner(&self, tag: roomcast_protocol::Tag) -> Option<(Arc<str>, [u8; 32])> {
+        // All are looked through: there are a thousand servers at most, and only requests for other servers ask.
         let others = self.others.lock();
         let mut others = others.values();
         others.find_map(|known| {
@@ -122,7 +123,7 @@ impl Registry {
         self.options.id.is_some()
     }
 
-    /// This server and the others, by id; of two with one id the younger first.
+    /// This server and the others, by id; the younger of two with one id comes first.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let now = Instant::now();
         let mut nodes = vec![self.own()];
@@ -189,6 +190,7 @@ impl Registry {
                     heard,
                 });
                 drop(others);
+                // One permit is enough for all servers that are new, since all of them hear the same heartbeat.
                 self.wanted.notify_one();
                 Heard::New(node)
             }
@@ -198,6 +200,7 @@ impl Registry {
     /// Another server has the same id: the one that has run for less time must go. Times that are close
     /// to each other are told apart by nobody; then the names decide.
     fn contest(&self, from: &NodeId, beat: &Beat) {
+        // The times for which both have run are compared, because the clocks of two servers may differ.
         let (own, other) = (self.since.elapsed(), beat.uptime());
         let is_younger = match own.abs_diff(other) < ABOUT_EQUAL {
             true => self.name < *from,
@@ -243,8 +246,8 @@ impl Registry {
         silent
     }
 
-    /// This server was late by so much. While it stood still it could hear nobody, so that time counts
-    /// for nobody's silence.
+    /// Notes that this server was late by so much. While it stood still it could hear nobody, so that time
+    /// counts for nobody's silence.
     fn note_lag(&self, late: Duration) {
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         self.lag.store(micros, Ordering::Relaxed);
@@ -273,10 +276,12 @@ impl Registry {
     }
 
     pub(super) fn is_closed(&self) -> bool {
+        // The task of heartbeats sends and then looks here; `close` sets this and then says good-bye. Whichever
+        // comes last, the last message says good-bye.
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    /// This server leaves. `true` for the first who says so.
+    /// Notes that this server leaves. Returns `true` to the first who says so.
     pub(super) fn close(&self) -> bool {
         !self.is_closed.swap(true, Ordering::SeqCst)
     }

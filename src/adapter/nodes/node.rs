@@ -25,7 +25,7 @@ pub struct Node {
     pub load: Load,
     /// How long ago that was heard.
     pub heard: Duration,
-    /// Whether it is the server that was asked.
+    /// Whether this is the server that was asked.
     pub is_this: bool,
 }
 
@@ -129,7 +129,7 @@ impl NodeOptions {
         self
     }
 
-    /// How many, if any.
+    /// How many requests of other servers' sessions this server takes, if it takes any.
     #[cfg(feature = "forwarding")]
     pub(crate) fn forwards(&self) -> Option<usize> {
         let address = self.address.as_deref()?;
@@ -151,6 +151,7 @@ impl NodeOptions {
         if self.heartbeat < Duration::from_millis(10) {
             return Err("node.heartbeat is shorter than 10 ms");
         }
+        // One heartbeat that is lost must not be the end of a server.
         if self.lease < self.heartbeat * 2 {
             return Err("node.lease is shorter than two heartbeats");
         }
@@ -166,13 +167,13 @@ impl NodeOptions {
     }
 }
 
-/// Whether it can be the id of a server.
+/// Whether a text can be the id of a server.
 pub(super) fn is_id(id: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=NodeOptions::MAX_ID).contains(&id.len()) && id.bytes().all(is_plain)
 }
 
-/// Whether it is text in which nothing is hidden.
+/// Whether a text is short and has visible characters alone, so that nothing is hidden in it.
 pub(super) fn is_shown(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -181,7 +182,7 @@ pub(super) fn is_shown(text: &str, most: usize) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeTaken {
-    /// That id.
+    /// The id that both have.
     pub id: Arc<str>,
     /// Where the other one is, if it says so.
     pub address: Option<Arc<str>>,

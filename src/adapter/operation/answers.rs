@@ -13,9 +13,9 @@ use crate::names::SocketId;
 pub enum Item {
     /// The acknowledgement of one client.
     Acknowledgement {
-        /// Whose it is, if the other server says so.
+        /// Who has acknowledged, if the other server says so.
         socket: Option<SocketId>,
-        /// What it says; `None` if the client has gone.
+        /// What the client has said; `None` if it has gone.
         args: Option<Args>,
     },
     /// Sockets: one argument, a list of objects with `id`, `rooms`, `handshake` and `data`.
@@ -28,7 +28,7 @@ pub enum Item {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Missing {
-    /// Those that are known by name.
+    /// The servers that are known by name.
     pub nodes: Vec<NodeId>,
     /// How many more there are, where the adapter only counts servers.
     pub unnamed: usize,
@@ -51,7 +51,7 @@ impl Missing {
         }
     }
 
-    /// The others could not be asked.
+    /// Nobody is known, because the other servers could not be asked.
     pub(crate) fn failed(error: AdapterError) -> Self {
         Self {
             error: Some(error),
@@ -66,7 +66,7 @@ impl Missing {
 pub enum AdapterError {
     /// The adapter is closed.
     Closed,
-    /// As much waits to be sent as may.
+    /// The queue is full: as much waits to be sent as may.
     Full,
     /// The transport carries nothing that large.
     TooLarge,
@@ -90,5 +90,5 @@ impl fmt::Display for AdapterError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for AdapterError {}

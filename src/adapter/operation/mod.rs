@@ -27,16 +27,16 @@ use crate::names::{Room, RoomName, SocketId};
 pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     /// An event for every socket.
     Broadcast {
-        /// Its name.
+        /// The name of the event.
         event: E,
-        /// Its arguments, without an offset of recovery.
+        /// The arguments of the event, without an offset of recovery.
         args: A,
     },
     /// An event that every socket acknowledges. Each server gives it an id of its own.
     BroadcastWithAck {
-        /// Its name.
+        /// The name of the event.
         event: E,
-        /// Its arguments.
+        /// The arguments of the event.
         args: A,
     },
     /// All sockets join these rooms.
@@ -52,23 +52,23 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     FetchSockets,
     /// An event for the other servers themselves.
     ServerSide {
-        /// Its name.
+        /// The name of the event.
         event: E,
-        /// Its arguments.
+        /// The arguments of the event.
         args: A,
     },
     /// An event that every other server answers.
     ServerSideWithAck {
-        /// Its name.
+        /// The name of the event.
         event: E,
-        /// Its arguments.
+        /// The arguments of the event.
         args: A,
     },
 }
 
 #[cfg(feature = "cluster")]
 impl<E, A, R> Kind<E, A, R> {
-    /// The same with other parts.
+    /// This kind with other parts.
     pub(super) fn map<E2, A2, R2, X>(
         self,
         event: impl FnOnce(E) -> E2,
@@ -106,21 +106,21 @@ impl<E, A, R> Kind<E, A, R> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery<S = Arc<str>> {
-    /// It waits.
+    /// The event waits.
     #[default]
     Reliable,
-    /// It is lost unless it can leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
+    /// The event is lost unless it can leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
     Volatile,
-    /// Only the newest of its key waits; see [`Broadcast::conflate`](crate::Broadcast::conflate).
+    /// Only the newest event of its key waits; see [`Broadcast::conflate`](crate::Broadcast::conflate).
     Newest(S),
-    /// Only the last ones of its stream wait, so many; see
+    /// Only so many of the last events of its stream wait; see
     /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
     Last(S, u16),
 }
 
 #[cfg(feature = "cluster")]
 impl<S> Delivery<S> {
-    /// The same with another name of the stream; one that has none is an ordinary event.
+    /// This delivery with another name of its stream; without a name the event is an ordinary one.
     pub(super) fn map<T>(self, stream: impl FnOnce(S) -> Option<T>) -> Delivery<T> {
         match self {
             Self::Reliable => Delivery::Reliable,
@@ -140,7 +140,7 @@ pub(crate) struct Flags {
     pub(crate) compress: bool,
     /// How long answers may take.
     pub(crate) timeout: Option<Duration>,
-    /// Where the journal has it.
+    /// Where the journal has the event.
     pub(crate) position: Option<Position>,
 }
 
@@ -162,7 +162,7 @@ pub(crate) enum Audience<'a> {
     /// The whole namespace.
     All,
     One(RoomName<'a>),
-    /// Maybe none, which reaches nobody.
+    /// An empty list reaches nobody.
     Many(Vec<RoomName<'a>>),
 }
 
@@ -202,9 +202,9 @@ pub(crate) struct Target<'a> {
     pub(crate) rooms: &'a Audience<'a>,
     /// Members of these are left out.
     pub(crate) except: &'a [RoomName<'a>],
-    /// So is the socket that sends.
+    /// The socket that sends, which is left out as well.
     pub(crate) sender: Option<SocketId>,
-    /// This server and no other.
+    /// Whether the operation is for this server and no other.
     pub(crate) local: bool,
     pub(crate) flags: Flags,
     /// The name of the stream of `flags`, if other servers may have to know it.

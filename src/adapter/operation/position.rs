@@ -13,7 +13,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Reads one; `None` if it is none.
+    /// Reads a position; `None` if the text is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (time, number) = text.split_once('-')?;
@@ -27,8 +27,9 @@ impl Position {
         Some(Self { time, number })
     }
 
-    /// The same in one number; `None` if it does not fit, which takes another half a millennium.
+    /// The position as one number; `None` if it does not fit, which takes another half a millennium.
     pub(crate) fn packed(self) -> Option<u64> {
+        // The time takes the upper bits, so that numbers have the order of positions.
         let fits = self.time < 1 << 44 && self.number < 1 << 20;
         fits.then_some(self.time << 20 | self.number)
     }

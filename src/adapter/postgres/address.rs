@@ -64,6 +64,7 @@ impl Address {
             config.host("localhost");
         }
         let tls = if security.encrypts(config.get_hosts(), config.get_hostaddrs()) {
+            // The default would go on without TLS if the server has none.
             config.ssl_mode(SslMode::Require);
             MakeTls::new(security.roots.as_deref()).map_err(|reason| Fault::Tls {
                 database: name(&config),
@@ -144,7 +145,7 @@ impl Security {
         Ok((format!("{base}?{}", rest.join("&")), security))
     }
 
-    /// Without a word in the URL, TLS is used unless everything stays on this machine.
+    /// Whether connections are encrypted: as the URL says, or else unless everything stays on this machine.
     /// Addresses are what is connected to where the URL has them, whatever its hosts are called.
     fn encrypts(&self, hosts: &[Host], addresses: &[IpAddr]) -> bool {
         self.encrypts.unwrap_or_else(|| {

@@ -16,7 +16,7 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// `false`: there is no room.
+    /// Queues a message. Returns `false` if there is no room for it.
     pub(crate) fn push(&self, target: Target, text: &str, limits: &Limits) -> bool {
         let mut waiting = self.waiting.lock();
         let (messages, bytes) = &mut *waiting;
@@ -24,6 +24,7 @@ impl Inbound {
         if fits {
             *bytes += text.len();
             messages.push_back((target, text.to_owned()));
+            // `notify_one` leaves a permit behind: a message that comes between `take` and `arrived` is not slept through.
             self.arrived.notify_one();
         }
         fits
@@ -40,7 +41,7 @@ impl Inbound {
         self.waiting.lock().0.len()
     }
 
-    /// Comes when there may be something to take.
+    /// Resolves when there may be something to take.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
     }

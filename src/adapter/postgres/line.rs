@@ -91,7 +91,7 @@ impl Address {
             Ok(connected) => connected.map_err(|error| chain(&error))?,
             Err(_) => return Err(SILENT.to_owned()),
         };
-        // In others some texts could not be said, and SQL_ASCII does not know what a text is.
+        // Other encodings have no place for some texts, and SQL_ASCII does not know what a text is.
         let encoding = driver.parameter("server_encoding").unwrap_or_default();
         if encoding != "UTF8" {
             return Err(format!(
@@ -164,6 +164,7 @@ impl Line {
         messages: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), String> {
         let (channels, texts): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        // PostgreSQL leaves out a subquery to which nothing refers, hence the condition on `quick`.
         let sql = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
                    SELECT pg_notify(channel, message)
                    FROM quick, unnest($1, $2) WITH ORDINALITY AS sent(channel, message, number)
@@ -223,7 +224,7 @@ impl Line {
     /// Removes some of the rows that nobody needs any more. Returns whether there may be more.
     pub(crate) async fn clean_up(&self, age: Duration) -> Result<bool, String> {
         let Table(table) = &self.table;
-        // Who removes the same rows at the moment is not waited for.
+        // Other servers that remove the same rows at the moment are not waited for.
         let sql = format!(
             "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
              DELETE FROM {table} WHERE id IN (
@@ -240,6 +241,7 @@ impl Line {
 
     /// Listens on channels, or not any more.
     pub(crate) async fn listen(&self, changes: &[(Arc<str>, bool)]) -> Result<(), String> {
+        // LISTEN takes no parameters, so the names are quoted into the text.
         let mut sql = String::new();
         for (channel, on) in changes {
             sql += if *on { "LISTEN " } else { "UNLISTEN " };
@@ -264,7 +266,7 @@ async fn answered<T>(
     }
 }
 
-/// The same where the answer must be a good one.
+/// What the database answers in time. A refusal counts as a broken connection as well.
 async fn timely<T>(
     asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, String> {
@@ -277,7 +279,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 const RESPONSE: Duration = Duration::from_secs(4);
 /// Rows that are removed at once.
 const ROWS: u64 = 1000;
-/// Drawn at random.
+/// The advisory lock under which the table is made; drawn at random, so that no application has the same.
 const TABLE_LOCK: i64 = 0x5d2e_91f0_3a77;
 
 #[cfg(test)]

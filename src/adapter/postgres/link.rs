@@ -131,6 +131,7 @@ impl Link {
             None => channels.forget(channel),
         }
         drop(channels);
+        // The change is in the table before the task is woken, which then finds it there.
         self.relisten.notify_one();
     }
 
@@ -143,6 +144,7 @@ impl Link {
     pub(crate) async fn followed(self: Arc<Self>) {
         let wanted = self.channels.lock().version();
         let mut settled = self.settled.subscribe();
+        // The sender lives in this link, so that waiting cannot fail.
         let _ = settled.wait_for(|version| *version >= wanted).await;
     }
 }
@@ -158,7 +160,7 @@ impl Broker for Link {
         self.lost(messages.len() as u64);
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
@@ -171,6 +173,7 @@ impl Broker for Link {
             };
             Ok::<_, String>((speaker, speaking, listener))
         };
+        // Connecting may take long, and an adapter that closes need not wait for it.
         let (speaker, speaking, listener) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
@@ -188,14 +191,19 @@ impl Broker for Link {
                 ended = self.speak(&speaker) => ended,
             };
         };
+        // Reading an attachment waits for the database, which needs the driver to be polled meanwhile. So what arrives is
+        // queued first and read beside it.
         let inbound = Inbound::default();
-        // What this connection notifies of is this server's own.
+        // The process behind the speaking connection: what it notifies of is this server's own and is left out.
         let speaks = watch::Sender::new(None);
+        // Nothing moves on a connection whose driver is not polled, so the drivers and the work run side by side below.
         let working = async {
             self.prepare(&listener).await?;
+            // The process is known before anything is listened to, so that the first own message is left out already.
             speaks.send_replace(Some(speaker.process().await?));
             self.relisten(&listener).await?;
             tokio::select! {
+                // The first part that ends is the end of both connections, which are made anew together.
                 ended = self.publish_all(&speaker) => ended,
                 why = self.keep_listening(&listener) => Err(why),
                 why = self.digest(&listener, uid, &inbound) => Err(why),
@@ -261,6 +269,7 @@ impl Link {
             while has_more {
                 has_more = false;
                 self.tell(|listener| has_more = listener.speak());
+                // What further servers ask for during this pause is answered by one word for all.
                 sleep(BREATH).await;
             }
         }
@@ -272,6 +281,7 @@ impl Link {
             if let [Message { channel, body }] = &*batch
                 && let Body::Attached { head, payload } = body
             {
+                // The message never counts as arrived, so that it is counted as lost.
                 if !self.stores.load(Ordering::Relaxed) {
                     continue;
                 }
@@ -317,6 +327,8 @@ impl Link {
                 channels.note(changes);
                 namespaces
             };
+            // The listener is told before the version is settled: whoever waits for that finds that the others are still to
+            // be greeted. The lock is let go of, because the listener may change channels.
             self.tell(|listener| listener.listening(namespaces));
             if let Some(version) = settled {
                 self.settled.send_replace(version);
@@ -436,7 +448,7 @@ impl Link {
                     return why;
                 }
             }
-            // Others have to do something as well.
+            // Other tasks of this thread get their turn.
             yield_now().await;
         }
     }
@@ -459,6 +471,7 @@ impl Link {
                 return Ok(());
             }
         };
+        // An attachment of this server itself is not fetched only to be left out.
         if header.uid.as_deref() == Some(uid) {
             return Ok(());
         }
@@ -474,7 +487,7 @@ impl Link {
 
 /// Channels that are turned on or off at once.
 const BATCH: usize = 256;
-/// Between two times that this server speaks of itself.
+/// The pause between two times that this server speaks of itself.
 const BREATH: Duration = Duration::from_millis(100);
 /// Messages that are read in a row.
 const TURN: usize = 64;

@@ -20,7 +20,7 @@ pub(crate) struct Members {
     /// Who is silent for longer has left.
     patience: Duration,
     table: Mutex<Table>,
-    /// This server has greeted the others of a namespace, or has closed it.
+    /// Notified when this server has greeted the others of a namespace, or has closed it.
     greeted: Notify,
 }
 
@@ -66,6 +66,7 @@ impl Members {
         table.unmet.remove(nsp);
         table.owed.remove(nsp);
         let closed = table.namespaces.remove(nsp).unwrap_or_default();
+        // Whoever waits for the greeting looks again, and finds that the namespace is gone.
         self.greeted.notify_waiters();
         table.gone(closed.heard.into_keys())
     }
@@ -74,7 +75,7 @@ impl Members {
         self.table.lock().namespaces.keys().cloned().collect()
     }
 
-    /// This server listens from now on, maybe again: the others are to be greeted, and who was there before has
+    /// Notes that this server listens from now on, maybe again: the others are to be greeted, and who was there before has
     /// time to say so.
     pub(crate) fn listening(&self, nsp: &Nsp) {
         let now = Instant::now();
@@ -89,7 +90,7 @@ impl Members {
         }
     }
 
-    /// This server says something.
+    /// Notes that this server has said something.
     pub(crate) fn said(&self, nsp: &Nsp) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.said = Some(Instant::now());
@@ -129,7 +130,7 @@ impl Members {
     }
 
     /// What this server is to say now: to at most so many namespaces, with one word for all who wait for it
-    /// in one. `false`: that is all.
+    /// in one. The flag says whether there is more to say.
     pub(crate) fn pulses(&self, most: usize) -> (Vec<(Nsp, Pulse)>, bool) {
         let mut table = self.table.lock();
         let mut pulses = Vec::new();
@@ -153,6 +154,7 @@ impl Members {
             table.owed.remove(&nsp);
             pulses.push((nsp, Pulse::Alive));
         }
+        // Whoever waits for the greeting looks again, and finds the time of it.
         self.greeted.notify_waiters();
         (pulses, !table.unmet.is_empty() || !table.owed.is_empty())
     }
@@ -173,6 +175,7 @@ impl Members {
     pub(crate) async fn since(&self, nsp: &Nsp) -> Option<Instant> {
         loop {
             let mut greeted = pin!(self.greeted.notified());
+            // The waiter is registered before the table is read, because `notify_waiters` wakes only those who wait already.
             greeted.as_mut().enable();
             let since = self.table.lock().namespaces.get(nsp)?.since;
             if since.is_some() {
@@ -220,7 +223,7 @@ impl Members {
 }
 
 impl Table {
-    /// Those that are in no namespace any more.
+    /// The servers among these that are in no namespace any more.
     fn gone(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
         let is_there = |node: &NodeId| {
             let mut namespaces = self.namespaces.values();

@@ -59,10 +59,10 @@ use super::{
 
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// It connects in the background, and again whenever the connection breaks. While there is none, events
+/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
 /// reach the clients of this server; those of the last five seconds reach the others when it is back.
 ///
-/// It has two connections: `LISTEN` needs one of its own, straight to the server or through a pooler in
+/// The adapter has two connections: `LISTEN` needs one of its own, straight to the server or through a pooler in
 /// session mode. The role must be able to read, write and delete rows of the [table](Self::table), and to
 /// make it unless it is there.
 pub struct Postgres {
@@ -187,7 +187,7 @@ struct PostgresState {
     key: String,
     members: Members,
     asked: Asked,
-    /// Of the last message.
+    /// The number of the next message.
     number: AtomicU64,
 }
 
@@ -226,6 +226,7 @@ impl Adapter for Postgres {
     fn reply(&self, to: &NodeId, sealed: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         match sealed.message {
+            // A server of another kind is answered in its own form, and one of this library by an envelope.
             Message::Reply(reply) if reply.request & FOREIGN != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
@@ -248,9 +249,11 @@ impl Adapter for Postgres {
             if shared.link.health() != Health::Ready {
                 return Err(AdapterError::Timeout);
             }
+            // A server greets the others of a namespace once it listens there, so elsewhere nothing is waited for.
             if shared.members.is_open(&nsp) {
                 Arc::clone(&shared.link).followed().await;
             }
+            // Servers that were there before have to say so first, or they would not be asked.
             if let Some(since) = shared.members.since(&nsp).await {
                 sleep_until(since + GREETING).await;
             }
@@ -269,7 +272,7 @@ impl Adapter for Postgres {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
-                // What waits for a connection would be waited for.
+                // Without a connection the farewells would wait in the queue, and closing would wait for them.
                 if shared.link.health() == Health::Ready {
                     for nsp in shared.members.namespaces() {
                         shared.say(&nsp, Pulse::Bye);
@@ -325,6 +328,7 @@ impl PostgresState {
     }
 
     fn send(&self, nsp: &Nsp, written: Bytes) -> Result<(), AdapterError> {
+        // The number only has to differ from all others.
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let body = message(self.own(), number, written).map_err(unwritten)?;
         self.link.publish(channel(&self.key, nsp), body)?;
@@ -332,7 +336,7 @@ impl PostgresState {
         Ok(())
     }
 
-    /// Says something of this server; that others do not hear it is no worse than that it is away.
+    /// Says something of this server. That others do not hear it is no worse than that it is away.
     fn say(&self, nsp: &Nsp, pulse: Pulse) {
         let _ = self.send(nsp, write_pulse(self.own(), nsp, pulse));
     }
@@ -350,6 +354,7 @@ impl PostgresState {
             // Only the classic wire of Redis asks for rooms.
             Heard::Nothing | Heard::Rooms(_) => {}
             Heard::Publication(node, mut publication, request) => {
+                // Emitters share one name and never listen, so that there is nobody to greet.
                 if node.as_str() != UID && self.members.published(nsp, &node) {
                     self.link.speak_soon();
                 }
@@ -441,6 +446,7 @@ impl Listener for PostgresState {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
+            // The link runs in a task of its own, which would go on without the adapter.
             shared.link.abandon();
         }
     }

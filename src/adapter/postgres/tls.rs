@@ -57,7 +57,7 @@ impl MakeTls {
             .map_err(|error| error.to_string())?
             .with_root_certificates(trusted)
             .with_no_client_auth();
-        // What the server expects if TLS comes before its own protocol (`sslnegotiation=direct`).
+        // The server expects this name if TLS comes before its own protocol (`sslnegotiation=direct`).
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self(Some(Arc::new(config))))
     }
@@ -69,7 +69,7 @@ impl MakeTlsConnect<Socket> for MakeTls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Connect> {
-        // Asked for in any case, and used only if the mode says so.
+        // The driver asks for a handshake in any case, and uses it only if the mode says so.
         let Some(config) = &self.0 else {
             return Ok(Connect(None));
         };

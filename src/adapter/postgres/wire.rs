@@ -35,6 +35,7 @@ fn named(name: String) -> Arc<str> {
         return name.into();
     }
     let mut hashed = "roomcast:".to_owned();
+    // Twenty-four bytes of the digest fit into a name, and are far too many for two names to meet.
     for byte in Sha256::digest(&name).iter().take(24) {
         // Writing to memory cannot fail.
         let _ = write!(hashed, "{byte:02x}");
@@ -49,11 +50,13 @@ pub(crate) fn message(uid: &str, number: u64, message: Bytes) -> Result<Body, Wi
         let mut text = std::str::from_utf8(json)
             .map_err(|_| WireError::Malformed("text"))?
             .to_owned();
+        // Node's adapter ignores fields that it does not know.
         let _ = write!(text, ",\"number\":{number}}}");
         if text.len() <= MAX_TEXT {
             return Ok(Body::Text(text));
         }
     }
+    // Node's adapter expects rows in MessagePack.
     let payload = match is_json(&message) {
         true => first(Some(&parse(message)?), Some(Parser::MessagePack))?.bytes,
         false => message,
@@ -93,7 +96,7 @@ pub(crate) struct Header {
     pub(crate) id: i64,
 }
 
-/// What a notification says of an attachment; `None`: it is the message itself.
+/// What a notification says of an attachment; `None` if it is the message itself.
 pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
     #[derive(Deserialize)]
     struct Fields {
@@ -107,6 +110,7 @@ pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
         Number(i64),
         Text(String),
     }
+    // Most notifications are messages, and are not parsed twice.
     if !text.contains("\"attachmentId\"") {
         return Ok(None);
     }
@@ -120,9 +124,9 @@ pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
     Ok(Some(Header { uid, id }))
 }
 
-/// The longest name of a channel.
+/// Bytes of the longest name of a channel: PostgreSQL cuts off longer identifiers.
 const MAX_NAME: usize = 63;
-/// The longest notification.
+/// Bytes of the longest notification: `pg_notify` refuses 8,000.
 const MAX_TEXT: usize = 7_999;
 
 #[cfg(test)]

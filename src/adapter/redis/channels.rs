@@ -70,6 +70,7 @@ pub(crate) type Name = (How, Bytes);
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
+        // Namespaces may have any characters, and Redis would take these for a pattern.
         if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
             escaped.push('\\');
         }

@@ -76,6 +76,7 @@ impl Sent {
         if let Self::Command(_, Some(waiting)) = self
             && let Some(waiting) = waiting.lock().take()
         {
+            // Whoever has asked may have stopped waiting.
             let _ = waiting.send(value);
         }
     }
@@ -99,6 +100,7 @@ impl Sent {
             }
             Self::Entry(stream, entry, _) => {
                 let mut command = redis::cmd("XADD");
+                // Trimming to about this length costs Redis much less than trimming to exactly this length.
                 command.arg(&stream.name).arg("MAXLEN").arg("~");
                 command.arg(stream.max_len).arg("*");
                 for (name, value) in entry.fields() {
@@ -137,6 +139,7 @@ impl RedisAddress {
             let info = url.into_connection_info();
             let info = info.map_err(|error| InvalidUrl(error.to_string()))?;
             let settings = info.redis_settings().clone();
+            // RESP3 has pushed messages and answers on one connection.
             Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
         };
         let Some((scheme, several @ ("cluster" | "sentinel"))) = scheme.split_once('+') else {
@@ -148,6 +151,7 @@ impl RedisAddress {
             return Err(fault("unknown scheme"));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // The last `@` counts, because a password may have one in it and a host may not.
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (format!("{user}@"), hosts),
             None => (String::new(), authority),
@@ -173,7 +177,7 @@ impl RedisAddress {
     fn prepare_tls(&self, is_needed: bool) {
         use rustls::crypto::{CryptoProvider, ring};
         if is_needed && CryptoProvider::get_default().is_none() {
-            // Another thread may have been faster.
+            // If another thread was faster, its provider stays.
             let _ = ring::default_provider().install_default();
         }
     }
@@ -224,6 +228,7 @@ fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<Sentinel
     let addresses = sentinels.iter().map(|info| info.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?
         .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    // The settings are those of Redis itself, and the URL gives them to all sentinels alike.
     if let Some(info) = sentinels.first() {
         let settings = info.redis_settings();
         builder = builder.set_client_to_redis_db(settings.db());
@@ -247,6 +252,7 @@ impl Line {
     pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<()> {
         match self {
             Self::One(line) => {
+                // All messages leave in one pipeline, and Redis answers in their order.
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
                     all.add_command(message.command(how));
@@ -257,7 +263,7 @@ impl Line {
                 }
                 Ok(())
             }
-            // Channels may lie on several nodes: there is an order within each channel alone.
+            // Channels may lie on several nodes, so that there is an order within each channel alone.
             Self::Cluster(line) => {
                 for message in messages {
                     let value = message.command(how).query_async::<Value>(line).await?;
@@ -289,6 +295,7 @@ impl Line {
         command.arg("STREAM").arg(stream);
         let told = match self.ask(&command).await {
             Ok(told) => told,
+            // For Redis a stream does not exist before its first entry.
             Err(error) if error.detail() == Some("no such key") => {
                 return Ok(Info {
                     added: Some(0),
@@ -356,6 +363,7 @@ impl Line {
         let counts: Counts = match self {
             Self::One(line) => question.query_async(line).await?,
             Self::Cluster(line) => {
+                // Each node of a cluster counts its own subscribers alone, and those of a channel may be at any node.
                 let everywhere =
                     RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 let answers = line.route_command(question, everywhere).await?;
@@ -370,7 +378,8 @@ impl Line {
 /// How long a connection and an answer may take.
 const CONNECT: Duration = Duration::from_secs(2);
 const RESPONSE: Duration = Duration::from_secs(4);
-/// How long Redis waits for an entry of a stream before it answers that there is none.
+/// How long Redis waits for an entry of a stream before it answers that there is none; shorter than
+/// [`RESPONSE`], after which the connection would count as broken.
 const BLOCK: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) trait Listener: Send + Sync {
 /// A connection that is made again whenever it breaks.
 pub(crate) struct Link {
     place: RedisAddress,
-    /// Of what is published, and of the channel of this server.
+    /// The kind of the channels that are published on, and of the channel of this server.
     how: How,
     /// The channel on which this server hears itself.
     own: String,
@@ -85,7 +85,7 @@ impl Link {
         }
     }
 
-    /// The same with a stream that is read.
+    /// This link, with a stream that is read.
     pub(crate) fn reading(mut self, stream: Stream) -> Self {
         self.reader = Some(Reader::new(stream));
         self
@@ -109,6 +109,7 @@ impl Link {
             None => channels.forget(name),
         }
         drop(channels);
+        // The change is in the table before the task is woken, which then finds it there.
         self.resubscribe.notify_one();
     }
 
@@ -116,6 +117,7 @@ impl Link {
     pub(crate) async fn followed(self: Arc<Self>) {
         let wanted = self.channels.lock().version();
         let mut settled = self.settled.subscribe();
+        // The sender lives in this link, so that waiting cannot fail.
         let _ = settled.wait_for(|version| *version >= wanted).await;
     }
 
@@ -127,6 +129,7 @@ impl Link {
         let all = line.subscribers(self.how, &channel).await;
         let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
         let name = (self.how, channel.into());
+        // This server is taken off only if its own subscription is among those that Redis has counted.
         let is_among = self.channels.lock().is_subscribed(&name);
         Ok(all.saturating_sub(usize::from(is_among)))
     }
@@ -150,18 +153,19 @@ impl Broker for Link {
         }
     }
 
-    async fn session(
+    async fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), String> {
         let text = |error: redis::RedisError| error.to_string();
-        let session = Arc::new(Session::default());
-        let _ending = Ending(&session);
-        let broken = &session.broken;
+        let pair = Arc::new(ConnectionPair::default());
+        let _ending = Ending(&pair);
+        let broken = &pair.broken;
         let connecting = async {
             let publisher = self.place.connect(None).await.map_err(text)?;
-            let subscriber = self.place.connect(Some(self.on_push(&session))).await;
+            let subscriber = self.place.connect(Some(self.on_push(&pair))).await;
             let mut subscriber = subscriber.map_err(text)?;
+            // All channels are subscribed to before Redis counts as reached: who is told that it is reached hears others.
             self.channels.lock().reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
             let reading = match &self.reader {
@@ -174,6 +178,7 @@ impl Broker for Link {
             };
             Ok::<_, String>((publisher, subscriber, reading))
         };
+        // Connecting may take long, and an adapter that closes need not wait for it.
         let (publisher, subscriber, reading) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
@@ -185,6 +190,8 @@ impl Broker for Link {
                 None => std::future::pending().await,
             }
         };
+        // The first part that ends is the end of all connections, which are made anew together. What is on its way then
+        // is counted as lost.
         tokio::select! {
             ended = reading => Err(text(ended)),
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
@@ -219,6 +226,7 @@ impl Link {
 
     async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
         while let Some(batch) = self.next().await {
+            // Whether sending fails or this future is dropped meanwhile, the batch is counted as lost.
             let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
             line.send(self.how, &batch).await?;
             doubtful.all_arrived();
@@ -248,6 +256,7 @@ impl Link {
             if let Err(error) = self.subscribe(&mut line).await {
                 return error;
             }
+            // `notify_one` leaves a permit behind, so that a change that comes while channels are subscribed to is seen.
             self.resubscribe.notified().await;
         }
     }
@@ -267,20 +276,21 @@ impl Link {
         }
     }
 
-    fn on_push(self: &Arc<Self>, session: &Arc<Session>) -> OnPush {
+    fn on_push(self: &Arc<Self>, pair: &Arc<ConnectionPair>) -> OnPush {
         let link = Arc::downgrade(self);
-        let session = Arc::clone(session);
+        let pair = Arc::clone(pair);
         Arc::new(move |info| {
             let Some(link) = link.upgrade() else {
                 return;
             };
-            // A client of a cluster queues what comes without a bound, and goes on until that is done.
-            if session.is_over.load(Ordering::Relaxed) {
+            // A client of a cluster queues what comes without a bound, and goes on with that after its connection has
+            // ended. Relaxed is enough: what slips through in that moment counts as come before the end.
+            if pair.is_over.load(Ordering::Relaxed) {
                 link.lost(u64::from(is_message(&info.kind)));
                 return;
             }
             // The task of the connection must outlive a fault of what is done with a message.
-            guarded(|| link.pushed(info, &session.broken));
+            guarded(|| link.pushed(info, &pair.broken));
         })
     }
 
@@ -304,6 +314,7 @@ impl Link {
                     channels.is_subscribed(&name) && channels.target(&name).is_some()
                 });
             // The slot of a channel has moved to another node, or the connection is gone.
+            // The connection may break while it is still being made: `notify_one` keeps that until somebody waits.
             if is_unasked || info.kind == PushKind::Disconnection {
                 broken.notify_one();
             }
@@ -312,6 +323,7 @@ impl Link {
         let Some(name) = next() else {
             return;
         };
+        // Behind a pattern stands the channel that it has matched.
         if how == How::Pattern {
             next();
         }
@@ -334,16 +346,16 @@ impl Link {
     }
 }
 
-/// A pair of connections.
+/// The state that belongs to one pair of connections, the publishing and the subscribed one.
 #[derive(Default)]
-struct Session {
+struct ConnectionPair {
     broken: Notify,
     /// Another pair may be there: what this one brings would come twice.
     is_over: AtomicBool,
 }
 
-/// Ends a session.
-struct Ending<'a>(&'a Session);
+/// Notes the end of a pair of connections when it is dropped.
+struct Ending<'a>(&'a ConnectionPair);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {

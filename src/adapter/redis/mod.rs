@@ -51,7 +51,7 @@ use crate::names::Room;
 
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// It connects in the background, and again whenever the connection breaks. While there is none, events
+/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
 /// reach the clients of this server; those of the last five seconds reach the others when it is back.
 pub struct Redis {
     place: RedisAddress,
@@ -129,6 +129,7 @@ impl Redis {
             limits: Limits {
                 messages: 65_536,
                 bytes: 64 << 20,
+                // Half of what Redis lets wait for a server before it cuts the server off.
                 message_bytes: 16 << 20,
             },
             shared: Arc::default(),
@@ -194,7 +195,7 @@ impl Redis {
         self
     }
 
-    /// What the names of kept sessions begin with, `sessionKeyPrefix` of Node's adapter. Default `sio:session:`.
+    /// What the keys of the kept states of clients begin with, `sessionKeyPrefix` of Node's adapter. Default `sio:session:`.
     #[must_use]
     pub fn session_key_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.session_prefix);
@@ -284,7 +285,7 @@ impl Adapter for Redis {
                 open: Default::default(),
             }
         });
-        // It is called once.
+        // `receive` is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -304,6 +305,7 @@ impl Adapter for Redis {
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         match envelope.message {
+            // A server of another kind is answered in its own form, and one of this library by an envelope.
             Message::Reply(reply) if reply.request & FOREIGN != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
@@ -329,6 +331,7 @@ impl Adapter for Redis {
             };
             let channel = scope.channel(&shared.key, &nsp);
             let others = Arc::clone(&shared.link).others(channel).await?;
+            // Servers of the streams adapter 0.2 subscribe to no channel, and are known by their heartbeats alone.
             let heard_of = shared.heartbeats.count(&nsp);
             Ok(Servers::Count(others + heard_of))
         })
@@ -345,6 +348,7 @@ impl Adapter for Redis {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
+                // The farewells are queued before the link is closed, which then sends what waits.
                 for nsp in shared.heartbeats.namespaces() {
                     shared.say_farewell(&nsp);
                 }
@@ -430,6 +434,7 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
+            // The link runs in a task of its own, which would go on without the adapter.
             shared.link.abandon();
         }
     }
@@ -437,7 +442,7 @@ impl Drop for Redis {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the URL, which may have a password in it.
+        // The URL is left out, because it may have a password in it.
         f.debug_struct("Redis")
             .field("key", &self.key)
             .field("wire", &self.wire)

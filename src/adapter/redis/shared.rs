@@ -112,7 +112,7 @@ impl RedisState {
 
     fn tell(&self, entry: StreamEntry) {
         let stream = Arc::clone(&self.stream);
-        // There is another one to come.
+        // The loss of a heartbeat does no harm, since another one follows.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
@@ -123,6 +123,7 @@ impl RedisState {
             && self.journals
             && entry.is_journaled()
         {
+            // The publication goes along, so that it can be applied here if the entry never leaves.
             *waiting = Some(Box::new(publication.clone()));
         }
         self.link.publish(sent)
@@ -138,6 +139,7 @@ impl RedisState {
         let (mut channel, payload, is_own) = match self.wire {
             Wire::Classic => {
                 let payload = classic::write_response(&request.id, request.ids_only, response);
+                // Node's adapter answers events for servers on the common channel even with that option.
                 let is_own = self.specific && !matches!(response, Response::Answer(_));
                 (
                     Scope::Responses.channel(&self.key, namespace),
@@ -185,6 +187,7 @@ impl RedisState {
         let own = self.inbox.node();
         let uid = entry.uid.as_deref();
         let position = Position::parse(&entry.id).filter(|_| self.journals);
+        // What this server has sent was applied when it was sent, unless it had to go through the journal first.
         if uid == Some(own.as_str()) && !(self.journals && entry.is_journaled()) {
             return Ok(());
         }
@@ -195,6 +198,7 @@ impl RedisState {
         let kind = entry.kind()?;
         let uid = uid.unwrap_or_default().to_owned();
         if streams::is_heartbeat(kind) {
+            // Servers of this library are counted by their channels, and their heartbeats only answer others.
             if entry.is_marked {
                 return Ok(());
             }
@@ -209,7 +213,7 @@ impl RedisState {
         }
         let heard = entry.message(own, &nsp)?;
         if let Heard::Publication(_, _, Some(_)) = &heard {
-            // Who asks over the stream wants to be answered there.
+            // A server that asks over the stream wants its answer there.
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
                 self.tell(entry);
@@ -226,7 +230,7 @@ impl RedisState {
     ) -> Result<(), WireError> {
         let own = self.inbox.node();
         match heard {
-            // Those of streams have been taken out.
+            // Heartbeats of streams were taken out before, and the other wires of Redis have none.
             Heard::Nothing | Heard::Pulse(..) => {}
             Heard::Publication(node, mut publication, request) => {
                 if let Some(request) = request {
@@ -277,6 +281,7 @@ impl Listener for RedisState {
     }
 
     fn unsent(&self, message: Sent) {
+        // The event was to come back through the journal, and never left: the clients of this server must still get it.
         if let Sent::Entry(_, _, Some(publication)) = message {
             self.inbox.deliver_here(*publication);
         }
@@ -300,7 +305,7 @@ pub(super) fn write_publication(
             let (channel, payload) = classic::write(key, own, publication).map_err(unwritten)?;
             return Ok(Sent::Message(channel, payload));
         }
-        // What tells that a server is there now is of no use later.
+        // Heartbeats of this library go over channels, since they are of no use to whoever reads them later.
         Wire::Streams { .. } if publication.namespace == *NAMESPACE => {}
         Wire::Streams { .. } => {
             let entry = streams::write(own, publication).map_err(unwritten)?;
@@ -319,8 +324,9 @@ pub(super) fn write_publication(
 }
 
 /// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
-/// sockets, which have none unless there are some for sockets.
+/// sockets, whose rooms have no channels unless sockets are followed as well.
 pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
+    // JavaScript counts the units of UTF-16.
     let is_like_id = || room.as_str().encode_utf16().count() == 20;
     let has_channel = match wire {
         Wire::Sharded(Subscriptions::Rooms) => !is_like_id(),

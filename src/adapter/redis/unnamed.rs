@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 
 use crate::adapter::{envelope::NodeId, message::Said};
 
-/// On the classic wire answers do not say whose they are. Each server says a count, or everything at
-/// once, so that is given a name; an acknowledgement goes to any server that waits for one more.
+/// On the classic wire answers do not say whose they are. A server sends a count or everything at once, so
+/// each such message gets a new name; an acknowledgement counts for any server that owes one more.
 #[derive(Debug, Default)]
 pub(crate) struct Unnamed(Mutex<BTreeMap<u64, Answers>>);
 
@@ -28,7 +28,7 @@ impl Unnamed {
             Said::Count(count) => answers.next(*count),
             Said::Sockets(_) | Said::Answer(_) => answers.next(0),
         };
-        // The numbers of questions grow: the first is the oldest. One of which nothing is to come goes first.
+        // The numbers of questions grow, so that the first is the oldest. A question without answers to come goes before it.
         if all.len() > MAX_QUESTIONS {
             let done = all.iter().find(|(_, answers)| answers.open.is_empty());
             match done.map(|(number, _)| *number) {

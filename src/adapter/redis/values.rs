@@ -58,6 +58,7 @@ impl RedisValues {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
             let unavailable = |error: RedisError| ValueError::Unavailable(error.to_string());
+            // The connection is cloned, so that no lock is held while Redis is waited for.
             let kept = inner.line.lock().clone();
             let mut line = match kept {
                 Some(line) => line,
@@ -82,6 +83,7 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.is_timeout()
 }
 
+// Lua writes large numbers with an exponent, so the scripts format those that are stored.
 /// `{1, version}`, `{0, version of what is there or 0}`, or `{-1, 0}`: there is no room.
 const PUT: &str = r"
 local known = redis.call('HGET', KEYS[1], ARGV[1])

@@ -17,6 +17,7 @@ pub struct Keyspace<T> {
     name: Arc<str>,
     schema: u32,
     migrate: Migrate,
+    // A function pointer, so that the keyspace can be shared among threads whatever `T` is.
     of: PhantomData<fn() -> T>,
 }
 
@@ -25,7 +26,7 @@ pub struct Keyspace<T> {
 pub struct Versioned<T> {
     /// The number of the change that has stored it, for [`Expected::Version`].
     pub version: u64,
-    /// It, in the schema of the keyspace.
+    /// The value, in the schema of the keyspace.
     pub value: T,
 }
 
@@ -73,6 +74,8 @@ impl<T> Keyspace<T> {
         let putting = self.values.0.store.put(&key, expected, text);
         let put = self.values.within(putting).await?;
         if let Put::Stored(_) = put {
+            // The change is announced after the store has it, so that whoever hears of it reads the new value. If the
+            // future is dropped before, those who watch find the change when they look by themselves.
             self.values.announce(&key);
         }
         Ok(put)
@@ -84,6 +87,7 @@ impl<T> Keyspace<T> {
     ///
     /// See [`ValueError`].
     pub async fn watch(&self, key: &str) -> Result<Watch<T>, ValueError> {
+        // Announcements are heard from before the value is read, so that no change falls between the two.
         let (changed, key) = (self.values.0.changed.subscribe(), self.key(key)?);
         let known = self.values.within(self.values.0.store.get(&key)).await?;
         Ok(Watch {
@@ -196,8 +200,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The next key that was changed, without the name of the keyspace; `None`: so many were changed that some were not
-    /// kept, and all keys are to be looked at. Nothing is lost if it is dropped before.
+    /// The next key that was changed, without the name of the keyspace. `None` says that so many were changed that some
+    /// were not kept, and that all keys are to be looked at. Nothing is lost if the future is dropped before.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             match self.changed.recv().await {
@@ -226,8 +230,8 @@ pub struct Watch<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Watch<T> {
-    /// Waits until something else is there than was seen last; `None`: nothing is. Nothing is lost if it is
-    /// dropped before.
+    /// Waits until something else is there than was seen last, and returns `None` if nothing is. Nothing is lost
+    /// if the future is dropped before.
     ///
     /// # Errors
     ///
@@ -252,6 +256,7 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
                 Err(ValueError::Unavailable(_)) => {}
                 Err(error) => return Err(error),
             }
+            // An announcement that came while the value was read is still in the channel, so this returns at once.
             self.wait().await;
         }
     }
@@ -260,6 +265,7 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
     async fn wait(&mut self) {
         let look = Instant::now() + LOOK;
         loop {
+            // Dropping `recv` loses nothing, so that it may be raced against the time.
             tokio::select! {
                 heard = self.changed.recv() => match heard {
                     Ok(key) if key == self.key => return,

@@ -50,7 +50,7 @@ impl Attempt {
     }
 
     pub(super) async fn make(&mut self) -> Result<Option<Lock>, ValueError> {
-        // What the question takes is taken from the lease.
+        // The lease is counted from before the question, so that it ends here before it ends at the store.
         let until = Instant::now() + self.lease;
         self.is_doubtful = true;
         let store = &self.values.0.store;
@@ -69,6 +69,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        // An attempt that is dropped while the store is asked may hold the lock without anybody knowing. Without a
+        // runtime nothing can be asked, and the lock ends with its lease.
         if self.is_doubtful
             && let Ok(runtime) = Handle::try_current()
         {
@@ -83,6 +85,7 @@ impl Drop for Attempt {
 async fn give_up(values: &Values, name: &str, holder: &str, lease: Duration) {
     let over = Instant::now() + lease;
     while Instant::now() < over {
+        // The store gives the lock to its own holder again, with this short lease in place of the long one.
         let taking = values.0.store.lock(name, holder, SHORTEST);
         if values.within(taking).await.is_ok() {
             return;
@@ -98,17 +101,17 @@ impl Lock {
         self.fence
     }
 
-    /// How long it is held yet, by the clock of this server; zero: maybe not any more.
+    /// How long the lock is still held, by the clock of this server; zero if it may be lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Holds it for another lease from now on. `false`: it is lost, somebody else may hold it.
+    /// Holds the lock for another lease from now on. Returns `false` if it is lost, and somebody else may hold it.
     ///
     /// # Errors
     ///
-    /// When the store does not answer. It is held until [`remaining`](Self::remaining) is zero.
+    /// When the store does not answer. The lock is held until [`remaining`](Self::remaining) is zero.
     pub async fn renew(&mut self) -> Result<bool, ValueError> {
         let until = Instant::now() + self.lease;
         let store = &self.values.0.store;
@@ -118,18 +121,18 @@ impl Lock {
         Ok(is_held)
     }
 
-    /// Gives it back. `false`: it was lost before.
+    /// Gives the lock back. Returns `false` if it was lost before.
     ///
     /// # Errors
     ///
-    /// When the store does not answer; then it ends with its lease.
+    /// When the store does not answer; the lock then ends with its lease.
     pub async fn release(self) -> Result<bool, ValueError> {
         let unlocking = self.values.0.store.unlock(&self.name, self.fence);
         self.values.within(unlocking).await
     }
 }
 
-/// Between two attempts to end a lock while the store does not answer.
+/// The pause between two attempts to end a lock while the store does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -14,7 +14,7 @@ pub struct Memory(Arc<Mutex<ValuesAndLocks>>);
 struct ValuesAndLocks {
     last: u64,
     values: HashMap<Arc<str>, StoredValue>,
-    /// As many as names were asked for; those that are over are forgotten when there are many.
+    /// As many locks as names were asked for; those that are over are forgotten when there are many.
     locks: HashMap<Arc<str>, HeldLock>,
 }
 
@@ -72,6 +72,7 @@ impl ValuesAndLocks {
         lease: Duration,
     ) -> Result<Option<u64>, ValueError> {
         let now = Instant::now();
+        // The holder itself gets the lock again, with a new number: the answer to its last question may be lost.
         let is_others = |held: &HeldLock| held.until > now && &*held.holder != holder;
         if self.locks.get(name).is_some_and(is_others) {
             return Ok(None);

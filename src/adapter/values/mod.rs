@@ -37,9 +37,9 @@ pub trait ValueStore: Send + Sync + 'static {
         text: Option<Arc<str>>,
     ) -> BoxFuture<Result<Put, ValueError>>;
 
-    /// Gives a lock that nobody holds to a holder, for so long by the clock of the store: its fencing number.
-    /// `None`: somebody else holds it. Who holds it already, and may not know because an answer was lost, is given
-    /// it once more, with a new number; no two who ask call themselves alike.
+    /// Gives a lock that nobody holds to a holder, for so long by the clock of the store, and returns its fencing
+    /// number; `None` if somebody else holds it. A holder that has the lock already, and may not know because an answer
+    /// was lost, is given it once more, with a new number. No two who ask call themselves alike.
     fn lock(
         &self,
         name: &str,
@@ -47,11 +47,11 @@ pub trait ValueStore: Send + Sync + 'static {
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>>;
 
-    /// Lets a lock last so long from now on. `false`: it is not held under this number any more.
+    /// Lets a lock last so long from now on. Returns `false` if it is not held under this number any more.
     fn renew(&self, name: &str, fence: u64, lease: Duration)
     -> BoxFuture<Result<bool, ValueError>>;
 
-    /// Gives a lock back. `false`: it was not held under this number any more.
+    /// Gives a lock back. Returns `false` if it was not held under this number any more.
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>>;
 }
 
@@ -60,7 +60,7 @@ pub trait ValueStore: Send + Sync + 'static {
 pub struct StoredValue {
     /// The number of the change that has stored it.
     pub version: u64,
-    /// It.
+    /// The text.
     pub text: Arc<str>,
 }
 
@@ -80,10 +80,10 @@ pub enum Expected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Put {
-    /// It is made, and has this version.
+    /// The change is made, and has this version.
     Stored(u64),
-    /// Something else is there, with this version; `None`: nothing is. Whoever was first has won: read it
-    /// again, and decide anew.
+    /// Something else is there, with this version, or nothing (`None`). Whoever was first has won: read the
+    /// value again, and decide anew.
     Conflict(Option<u64>),
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for ValueError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for ValueError {}
 
 /// The state that this server shares with the others of its cluster; see [`Io::values`](crate::Io::values).
@@ -177,6 +177,8 @@ impl Values {
     pub async fn lock(&self, name: &str, lease: Duration) -> Result<Lock, ValueError> {
         let mut attempt = Attempt::new(self, name, lease)?;
         loop {
+            // One attempt asks again and again under one name, so that the store knows it if an answer was lost. If this
+            // future is dropped, the attempt gives up what it may have got.
             match attempt.make().await {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) | Err(ValueError::Unavailable(_)) => {}
@@ -196,11 +198,12 @@ impl Values {
 
     /// Another server, or this one, has changed a key.
     pub(crate) fn heard(&self, key: &str) {
-        // Nobody may be watching.
+        // Sending fails if nobody watches, which is no fault.
         let _ = self.0.changed.send(key.into());
     }
 
     async fn within<T>(&self, asked: BoxFuture<Result<T, ValueError>>) -> Result<T, ValueError> {
+        // The store may have done all the same what it was asked, which `Unavailable` says.
         match timeout(PATIENCE, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(ValueError::Unavailable("it takes too long".to_owned())),

@@ -34,11 +34,11 @@ const MAX_HEADER: usize = 1 << 20;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WireError {
-    /// It is larger than [`Envelope::MAX_BYTES`], or names too many rooms.
+    /// The envelope is larger than [`Envelope::MAX_BYTES`], or names too many rooms.
     TooLarge,
-    /// A newer server has sent it.
+    /// A newer server has sent the envelope.
     UnknownVersion(u8),
-    /// A newer server has sent it: something is asked for that is not known here.
+    /// A newer server has sent the envelope: something is asked for that is not known here.
     UnknownKind,
     /// The bytes are no envelope; the text says what is wrong.
     Malformed(&'static str),
@@ -58,7 +58,7 @@ impl fmt::Display for WireError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for WireError {}
 
 /// Everything but arguments; what a kind does not need is left out.
@@ -141,7 +141,7 @@ impl Envelope {
             Message::Publication(publication) => header.publication(publication),
             Message::Reply(reply) => header.reply(reply),
         };
-        // The arguments as a packet: what the decoder of clients checks and takes apart.
+        // The arguments are written as a packet, because the decoder of clients checks and takes apart packets.
         let packet = args.map(|args| (args.parser(), args.parser().ack("/", 0, args)));
         let packet = match packet {
             Some((parser, frame)) => Some((parser, frame.map_err(WireError::Encode)?)),
@@ -151,7 +151,7 @@ impl Envelope {
         if let Some((parser, frame)) = &packet {
             header.parser = (*parser != Parser::default()).then_some(*parser);
             for (i, (_, part)) in frame.messages().enumerate() {
-                // Text begins with the type of an Engine.IO packet.
+                // A text begins with the type of its Engine.IO packet, which the decoder does not expect.
                 let has_type = i == 0 && *parser == Parser::Json;
                 parts.push(part.get(usize::from(has_type)..).unwrap_or_default());
             }
@@ -183,6 +183,7 @@ impl Envelope {
         if rest.len() > Self::MAX_BYTES {
             return Err(WireError::TooLarge);
         }
+        // The version comes first, so that what a newer server has sent is told from what is malformed.
         match rest.try_get_u8() {
             Ok(VERSION) => {}
             Ok(version) => return Err(WireError::UnknownVersion(version)),
@@ -273,6 +274,7 @@ impl<'a> Header<'a> {
         if self.parts.len() > 1 + MAX_ATTACHMENTS {
             return Err(malformed);
         }
+        // The lengths are checked as a whole before anything is split off, since splitting beyond the end panics.
         let sum = self
             .parts
             .iter()

@@ -63,6 +63,7 @@ impl Questions {
 
     /// A client has disconnected and answers nothing any more.
     pub(crate) fn leave(&self, id: SocketId) {
+        // The questions are copied out, so that the lock of the table is not held together with that of a question.
         let open: Vec<_> = self.0.lock().values().cloned().collect();
         for answers in open {
             settle(&answers, id, || Err(AckError::Disconnected));
@@ -81,6 +82,7 @@ fn settle(
     }
     answers.ready.push_back((from, answer()));
     let waker = answers.waker.take();
+    // The waker is called without the lock, which whoever it wakes takes again.
     drop(answers);
     if let Some(waker) = waker {
         waker.wake();

@@ -15,7 +15,7 @@ pub(crate) struct AckTable(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By number. New ones come in at the end, but for those who overtake others on their way here.
+    /// The places by number. A new one comes in at the end, unless a task with a higher number was faster.
     waiting: Vec<(u64, oneshot::Sender<Args>)>,
     closed: bool,
 }
@@ -48,6 +48,7 @@ impl AckTable {
             return false;
         };
         metrics.shift(Gauge::AcksPending, -1);
+        // Whoever has asked may have stopped waiting.
         let _ = sender.send(args.clone());
         true
     }
@@ -61,6 +62,7 @@ impl AckTable {
     pub(crate) fn close(&self, metrics: &Metrics) {
         let mut table = self.0.lock();
         table.closed = true;
+        // The senders are dropped without the lock; that is what tells those who wait of the disconnect.
         let waiting = std::mem::take(&mut table.waiting);
         drop(table);
         metrics.shift(Gauge::AcksPending, -(waiting.len() as i64));

@@ -17,7 +17,9 @@ use crate::{
     engine::Hooks,
     limit::{Guard, Proxies},
     socket::{
-        core::{Built, Connect, Io, Lifecycle, OnDemand, Predicate, Sessions, Watchers, namespace},
+        core::{
+            Built, Connect, Io, Lifecycle, OnDemand, Predicate, RecoveryTable, Watchers, namespace,
+        },
         dispatch::Middleware,
         types::{BuildError, ClientFiles, States},
     },
@@ -44,7 +46,7 @@ use crate::{
 pub struct Builder {
     io: Io,
     config: Config,
-    /// Said by a method of its own, which beats the field of the options in whatever order.
+    /// Set by a method of its own, which beats the field of the options in whatever order.
     recovery: Option<Recovery>,
     parser: Option<Parser>,
     pub(super) hooks: Hooks,
@@ -95,7 +97,7 @@ impl Builder {
     /// Limits who may connect, and believes these proxies what they say of their clients. Without it
     /// everybody may and nobody is believed.
     ///
-    /// It goes by addresses. Where this server is mounted in another one that does not tell them, as
+    /// The limits go by addresses. Where this server is mounted in another one that does not tell them, as
     /// axum's does only with `app.into_make_service_with_connect_info::<SocketAddr>()`, nobody is
     /// served: every request is answered 500, and the answer and the log name the line to add.
     pub fn guard(mut self, limits: &AddressLimits, proxies: Proxies) -> Self {
@@ -172,7 +174,7 @@ impl Builder {
     }
 
     /// A namespace that exists as long as the server, made at the first call with this name.
-    /// Without the leading slash it is the same one.
+    /// The leading slash may be left out.
     ///
     /// `/` exists only if it is asked for here, as every other.
     #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
@@ -286,6 +288,7 @@ impl Builder {
         let (cluster, node, forwarder) = alone()?;
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
+            // A comma ends the name of the namespace in a packet.
             let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
             if is_bad || name == *NAMESPACE {
                 return Err(BuildError::InvalidNamespace(name.as_str().into()));
@@ -309,7 +312,7 @@ impl Builder {
             });
         }
         let on = config.recovery.as_ref();
-        let sessions = on.map(|on| Arc::new(Sessions::new(on, Arc::clone(metrics))));
+        let recovery_table = on.map(|on| Arc::new(RecoveryTable::new(on, Arc::clone(metrics))));
         let guard = self
             .guard
             .map(|(limits, proxies)| Guard::new(&limits, proxies, Arc::clone(metrics)));
@@ -321,7 +324,7 @@ impl Builder {
             forwarder,
             #[cfg(feature = "cluster")]
             values,
-            sessions,
+            recovery_table,
             config,
             hooks: Arc::new(self.hooks),
             guard: guard.map(Arc::new),
@@ -333,6 +336,7 @@ impl Builder {
             client_files: self.client_files,
         });
         #[cfg(feature = "cluster")]
+        // The adapter may deliver as soon as it is started, so the server is complete before.
         self.io.start_cluster();
         Ok(self.io)
     }

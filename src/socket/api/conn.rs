@@ -83,6 +83,7 @@ impl Conn {
         let limit = sockets.first().ok_or(ListenError::Disconnected)?;
         let limit = limit.io().config().sockets.max_listeners_per_socket;
         let id = self.0.make_watchers().add(Arc::new(watcher), limit)?;
+        // The outbox tells of a drain only if it was asked to.
         let _ = self.0.outbox().watch_drain();
         for socket in &sockets {
             socket.observe();

@@ -10,7 +10,7 @@ impl Builder {
     /// `allowRequest` of the official server. Refused requests are answered 403 (a WebSocket: 400)
     /// with code 4 and the message. Requests of sessions that are open are not asked about.
     ///
-    /// It may wait, at most for
+    /// The function may wait, at most for
     /// [`allow_request_timeout`](crate::Config::allow_request_timeout), and
     /// [`max_pending_requests`](crate::Config::max_pending_requests) at the same time; a client
     /// that is not answered in time is refused. A second call replaces the first.

@@ -72,15 +72,15 @@ impl Io {
     /// Clients that are away lose what they could [recover](crate::options::Recovery) if they would have been
     /// disconnected, whether they have been let in again by the time they come back or not.
     ///
-    /// It looks at every socket, which takes about a millisecond for ten thousand.
+    /// This looks at every socket, which takes about a millisecond for ten thousand.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it does")]
     pub fn revalidate(&self) -> usize {
         let Some(built) = self.0.built.get() else {
             return 0;
         };
-        // Before anybody is looked for: who is on the way back is found by nobody.
-        if let Some(sessions) = self.sessions() {
-            sessions.begin_round();
+        // The round begins before anybody is looked for, because a client that is on its way back is found by nobody.
+        if let Some(table) = self.recovery_table() {
+            table.begin_round();
         }
         let made: Vec<_> = built.made.read().values().cloned().collect();
         let mut expelled = 0;
@@ -90,8 +90,8 @@ impl Io {
                 expelled += sockets.iter().filter(|socket| !socket.revalidate()).count();
             }
         }
-        if let Some(sessions) = self.sessions() {
-            sessions.revalidate();
+        if let Some(table) = self.recovery_table() {
+            table.revalidate();
         }
         expelled
     }
@@ -158,18 +158,21 @@ impl Io {
     /// have ended, at most for `grace`.
     pub async fn close(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
+        // What waits for the end of an interval is sent while there are still connections.
         self.end_pacing();
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
             engine.shutdown(grace).await;
         }
-        if let Some(sessions) = self.sessions() {
-            sessions.close();
+        if let Some(table) = self.recovery_table() {
+            table.close();
         }
         #[cfg(feature = "cluster")]
+        // The cluster is left after all sockets have ended, since their state is saved for other servers meanwhile.
         self.leave_cluster(deadline).await;
         let settled = async {
             loop {
+                // The waiter is made before the count is read, so that it sees every `notify_waiters` from then on.
                 let settled = self.0.settled.notified();
                 if self.0.detached.load(Ordering::Acquire) == 0 {
                     return;
@@ -185,6 +188,7 @@ impl Io {
 
     /// The engine below, made for the first who serves.
     pub(crate) fn engine(&self) -> Arc<Engine> {
+        // The lock is held while the engine is made, so that there is only one.
         let mut engine = self.0.engine.lock();
         engine.upgrade().unwrap_or_else(|| {
             let (config, hooks) = match self.0.built.get() {

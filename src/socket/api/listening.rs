@@ -139,6 +139,7 @@ impl Socket {
             return false;
         };
         let is_gone = listeners.off(listener);
+        // Broadcasts need not look for this socket any more when nobody watches what it is sent.
         if is_gone && !listeners.has_outgoing() && self.conn_watchers().is_none() {
             self.namespace_inner().set_observed(self, false);
         }

@@ -159,7 +159,7 @@ impl NamespaceBuilder {
     /// [`Principal`](crate::Principal). Without it everybody is
     /// [`Principal::anonymous`](crate::Principal::anonymous).
     ///
-    /// A closure asks again when a client recovers its session; what implements
+    /// A closure asks again when a client recovers its socket; what implements
     /// [`Authenticate`](crate::Authenticate) may decide that by itself.
     ///
     /// ```
@@ -265,6 +265,7 @@ impl NamespaceBuilder {
     }
 
     pub(super) fn fail(&mut self, error: BuildError) {
+        // Methods that register return the builder, so that the first fault is kept until the server is built.
         self.error.get_or_insert(error);
     }
 

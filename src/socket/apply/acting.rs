@@ -36,9 +36,10 @@ pub(super) fn leave(
     for socket in sockets(namespace, target) {
         socket.leave(rooms);
     }
+    // Sockets whose clients are away are looked for last, so that one whose client leaves in between is found as well.
     for socket in sockets_away(namespace, target) {
         socket.leave(rooms);
-        socket.keep_session(false);
+        socket.save_state(false);
     }
     Outcome::Nothing
 }

@@ -57,7 +57,8 @@ pub(super) fn ask(
         Ok(question) => question,
         Err(error) => return (Outcome::Asked(Err(error)), None),
     };
-    // No answer is counted before all recipients are known, or the question could end too early.
+    // No answer is counted before all recipients are known, or the question could end too early. This lock comes before
+    // those of rooms.
     let mut recipients = question.collect();
     let mut reached = Vec::new();
     let _ = push(namespace, target, &frame, Some(&mut reached));

@@ -75,6 +75,7 @@ pub(crate) fn apply<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
 ) -> Applied {
+    // An operation that goes through a journal is applied when it comes back, in one order for all servers.
     if let Some(remote) = publishing::journal(target_namespace, operation) {
         let local = Outcome::Nothing;
         return Applied { local, remote };

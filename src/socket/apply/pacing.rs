@@ -147,6 +147,7 @@ fn key(target: &Target<'_>) -> u64 {
     };
     (stream, target.sender, target.local).hash(&mut hasher);
     let mut add = |names: &[RoomName<'_>]| {
+        // The number of names separates the lists, so that no name of one counts for the other.
         names.len().hash(&mut hasher);
         names
             .iter()

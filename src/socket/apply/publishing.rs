@@ -36,6 +36,7 @@ pub(super) fn journal<A: Arguments>(
     }
     let remote = publish(joined, target_namespace, operation, &Outcome::Nothing, None);
     let has_failed = matches!(remote, RemoteOutcome::Failed(Unpublished::Adapter(_)));
+    // What the journal does not take is applied to the sockets of this server at once instead.
     (!has_failed).then_some(remote)
 }
 
@@ -48,6 +49,7 @@ pub(super) fn others<A: Arguments>(
     frame: Option<Frame>,
 ) -> RemoteOutcome {
     match target_namespace.cluster().joined() {
+        // Only what the journal has not taken comes here.
         Some(joined) if !operation.target.local && is_journaled(joined, operation) => {
             RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
         }

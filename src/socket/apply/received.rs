@@ -187,6 +187,7 @@ impl Applier {
         let metrics = namespace.io().metrics();
         let is_refused = || {
             // A handler could not wait for anything without a runtime.
+            // Two events that come at once may both pass, so the bound may be exceeded by a few.
             let is_refused = self.serving.load(Ordering::Relaxed) >= MAX_SERVING
                 || Handle::try_current().is_err();
             if is_refused {

@@ -20,7 +20,7 @@ pub(crate) struct Record {
     pub(crate) data: Value,
 }
 
-/// Rooms of Node servers may be numbers.
+/// Reads the names of rooms, which are texts or, from Node servers, numbers.
 #[cfg(feature = "cluster")]
 fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     use serde::Deserialize as _;

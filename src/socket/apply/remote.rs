@@ -36,7 +36,7 @@ pub(crate) enum Unpublished {
 }
 
 impl Unpublished {
-    /// The same failure as that of a request whose answers are all missing.
+    /// This failure as that of a request whose answers are all missing.
     pub(crate) fn missing(self) -> Missing {
         Missing::failed(match self {
             Self::Adapter(error) => error,

@@ -1,4 +1,4 @@
-//! Admits a client to a namespace: recovers its session, authenticates it, and asks middleware.
+//! Admits a client to a namespace: claims the socket that it was before, authenticates it, and asks middleware.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,7 +26,7 @@ pub(crate) type ConnectOutcome = Result<ConnectGrant, Refusal>;
 pub(crate) struct ConnectGrant {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) principal: Arc<Principal>,
-    /// The session that the client recovers.
+    /// The socket that the client recovers.
     pub(crate) claim: Option<Claim>,
 }
 
@@ -44,10 +44,12 @@ impl Admission {
 
     /// Decides at once if nothing has to be waited for.
     pub(crate) fn poll_now(&mut self) -> Poll<(Connect, ConnectOutcome)> {
+        // An admission that waits is polled again among the jobs of its connection, with a real waker.
         self.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Connect, ConnectOutcome)> {
+        // A panic of the application refuses this client, and leaves its other namespaces alone.
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.deciding.as_mut().poll(cx))) {
             Ok(poll) => std::task::ready!(poll),
             Err(_) => {
@@ -73,6 +75,7 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
         let Some(handlers) = handlers else {
             return Err(Refusal::new("", "Invalid namespace"));
         };
+        // The claim comes first, because whoever authenticates is told who the client was.
         let mut claim = claim(&connect).await;
         if let Some(authenticate) = &handlers.authenticate {
             let previous = claim.as_ref().and_then(Claim::principal);
@@ -84,13 +87,13 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
                 None => authenticate.authenticate(connect.clone()).await?,
             };
             match previous {
-                // Nobody knows whose session it is.
+                // Nobody knows whose socket it was.
                 None => {
                     if let Some(claim) = claim.take() {
                         claim.give_up();
                     }
                 }
-                // The session of another user stays available for that user.
+                // The socket of another user stays available for that user.
                 Some(previous) if previous.subject != principal.subject => claim = None,
                 // The missed packets were meant for a user with more rights than this one has now.
                 Some(previous) if has_lost_rights(&previous, &principal) => {
@@ -121,7 +124,7 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
         })
     };
     // Everything above is cancelled at any of its awaits when the time is over or the connection ends.
-    // A claim that is dropped by that gives its session back.
+    // A claim that is dropped by that gives back what it has taken.
     let late = || Refusal::new("CONNECT_TIMEOUT", "connecting took too long");
     tokio::time::timeout(limit, asking)
         .await
@@ -133,14 +136,14 @@ fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
     (now.guest && !before.guest) || before.roles.iter().any(|role| !now.has(role))
 }
 
-/// Claims the session that the client asks to recover, if that session can be recovered.
+/// Claims the socket that the client asks to recover, if that can be recovered.
 async fn claim(connect: &Connect) -> Option<Claim> {
-    let sessions = connect.io().sessions()?;
+    let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let claim = sessions.claim_anywhere(offer, nsp, connect.io()).await;
+    let claim = table.claim_anywhere(offer, nsp, connect.io()).await;
     if claim.is_none() {
-        sessions.metrics.count(Counter::SessionsNotRecovered);
+        table.metrics.count(Counter::SessionsNotRecovered);
     }
     claim
 }

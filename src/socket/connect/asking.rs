@@ -29,7 +29,7 @@ impl Connect {
         }))
     }
 
-    /// The same client with its principal, and whether it recovers a session.
+    /// The same client with its principal, and whether it recovers a socket.
     pub(crate) fn known(&self, principal: Arc<Principal>, recovered: bool) -> Self {
         Self(Arc::new(Asking {
             io: self.0.io.clone(),
@@ -38,6 +38,7 @@ impl Connect {
             payload: self.0.payload.clone(),
             principal,
             recovered,
+            // The data is shared, so that what middleware sets on an earlier copy reaches the socket as well.
             data: Arc::clone(&self.0.data),
         }))
     }
@@ -119,8 +120,8 @@ impl Connect {
 
     /// Keeps a value for the socket that this client will be, one for each type; returns the one that
     /// it replaces. Handlers find it as [`Data<T>`](crate::Data) or
-    /// [`Socket::data`](crate::Socket::data). If the client is not let in, it is dropped. One that goes
-    /// on with its session has the data it had, and what is set here replaces values of the same type.
+    /// [`Socket::data`](crate::Socket::data). If the client is not let in, the value is dropped. A client that goes
+    /// on as the socket that it was has the data it had, and what is set here replaces values of the same type.
     pub fn set_data<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         self.0.data.lock().insert(Arc::new(value))
     }

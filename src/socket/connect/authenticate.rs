@@ -17,7 +17,7 @@ use crate::{
 ///
 /// Every async function of a [`Connect`] does, so that
 /// [`authenticate`](crate::NamespaceBuilder::authenticate) takes a closure as well. What has keys,
-/// sessions or a list of the revoked implements it:
+/// logins or a list of the revoked implements it:
 ///
 /// ```
 /// use std::{collections::HashSet, sync::Arc};
@@ -57,12 +57,12 @@ pub trait Authenticate: Send + Sync + 'static {
         connect: Connect,
     ) -> impl Future<Output = Result<Principal, Refusal>> + Send;
 
-    /// Decides whether a client may go on with the session of `previous`, whom it was before its
+    /// Decides whether a client may go on as the socket of `previous`, whom it was before its
     /// connection broke.
     ///
     /// An error refuses the client as [`authenticate`](Self::authenticate) does. The returned
     /// principal replaces the previous one; if it is another user, or the same without one of its
-    /// roles, the client starts afresh and gets nothing of the old session. The default asks for
+    /// roles, the client starts afresh and gets nothing of the old socket. The default asks for
     /// the credentials again.
     fn recover(
         &self,
@@ -88,7 +88,7 @@ pub trait Authenticate: Send + Sync + 'static {
 
     /// How the end of a principal is dealt with. With `Some`, a client is warned by the event
     /// `auth:expiring {expiresAt}`, may send `auth:refresh` with what [`refresh`](Self::refresh)
-    /// takes, and is told `TOKEN_EXPIRED` before it is disconnected. The default is `None`: it is
+    /// takes, and is told `TOKEN_EXPIRED` before it is disconnected. With `None`, the default, a client is
     /// disconnected when its principal ends.
     fn renewal(&self) -> Option<Renewal> {
         None
@@ -97,7 +97,7 @@ pub trait Authenticate: Send + Sync + 'static {
     /// Finds out who a connected client is by what it sent with `auth:refresh`. The returned
     /// principal replaces the current one; one with another subject is refused.
     ///
-    /// It is asked only if there is a [`renewal`](Self::renewal).
+    /// This method is called only if there is a [`renewal`](Self::renewal).
     fn refresh(
         &self,
         current: Arc<Principal>,

@@ -54,6 +54,7 @@ impl Io {
         let Some(built) = self.0.built.get() else {
             return Lookup::Missing;
         };
+        // No client gets into the namespace of heartbeats, whatever a predicate says.
         if built.on_demand.is_empty() || name == NAMESPACE {
             return Lookup::Missing;
         }
@@ -118,6 +119,7 @@ impl Io {
                 ))))
             }
         };
+        // The table is let go of before the adapter hears of the change, because the closure looks into it once more.
         drop(made);
         let exists = || self.made_namespace(name).is_some();
         built.cluster.namespace_changed(name, exists);

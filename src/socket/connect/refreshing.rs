@@ -32,7 +32,7 @@ pub(crate) fn refresher<A: Authenticate>(
                 Ok(principal) => {
                     let end = principal.expires_at;
                     event.socket.set_principal(principal);
-                    // Revoked while it was looked at: nobody else would notice.
+                    // The credentials may have been revoked while they were looked at, which nobody else would notice.
                     event.socket.revalidate();
                     authenticate.refreshed(&event.socket);
                     tracing::info!(socket = %event.socket.id(), "credentials refreshed");
@@ -57,7 +57,7 @@ pub(crate) fn refresher<A: Authenticate>(
     }
 }
 
-/// A socket stays the user's whose it is.
+/// Returns the new principal if it is the same user's: a socket never changes its user.
 fn same(current: &Principal, refreshed: Principal) -> Result<Principal, Refusal> {
     if current.subject == refreshed.subject {
         Ok(refreshed)

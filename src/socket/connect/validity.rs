@@ -19,7 +19,7 @@ const EXPIRING: &str = "auth:expiring";
 
 /// What comes next of a principal's end.
 pub(crate) struct Validity {
-    /// None: it does not end.
+    /// When something is to be done next; `None` if the principal does not end.
     at: Option<Instant>,
     /// The client knows that the end is near.
     warned: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Validity {
 impl Validity {
     /// The validity of a socket's current principal.
     pub(crate) fn of(socket: &Socket, now: Instant) -> Self {
-        // Read first: who replaces the principal meanwhile makes this outdated.
+        // The count is read first, so that a principal that is replaced meanwhile makes this outdated.
         let renewals = socket.renewals();
         let end = socket.principal().expires_at;
         let renewal = renewal(socket);

@@ -199,9 +199,9 @@ pub(crate) type Admission<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> +
     reason = "made by who implements `Authenticate`"
 )]
 pub struct Renewal {
-    /// How long before it the client is warned.
+    /// How long before the end the client is warned.
     pub lead: Duration,
-    /// How long after it the client may still send new credentials.
+    /// How long after the end the client may still send new credentials.
     pub grace: Duration,
 }
 
@@ -445,6 +445,7 @@ impl Watchers {
     /// Tells everybody. Called without any lock held.
     pub(crate) fn tell(&self, metrics: &Metrics, event: &Lifecycle<'_>) {
         for watcher in &self.0 {
+            // A watcher that panics must not take along the task in which something happened.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
                 tracing::error!(?event, "a watcher of the server has panicked");

@@ -16,7 +16,7 @@ use super::{
     handlers::{Connect, Handlers, Lifecycle, Watchers},
     namespace::{self, Namespace},
     paced::Paced,
-    socket::Sessions,
+    socket::RecoveryTable,
 };
 #[cfg(feature = "cluster")]
 use crate::adapter::{Registry, keep_nodes, values::Values};
@@ -62,7 +62,7 @@ pub(crate) struct IoInner {
     pub(in crate::socket) refusals: LogThrottle,
     /// Lines about faults of handlers.
     failures: LogThrottle,
-    /// Kept alive by whoever serves.
+    /// Kept alive by whoever serves: the engine holds this server, so that a strong reference would be a circle.
     pub(in crate::socket) engine: Mutex<Weak<Engine>>,
     /// Events that wait for the end of an interval.
     paced: Arc<Paced>,
@@ -90,8 +90,8 @@ pub(crate) struct Built {
     pub(crate) forwarder: Option<Arc<Forwarder>>,
     #[cfg(feature = "cluster")]
     pub(crate) values: Values,
-    /// `None` if no session can be recovered.
-    pub(crate) sessions: Option<Arc<Sessions>>,
+    /// `None` if no socket can be recovered.
+    pub(crate) recovery_table: Option<Arc<RecoveryTable>>,
 }
 
 /// Lines about refused clients, or about failed events, at once, before it is one a second.
@@ -172,10 +172,10 @@ impl Io {
         WeakIo(Arc::downgrade(&self.0))
     }
 
-    /// The sessions that can be recovered, if any can.
+    /// The sockets that can be recovered, if any can.
     #[inline]
-    pub(crate) fn sessions(&self) -> Option<&Arc<Sessions>> {
-        self.0.built.get()?.sessions.as_ref()
+    pub(crate) fn recovery_table(&self) -> Option<&Arc<RecoveryTable>> {
+        self.0.built.get()?.recovery_table.as_ref()
     }
 
     /// The events that wait for the end of an interval.
@@ -220,7 +220,7 @@ impl Io {
     }
 
     pub(crate) fn complete(&self, built: Built) {
-        // Only a builder does this, and building takes it.
+        // Only a builder completes a server, and building consumes the builder, so that the cell is empty.
         let _ = self.0.built.set(built);
         for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
             if namespace.name != *"/" {
@@ -283,6 +283,7 @@ impl Io {
             .is_some_and(|known| Arc::ptr_eq(known, namespace))
         {
             made.remove(&namespace.name);
+            // The table is let go of before the adapter hears of the change, because the closure looks into it once more.
             drop(made);
             built.cluster.namespace_changed(&namespace.name, || {
                 self.made_namespace(&namespace.name).is_some()
@@ -316,7 +317,7 @@ impl Io {
         else {
             return;
         };
-        // What the adapter keeps must not keep the server.
+        // The tasks of the adapter must not keep the server alive.
         let joined = Arc::downgrade(joined);
         let told = Weak::clone(&joined);
         let beat = move || keep_nodes(Weak::clone(&told));

@@ -148,7 +148,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         gone.outgoing
             .extend(table.outgoing.extract_if(.., |(known, _)| *known == id));
         let is_gone = table.len() < before;
-        // What they own is dropped without the lock.
+        // Listeners may own anything, so they are dropped without the lock.
         drop(table);
         drop(gone);
         is_gone
@@ -194,6 +194,7 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
     /// The listeners for one event. Those that are called only once are removed.
     pub(crate) fn take(&self, event: &str) -> Vec<H> {
         let mut table = self.0.lock();
+        // The handlers are cloned out and called without the lock, since they may register others.
         let mut found = Vec::new();
         table.events.retain(|listener| {
             if *listener.event != *event {

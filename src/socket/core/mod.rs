@@ -33,5 +33,5 @@ pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub(crate) use paced::{After, Held, Next, Offered, Paced, Turn};
 pub use socket::Socket;
-pub(crate) use socket::{ConnInner, Sessions};
+pub(crate) use socket::{ConnInner, RecoveryTable};
 pub use watchers::ConnEvent;

@@ -29,7 +29,7 @@ use crate::{
 
 /// A handle to one namespace. Cloning is cheap.
 ///
-/// It can be had for a namespace that does not exist, or not yet: it then reaches nobody.
+/// A handle can be had for a namespace that does not exist, or not yet; then it reaches nobody.
 #[derive(Clone)]
 pub struct Namespace {
     io: Io,
@@ -105,7 +105,7 @@ pub(crate) struct NamespaceInner {
     pub(in crate::socket) sockets: RwLock<IdMap<Socket>>,
     /// Shared by all sockets, so that a broadcast that asks is one frame.
     ack_ids: AtomicU64,
-    /// Whether it is taken down with its last socket.
+    /// Whether the namespace is taken down with its last socket.
     pub(in crate::socket) goes_when_empty: bool,
     /// Sockets that want to know what is sent to them.
     observers: Mutex<IdMap<Socket>>,
@@ -177,8 +177,10 @@ impl NamespaceInner {
         } else {
             observers.remove(&socket.id())
         };
+        // The count is a hint for broadcasts, so relaxed is enough: one that overlaps the change counts as before it.
         self.observer_count
             .store(observers.len(), Ordering::Relaxed);
+        // The socket may go with its last reference, which must not happen under the lock.
         drop(observers);
         drop(before);
     }
@@ -199,6 +201,7 @@ impl NamespaceInner {
 
     #[inline]
     pub(crate) fn next_ack_id(&self) -> u64 {
+        // The ids only have to differ, so relaxed is enough.
         self.ack_ids.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -257,6 +260,7 @@ impl NamespaceInner {
                     }
                 }
                 (None, None) => {}
+                // A room may be called like the id of a socket, and both are meant then.
                 (Some(room), Some(single)) => pushing.union(vec![room], vec![single]),
             },
             Audience::Many(names) => {
@@ -331,6 +335,8 @@ impl NamespaceInner {
     }
 
     fn outbox_of(&self, id: SocketId) -> Option<Outbox> {
+        // The socket is looked for among those present first. A socket whose client leaves is among those away before it
+        // leaves those present, so that it is always found in one of the two.
         if let Some(socket) = self.sockets.read().get(&id) {
             return Some(socket.outbox().clone());
         }

@@ -36,7 +36,7 @@ pub(crate) struct Held {
 /// The keys of one server that were sent lately.
 pub(crate) struct Paced<T = Held> {
     table: Mutex<Table<T>>,
-    /// Something is due before all that was there.
+    /// Notified when something is due before all that was there.
     stirred: Notify,
 }
 
@@ -141,11 +141,13 @@ impl<T> Paced<T> {
             return Err((event, None));
         }
         if let Some(entry) = table.entries.get_mut(&key) {
+            // The event that is replaced is dropped without the lock.
             let before = entry.waiting.replace(event);
             drop(table);
             drop(before);
             return Ok(());
         }
+        // The entry has gone since `offer`, so that the event need not wait any more.
         if table.entries.len() >= MOST_KEYS {
             return Err((event, None));
         }
@@ -169,7 +171,7 @@ impl<T> Paced<T> {
         let mut table = self.table.lock();
         loop {
             let Some(&(due, key)) = table.due.first() else {
-                // Whoever has the last turn has a task begin anew at its end.
+                // Whoever has the last turn has a task begin anew at the end of the turn.
                 table.is_watched = false;
                 return Next::Nothing;
             };
@@ -231,6 +233,7 @@ impl<T> Paced<T> {
         let is_watched = table.is_watched;
         drop(table);
         if is_first && is_watched {
+            // The task may be between `next` and `wait`: `notify_one` leaves a permit that ends this wait at once.
             self.stirred.notify_one();
         }
         (None, !is_watched)
@@ -286,7 +289,8 @@ impl<T> Turn<T> {
 
 impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
-        // Sending has panicked. What waits is sent in its time, or at the end of the next turn of any key.
+        // The turn is dropped unended only if sending has panicked. What waits is sent in its time, or at the end of the next
+        // turn of any key.
         if !self.is_over {
             let _ = self.paced.end(self.key, self.interval);
         }

@@ -21,6 +21,7 @@ use crate::{
 pub(crate) struct ConnInner<S> {
     pub(in crate::socket) outbox: Outbox,
     pub(in crate::socket) handshake: Arc<Handshake>,
+    /// The references are weak, because each socket holds its connection.
     pub(in crate::socket) sockets: Mutex<Vec<Weak<S>>>,
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,

@@ -49,7 +49,7 @@ pub(crate) struct SocketInner {
     principal: Mutex<Arc<Principal>>,
     /// Counts how often the principal was replaced.
     renewals: AtomicU16,
-    /// Whether it was told that its credentials are not good any more.
+    /// Whether the client was told that its credentials are not good any more.
     pub(in crate::socket) expelled: AtomicBool,
     payload: Args,
     pub(in crate::socket) rooms: Mutex<Joined>,
@@ -57,7 +57,7 @@ pub(crate) struct SocketInner {
     data: Mutex<States>,
     /// What is registered on this socket alone: nothing on most.
     listeners: OnceLock<Box<Listeners>>,
-    /// What is needed to go on with its session on another connection.
+    /// What is needed to go on as this socket on another connection.
     recoverable: Option<Box<Recoverable>>,
     /// Why it was disconnected; unset while it is connected.
     pub(in crate::socket) reason: OnceLock<DisconnectReason>,
@@ -73,7 +73,7 @@ impl Socket {
         payload: Args,
         data: States,
     ) -> Self {
-        let recoverable = io.sessions().map(|_| Box::new(Recoverable::new()));
+        let recoverable = io.recovery_table().map(|_| Box::new(Recoverable::new()));
         let id = SocketId::new(random_sid());
         Self::with(
             io,
@@ -88,7 +88,7 @@ impl Socket {
     }
 
     /// A socket with this id, in no room yet: a new one, or that of a client that was on another server, with what is
-    /// needed to go on with its session.
+    /// needed to recover it once more.
     #[inline]
     #[expect(
         clippy::too_many_arguments,
@@ -122,7 +122,7 @@ impl Socket {
         }))
     }
 
-    /// The same socket on another connection, with further data; in no room yet.
+    /// A socket that goes on in the place of another one, on another connection and with further data; in no room yet.
     pub(crate) fn recover(
         old: &Self,
         shared: Arc<ConnInner>,
@@ -170,6 +170,8 @@ impl Socket {
     /// being handled keep the one they have.
     pub fn set_principal(&self, principal: Principal) {
         *self.0.principal.lock() = Arc::new(principal);
+        // The count grows behind the principal, so that whoever sees the new count reads the new principal. The driver is
+        // woken to look at its new end.
         self.0.renewals.fetch_add(1, Ordering::Release);
         self.outbox().wake();
     }
@@ -257,6 +259,7 @@ impl Socket {
     #[inline]
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         if !self.is_connected() {
+            // An event that is kept for recovery reaches the client when it comes back, wherever its socket is by then.
             if frame.stamp().is_some() {
                 return self.0.namespace.push_to(self.0.id, frame, mode);
             }
@@ -300,6 +303,7 @@ impl Socket {
 
     pub(crate) fn make_listeners(&self) -> &Listeners {
         let listeners = self.0.listeners.get_or_init(Box::default);
+        // A socket that has ended meanwhile may have missed these listeners when it closed what it had.
         if !self.is_connected() {
             listeners.close();
         }
@@ -372,8 +376,8 @@ impl ConnInner {
     }
 }
 
-/// The sessions of one server that can be recovered.
-pub(crate) type Sessions = recovery::Sessions<Socket, Weak<SocketInner>>;
+/// The sockets of one server that can be recovered.
+pub(crate) type RecoveryTable = recovery::RecoveryTable<Socket, Weak<SocketInner>>;
 
 impl PartialEq for Socket {
     fn eq(&self, other: &Self) -> bool {

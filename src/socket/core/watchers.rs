@@ -54,7 +54,7 @@ pub enum ConnEvent<'a> {
 #[derive(Default)]
 pub(crate) struct ConnWatchers {
     table: Mutex<Table>,
-    /// Whether somebody has ever watched.
+    /// Whether somebody has ever watched; spares all other connections the lock.
     watched: AtomicBool,
     /// Notified when everything has left, and when the connection is over.
     drained: Notify,
@@ -81,6 +81,7 @@ impl ConnWatchers {
         table.last += 1;
         let id = ListenerId::new(table.last);
         table.watchers.push((id, watcher));
+        // The flag rises last, so that whoever sees it finds the watcher.
         self.watched.store(true, Ordering::Release);
         Ok(id)
     }
@@ -103,6 +104,7 @@ impl ConnWatchers {
     }
 
     pub(crate) fn tell(&self, metrics: &Metrics, event: &ConnEvent<'_>) {
+        // Watchers are called without the lock, since they may add and remove others.
         let watchers: Vec<_> = {
             let table = self.table.lock();
             table
@@ -112,6 +114,7 @@ impl ConnWatchers {
                 .collect()
         };
         for watcher in watchers {
+            // A watcher that panics must not take along the connection.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
                 tracing::error!("a watcher of a connection has panicked");

@@ -23,6 +23,7 @@ impl Io {
         let mut handlers: FuturesUnordered<_> = handlers.into_iter().collect();
         let ending = async move {
             while handlers.next().await.is_some() {}
+            // The guard is moved in here, so that it counts until the last handler has ended.
             drop(detached);
         };
         runtime.spawn(ending.boxed());
@@ -47,11 +48,13 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
+        // The counts fall also if the runtime drops the task, so that nobody waits for these handlers for good.
         self.of.count_settled(self.handlers);
         let inner = &self.io.0;
         inner
             .metrics
             .shift(Gauge::HandlersDetached, -(self.handlers as i64));
+        // Acquire and release: whoever sees that none is left also sees what the handlers have done.
         if inner.detached.fetch_sub(self.handlers, Ordering::AcqRel) == self.handlers {
             inner.settled.notify_waiters();
         }

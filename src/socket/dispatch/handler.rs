@@ -10,7 +10,7 @@ use crate::socket::{
 
 /// An async function that handles an event.
 ///
-/// It takes the [`Event`] and then up to six [parameters](crate::Parameter), usually the event's
+/// A handler takes the [`Event`] and then up to six [parameters](crate::Parameter), usually the event's
 /// arguments in the order the client sent them, and returns an [answer](IntoAck):
 ///
 /// ```
@@ -71,6 +71,7 @@ struct Typed<F, M>(F, PhantomData<fn() -> M>);
 
 impl<M: Parameters, F: Handler<M, Future: Handling>> Erased for Typed<F, M> {
     fn call(&self, event: Event, reply: Reply) -> Result<AnswerFuture, Refusal> {
+        // The parameters are taken before the handler is called, so that an event with wrong arguments never starts it.
         let parameters = M::take(&event)?;
         let handling = self.0.handle(event, parameters);
         Ok(Box::pin(async move { handling.await.into_ack(reply) }))

@@ -144,6 +144,7 @@ impl MiddlewareRun {
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, Refusal>> {
         let deciding = Pin::new(&mut self.deciding);
+        // A panic counts as a refusal, because an event that nobody has checked must not pass.
         catch_unwind(AssertUnwindSafe(|| deciding.poll(cx))).unwrap_or_else(|_| {
             self.socket.metrics().count(Counter::HandlerPanics);
             Poll::Ready(Err(

@@ -50,6 +50,7 @@ impl Call {
             nsp: self.socket.namespace_inner().name.clone(),
             id: self.id,
         };
+        // Most handlers are done after the first poll, and never need a place among the jobs of the connection.
         let first_poll = || -> Result<FirstPoll, Refusal> {
             let mut future = handler.call(event, reply)?;
             // A future that waits is polled again by the connection, with a real waker.
@@ -170,6 +171,7 @@ impl Future for Running {
             Ok(Poll::Ready(answer)) => call.finish(answer.0),
             Err(refusal) => call.refuse(&refusal),
         }
+        // A handler that has panicked ends here as well, and is never polled again.
         let serial = call.is_serial.then(|| call.socket.id());
         this.call = None;
         Poll::Ready(serial)

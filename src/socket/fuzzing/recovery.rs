@@ -1,4 +1,4 @@
-//! Entry point for fuzzing: what clients may offer that want to go on with a session.
+//! Entry point for fuzzing: what clients may offer that want to go on as a socket that was theirs.
 
 use std::{
     pin::pin,
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// Sessions whose clients are away, and each of which has missed something of its own.
-const SESSIONS: usize = 2;
+/// Sockets whose clients are away, and each of which has missed something of its own.
+const SOCKETS: usize = 2;
 
-/// Plays offers, one in a line: `$P0`, `$O0` and `$L0` stand for the secret of the first session,
+/// Plays offers, one in a line: `$P0`, `$O0` and `$L0` stand for the secret of the first socket,
 /// the event that its client has, and the last one that was sent to it.
 pub fn recovery_offers(data: &[u8]) {
     let mut builder = Io::builder().recovery(Recovery::default());
@@ -33,7 +33,7 @@ pub fn recovery_offers(data: &[u8]) {
         .build()
         .expect("nothing is wrong with one namespace");
     let outboxes = Unattended::polling(Arc::clone(io.metrics()));
-    let sockets: Vec<Socket> = (0..SESSIONS).map(|_| admit(&io, &outboxes)).collect();
+    let sockets: Vec<Socket> = (0..SOCKETS).map(|_| admit(&io, &outboxes)).collect();
     let mut text = String::from_utf8_lossy(data).into_owned();
     for (i, socket) in sockets.iter().enumerate() {
         let first = sent(socket, i);
@@ -55,9 +55,9 @@ pub fn recovery_offers(data: &[u8]) {
         .take(16)
         .filter_map(|line| offer(&io, line))
         .collect();
-    assert!(claims.len() <= SESSIONS, "a session was taken twice");
+    assert!(claims.len() <= SOCKETS, "a session was taken twice");
     let recoverable = io.metrics().gauge(Gauge::RecoverySessions);
-    assert_eq!(recoverable, (SESSIONS - claims.len()) as i64);
+    assert_eq!(recoverable, (SOCKETS - claims.len()) as i64);
     for claim in claims.drain(..) {
         let fresh = admit(&io, &outboxes);
         Unattended::take(fresh.outbox());
@@ -80,8 +80,8 @@ pub fn recovery_offers(data: &[u8]) {
             assert!(text.starts_with("40{") || own.is_some_and(|own| text.starts_with(&own)));
         }
     }
-    if let Some(sessions) = io.sessions() {
-        sessions.close();
+    if let Some(table) = io.recovery_table() {
+        table.close();
     }
     // Connected sockets keep their server, as it keeps them.
     let root = io.of("/").inner();
@@ -92,12 +92,12 @@ pub fn recovery_offers(data: &[u8]) {
 }
 
 /// Sends an event and tells its offset.
-fn sent(socket: &Socket, session: usize) -> String {
+fn sent(socket: &Socket, number: usize) -> String {
     let known = socket
         .namespace_inner()
         .stamp(None)
         .map_or(0, |(stamp, _)| stamp.number);
-    socket.emit("missed", session);
+    socket.emit("missed", number);
     let (number, tag) = (known + 1, None);
     Offset { number, tag }.to_string()
 }
@@ -106,8 +106,8 @@ fn offer(io: &Io, line: &str) -> Option<Claim> {
     let packet = Decoder::new(Limits::default()).text(format!("0{line}").into());
     let packet = packet.ok()??;
     let offer = Offer::of(&packet.args)?;
-    let sessions = io.sessions()?;
-    match pin!(sessions.claim(offer, &packet.nsp)).poll(&mut Context::from_waker(Waker::noop())) {
+    let table = io.recovery_table()?;
+    match pin!(table.claim(offer, &packet.nsp)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(claim) => claim,
         Poll::Pending => None,
     }

@@ -28,6 +28,7 @@ impl Connection {
     pub(super) fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
         match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
             Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
+                // The server has disconnected this socket, and the client comes back.
                 Some(SlotState::Occupied { socket, .. }) if !socket.is_connected() => {
                     self.clear_slot(position);
                 }
@@ -35,6 +36,7 @@ impl Connection {
                     return Err(self.misplaced());
                 }
             },
+            // Slots of disconnected sockets are kept only while nobody needs the place.
             None if self.slots.len() >= self.io.config().sockets.max_namespaces_per_connection => {
                 self.clear_disconnected();
             }
@@ -82,7 +84,7 @@ impl Connection {
         });
         if let Lookup::Found(handlers) = &lookup
             && handlers.is_open()
-            && (self.io.sessions().is_none() || Offer::of(connect.payload()).is_none())
+            && (self.io.recovery_table().is_none() || Offer::of(connect.payload()).is_none())
         {
             let grant = ConnectGrant {
                 handlers: Arc::clone(handlers),
@@ -133,10 +135,10 @@ impl Connection {
         }
         if !socket.is_connected() {
             // The whole client was disconnected meanwhile, before its new socket could be found.
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.forget(known.pid);
             }
-            socket.end_session();
+            socket.end_for_good();
             self.slots.retain(|slot| slot.nsp != *connect.nsp());
             return;
         }
@@ -192,8 +194,8 @@ impl Connection {
                 connect.payload().clone(),
                 connect.states(),
             );
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.enter(known.pid, socket.downgrade());
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.enter(known.pid, socket.downgrade());
             }
             // The connection knows the socket before the namespace does, so that whoever finds the
             // socket in the namespace can close the whole connection.
@@ -201,15 +203,15 @@ impl Connection {
             let Err(why) = namespace.admit(&socket, &[]) else {
                 return Ok(socket);
             };
-            if let (Some(sessions), Some(known)) = (self.io.sessions(), socket.recoverable()) {
-                sessions.forget(known.pid);
+            if let (Some(table), Some(known)) = (self.io.recovery_table(), socket.recoverable()) {
+                table.forget(known.pid);
             }
             self.shared.forget(&socket);
             match why {
                 // The last socket of the namespace has just left; the next lookup makes a new one.
                 NotAdmitted::TakenDown => self.io.take_down(&namespace),
                 NotAdmitted::Untold => {
-                    socket.end_session();
+                    socket.end_for_good();
                     return Err(Refusal::internal());
                 }
             }
@@ -232,6 +234,7 @@ impl Connection {
             let (shared, principal) = (Arc::clone(&self.shared), Arc::clone(principal));
             let payload = connect.payload().clone();
             let socket = Socket::recover(old, shared, principal, payload, connect.states());
+            // As with a new socket, the connection knows it before the namespace does.
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
@@ -262,15 +265,15 @@ impl Connection {
                 id,
                 Some(Box::new(Recoverable::from_elsewhere(pid))),
             );
-            if let Some(sessions) = self.io.sessions() {
-                sessions.enter(pid, socket.downgrade());
+            if let Some(table) = self.io.recovery_table() {
+                table.enter(pid, socket.downgrade());
             }
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
         if restored.is_none() {
-            if let Some(sessions) = self.io.sessions() {
-                sessions.forget(pid);
+            if let Some(table) = self.io.recovery_table() {
+                table.forget(pid);
             }
             self.shared.forget_gone();
         }

@@ -140,6 +140,7 @@ impl SessionHandler for Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.run_jobs(cx);
         self.renew();
+        // Handlers close a connection through its outbox, so nothing here ever asks the driver for its end.
         Poll::Pending
     }
 
@@ -191,6 +192,7 @@ impl SessionHandler for Connection {
 
     fn drained(&mut self) {
         if self.shared.watchers().is_some() {
+            // The outbox tells this once for each time it is asked to.
             let _ = self.shared.outbox.watch_drain();
             self.tell(&ConnEvent::Drain);
         }
@@ -206,6 +208,7 @@ impl SessionHandler for Connection {
             let handshake = self.shared.handshake();
             self.io.tell(&Lifecycle::SlowClient { handshake });
         }
+        // The sockets end right after this, when the connection is dropped: the watchers hear of it first.
         let reason = *self.reason.get_or_insert_with(|| reason.into());
         let description = self.description;
         self.tell(&ConnEvent::Close {
@@ -226,6 +229,7 @@ impl Connection {
                 config.sockets.parser,
                 Limits {
                     max_attachments: config.sockets.max_attachments,
+                    // A packet may be as large as all of its parts at their largest.
                     max_bytes: config
                         .session
                         .max_payload
@@ -265,6 +269,7 @@ impl Connection {
                 self.packet(packet, now)
             }
             Ok(None) => {
+                // The time runs from the first part of a packet on, and further parts do not extend it.
                 self.attach_by
                     .get_or_insert_with(|| now + self.io.config().session.message_timeout);
                 Ok(())
@@ -303,6 +308,7 @@ impl Connection {
             return Err(self.misplaced());
         };
         let metrics = socket.metrics();
+        // Questions to one client and to many take their ids from one counter, so that an id is in one table at most.
         let known = packet.id.is_some_and(|id| {
             socket.acks().resolve(id, &packet.args, metrics)
                 || socket
@@ -431,6 +437,7 @@ impl Drop for Connection {
         let jobs = self.jobs.take().into_iter().flatten();
         let handlers = jobs.filter_map(|job| match job {
             Job::Handler(running) => Some(running),
+            // The decisions about events and newcomers concern nobody any more. A claim that is dropped gives back its socket.
             Job::Middleware(_) | Job::Admission(_) => None,
         });
         self.io.detach(handlers.collect(), &self.shared);

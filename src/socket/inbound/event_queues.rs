@@ -84,6 +84,7 @@ impl Connection {
         let Some(SlotState::Occupied { socket, held, .. }) = slot.map(|slot| &slot.state) else {
             return Err(self.misplaced());
         };
+        // The client has not learned of its disconnect yet, so that what it sends is no fault.
         if !socket.is_connected() {
             return Ok(());
         }
@@ -281,6 +282,7 @@ impl Connection {
             id,
             is_serial,
         };
+        // Middleware that waits is polled again among the jobs of the connection, with a real waker.
         match event.run.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(verdict) => self.apply_verdict(&event, verdict),
             Poll::Pending => {
@@ -370,6 +372,7 @@ impl Connection {
             is_serial,
             args,
         } = event;
+        // Middleware may have given the event another name, which may have a handler.
         let (name, position) = match name {
             Name::Wire(wire) => match handlers.find(wire.as_bytes()) {
                 Some(position) => (Name::Registered(position), Some(position)),
@@ -411,6 +414,7 @@ impl Connection {
             let running = call.start(own, args);
             return running.map(|running| self.run(running)).is_some();
         }
+        // Only the first handler gets the id, and with it the right to answer.
         let mut id = id;
         let mut call = |is_serial| Call {
             socket: socket.clone(),
@@ -442,6 +446,7 @@ impl Connection {
     /// The serial event of a socket that was being handled has ended: starts the next ones.
     pub(super) fn free_serial_queue(&mut self, id: SocketId) {
         loop {
+            // This is a loop and no recursion, because thousands of events may wait that are done at once.
             let serial_queue = self
                 .slots
                 .iter_mut()

@@ -50,6 +50,8 @@ impl NamespaceInner {
     ) -> Option<usize> {
         let hello = self.hello(socket)?;
         let (id, outbox) = (socket.id(), socket.outbox());
+        // From here on the old outbox, which is still in the rooms, passes on whatever it is sent. So nothing is missed
+        // while the new one takes its place step by step.
         let missed = old.outbox().hand_over(known, outbox, limits, &hello)?;
         self.sockets.write().insert(id, socket.clone());
         self.everybody.lock().resume(id, outbox);
@@ -84,6 +86,7 @@ impl NamespaceInner {
     /// what it has missed.
     pub(crate) fn admit(&self, socket: &Socket, missed: &[Frame]) -> Result<(), NotAdmitted> {
         let frame = self.hello(socket).ok_or(NotAdmitted::Untold)?;
+        // The socket can be found by its id before the first broadcast reaches its client.
         self.sockets.write().insert(socket.id(), socket.clone());
         let mut everybody = self.everybody.lock();
         if everybody.is_gone() {

@@ -1,4 +1,4 @@
-//! What stands for `restoring` where the feature `cluster` is off: no session is kept elsewhere.
+//! What stands for `restoring` where the feature `cluster` is off: no state is kept elsewhere.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use super::Claim;
 use crate::{
     Principal,
     socket::{
-        core::{Io, Sessions, Socket, namespace},
+        core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Offer, Pid},
         types::SocketId,
     },
 };
 
-/// A session of another server, which there is none of.
+/// The state of a client of another server, which there is none of.
 #[derive(Debug)]
 pub(crate) enum Restored {}
 
-impl Sessions {
+impl RecoveryTable {
     pub(crate) async fn claim_anywhere(
         self: &Arc<Self>,
         offer: Offer,
@@ -53,7 +53,7 @@ impl Restored {
 }
 
 impl Socket {
-    pub(crate) fn keep_session(&self, _: bool) {}
+    pub(crate) fn save_state(&self, _: bool) {}
 
-    pub(crate) fn forget_session(&self) {}
+    pub(crate) fn forget_saved_state(&self) {}
 }

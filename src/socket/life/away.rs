@@ -8,19 +8,19 @@ use crate::socket::{
 };
 
 impl Socket {
-    /// Begins the end of the session. Returns `Some` if the client may come back as the same
+    /// Notes that the client leaves, before its handlers are told. Returns `Some` if it may come back as the same
     /// socket.
-    pub(crate) fn leave_session(&self, reason: DisconnectReason) -> Option<&Recoverable> {
+    pub(crate) fn begin_leaving(&self, reason: DisconnectReason) -> Option<&Recoverable> {
         let recoverable = self.recoverable()?;
-        let sessions = self.io().sessions()?;
+        let table = self.io().recovery_table()?;
         if reason.is_recoverable() {
-            sessions.leave(recoverable.pid);
+            table.leave(recoverable.pid);
             Some(recoverable)
         } else {
-            sessions.forget(recoverable.pid);
-            // Another server can, when this one stops.
+            table.forget(recoverable.pid);
+            // Another server can go on with the client when this one stops.
             if reason == DisconnectReason::ServerShuttingDown {
-                self.keep_session(true);
+                self.save_state(true);
             }
             None
         }
@@ -38,13 +38,14 @@ impl Socket {
         });
         self.namespace_inner().keep_away(self);
         self.tell_left(&news);
-        if let Some(sessions) = self.io().sessions() {
-            sessions.keep_away(recoverable.pid, self);
+        // The table comes last: only now may a client claim the socket, which is away in all rooms by then.
+        if let Some(table) = self.io().recovery_table() {
+            table.keep_away(recoverable.pid, self);
         }
     }
 
-    /// Ends the session: the client will not come back as this socket.
-    pub(crate) fn end_session(&self) {
+    /// Ends the socket for good: the client will not come back as this socket.
+    pub(crate) fn end_for_good(&self) {
         self.leave_all();
         let namespace = self.namespace_inner();
         if namespace.dismiss(self.id()) {
@@ -53,10 +54,10 @@ impl Socket {
         namespace.forget_replay(self);
     }
 
-    /// Ends the session of a client that is away, so that it cannot come back as the same socket.
+    /// Ends the socket of a client that is away, so that it cannot come back as the same one.
     pub(crate) fn expel_away(&self) {
-        if let (Some(sessions), Some(recoverable)) = (self.io().sessions(), self.recoverable()) {
-            sessions.expel(recoverable.pid);
+        if let (Some(table), Some(recoverable)) = (self.io().recovery_table(), self.recoverable()) {
+            table.expel(recoverable.pid);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Recovers sessions: which client may, which of two gets the session, and when a session ends.
+//! Recovers sockets: which client may, which of two gets the socket, and when a socket that is kept ends.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,53 +10,54 @@ use crate::{
     Principal,
     metrics::Counter,
     socket::{
-        core::{Sessions, Socket},
-        recovery::{KnownSession, Offer, Pid},
+        core::{RecoveryTable, Socket},
+        recovery::{KnownClient, Offer, Pid},
         types::sweep,
     },
 };
 
-/// What becomes of the session that a client asks to recover.
-enum SessionLookup {
+/// What becomes of the socket that a client asks to recover.
+enum ClaimLookup {
     Nothing,
     Connected(Socket),
     Leaving,
     Claim(Claim),
 }
 
-impl Sessions {
-    /// Keeps a session whose client is away.
+impl RecoveryTable {
+    /// Keeps a socket whose client is away.
     pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
         self.went_away.notify_waiters();
     }
 
-    /// Keeps a session until a time, or ends it if it cannot be kept.
+    /// Keeps a socket until a time, or ends it if it cannot be kept.
     fn keep(self: &Arc<Self>, pid: Pid, socket: &Socket, until: Instant) {
         let io = socket.io().clone();
-        socket.keep_session(true);
+        // The state is saved before the table knows the socket, so that whoever expels the socket removes what was saved.
+        socket.save_state(true);
         let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
         self.end(gone);
-        // The credentials may have been revoked after the client had left and before the session
+        // The credentials may have been revoked after the client had left and before the socket
         // could be found here.
         if !socket.may_go_on() {
             self.expel(pid);
         }
         if must_sweep {
-            let sessions = Arc::downgrade(self);
-            let sweeping = move || sweep(sessions.clone(), Self::expire);
+            let table = Arc::downgrade(self);
+            let sweeping = move || sweep(table.clone(), Self::expire);
             io.keep("recovery sweep", sweeping);
         }
     }
 
-    /// Ends the sessions whose time is over, and returns when the time of the next one is.
+    /// Ends the sockets whose time is over, and returns when the time of the next one is.
     fn expire(&self) -> Option<Instant> {
         let (gone, next) = self.take_due(Instant::now());
         self.end(gone);
         next
     }
 
-    /// Ends the sessions of clients that are away and would be expelled if they were connected.
+    /// Ends the sockets of clients that are away and would be expelled if they were connected.
     /// What is revoked now may not be revoked any more when they come back.
     pub(crate) fn revalidate(&self) {
         for (pid, socket) in self.all_away() {
@@ -66,133 +67,133 @@ impl Sessions {
         }
     }
 
-    /// Ends all sessions; from here on none is kept.
+    /// Ends all sockets that are kept; from here on none is.
     pub(crate) fn close(&self) {
         self.end(self.take_all());
     }
 
-    /// Ends a session whose client is away.
+    /// Ends a socket whose client is away.
     pub(crate) fn expel(&self, pid: Pid) {
         let gone = self.take(pid).map(|(_, socket)| socket);
         if let Some(socket) = &gone {
-            socket.forget_session();
+            socket.forget_saved_state();
         }
         self.end(gone);
     }
 
-    /// Takes the session that a client asks to recover. The session belongs to the claim from then
-    /// on, so one of two clients gets it. A session whose client seems to be connected is taken
+    /// Takes the socket that a client asks to recover. The socket belongs to the claim from then
+    /// on, so one of two clients gets it. A socket whose client seems to be connected is taken
     /// from that connection.
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Registered before looking, so that a session that is kept in between wakes this task.
+            // The waiter is registered before looking, so that a socket that is kept in between wakes this task.
             let went_away = self.went_away.notified();
             tokio::pin!(went_away);
             went_away.as_mut().enable();
             match self.look(offer, nsp) {
-                SessionLookup::Claim(claim) => return Some(claim),
-                // The connection is known to be dead, since its client has a new one. Its session is
+                ClaimLookup::Claim(claim) => return Some(claim),
+                // The connection is known to be dead, since its client has a new one. Its socket is
                 // kept or about to be when this looks again.
-                SessionLookup::Connected(socket) => socket.break_off(),
-                SessionLookup::Leaving
-                    if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
-                SessionLookup::Leaving | SessionLookup::Nothing => return None,
+                ClaimLookup::Connected(socket) => socket.break_off(),
+                ClaimLookup::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
+                ClaimLookup::Leaving | ClaimLookup::Nothing => return None,
             }
         }
     }
 
-    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> SessionLookup {
+    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> ClaimLookup {
         let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
-            Some(KnownSession::Away(socket)) => (socket, true),
-            Some(KnownSession::Connected(socket)) => (socket, false),
-            Some(KnownSession::Leaving) => return SessionLookup::Leaving,
-            None => return SessionLookup::Nothing,
+            Some(KnownClient::Away(socket)) => (socket, true),
+            Some(KnownClient::Connected(socket)) => (socket, false),
+            Some(KnownClient::Leaving) => return ClaimLookup::Leaving,
+            None => return ClaimLookup::Nothing,
         };
         let inner = socket.namespace_inner();
         let Some(known) = inner.known(offer.last) else {
-            return SessionLookup::Nothing;
+            return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
-            return SessionLookup::Nothing;
+            return ClaimLookup::Nothing;
         }
+        // The round is read before the socket is taken, so that a revalidation that does not find it any more is noticed.
         let round = self.rounds();
         match is_away {
-            // If the session is gone, another client was faster.
-            true => self.take(offer.pid).map_or(SessionLookup::Nothing, |away| {
-                SessionLookup::Claim(Claim {
-                    sessions: Arc::clone(self),
+            // If the socket is gone, another client was faster.
+            true => self.take(offer.pid).map_or(ClaimLookup::Nothing, |away| {
+                ClaimLookup::Claim(Claim {
+                    table: Arc::clone(self),
                     pid: offer.pid,
                     round,
-                    held: Some(ClaimedSession::Here(known, away)),
+                    held: Some(Claimed::Here(known, away)),
                 })
             }),
-            false if socket.is_connected() => SessionLookup::Connected(socket),
-            false => SessionLookup::Leaving,
+            false if socket.is_connected() => ClaimLookup::Connected(socket),
+            false => ClaimLookup::Leaving,
         }
     }
 
     fn end(&self, gone: impl IntoIterator<Item = Socket>) {
         for socket in gone {
             self.metrics.count(Counter::SessionsExpired);
-            socket.end_session();
+            socket.end_for_good();
         }
     }
 }
 
-/// A session that no other client can take. If a claim is dropped unused, its session is kept
+/// A socket that no other client can take. If a claim is dropped unused, its socket is kept
 /// again.
 pub(crate) struct Claim {
-    sessions: Arc<Sessions>,
+    table: Arc<RecoveryTable>,
     pid: Pid,
     /// How often everybody had been asked for again before it was taken.
     round: u64,
-    held: Option<ClaimedSession>,
+    held: Option<Claimed>,
 }
 
-/// The session that a claim has taken, until it is restored or given back.
+/// What a claim has taken, until it is restored or given back.
 #[cfg_attr(
     not(feature = "cluster"),
     allow(dead_code, reason = "there are no other servers")
 )]
-enum ClaimedSession {
+enum Claimed {
     /// What the client has, until when the socket is kept, and the socket.
     Here(Stamp, (Instant, Socket)),
     Remote(Box<Restored>),
 }
 
 impl Claim {
-    /// Claims a session that another server has kept.
+    /// Claims the state that another server has kept.
     #[cfg(feature = "cluster")]
-    pub(super) fn restored(sessions: &Arc<Sessions>, restored: Restored) -> Self {
+    pub(super) fn restored(table: &Arc<RecoveryTable>, restored: Restored) -> Self {
         Self {
-            sessions: Arc::clone(sessions),
+            table: Arc::clone(table),
             pid: restored.pid(),
-            round: sessions.rounds(),
-            held: Some(ClaimedSession::Remote(Box::new(restored))),
+            round: table.rounds(),
+            held: Some(Claimed::Remote(Box::new(restored))),
         }
     }
 
     /// Who the client was, if that is known.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self.held.as_ref()? {
-            ClaimedSession::Here(_, (_, socket)) => Some(socket.principal()),
-            ClaimedSession::Remote(restored) => restored.principal(),
+            Claimed::Here(_, (_, socket)) => Some(socket.principal()),
+            Claimed::Remote(restored) => restored.principal(),
         }
     }
 
-    /// Ends the session, because its client has changed.
+    /// Ends the socket, because its client has changed.
     pub(crate) fn give_up(mut self) {
-        self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        if let Some(ClaimedSession::Here(_, (_, old))) = self.held.take() {
-            self.sessions.end([old]);
+        self.table.metrics.count(Counter::SessionsNotRecovered);
+        if let Some(Claimed::Here(_, (_, old))) = self.held.take() {
+            self.table.end([old]);
         }
     }
 
-    /// Whether all sockets have been revalidated since the session was claimed. Revalidation does
-    /// not find a claimed session, so the session must end: its client may have been one to expel.
+    /// Whether all sockets have been revalidated since this one was claimed. Revalidation does
+    /// not find a claimed socket, which must end therefore: its client may have been one to expel.
     fn was_missed(&self) -> bool {
-        self.sessions.rounds() != self.round
+        self.table.rounds() != self.round
     }
 
     /// What another server has kept, to be gone on with by [`settle`](Self::settle).
@@ -201,43 +202,43 @@ impl Claim {
             return None;
         }
         match self.held.take()? {
-            ClaimedSession::Remote(restored) => Some(*restored),
-            here @ ClaimedSession::Here(..) => {
+            Claimed::Remote(restored) => Some(*restored),
+            here @ Claimed::Here(..) => {
                 self.held = Some(here);
                 None
             }
         }
     }
 
-    /// Decides whether a session that another server has kept goes on here.
+    /// Counts whether a client that was on another server goes on here.
     pub(crate) fn settle(self, socket: Option<Socket>) -> Option<Socket> {
-        self.sessions.metrics.count(match &socket {
+        self.table.metrics.count(match &socket {
             Some(_) => Counter::SessionsRecovered,
             None => Counter::SessionsNotRecovered,
         });
         socket
     }
 
-    /// Lets a new socket go on with the session. `None` if that cannot be: it ends then.
+    /// Lets a new socket go on in the place of the claimed one. `None` if that cannot be, which ends the claimed one.
     pub(crate) fn resume(mut self, resume: impl FnOnce(&Socket) -> Socket) -> Option<Socket> {
         if self.was_missed() {
             self.give_up();
             return None;
         }
-        let Some(ClaimedSession::Here(known, (_, old))) = self.held.take() else {
+        let Some(Claimed::Here(known, (_, old))) = self.held.take() else {
             return None;
         };
         let socket = resume(&old);
         let inner = old.namespace_inner();
-        if let Some(sent) = inner.readmit(&old, &socket, known, self.sessions.limits) {
-            // Only now can somebody else take it over.
-            self.sessions.enter(self.pid, socket.downgrade());
-            self.sessions.metrics.count(Counter::SessionsRecovered);
+        if let Some(sent) = inner.readmit(&old, &socket, known, self.table.limits) {
+            // Only now can another client take the new socket over.
+            self.table.enter(self.pid, socket.downgrade());
+            self.table.metrics.count(Counter::SessionsRecovered);
             tracing::debug!(socket = %socket.id(), sent, "a session goes on");
             return Some(socket);
         }
-        self.sessions.metrics.count(Counter::SessionsNotRecovered);
-        self.sessions.end([old]);
+        self.table.metrics.count(Counter::SessionsNotRecovered);
+        self.table.end([old]);
         None
     }
 }
@@ -247,12 +248,10 @@ impl Drop for Claim {
         let was_missed = self.was_missed();
         match self.held.take() {
             None => {}
-            Some(ClaimedSession::Here(_, (_, socket))) if was_missed => self.sessions.end([socket]),
-            Some(ClaimedSession::Here(_, (until, socket))) => {
-                self.sessions.keep(self.pid, &socket, until)
-            }
-            Some(ClaimedSession::Remote(_)) if was_missed => {}
-            Some(ClaimedSession::Remote(restored)) => restored.give_back(self.sessions.window),
+            Some(Claimed::Here(_, (_, socket))) if was_missed => self.table.end([socket]),
+            Some(Claimed::Here(_, (until, socket))) => self.table.keep(self.pid, &socket, until),
+            Some(Claimed::Remote(_)) if was_missed => {}
+            Some(Claimed::Remote(restored)) => restored.give_back(self.table.window),
         }
     }
 }

@@ -89,6 +89,7 @@ impl Socket {
             return;
         }
         if let Ok(frame) = self.0.io.config().sockets.parser.disconnect(self.nsp()) {
+            // A client that is gone, or for which too much waits, ends anyway.
             let _ = self.shared().push(&frame, Mode::Reliable, self.metrics());
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
@@ -102,21 +103,23 @@ impl Socket {
 
     /// Ends the socket with a description of the reason.
     pub(crate) fn close_described(&self, reason: DisconnectReason, description: Option<&str>) {
+        // The cell is set once, so that of several causes at the same time one ends the socket.
         if self.0.reason.set(reason).is_err() {
             return;
         }
         tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
         let handlers = &self.0.namespace.handlers;
         let args = reason_arguments(reason, description);
+        // The application may end a socket on a thread of its own, and handlers must be able to spawn tasks there.
         let _runtime = self.0.io.enter_runtime();
-        // The session begins to leave before any handler runs: a client that comes back meanwhile
-        // waits for it instead of being told that there is no such session.
-        let recoverable = self.leave_session(reason);
+        // The client counts as leaving before any handler runs: if it comes back meanwhile, it
+        // waits for the end of this instead of being told that there is no such socket.
+        let recoverable = self.begin_leaving(reason);
         // These handlers may look at the rooms of the socket, which therefore is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
         match recoverable {
             Some(recoverable) => self.keep_away(recoverable),
-            None => self.end_session(),
+            None => self.end_for_good(),
         }
         self.acks().close(self.metrics());
         self.0.namespace.questions.leave(self.0.id);

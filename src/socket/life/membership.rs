@@ -20,6 +20,7 @@ impl Socket {
         let limit = self.0.io.config().sockets.max_rooms_per_socket;
         let is_told = self.tells_of_rooms();
         let mut news = Vec::new();
+        // The rooms of a socket are locked before any room. Who watches is told after both, since that calls the application.
         let mut joined = self.0.rooms.lock();
         let mut outcome = Ok(());
         rooms.each(|name| {
@@ -90,7 +91,7 @@ impl Socket {
         self.0.rooms.lock().rooms.keys().cloned().collect()
     }
 
-    /// Whether it has joined a room.
+    /// Whether the socket has joined a room.
     #[must_use]
     pub fn is_in(&self, room: &str) -> bool {
         self.0.rooms.lock().rooms.contains_key(room)
@@ -99,6 +100,7 @@ impl Socket {
     pub(crate) fn leave_all(&self) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
+        // What joins after this is refused, so that no room is left behind.
         let rooms = std::mem::take(&mut joined.rooms);
         drop(joined);
         let is_told = self.tells_of_rooms();
@@ -122,6 +124,7 @@ impl Socket {
     /// Joins the rooms of another socket that has left them, and calls `each` for every one.
     /// Returns `false` if this socket has been disconnected; the rooms are left then.
     pub(crate) fn inherit(&self, old: &Self, mut each: impl FnMut(&Room, &RoomCell)) -> bool {
+        // The rooms are moved out first, so that two sockets are never locked together.
         let rooms = std::mem::take(&mut old.0.rooms.lock().rooms);
         let mut joined = self.0.rooms.lock();
         if joined.closed {

@@ -1,4 +1,4 @@
-//! Going on with a session that another server has kept in the journal of the adapter.
+//! Going on with the state of a client that another server has kept in the journal of the adapter.
 
 use std::{fmt, sync::Arc};
 
@@ -8,26 +8,26 @@ use tokio::time::{Duration, timeout};
 use super::Claim;
 use crate::{
     Principal,
-    adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, Session, Tail},
+    adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, SavedState, Tail},
     socket::{
-        core::{Io, Sessions, Socket, namespace},
+        core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Offer, Pid},
         types::{Room, Shared, SocketId},
     },
 };
 
-/// The session of a client that was on another server, and what it has missed.
+/// The state of a client that was on another server, and what the client has missed.
 pub(crate) struct Restored {
     joined: Arc<Joined>,
     pid: Pid,
-    session: Session,
+    saved: SavedState,
     missed: Missed,
-    /// What was applied here since before that was read.
+    /// What was applied here from before the journal was read.
     tail: Arc<Tail>,
 }
 
-impl Sessions {
-    /// Takes a session wherever it is. The journal says who gets it, also if it is here.
+impl RecoveryTable {
+    /// Takes what is kept of a client wherever it is. The journal says who gets it, also if it is here.
     pub(crate) async fn claim_anywhere(
         self: &Arc<Self>,
         offer: Offer,
@@ -41,24 +41,25 @@ impl Sessions {
         let Some(journal) = joined.journal().filter(|journal| journal.is_up()) else {
             return here;
         };
+        // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
         let taking = timeout(PATIENCE, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
-            // Nobody else gets it either.
+            // No other server gets the state from a journal that does not answer, so what is here goes on.
             return here;
         };
-        let is_own = |session: &Session| {
-            let origin = session.roomcast.as_ref();
+        let is_own = |saved: &SavedState| {
+            let origin = saved.roomcast.as_ref();
             origin.is_some_and(|origin| origin.node == *joined.node())
         };
         match (here, taken) {
-            (Some(here), Some(session)) if is_own(&session) => Some(here),
-            (here, Some(session)) => {
+            (Some(here), Some(saved)) if is_own(&saved) => Some(here),
+            (here, Some(saved)) => {
                 if let Some(here) = here {
                     here.give_up();
                 }
-                // It has more than what may be here still.
+                // The client has been on another server since, so what may still be here is outdated.
                 self.expel(offer.pid);
-                let restored = Restored::read(joined, offer, nsp, session).await?;
+                let restored = Restored::read(joined, offer, nsp, saved).await?;
                 Some(Claim::restored(self, restored))
             }
             (Some(here), None) => {
@@ -71,21 +72,27 @@ impl Sessions {
 }
 
 impl Restored {
-    async fn read(joined: &Arc<Joined>, offer: Offer, nsp: &Nsp, session: Session) -> Option<Self> {
-        let origin = session.roomcast.as_ref();
-        if session.pid != offer.pid.as_str()
+    async fn read(
+        joined: &Arc<Joined>,
+        offer: Offer,
+        nsp: &Nsp,
+        saved: SavedState,
+    ) -> Option<Self> {
+        let origin = saved.roomcast.as_ref();
+        if saved.pid != offer.pid.as_str()
             || origin.is_some_and(|origin| origin.namespace != nsp.as_str())
         {
             return None;
         }
         let position = offer.last.position?;
+        // What is applied is followed before the journal is read, so that no event falls between the two.
         let tail = joined.follow(nsp);
         let reading = joined.journal()?.since(nsp, position);
         let missed = timeout(PATIENCE, reading).await.ok()?.ok()??;
         Some(Self {
             joined: Arc::clone(joined),
             pid: offer.pid,
-            session,
+            saved,
             missed,
             tail,
         })
@@ -102,17 +109,17 @@ impl Restored {
             roles,
             guest,
             ..
-        } = self.session.roomcast.clone()?;
+        } = self.saved.roomcast.clone()?;
         let mut principal = Principal::new(subject);
         principal.roles = roles;
         principal.guest = guest;
         Some(Arc::new(principal))
     }
 
-    /// Keeps it again for whoever asks next.
+    /// Keeps the state again for whoever asks next.
     pub(crate) fn give_back(&self, window: Duration) {
         if let Some(journal) = self.joined.journal() {
-            journal.keep(&self.session, window, true);
+            journal.keep(&self.saved, window, true);
         }
     }
 
@@ -123,13 +130,15 @@ impl Restored {
         make: impl FnOnce(SocketId) -> Socket,
     ) -> Option<Socket> {
         let joined = Arc::clone(&self.joined);
+        // Nothing of the journal is applied meanwhile: events up to `applied` are among the frames, and all later ones reach
+        // the socket as they reach others.
         joined.between(|applied| {
             let frames = self.frames(namespace, applied?)?;
-            let socket = make(self.session.sid);
-            socket.set_data(Shared(self.session.data.clone()));
+            let socket = make(self.saved.sid);
+            socket.set_data(Shared(self.saved.data.clone()));
             namespace.admit(&socket, &frames).ok()?;
             let own = socket.id();
-            let rooms = self.session.rooms.iter();
+            let rooms = self.saved.rooms.iter();
             for room in rooms.filter(|room| room.as_str() != own.as_str()) {
                 if let Err(error) = socket.join(room) {
                     tracing::warn!(socket = %own, %error, "a socket cannot join");
@@ -166,9 +175,9 @@ impl Restored {
         Some(frames)
     }
 
-    /// Whether the client would have got it.
+    /// Whether the client would have got the event.
     fn is_for(&self, event: &Publication) -> bool {
-        let is_in = |rooms: &[Room]| rooms.iter().any(|room| self.session.rooms.contains(room));
+        let is_in = |rooms: &[Room]| rooms.iter().any(|room| self.saved.rooms.contains(room));
         event.delivery == Delivery::Reliable
             && event.rooms.as_deref().is_none_or(is_in)
             && !is_in(&event.except)
@@ -176,10 +185,10 @@ impl Restored {
 }
 
 impl Socket {
-    /// Keeps the session of a client that has gone where other servers find it, if there is such a place; anew, or
-    /// only if it is there still.
-    pub(crate) fn keep_session(&self, is_new: bool) {
-        let Some((sessions, recoverable)) = self.io().sessions().zip(self.recoverable()) else {
+    /// Saves the state of a client that has gone where other servers find it, if there is such a place; anew, or
+    /// only if it is still there.
+    pub(crate) fn save_state(&self, is_new: bool) {
+        let Some((table, recoverable)) = self.io().recovery_table().zip(self.recoverable()) else {
             return;
         };
         let namespace = self.namespace_inner();
@@ -193,7 +202,7 @@ impl Socket {
         rooms.extend(self.rooms());
         let principal = self.principal();
         let data = self.data::<Shared>();
-        let session = Session {
+        let saved = SavedState {
             sid: self.id(),
             pid: recoverable.pid.as_str().to_owned(),
             rooms,
@@ -206,11 +215,11 @@ impl Socket {
                 guest: principal.guest,
             }),
         };
-        journal.keep(&session, sessions.window, is_new);
+        journal.keep(&saved, table.window, is_new);
     }
 
-    /// Lets no other server go on with its session.
-    pub(crate) fn forget_session(&self) {
+    /// Lets no other server go on with the client.
+    pub(crate) fn forget_saved_state(&self) {
         if let Some(recoverable) = self.recoverable()
             && let Some(joined) = self.namespace_inner().cluster.joined()
             && let Some(journal) = joined.journal()
@@ -240,5 +249,5 @@ impl fmt::Debug for Restored {
     }
 }
 
-/// How long a session may take to be found, and what was missed to be read.
+/// How long the journal may take to find a state, and to read what was missed.
 const PATIENCE: Duration = Duration::from_secs(2);

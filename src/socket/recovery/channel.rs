@@ -37,7 +37,8 @@ pub(crate) struct Channel<S> {
 impl<S: Clone> Channel<S> {
     pub(crate) fn new(recovery: &Recovery, tag: Option<Tag>, journals: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // The clock keeps a server that starts anew from repeating the numbers of the one before.
+        // The clock keeps a server that starts anew from repeating the numbers of the one before: each second of the clock
+        // makes room for 65,536 numbers.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let start = now.map_or(1, |now| now.as_secs().max(1));
         Self {
@@ -67,6 +68,7 @@ impl<S: Clone> Channel<S> {
         let gone = away.remove(&id);
         give_back(&mut away);
         drop(away);
+        // The socket is dropped without the lock.
         drop(gone);
     }
 

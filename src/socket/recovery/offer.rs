@@ -1,4 +1,4 @@
-//! What recovery sends over the wire: the secret of a session, the offset of an event, and the
+//! What recovery sends over the wire: the secret of a socket, the offset of an event, and the
 //! offer that a client makes with both.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{adapter::Position, engine::random_sid};
 
-/// The secret by which a client proves that a session was its own. It is never logged.
+/// The secret by which a client proves that a socket was its own. The secret is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Pid(Sid);
 
@@ -25,7 +25,7 @@ impl Pid {
         Sid::parse(text).map(Self)
     }
 
-    /// The secret itself, for where sessions are kept.
+    /// The secret itself, for where the state of clients is kept.
     #[cfg(feature = "cluster")]
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str()
@@ -77,6 +77,7 @@ impl Offset {
     }
 
     fn parse_number(text: &str) -> Option<u64> {
+        // `A` is the digit zero: without leading zeros each number has one spelling.
         if text.len() > MAX_DIGITS || text.starts_with('A') {
             return None;
         }
@@ -137,7 +138,7 @@ impl Last {
     }
 }
 
-/// What a client offers that wants to go on: a session, and the last event of it that it has.
+/// What a client offers that wants to go on as a socket: its secret, and the last event that the client has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) pid: Pid,

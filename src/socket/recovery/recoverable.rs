@@ -12,7 +12,7 @@ pub(crate) fn limits(recovery: &config::Recovery) -> Limits {
     }
 }
 
-/// What a socket has whose session can be recovered.
+/// What a socket has whose client may come back as the same socket.
 #[derive(Debug)]
 pub(crate) struct Recoverable {
     pub(crate) pid: Pid,
@@ -28,7 +28,7 @@ impl Recoverable {
         }
     }
 
-    /// One whose client has been on another server.
+    /// What a socket has whose client has been on another server.
     pub(crate) const fn from_elsewhere(pid: Pid) -> Self {
         Self {
             pid,
@@ -36,7 +36,7 @@ impl Recoverable {
         }
     }
 
-    /// The same, after the client has come back.
+    /// What the next socket has, as which the client has come back.
     pub(crate) fn again(&self) -> Self {
         Self {
             pid: self.pid,

@@ -130,6 +130,7 @@ impl Members {
             if let Some(moved) = self.slots.get(position) {
                 index.insert(moved.id, position as u32);
             }
+            // The index goes at half the size at which it came, so that a room at the border does not build it all the time.
             if self.slots.len() <= INDEXED / 2 {
                 self.index = None;
             }

@@ -76,6 +76,7 @@ impl Rooms {
 
     /// Names and sizes of all rooms, in no order.
     pub(crate) fn sizes(&self) -> Vec<(Room, usize)> {
+        // The rooms are collected first, because the lock of the map is never held together with that of a room.
         let mut cells = Vec::new();
         for shard in &self.shards {
             let shard = shard.read();
@@ -93,6 +94,7 @@ impl Rooms {
 
     #[inline]
     fn find_or_make(&self, room: &Room) -> Arc<RoomCell> {
+        // Most rooms that are joined exist already, and finding one takes a shared lock alone.
         if let Some(cell) = self.find(room.as_str()) {
             return cell;
         }

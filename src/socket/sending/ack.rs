@@ -85,6 +85,7 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
+        // Whoever stops waiting frees the place; an answer that comes later counts as unknown.
         self.socket.acks().forget(self.id, self.socket.metrics());
     }
 }

@@ -61,7 +61,7 @@ pub struct Acks<R> {
 /// The sockets of other servers.
 #[derive(Default)]
 struct Others {
-    /// As long as something may come.
+    /// The request to the other servers, as long as something may come.
     request: Option<Request>,
     /// How many were asked, when nothing more may come.
     asked: usize,
@@ -108,7 +108,7 @@ impl<R: Argument> Acks<R> {
         }
     }
 
-    /// The same answers without those of other servers, which could not be asked.
+    /// These answers without those of other servers, which could not be asked.
     pub(crate) fn without(mut self, missing: Missing) -> Self {
         self.others = Some(Box::new(Others {
             missing,
@@ -185,7 +185,7 @@ impl Others {
                 Some((_, Item::Acknowledgement { socket, args })) => {
                     return Poll::Ready(Some((socket, args.ok_or(AckError::Disconnected))));
                 }
-                // Nothing that answers this.
+                // Items of other kinds answer nothing that was asked here.
                 Some((_, Item::Sockets(_) | Item::Answer(_))) => {}
                 None => {
                     self.asked = request.announced();
@@ -196,6 +196,7 @@ impl Others {
                 }
             }
         }
+        // Clients of other servers that are late are known as a number alone, and each is one item.
         let is_late = self.late > 0;
         self.late = self.late.saturating_sub(1);
         Poll::Ready(is_late.then_some((None, Err(AckError::Timeout))))
@@ -263,6 +264,7 @@ impl Question {
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.as_mut().poll(cx).is_pending() {
+            // The waker is stored under the lock under which nothing was found: an answer that comes from now on sees it.
             answers.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -279,6 +281,7 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
+        // Answers that come from now on find no question, and count as unknown.
         self.namespace.questions.remove(self.id);
         self.namespace.metrics().shift(Gauge::AcksPending, -1);
     }

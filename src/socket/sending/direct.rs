@@ -85,6 +85,7 @@ impl<'a> Direct<'a> {
         };
         let namespace = self.socket.namespace_inner();
         let joined = namespace.cluster.joined()?;
+        // What may be lost is never sent again, so that it needs no place in the journal.
         if self.flags.delivery != Delivery::Reliable || !joined.journal()?.is_up() {
             return None;
         }
@@ -99,6 +100,7 @@ impl<'a> Direct<'a> {
             ..Publication::new(namespace.name.clone(), Kind::Broadcast { event, args })
         };
         let published = joined.publish(publication);
+        // What the adapter refuses is sent to the client directly.
         published.is_ok().then(Emitted::default)
     }
 
@@ -146,7 +148,7 @@ impl<'a> Direct<'a> {
         let shared = self.socket.shared();
         let drained = shared.make_watchers().drained();
         loop {
-            // Before anything is looked at, so that nothing is missed in between.
+            // The waiter is registered before anything is looked at, because `notify_waiters` wakes only those who wait already.
             let mut next = pin!(drained.notified());
             next.as_mut().enable();
             if !self.socket.is_connected() {
@@ -170,6 +172,7 @@ impl<'a> Direct<'a> {
             .flags
             .timeout
             .unwrap_or_else(|| self.socket.io().config().sockets.ack_timeout);
+        // The place is taken before the event leaves, since the client may be faster than this task.
         let asked = Asked::new(self.socket, id, timeout)?;
         // A frame that does not leave is as good as one that is not answered.
         let push = self.socket.push(&frame, mode(self.flags.delivery));

@@ -100,6 +100,7 @@ pub(crate) fn encode(
 ) -> Result<Frame, EncodeError> {
     let nsp = namespace.name.as_str();
     let parser = namespace.config().sockets.parser;
+    // As in the official server, only what is neither lossy nor to be acknowledged is kept and carries an offset.
     let is_kept = id.is_none() && flags.delivery == Delivery::Reliable;
     let stamp = is_kept.then(|| namespace.stamp(flags.position)).flatten();
     let frame = match stamp {

@@ -20,6 +20,7 @@ impl Socket {
     /// From now on broadcasts that reach this socket say so.
     pub(crate) fn observe(&self) {
         self.namespace_inner().set_observed(self, true);
+        // A socket that has ended meanwhile may have done so before it was an observer, and would stay one for good.
         if !self.is_connected() {
             self.namespace_inner().set_observed(self, false);
         }
@@ -55,6 +56,7 @@ impl Socket {
                 args,
             };
             for hook in listeners.outgoing() {
+                // A watcher that panics must not take along whoever sends.
                 if catch_unwind(AssertUnwindSafe(|| hook(&outgoing))).is_err() {
                     self.metrics().count(Counter::HandlerPanics);
                     tracing::error!(event, "a watcher of events has panicked");

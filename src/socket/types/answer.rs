@@ -81,7 +81,7 @@ impl Reply {
         };
         match self.parser.ack(self.nsp.as_str(), id, &args) {
             Ok(frame) => Answer(AckOutcome::Frame(frame)),
-            // What a client has sent and cannot be sent back.
+            // The arguments have come from a client and cannot be sent back, so the fault is not the server's.
             Err(error @ EncodeError::InvalidArguments) => {
                 let refusal = Refusal::new(INVALID_PAYLOAD, error.to_string());
                 let place = serde_json::json!({"details": {"field": "[0]"}});

@@ -24,6 +24,7 @@ pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, E
 pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
     let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
+    // The polling form has all parts of the packet one behind the other, attachments included.
     for message in payload::decode(frame.polling()) {
         packet = match message {
             Ok(engine::Packet::Message(Message::Text(text))) => decoder.text(text),
@@ -36,7 +37,7 @@ pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
     Ok(packet.ok_or(EncodeError::InvalidArguments)?.args)
 }
 
-/// What comes from the application is not limited in size.
+/// Arguments of the application are not limited in size.
 const LIMITS: Limits = Limits {
     max_attachments: MAX_ATTACHMENTS,
     max_bytes: usize::MAX,

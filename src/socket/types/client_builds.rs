@@ -43,7 +43,7 @@ impl ClientFiles {
     }
 
     /// The builds in the folder `dist` of the npm package `socket.io-client`, which is at `package`.
-    /// They are read and compressed once, here.
+    /// The files are read and compressed once, here.
     ///
     /// # Errors
     ///
@@ -62,6 +62,7 @@ impl ClientFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
+            // The files are compressed once, so that the highest level pays.
             for encoding in [Encoding::Gzip, Encoding::Deflate] {
                 let smaller = encoding.compress(&plain, 9)?;
                 files = files.file(format!("{name}.{}", suffix(encoding)), smaller);

@@ -37,7 +37,7 @@ impl fmt::Display for AckError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for AckError {}
 
 /// `TIMEOUT`, `DISCONNECTED` or `INVALID_PAYLOAD` of a client that was asked; what is a fault of
@@ -67,7 +67,7 @@ pub enum EmitError {
     Closed,
     /// The event cannot be encoded.
     Encode(EncodeError),
-    /// As many broadcasts wait for acknowledgements as
+    /// Nothing was sent: as many broadcasts wait for acknowledgements as
     /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
     TooManyPending,
 }
@@ -82,14 +82,14 @@ impl fmt::Display for EmitError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for EmitError {}
 
 /// Why what is queued for a client has not left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DrainError {
-    /// Not in time. It is still queued.
+    /// The time is over, and something is still queued.
     Timeout,
     /// The client went away.
     Disconnected,
@@ -155,7 +155,7 @@ impl From<JoinError> for Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// As many are registered on it as
+    /// As many are registered on the socket as
     /// [`Config::max_listeners_per_socket`](crate::Config::max_listeners_per_socket) allows.
     TooMany,
     /// The socket is disconnected.

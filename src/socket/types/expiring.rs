@@ -80,6 +80,8 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
 
     /// Whether a task must be sent to [`sweep`]. Whoever asks sends it.
     pub(crate) fn must_sweep(&mut self) -> bool {
+        // The flag rises and falls under the lock of whoever keeps the table: there is never more than one task, and
+        // a value that comes right after the task has found nothing starts a new one.
         !self.values.is_empty() && !std::mem::replace(&mut self.is_swept, true)
     }
 
@@ -99,6 +101,7 @@ impl<K: Copy + Eq + Hash, V> Expiring<K, V> {
 pub(crate) async fn sweep<T>(of: Weak<T>, expire: impl Fn(&T) -> Option<Instant>) {
     while let Some(strong) = of.upgrade() {
         let Some(next) = expire(&strong) else { return };
+        // The task keeps only a weak reference while it sleeps, so that it ends with the table.
         drop(strong);
         sleep_until(next).await;
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// A "no" to a client: why its connect or its event was refused.
 ///
-/// It meets the wire in two forms. A refused event is acknowledged with
+/// A refusal has two forms on the wire. A refused event is acknowledged with
 /// `{"success":false,"error":{"code":…,"message":…}}`, a refused connect is a `CONNECT_ERROR` with
 /// `{"message":…,"data":{"code":…}}`. In both, the fields of [`data`](Self::data) stand beside the
 /// code.
@@ -30,7 +30,7 @@ struct RefusalInner {
     message: Cow<'static, str>,
     data: Value,
     reason: Option<Cow<'static, str>>,
-    /// Whether it tells against the client's address.
+    /// Whether the refusal tells against the client's address.
     is_blamed: bool,
 }
 
@@ -58,14 +58,14 @@ impl Refusal {
         refusal
     }
 
-    /// Does not count it against the client's address: it has offered nothing, say.
+    /// Does not count the refusal against the client's address, for example because the client has offered nothing.
     #[must_use]
     pub fn excused(mut self) -> Self {
         self.0.is_blamed = false;
         self
     }
 
-    /// Whether it tells against the client's address.
+    /// Whether the refusal tells against the client's address.
     pub(crate) fn is_blamed(&self) -> bool {
         self.0.is_blamed
     }
@@ -127,7 +127,7 @@ impl Refusal {
         Self::new(INTERNAL, "internal error")
     }
 
-    /// Whether it is a fault of ours.
+    /// Whether the refusal is a fault of ours.
     pub(crate) fn is_internal(&self) -> bool {
         self.0.code == INTERNAL
     }
@@ -140,6 +140,7 @@ impl Refusal {
             }
         };
         match &self.0.data {
+            // In the official server an error without data has no such field either.
             Value::Null if self.0.code.is_empty() => None,
             Value::Null => {
                 let mut data = Map::new();
@@ -183,6 +184,7 @@ impl Serialize for Refusal {
             Value::Null => {}
             Value::Object(fields) => {
                 for (key, value) in fields {
+                    // A field of the application must not come a second time under the name of one of the library.
                     if key != "code" && key != "message" {
                         map.serialize_entry(key, value)?;
                     }

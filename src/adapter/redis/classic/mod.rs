@@ -52,6 +52,7 @@ pub(crate) fn write(
             opts.push(("flags", flags(publication)));
             let parts = vec![Tree::Text(own), packet(nsp, event, args)?, Tree::Map(opts)];
             let mut channel = Scope::Events.channel(key, nsp);
+            // Node's adapter has one channel for each room as well, and listens on all of a namespace by a pattern.
             if let Some([room]) = publication.rooms.as_deref() {
                 channel.push_str(room.as_str());
                 channel.push('#');
@@ -80,6 +81,7 @@ pub(crate) fn write(
         }
         Kind::FetchSockets => (kind::FETCH, vec![("opts", Tree::Map(opts))]),
         Kind::ServerSide { event, args } | Kind::ServerSideWithAck { event, args } => {
+            // Node's adapter reads a request that begins with a brace as JSON, and any other as MessagePack.
             let list = body(Some(event), args)?;
             let rest = vec![("data", Tree::Raw(list.bytes))];
             let message = request(own, id, kind::SERVER_SIDE, rest);
@@ -129,6 +131,7 @@ pub(crate) fn write_response(
             )
         }
         Response::Acknowledgement(args) => {
+            // Node's adapter packs acknowledgements in any case, because they may have binary in them.
             let packet = first(Some(args), Some(Parser::MessagePack))?.bytes;
             let packet = ("packet", Tree::Raw(packet));
             (
@@ -198,6 +201,8 @@ fn of_packet(
     packet: &Entries,
 ) -> Result<Option<(std::sync::Arc<str>, Args)>, WireError> {
     let name = text(packet.get("nsp"));
+    // Node's adapter takes a missing namespace for `/` as well. A pattern also matches the channels of a namespace
+    // whose name goes on behind a number sign, so that the name in the packet decides.
     if name.as_deref().unwrap_or("/") != nsp.as_str() {
         return Ok(None);
     }
@@ -277,6 +282,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
 fn read_response(own: &NodeId, payload: Bytes) -> Result<Heard, WireError> {
     let response = parse(payload)?.entries(0).ok_or(malformed("response"))?;
     let id = request_name(response.get("requestId"))?.ok_or(malformed("requestId"))?;
+    // The answers to questions of other servers come by on the common channel as well.
     let Some(number) = own_request(own, &id) else {
         return Ok(Heard::Nothing);
     };

@@ -17,7 +17,7 @@ use super::{
     reader::{entry, next_count},
 };
 use crate::adapter::{
-    AdapterError, BoxFuture, Journal, Missed, Position, Publication, Session, WireError,
+    AdapterError, BoxFuture, Journal, Missed, Position, Publication, SavedState, WireError,
     common::{Broker as _, unwritten},
     interface::Health,
     message::{Heard, arguments, first},
@@ -28,7 +28,7 @@ use crate::adapter::{
     },
 };
 
-/// What keeps sessions.
+/// Keeps the state of clients that are away in Redis.
 pub(crate) struct RedisJournal {
     shared: Arc<OnceLock<Arc<RedisState>>>,
     prefix: String,
@@ -60,12 +60,12 @@ impl Journal for RedisJournal {
         self.shared.get()?.link.position()
     }
 
-    fn keep(&self, session: &Session, window: Duration, is_new: bool) {
-        let packed = match pack(session) {
+    fn keep(&self, saved: &SavedState, window: Duration, is_new: bool) {
+        let packed = match pack(saved) {
             Ok(packed) => packed,
             Err(error) => return tracing::error!(%error, "a session cannot be kept"),
         };
-        let mut parts = vec![Bytes::from_static(b"SET"), self.key(&session.pid), packed];
+        let mut parts = vec![Bytes::from_static(b"SET"), self.key(&saved.pid), packed];
         if is_new {
             let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
             parts.extend([Bytes::from_static(b"PX"), window.to_string().into()]);
@@ -84,7 +84,7 @@ impl Journal for RedisJournal {
         }
     }
 
-    fn take(&self, pid: &str) -> BoxFuture<Result<Option<Session>, AdapterError>> {
+    fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedState>, AdapterError>> {
         let (answer, answered) = oneshot::channel();
         let answer: CommandWaiter = Arc::new(parking_lot::Mutex::new(Some(answer)));
         let parts = vec![Bytes::from_static(b"GETDEL"), self.key(pid)];
@@ -181,21 +181,21 @@ async fn range(
     entries.map_err(failed)
 }
 
-/// A session as Node servers have it: MessagePack in base 64.
-fn pack(session: &Session) -> Result<Bytes, AdapterError> {
-    let args = arguments(session).map_err(unwritten)?;
+/// The state of a client as Node servers have it: MessagePack in base 64.
+fn pack(saved: &SavedState) -> Result<Bytes, AdapterError> {
+    let args = arguments(saved).map_err(unwritten)?;
     let packed = first(Some(&args), Some(Parser::MessagePack)).map_err(unwritten)?;
     Ok(BASE64_STANDARD.encode(&packed.bytes).into())
 }
 
-fn unpack(packed: &[u8]) -> Option<Session> {
-    let read = || -> Result<Session, WireError> {
+fn unpack(packed: &[u8]) -> Option<SavedState> {
+    let read = || -> Result<SavedState, WireError> {
         let malformed = |_| WireError::Malformed("session");
         let packed = BASE64_STANDARD.decode(packed);
         let packed = packed.map_err(|_| WireError::Malformed("session"))?;
-        let session = Args::document(Parser::MessagePack, packed.into());
-        let session = session.map_err(|_| WireError::Malformed("session"))?;
-        session.get(0).map_err(malformed)
+        let saved = Args::document(Parser::MessagePack, packed.into());
+        let saved = saved.map_err(|_| WireError::Malformed("session"))?;
+        saved.get(0).map_err(malformed)
     };
     read()
         .inspect_err(|error| tracing::warn!(%error, "a session that was kept cannot be read"))

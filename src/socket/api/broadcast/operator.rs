@@ -43,7 +43,7 @@ pub struct Broadcast<'a> {
     flags: Flags,
     /// The name of the stream of `flags`; kept only if other servers have to know it.
     stream: Option<Box<str>>,
-    /// In which time its key is sent once at most.
+    /// The time in which the key is sent once at most.
     interval: Option<Duration>,
 }
 
@@ -77,6 +77,7 @@ impl<'a> Broadcast<'a> {
             named @ (Audience::One(_) | Audience::Many(_)) => Some(named),
         };
         rooms.each(|room| to = Some(to.take().unwrap_or(Audience::All).add(room)));
+        // A list of rooms that happens to be empty must reach nobody, and not everybody.
         self.to = to.unwrap_or(Audience::Many(Vec::new()));
         self
     }
@@ -222,7 +223,7 @@ impl<'a> Broadcast<'a> {
         };
         match (applied.local, applied.remote) {
             (Outcome::Emitted(emitted), _) => emitted,
-            // The namespace is not here, and nobody else has found that it cannot be encoded.
+            // The namespace is not on this server, so that only publishing has found that the event cannot be encoded.
             (_, RemoteOutcome::Failed(Unpublished::Encode(error))) => Emitted::failed(event, error),
             _ => Emitted::default(),
         }

@@ -27,7 +27,7 @@ pub struct RemoteSocket {
 
 impl RemoteSocket {
     fn new(target_namespace: &TargetNamespace, node: &NodeId, mut record: Record) -> Self {
-        // Node servers tell it.
+        // Node servers tell the room of the socket's own id as well.
         let own = record.id.as_str();
         record.rooms.retain(|room| room.as_str() != own);
         Self {

@@ -133,7 +133,7 @@ impl Builder {
 
 impl Io {
     /// The servers of the cluster as far as they have told of themselves, this one among them, by id.
-    /// Without an [adapter](crate::Builder::adapter) it is the only one; before it is built there is none.
+    /// Without an [adapter](crate::Builder::adapter) this server is the only one; before it is built there is none.
     ///
     /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone. Those
     /// who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
@@ -153,7 +153,7 @@ impl Io {
             return;
         }
         let mut nodes = self.nodes();
-        // Of two with one id, one is about to go.
+        // One of two servers with one id is about to go, and rows must differ.
         nodes.dedup_by(|second, first| first.id == second.id);
         nodes.sort_by_key(|node| !node.is_this);
         out.gauge("roomcast_nodes", nodes.len());
@@ -204,7 +204,7 @@ impl Io {
     /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
     /// others are told so and read again. `None` before the server is built.
     ///
-    /// They are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis and NATS there; else in the
+    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis and NATS there; else in the
     /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
     ///
     /// ```
@@ -251,12 +251,13 @@ impl Io {
     pub(super) fn start_cluster(&self) {
         let cluster = self.cluster();
         if let Some(cluster) = cluster.joined() {
+            // The adapter must have its inbox before it hears of the first namespace.
             cluster.start();
         }
         for namespace in self.0.built.get().iter().flat_map(|built| &built.fixed) {
             cluster.namespace_changed(&namespace.name, || true);
         }
-        // Otherwise the adapter starts with whoever serves.
+        // Without a runtime the adapter is started by whoever serves.
         if tokio::runtime::Handle::try_current().is_ok() {
             self.start_adapter();
         }

@@ -61,7 +61,7 @@ pub enum ServerSideError {
     Reserved,
     /// The arguments cannot be serialised.
     Encode(EncodeError),
-    /// Not all servers have answered in time; those that have are in here.
+    /// Some servers have not answered in time; the answers of the others are in here.
     Timeout(PartialAnswers),
     /// A server has answered with something else than was asked for.
     Decode(ArgumentError),
@@ -107,7 +107,7 @@ impl fmt::Display for ServerSideError {
     }
 }
 
-/// Without a source: what there is stands in the text.
+/// There is no source, because the text says all that is known.
 impl std::error::Error for ServerSideError {}
 
 impl NamespaceBuilder {

@@ -213,7 +213,7 @@ where
         let metrics = Arc::clone(event.io().metrics());
         match self.table.begin(&event, &key, self.bounds, &metrics) {
             Begun::First(ticket) => {
-                // Answered in a form that can be sent again under another id.
+                // The answer is made under an id that is only a placeholder, and sent again under that of each who asks.
                 let captured = Reply {
                     parser: event.io().config().sockets.parser,
                     nsp: event.socket.namespace_inner().name.clone(),
@@ -233,6 +233,7 @@ where
             Begun::Running(mut verdict) => {
                 metrics.count(Counter::EventsRepeated);
                 Box::pin(async move {
+                    // If the first handler fails without a verdict, its sender is dropped, which ends this wait as well.
                     let verdict = verdict.wait_for(Option::is_some).await;
                     match verdict.ok().and_then(|verdict| verdict.clone()) {
                         Some(Verdict::Answered(answered)) => {

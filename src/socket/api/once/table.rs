@@ -134,13 +134,14 @@ impl Table {
         let namespace = event.socket.nsp();
         let principal = event.principal();
         let id = event.socket.id();
-        // Of somebody without a name only the socket is known.
+        // A client without a name is known by its socket alone.
         let (kind, who) = match principal.subject.as_str() {
             "" => ("socket", id.as_str()),
             subject => ("user", subject),
         };
         let user = self.prints.of(&[kind, who]);
         let print = self.prints.of(&[namespace, kind, who, key]);
+        // Looking and beginning happen under one lock, so that of two equal events one is the first.
         let mut entries = self.entries.lock();
         entries.expire(metrics);
         if let Some(done) = entries.done.get(&print) {
@@ -206,6 +207,7 @@ impl Ticket {
 
     /// The handler has refused: the event may be tried again.
     pub(super) fn refuse(self, refusal: Refusal) {
+        // The event counts as not handled before the waiting repeats are told, because they may be tried at once.
         let verdict = self.verdict.clone();
         drop(self);
         let _ = verdict.send(Some(Verdict::Refused(refusal)));

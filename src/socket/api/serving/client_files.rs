@@ -98,6 +98,7 @@ fn file(files: &ClientFiles, name: &str, request: &Parts) -> Response<Full<Bytes
     }
     let known = &request.headers.get(header::IF_NONE_MATCH);
     let known = known.and_then(|known| known.to_str().ok()).unwrap_or("");
+    // A proxy that changes the encoding of an answer makes its tag a weak one.
     if known.trim_start_matches("W/") == etag {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;

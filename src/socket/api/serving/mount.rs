@@ -104,6 +104,7 @@ impl IoService {
         B::Error: Send,
     {
         let (parts, body) = request.into_parts();
+        // Nothing is generic from here on, so that all that follows is compiled once.
         self.answer_parts(parts, Box::new(Box::pin(body)))
     }
 

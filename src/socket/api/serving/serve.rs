@@ -115,6 +115,7 @@ impl Server {
     pub async fn bind(mut self, address: &str) -> Result<Self, Error> {
         self.io.keep_runtime();
         #[cfg(feature = "cluster")]
+        // No client may come before it is known that the id of this server is its own.
         self.io.check_node().await.map_err(Error::Node)?;
         let fault = |error| Error::Listen(address.to_owned(), error);
         let resolved = tokio::net::lookup_host(address).await.map_err(fault)?;
@@ -157,7 +158,7 @@ impl Server {
         }
     }
 
-    /// Not `async`, so that everything below is compiled with the library and not with each of its
+    /// Starts to serve. This is not `async`, so that everything below is compiled with the library and not with each of its
     /// users.
     fn start(self) -> Running {
         self.io.keep_runtime();
@@ -201,6 +202,7 @@ struct Running {
     io: Io,
     endpoints: Arc<Endpoints>,
     serving: JoinSet<()>,
+    /// Dropping the set ends its tasks.
     _sweeping: JoinSet<()>,
     drain: Duration,
     grace: Duration,
@@ -213,7 +215,7 @@ impl Running {
 
     fn stop(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // Taken whole: the listeners go on while clients are moved, as health checks do.
+            // All parts are moved in here, because the listeners must go on while clients are moved: health checks still come.
             let Self {
                 io,
                 endpoints,

@@ -19,26 +19,26 @@ use crate::{
     socket::types::{Expiring, give_back},
 };
 
-/// The sessions of one server that can be recovered, including those whose clients are connected.
+/// The sockets of one server that can be recovered, including those whose clients are connected.
 /// The table keeps sockets `S` whose clients are away, and weak references `W` to the others. Its
 /// lock is a leaf in the lock order: nothing is called under it but the upgrade of a reference.
-pub(crate) struct Sessions<S, W> {
+pub(crate) struct RecoveryTable<S, W> {
     pub(crate) window: Duration,
     max: usize,
     pub(crate) limits: Limits,
-    state: Mutex<SessionTable<S, W>>,
+    state: Mutex<Entries<S, W>>,
     rounds: AtomicU64,
-    /// Notified when the client of a session has gone away.
+    /// Notified when a socket is kept whose client has gone away.
     pub(crate) went_away: Notify,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// No session is in both of the maps.
-struct SessionTable<S, W> {
+/// No secret is in both of the maps.
+struct Entries<S, W> {
     present: HashMap<Pid, ClientState<W>>,
     /// The sockets whose clients are away.
     away: Expiring<Pid, S>,
-    /// The server stops, so no session is kept any more.
+    /// The server stops, so that no socket is kept any more.
     is_closed: bool,
 }
 
@@ -49,8 +49,8 @@ enum ClientState<W> {
     Leaving,
 }
 
-/// What is known about a session.
-pub(crate) enum KnownSession<S> {
+/// What is known about the client of a socket.
+pub(crate) enum KnownClient<S> {
     /// The client is away.
     Away(S),
     /// The client is connected, as far as is known.
@@ -59,7 +59,7 @@ pub(crate) enum KnownSession<S> {
     Leaving,
 }
 
-impl<S, W> Default for SessionTable<S, W> {
+impl<S, W> Default for Entries<S, W> {
     fn default() -> Self {
         Self {
             present: HashMap::new(),
@@ -69,7 +69,7 @@ impl<S, W> Default for SessionTable<S, W> {
     }
 }
 
-impl<S, W> Sessions<S, W> {
+impl<S, W> RecoveryTable<S, W> {
     pub(crate) fn new(recovery: &Recovery, metrics: Arc<Metrics>) -> Self {
         Self {
             window: recovery.window,
@@ -88,7 +88,7 @@ impl<S, W> Sessions<S, W> {
         self.state.lock().present.insert(pid, client);
     }
 
-    /// A client has disconnected, and may come back once its session is kept.
+    /// A client has disconnected, and may come back once its socket is kept.
     pub(crate) fn leave(&self, pid: Pid) {
         self.state.lock().present.insert(pid, ClientState::Leaving);
     }
@@ -102,15 +102,17 @@ impl<S, W> Sessions<S, W> {
         drop(gone);
     }
 
-    /// Keeps a session whose client is away. Returns the sessions that have to end for it (itself
+    /// Keeps a socket whose client is away. Returns the sockets that have to end for it (the socket itself
     /// if it cannot be kept), and whether the caller must start a task that sweeps.
     pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> (Vec<S>, bool) {
         self.change(|state| {
+            // The secret moves from one map to the other under the lock, so that a client that asks finds it in one of them.
             state.present.remove(&pid);
             if state.is_closed || until <= Instant::now() {
                 return (vec![socket], false);
             }
             let mut gone = Vec::from_iter(state.away.insert(pid, socket, until));
+            // The sockets that would expire first make room.
             while state.away.len() > self.max {
                 gone.extend(state.away.pop().map(|(_, socket)| socket));
             }
@@ -118,7 +120,7 @@ impl<S, W> Sessions<S, W> {
         })
     }
 
-    /// Takes the sessions whose time is over, and returns when the time of the next one is.
+    /// Takes the sockets whose time is over, and returns when the time of the next one is.
     pub(crate) fn take_due(&self, now: Instant) -> (Vec<S>, Option<Instant>) {
         self.change(|state| {
             let due = iter::from_fn(|| state.away.pop_due(now));
@@ -127,7 +129,7 @@ impl<S, W> Sessions<S, W> {
         })
     }
 
-    /// Takes all sessions; from here on none is kept.
+    /// Takes all sockets; from here on none is kept.
     pub(crate) fn take_all(&self) -> Vec<S> {
         self.change(|state| {
             state.is_closed = true;
@@ -136,27 +138,27 @@ impl<S, W> Sessions<S, W> {
         })
     }
 
-    /// What is known about a session; `upgrade` finds the socket of one that is connected.
+    /// What is known about the client with this secret; `upgrade` finds the socket of one that is connected.
     pub(crate) fn find(
         &self,
         pid: Pid,
         upgrade: impl FnOnce(&W) -> Option<S>,
-    ) -> Option<KnownSession<S>>
+    ) -> Option<KnownClient<S>>
     where
         S: Clone,
     {
         let state = self.state.lock();
         match (state.away.get(&pid), state.present.get(&pid)) {
-            (Some(socket), _) => Some(KnownSession::Away(socket.clone())),
+            (Some(socket), _) => Some(KnownClient::Away(socket.clone())),
             (None, Some(ClientState::Connected(socket))) => {
-                upgrade(socket).map(KnownSession::Connected)
+                upgrade(socket).map(KnownClient::Connected)
             }
-            (None, Some(ClientState::Leaving)) => Some(KnownSession::Leaving),
+            (None, Some(ClientState::Leaving)) => Some(KnownClient::Leaving),
             (None, None) => None,
         }
     }
 
-    /// All sessions whose clients are away, at this moment.
+    /// All sockets whose clients are away at this moment.
     pub(crate) fn all_away(&self) -> Vec<(Pid, S)>
     where
         S: Clone,
@@ -168,6 +170,7 @@ impl<S, W> Sessions<S, W> {
 
     /// All sockets are about to be revalidated.
     pub(crate) fn begin_round(&self) {
+        // Release and acquire: whoever sees that a round has begun also sees what was revoked before.
         self.rounds.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -176,14 +179,14 @@ impl<S, W> Sessions<S, W> {
         self.rounds.load(Ordering::Acquire)
     }
 
-    /// Takes a session whose client is away, with the time until which it was to be kept.
+    /// Takes a socket whose client is away, with the time until which it was to be kept.
     pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
         self.change(|state| state.away.remove(&pid))
     }
 
     /// Changes the table and the gauge together. What is removed is returned, to be dropped without
     /// the lock.
-    fn change<R>(&self, change: impl FnOnce(&mut SessionTable<S, W>) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Entries<S, W>) -> R) -> R {
         let mut state = self.state.lock();
         let before = state.away.len() as i64;
         let result = change(&mut state);
@@ -196,8 +199,8 @@ impl<S, W> Sessions<S, W> {
     }
 }
 
-impl<S, W> fmt::Debug for Sessions<S, W> {
+impl<S, W> fmt::Debug for RecoveryTable<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").finish_non_exhaustive()
+        f.debug_struct("RecoveryTable").finish_non_exhaustive()
     }
 }
