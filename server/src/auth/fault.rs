@@ -85,9 +85,9 @@ faults! {
     /// The token, the session, the user or one of the roles has been revoked.
     Revoked => "revoked", AuthRevoked;
     /// No session has this id.
-    UnknownSession => "unknown session", AuthUnknownSession;
+    UnknownLogin => "unknown session", AuthUnknownLogin;
     /// The session has ended.
-    SessionExpired => "session expired", AuthExpired;
+    LoginExpired => "session expired", AuthExpired;
     /// The store could not say whether there is such a session.
     Unavailable => "the store is not available", AuthUnavailable;
     /// The backend did not say whose session it is.

@@ -44,6 +44,8 @@ impl Introduction {
             return Err(GuestError::Name);
         }
         let digits = match self.guest_key {
+            // The id is told to everybody, so it is made from a hash that does not give the key
+            // away.
             Some(key) if is_of_length(&key, 16, 64) => hex(&Sha256::digest(key)),
             Some(_) => return Err(GuestError::Key),
             None => {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::limits;
 use crate::service::ServiceError;
-use crate::service::emissions::session::{ERROR, ErrorEvent};
+use crate::service::emissions::identity::{ERROR, ErrorEvent};
 use roomcast::{Failure, Refusal};
 
 /// A way to fail, as clients know it.
