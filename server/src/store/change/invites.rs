@@ -45,6 +45,8 @@ impl Invites {
     pub(in crate::store) fn insert(&mut self, invite: Invite, limit: usize, now: Time) -> bool {
         let rows = &mut self.rows;
         let hashes = self.of.entry(invite.conversation_id).or_default();
+        // Invitations that have ended go when the next one is made, so that no sweep is needed for
+        // them.
         hashes.retain(|hash| {
             let is_valid = rows.get(hash).is_some_and(|other| other.is_valid(now));
             if !is_valid {
@@ -108,6 +110,8 @@ impl Store {
         limit: usize,
         origin: Origin,
     ) -> Result<Change<Conversation>, StoreError> {
+        // The invitation is only looked up for its conversation. Whether it counts is decided in
+        // the transaction, where it may have been used up.
         let Some(invite) = self.invite(token_hash).await? else {
             return Ok(Change::Absent);
         };

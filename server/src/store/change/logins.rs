@@ -124,6 +124,7 @@ impl Logins {
                 let revocations: usize = revocations
                     .map(|(kind, value)| size_of_revocation(kind, value))
                     .sum();
+                // The sum is made anew now and then, so that no error in counting grows.
                 self.bytes = logins + revocations;
             }
         }
@@ -143,6 +144,7 @@ impl Logins {
             .logins
             .values()
             .filter(|login| login.user_id == user)
+            // A user may log in again and again, and the list is for one answer.
             .take(MAX_OF_USER)
             .cloned()
             .collect();

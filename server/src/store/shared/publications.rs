@@ -131,8 +131,8 @@ impl Publications {
         }
     }
 
-    /// Where a server of this name goes on: where it was, or behind what is older than `oldest`. None: it was never
-    /// there.
+    /// Where a server of this name goes on: where it was, or behind what is older than `oldest`. The answer is none
+    /// if it was never there.
     ///
     /// # Errors
     ///

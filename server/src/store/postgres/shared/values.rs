@@ -87,6 +87,8 @@ async fn put(
     expected: Expected,
     text: &str,
 ) -> Result<Option<Put>, Error> {
+    // A known value is updated first: an insertion counts all values, which is only needed for a
+    // new one.
     if expected != Expected::Nothing {
         let statement = client
             .prepare_cached(
@@ -102,6 +104,8 @@ async fn put(
             return Ok(Some(Put::Stored(number(row.try_get(0)?))));
         }
         if version.is_some() {
+            // The version is read after the attempt and may be newer still; the caller reads the
+            // value again anyway.
             return Ok(Some(Put::Conflict(version_at(client, key).await?)));
         }
     }
