@@ -13,7 +13,7 @@ macro_rules! faults {
         }
 
         impl AuthFault {
-            /// All of them.
+            /// All faults.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The reason in a few words, free of anything that the client sent.

@@ -31,7 +31,7 @@ macro_rules! permissions {
         }
 
         impl Permission {
-            /// All of them.
+            /// All permissions.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The name of the permission in configuration.

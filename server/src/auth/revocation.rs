@@ -33,7 +33,7 @@ impl Revoked {
         Self::Login(secret_hash(id))
     }
 
-    /// What kind it is: `token`, `session`, `user` or `role`.
+    /// The kind of what is revoked: `token`, `session`, `user` or `role`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Revoked {
         }
     }
 
-    /// Which one of its kind.
+    /// The value that tells which one of its kind is meant.
     #[must_use]
     pub fn value(&self) -> &str {
         match self {

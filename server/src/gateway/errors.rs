@@ -18,7 +18,7 @@ struct Row {
     status: u16,
 }
 
-/// All of them but [`INTERNAL`].
+/// All codes but [`INTERNAL`].
 const TABLE: [Row; 9] = [
     Row {
         code: "UNAUTHENTICATED",

@@ -63,7 +63,7 @@ impl Class {
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     window: Duration,
-    /// Between two events at the pace.
+    /// The time between two events at the pace.
     step: Duration,
 }
 
@@ -122,7 +122,7 @@ impl User {
 /// What a user may do at this moment, shared by all its connections.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// Whose it is.
+    /// The user whose allowance it is.
     pub(super) name: Arc<str>,
     /// By class: when all events of its quota are there again, since the start of [`Users`].
     rested: [SharedRested; Class::ALL.len()],

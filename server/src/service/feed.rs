@@ -35,7 +35,7 @@ pub(crate) type Applying<'a> =
 /// Which entries of a table may have changed.
 pub(crate) enum Entries {
     All,
-    /// By their keys in the feed; not empty.
+    /// Entries by their keys in the feed; not empty.
     These(HashSet<String>),
 }
 

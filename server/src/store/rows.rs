@@ -122,7 +122,7 @@ pub struct Version {
     pub metadata: Box<RawValue>,
     /// When it was replaced.
     pub replaced_at: Time,
-    /// By whom.
+    /// The user who has replaced it.
     pub replaced_by: String,
 }
 

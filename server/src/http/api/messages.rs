@@ -184,7 +184,7 @@ fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>
     id.map(parse).transpose()
 }
 
-/// The user in whose name a reaction is given or taken back.
+/// In whose name a reaction is given or taken back.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Reactor {

@@ -45,7 +45,7 @@ impl Command for EndLogin {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct MadeRevocation {
     kind: &'static str,
-    /// Until when; null means for ever.
+    /// Null: for ever.
     until: Option<Time>,
     /// Sockets that were disconnected by it.
     disconnected: usize,

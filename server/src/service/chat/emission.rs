@@ -223,7 +223,7 @@ impl Chat {
 /// How long messages of a conversation may wait for one that is stored before them.
 const GAP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two tries to read it.
+/// The pause between two tries to read the message.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often others are looked at: half of what is promised.
@@ -232,5 +232,5 @@ const TURN: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// Conversations that are asked for at once.
 const BATCH: usize = 1000;
-/// After how many turns old changes are forgotten.
+/// The number of turns after which old changes are forgotten.
 const FORGETTING: u32 = 120;

@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError, Time};
 pub(crate) struct Retention {
     store: Store,
     metrics: Arc<Metrics>,
-    /// How long messages are kept; none: for ever.
+    /// How long messages are kept; none keeps them for ever.
     age: Option<SignedDuration>,
     interval: Duration,
     batch: usize,
@@ -106,7 +106,7 @@ impl Retention {
 /// ask again until then.
 const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Between two batches.
+/// The pause between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) struct Followed {
     teller: Arc<dyn Teller>,
     /// What [`FollowedState::told`] says, for who only looks.
     told: AtomicU64,
-    /// Until when the store may have something of which nobody has heard.
+    /// The time until which the store may have something of which nobody has heard.
     doubt: Mutex<Option<Instant>>,
     /// The rooms of those who follow it, and when somebody was seen there.
     rooms: Mutex<HashMap<Room, Instant>>,
@@ -60,7 +60,8 @@ impl DerefMut for Turn<'_> {
 
 #[derive(Default)]
 pub(super) struct FollowedState {
-    /// Up to where all was told, or is in `waiting`. None before the first subscription.
+    /// The revision up to which all was told, or is in `waiting`; none before the first
+    /// subscription.
     told: Option<u64>,
     /// What is told together with what comes until `window` ends.
     waiting: Vec<Entry>,

@@ -14,7 +14,7 @@ use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
-/// All of them, by feature.
+/// All events that clients may send, by feature.
 static EVENTS: [&[&EventPolicy]; 13] = [
     messages::EVENTS,
     attendance::EVENTS,

@@ -31,7 +31,7 @@ pub struct TakenDelivery {
 /// A change of the deliveries.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum DeliveryChange {
-    /// Stores one, unless so many wait.
+    /// Stores a delivery, unless so many wait.
     Insert { delivery: Delivery, most: usize },
     /// Takes the one that is due for the longest time. It is due again at `until`.
     Take { now: Time, until: Time },

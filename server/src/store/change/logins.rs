@@ -10,7 +10,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 pub struct Login {
     /// SHA-256 of the id in hexadecimal digits.
     pub id_hash: String,
-    /// Whose it is.
+    /// The user whose login it is.
     pub user_id: String,
     /// The roles it gives.
     pub roles: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Revocation {
     pub kind: String,
     /// The `jti`, the hash of the session's id, the user's id, the role.
     pub value: String,
-    /// Until when.
+    /// The time until which it is revoked.
     pub until: Time,
 }
 

@@ -14,7 +14,7 @@ pub struct Notice(Arc<MakeEntry>);
 type MakeEntry = dyn Fn(&Message, &str) -> Append + Send + Sync;
 
 impl Notice {
-    /// One that is made like this, of the message and a user.
+    /// A notice whose entries are made like this, of the message and a user.
     pub fn new(make: impl Fn(&Message, &str) -> Append + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }

@@ -16,7 +16,7 @@ use crate::store::OpenError;
 pub struct Reservation(File);
 
 impl Reservation {
-    /// Takes it, unless somebody else has it.
+    /// Takes the right to serve a database file, unless somebody else has it.
     pub(super) fn of(database: &Path) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Database {
             database: database.display().to_string(),

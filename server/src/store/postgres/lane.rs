@@ -292,6 +292,6 @@ pub(super) fn throw_away(client: Object) {
     drop(Object::take(client));
 }
 
-/// Between two tries.
+/// The first and the longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -481,5 +481,5 @@ fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Held by the server that removes what has expired.
+/// The advisory lock that is held by the server that removes what has expired.
 const EXPIRE_LOCK: i64 = 0x726f_6f6d_0002;

@@ -119,7 +119,7 @@ impl Feed {
         }
     }
 
-    /// Those of these revocations that there are, by kind and value.
+    /// The revocations that there are among those with these kinds and values.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Feed {
         }
     }
 
-    /// Those of these blocks that there are.
+    /// The blocks that there are among those with these ids.
     ///
     /// # Errors
     ///

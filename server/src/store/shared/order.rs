@@ -20,7 +20,7 @@ pub enum Missed {
     Steps {
         /// What was committed, with the revision that it made.
         steps: Vec<(Revision, Committed)>,
-        /// Up to where these are all.
+        /// The revision up to which these are all.
         reached: Revision,
     },
     /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.

@@ -48,7 +48,7 @@ pub struct Publication {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the table has no others")]
 pub enum Audience {
-    /// Those in a room.
+    /// The sockets in a room.
     Room(String),
     /// The sockets of a user.
     User(String),

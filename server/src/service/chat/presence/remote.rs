@@ -44,7 +44,7 @@ pub(crate) struct SharedPresent {
     pub(crate) name: Arc<str>,
     /// Sockets, at least one: during the grace the user counts as if it were still there.
     pub(crate) connections: usize,
-    /// Since when.
+    /// The time since which the user is here.
     pub(crate) since: Time,
 }
 

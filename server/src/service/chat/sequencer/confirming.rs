@@ -221,7 +221,7 @@ pub(super) fn patience(timeout: Duration) -> Duration {
     timeout.saturating_add(MARGIN * 2)
 }
 
-/// From when a message is told until it is shown at another server.
+/// The time from when a message is told until it is shown at another server.
 const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

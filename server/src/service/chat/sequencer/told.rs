@@ -70,7 +70,8 @@ impl ToldChanges {
         }
     }
 
-    /// The feed has that there is one more conversation; `true`: its members are to be told of it now.
+    /// The feed has that there is one more conversation. Returns `true` if its members are to be told
+    /// of it now.
     pub(in crate::service) fn read(&self, conversation: &Conversation) -> bool {
         // Whoever makes the conversation is about to tell of it, and knows which socket not to
         // tell.
@@ -81,7 +82,7 @@ impl ToldChanges {
         self.insert(conversation.id, 0)
     }
 
-    /// Takes note of a change that is told now; `false`: it was told before.
+    /// Takes note of a change that is told now. Returns `false` if the change was told before.
     pub(in crate::service) fn insert(&self, conversation: Uuid, number: u64) -> bool {
         let mut latest = self.0.lock();
         if !latest.changes.insert((conversation, number)) {

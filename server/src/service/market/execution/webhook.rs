@@ -190,7 +190,7 @@ fn rejected(message: Option<String>) -> Outcome {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Between two attempts.
+/// The longest pause between two attempts.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS: usize = 200;
 

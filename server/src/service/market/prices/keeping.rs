@@ -98,7 +98,8 @@ impl Market {
     }
 }
 
-/// Between two times that prices are stored, so that one that changes all the time is stored four times a second.
+/// The pause between two times that prices are stored, so that one that changes all the time is stored four times
+/// a second.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The pause after prices could not be stored.
 const LONG_PAUSE: Duration = Duration::from_secs(2);

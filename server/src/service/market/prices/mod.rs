@@ -43,7 +43,7 @@ pub(super) struct Prices {
     /// The one permit is of who stores.
     storing: Semaphore,
     kept: watch::Sender<Kept>,
-    /// Up to where the journal was read.
+    /// The revision up to which the journal was read.
     heard: Mutex<u64>,
     interval: Duration,
 }

@@ -248,7 +248,7 @@ struct LockedRows {
     transaction: String,
     process: i32,
     rooms: HashMap<Uuid, Room>,
-    /// Of the users who ask: where they are members by name.
+    /// The conversations in which the users who ask are members by name.
     members: HashSet<(Uuid, String)>,
     /// What was sent before under one of the ids that clients gave.
     sent: HashMap<(String, String), Arc<Message>>,

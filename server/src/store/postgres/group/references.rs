@@ -19,7 +19,7 @@ use crate::store::rows::{Message, NewMessage};
 pub(super) struct References {
     /// The messages that new ones answer, with their conversations.
     originals: HashMap<Uuid, (Uuid, Quote)>,
-    /// Of those who are mentioned: who is notified of nothing.
+    /// The users among those who are mentioned who are notified of nothing.
     silent: HashSet<(Uuid, String)>,
     /// What is stored with the messages of the group.
     notices: Vec<Append>,

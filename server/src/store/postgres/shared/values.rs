@@ -80,7 +80,7 @@ async fn get(client: &ClientWrapper, key: &str) -> Result<Option<StoredValue>, E
     .transpose()
 }
 
-/// Stores a value; `None`: there is no room for one more.
+/// Stores a value. Returns `None` if there is no room for one more.
 async fn put(
     client: &ClientWrapper,
     key: &str,
@@ -154,7 +154,7 @@ async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result
     Ok(Put::Stored(number(row.try_get(0)?)))
 }
 
-/// The number of whoever has the lock from now on; `None`: somebody has it.
+/// The number of whoever has the lock from now on; `None` if somebody else has it.
 async fn lock(
     client: &ClientWrapper,
     name: &str,
