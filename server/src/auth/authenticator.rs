@@ -33,11 +33,11 @@ pub(crate) type UseLogin = Arc<
         + Sync,
 >;
 
-/// Name of the cookie that may hold the id of a session.
+/// Name of the cookie that may hold the id of a login.
 const LOGIN_COOKIE: &str = "roomcast_session";
 /// Characters of a name.
 pub(crate) const MAX_NAME: usize = 256;
-/// Bytes that the id of a session may have; ours have 43.
+/// Bytes that the id of a login may have; the ids that this server makes have 43.
 const MAX_LOGIN_ID: usize = 128;
 
 /// Says who somebody is. Cloning gives another handle.
@@ -144,7 +144,7 @@ impl Authenticator {
         self.tokens.verify(token).await
     }
 
-    /// The user of a session, which is prolonged by that.
+    /// The user of a login, which is prolonged by that.
     pub(crate) async fn login(&self, id: &str) -> Result<Principal, AuthFault> {
         // The length is checked first, so that no long text is hashed or looked up for somebody
         // unknown.
@@ -154,7 +154,7 @@ impl Authenticator {
         self.login_by_hash(secret_hash(id)).await
     }
 
-    /// The user of a session, by the hash of its id.
+    /// The user of a login, by the hash of its id.
     pub(crate) async fn login_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
         let revoked = Revoked::Login(hash.clone());
         // The revocation is asked before the store: a login that was just ended must not be
@@ -226,7 +226,7 @@ impl Authenticator {
     }
 }
 
-/// The name that a session's data give its user, if they give one that is a text.
+/// The name that a login's data give its user, if they give one that is a text.
 pub(crate) fn name_given(data: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Data {
@@ -235,7 +235,7 @@ pub(crate) fn name_given(data: &str) -> Option<String> {
     serde_json::from_str::<Data>(data).ok()?.name
 }
 
-/// The name in `data`, if it is valid. Sessions that were made by an older server may have others.
+/// The name in `data`, if it is valid. Logins that were made by an older server may have others.
 fn name_in(data: &str) -> Option<String> {
     name_given(data).filter(|name| is_name(name, MAX_NAME))
 }

@@ -82,13 +82,13 @@ faults! {
     Audience => "wrong audience", AuthClaims;
     /// `sub` is missing or no user's id.
     Subject => "no usable sub", AuthClaims;
-    /// The token, the session, the user or one of the roles has been revoked.
+    /// The token, the login, the user or one of the roles has been revoked.
     Revoked => "revoked", AuthRevoked;
-    /// No session has this id.
+    /// No login has this id.
     UnknownLogin => "unknown session", AuthUnknownLogin;
-    /// The session has ended.
+    /// The login has ended.
     LoginExpired => "session expired", AuthExpired;
-    /// The store could not say whether there is such a session.
+    /// The store could not say whether there is such a login.
     Unavailable => "the store is not available", AuthUnavailable;
     /// The backend did not say whose session it is.
     BackendUnavailable => "the backend does not answer", AuthUnavailable;

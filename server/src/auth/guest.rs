@@ -31,7 +31,7 @@ pub(crate) fn admit(credentials: &Credentials<'_>) -> Result<Principal, GuestErr
 /// How the ids of guests begin.
 const GUEST_ID: &str = "guest:";
 
-/// Whether a user's id is one of a guest. No token and no session is for such an id.
+/// Whether a user's id is one of a guest. No token and no login is for such an id.
 pub(crate) fn is_guest(user_id: &str) -> bool {
     user_id.starts_with(GUEST_ID)
 }

@@ -12,7 +12,7 @@ use super::{AuthFault, Credentials};
 pub(crate) enum Offered<'a> {
     /// A JSON Web Token.
     Token(Cow<'a, str>),
-    /// The id of a session.
+    /// The id of a login.
     Login(Cow<'a, str>),
     /// The signed cookie of a session of the backend.
     Backend(&'a str),
@@ -39,9 +39,9 @@ struct Payload {
 }
 
 impl Offer<'_> {
-    /// What the client offers first: `auth.token`, the bearer header, the cookie with a token,
-    /// `auth.sessionId`, the cookie with a session's id, that of a backend's session, the query. Later ones are not tried if
-    /// that one is no good.
+    /// What the client offers first: `auth.token`, the bearer header, the cookie with a token, `auth.sessionId`, the
+    /// cookie with a login's id, that of a backend's session, the query. Later ones are not tried if that one is no
+    /// good.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Offer<'_> {
         Ok(None)
     }
 
-    /// What the headers offer, with the session's id of the payload in between.
+    /// What the headers offer, with the login's id of the payload in between.
     fn of_headers<'c>(
         &self,
         credentials: &Credentials<'c>,

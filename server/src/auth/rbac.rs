@@ -58,9 +58,9 @@ permissions! {
     ChatModerate = "chat:moderate",
     /// Show that one is typing.
     ChatType = "chat:type",
-    /// Make and end sessions over HTTP.
+    /// Make and end logins over HTTP.
     ApiLogins = "api:sessions",
-    /// Revoke tokens, sessions, users and roles over HTTP.
+    /// Revoke tokens, logins, users and roles over HTTP.
     ApiRevocations = "api:revocations",
     /// Block addresses over HTTP.
     ApiBlocks = "api:blocks",
@@ -80,7 +80,7 @@ permissions! {
     ApiSockets = "api:sockets",
     /// List rooms over HTTP, and see who is in them.
     ApiRooms = "api:rooms",
-    /// Make sessions over HTTP that may do more than whoever makes them.
+    /// Make logins over HTTP that may do more than whoever makes them.
     RolesGrant = "roles:grant",
     /// Come into the namespace of admins.
     Admin = "admin",

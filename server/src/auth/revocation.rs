@@ -18,7 +18,7 @@ use super::{
 pub enum Revoked {
     /// The token with this `jti`.
     Token(String),
-    /// The session with this [hash](secret_hash), and every token with its `sid`.
+    /// The login with this [hash](secret_hash), and every token with its `sid`.
     Login(String),
     /// Everything of the user with this id.
     User(String),
@@ -27,7 +27,7 @@ pub enum Revoked {
 }
 
 impl Revoked {
-    /// The session with this id.
+    /// The login with this id.
     #[must_use]
     pub fn login(id: &str) -> Self {
         Self::Login(secret_hash(id))
@@ -286,8 +286,8 @@ impl fmt::Display for TooManyRevocations {
 
 impl std::error::Error for TooManyRevocations {}
 
-/// What is kept of a session's id: SHA-256 in hexadecimal digits. The id itself is a secret of 256
-/// random bits, so that no salt is needed and a fast hash is enough.
+/// What is kept of a secret, such as the id of a login: SHA-256 in hexadecimal digits. The secret
+/// itself has 256 random bits, so that no salt is needed and a fast hash is enough.
 #[must_use]
 pub fn secret_hash(id: &str) -> String {
     let digest = Sha256::digest(id);

@@ -1,4 +1,4 @@
-//! Sessions of clients: authentication, how many connections a user has, and the event `session`.
+//! Who clients are: authentication, how many connections a user has, and the event `session`.
 
 use std::sync::Arc;
 

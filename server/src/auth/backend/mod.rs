@@ -27,7 +27,7 @@ use crate::breaker::Breaker;
 use crate::config;
 use roomcast::{Io, internal::LogThrottle};
 
-/// The sessions of a backend.
+/// The logins at a backend, which knows them as sessions.
 pub(crate) struct BackendLogins {
     config: config::Backend,
     keys: Vec<hmac::Key>,
@@ -40,7 +40,7 @@ pub(crate) struct BackendLogins {
     log_throttle: LogThrottle,
 }
 
-/// A session of the backend, as far as this server has asked about it.
+/// A login at the backend, as far as this server has asked about it.
 struct BackendLogin {
     /// The cookie as it came, with which the backend is asked.
     cookie: String,
@@ -86,7 +86,7 @@ impl BackendLogin {
 }
 
 impl BackendLogins {
-    /// The sessions of the configured backend; none if there is none.
+    /// The logins at the configured backend; none if no backend is configured.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl BackendLogins {
         Ok(())
     }
 
-    /// Asks again about the sessions of those who are connected, for as long as it is polled.
+    /// Asks again about the logins of those who are connected, for as long as it is polled.
     pub(crate) async fn keep(self: Arc<Self>, io: Io) {
         let mut rounds = tokio::time::interval(self.config.recheck);
         // After a slow round the backend is not asked again at once to make up for it.
@@ -232,7 +232,7 @@ impl BackendLogins {
         }
     }
 
-    /// The user of a session: the one that is known, or else the one that the backend names. With `anew` the backend is
+    /// The user of a login: the one that is known, or else the one that the backend names. With `anew` the backend is
     /// asked even if a user was known before.
     async fn ask(&self, login: &BackendLogin, anew: bool) -> Result<User, AuthFault> {
         let came = Instant::now();
@@ -341,7 +341,7 @@ fn read(text: &str) -> Option<User> {
 const QUESTIONS: usize = 64;
 /// How long it counts that there was no answer.
 const FAILURE_COUNTS: Duration = Duration::from_millis(500);
-/// How long a session is remembered without a connection: longer than it takes to connect.
+/// How long a login is remembered without a connection: longer than it takes to connect.
 const RECENT: Duration = Duration::from_secs(90);
 /// Characters of a user's id, its name and a role, as in tokens.
 const MAX_USER: usize = 128;

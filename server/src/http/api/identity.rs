@@ -1,4 +1,4 @@
-//! Sessions, revocations and explanations over HTTP: names and shapes, no rules.
+//! Logins, revocations and explanations over HTTP: names and shapes, no rules.
 
 use axum::{
     Extension, Json,

@@ -160,7 +160,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let authorization = bearer_of(&request);
-    // The route is logged and not the address, which may hold the id of a session.
+    // The route is logged and not the address, which may hold the id of a login.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let metrics = &admission.metrics;

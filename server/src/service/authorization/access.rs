@@ -1,4 +1,4 @@
-//! Permissions of users, and sessions of users who log in.
+//! Permissions of users, and logins.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     store::{Actor, Login, Store, StoreError, Time},
 };
 
-/// Permissions, sessions and revocations of one server. Cloning gives another handle.
+/// Permissions, logins and revocations of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Access(pub(in crate::service) Arc<AccessInner>);
 
@@ -165,7 +165,7 @@ impl Access {
         all.any(|permission| permissions.has(*permission))
     }
 
-    /// Makes a session, with an id that nobody can guess or choose.
+    /// Makes a login, with an id that nobody can guess or choose.
     pub(crate) async fn make_login(
         &self,
         allowed: Allowed<NewLogin>,
@@ -237,7 +237,7 @@ impl Access {
         })
     }
 
-    /// Uses sessions: what the authenticator asks.
+    /// Uses logins: what the authenticator asks.
     pub(crate) fn logins(&self) -> UseLogin {
         let access = self.clone();
         Arc::new(move |hash| {
@@ -246,7 +246,7 @@ impl Access {
         })
     }
 
-    /// A session that somebody came by, which prolongs it.
+    /// A login that somebody came by, which prolongs it.
     async fn use_login(
         &self,
         hash: &str,

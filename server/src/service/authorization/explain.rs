@@ -104,7 +104,7 @@ impl Access {
     }
 
     /// A user who is not connected has the roles that the question names, those of the newest
-    /// session, or the role that tokens have by default.
+    /// login, or the role that tokens have by default.
     async fn offline(
         &self,
         question: &Question,

@@ -57,7 +57,7 @@ pub(in crate::service) struct Lifetimes {
     /// Seconds from a token's making to the end of its acceptance, by clocks that differ; none if
     /// there is no limit.
     pub(in crate::service) token_s: Option<u64>,
-    /// Seconds that a session lives without being used.
+    /// Seconds that a login lives without being used.
     pub(in crate::service) login_s: u64,
     /// Seconds that the issuer's clock may be away from ours.
     pub(in crate::service) leeway_s: u64,
@@ -71,7 +71,7 @@ impl Lifetimes {
         span.map_or(NEVER, |span| after(now, span))
     }
 
-    /// When the last token or session ends that there could be by now.
+    /// When the last token or login ends that there could be by now.
     fn all(self, now: Timestamp) -> Timestamp {
         self.tokens(now).max(after(now, self.login_s))
     }
@@ -103,7 +103,7 @@ impl Access {
         Ok(())
     }
 
-    /// Revokes a token, a session, a user or a role, and disconnects whoever it is about.
+    /// Revokes a token, a login, a user or a role, and disconnects whoever it is about.
     pub(crate) async fn revoke(
         &self,
         io: &Io,
@@ -186,17 +186,17 @@ impl Access {
         })
     }
 
-    /// When nothing of one of our own sessions is left, which is being ended now.
+    /// When nothing is left of a login that is being ended now.
     fn end_of_login(&self, expires_at: Timestamp) -> Timestamp {
         let now = Timestamp::now();
         let tokens = self.0.lifetimes.tokens(now);
-        // The id of a session is a secret that is in no token, unless an issuer puts it there as a
+        // The id of a login is a secret that is in no token, unless an issuer puts it there as a
         // `sid`.
         let tokens = if is_endless(tokens) { now } else { tokens };
         expires_at.max(after(now, HOUR_S)).max(tokens)
     }
 
-    /// Ends a session, and with it the sockets that came by it.
+    /// Ends a login, and with it the sockets that came by it.
     pub(crate) async fn end_login(
         &self,
         io: &Io,

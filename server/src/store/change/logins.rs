@@ -30,7 +30,7 @@ pub struct Login {
 pub struct Revocation {
     /// `token`, `session`, `user` or `role`.
     pub kind: String,
-    /// The `jti`, the hash of the session's id, the user's id, the role.
+    /// The `jti`, the hash of the login's id, the user's id, the role.
     pub value: String,
     /// The time until which it is revoked.
     pub until: Time,
@@ -180,7 +180,7 @@ fn size_of_revocation(kind: &str, value: &str) -> usize {
 
 /// What an entry of a table takes beside its contents, roughly.
 const ENTRY_BYTES: usize = 64;
-/// How many sessions of one user are looked at.
+/// How many logins of one user are looked at.
 pub(in crate::store) const MAX_OF_USER: usize = 100;
 
 impl Store {
