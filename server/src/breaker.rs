@@ -80,6 +80,7 @@ impl Breaker {
         let before = *state;
         *state = next(before);
         let is_closed = matches!(*state, BreakerState::Closed { .. });
+        // The flag is for those who only look, and may be a moment behind the state.
         self.closed.store(is_closed, Ordering::Relaxed);
         match (before, *state) {
             (BreakerState::Closed { .. }, BreakerState::Open { wait, .. }) => {
@@ -103,6 +104,8 @@ impl BreakerState {
     fn admit(self, now: Instant) -> Result<Self, Duration> {
         match self {
             Self::Closed { .. } => Ok(self),
+            // One call alone finds out: with all of them the crowd would be back before it is known
+            // to be bearable.
             Self::Open { until, wait } if until <= now => Ok(Self::Trying { wait }),
             Self::Open { until, .. } => Err(until.saturating_duration_since(now)),
             Self::Trying { wait } => Err(wait),
@@ -131,6 +134,7 @@ impl BreakerState {
 
     fn forgone(self, now: Instant) -> Self {
         match self {
+            // The call was given up without a result, so the next one may try at once.
             Self::Trying { wait } => Self::Open { until: now, wait },
             Self::Closed { .. } | Self::Open { .. } => self,
         }

@@ -30,7 +30,7 @@ metric_table! {
         AuthClaims => "roomcast_auth_refused_total"["reason" = "claims"],
         AuthExpired => "roomcast_auth_refused_total"["reason" = "expired"],
         AuthRevoked => "roomcast_auth_refused_total"["reason" = "revoked"],
-        AuthUnknownSession => "roomcast_auth_refused_total"["reason" = "unknown session"],
+        AuthUnknownLogin => "roomcast_auth_refused_total"["reason" = "unknown session"],
         AuthUnavailable => "roomcast_auth_refused_total"["reason" = "unavailable"],
         CommandsDenied => "roomcast_commands_denied_total",
         StoreErrors => "roomcast_store_errors_total",
@@ -182,7 +182,7 @@ impl Metrics {
         self.render_with(|_| {})
     }
 
-    /// The same with more.
+    /// Renders the metrics, and adds what `more` writes.
     #[must_use]
     pub fn render_with(&self, more: impl FnOnce(&mut Exposition)) -> String {
         let mut out = Exposition::default();

@@ -70,6 +70,8 @@ impl Supervisor {
 
     fn note(&self, ended: Result<(), Ended>) {
         if let Err(Ended { name }) = ended {
+            // The names are kept and not only a flag, since the log of the end has to say what has
+            // ended.
             self.fatal.send_modify(|names| {
                 if !names.contains(&name) {
                     names.push(name);
@@ -93,7 +95,7 @@ impl Supervisor {
     /// Waits until the process has to end.
     pub async fn failed(&self) {
         let mut fatal = self.fatal.subscribe();
-        // The sender is as old as this.
+        // The sender lives as long as this handle, so that waiting never fails.
         let _ = fatal.wait_for(|names| !names.is_empty()).await;
     }
 

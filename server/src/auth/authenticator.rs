@@ -1,4 +1,5 @@
-//! The authenticator of the binary: tokens, sessions and guests, one rule for which of them counts.
+//! The authenticator of the binary: tokens, login sessions and guests, with one rule for which of
+//! them counts.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -6,17 +7,17 @@ use jiff::Timestamp;
 
 use super::{
     AuthFault, Credentials, JwtAuthenticator, Principal, Revocations, Revoked,
-    backend::BackendSessions,
+    backend::BackendLogins,
     guest::{self, GuestError},
     is_name, jwt,
     offer::{Offer, Offered, bearer},
-    session_hash,
+    secret_hash,
 };
 use crate::metrics::{Counter, Metrics};
 
 /// A login session of this server, as it is stored.
 #[derive(Clone, Debug)]
-pub(crate) struct Session {
+pub(crate) struct ActiveLogin {
     pub(crate) user_id: String,
     pub(crate) roles: Vec<String>,
     pub(crate) expires_at: Timestamp,
@@ -24,26 +25,27 @@ pub(crate) struct Session {
     pub(crate) data: Option<String>,
 }
 
-/// Uses the session with this hash, which prolongs it; none if there is none. `Err`: nobody knows.
-pub(crate) type UseSession = Arc<
-    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<Session>, ()>> + Send>>
+/// Uses the login with this hash, which prolongs it. The answer is none if there is no such login,
+/// and `Err` if the store could not say.
+pub(crate) type UseLogin = Arc<
+    dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Option<ActiveLogin>, ()>> + Send>>
         + Send
         + Sync,
 >;
 
-/// Name of the cookie that may hold the id of a session.
-const SESSION_COOKIE: &str = "roomcast_session";
+/// Name of the cookie that may hold the id of a login.
+const LOGIN_COOKIE: &str = "roomcast_session";
 /// Characters of a name.
 pub(crate) const MAX_NAME: usize = 256;
-/// Bytes that the id of a session may have; ours have 43.
-const MAX_SESSION_ID: usize = 128;
+/// Bytes that the id of a login may have; the ids that this server makes have 43.
+const MAX_LOGIN_ID: usize = 128;
 
 /// Says who somebody is. Cloning gives another handle.
 #[derive(Clone)]
 pub(crate) struct Authenticator {
     tokens: JwtAuthenticator,
-    sessions: UseSession,
-    backend: Option<Arc<BackendSessions>>,
+    logins: UseLogin,
+    backend: Option<Arc<BackendLogins>>,
     guests: bool,
     revocations: Arc<Revocations>,
     metrics: Arc<Metrics>,
@@ -54,7 +56,7 @@ pub(crate) struct Authenticator {
 pub(crate) enum Denied {
     /// The credentials are no good.
     Fault(AuthFault),
-    /// There are none, and what a guest says of itself is no good.
+    /// There are no credentials, and what a guest says of itself is no good.
     Guest(GuestError),
 }
 
@@ -67,15 +69,15 @@ impl From<AuthFault> for Denied {
 impl Authenticator {
     pub(crate) fn new(
         tokens: JwtAuthenticator,
-        sessions: UseSession,
-        backend: Option<Arc<BackendSessions>>,
+        logins: UseLogin,
+        backend: Option<Arc<BackendLogins>>,
         guests: bool,
         revocations: Arc<Revocations>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             tokens,
-            sessions,
+            logins,
             backend,
             guests,
             revocations,
@@ -101,21 +103,22 @@ impl Authenticator {
     ) -> Result<Principal, AuthFault> {
         let offer = Offer {
             token_cookie: &self.tokens.cookie,
-            session_cookie: Some(SESSION_COOKIE),
+            login_cookie: Some(LOGIN_COOKIE),
             backend_cookie: self.backend.as_ref().map(|backend| backend.cookie()),
             query: self.tokens.query,
         };
         match offer.of(credentials)? {
             Some(Offered::Token(token)) => self.tokens.verify(&token).await,
-            Some(Offered::Session(id)) => self.session(&id).await,
-            Some(Offered::Backend(cookie)) => self.backend_session(cookie).await,
+            Some(Offered::Login(id)) => self.login(&id).await,
+            Some(Offered::Backend(cookie)) => self.backend_login(cookie).await,
             None => Err(AuthFault::Missing),
         }
     }
 
-    async fn backend_session(&self, cookie: &str) -> Result<Principal, AuthFault> {
+    async fn backend_login(&self, cookie: &str) -> Result<Principal, AuthFault> {
         let backend = self.backend.as_ref().ok_or(AuthFault::Missing)?;
         let principal = backend.user(cookie).await?;
+        // The backend does not know what was revoked at this server.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
@@ -127,6 +130,8 @@ impl Authenticator {
     pub(crate) async fn caller(&self, authorization: Option<&str>) -> Result<Principal, AuthFault> {
         let caller = match authorization.map(|header| bearer(header.as_bytes())) {
             Some(Ok(Some(token))) => self.tokens.verify(token).await,
+            // Another scheme is refused here, while a client that connects may have it for a proxy
+            // in between.
             Some(Ok(None) | Err(_)) => Err(AuthFault::Malformed),
             None => Err(AuthFault::Missing),
         };
@@ -139,34 +144,41 @@ impl Authenticator {
         self.tokens.verify(token).await
     }
 
-    /// The user of a session, which is prolonged by that.
-    pub(crate) async fn session(&self, id: &str) -> Result<Principal, AuthFault> {
-        if id.is_empty() || id.len() > MAX_SESSION_ID {
-            return Err(AuthFault::UnknownSession);
+    /// The user of a login, which is prolonged by that.
+    pub(crate) async fn login(&self, id: &str) -> Result<Principal, AuthFault> {
+        // The length is checked first, so that no long text is hashed or looked up for somebody
+        // unknown.
+        if id.is_empty() || id.len() > MAX_LOGIN_ID {
+            return Err(AuthFault::UnknownLogin);
         }
-        self.session_by_hash(session_hash(id)).await
+        self.login_by_hash(secret_hash(id)).await
     }
 
-    /// The user of a session, by the hash of its id.
-    pub(crate) async fn session_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
-        let revoked = Revoked::Session(hash.clone());
+    /// The user of a login, by the hash of its id.
+    pub(crate) async fn login_by_hash(&self, hash: String) -> Result<Principal, AuthFault> {
+        let revoked = Revoked::Login(hash.clone());
+        // The revocation is asked before the store: a login that was just ended must not be
+        // prolonged by this use.
         if self.revocations.has(&revoked) {
             return Err(AuthFault::Revoked);
         }
-        let session = (self.sessions)(hash.clone()).await;
-        let session = session
+        let login = (self.logins)(hash.clone()).await;
+        let login = login
             .map_err(|()| AuthFault::Unavailable)?
-            .ok_or(AuthFault::UnknownSession)?;
-        if session.expires_at <= Timestamp::now() {
-            return Err(AuthFault::SessionExpired);
+            .ok_or(AuthFault::UnknownLogin)?;
+        // The store returns logins that have ended until a sweep removes them.
+        if login.expires_at <= Timestamp::now() {
+            return Err(AuthFault::LoginExpired);
         }
-        let mut principal = Principal::new(session.user_id).with_expiry(session.expires_at.into());
-        if let Some(name) = session.data.as_deref().and_then(name_in) {
+        let mut principal = Principal::new(login.user_id).with_expiry(login.expires_at.into());
+        if let Some(name) = login.data.as_deref().and_then(name_in) {
             principal = principal.with_name(name);
         }
-        principal.roles = session.roles;
+        principal.roles = login.roles;
         principal.session = Some(hash);
-        principal.data = session.data.map(Into::into);
+        principal.data = login.data.map(Into::into);
+        // The user or one of the roles may be revoked, which was not known before the login was
+        // read.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
@@ -175,6 +187,7 @@ impl Authenticator {
 
     fn guest(&self, credentials: &Credentials<'_>) -> Result<Principal, Denied> {
         let guest = guest::admit(credentials).map_err(Denied::Guest)?;
+        // A guest has no credentials that end, so the revocation is all that keeps one out.
         if self.revocations.covers(&guest) {
             return Err(AuthFault::Revoked.into());
         }
@@ -183,6 +196,8 @@ impl Authenticator {
 
     /// Whether a principal that was let in earlier would still be.
     pub(crate) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
+        // A socket must live long enough to be refreshed, and clocks of issuers may be off by the
+        // default leeway.
         let grace = self.grace().max(Duration::from_secs(30));
         jwt::revalidate(principal, &self.revocations, grace)?;
         let backend = self.backend.as_ref();
@@ -211,7 +226,7 @@ impl Authenticator {
     }
 }
 
-/// The name that a session's data give its user, if they give one that is a text.
+/// The name that a login's data give its user, if they give one that is a text.
 pub(crate) fn name_given(data: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Data {
@@ -220,7 +235,7 @@ pub(crate) fn name_given(data: &str) -> Option<String> {
     serde_json::from_str::<Data>(data).ok()?.name
 }
 
-/// The name in `data`, if it is valid. Sessions that were made by an older server may have others.
+/// The name in `data`, if it is valid. Logins that were made by an older server may have others.
 fn name_in(data: &str) -> Option<String> {
     name_given(data).filter(|name| is_name(name, MAX_NAME))
 }

@@ -21,6 +21,7 @@ use crate::config::{self, Jwt, Profile, Settings};
 pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     let jwt = &settings.auth.jwt;
     let fixed = match fixed(settings) {
+        // A server in development without a home folder still serves guests.
         Err(error @ (ConfiguredError::NoHome | ConfiguredError::Development(_, _))) => {
             tracing::warn!(%error, "no token is accepted");
             Keys::default()
@@ -62,6 +63,7 @@ pub(crate) fn check(jwt: &Jwt) -> Result<(), ConfiguredError> {
 /// The keys that tokens can be signed with.
 pub(crate) fn signing(settings: &Settings) -> Result<Keys, ConfiguredError> {
     let jwt = &settings.auth.jwt;
+    // In production no key is made up: a server accepts nothing that is signed with it.
     if !jwt.has_keys() && settings.profile() == Profile::Production {
         return Err(ConfiguredError::NoKey);
     }
@@ -159,10 +161,12 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         file.write_all(&key)?;
         file.sync_all()?;
-        // Whole or not at all; who comes second takes the first one's.
+        // The link appears whole or not at all, and whoever comes second takes the key of the
+        // first.
         let _ = fs::hard_link(path.with_extension("new"), path);
     }
     let _ = fs::remove_file(path.with_extension("new"));
+    // A key that others can read lets them sign in as anybody, so it is refused rather than mended.
     if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others can read it"));
     }

@@ -13,7 +13,7 @@ macro_rules! faults {
         }
 
         impl AuthFault {
-            /// All of them.
+            /// All faults.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The reason in a few words, free of anything that the client sent.
@@ -82,13 +82,13 @@ faults! {
     Audience => "wrong audience", AuthClaims;
     /// `sub` is missing or no user's id.
     Subject => "no usable sub", AuthClaims;
-    /// The token, the session, the user or one of the roles has been revoked.
+    /// The token, the login, the user or one of the roles has been revoked.
     Revoked => "revoked", AuthRevoked;
-    /// No session has this id.
-    UnknownSession => "unknown session", AuthUnknownSession;
-    /// The session has ended.
-    SessionExpired => "session expired", AuthExpired;
-    /// The store could not say whether there is such a session.
+    /// No login has this id.
+    UnknownLogin => "unknown session", AuthUnknownLogin;
+    /// The login has ended.
+    LoginExpired => "session expired", AuthExpired;
+    /// The store could not say whether there is such a login.
     Unavailable => "the store is not available", AuthUnavailable;
     /// The backend did not say whose session it is.
     BackendUnavailable => "the backend does not answer", AuthUnavailable;

@@ -31,7 +31,7 @@ pub(crate) fn admit(credentials: &Credentials<'_>) -> Result<Principal, GuestErr
 /// How the ids of guests begin.
 const GUEST_ID: &str = "guest:";
 
-/// Whether a user's id is one of a guest. No token and no session is for such an id.
+/// Whether a user's id is one of a guest. No token and no login is for such an id.
 pub(crate) fn is_guest(user_id: &str) -> bool {
     user_id.starts_with(GUEST_ID)
 }
@@ -44,6 +44,8 @@ impl Introduction {
             return Err(GuestError::Name);
         }
         let digits = match self.guest_key {
+            // The id is told to everybody, so it is made from a hash that does not give the key
+            // away.
             Some(key) if is_of_length(&key, 16, 64) => hex(&Sha256::digest(key)),
             Some(_) => return Err(GuestError::Key),
             None => {

@@ -24,5 +24,5 @@ pub use jwt::{JwtAuthenticator, Keys, KeysError};
 pub(crate) use name::{is_hidden, is_invisible, is_name};
 pub(crate) use rbac::roles_of;
 pub use rbac::{Permission, Permissions, Roles, RolesError};
-pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, session_hash};
+pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, secret_hash};
 pub(crate) use sockets::RefreshOffer;

@@ -12,8 +12,8 @@ use super::{AuthFault, Credentials};
 pub(crate) enum Offered<'a> {
     /// A JSON Web Token.
     Token(Cow<'a, str>),
-    /// The id of a session.
-    Session(Cow<'a, str>),
+    /// The id of a login.
+    Login(Cow<'a, str>),
     /// The signed cookie of a session of the backend.
     Backend(&'a str),
 }
@@ -22,9 +22,9 @@ pub(crate) enum Offered<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer<'a> {
     pub(crate) token_cookie: &'a str,
-    /// None: there are no sessions.
-    pub(crate) session_cookie: Option<&'a str>,
-    /// None: there is no backend with sessions.
+    /// The cookie with the id of a login session; none if there are no such sessions.
+    pub(crate) login_cookie: Option<&'a str>,
+    /// The cookie of a backend's session; none if there is no such backend.
     pub(crate) backend_cookie: Option<&'a str>,
     /// Whether the query of the handshake counts.
     pub(crate) query: bool,
@@ -39,9 +39,9 @@ struct Payload {
 }
 
 impl Offer<'_> {
-    /// What the client offers first: `auth.token`, the bearer header, the cookie with a token,
-    /// `auth.sessionId`, the cookie with a session's id, that of a backend's session, the query. Later ones are not tried if
-    /// that one is no good.
+    /// What the client offers first: `auth.token`, the bearer header, the cookie with a token, `auth.sessionId`, the
+    /// cookie with a login's id, that of a backend's session, the query. Later ones are not tried if that one is no
+    /// good.
     ///
     /// # Errors
     ///
@@ -57,6 +57,8 @@ impl Offer<'_> {
         if let Some(token) = text(payload.token)? {
             return Ok(Some(Offered::Token(token)));
         }
+        // A payload is written by the page itself, so what it says goes before what a browser sends
+        // unasked.
         if let Some(token) = self.of_headers(credentials, Some(payload.session_id))? {
             return Ok(Some(token));
         }
@@ -75,7 +77,7 @@ impl Offer<'_> {
         Ok(None)
     }
 
-    /// What the headers offer, with the session's id of the payload in between.
+    /// What the headers offer, with the login's id of the payload in between.
     fn of_headers<'c>(
         &self,
         credentials: &Credentials<'c>,
@@ -89,14 +91,14 @@ impl Offer<'_> {
         if let Some(token) = cookie(credentials, self.token_cookie)? {
             return Ok(Some(Offered::Token(token.into())));
         }
-        let Some(session_cookie) = self.session_cookie else {
+        let Some(login_cookie) = self.login_cookie else {
             return Ok(None);
         };
         if let Some(id) = text(session_id.flatten())? {
-            return Ok(Some(Offered::Session(id)));
+            return Ok(Some(Offered::Login(id)));
         }
-        if let Some(id) = cookie(credentials, session_cookie)? {
-            return Ok(Some(Offered::Session(id.into())));
+        if let Some(id) = cookie(credentials, login_cookie)? {
+            return Ok(Some(Offered::Login(id.into())));
         }
         let Some(backend_cookie) = self.backend_cookie else {
             return Ok(None);
@@ -162,11 +164,15 @@ fn cookie<'a>(credentials: &Credentials<'a>, name: &str) -> Result<Option<&'a st
                 .unwrap_or(value)
         });
     match (values.next(), values.next()) {
+        // A browser adds cookies to requests of foreign pages too, so a cookie proves nothing
+        // without its origin.
         (Some(_), None) if !credentials.trusted_origin => Err(AuthFault::Origin),
         (Some(value), None) => {
             let value = str::from_utf8(value).map_err(|_| AuthFault::Malformed)?;
             Ok(Some(value))
         }
+        // Of two cookies of one name a subdomain may have set one, and nothing says which comes
+        // first.
         (Some(_), Some(_)) => Err(AuthFault::Malformed),
         (None, _) => Ok(None),
     }
@@ -180,7 +186,7 @@ mod tests {
 
     const OFFER: Offer<'static> = Offer {
         token_cookie: "roomcast_token",
-        session_cookie: Some("roomcast_session"),
+        login_cookie: Some("roomcast_session"),
         backend_cookie: Some("connect.sid"),
         query: false,
     };
@@ -201,7 +207,7 @@ mod tests {
         let offered = OFFER.of(&credentials.with_headers(authorization, cookie))?;
         Ok(offered.map(|offered| match offered {
             Offered::Token(token) => token.into_owned(),
-            Offered::Session(id) => format!("session {id}"),
+            Offered::Login(id) => format!("session {id}"),
             Offered::Backend(cookie) => format!("backend {cookie}"),
         }))
     }
@@ -233,8 +239,8 @@ mod tests {
             let token = offered("", None, Some(header));
             assert_eq!(token, Ok(Some("t".into())), "{}", header.escape_ascii());
         }
-        let session = offered("", None, Some(b"a=\xff; roomcast_session=s"));
-        assert_eq!(session, Ok(Some("session s".into())));
+        let login = offered("", None, Some(b"a=\xff; roomcast_session=s"));
+        assert_eq!(login, Ok(Some("session s".into())));
     }
 
     #[test]

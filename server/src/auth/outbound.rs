@@ -120,6 +120,7 @@ impl Outbound {
         let authority = uri
             .authority()
             .ok_or("not an address that begins with https://")?;
+        // Credentials in an address would end up in logs and error messages.
         if authority.as_str().contains('@') {
             return Err("an address with a user name or a password".into());
         }
@@ -193,6 +194,8 @@ impl Outbound {
             let stream = stream.map_err(SendError::Connect)?;
             ask(stream, request, &is_sent, reads_body).await
         };
+        // One limit covers lookup, handshake and answer, so that no part of it can wait without
+        // end.
         let answer = timeout(self.timeout, sending).await;
         answer.unwrap_or_else(|_| {
             let was_sent = is_sent.load(Ordering::Relaxed);
@@ -237,12 +240,14 @@ impl Outbound {
     async fn connect(&self) -> Result<TcpStream, SendError> {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let addresses: Vec<SocketAddr> = found.map_err(SendError::Connect)?.collect();
+        // All addresses are checked and not only the first: which of them is connected to is up to
+        // the network.
         if !self.allows_private && !addresses.iter().all(|address| is_public(address.ip())) {
             return Err(SendError::Refused(
                 "its address is not on the public internet",
             ));
         }
-        // Not by name: that may be another one by now.
+        // The connection is made by address, since the name may lead to another one by now.
         let stream = TcpStream::connect(&*addresses).await;
         stream.map_err(SendError::Connect)
     }
@@ -262,6 +267,8 @@ async fn ask(
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
     let asking = async {
+        // From here on the service may have done what was asked, so the request is never reported
+        // as unsent.
         is_sent.store(true, Ordering::Relaxed);
         let response = sender.send_request(request).await;
         let response = response.map_err(|error| broken(&error))?;
@@ -269,6 +276,7 @@ async fn ask(
         if !reads_body {
             return Ok((status, String::new()));
         }
+        // A service that streams without end must not fill the memory of the server.
         let body = Limited::new(response.into_body(), MAX_BYTES)
             .collect()
             .await;
@@ -281,6 +289,7 @@ async fn ask(
     tokio::select! {
         biased;
         answer = &mut asking => answer,
+        // The answer may still be buffered when the connection has ended well.
         ended = &mut connection => match ended {
             Ok(()) => asking.await,
             Err(error) => Err(broken(&error)),
@@ -325,10 +334,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // NAT64 and 6to4 lead to the IPv4 address within.
         (0x64, 0xff9b) => segments[2..6] == [0; 4] && inner(segments[6], segments[7]),
         (0x2002, _) => inner(b, segments[2]),
-        // Teredo, benchmarks, ORCHID, documentation.
+        // Teredo, benchmarks, ORCHID and documentation are no addresses of hosts.
         (0x2001, b) if b < 0x200 || b == 0xdb8 => false,
         (0x3fff, b) if b < 0x1000 => false,
-        // Global unicast; nothing else is given out.
+        // Of the rest only global unicast addresses are given out.
         (a, _) => a & 0xe000 == 0x2000,
     }
 }

@@ -31,7 +31,7 @@ macro_rules! permissions {
         }
 
         impl Permission {
-            /// All of them.
+            /// All permissions.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The name of the permission in configuration.
@@ -58,9 +58,9 @@ permissions! {
     ChatModerate = "chat:moderate",
     /// Show that one is typing.
     ChatType = "chat:type",
-    /// Make and end sessions over HTTP.
-    ApiSessions = "api:sessions",
-    /// Revoke tokens, sessions, users and roles over HTTP.
+    /// Make and end logins over HTTP.
+    ApiLogins = "api:sessions",
+    /// Revoke tokens, logins, users and roles over HTTP.
     ApiRevocations = "api:revocations",
     /// Block addresses over HTTP.
     ApiBlocks = "api:blocks",
@@ -80,7 +80,7 @@ permissions! {
     ApiSockets = "api:sockets",
     /// List rooms over HTTP, and see who is in them.
     ApiRooms = "api:rooms",
-    /// Make sessions over HTTP that may do more than whoever makes them.
+    /// Make logins over HTTP that may do more than whoever makes them.
     RolesGrant = "roles:grant",
     /// Come into the namespace of admins.
     Admin = "admin",
@@ -279,6 +279,7 @@ fn collect(
     for inherited in &role.inherits {
         collect(roles, inherited, path, rules)?;
     }
+    // Two roles may inherit one role in common; only a role on its own path is a cycle.
     path.pop();
     Ok(())
 }
@@ -364,12 +365,15 @@ impl Cache {
 
     fn get(&self, by: &Principal, work_out: impl FnOnce() -> Permissions) -> Permissions {
         let now = self.sweeps.load(Ordering::Relaxed);
+        // Every event of every socket comes here, so one lock for all would be contended.
         let shard = self.hasher.hash_one(by.subject.as_str()) as usize % SHARDS;
         let Some(shard) = self.shards.get(shard) else {
             return work_out();
         };
         let mut entries = shard.lock();
         if let Some(entry) = entries.get_mut(by.subject.as_str())
+            // A user may be connected with two tokens whose roles differ; the entry counts for one
+            // of them.
             && *entry.roles == *by.roles
             && entry.guest == by.guest
         {
@@ -381,6 +385,7 @@ impl Cache {
         let permissions = work_out();
         let before = entries.len();
         if before >= self.limit && !entries.contains_key(by.subject.as_str()) {
+            // Any entry may go: working one out again is cheap, and keeping an order of use is not.
             let victim = entries.keys().next().cloned();
             victim.and_then(|victim| entries.remove(&victim));
         }
@@ -401,6 +406,8 @@ impl Cache {
 
     fn sweep(&self) {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        // Whoever was used since the sweep before stays, so an entry lives for one to two
+        // intervals.
         self.retain(|_, entry| now.wrapping_sub(entry.used) < 2);
     }
 
@@ -409,6 +416,8 @@ impl Cache {
             let mut entries = shard.lock();
             let before = entries.len();
             entries.retain(|subject, entry| keep(subject, entry));
+            // The room of a crowd that has gone is given back; a quarter keeps the map from
+            // shrinking and growing in turns.
             if entries.len() < entries.capacity() / 4 {
                 let kept = entries.len() * 2;
                 entries.shrink_to(kept);

@@ -18,8 +18,8 @@ use super::{
 pub enum Revoked {
     /// The token with this `jti`.
     Token(String),
-    /// The session with this [hash](session_hash), and every token with its `sid`.
-    Session(String),
+    /// The login with this [hash](secret_hash), and every token with its `sid`.
+    Login(String),
     /// Everything of the user with this id.
     User(String),
     /// Everything that gives this role; `guest` is the role of all guests.
@@ -27,28 +27,28 @@ pub enum Revoked {
 }
 
 impl Revoked {
-    /// The session with this id.
+    /// The login with this id.
     #[must_use]
-    pub fn session(id: &str) -> Self {
-        Self::Session(session_hash(id))
+    pub fn login(id: &str) -> Self {
+        Self::Login(secret_hash(id))
     }
 
-    /// What kind it is: `token`, `session`, `user` or `role`.
+    /// The kind of what is revoked: `token`, `session`, `user` or `role`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
-            Self::Session(_) => "session",
+            Self::Login(_) => "session",
             Self::User(_) => "user",
             Self::Role(_) => "role",
         }
     }
 
-    /// Which one of its kind.
+    /// The value that tells which one of its kind is meant.
     #[must_use]
     pub fn value(&self) -> &str {
         match self {
-            Self::Token(value) | Self::Session(value) | Self::User(value) | Self::Role(value) => {
+            Self::Token(value) | Self::Login(value) | Self::User(value) | Self::Role(value) => {
                 value
             }
         }
@@ -59,7 +59,7 @@ impl Revoked {
     pub fn from_parts(kind: &str, value: String) -> Option<Self> {
         Some(match kind {
             "token" => Self::Token(value),
-            "session" => Self::Session(value),
+            "session" => Self::Login(value),
             "user" => Self::User(value),
             "role" => Self::Role(value),
             _ => return None,
@@ -71,7 +71,7 @@ impl Revoked {
     pub fn covers(&self, principal: &Principal) -> bool {
         match self {
             Self::Token(id) => principal.token_id.as_ref() == Some(id),
-            Self::Session(hash) => principal.session.as_ref() == Some(hash),
+            Self::Login(hash) => principal.session.as_ref() == Some(hash),
             Self::User(id) => principal.subject == *id,
             Self::Role(role) => roles_of(principal).any(|own| own == role),
         }
@@ -83,17 +83,19 @@ impl Revoked {
         match self {
             Self::User(id) => is_guest(id),
             Self::Role(role) => role == GUEST,
-            Self::Token(_) | Self::Session(_) => false,
+            Self::Token(_) | Self::Login(_) => false,
         }
     }
 }
 
-/// Users and roles by name; ids of tokens and sessions are nobody's business.
+/// Shows users and roles by name, and leaves out the ids of tokens and logins.
 impl fmt::Debug for Revoked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(_) => f.write_str("Token(…)"),
-            Self::Session(_) => f.write_str("Session(…)"),
+            // The ids of tokens and the hashes of logins are left out of the log, in which they
+            // would name a person.
+            Self::Login(_) => f.write_str("Session(…)"),
             Self::User(id) => f.debug_tuple("User").field(id).finish(),
             Self::Role(role) => f.debug_tuple("Role").field(role).finish(),
         }
@@ -112,7 +114,7 @@ pub struct Revocations {
 #[derive(Debug, Default)]
 struct Entries {
     tokens: HashMap<String, Timestamp>,
-    sessions: HashMap<String, Timestamp>,
+    logins: HashMap<String, Timestamp>,
     users: HashMap<String, Timestamp>,
     roles: HashMap<String, Timestamp>,
 }
@@ -123,13 +125,13 @@ impl Entries {
     }
 
     fn all(&self) -> [&HashMap<String, Timestamp>; 4] {
-        [&self.tokens, &self.sessions, &self.users, &self.roles]
+        [&self.tokens, &self.logins, &self.users, &self.roles]
     }
 
     fn kind(&self, revoked: &Revoked) -> &HashMap<String, Timestamp> {
         match revoked {
             Revoked::Token(_) => &self.tokens,
-            Revoked::Session(_) => &self.sessions,
+            Revoked::Login(_) => &self.logins,
             Revoked::User(_) => &self.users,
             Revoked::Role(_) => &self.roles,
         }
@@ -138,7 +140,7 @@ impl Entries {
     fn of(&mut self, revoked: &Revoked) -> &mut HashMap<String, Timestamp> {
         match revoked {
             Revoked::Token(_) => &mut self.tokens,
-            Revoked::Session(_) => &mut self.sessions,
+            Revoked::Login(_) => &mut self.logins,
             Revoked::User(_) => &mut self.users,
             Revoked::Role(_) => &mut self.roles,
         }
@@ -152,13 +154,16 @@ impl Revocations {
         Self::default()
     }
 
-    /// From now on this is refused, until then. A second call for the same replaces the time.
+    /// Refuses this from now on until the time that is given. A second call for the same thing
+    /// replaces the time.
     ///
     /// # Errors
     ///
     /// [`TooManyRevocations`] when there are [`MAX_REVOCATIONS`] others.
     pub fn insert(&self, revoked: &Revoked, until: Timestamp) -> Result<(), TooManyRevocations> {
         let mut entries = self.entries.write();
+        // The list is bounded, since every server keeps all of it in memory; nothing in force is
+        // dropped to make room.
         let is_full = entries.len() >= MAX_REVOCATIONS;
         let map = entries.of(revoked);
         match map.get_mut(revoked.value()) {
@@ -181,10 +186,10 @@ impl Revocations {
     pub(crate) fn all(&self) -> Vec<Revoked> {
         let entries = self.entries.read();
         let tokens = entries.tokens.keys().cloned().map(Revoked::Token);
-        let sessions = entries.sessions.keys().cloned().map(Revoked::Session);
+        let logins = entries.logins.keys().cloned().map(Revoked::Login);
         let users = entries.users.keys().cloned().map(Revoked::User);
         let roles = entries.roles.keys().cloned().map(Revoked::Role);
-        tokens.chain(sessions).chain(users).chain(roles).collect()
+        tokens.chain(logins).chain(users).chain(roles).collect()
     }
 
     /// Until when this is revoked, be it over or not.
@@ -211,6 +216,7 @@ impl Revocations {
     #[must_use]
     pub fn covering(&self, principal: &Principal) -> Option<Revoked> {
         let entries = self.entries.read();
+        // Most servers have no revocations, and every admission asks.
         if entries.len() == 0 {
             return None;
         }
@@ -222,9 +228,9 @@ impl Revocations {
         if let Some(id) = token.filter(|id| holds(&entries.tokens, id)) {
             return Some(Revoked::Token(id.clone()));
         }
-        let session = principal.session.as_ref();
-        if let Some(hash) = session.filter(|hash| holds(&entries.sessions, hash)) {
-            return Some(Revoked::Session(hash.clone()));
+        let login = principal.session.as_ref();
+        if let Some(hash) = login.filter(|hash| holds(&entries.logins, hash)) {
+            return Some(Revoked::Login(hash.clone()));
         }
         if holds(&entries.users, &principal.subject) {
             return Some(Revoked::User(principal.subject.clone()));
@@ -239,11 +245,11 @@ impl Revocations {
         let mut entries = self.entries.write();
         let Entries {
             tokens,
-            sessions,
+            logins,
             users,
             roles,
         } = &mut *entries;
-        for map in [tokens, sessions, users, roles] {
+        for map in [tokens, logins, users, roles] {
             map.retain(|_, until| *until > now);
             if map.len() < map.capacity() / 4 {
                 map.shrink_to(map.len() * 2);
@@ -280,10 +286,10 @@ impl fmt::Display for TooManyRevocations {
 
 impl std::error::Error for TooManyRevocations {}
 
-/// What is kept of a session's id: SHA-256 in hexadecimal digits. The id itself is a secret of 256
-/// random bits, so no salt is needed.
+/// What is kept of a secret, such as the id of a login: SHA-256 in hexadecimal digits. The secret
+/// itself has 256 random bits, so that no salt is needed and a fast hash is enough.
 #[must_use]
-pub fn session_hash(id: &str) -> String {
+pub fn secret_hash(id: &str) -> String {
     let digest = Sha256::digest(id);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -297,15 +303,15 @@ mod tests {
     fn ann() -> Principal {
         let mut ann = Principal::new("ann").with_role("user").with_role("coach");
         ann.token_id = Some("t1".into());
-        ann.session = Some(session_hash("s1"));
+        ann.session = Some(secret_hash("s1"));
         ann
     }
 
     #[test]
-    fn token_session_user_and_role_are_each_enough() {
+    fn token_login_user_and_role_are_each_enough() {
         for revoked in [
             Revoked::Token("t1".into()),
-            Revoked::session("s1"),
+            Revoked::login("s1"),
             Revoked::User("ann".into()),
             Revoked::Role("coach".into()),
         ] {
@@ -369,13 +375,13 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_token_or_session_does_not_show_its_id() {
+    fn a_revoked_token_or_login_does_not_show_its_id() {
         let shown = format!(
             "{:?}{:?}",
             Revoked::Token("t1".into()),
-            Revoked::session("s1")
+            Revoked::login("s1")
         );
         assert_eq!(shown, "Token(…)Session(…)");
-        assert!(!session_hash("s1").contains("s1"));
+        assert!(!secret_hash("s1").contains("s1"));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct RefreshOffer {
 impl RefreshOffer {
     fn of(args: &Args) -> Result<Self, Refusal> {
         let offer: Result<Option<Self>, _> = args.get(0);
-        // What is wrong with it could repeat what was sent.
+        // The parser's own message could repeat what was sent, which may be a secret.
         let malformed = |_| Refusal::new("INVALID_PAYLOAD", "auth:refresh takes {token}");
         Ok(offer.map_err(malformed)?.unwrap_or_default())
     }
@@ -44,7 +44,10 @@ fn refused(fault: AuthFault) -> Refusal {
         let refusal = Refusal::new("STORE_UNAVAILABLE", message).because(fault.as_str());
         return refusal.data(json!({"retryAfter": RETRY_AFTER}));
     }
+    // A client learns no reason: it would tell an attacker which part of a forged token is already
+    // right.
     let refusal = Refusal::unauthenticated(fault.as_str());
+    // Only a fault of the client counts towards the block of its address.
     if fault.is_blamed() {
         refusal
     } else {
@@ -133,9 +136,12 @@ impl Authenticate for Authenticator {
         previous: Arc<Principal>,
     ) -> Result<Principal, Refusal> {
         let admitted = Authenticate::authenticate(self, connect).await?;
+        // Whoever has an account must prove again that it is the same one, since its rights may
+        // have changed while it was away.
         if !(admitted.guest && previous.guest) {
             return Ok(admitted);
         }
+        // The guest's identity comes from before the break, and may have been revoked since.
         self.revalidate(&previous).map_err(refused)?;
         Ok(Principal::clone(&previous))
     }
@@ -151,15 +157,17 @@ impl Authenticate for Authenticator {
         })
     }
 
-    /// With a new token, with a session, or with nothing, which prolongs the session that the
-    /// socket has.
+    /// Refreshes with a new token, with a login session, or with nothing, which prolongs the login
+    /// session that the socket has.
     async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
         let offer = RefreshOffer::of(&offer)?;
         let refreshed = match (offer.token, offer.session_id, &current.session) {
             (Some(token), _, _) => self.token(&token).await,
-            (None, Some(id), _) => self.session(&id).await,
+            (None, Some(id), _) => self.login(&id).await,
+            // A token may carry a `sid`, whose login must not prolong a socket that came by the
+            // token.
             (None, None, Some(hash)) if current.token_id.is_none() => {
-                self.session_by_hash(hash.clone()).await
+                self.login_by_hash(hash.clone()).await
             }
             (None, None, _) => Err(AuthFault::Missing),
         };

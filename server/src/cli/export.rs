@@ -114,6 +114,7 @@ async fn to_file(store: &Store, export: &Export, path: &Path) -> Result<u64, Str
             .map_err(|error| format!("{shown}: {error}"))
     });
     if kept.is_err() {
+        // Half an export must not be taken for a whole one.
         let _ = fs::remove_file(&partial);
     }
     kept
@@ -168,7 +169,7 @@ async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, Stri
         let page = read.map_err(|error| error.to_string())?;
         let page = page.ok_or("the conversation is gone")?;
         for message in &page.messages {
-            // The beginning may have expired.
+            // The beginning of the conversation may have expired.
             if written > 0 && message.seq != after + 1 {
                 return Err(format!("there is no message {}", after + 1));
             }

@@ -111,7 +111,7 @@ pub(super) struct Minter<'a> {
 }
 
 impl<'a> Minter<'a> {
-    /// With the keys of the configuration.
+    /// A minter that signs with the keys of the configuration.
     pub(super) fn new(settings: &'a Settings) -> Result<Self, String> {
         let keys = configured::signing(settings).map_err(|error| error.to_string())?;
         let ring = Arc::new(KeyRing::new(keys.clone()));

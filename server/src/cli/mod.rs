@@ -92,11 +92,11 @@ pub fn run() -> ExitCode {
     if let Some(Command::Bench(arguments)) = &arguments.command
         && !arguments.makes_tokens()
     {
-        // The configuration of a server is none of its business.
+        // This command has no business with the configuration of a server.
         return bench::run(arguments, None);
     }
     if let Some(Command::Catalog(catalog)) = &arguments.command {
-        // It is the same whatever is configured.
+        // The document is the same whatever is configured.
         return catalog::run(catalog);
     }
     let overrides = Overrides {

@@ -276,7 +276,7 @@ impl Caller {
         self.call_under(None, method, path, body).await
     }
 
-    /// The same, under an `Idempotency-Key`.
+    /// Sends a request under an `Idempotency-Key`.
     async fn call_under(
         &self,
         key: Option<&str>,

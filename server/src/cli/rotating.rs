@@ -45,6 +45,7 @@ impl Rotating {
         options.create(true).append(true);
         self.file = options.open(&self.path)?;
         if self.files == 1 {
+            // With one file there is nothing to put it away into, so it begins anew.
             self.file.set_len(0)?;
         }
         self.bytes = self.file.metadata()?.len();

@@ -150,7 +150,7 @@ fn roles() -> BTreeMap<String, Role> {
         ("guest", &["chat:read", "chat:send", "chat:type"], &[]),
         ("coach", &[], &["user"]),
         ("ai", &["chat:send_ai"], &["user"]),
-        // It runs the chat for its users, whoever owns what.
+        // The role runs the chat for its users, whoever owns what.
         (
             "service",
             &[

@@ -59,7 +59,7 @@ impl Default for Backend {
 }
 
 impl Backend {
-    /// Without what must not be shown.
+    /// Shows the settings without what must not be shown.
     pub(super) fn shown(&self) -> Self {
         Self {
             url: self.url.as_deref().map(shown_address),

@@ -113,7 +113,7 @@ impl Market {
             .next_back()
     }
 
-    /// Without what must not be shown.
+    /// Shows the settings without what must not be shown.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
         shown.webhook.url = self.webhook.url.as_deref().map(shown_address);

@@ -64,7 +64,7 @@ impl Default for Webhooks {
 }
 
 impl Webhooks {
-    /// Without what must not be shown.
+    /// Shows the settings without what must not be shown.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
         shown.url = self.url.as_deref().map(shown_address);

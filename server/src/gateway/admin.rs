@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 
 use super::catalogue::{Call, Catalogue};
-use super::session;
+use super::identity;
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
 use crate::service::admin::{BLOCK, BlockNetwork, KICK, Kick, ReadStatistics, STATS};
@@ -81,7 +81,7 @@ impl Authenticate for Admins {
     }
 
     async fn refresh(&self, current: Arc<Principal>, offer: Args) -> Result<Principal, Refusal> {
-        let known = session::refresh(&self.authenticator, &self.users, current, offer).await;
+        let known = identity::refresh(&self.authenticator, &self.users, current, offer).await;
         self.check(known?)
     }
 }

@@ -141,7 +141,7 @@ impl<'a> Catalogue<'a> {
         let end = replaced.map(|replaced| self.overlap.end(replaced));
         let hooks = Some(&self.hooks).filter(|hooks| hooks.wants(row.event));
         let hooks = hooks.cloned();
-        // No async block: it would have room for the future of the handler twice.
+        // This is no async block, which would have room for the future of the handler twice.
         let handler =
             move |event: roomcast::Event, state: State<S>| match checks.admit(row, end, &event) {
                 Ok(allowed) => {
@@ -279,7 +279,7 @@ mod tests {
         ASK, ASK_EXACTLY, AskExactPrice, AskPrice, EXACT_PRICE, ExactPrice, FINAL_EXACT_PRICE,
         LAST_EXACT_PRICE, PRICE, Price,
     };
-    use crate::{auth::Roles, config, service::session::REFRESH, store::Store};
+    use crate::{auth::Roles, config, service::identity::REFRESH, store::Store};
 
     async fn access() -> Access {
         let store = config::Store {

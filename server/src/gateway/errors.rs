@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::limits;
 use crate::service::ServiceError;
-use crate::service::emissions::session::{ERROR, ErrorEvent};
+use crate::service::emissions::identity::{ERROR, ErrorEvent};
 use roomcast::{Failure, Refusal};
 
 /// A way to fail, as clients know it.
@@ -18,7 +18,7 @@ struct Row {
     status: u16,
 }
 
-/// All of them but [`INTERNAL`].
+/// All codes but [`INTERNAL`].
 const TABLE: [Row; 9] = [
     Row {
         code: "UNAUTHENTICATED",

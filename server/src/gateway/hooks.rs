@@ -99,7 +99,7 @@ impl Heard {
         })
     }
 
-    /// It is done, and answered so.
+    /// The event is done, and answered so.
     pub(super) fn done<A: Serialize>(self, answer: &A) {
         self.hooks.tell(self.event, || ClientEventData {
             socket_id: self.socket_id,

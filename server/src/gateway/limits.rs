@@ -79,7 +79,7 @@ pub(super) fn leave(users: &Users, socket: &Socket) {
 /// each time, and comes from the same address.
 fn address_of(socket: &Socket) -> Option<String> {
     let address = socket.handshake().address().ip();
-    // No user's id begins like that.
+    // The id of no user begins like that.
     let name = || format!("\0{}", Network::of_client(address));
     socket.principal().guest.then(name)
 }

@@ -1,6 +1,6 @@
 //! Events to service calls and back: tables without state and without rules.
 //!
-//! `session` admits clients, `chat` has the events of the chat, `market` those of trades, signals, portfolios and
+//! `identity` admits clients, `chat` has the events of the chat, `market` those of trades, signals, portfolios and
 //! notifications; `admin` is a namespace of its own. All register what they handle with
 //! the `catalogue`, which counts events, parses their payloads and has permissions checked.
 
@@ -9,9 +9,9 @@ mod catalogue;
 mod chat;
 mod errors;
 mod hooks;
+mod identity;
 mod limits;
 mod market;
-mod session;
 
 use std::sync::Arc;
 
@@ -51,10 +51,10 @@ pub(crate) fn register(io: &mut Builder, parts: Parts, overlap: Overlap, store: 
     let granted = access.clone();
     let mut catalogue = Catalogue::new(io, "/", Arc::clone(&users), access, overlap);
     catalogue.hook(hooks);
-    session::register(&mut catalogue, authenticator, users, chat);
+    identity::register(&mut catalogue, authenticator, users, chat);
     chat::register(&mut catalogue);
     market::register(&mut catalogue);
-    session::greet(&mut catalogue, granted);
+    identity::greet(&mut catalogue, granted);
     catalogue.finish();
 }
 

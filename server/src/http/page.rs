@@ -224,6 +224,7 @@ fn with_settings(index: &[u8], settings: &PageSettings) -> Bytes {
     ];
     let index = String::from_utf8_lossy(index).into_owned();
     let told = metas.iter().fold(index, |index, (name, built, value)| {
+        // Settings are text and must not become markup of the page.
         let escaped = value.replace('&', "&amp;").replace('"', "&quot;");
         let built = format!("name=\"{name}\" content=\"{built}\"");
         index.replace(&built, &format!("name=\"{name}\" content=\"{escaped}\""))
@@ -385,7 +386,7 @@ mod tests {
             assert_eq!(gzip.0.unwrap(), "gzip");
             assert_eq!(brotli.0.unwrap(), "br");
             assert!(brotli.1 < gzip.1 && gzip.1 < plain.1, "{name}");
-            // The others are loaded when they are wanted.
+            // The other parts are loaded when they are wanted.
             if index.contains(&*route(&name)) {
                 first += gzip.1;
             }

@@ -45,6 +45,8 @@ fn is_local(request: &Request) -> bool {
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let headers = request.headers();
     from.is_some_and(|from| from.0.ip().to_canonical().is_loopback())
+        // A proxy on this machine makes every client look local, so a forwarded request has to
+        // prove itself.
         && !headers.contains_key(header::FORWARDED)
         && !headers.contains_key("x-forwarded-for")
 }

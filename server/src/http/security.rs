@@ -51,6 +51,7 @@ async fn add(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         let value = HeaderValue::from_static(value);
+        // An answer that says something of its own, as the page does, keeps it.
         headers.entry(name).or_insert(value);
     }
     if is_secure {

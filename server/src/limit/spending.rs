@@ -87,6 +87,8 @@ impl Users {
                     continue;
                 };
                 let known = count.load(Ordering::Relaxed);
+                // The bound of what is told depends on the share: the more servers there are, the
+                // sooner each of them tells.
                 let share = quota.saturating_mul(EVENT) / servers;
                 // Less than one event is nothing to tell.
                 let is_due = known >= (share / 2).max(EVENT);
@@ -121,6 +123,7 @@ impl Users {
     /// Charges what users have done on another server, as far as that: nobody waits longer for it than for a
     /// budget that was used up here.
     pub(crate) fn charge(&self, spent: &[Spent]) {
+        // The list comes from another server, so its length is not taken on trust.
         for Spent { user, events } in spent.iter().take(MAX_TOLD) {
             let allowance = self.allowance(user);
             for (class, count) in Class::ALL.into_iter().zip(events) {

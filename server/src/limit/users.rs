@@ -63,7 +63,7 @@ impl Class {
 #[derive(Clone, Copy, Debug)]
 struct Quota {
     window: Duration,
-    /// Between two events at the pace.
+    /// The time between two events at the pace.
     step: Duration,
 }
 
@@ -122,7 +122,7 @@ impl User {
 /// What a user may do at this moment, shared by all its connections.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// Whose it is.
+    /// The user whose allowance it is.
     pub(super) name: Arc<str>,
     /// By class: when all events of its quota are there again, since the start of [`Users`].
     rested: [SharedRested; Class::ALL.len()],
@@ -193,7 +193,7 @@ impl Users {
         }
     }
 
-    /// The same of a user whose allowance is at hand.
+    /// Takes one from the allowance of a user, which is at hand.
     ///
     /// # Errors
     ///
@@ -206,6 +206,7 @@ impl Users {
             return Ok(());
         };
         rested
+            // The allowance is one atomic number, so that an event takes no lock of other users.
             .take(self.started.elapsed(), quota.step, quota.window)
             .inspect(|()| self.spending.note(class, allowance))
             .inspect_err(|_| self.metrics.count(class.counter()))
@@ -228,6 +229,8 @@ impl Users {
     /// many. It counts all the same, until [`leave`](Self::leave).
     pub(crate) fn enter(&self, name: &str) -> (Arc<Allowance>, bool) {
         let (allowance, connections) = self.shards.with(name, |shard, user| {
+            // The allowance outlives the last connection: whoever is limited does not get a new one
+            // by coming back.
             let known = shard.young.remove(&user);
             let known = known.or_else(|| shard.old.remove(&user));
             let entry = shard.connected.entry(user);
@@ -235,6 +238,8 @@ impl Users {
                 Slot::Occupied(slot) => slot.into_mut(),
                 Slot::Vacant(slot) => slot.insert(known.unwrap_or_else(|| User::new(name))),
             };
+            // The connection is counted first, so that two that come at once do not both take the
+            // last place.
             user.connections += 1;
             (Arc::clone(&user.allowance), user.connections)
         });
@@ -276,6 +281,7 @@ impl Users {
                 old,
             } = &mut *shard;
             for generation in [&mut *young, &mut *old] {
+                // A user who may do everything again is forgotten, since a new entry says the same.
                 generation.retain(|_, user| !user.rests(now));
                 if generation.is_empty() && generation.capacity() > KEPT {
                     *generation = Entries::default();
@@ -302,6 +308,8 @@ impl Users {
 
     fn remember(&self, shard: &mut Shard, user: u64, entry: User) {
         if shard.young.len() >= self.generation {
+            // Two generations forget the longest unseen users without an order that every event
+            // would have to update.
             let forgotten = std::mem::replace(&mut shard.old, std::mem::take(&mut shard.young));
             let count = forgotten.len() as u64;
             self.metrics.add(Counter::UsersEvicted, count);
@@ -313,7 +321,7 @@ impl Users {
 impl User {
     /// Whether there is nothing to remember: a new entry says the same.
     fn rests(&mut self, now: Duration) -> bool {
-        // A socket that is about to go may still hold it; there is another time.
+        // A socket that is about to go may still hold the entry, which goes another time.
         let allowance = Arc::get_mut(&mut self.allowance);
         allowance.is_some_and(|allowance| {
             let mut rested = allowance.rested.iter();

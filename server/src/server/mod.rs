@@ -20,7 +20,7 @@ use self::options::{engine_config, proxies, tls};
 use self::services::Services;
 use self::signals::Signals;
 use self::tasks::Started;
-use crate::auth::{Roles, backend::BackendSessions, configured};
+use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
 use crate::http::{self, Readiness};
 use crate::metrics::Metrics;
@@ -35,11 +35,17 @@ use roomcast::{Io, Server, adapter::Health};
 ///
 /// If it cannot start, or a task has ended that cannot be started again.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    // Everything that can be wrong without touching anything is found first: a server that cannot
+    // start leaves no traces.
     check(settings)?;
+    // The signals are listened to before anything slow, or one that comes meanwhile would kill the
+    // process.
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let profile = settings.profile();
 
     try_address(settings.server.listen)?;
+    // The database file is reserved before it is opened, since two servers of one file would not
+    // hear of each other's messages.
     let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
     let io = Io::builder()
         .config(engine_config(settings))
@@ -59,6 +65,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = io.build().map_err(|error| RunError::Server(error.into()))?;
     #[cfg(debug_assertions)]
     supervisor.obey_tests(&io);
+    // Tasks are started before the address is bound: with the first client all of them are there.
     let started = Started::start_all(settings, &services, &store, &io, commits, &supervisor);
     let Started {
         blocks,
@@ -110,6 +117,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             () = supervisor.failed() => {}
         }
         tracing::info!("stopping");
+        // The server is not ready from here on, so that a balancer sends nobody new while clients
+        // are moved.
         readiness.drain();
         admin.draining();
         stopping.notify_one();
@@ -119,6 +128,8 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         signals.next().await;
     };
     let ending = async {
+        // The clients are gone before the store is closed: what they have sent is stored, emitted
+        // and answered.
         serving.await;
         services.hooks.close().await;
         services.market.finish_prices().await;
@@ -126,8 +137,11 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     };
     tokio::select! {
         () = ending => {}
+        // Whoever sends a second signal does not want to wait for any of this.
         () = hurried => return Err(RunError::Hurried),
     }
+    // The file is given back when nothing is written any more, so that the next server finds it
+    // whole.
     drop(reservation);
     tracing::info!("stopped");
     if let Some(taken) = io.node_taken() {
@@ -166,12 +180,16 @@ async fn finish(
     store: Store,
     emission: Vec<JoinHandle<()>>,
 ) {
+    // The tasks end with what they work on, which is no failure from here on.
     supervisor.stop();
     if let Some(leases) = leases {
+        // The lease is ended while the store is still open, so that others see at once that nobody
+        // is here.
         leases.stop().await;
     }
     store.close().await;
     for lane in emission {
+        // The lanes end by themselves when the closed store has handed out its last commit.
         let _ = lane.await;
     }
 }
@@ -190,7 +208,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
     configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
-    BackendSessions::new(&settings.auth.backend).map_err(RunError::Outbound)?;
+    BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
     let io = Io::builder().config(engine_config(settings)).build();
@@ -206,6 +224,8 @@ fn try_address(address: SocketAddr) -> Result<(), RunError> {
         TcpSocket::new_v6()
     };
     let bound = socket.and_then(|socket| {
+        // Connections of the server before, which the kernel still remembers, do not keep the
+        // address taken.
         socket.set_reuseaddr(true)?;
         socket.bind(address)
     });

@@ -39,6 +39,7 @@ pub(super) fn proxies(settings: &Settings) -> Proxies {
 pub(super) fn engine_config(settings: &Settings) -> Config {
     let mut cookie = settings.engine.http.cookie.clone();
     if let Some(cookie) = &mut cookie {
+        // With a certificate there is no reason to let browsers send the cookie unencrypted.
         cookie.secure |= settings.server.tls.cert_file.is_some();
     }
     let cors = Cors::default()

@@ -61,6 +61,8 @@ pub(super) fn router(
         images: settings.page.images.clone(),
     };
     let mut router = http::router(connections, &page);
+    // The metrics tell how much happens here, which is not everybody's business unless somebody
+    // says so.
     if !settings.server.open_metrics {
         let scrapers = callers(authenticator, access, Access::may_scrape);
         router = http::scrape::limit(router, scrapers);

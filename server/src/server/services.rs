@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::RunError;
 use super::options::{chat_settings, recovery_window};
 use crate::auth::{
-    Revocations, Roles, authenticator::Authenticator, backend::BackendSessions, configured,
+    Revocations, Roles, authenticator::Authenticator, backend::BackendLogins, configured,
     jwt::KeyRing,
 };
 use crate::config::Settings;
@@ -30,7 +30,7 @@ pub(super) struct Services {
     pub(super) announcer: Option<Announcer>,
     pub(super) authenticator: Authenticator,
     /// The application that knows login sessions, if there is one.
-    pub(super) backend: Option<Arc<BackendSessions>>,
+    pub(super) backend: Option<Arc<BackendLogins>>,
     pub(super) chat: Chat,
     /// How far the feed of the store has been read.
     pub(super) fed: Arc<Fed>,
@@ -65,12 +65,13 @@ impl Services {
             Arc::clone(&metrics),
             auth,
         );
+        // The revocations are read before anybody can be let in.
         let access = access.await.map_err(RunError::Store)?;
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
-        let backend = BackendSessions::new(&auth.backend).map_err(RunError::Outbound)?;
+        let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let authenticator = Authenticator::new(
             configured::tokens(auth, &keys, &revocations),
-            access.sessions(),
+            access.logins(),
             backend.clone(),
             settings.guests(),
             revocations,

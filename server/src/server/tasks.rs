@@ -53,6 +53,7 @@ impl Started {
         let news = JournalNews::new(services.journals.clone(), io.of("/"));
         appliers.push(Box::new(news));
         let (market, namespace) = (services.market.clone(), io.of("/"));
+        // The prices are known before the first client asks for them.
         let heard = market.hear_prices(&namespace).await;
         heard.map_err(RunError::Store)?;
         appliers.push(Box::new(PriceNews::new(market, namespace)));
@@ -96,6 +97,7 @@ async fn blocks(
         return Ok(None);
     };
     let blocks = Blocks::new(Arc::clone(guard), store.clone(), io.clone());
+    // The stored blocks are in force before the server listens.
     blocks.restore().await.map_err(RunError::Store)?;
     let kept = blocks.clone();
     supervisor.start("block list", move || kept.clone().keep());
@@ -132,6 +134,7 @@ async fn chat(
             announcer.clone().run(namespace.clone())
         });
     }
+    // The statuses are read once before clients come; afterwards the task keeps them as they are.
     services.chat.open_statuses(io).await;
     let (chat, namespace) = (services.chat.clone(), io.of("/"));
     supervisor.start("statuses", move || {
@@ -144,6 +147,8 @@ async fn chat(
     });
     let emit = |commits| {
         let chat = services.chat.clone();
+        // A lane whose emission has ended cannot be taken up again: what it had taken was stored
+        // and not emitted.
         supervisor.start_once("emission", chat.run(io.clone(), commits))
     };
     let emission = commits.split().into_iter().map(emit).collect();
@@ -186,6 +191,8 @@ fn feed(
         return;
     };
     let news = Box::new(ConversationNews::new(services.chat.clone(), io.of("/")));
+    // Revocations and blocks have a reader of their own, which does not wait behind the news of
+    // conversations.
     let news = ChangeFeed::beside(feed.clone(), news, &services.fed);
     supervisor.start("conversation news", move || news.clone().run());
     let changes = ChangeFeed::new(feed, appliers, &services.fed);

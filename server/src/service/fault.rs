@@ -50,7 +50,8 @@ impl ServiceError {
         }
     }
 
-    /// The same, of an argument that is inside of another one: a field is named by its path from there.
+    /// The fault of an argument that is inside of another one: its field is named by its path from
+    /// there.
     #[must_use]
     pub(crate) fn within(mut self, outer: &str) -> Self {
         if let Self::Invalid { field, .. } = &mut self {

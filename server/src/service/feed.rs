@@ -35,7 +35,7 @@ pub(crate) type Applying<'a> =
 /// Which entries of a table may have changed.
 pub(crate) enum Entries {
     All,
-    /// By their keys in the feed; not empty.
+    /// Entries by their keys in the feed; not empty.
     These(HashSet<String>),
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Entries {
 pub(crate) struct Applied {
     /// Something is being changed by this server as well: to be told again.
     pub(in crate::service) own: bool,
-    /// For something there is no room: to be told again when there may be.
+    /// There is no room for something, which is to be told again when there may be.
     pub(in crate::service) too_many: bool,
 }
 
@@ -66,7 +66,7 @@ pub(crate) type Fed = watch::Sender<()>;
 /// How far one run of the reader has got.
 #[derive(Default)]
 struct Reader {
-    /// None: the tables have to be read.
+    /// How far the feed is read; none if the tables have to be read first.
     mark: Option<FeedMark>,
     /// When they have to be read again, because something had no room.
     full: Option<Instant>,
@@ -89,7 +89,7 @@ impl ChangeFeed {
         }))
     }
 
-    /// The same for a further reader, behind which the feed is not shortened: it is never as far behind as that is.
+    /// A further reader, which does not shorten the feed: what is forgotten is far behind it in any case.
     pub(crate) fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Fed) -> Self {
         Self(Arc::new(FeedInner {
             feed,
@@ -106,6 +106,8 @@ impl ChangeFeed {
         let mut woken = self.0.woken.clone();
         loop {
             tokio::select! {
+                // The reader looks even if nobody wakes it: an announcement may be lost, and the
+                // feed never is.
                 () = sleep(pause) => {}
                 Ok(()) = woken.changed() => {}
             }
@@ -140,12 +142,16 @@ impl FeedInner {
             };
             let applied = self.dispatch(page.changes).await?;
             reader.note(applied);
+            // The page is read again: what this server is changing at the same moment may be newer
+            // than what was read.
             if applied.own {
                 return Ok(());
             }
             reader.mark = Some(page.next);
             if !page.has_more {
                 if self.shortens {
+                    // The feed is shortened only by a reader that has caught up, so that a slow one
+                    // does not forget what it has not read.
                     self.shorten(reader).await;
                 }
                 return Ok(());
@@ -155,6 +161,8 @@ impl FeedInner {
 
     /// Reads the tables. What changes meanwhile comes behind the mark.
     async fn reload(&self, reader: &mut Reader) -> Result<(), StoreError> {
+        // The mark is taken before the tables are read. Changes in between are applied twice, which
+        // does no harm, while those after a later mark would be missed.
         let mark = self.feed.end().await?;
         let mut all = Applied::default();
         for applier in &self.appliers {
@@ -162,6 +170,7 @@ impl FeedInner {
         }
         reader.full = None;
         reader.note(all);
+        // Without a mark the next turn reads the tables again.
         if !all.own {
             reader.mark = Some(mark);
         }
@@ -180,7 +189,7 @@ impl FeedInner {
             }
         }
         let mut all = Applied::default();
-        // Of what a newer version writes nobody knows anything here.
+        // Topics that a newer version writes are left out.
         for applier in &self.appliers {
             if let Some(entries) = topics.get(applier.topic()) {
                 all.add(applier.apply(&self.feed, entries).await?);
@@ -196,6 +205,8 @@ impl FeedInner {
         if is_due(reader.older.as_ref().map(|(since, _)| *since), KEPT) {
             let newer = reader.mark.clone().map(|mark| (now, mark));
             let older = std::mem::replace(&mut reader.older, newer);
+            // A mark counts as passed one period later, by which every server that reads at all has
+            // read behind it.
             reader.passed = older.map(|(_, mark)| mark);
         }
         if is_due(reader.shortened, SHORTENED) {

@@ -26,9 +26,8 @@ pub(crate) use crate::store::{
     Unpinned,
 };
 pub(crate) use authorization::{
-    Access, Allowed, BlockPage, Blocks, EndSession, Explanation, ListBlocks, ListNodes,
-    MadeRevocation, MadeSession, NewBlock, NewRevocation, NewSession, Question, RemoveBlock,
-    RevocationApplier,
+    Access, Allowed, BlockPage, Blocks, EndLogin, Explanation, ListBlocks, ListNodes, MadeLogin,
+    MadeRevocation, NewBlock, NewLogin, NewRevocation, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
     Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Pins, ReadConversation,
@@ -42,8 +41,8 @@ pub(crate) use market::{Market, PriceNews, PublishedPrices, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::{
-    attendance, conversations, history, invites, members, messages,
-    notifications as notification_events, portfolio, prices, session, signals, trades,
+    attendance, conversations, history, identity, invites, members, messages,
+    notifications as notification_events, portfolio, prices, signals, trades,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

@@ -39,6 +39,7 @@ impl StoreError {
             Self::Overloaded => Duration::from_millis(500),
             Self::Failed | Self::Unknown | Self::TimedOut => Duration::from_secs(2),
             Self::Suspended(wait) => wait.max(Duration::from_millis(1)),
+            // The server is stopping: its clients find another one, or this one when it is back.
             Self::Closed => Duration::from_secs(5),
         }
     }

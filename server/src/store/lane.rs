@@ -31,6 +31,7 @@ impl Commits {
     pub async fn next(&mut self) -> Option<Commit> {
         poll_fn(|context| {
             let mut is_open = false;
+            // All lanes are polled before this waits, so that each of them has left its waker.
             for lane in &mut self.0 {
                 match lane.poll_recv(context) {
                     Poll::Ready(Some(commit)) => return Poll::Ready(Some(commit)),
@@ -47,8 +48,8 @@ impl Commits {
         .await
     }
 
-    /// The same by lanes, to be drained at the same time: all that is stored in one conversation comes out of
-    /// one of them. When one is dropped, the conversations of that lane take nothing more.
+    /// The lanes, to be drained at the same time: all that is stored in one conversation comes out of one of
+    /// them. When one is dropped, the conversations of that lane take nothing more.
     #[must_use]
     pub fn split(self) -> Vec<Self> {
         let one = |lane| Self(vec![lane]);
@@ -151,6 +152,7 @@ pub(super) struct PendingAnswer<T>(oneshot::Receiver<Result<T, StoreError>>);
 impl<T> PendingAnswer<T> {
     /// Waits for the answer.
     pub(super) async fn wait(self) -> Result<T, StoreError> {
+        // A reply that is dropped says nothing: what it was for may be stored.
         self.0.await.unwrap_or(Err(StoreError::Unknown))
     }
 }
@@ -237,13 +239,13 @@ pub(super) enum InsertOutcome {
         message: Arc<Message>,
         repeated: bool,
     },
-    /// No such conversation for this sender.
+    /// There is no such conversation for this sender.
     Absent,
     /// The client's id is taken in another conversation.
     Conflict,
-    /// It answers no message of the conversation.
+    /// The message answers none of the conversation.
     NoOriginal,
-    /// It mentions somebody who is not a member: the place in the list.
+    /// The message mentions somebody who is not a member, at this place in the list.
     NoMember(usize),
 }
 
@@ -338,6 +340,8 @@ impl Write {
                     } else {
                         (Committed::Message(row), Insert::Stored(message))
                     };
+                    // A message is answered only by whoever emits it, so that no sender hears of it
+                    // before the others.
                     return Some(commit(event, revision, origin, reply, insert));
                 }
                 InsertOutcome::Absent => reply.send(Ok(Insert::Absent)),
@@ -484,6 +488,7 @@ impl<T> Lanes<T> {
 
     /// The queue of a conversation.
     pub(super) fn of(&self, conversation: Uuid) -> &mpsc::Sender<T> {
+        // One conversation always has the same lane, which is what keeps its commits in order.
         let index = self.hasher.hash_one(conversation) % self.queues.len() as u64;
         #[expect(
             clippy::indexing_slicing,
@@ -513,4 +518,5 @@ pub(super) fn commits(lanes: usize, capacity: usize) -> (Lanes<Commit>, Commits)
 }
 
 /// From how many lanes a store emits that writes in one.
+// Emitting to many sockets is work of its own, so several tasks share it although one writes.
 pub(super) const EMISSION_LANES: usize = 4;

@@ -28,6 +28,7 @@ pub(super) fn sqlite(
     if !apply {
         let applied = runner.get_applied_migrations(connection).map_err(refused)?;
         let last = applied.iter().map(refinery::Migration::version).max();
+        // Without the right to migrate the server only looks, and refuses tables that are too old.
         return complete(&runner, last.unwrap_or(0), &path.display().to_string());
     }
     runner
@@ -51,6 +52,7 @@ pub(super) async fn postgres(
         database: database.into(),
         reason,
     };
+    // During an update a newer server has migrated first, and this one may go on beside it.
     let runner = in_postgres::migrations::runner().set_abort_missing(false);
     if !apply {
         let known = client
@@ -73,9 +75,9 @@ pub(super) async fn postgres(
         complete(&runner, last.map_or(0, |last| last.version()), database)?;
         return compatible(client, &runner).await.map_err(refused);
     }
-    // The lock belongs to the session, so it is gone with the connection, whatever happens. The short
-    // limit that follows is for the tables: as long as a migration waits for one, everybody else who
-    // wants that table waits behind it.
+    // The lock belongs to the database session, so it is gone with the connection, whatever happens.
+    // The short limit that follows is for the tables: as long as a migration waits for one, everybody
+    // else who wants that table waits behind it.
     let lock = format!(
         "SET lock_timeout = '{LOCK_PATIENCE}'; SELECT pg_advisory_lock({LOCK});
          SET lock_timeout = '{TABLE_PATIENCE}'"
@@ -87,6 +89,8 @@ pub(super) async fn postgres(
     let applied = run(&runner, client)
         .await
         .map_err(|error| refused(error.to_string()))?;
+    // The tables are checked behind the migrations, since another server may have gone further
+    // meanwhile.
     compatible(client, &runner).await.map_err(refused)?;
     client
         .batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))
@@ -112,6 +116,8 @@ async fn run(
             }
             Err(error) => error,
         };
+        // The migrations before the one that failed are committed, and are reported with the next
+        // attempt.
         applied.extend(error.report().into_iter().flat_map(names));
         if !is_lock_timeout(&error) || tokio::time::Instant::now() >= deadline {
             return Err(error);

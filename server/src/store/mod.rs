@@ -126,6 +126,8 @@ impl Store {
         edit: Edit,
         origin: Origin,
     ) -> Result<Change<Arc<Message>>, StoreError> {
+        // The conversation is looked up first because it decides on the lane; that of a message
+        // never changes.
         let Some(conversation_id) = self.conversation_of(edit.message_id).await? else {
             return Ok(Change::Absent);
         };
@@ -229,6 +231,8 @@ impl Store {
     async fn submit<T>(&self, write: impl FnOnce(Reply<T>) -> Write) -> Result<T, StoreError> {
         let (reply, answer) = lane::request();
         let write = write(reply);
+        // The change is handed over before anything is awaited: a caller that goes away from here
+        // on gives up the answer and not the change.
         each!(self, backend => backend.submit(write)?);
         self.patiently(answer.wait()).await
     }
@@ -240,6 +244,8 @@ impl Store {
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(self.patience, answer).await;
+        // Giving up waiting takes nothing back: the change may still be stored, and is emitted
+        // then.
         answer.unwrap_or(Err(StoreError::TimedOut))
     }
 
@@ -393,6 +399,7 @@ impl Store {
         &self,
         writing: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        // Whoever reads the feed is woken behind the commit, or would find nothing new there.
         let written = writing.await?;
         self.fed.notify_one();
         Ok(written)

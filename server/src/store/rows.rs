@@ -122,7 +122,7 @@ pub struct Version {
     pub metadata: Box<RawValue>,
     /// When it was replaced.
     pub replaced_at: Time,
-    /// By whom.
+    /// The user who has replaced it.
     pub replaced_by: String,
 }
 
@@ -185,6 +185,7 @@ impl NewMessage {
     /// The row that is stored under `seq`. `original` is what it answers.
     pub(super) fn stored(self, seq: u64, now: Time, original: Option<Quote>) -> Message {
         Message {
+            // The lane makes the ids one after another, so that they ascend like the numbers.
             id: Uuid::now_v7(),
             conversation_id: self.conversation_id,
             seq,
@@ -231,9 +232,9 @@ pub enum Insert {
     Absent,
     /// The sender used the same `client_message_id` in another conversation.
     Conflict,
-    /// It answers what is no message of the conversation, or a deleted one.
+    /// The message answers what is none of the conversation, or a deleted one.
     NoOriginal,
-    /// It mentions somebody who is not a member: the place in `mentions`.
+    /// The message mentions somebody who is not a member, at this place in `mentions`.
     NoMember(usize),
 }
 
@@ -377,6 +378,7 @@ impl<T: Serialize> PageBuilder<T> {
     pub(super) fn push(&mut self, item: T) -> bool {
         let bytes = json_len(&item);
         let full = self.items.len() >= self.limit
+            // A page has at least one item, or a very large one would never be read.
             || (!self.items.is_empty() && self.bytes + bytes > PAGE_BYTES);
         if full {
             self.has_more = true;
@@ -392,6 +394,7 @@ impl PageBuilder<Arc<Message>> {
     /// The page; `descending` says that the newest was pushed first.
     pub(super) fn finish(mut self, descending: bool) -> Messages {
         if descending {
+            // Pages are always ascending, whichever end they were read from.
             self.items.reverse();
         }
         Messages {
@@ -445,6 +448,7 @@ fn json_len(item: &impl Serialize) -> usize {
             Ok(())
         }
     }
+    // The comma behind the item counts as well.
     let mut counter = Counter(1);
     serde_json::to_writer(&mut counter, item).expect("a row is JSON, and counting succeeds");
     counter.0

@@ -44,6 +44,7 @@ impl Time {
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(super) fn first_id(self) -> uuid::Uuid {
         let millis = u64::try_from(self.0.as_millisecond()).unwrap_or(0);
+        // Ids of version 7 begin with the time, so that the index of ids finds messages by age.
         uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
     }
 }

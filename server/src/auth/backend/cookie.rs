@@ -12,15 +12,18 @@ use crate::auth::AuthFault;
 ///
 /// [`AuthFault::Malformed`] or [`AuthFault::Signature`].
 pub(super) fn session_id(value: &str, keys: &[hmac::Key]) -> Result<String, AuthFault> {
+    // The length is checked before anything is decoded or hashed.
     if value.len() > MAX_BYTES {
         return Err(AuthFault::TooLong);
     }
     let decoded = decode(value).ok_or(AuthFault::Malformed)?;
     let signed = decoded.strip_prefix("s:").ok_or(AuthFault::Malformed)?;
+    // An id may contain a dot, and Base64 has none.
     let (id, signature) = signed.rsplit_once('.').ok_or(AuthFault::Malformed)?;
     let signature = STANDARD_NO_PAD.decode(signature);
     let signature = signature.map_err(|_| AuthFault::Signature)?;
-    // In constant time for each key.
+    // The comparison takes constant time for each key, so that nobody learns a signature byte by
+    // byte.
     let is_signed = |key| hmac::verify(key, id.as_bytes(), &signature).is_ok();
     if id.is_empty() {
         return Err(AuthFault::Malformed);

@@ -21,30 +21,30 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::{
     AuthFault, Principal, is_guest, is_name,
     outbound::{Outbound, OutboundFault, Target},
-    session_hash,
+    secret_hash,
 };
 use crate::breaker::Breaker;
 use crate::config;
 use roomcast::{Io, internal::LogThrottle};
 
-/// The sessions of a backend.
-pub(crate) struct BackendSessions {
+/// The logins at a backend, which knows them as sessions.
+pub(crate) struct BackendLogins {
     config: config::Backend,
     keys: Vec<hmac::Key>,
     outbound: Outbound,
     breaker: Breaker,
     /// One permit per question.
     questions: Semaphore,
-    /// By the hash of the session's id.
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// Logins by the hash of the session's id; the id itself is only in the cookie.
+    logins: Mutex<HashMap<String, Arc<BackendLogin>>>,
     log_throttle: LogThrottle,
 }
 
-/// A session of the backend, as far as this server has asked about it.
-struct Session {
-    /// As it came.
+/// A login at the backend, as far as this server has asked about it.
+struct BackendLogin {
+    /// The cookie as it came, with which the backend is asked.
     cookie: String,
-    /// The one permit is of who asks.
+    /// The one permit belongs to whoever asks the backend, so that others wait for that answer.
     turn: Semaphore,
     state: Mutex<LoginState>,
 }
@@ -76,7 +76,7 @@ struct BackendAnswer {
     roles: Option<Vec<String>>,
 }
 
-impl Session {
+impl BackendLogin {
     /// Whether somebody may be about to connect by it, or has just asked.
     fn is_recent(&self) -> bool {
         let state = self.state.lock();
@@ -85,8 +85,8 @@ impl Session {
     }
 }
 
-impl BackendSessions {
-    /// The sessions of the configured backend; none if there is none.
+impl BackendLogins {
+    /// The logins at the configured backend; none if no backend is configured.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl BackendSessions {
             config: config.clone(),
             breaker: Breaker::new("the backend that knows sessions"),
             questions: Semaphore::new(QUESTIONS),
-            sessions: Mutex::default(),
+            logins: Mutex::default(),
             log_throttle: LogThrottle::new(LOG_LINES),
         })))
     }
@@ -122,9 +122,11 @@ impl BackendSessions {
 
     /// The user of the session in a cookie.
     pub(super) async fn user(&self, cookie: &str) -> Result<Principal, AuthFault> {
-        let hash = session_hash(&cookie::session_id(cookie, &self.keys)?);
-        let session = self.session(&hash, cookie)?;
-        let user = self.ask(&session, false).await?;
+        // A cookie without a valid signature never becomes a question to the backend, nor an entry
+        // here.
+        let hash = secret_hash(&cookie::session_id(cookie, &self.keys)?);
+        let login = self.login(&hash, cookie)?;
+        let user = self.ask(&login, false).await?;
         let mut principal = Principal::new(user.id);
         if let Some(name) = user.name {
             principal = principal.with_name(name);
@@ -136,13 +138,15 @@ impl BackendSessions {
 
     /// Whether a principal that was let in earlier would still be, as far as the backend was asked.
     pub(super) fn revalidate(&self, principal: &Principal) -> Result<(), AuthFault> {
-        let Some(session) = principal.session.as_ref() else {
+        let Some(login) = principal.session.as_ref() else {
             return Ok(());
         };
-        let Some(session) = self.sessions.lock().get(session).cloned() else {
+        // The principal may have come by a token with a `sid`, of which the backend was never
+        // asked.
+        let Some(login) = self.logins.lock().get(login).cloned() else {
             return Ok(());
         };
-        let state = session.state.lock();
+        let state = login.state.lock();
         let Some((since, user)) = &state.good else {
             return Err(AuthFault::Revoked);
         };
@@ -150,14 +154,15 @@ impl BackendSessions {
             return Err(AuthFault::Revoked);
         }
         if since.elapsed() > self.config.patience {
-            return Err(AuthFault::SessionExpired);
+            return Err(AuthFault::LoginExpired);
         }
         Ok(())
     }
 
-    /// Asks again about the sessions of those who are connected, for as long as it is polled.
+    /// Asks again about the logins of those who are connected, for as long as it is polled.
     pub(crate) async fn keep(self: Arc<Self>, io: Io) {
         let mut rounds = tokio::time::interval(self.config.recheck);
+        // After a slow round the backend is not asked again at once to make up for it.
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
@@ -167,88 +172,100 @@ impl BackendSessions {
                 .filter_map(|socket| socket.principal().session.clone())
                 .collect();
             drop(sockets);
-            let sessions: Vec<_> = {
-                let mut sessions = self.sessions.lock();
-                sessions.retain(|hash, session| live.contains(hash) || session.is_recent());
-                let live = sessions.iter().filter(|(hash, _)| live.contains(*hash));
-                live.map(|(_, session)| Arc::clone(session)).collect()
+            // The lock is let go of before the backend is asked, since nobody may wait for that
+            // under it.
+            let logins: Vec<_> = {
+                let mut logins = self.logins.lock();
+                // A login without a socket may belong to somebody who is just connecting.
+                logins.retain(|hash, login| live.contains(hash) || login.is_recent());
+                let live = logins.iter().filter(|(hash, _)| live.contains(*hash));
+                live.map(|(_, login)| Arc::clone(login)).collect()
             };
-            if sessions.is_empty() {
+            if logins.is_empty() {
                 continue;
             }
-            let asking = sessions.into_iter().map(|session| {
+            let asking = logins.into_iter().map(|login| {
                 let all = Arc::clone(&self);
-                async move { all.ask(&session, true).await.map(drop) }
+                async move { all.ask(&login, true).await.map(drop) }
             });
             stream::iter(asking)
+                // The sessions of all sockets would otherwise be asked about at the same moment.
                 .buffer_unordered(QUESTIONS)
                 .for_each(|_| std::future::ready(()))
                 .await;
+            // The sockets are looked at after all answers are there, which takes one pass over them
+            // instead of one for each login.
             io.revalidate();
         }
     }
 
-    fn session(&self, hash: &str, cookie: &str) -> Result<Arc<Session>, AuthFault> {
-        let mut sessions = self.sessions.lock();
-        if let Some(session) = sessions.get(hash) {
-            return Ok(Arc::clone(session));
+    fn login(&self, hash: &str, cookie: &str) -> Result<Arc<BackendLogin>, AuthFault> {
+        let mut logins = self.logins.lock();
+        if let Some(login) = logins.get(hash) {
+            return Ok(Arc::clone(login));
         }
-        if sessions.len() >= self.config.sessions {
-            // Anybody can have a session that is nobody's.
-            sessions.retain(|_, session| session.state.lock().was_good);
+        if logins.len() >= self.config.sessions {
+            // Anybody can get a signed session that belongs to nobody, so these give way first.
+            logins.retain(|_, login| login.state.lock().was_good);
         }
-        if sessions.len() >= self.config.sessions {
+        if logins.len() >= self.config.sessions {
+            // With only good logins left, newcomers have to wait: one that is thrown out is not
+            // asked about any more, and its user would stay after a logout.
             return Err(AuthFault::BackendUnavailable);
         }
-        let session = Arc::new(Session {
+        let login = Arc::new(BackendLogin {
             cookie: cookie.to_owned(),
             turn: Semaphore::new(1),
             state: Mutex::default(),
         });
-        sessions.insert(hash.to_owned(), Arc::clone(&session));
-        Ok(session)
+        logins.insert(hash.to_owned(), Arc::clone(&login));
+        Ok(login)
     }
 
     fn counts_for(&self, answer: &Result<User, AuthFault>) -> Duration {
         match answer {
             Ok(_) => self.config.cache,
-            Err(AuthFault::UnknownSession) => self.config.negative_cache,
-            // Those who came meanwhile do not ask one after the other.
+            Err(AuthFault::UnknownLogin) => self.config.negative_cache,
+            // A failure counts for a moment, so that those who came meanwhile do not ask one after
+            // the other.
             Err(_) => FAILURE_COUNTS,
         }
     }
 
-    /// The user of a session: the one that is known, or else the one that the backend names. With `anew` the backend is
+    /// The user of a login: the one that is known, or else the one that the backend names. With `anew` the backend is
     /// asked even if a user was known before.
-    async fn ask(&self, session: &Session, anew: bool) -> Result<User, AuthFault> {
+    async fn ask(&self, login: &BackendLogin, anew: bool) -> Result<User, AuthFault> {
         let came = Instant::now();
-        let known = |session: &Session| {
-            let state = session.state.lock();
+        let known = |login: &BackendLogin| {
+            let state = login.state.lock();
             let (asked, answer) = state.asked.as_ref()?;
             let counts = if anew {
                 *asked >= came
             } else {
                 *asked >= came || asked.elapsed() < self.counts_for(answer)
             };
+            // An answer to a question that was asked after this caller came counts in any case.
             counts.then(|| answer.clone())
         };
-        if let Some(answer) = known(session) {
+        if let Some(answer) = known(login) {
             return answer;
         }
         let asking = async {
-            let _turn = session.turn.acquire().await;
-            if let Some(answer) = known(session) {
+            // If this future is dropped, the permit is given back and the next caller asks instead.
+            let _turn = login.turn.acquire().await;
+            if let Some(answer) = known(login) {
                 return answer;
             }
-            let answer = self.question(&session.cookie).await;
-            let mut state = session.state.lock();
+            let answer = self.question(&login.cookie).await;
+            let mut state = login.state.lock();
             let now = Instant::now();
             match &answer {
                 Ok(user) => {
                     state.good = Some((now, user.clone()));
                     state.was_good = true;
                 }
-                Err(AuthFault::UnknownSession) => state.good = None,
+                // A backend that does not answer changes nothing: only its word ends a login.
+                Err(AuthFault::UnknownLogin) => state.good = None,
                 Err(_) => {}
             }
             state.asked = Some((now, answer.clone()));
@@ -262,10 +279,13 @@ impl BackendSessions {
     /// Asks the backend.
     async fn question(&self, cookie: &str) -> Result<User, AuthFault> {
         let unavailable = AuthFault::BackendUnavailable;
+        // The place comes before the breaker, so that an open breaker is seen by those who have
+        // waited for one.
         let _place = self.questions.acquire().await.map_err(|_| unavailable)?;
         let admission = self.breaker.admit().map_err(|_| unavailable)?;
         let value = format!("{}={cookie}", self.config.cookie);
         let mut value = HeaderValue::from_str(&value).map_err(|_| AuthFault::Malformed)?;
+        // The cookie is a secret and must not be printed with the headers.
         value.set_sensitive(true);
         let headers = HeaderMap::from_iter([(header::COOKIE, value)]);
         let why = match self.outbound.get(&headers).await {
@@ -283,8 +303,9 @@ impl BackendSessions {
                 | StatusCode::GONE,
                 _,
             )) => {
+                // The backend works if it says no, so the breaker stays closed.
                 admission.succeeded();
-                return Err(AuthFault::UnknownSession);
+                return Err(AuthFault::UnknownLogin);
             }
             Ok((status, _)) => format!("answered {status}"),
             Err(error) => error.to_string(),
@@ -320,7 +341,7 @@ fn read(text: &str) -> Option<User> {
 const QUESTIONS: usize = 64;
 /// How long it counts that there was no answer.
 const FAILURE_COUNTS: Duration = Duration::from_millis(500);
-/// How long a session is remembered without a connection: longer than it takes to connect.
+/// How long a login is remembered without a connection: longer than it takes to connect.
 const RECENT: Duration = Duration::from_secs(90);
 /// Characters of a user's id, its name and a role, as in tokens.
 const MAX_USER: usize = 128;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Rules;
-use crate::auth::{AuthFault, Principal, is_guest, is_name, session_hash};
+use crate::auth::{AuthFault, Principal, is_guest, is_name, secret_hash};
 
 /// What is read of a token's claims. The others are nobody's business.
 #[derive(Deserialize)]
@@ -63,6 +63,8 @@ impl Claims {
                 return Err(AuthFault::TooLongLived);
             }
         }
+        // Keys may be shared by several applications, whose tokens only issuer and audience tell
+        // apart.
         if rules.issuer.is_some() && self.iss != rules.issuer {
             return Err(AuthFault::Issuer);
         }
@@ -71,6 +73,7 @@ impl Claims {
         {
             return Err(AuthFault::Audience);
         }
+        // An issuer must not be able to speak for a guest, whose id begins in a way of its own.
         let is_user = |sub: &String| is_name(sub, MAX_SUBJECT) && !is_guest(sub);
         let subject = self.sub.filter(is_user);
         let subject = subject.ok_or(AuthFault::Subject)?;
@@ -82,6 +85,7 @@ impl Claims {
         {
             return Err(AuthFault::Claims);
         }
+        // The leeway is not added here: the socket's own grace after the end covers it.
         let expires_at = Timestamp::from_second(exp).unwrap_or(Timestamp::MAX);
         let mut principal = Principal::new(subject).with_expiry(expires_at.into());
         if let Some(name) = self.name {
@@ -89,7 +93,7 @@ impl Claims {
         }
         principal.roles = roles;
         principal.token_id = self.jti;
-        principal.session = self.sid.as_deref().map(session_hash);
+        principal.session = self.sid.as_deref().map(secret_hash);
         Ok(principal)
     }
 }
@@ -101,7 +105,7 @@ fn seconds(value: &Value) -> Result<i64, AuthFault> {
     if let Some(seconds) = number.as_i64() {
         return Ok(seconds);
     }
-    // Saturates, and cuts the fraction.
+    // The conversion saturates, and cuts the fraction.
     Ok(number.as_f64().ok_or(AuthFault::NotANumber)? as i64)
 }
 

@@ -46,6 +46,8 @@ impl JwksUrl {
         }
         let secure = match uri.scheme_str() {
             Some("https") => true,
+            // Keys that come without TLS could be swapped on the way, and with them everybody's
+            // identity.
             Some("http") if is_loopback(&host) => false,
             Some("http") => return Err(UrlFault::NotSecure),
             Some(_) | None => return Err(UrlFault::NotAUrl),
@@ -85,6 +87,8 @@ fn tls(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, UrlFault> {
         Some(path) => read(path).map_err(|fault| UrlFault::Authorities(path.to_owned(), fault))?,
         None => {
             let mut roots = RootCertStore::empty();
+            // Machines often have a few certificates that cannot be read, which is no reason to
+            // trust none.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             roots
         }
@@ -115,7 +119,7 @@ fn read(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Without the query, which may hold a secret.
+/// Shows the address without the query, which may hold a secret.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
@@ -248,6 +252,7 @@ async fn ask(
             .await
             .map_err(FetchError::Http)?;
         let status = response.status();
+        // The length is limited while the body is read, since a header may lie about it.
         let body = Limited::new(response.into_body(), max_bytes)
             .collect()
             .await;

@@ -74,6 +74,8 @@ impl Keys {
         if secret.is_empty() {
             return Err(KeysError::Empty);
         }
+        // A public key as a secret is the classic confusion of algorithms: anybody could sign with
+        // it.
         if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
             return Err(KeysError::PublicSecret);
         }
@@ -104,6 +106,8 @@ impl Keys {
     /// that can be used is no set.
     pub(super) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
         let (mut keys, _) = parse(json)?;
+        // A secret that came over the network may be known to others, so nothing is verified with
+        // it.
         keys.retain(|key| key.signing.is_none());
         let keys = Self::collect(keys);
         if keys.is_of_use() {
@@ -172,6 +176,8 @@ impl Keys {
             if let Some(id) = &key.id {
                 by_id
                     .entry(id.clone())
+                    // Neither of two keys of one id is used: guessing would let the wrong one vouch
+                    // for tokens.
                     .and_modify(|found| *found = KeyLocation::Several)
                     .or_insert(KeyLocation::One(at));
             }
@@ -193,7 +199,7 @@ impl Set {
             },
             (None, [key]) => Ok(key),
             (None, keys) => {
-                // Without a name only the one without a name can be meant.
+                // A token without a `kid` can only mean the one key that has none.
                 let mut nameless = keys.iter().filter(|key| key.id.is_none());
                 match (nameless.next(), nameless.next()) {
                     (Some(key), None) => Ok(key),
@@ -247,6 +253,7 @@ fn parse(json: &str) -> Result<(Vec<Key>, bool), KeysError> {
         if jwk
             .purpose
             .as_deref()
+            // A set may also hold keys for encryption, which must not verify signatures.
             .is_some_and(|purpose| purpose != "sig")
         {
             continue;
@@ -269,7 +276,7 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
         ("OKP", Some("Ed25519")) => "EdDSA",
         (_, _) => return None,
     };
-    // RFC 9864 calls it Ed25519.
+    // RFC 9864 names the algorithm of this curve Ed25519.
     let named = match jwk.alg.as_deref() {
         Some("Ed25519") => "EdDSA",
         Some(named) => named,
@@ -278,6 +285,7 @@ fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
     let named: Algorithm = named.parse().ok()?;
     let implied: Algorithm = implied.parse().ok()?;
     let fits = match jwk.kty.as_str() {
+        // RSA keys and secrets fit several algorithms of a family, while a curve has exactly one.
         "RSA" | "oct" => named.family() == implied.family(),
         _ => named == implied,
     };

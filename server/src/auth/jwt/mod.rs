@@ -182,13 +182,13 @@ impl JwtAuthenticator {
     pub async fn principal(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthFault> {
         let offer = Offer {
             token_cookie: &self.cookie,
-            session_cookie: None,
+            login_cookie: None,
             backend_cookie: None,
             query: self.query,
         };
         match offer.of(credentials)? {
             Some(Offered::Token(token)) => self.verify(&token).await,
-            Some(Offered::Session(_) | Offered::Backend(_)) | None => Err(AuthFault::Missing),
+            Some(Offered::Login(_) | Offered::Backend(_)) | None => Err(AuthFault::Missing),
         }
     }
 
@@ -198,6 +198,7 @@ impl JwtAuthenticator {
     ///
     /// Why the token is for nobody.
     pub async fn verify(&self, token: &str) -> Result<Principal, AuthFault> {
+        // A token is checked again only once, with the keys that an issuer may have published since.
         let mut verified = self.check_now(token);
         if matches!(
             verified,
@@ -210,6 +211,7 @@ impl JwtAuthenticator {
             verified = self.check_now(token);
         }
         let principal = verified?;
+        // Revocations are asked last, since they are about the claims of a token that is genuine.
         if self.revocations.covers(&principal) {
             return Err(AuthFault::Revoked);
         }
@@ -223,6 +225,7 @@ impl JwtAuthenticator {
     }
 
     fn check_now(&self, token: &str) -> Result<Principal, Unverified> {
+        // The length comes first, so that nothing large is decoded for somebody who is unknown.
         if token.len() > self.rules.max_bytes {
             return Err(AuthFault::TooLong.into());
         }
@@ -232,6 +235,7 @@ impl JwtAuthenticator {
             return Err(AuthFault::NotAToken.into());
         }
         let head: Header = part(head).ok_or(AuthFault::NotAToken)?;
+        // An extension that is not understood may change what the token means (RFC 7515, 4.1.11).
         if head.crit.is_some() {
             return Err(AuthFault::Critical.into());
         }
@@ -239,6 +243,8 @@ impl JwtAuthenticator {
             head.alg.parse().map_err(|_| AuthFault::Algorithm)?;
         let keys = self.keys.now();
         let check = |key: &Key| {
+            // The key decides on the algorithm. A header that names another one would otherwise
+            // turn a public key into a secret.
             if key.algorithm != algorithm {
                 return Err(AuthFault::AlgorithmMismatch);
             }
@@ -256,12 +262,15 @@ impl JwtAuthenticator {
         };
         for found in keys.find(head.kid.as_deref()) {
             let Err(fault) = found.and_then(check) else {
+                // The claims are read only after the signature is good: nothing unsigned is parsed.
                 let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
                 return Ok(claims.check(&self.rules, Timestamp::now())?);
             };
             if closeness(fault) > closeness(unverified.fault) {
                 unverified.fault = fault;
             }
+            // New keys are fetched where there are none, or none with this `kid`: a forged
+            // signature alone must not make the server ask.
             unverified.is_final &= closeness(fault) >= closeness(AuthFault::NoKeyId);
         }
         Err(unverified)

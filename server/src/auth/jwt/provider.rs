@@ -15,14 +15,14 @@ use ring::{hmac, rand::SystemRandom, signature as sign};
 
 /// Makes `ring` the cryptography of `jsonwebtoken`, unless the process has chosen another.
 pub(super) fn install() {
-    // A process that has one already can verify and sign as well.
+    // A process that has installed a provider already can verify and sign with that one as well.
     let _ = PROVIDER.install_default();
 }
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Only asked for when JWKs are made of keys, which nobody does here.
+    // These are only asked for when JWKs are made of keys, which nobody does here.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -67,6 +67,7 @@ impl Verifier<Vec<u8>> for Pair<DecodingKey> {
         if let Some(algorithm) = hmac_of(self.algorithm) {
             let secret = self.key.try_get_as_bytes().map_err(other)?;
             let key = hmac::Key::new(algorithm, secret);
+            // The verification of `ring` compares in constant time.
             return hmac::verify(&key, message, signature).map_err(fault);
         }
         match (self.key.kind(), rsa_of(self.algorithm)) {

@@ -64,6 +64,8 @@ impl Fetches {
         match self.failures.checked_sub(1) {
             None => PAUSE,
             Some(earlier) => FAILURE_PAUSE
+                // The pause doubles so that many servers do not hold down an issuer that is coming
+                // back.
                 .saturating_mul(1 << earlier.min(16))
                 .min(MAX_PAUSE),
         }
@@ -111,7 +113,7 @@ impl KeyRing {
         }
     }
 
-    /// And those in a file, which must be good now.
+    /// Adds the keys in a file, which must be good now.
     pub(crate) fn with_file(mut self, path: &Path) -> Result<Self, FileError> {
         let keys = read(path)?;
         self.parts.lock().file = keys;
@@ -120,7 +122,7 @@ impl KeyRing {
         Ok(self)
     }
 
-    /// And those at an address, which need not answer now.
+    /// Adds the keys at an address, which need not answer now.
     pub(crate) fn with_url(mut self, url: JwksUrl, refresh: Duration, timeout: Duration) -> Self {
         self.parts.lock().remote = Keys::none_yet();
         self.merge();
@@ -140,6 +142,8 @@ impl KeyRing {
 
     fn merge(&self) {
         let parts = self.parts.lock();
+        // The keys are put together beside those in force and swapped in whole, so that no token
+        // is checked against half of them.
         let keys = parts.fixed.clone().and(parts.file.clone());
         let keys = keys.and(parts.remote.clone());
         drop(parts);
@@ -173,6 +177,8 @@ impl KeyRing {
             if seen == known {
                 continue;
             }
+            // The stamp is taken before the file is read: a change in between is seen on the next
+            // look.
             known = seen;
             match read(path) {
                 Ok(keys) => {
@@ -219,6 +225,7 @@ impl KeyRing {
         let Some(remote) = &self.remote else {
             return false;
         };
+        // The count is taken before the wait, so that a fetch that ends meanwhile is not repeated.
         let before = remote.state.lock().count;
         let Ok(turn) = Arc::clone(&remote.turn).acquire_owned().await else {
             return false;
@@ -228,7 +235,8 @@ impl KeyRing {
             state.count == before && state.may_ask()
         };
         if is_due {
-            // In a task of its own: who asked may go away, and others wait for it.
+            // The fetch runs in a task of its own, since whoever asked may go away while others
+            // wait for it.
             let ring = Arc::clone(self);
             let fetch = tokio::spawn(async move {
                 ring.fetch().await;
@@ -247,6 +255,8 @@ impl KeyRing {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("took too long".to_owned()),
         };
+        // A failed fetch keeps the keys before, since refusing all tokens would be worse than using
+        // keys of a moment ago.
         let pause = remote.state.lock().ended(keys.is_ok());
         match keys {
             Ok(keys) => {
@@ -296,6 +306,7 @@ fn read(path: &Path) -> Result<Keys, FileError> {
     let fault = |error| FileError::Read(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(fault)?;
     let mut text = String::new();
+    // One byte more than the limit tells a file that is too large from one that just fits.
     file.take(MAX_FILE_BYTES + 1)
         .read_to_string(&mut text)
         .map_err(fault)?;
@@ -305,7 +316,8 @@ fn read(path: &Path) -> Result<Keys, FileError> {
     Keys::from_jwks(&text).map_err(|error| FileError::Keys(path.to_owned(), error))
 }
 
-/// What changes when a file does.
+/// What changes when a file does; the inode tells of one that was put in its place within the
+/// clock's resolution.
 fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
 

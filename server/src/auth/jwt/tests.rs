@@ -56,7 +56,7 @@ fn a_valid_token_becomes_a_principal() {
     );
     assert_eq!(principal.roles, ["coach", "user"]);
     assert_eq!(principal.token_id.as_deref(), Some("t1"));
-    assert_eq!(principal.session, Some(crate::auth::session_hash("s1")));
+    assert_eq!(principal.session, Some(crate::auth::secret_hash("s1")));
     assert_eq!(
         principal.expires_at,
         Some(Timestamp::from_second(exp).unwrap().into())

@@ -92,7 +92,7 @@ impl Layers {
                 prefixed.push((key, value, name));
             }
         }
-        // After all aliases, which they beat.
+        // These come after all aliases, which they beat.
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
                 self.give(&key, &value, name);

@@ -51,7 +51,8 @@ pub(super) fn load(
     layers.add_overrides(overrides);
     let mut warnings = std::mem::take(&mut layers.warnings);
     let settings = layers.settings()?;
-    // As an unknown key of the file: what was meant to protect the server would not.
+    // An unknown variable is refused as an unknown key of the file is: what was meant to protect
+    // the server would not.
     if settings.profile() == Profile::Production && !warnings.is_empty() {
         return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
     }

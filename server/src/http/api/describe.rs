@@ -252,7 +252,7 @@ fn describe(
     if let Some(query) = query {
         parameters.extend(of_query(&query(bodies)));
     }
-    // Any route; a body; a request with a key.
+    // These are the errors of any route, of one with a body, and of a request with a key.
     let mut refusals = vec![400, 401, 403, 408, 429, 500, 503];
     let mut request_body = Value::Null;
     if let Some(body) = body {

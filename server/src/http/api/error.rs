@@ -111,7 +111,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110, 11.6.1.
+            // RFC 9110, 11.6.1 requires the header with this status.
             let challenge = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -181,6 +181,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("the body is not JSON"));
     }
     let mut said = error.to_string();
+    // The parser repeats what it was given, whose length the caller decides.
     said.truncate(said.floor_char_boundary(MAX_MESSAGE));
     let refusal = ApiError::invalid(format!("the body has not the right fields: {said}"));
     // The path costs allocations, so only an error is looked at again.

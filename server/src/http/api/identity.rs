@@ -1,4 +1,4 @@
-//! Sessions, revocations and explanations over HTTP: names and shapes, no rules.
+//! Logins, revocations and explanations over HTTP: names and shapes, no rules.
 
 use axum::{
     Extension, Json,
@@ -11,29 +11,29 @@ use super::{Api, ApiError, By, JsonBody, Operation, Parameters, Routes, once::To
 use crate::{
     auth::Permission,
     service::{
-        EndSession, Explanation, MadeRevocation, MadeSession, NewRevocation, NewSession, Question,
+        EndLogin, Explanation, MadeLogin, MadeRevocation, NewLogin, NewRevocation, Question,
     },
 };
 /// The routes below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
-    use Permission::{ApiExplain, ApiRevocations, ApiSessions};
+    use Permission::{ApiExplain, ApiLogins, ApiRevocations};
     Routes::new()
         .on(
             Method::POST,
             "/sessions",
-            make_session,
-            Operation::new("makeSession", "Makes a login session.", ApiSessions)
-                .body::<NewSession>()
-                .answer::<MadeSession>(201),
+            make_login,
+            Operation::new("makeSession", "Makes a login session.", ApiLogins)
+                .body::<NewLogin>()
+                .answer::<MadeLogin>(201),
         )
         .on(
             Method::DELETE,
             "/sessions/{id}",
-            end_session,
+            end_login,
             Operation::new(
                 "endSession",
                 "Ends a login session and disconnects its sockets.",
-                ApiSessions,
+                ApiLogins,
             )
             .segment("id", "The id of the session.")
             .refuses(404),
@@ -65,24 +65,24 @@ pub(super) fn routes() -> Routes<Api> {
         )
 }
 
-async fn make_session(
+async fn make_login(
     State(at): State<Api>,
     Extension(by): By,
-    JsonBody(new): JsonBody<NewSession>,
+    JsonBody(new): JsonBody<NewLogin>,
 ) -> Result<Response, ApiError> {
-    let made = at.access.make_session(at.access.allow(by, new)?).await?;
+    let made = at.access.make_login(at.access.allow(by, new)?).await?;
     let mut response = (StatusCode::CREATED, Json(made)).into_response();
     response.extensions_mut().insert(ToldOnce);
     Ok(response)
 }
 
-async fn end_session(
+async fn end_login(
     State(at): State<Api>,
     Extension(by): By,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let allowed = at.access.allow(by, EndSession { id })?;
-    at.access.end_session(at.io(), allowed).await?;
+    let allowed = at.access.allow(by, EndLogin { id })?;
+    at.access.end_login(at.io(), allowed).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -124,6 +124,7 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         metrics,
         log_throttle: LogThrottle::new(REFUSALS),
     };
+    // This layer lies within that of the admission, which names the caller that a key belongs to.
     let router = router.layer(middleware::from_fn_with_state(keys, once::once));
     let router = with_admission(router, admission).merge(reference::routes(&document));
     Router::new().nest("/api/v1", router)
@@ -159,7 +160,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let authorization = bearer_of(&request);
-    // The route is logged and not the address, which may hold the id of a session.
+    // The route is logged and not the address, which may hold the id of a login.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("unknown", |route| route.as_str());
     let metrics = &admission.metrics;
@@ -173,10 +174,13 @@ async fn admit(
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
     let method = request.method().clone();
     let address = request.extensions().get::<OriginalUri>();
+    // The id of a login is a secret, so the path that has one is not logged.
     let told = match address.filter(|_| !path.contains("/sessions/")) {
         Some(OriginalUri(address)) => address.path().to_owned(),
         None => path.to_owned(),
     };
+    // The caller is known before it is limited, so that nobody can use up the calls of somebody
+    // else.
     let response = match admission.pace.check(Class::Requests, &caller.subject) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&caller));
@@ -240,6 +244,7 @@ fn is_well_encoded(uri: &Uri) -> bool {
         decoded.push(byte);
         decoded.extend_from_slice(rest.as_bytes());
     }
+    // All of it is decoded together: a character may be split over several escapes.
     str::from_utf8(&decoded).is_ok()
 }
 

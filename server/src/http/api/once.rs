@@ -70,6 +70,7 @@ pub(super) async fn once(
     let (Some(key), second) = (named.next(), named.next()) else {
         return next.run(request).await;
     };
+    // The other methods change nothing more when they are repeated, by what HTTP says of them.
     if request.method() != Method::POST {
         return next.run(request).await;
     }
@@ -99,11 +100,14 @@ async fn take(
     request: Request,
 ) -> Result<(HeldKey, Request), Response> {
     let (parts, body) = request.into_parts();
+    // The whole body is read before the key is taken, since a key belongs to one request with all
+    // that is in it.
     let body = to_bytes(body, MAX_BODY_BYTES).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
     let address = parts.uri.to_string();
     let asked = hash_of(&[address.as_bytes(), &body]);
     let caller = parts.extensions.get::<Arc<Principal>>();
+    // The caller was authenticated by the layer outside of this one.
     let caller = caller.map_or("", |by| by.subject.as_str());
     let turn = keys.begin(caller, key, asked).await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
@@ -146,6 +150,8 @@ fn replay(status: u16, body: String) -> Response {
 
 /// Does what is asked for, whether the caller waits for it or not.
 async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
+    // The request goes on in a task of its own: a caller that gives up would otherwise leave it
+    // half done, with the key taken.
     let done = tokio::spawn(async move {
         let Ok(response) = tokio::time::timeout(TIMEOUT, next.run(request)).await else {
             held.end(None).await;
@@ -162,10 +168,12 @@ async fn perform(held: HeldKey, request: Request, next: Next) -> Response {
 /// Keeps the answer to what was done.
 async fn keep(held: HeldKey, response: Response) -> Response {
     let status = response.status();
+    // A refusal is not kept, or a caller could never mend its request under the same key.
     if !status.is_success() {
         held.end(None).await;
         return response;
     }
+    // The id of a login must not lie in the store, from which the next attempt would get it.
     let is_secret = response.extensions().get::<ToldOnce>().is_some();
     let (parts, body) = response.into_parts();
     let Ok(body) = to_bytes(body, usize::MAX).await else {

@@ -176,6 +176,8 @@ impl Admin {
             let ended = faults.difference(&now).map(|fault| (fault, PartState::Ok));
             let begun = now.difference(&faults);
             for (fault, state) in ended.chain(begun.map(|fault| (fault, PartState::Unavailable))) {
+                // Only the server that has the fault knows of it, so it tells the admins of all
+                // servers.
                 ALERT.emit(namespace.to(ROOM), &alert(&node, *fault, state));
             }
             faults = now;
@@ -316,7 +318,7 @@ const OWN: [(&str, &str, Counter); 18] = [
     (
         "authentication",
         "unknown session",
-        Counter::AuthUnknownSession,
+        Counter::AuthUnknownLogin,
     ),
     ("connection", "user connections", Counter::RefusedUser),
 ];

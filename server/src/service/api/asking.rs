@@ -59,6 +59,7 @@ pub(super) async fn ask(io: &Io, question: &Question) -> (Vec<NodeAnswer>, Missi
 }
 
 async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>) -> Missing {
+    // A server that is alone would wait for the whole timeout of a question that nobody answers.
     if io.nodes().len() < 2 {
         return Missing::default();
     }
@@ -84,6 +85,8 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
             .iter()
             .filter_map(|text| serde_json::from_str(text).ok()),
     );
+    // A server of another version, or one that answered nothing, counts as missing: a list must not
+    // pass for whole.
     let unread = count + 1 - answers.len();
     Missing(missing + unread)
 }

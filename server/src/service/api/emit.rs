@@ -239,6 +239,8 @@ async fn ask(
                     .map(|i| args.get(i).unwrap_or_default())
                     .collect();
                 bytes += args.iter().map(|arg| arg.to_string().len()).sum::<usize>();
+                // Clients decide how much they answer, so the sum is bounded and the rest is only
+                // counted.
                 if answered.answers.len() < MAX_ANSWERS && bytes <= MAX_ANSWER_BYTES {
                     answered.answers.push(ClientAnswer {
                         socket_id: socket.map(|id| id.as_str().to_owned()),
@@ -271,6 +273,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
         return Err(ServiceError::invalid("event", problem));
     }
     let is_sent = policy::emissions().any(|row| row.event == event);
+    // Clients trust the server's own events, so no service may send something that looks like one.
     if is_sent || policy::find(event).is_some() || RESERVED.contains(&event.as_str()) {
         let route = ROUTES.iter().find(|(name, _)| name == event);
         let route = route.map_or("what it tells of", |(_, route)| route);
@@ -301,6 +304,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
             return Err(ServiceError::invalid(format!("{field}[{i}]"), problem));
         }
     }
+    // An event in the room of a conversation would be in no history, and out of its order.
     if let Some(i) = rooms.iter().position(|room| is_room_of_conversation(room)) {
         let problem = "is the room of a conversation: who is there gets messages, which are stored";
         return Err(ServiceError::invalid(format!("rooms[{i}]"), problem));

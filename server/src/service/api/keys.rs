@@ -53,6 +53,8 @@ impl RequestKeys {
             let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
             Time::from(now.checked_add(span).unwrap_or(Timestamp::MAX))
         };
+        // The caller is part of the key, so that one service can neither block nor read the answers
+        // of another.
         let key = hash(&[caller.as_bytes(), key.as_bytes()]);
         let attempt = Uuid::new_v4();
         let begun = self.store.begin_request(Attempt {
@@ -96,6 +98,7 @@ impl HeldKey {
 pub(crate) fn hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
+        // Each length goes in front of its part, so that no two lists of parts have one hash.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

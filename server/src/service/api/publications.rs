@@ -95,11 +95,14 @@ impl Publications {
                     found = Instant::now();
                     inner.settings.poll
                 }
+                // Publications come in bursts, so a server looks often for a while after one.
                 Ok(Turn::Nothing) if found.elapsed() < LIVELY => inner.settings.poll,
                 Ok(Turn::Nothing) => inner.settings.poll * IDLE,
                 Err(PublicationFault::Denied(_)) => DENIED,
                 Err(PublicationFault::Store(_)) => {
                     failures = (failures + 1).min(8);
+                    // The pause doubles, since a database that is coming back must not be met by
+                    // every server at once.
                     (inner.settings.poll * (1 << failures)).min(LONGEST_PAUSE)
                 }
             };
@@ -150,9 +153,14 @@ impl PublicationsInner {
 
     async fn turn(&self, namespace: &Namespace) -> Result<Turn, PublicationFault> {
         let mut place = self.begin().await?;
+        // The clients of a server that was restarted need a moment to be back; what is emitted
+        // before reaches nobody.
         sleep_until(place.from).await;
+        // Reasons that could not be stored in the turn before are stored first, so that there is
+        // never more than a page of them.
         self.set_aside().await?;
         let end = self.store.number().await?;
+        // A database that was restored from a backup gives places again that were given before.
         if end < place.position {
             tracing::warn!("the database has lost publications: going on at its end");
             self.move_to(end);
@@ -165,8 +173,12 @@ impl PublicationsInner {
         let page = self.store.after(place.position, PAGE).await?;
         let last = page.last().map_or(end, |last| last.position);
         if let Some(node) = &self.node {
+            // The place is stored before the page is emitted: after a crash in between a page is
+            // lost, and never emitted twice.
             self.store.note_place(node, last).await?;
         }
+        // Nothing is awaited in here, so that a task that is dropped has emitted either nothing or
+        // the whole page.
         self.emit_all(namespace, place.position, &page);
         self.move_to(last);
         self.behind(end - last);
@@ -196,6 +208,7 @@ impl PublicationsInner {
     fn emit_all(&self, namespace: &Namespace, mut last: i64, page: &[Publication]) {
         let mut lost = 0;
         for publication in page {
+            // Positions have no gaps when they are given, so a gap is what was forgotten meanwhile.
             lost += publication.position - last - 1;
             last = publication.position;
             // The position is noted before the event is emitted: a panic must not have the event emitted again.

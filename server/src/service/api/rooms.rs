@@ -140,6 +140,8 @@ pub(crate) async fn list_rooms(
             }
         }
     }
+    // Each server returns its own first page, so the first names of all of them together are
+    // complete.
     has_more |= sizes.len() > limit;
     let rooms = sizes.into_iter().take(limit);
     let rooms: Vec<_> = rooms
@@ -196,9 +198,12 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
         let after = wanted.after.as_deref();
         room.as_str().starts_with(prefix) && after.is_none_or(|after| room.as_str() > after)
     });
+    // Another server asks for this, possibly of another version, so its limit is not taken on
+    // trust.
     let limit = wanted.limit.min(MAX_PAGE);
     let has_more = rooms.len() > limit;
     if has_more {
+        // Only the first page is sorted: a server may have a room for every user.
         rooms.select_nth_unstable(limit);
         rooms.truncate(limit);
     }

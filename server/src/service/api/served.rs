@@ -80,6 +80,8 @@ impl Access {
         if let Some(name) = name {
             user.name = name;
         }
+        // The user's own roles are not known here, and a service must not gain rights by naming an
+        // admin.
         user.roles.clone_from(&by.roles);
         self.allow(Arc::new(user), command)
     }

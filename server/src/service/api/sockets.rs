@@ -206,6 +206,7 @@ pub(super) async fn here(io: &Io, wanted: &Wanted) -> SocketPage {
     let limit = wanted.limit.min(MAX_PAGE);
     let has_more = sockets.len() > limit;
     if has_more {
+        // Only the first page is sorted, of possibly a hundred thousand sockets.
         sockets.select_nth_unstable_by(limit, by_id);
         sockets.truncate(limit);
     }
@@ -225,6 +226,7 @@ fn describe(socket: &Socket, node: &str, now: SystemTime) -> SocketInfo {
     let principal = socket.principal();
     let mut rooms = socket.rooms();
     let room_count = rooms.len();
+    // Clients decide how many rooms a socket is in, so a page would otherwise have no bound.
     rooms.truncate(MAX_ROOMS);
     let opened = socket.handshake().time();
     let active = now.checked_sub(socket.idle()).unwrap_or(now);

@@ -1,4 +1,4 @@
-//! Permissions of users, and sessions of users who log in.
+//! Permissions of users, and logins.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use crate::service::{
 use crate::{
     auth::{
         Permission, Principal, Revocations, Roles,
-        authenticator::{self, MAX_NAME, UseSession, name_given},
-        is_guest, is_name, session_hash,
+        authenticator::{self, MAX_NAME, UseLogin, name_given},
+        is_guest, is_name, secret_hash,
     },
     config,
     metrics::{Counter, Gauge, Metrics},
     store::{Actor, Login, Store, StoreError, Time},
 };
 
-/// Permissions, sessions and revocations of one server. Cloning gives another handle.
+/// Permissions, logins and revocations of one server. Cloning gives another handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Access(pub(in crate::service) Arc<AccessInner>);
 
@@ -42,7 +42,8 @@ pub(in crate::service) struct AccessInner {
 /// `POST /api/v1/sessions`
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct NewSession {
+#[schemars(rename = "NewSession")]
+pub(crate) struct NewLogin {
     /// Whose session it is; no guest's.
     #[schemars(length(min = 1, max = 128))]
     pub(crate) user_id: String,
@@ -57,8 +58,8 @@ pub(crate) struct NewSession {
     pub(crate) data: Option<Box<RawValue>>,
 }
 
-impl Command for NewSession {
-    const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
+impl Command for NewLogin {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiLogins);
 }
 
 /// `GET /api/v1/nodes`
@@ -77,7 +78,8 @@ pub(in crate::service) fn default_roles() -> Vec<String> {
 /// A session that was made: the only time its id is told.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct MadeSession {
+#[schemars(rename = "MadeSession")]
+pub(crate) struct MadeLogin {
     session_id: String,
     expires_at: Time,
 }
@@ -99,7 +101,7 @@ impl Access {
             metrics,
             lifetimes: Lifetimes {
                 token_s: config.jwt.max_lifetime_s,
-                session_s: config.session_max_ttl_s,
+                login_s: config.session_max_ttl_s,
                 leeway_s: config.jwt.leeway_s,
             },
         }));
@@ -163,11 +165,11 @@ impl Access {
         all.any(|permission| permissions.has(*permission))
     }
 
-    /// Makes a session, with an id that nobody can guess or choose.
-    pub(crate) async fn make_session(
+    /// Makes a login, with an id that nobody can guess or choose.
+    pub(crate) async fn make_login(
         &self,
-        allowed: Allowed<NewSession>,
-    ) -> Result<MadeSession, ServiceError> {
+        allowed: Allowed<NewLogin>,
+    ) -> Result<MadeLogin, ServiceError> {
         let (by, new) = allowed.into_parts();
         if !is_name(&new.user_id, MAX_USER_ID) || is_guest(&new.user_id) {
             let problem = "must have 1 to 128 characters, none of them control or invisible, and not \
@@ -180,7 +182,10 @@ impl Access {
                 "must be up to 32 short texts",
             ));
         }
+        // Without this check a service that may make logins could give itself every role.
         if let Some(role) = self.0.roles.beyond(&by, &new.roles)
+            // A gateway that logs in admins needs more than its own rights, which is a permission
+            // of its own.
             && !self.allows(&by, Permission::RolesGrant)
         {
             tracing::info!(by = by.subject, role, "denied: a session that may do more");
@@ -188,7 +193,7 @@ impl Access {
                 "a session may do no more than whoever makes it",
             ));
         }
-        let max = self.0.lifetimes.session_s;
+        let max = self.0.lifetimes.login_s;
         if !(1..=max).contains(&new.ttl_seconds) {
             let problem = format!("must be from 1 to {max}");
             return Err(ServiceError::invalid("ttlSeconds", problem));
@@ -196,6 +201,7 @@ impl Access {
         if new
             .data
             .as_ref()
+            // The data goes with every principal of the login, so its size counts for each socket.
             .is_some_and(|data| data.get().len() > MAX_DATA_BYTES || !data.get().starts_with('{'))
         {
             let problem = "must be an object of at most 4096 bytes";
@@ -207,12 +213,15 @@ impl Access {
             return Err(ServiceError::invalid("data.name", problem));
         }
         let mut random = [0; 32];
+        // The server chooses the id, so that nobody can be lured into a login whose id is known
+        // already.
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
         let session_id = URL_SAFE_NO_PAD.encode(random);
         let now = Timestamp::now();
         let expires_at = after(now, new.ttl_seconds).into();
         let login = Login {
-            id_hash: session_hash(&session_id),
+            // Only the hash is stored: whoever reads the database cannot log in with it.
+            id_hash: secret_hash(&session_id),
             user_id: new.user_id,
             roles: new.roles,
             data: new.data.map(|data| data.get().to_owned()),
@@ -222,23 +231,26 @@ impl Access {
         };
         tracing::info!(by = by.subject, user = login.user_id, "session made");
         self.0.store.insert_login(login).await?;
-        Ok(MadeSession {
+        Ok(MadeLogin {
             session_id,
             expires_at,
         })
     }
 
-    /// Uses sessions: what the authenticator asks.
-    pub(crate) fn sessions(&self) -> UseSession {
+    /// Uses logins: what the authenticator asks.
+    pub(crate) fn logins(&self) -> UseLogin {
         let access = self.clone();
         Arc::new(move |hash| {
             let access = access.clone();
-            Box::pin(async move { access.use_session(&hash).await.map_err(drop) })
+            Box::pin(async move { access.use_login(&hash).await.map_err(drop) })
         })
     }
 
-    /// A session that somebody came by, which prolongs it.
-    async fn use_session(&self, hash: &str) -> Result<Option<authenticator::Session>, StoreError> {
+    /// A login that somebody came by, which prolongs it.
+    async fn use_login(
+        &self,
+        hash: &str,
+    ) -> Result<Option<authenticator::ActiveLogin>, StoreError> {
         let Self(inner) = self;
         let Some(login) = inner.store.login(hash).await? else {
             return Ok(None);
@@ -246,12 +258,12 @@ impl Access {
         let now = Timestamp::now();
         let mut expires_at: Timestamp = login.expires_at.into();
         let prolonged = after(now, login.ttl_s);
-        // Not for every second: each is a change that is stored.
+        // A login is not prolonged for every second, since each time is a change that is stored.
         let worth = SignedDuration::from_secs(i64::try_from(login.ttl_s / 20).unwrap_or(0));
         let mut holder = Principal::new(&*login.user_id);
         holder.roles.clone_from(&login.roles);
         holder.session = Some(login.id_hash);
-        // A session that is revoked must not outlive its revocation by being tried again and again.
+        // A login that is revoked must not outlive its revocation by being tried again and again.
         if expires_at > now
             && prolonged.duration_since(expires_at) >= worth
             && !inner.revocations.covers(&holder)
@@ -264,7 +276,7 @@ impl Access {
                 Err(_) => {}
             }
         }
-        Ok(Some(authenticator::Session {
+        Ok(Some(authenticator::ActiveLogin {
             user_id: login.user_id,
             roles: login.roles,
             expires_at,
@@ -281,6 +293,8 @@ impl Access {
             self.0.revocations.sweep();
             self.0.roles.sweep();
             self.gauge();
+            // A sweep that fails is repeated with the next turn, and what has ended is refused by
+            // its time anyway.
             if let Err(error) = self.0.store.sweep_logins(Time::now()).await {
                 tracing::debug!(%error, "ended sessions could not be swept");
             }

@@ -91,8 +91,8 @@ impl Command for RemoveBlock {
     const PERMISSION: Option<Permission> = Some(Permission::ApiBlocks);
 }
 
-/// What is known to have been stored. Not there any more, it was taken away by another server; what is in
-/// force and was never seen there may be on its way.
+/// What is known to have been stored. One that is not stored any more was taken away by another server,
+/// while one that is in force and was never seen in the store may be on its way there.
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashSet<Uuid>,
@@ -195,6 +195,8 @@ impl Blocks {
         self.note(stored.iter().map(|block| block.id));
         for block in stored {
             if block.is_over(now) {
+                // Removal is left to the end, so that a store that cannot write does not keep
+                // blocks out of force.
                 gone.push(block.id);
             } else if let Ok(replaced) = self.guard.block(block) {
                 gone.extend(replaced);
@@ -251,6 +253,8 @@ impl Blocks {
         let block = Block::new(network, duration, &reason, BlockSource::Admin);
         let gone = self
             .guard
+            // The block is in force before it is stored: whoever is being shut out must not wait
+            // for the database.
             .block(block.clone())
             .map_err(|_| ServiceError::Conflict("the block list is full"))?;
         if gone.contains(&block.id) {
@@ -259,11 +263,15 @@ impl Blocks {
             ));
         }
         if let Err(error) = self.store.insert_block(block.clone()).await {
+            // A block that is not stored would end with this server, so the caller is told and
+            // nothing stays.
             self.guard.unblock(block.id);
             return Err(error.into());
         }
         tracing::warn!(by = by.subject, %network, reason = block.reason, "blocked");
         self.expel(&[network]).await;
+        // The block is noted after it is stored: noted before, a look in between would not find it
+        // and take it for removed.
         self.note([block.id]);
         Ok(block)
     }
@@ -279,9 +287,12 @@ impl Blocks {
         if block.source == BlockSource::Configuration {
             return Err(ServiceError::Conflict("the configuration blocks it"));
         }
+        // The row goes first: a block that is out of force and still stored would come back at the
+        // next start.
         self.store.delete_blocks(vec![id]).await?;
-        // What was read before must not come back.
+        // A block that was read before must not come back.
         let mut seen = self.seen.lock();
+        // Only servers that share a store look up what others have done.
         if self.store.is_shared() {
             seen.removed.insert(id);
         }
@@ -322,6 +333,8 @@ impl Blocks {
 
     /// Takes over what other servers of the store block and unblock.
     async fn look(&self, feed: &Feed, changed: &Entries) -> Result<Applied, StoreError> {
+        // The look begins before the store is asked, so that what this server changes meanwhile is
+        // kept apart.
         self.seen.lock().look();
         let taken = match changed {
             Entries::These(keys) => {
@@ -341,6 +354,8 @@ impl Blocks {
 
     /// Brings what is in force to what is stored of these blocks, or of all.
     fn take(&self, stored: Vec<Block>, asked: Option<&HashSet<Uuid>>) -> Taken {
+        // The lock is taken before any of the guard and held to the end, so that a removal by this
+        // server falls before or after what is taken over, and never in between.
         let mut seen = self.seen.lock();
         let now = SystemTime::now();
         let ids: HashSet<Uuid> = stored.iter().map(|block| block.id).collect();
@@ -392,6 +407,8 @@ impl Blocks {
         let mut networks = vec![first.cidr];
         let mut ids = vec![first.id];
         let mut stored = self.store.insert_block(first).await;
+        // A flood makes many blocks at once; those of one moment are expelled in one pass over all
+        // sockets.
         while let Some(block) = self.made_meanwhile() {
             networks.push(block.cidr);
             ids.push(block.id);

@@ -104,7 +104,7 @@ impl Access {
     }
 
     /// A user who is not connected has the roles that the question names, those of the newest
-    /// session, or the role that tokens have by default.
+    /// login, or the role that tokens have by default.
     async fn offline(
         &self,
         question: &Question,
@@ -150,12 +150,13 @@ impl Access {
             limit: None,
             payload: None,
         };
+        // Revocations come first: whoever is revoked is disconnected, whatever the roles allow.
         if let Some(revoked) = inner.revocations.covering(asked) {
             explanation.rule = match &revoked {
                 Revoked::User(_) => "the user is revoked".into(),
                 Revoked::Role(role) => format!("the role `{role}` is revoked"),
                 Revoked::Token(_) => "the token is revoked".into(),
-                Revoked::Session(_) => "the session is revoked".into(),
+                Revoked::Login(_) => "the session is revoked".into(),
             };
             return Ok(explanation);
         }
@@ -369,7 +370,7 @@ async fn live(io: &Io, user: &str) -> Option<Arc<Principal>> {
     principals.find(|principal| principal.subject == user)
 }
 
-/// For people.
+/// The explanation as text for people.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answer = if self.allowed { "allowed" } else { "refused" };

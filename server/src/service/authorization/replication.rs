@@ -149,6 +149,8 @@ impl RevocationApplier {
             let (kind, value) = key.split_once(':')?;
             Revoked::from_parts(kind, value.to_owned())
         });
+        // A key of the feed says only that something has changed: what is not found in the table
+        // any more was taken back.
         let mut gone: HashSet<Revoked> = named.collect();
         let names: Vec<_> = gone.iter().map(|one| (one.kind(), one.value())).collect();
         let rows = feed.revocations(&names).await?;
@@ -161,6 +163,8 @@ impl RevocationApplier {
     }
 
     async fn look_up_all(&self, feed: &Feed) -> Result<Applied, StoreError> {
+        // Everything in memory is a candidate before the table is read, since what is added
+        // meanwhile may be missing in it.
         let mut gone: HashSet<Revoked> = self.access.0.revocations.all().into_iter().collect();
         let mut all = Applied::default();
         let mut last: Option<Revocation> = None;
@@ -170,6 +174,8 @@ impl RevocationApplier {
                 gone.remove(&revoked);
             }
             all.add(self.done(self.access.take(&rows)));
+            // The list is read in pages by key, because an offset would skip rows when others are
+            // removed meanwhile.
             last = rows.pop().filter(|_| rows.len() + 1 == PAGE);
             if last.is_none() {
                 break;
@@ -184,6 +190,7 @@ impl RevocationApplier {
     fn done(&self, taken: Taken) -> Applied {
         if taken.news > 0 {
             self.access.gauge();
+            // The cache of permissions may hold what a revoked role gave.
             self.access.0.roles.forget(|_, _| true);
             let (entries, disconnected) = (taken.news, self.io.revalidate());
             tracing::info!(entries, disconnected, "revoked by another server");
@@ -210,10 +217,12 @@ impl Access {
             let Some(revoked) = revoked(row) else {
                 continue;
             };
-            // Held until it is in memory: who begins meanwhile comes after.
+            // The lock is held until the row is in memory, so that a revocation of this server that
+            // begins meanwhile comes after it.
             let state = inner.own.state.lock();
             let known = inner.revocations.until(&revoked).map(Time::from);
             let until = row.until.into();
+            // A row that is known or over changes nothing, and must not disconnect anybody again.
             if known == Some(row.until) || known.is_none() && until <= now {
                 continue;
             }

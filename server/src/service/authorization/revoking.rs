@@ -11,7 +11,7 @@ use crate::service::{
     rules::event::Command,
 };
 use crate::{
-    auth::{MAX_REVOCATIONS, Permission, Revoked, is_name, session_hash},
+    auth::{MAX_REVOCATIONS, Permission, Revoked, is_name, secret_hash},
     store::{Revocation, StoreError, Time},
 };
 use roomcast::{Io, Socket};
@@ -33,12 +33,12 @@ impl Command for NewRevocation {
 
 /// `DELETE /api/v1/sessions/{id}`
 #[derive(Debug)]
-pub(crate) struct EndSession {
+pub(crate) struct EndLogin {
     pub(crate) id: String,
 }
 
-impl Command for EndSession {
-    const PERMISSION: Option<Permission> = Some(Permission::ApiSessions);
+impl Command for EndLogin {
+    const PERMISSION: Option<Permission> = Some(Permission::ApiLogins);
 }
 
 /// A revocation that was made.
@@ -57,8 +57,8 @@ pub(in crate::service) struct Lifetimes {
     /// Seconds from a token's making to the end of its acceptance, by clocks that differ; none if
     /// there is no limit.
     pub(in crate::service) token_s: Option<u64>,
-    /// Seconds that a session lives without being used.
-    pub(in crate::service) session_s: u64,
+    /// Seconds that a login lives without being used.
+    pub(in crate::service) login_s: u64,
     /// Seconds that the issuer's clock may be away from ours.
     pub(in crate::service) leeway_s: u64,
 }
@@ -71,9 +71,9 @@ impl Lifetimes {
         span.map_or(NEVER, |span| after(now, span))
     }
 
-    /// When the last token or session ends that there could be by now.
+    /// When the last token or login ends that there could be by now.
     fn all(self, now: Timestamp) -> Timestamp {
-        self.tokens(now).max(after(now, self.session_s))
+        self.tokens(now).max(after(now, self.login_s))
     }
 }
 
@@ -103,7 +103,7 @@ impl Access {
         Ok(())
     }
 
-    /// Revokes a token, a session, a user or a role, and disconnects whoever it is about.
+    /// Revokes a token, a login, a user or a role, and disconnects whoever it is about.
     pub(crate) async fn revoke(
         &self,
         io: &Io,
@@ -119,12 +119,13 @@ impl Access {
         } = new;
         let mut named = [
             jti.map(Revoked::Token),
-            session_id.map(|id| Revoked::session(&id)),
+            session_id.map(|id| Revoked::login(&id)),
             user_id.map(Revoked::User),
             role.map(Revoked::Role),
         ]
         .into_iter()
         .flatten();
+        // One request revokes one thing, so that its answer says what became of exactly that.
         let (Some(revoked), None) = (named.next(), named.next()) else {
             let problem = "must be there alone: one of jti, sessionId, userId and role";
             return Err(ServiceError::invalid("jti", problem));
@@ -143,11 +144,13 @@ impl Access {
         let shown = (!is_endless(until)).then(|| Time::from(until));
         let told = shown.map_or_else(|| "for ever".to_owned(), |until| until.to_string());
         tracing::info!(by = by.subject, ?revoked, until = told, "revoked");
+        // The revocation takes effect before the login is deleted: in between the login would be
+        // unknown and its sockets still there.
         let disconnected = self.revoke_now(io, revoked.clone(), until).await?;
-        if let Revoked::Session(hash) = &revoked
+        if let Revoked::Login(hash) = &revoked
             && is_for_good
         {
-            // Nobody can use the session any more, whenever its revocation ends.
+            // Without its row nobody can use the login any more, whenever its revocation ends.
             self.0.store.delete_login(hash).await?;
         }
         Ok(MadeRevocation {
@@ -163,7 +166,7 @@ impl Access {
         let lifetimes = self.0.lifetimes;
         Ok(match revoked {
             Revoked::Token(id) => {
-                // A socket that came by it knows when it ends.
+                // A socket that came by the token knows when the token ends.
                 let sockets = io.of("/").sockets().await;
                 let mut principals = sockets.iter().map(Socket::principal);
                 let holder = principals.find(|principal| principal.token_id.as_ref() == Some(id));
@@ -172,9 +175,9 @@ impl Access {
                 let tokens = lifetimes.tokens(now);
                 end.map_or(tokens, |end| end.min(tokens))
             }
-            Revoked::Session(hash) => match self.0.store.login(hash).await? {
-                Some(login) => self.end_of_session(login.expires_at.into()),
-                // The `sid` of tokens that somebody else makes.
+            Revoked::Login(hash) => match self.0.store.login(hash).await? {
+                Some(login) => self.end_of_login(login.expires_at.into()),
+                // The hash is that of a `sid` of tokens that somebody else makes.
                 None => lifetimes.tokens(now),
             },
             // Guests have no tokens, and come as often as they like.
@@ -183,30 +186,31 @@ impl Access {
         })
     }
 
-    /// When nothing of one of our own sessions is left, which is being ended now.
-    fn end_of_session(&self, expires_at: Timestamp) -> Timestamp {
+    /// When nothing is left of a login that is being ended now.
+    fn end_of_login(&self, expires_at: Timestamp) -> Timestamp {
         let now = Timestamp::now();
         let tokens = self.0.lifetimes.tokens(now);
-        // The id of a session is a secret that is in no token, unless an issuer puts it there as a
+        // The id of a login is a secret that is in no token, unless an issuer puts it there as a
         // `sid`.
         let tokens = if is_endless(tokens) { now } else { tokens };
         expires_at.max(after(now, HOUR_S)).max(tokens)
     }
 
-    /// Ends a session, and with it the sockets that came by it.
-    pub(crate) async fn end_session(
+    /// Ends a login, and with it the sockets that came by it.
+    pub(crate) async fn end_login(
         &self,
         io: &Io,
-        allowed: Allowed<EndSession>,
+        allowed: Allowed<EndLogin>,
     ) -> Result<(), ServiceError> {
-        let (by, EndSession { id }) = allowed.into_parts();
-        let hash = session_hash(&id);
-        // Revoked first: who is just being let in by it is found by that.
+        let (by, EndLogin { id }) = allowed.into_parts();
+        let hash = secret_hash(&id);
+        // The login is revoked before it is deleted, since whoever is just being let in by it is
+        // found by the revocation.
         let Some(login) = self.0.store.login(&hash).await? else {
             return Err(ServiceError::NotFound("no such session"));
         };
-        let until = self.end_of_session(login.expires_at.into());
-        self.revoke_now(io, Revoked::Session(hash.clone()), until)
+        let until = self.end_of_login(login.expires_at.into());
+        self.revoke_now(io, Revoked::Login(hash.clone()), until)
             .await?;
         self.0.store.delete_login(&hash).await?;
         tracing::info!(by = by.subject, user = login.user_id, "session ended");
@@ -221,7 +225,8 @@ impl Access {
         until: Timestamp,
     ) -> Result<usize, ServiceError> {
         let inner = &self.0;
-        // What is stored of it already is older, and must not come back from there meanwhile.
+        // What is stored of this revocation already is older, and must not come back from the store
+        // meanwhile. The guard lives until the row is stored.
         let _own = inner.own.begin(&revoked);
         let inserted = inner.revocations.insert(&revoked, until);
         let is_full = inserted.is_err() || inner.revocations.len() > MAX_REVOCATIONS / 10 * 9;
@@ -237,13 +242,16 @@ impl Access {
         match &revoked {
             Revoked::User(user) => inner.roles.forget(|subject, _| subject == user),
             Revoked::Role(role) if !revoked.is_of_guests() => {
+                // Only those who have the role are forgotten, since working out everybody anew
+                // would slow down all their events.
                 inner.roles.forget(|_, roles| roles.contains(role));
             }
-            // Whose it is is not known here.
-            Revoked::Token(_) | Revoked::Session(_) | Revoked::Role(_) => {
+            // It is not known here whose the token or the login is.
+            Revoked::Token(_) | Revoked::Login(_) | Revoked::Role(_) => {
                 inner.roles.forget(|_, _| true);
             }
         }
+        // Sockets go before the row is stored: a slow database must not keep a stolen token alive.
         let disconnected = io.revalidate();
         let row = Revocation {
             kind: revoked.kind().to_owned(),
@@ -288,13 +296,13 @@ mod tests {
     fn lifetimes(token_s: Option<u64>) -> Lifetimes {
         Lifetimes {
             token_s,
-            session_s: 100,
+            login_s: 100,
             leeway_s: LEEWAY_S,
         }
     }
 
     #[test]
-    fn a_revocation_outlives_every_token_and_session_there_could_be() {
+    fn a_revocation_outlives_every_token_and_login_there_could_be() {
         let now = Timestamp::UNIX_EPOCH;
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         for (token_s, tokens, all) in [

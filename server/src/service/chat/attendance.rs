@@ -92,9 +92,11 @@ impl Chat {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
         let conversations = &self.0.conversations;
+        // The pin comes before the store is asked: changes that are committed while it is asked
+        // must find the conversation, or the sequencer would not know of them.
         let pin = conversations.pin(id);
         let mut tries = 0;
-        // What the client has from another server, this one may have to emit yet.
+        // This server may still have to emit what the client has from another one.
         let mut known = command.last_seq;
         let (membership, emitted, users) = loop {
             let membership = self
@@ -111,7 +113,9 @@ impl Chat {
                 if known.is_some_and(|known| live.sequencer.is_behind(known)) {
                     return Ok(None);
                 }
-                // What is emitted up to here is read from the store, the rest comes live.
+                // All that is emitted up to this revision is read from the store, and the rest
+                // comes live. The sequencer starts and the socket enters under one lock, so that no
+                // step falls between what is read and what comes live.
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
@@ -121,6 +125,8 @@ impl Chat {
             if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
                 break (membership, emitted, users);
             }
+            // What the client has seen elsewhere is waited for once; after that the client gets
+            // what this server has, so that it is not kept out.
             if known.take().is_some() {
                 self.catch_up(id, membership.revision()).await?;
                 continue;
@@ -132,7 +138,10 @@ impl Chat {
                 });
             }
         };
+        // The pin keeps the conversation only until somebody is in it.
         drop(pin);
+        // The claims may have changed while the store was asked, when the socket was in no
+        // conversation to be taken out of.
         self.reconsider(socket);
         let missed = async {
             match command.last_seq {
@@ -140,8 +149,9 @@ impl Chat {
                 Some(_) | None => Messages::default(),
             }
         };
-        // What is pinned or read later comes live, since the socket has joined.
+        // Later pins and read marks come live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
+        // The socket has joined by now. If the client goes away here, its disconnect takes it out.
         let (missed, opening) = tokio::join!(missed, opening);
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
@@ -149,7 +159,7 @@ impl Chat {
         {
             opening.others_read_seq = None;
         }
-        // Asked last: what is said from now on comes live.
+        // The statuses are asked last, since changes of them come live from now on.
         let members = membership
             .conversation
             .member_ids
@@ -203,10 +213,14 @@ impl Chat {
         socket: &Socket,
         by: &Principal,
     ) -> Result<(), ServiceError> {
+        // The table of sockets comes first: a socket that has gone is not in it, and would stay in
+        // the room for ever.
         if !self.0.conversations.enter(socket.id(), live.id) {
             return Err(NO_CONVERSATION);
         }
         if socket.join(&live.room).is_err() {
+            // Both tables are undone together, or a disconnect would look for the socket where it
+            // is not.
             self.0.conversations.exit(socket.id(), live.id);
             return Err(ServiceError::Conflict(
                 "this connection is in too many conversations",
@@ -219,7 +233,10 @@ impl Chat {
         {
             live.tell(&namespace, notice);
         }
+        // What is due is told at once, since the schedule may run only later and the newcomer would
+        // see an old state.
         live.advance(&namespace, now());
+        // The first look at a conversation should not wait for the next turn of all conversations.
         if self.0.store.is_shared() && !live.presence.remote().is_known() {
             self.0.conversations.look_soon(live.id);
         }
@@ -252,6 +269,8 @@ impl Chat {
     ) -> Result<(), ServiceError> {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
+        // A member that is not here has nothing to leave, and a stranger learns no more than of an
+        // unknown conversation.
         if !self.is_here(socket, by, id) {
             return self.require_member(by, id).await;
         }
@@ -279,6 +298,8 @@ impl Chat {
 
     pub(super) fn depart(&self, socket: &Socket, by: &Principal, id: Uuid) {
         self.0.conversations.with(id, |live| {
+            // The socket leaves the room and the tables under the lock of the conversation, so that
+            // it sees nothing that is behind its leaving.
             socket.leave(&live.room);
             self.0.conversations.exit(socket.id(), id);
             live.depart(&socket.namespace(), now(), socket.id(), &user(by), true);
@@ -293,6 +314,8 @@ impl Chat {
     ) -> Result<(), ServiceError> {
         let (by, command) = allowed.into_parts();
         let (by, id) = (&*by, command.conversation_id);
+        // Being here proves membership without asking the store, which typing would ask far too
+        // often.
         if !self.is_here(socket, by, id) {
             self.require_member(by, id).await?;
         }

@@ -17,6 +17,8 @@ impl Chat {
         if let Err(error) = socket.join(own) {
             tracing::warn!(socket = %socket.id(), %error, "will not hear of its conversations");
         }
+        // The socket is noted before it goes on in its conversations, since entering one fails for
+        // a socket that is not in the table.
         self.0.conversations.connect(socket.id());
         if socket.recovered() {
             for room in socket.rooms() {
@@ -67,6 +69,8 @@ impl Chat {
             self.0.conversations.with(id, |live| {
                 let deliberate = reason.is_deliberate();
                 if let (Some(window), false) = (self.0.recovery, deliberate) {
+                    // As long as somebody may come back, what is emitted has to pass through the
+                    // room, which keeps it for the client.
                     live.kept_until = live.kept_until.max(Some(now() + window + SETTLING));
                 }
                 live.depart(

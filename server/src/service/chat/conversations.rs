@@ -52,8 +52,8 @@ impl Chat {
             .await
     }
 
-    /// The same under an id that is chosen. If there is a conversation with that id, it stays as it is, and is the
-    /// answer.
+    /// Makes a conversation under an id that is chosen, so that a request that is sent again makes it once. If
+    /// there is a conversation with that id, it stays as it is, and is the answer.
     pub(crate) async fn create_as(
         &self,
         allowed: Allowed<CreateConversation>,
@@ -82,7 +82,9 @@ impl Chat {
             member_ids: command.member_ids,
             is_open: false,
         };
-        // Its members hear of it here, and at other servers by the feed.
+        // The members hear of the conversation here, and at other servers by the feed. This is
+        // registered before the row is stored: the feed may have the conversation before the answer
+        // of the store is here.
         let making = self.told().making(new.id, |conversation: &Conversation| {
             let all = namespace.local();
             let others = match from {
@@ -91,6 +93,8 @@ impl Chat {
             };
             tell_made(others, conversation);
         });
+        // If this future is dropped or fails here, `making` is dropped with it and has the feed
+        // tell the members.
         let conversation = self.0.store.insert_conversation(new).await?;
         making.made(&conversation);
         Ok(Changed { conversation })

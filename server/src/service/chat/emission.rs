@@ -21,6 +21,9 @@ impl Chat {
     pub(crate) async fn run(self, io: Io, mut commits: Commits) {
         let namespace = io.of("/");
         let mut filling = JoinSet::new();
+        // Commits are emitted one by one by this task alone, which is what gives each conversation
+        // one order. Gaps are filled beside it, so that one conversation that waits does not hold
+        // up the lane.
         loop {
             tokio::select! {
                 commit = commits.next() => match commit {
@@ -30,6 +33,8 @@ impl Chat {
                     None => break,
                 },
                 Some(filled) = filling.join_next() => {
+                    // A panic must end this task too: it drops the end of the lane, which then
+                    // stores nothing that nobody would emit.
                     if let Err(error) = filled && error.is_panic() {
                         resume_unwind(error.into_panic());
                     }
@@ -54,14 +59,18 @@ impl Chat {
     fn emit(&self, namespace: &Namespace, commit: Commit) -> Option<(Uuid, Gap)> {
         let id = commit.event().conversation_id();
         let common = self.0.conversations.common();
-        // Others are told of what is to be confirmed when they are asked for that.
+        // Other servers are told of a message that is to be confirmed when they are asked for that.
         if let Some(announcer) = &common.announcer
             && !commit.is_foreign()
             && !commit.origin().confirm
         {
             announcer.step(commit.event(), commit.revision());
         }
+        // Notifications were stored in the transaction of the message, so they may be told from
+        // here on.
         self.tell_mentioned(&commit);
+        // The commit is moved only if somebody is here; otherwise it is answered below without the
+        // lock of a conversation.
         let mut commit = Some(commit);
         let gap = self.0.conversations.with(id, |live| {
             commit
@@ -89,6 +98,8 @@ impl Chat {
     async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
         let mut is_unsure = false;
         loop {
+            // Nothing is locked while the store is read. What is committed meanwhile queues up
+            // behind the gap.
             let missed = self.read_missed(id, gap).await;
             let conversations = &self.0.conversations;
             let next = conversations.with(id, |live| live.fill(&namespace, gap, missed));
@@ -101,6 +112,8 @@ impl Chat {
                 break;
             }
         }
+        // Among the steps that were given up a removal may have been, so the members are looked up
+        // before anything else is believed.
         if is_unsure {
             self.reload(&namespace, id).await;
         }
@@ -111,6 +124,8 @@ impl Chat {
     async fn read_missed(&self, id: Uuid, gap: Gap) -> Option<Missed> {
         let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
         loop {
+            // A gap may be long, so it is read page by page and each page is emitted before the
+            // next one is read.
             let limit = self.0.limits.page;
             let read = self.0.store.missed(id, gap.after, gap.through, limit);
             match tokio::time::timeout_at(deadline, read).await {
@@ -126,6 +141,8 @@ impl Chat {
     /// Looks who is a member, until the store says so or nobody is there any more: a removal may be among
     /// what was given up.
     async fn reload(&self, namespace: &Namespace, id: Uuid) {
+        // There is no deadline: until the store has answered, somebody who was removed might still
+        // be here.
         while self.0.conversations.with(id, |_| ()).is_some() {
             match self.0.store.conversation(id).await {
                 Ok(Some(now)) => {
@@ -149,6 +166,7 @@ impl Chat {
     /// it runs, and forgets what none of them needs any more.
     pub(crate) async fn follow(self, io: Io) {
         let namespace = io.of("/");
+        // The interval doubles while the store does not answer, and goes back at once when it does.
         let mut pause = TURN;
         let mut turns: u32 = 0;
         let mut has_more = false;
@@ -156,10 +174,12 @@ impl Chat {
             tokio::time::sleep(pause).await;
             pause = match self.look(&namespace).await {
                 Ok(()) => TURN,
-                // The store's own log says why.
+                // The log of the store says why it does not answer.
                 Err(_) => (pause * 2).min(LONGEST_PAUSE),
             };
             turns = turns.wrapping_add(1);
+            // A backlog is worked off in every turn, and otherwise a deletion that finds nothing is
+            // spared.
             if has_more || turns.is_multiple_of(FORGETTING) {
                 let forgotten = self.0.store.forget_changes().await;
                 has_more = forgotten.is_ok_and(|changes| changes >= FORGOTTEN_AT_ONCE);
@@ -169,12 +189,17 @@ impl Chat {
 
     async fn look(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let conversations = &self.0.conversations;
+        // The statement has a bounded list, so that it neither grows with the server nor holds a
+        // connection for long.
         for ids in conversations.ids().chunks(BATCH) {
             let mut unknown: HashSet<Uuid> = ids.iter().copied().collect();
             for (id, revision) in self.0.store.revisions(ids).await? {
                 unknown.remove(&id);
                 let is_behind = |gap| matches!(gap, Verdict::Gap(_));
                 let behind = conversations.with(id, |live| {
+                    // The revision goes through the lane instead of being read here: behind the
+                    // commits of this server that are on their way, nothing of its own looks
+                    // missing.
                     is_behind(live.sequencer.look(revision, revision))
                 });
                 if behind == Some(true) {
@@ -182,9 +207,11 @@ impl Chat {
                     drop(self.0.store.announce(event, revision, false));
                 }
             }
-            // Their rows are gone, with the last word of them: nobody is in them any more.
+            // The rows of these conversations may be gone, with the change that would have told of
+            // it.
             for id in unknown {
                 if self.0.store.conversation(id).await?.is_none() {
+                    // A conversation is closed only if the store says itself that its row is gone.
                     conversations.with(id, |live| live.close(namespace, 0));
                 }
             }
@@ -196,7 +223,7 @@ impl Chat {
 /// How long messages of a conversation may wait for one that is stored before them.
 const GAP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two tries to read it.
+/// The pause between two tries to read the message.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often others are looked at: half of what is promised.
@@ -205,5 +232,5 @@ const TURN: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// Conversations that are asked for at once.
 const BATCH: usize = 1000;
-/// After how many turns old changes are forgotten.
+/// The number of turns after which old changes are forgotten.
 const FORGETTING: u32 = 120;

@@ -33,7 +33,7 @@ pub(in crate::service) struct ChatInner {
     pub(super) conversations: Conversations,
     pub(in crate::service) rules: Arc<Rules>,
     pub(in crate::service) limits: config::Chat,
-    /// Those whom messages mention are told by it.
+    /// The notifications, by which those are told whom messages mention.
     pub(super) notifications: Notifications,
     /// How long a client may be away and come back as the same socket, if it may at all.
     pub(super) recovery: Option<Duration>,
@@ -110,6 +110,8 @@ impl Chat {
             return;
         };
         for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
+            // Other servers read from the store who is gone; only the reason is not in it, so that
+            // alone is told.
             let gone = |row: &&SharedPresence| row.present.is_none() && row.going == Going::Left;
             let left = rows.iter().filter(gone).map(|row| Arc::clone(&row.user_id));
             if let Some(row) = rows.first() {
@@ -153,6 +155,8 @@ impl Chat {
     ) {
         let conversations = &self.0.conversations;
         let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
+        // The store may show that a user is gone before the announcement says why. Without an
+        // adapter nobody would say.
         let patience = if may_be_told && !look.is_told {
             WORD
         } else {
@@ -165,6 +169,8 @@ impl Chat {
             live.advance(namespace, now());
             live.presence.remote().is_unexplained()
         });
+        // The users who are kept for the announcement are looked at again when the patience is
+        // over.
         if is_unexplained == Some(true) {
             conversations.look_soon(id);
         }
@@ -210,6 +216,7 @@ pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> Servic
     NO_CONVERSATION
 }
 
-/// The same for one that is unknown and for one that is foreign.
+/// The one answer for a conversation that is unknown and for one that is foreign, so that nobody
+/// can tell these apart.
 pub(in crate::service) const NO_CONVERSATION: ServiceError =
     ServiceError::NotFound("no such conversation");

@@ -114,6 +114,8 @@ impl Chat {
         };
         let id = command.conversation_id;
         let mark = self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)?;
+        // Clients mark the same message again and again, which must not cost the others an event
+        // each.
         if !mark.advanced {
             return Ok(mark);
         }
@@ -121,6 +123,8 @@ impl Chat {
             conversation_id: id,
             user_id: by.subject.as_str().into(),
             seq: mark.seq,
+            // The answer is decided here and carried to the other servers, so that all of them tell
+            // the same.
             for_all: self.tells_of_readers(id),
         };
         tell_read(socket.namespace().local().except(socket.id()), &read);

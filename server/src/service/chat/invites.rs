@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-use crate::auth::{Principal, session_hash};
+use crate::auth::{Principal, secret_hash};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, denied, origin};
 use crate::service::fault::ServiceError;
@@ -53,7 +53,8 @@ impl Chat {
         let token = URL_SAFE_NO_PAD.encode(random);
         let expires_at = Time::from(SystemTime::now() + Duration::from_secs(lifetime));
         let invite = Invite {
-            token_hash: session_hash(&token),
+            // Whoever reads the database must not be able to join by what it finds there.
+            token_hash: secret_hash(&token),
             conversation_id: command.conversation_id,
             created_by: by.subject.clone(),
             expires_at,
@@ -124,7 +125,8 @@ impl Chat {
         Ok(RevokedInvites { revoked })
     }
 
-    /// Whether somebody may invite to a conversation. Nobody becomes its owner later, so that this holds.
+    /// Whether somebody may invite to a conversation. The answer may be a moment old when the invitation
+    /// is stored, as if that had been made before.
     async fn must_own(&self, by: &Principal, id: Uuid) -> Result<(), ServiceError> {
         let found = self
             .0
@@ -146,8 +148,9 @@ impl Chat {
 
 /// The hash of what may be a token.
 fn hash_of(token: &str) -> Result<String, ServiceError> {
+    // What has another length is no token, and spares the store a question by whoever guesses.
     if token.len() == TOKEN_LENGTH {
-        Ok(session_hash(token))
+        Ok(secret_hash(token))
     } else {
         Err(NO_INVITE)
     }

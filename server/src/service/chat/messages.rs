@@ -29,9 +29,12 @@ impl Chat {
         allowed: Allowed<SendMessage>,
         from: Option<SocketId>,
     ) -> Result<Arc<Message>, ServiceError> {
+        // The time is taken before anything is checked, since the sender waits for that as well.
         let received = Some(Instant::now());
         let (by, command) = allowed.into_parts();
         let limits = &self.0.limits;
+        // Everything that can be refused without the store is refused first: a place in its queue
+        // is the scarce thing.
         let content = self.0.rules.admit(command.content, limits.content_chars)?;
         if let Some(id) = &command.client_message_id {
             content::check_client_id("clientMessageId", id)?;
@@ -50,6 +53,8 @@ impl Chat {
         let conversation_id = command.conversation_id;
         let mentions = command.mentions.unwrap_or_default();
         check_mentions(&mentions)?;
+        // Only the title is read here. Who is a member is decided in the transaction, so a stale
+        // title does no harm.
         let notice = self.notice(&by, conversation_id, &mentions).await?;
         let message = NewMessage {
             conversation_id,
@@ -66,6 +71,7 @@ impl Chat {
         let origin = Origin {
             confirm: command.confirm_delivery.unwrap_or(false),
             received,
+            // From here on the message is on its way: dropping the handler no longer stops it.
             ..origin(from)
         };
         match self.0.store.insert_message(message, origin).await? {
@@ -271,5 +277,6 @@ fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".into()).expect("an empty object is JSON")
 }
 
-/// The same for one that is unknown, deleted and foreign.
+/// The one answer for a message that is unknown, deleted or foreign, so that nobody can tell these
+/// apart.
 const NO_MESSAGE: ServiceError = ServiceError::NotFound("no such message");

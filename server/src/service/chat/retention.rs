@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError, Time};
 pub(crate) struct Retention {
     store: Store,
     metrics: Arc<Metrics>,
-    /// How long messages are kept; none: for ever.
+    /// How long messages are kept; none keeps them for ever.
     age: Option<SignedDuration>,
     interval: Duration,
     batch: usize,
@@ -52,6 +52,8 @@ impl Retention {
     /// Removes what has expired or is deleted by now, and says how many rows that were.
     async fn run_once(&self) -> Result<u64, StoreError> {
         let result = match self.expire().await {
+            // If removing fails once, the rest waits for the next run instead of pressing a store
+            // that is in trouble.
             Ok(expired) => self.purge().await.map(|purged| expired + purged),
             Err(error) => Err(error),
         };
@@ -66,6 +68,8 @@ impl Retention {
     async fn expire(&self) -> Result<u64, StoreError> {
         let mut all = 0;
         // A time before the calendar begins is older than any message.
+        // The time is fixed for the whole run, or the run would chase messages that grow old while
+        // it lasts.
         let kept_since = self.age.map(|age| Timestamp::now().checked_sub(age));
         let Some(Ok(before)) = kept_since else {
             return Ok(0);
@@ -77,6 +81,8 @@ impl Retention {
             }
             self.metrics.add(Counter::MessagesExpired, removed);
             all += removed;
+            // A batch holds locks and fills the log of the database, so that writers get their turn
+            // in between.
             sleep(PAUSE).await;
         }
     }
@@ -100,7 +106,7 @@ impl Retention {
 /// ask again until then.
 const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Between two batches.
+/// The pause between two batches.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ enum Announcement {
 }
 
 impl Announcer {
-    /// For the servers that share this store, which has this id. [`Announcer::run`] must run beside it.
+    /// An announcer for the servers that share this store, which has this id. [`Announcer::run`] must
+    /// run beside it.
     pub(crate) fn new(store: Store, id: Uuid, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(AnnouncerInner {
             id,
@@ -63,7 +64,7 @@ impl Announcer {
         let Some(step) = Step::of(event, revision) else {
             return;
         };
-        // Who is not in the conversation hears of these from the feed.
+        // Members who are not in the conversation hear of these changes from the feed.
         let is_in_feed = matches!(
             event,
             Committed::Renamed(_)
@@ -72,6 +73,7 @@ impl Announcer {
         );
         self.tell(News::Step(step));
         if is_in_feed {
+            // The others read the feed by the clock as well; this only has them read it at once.
             self.tell(News::Changes);
         }
     }
@@ -91,6 +93,7 @@ impl Announcer {
         let (answer, answered) = oneshot::channel();
         if let Some(step) = Step::of(event, revision) {
             if self.is_up() {
+                // The question carries the step, so that the message is told once and not twice.
                 self.push(Announcement::Question(step, answer));
             } else {
                 self.tell(News::Step(step));
@@ -106,6 +109,8 @@ impl Announcer {
 
     fn push(&self, told: Announcement) {
         let mut queue = self.0.queue.lock();
+        // Nobody waits for an announcement and none has to arrive, so the newest one gives way when
+        // there is no room.
         if queue.len() >= MAX_QUEUED {
             drop(queue);
             self.0.metrics.count(Counter::AnnouncementsDropped);
@@ -150,7 +155,7 @@ impl Announcer {
     pub(crate) async fn run(self, namespace: Namespace) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The adapter is connecting.
+        // The adapter is still connecting, so the first look comes later.
         looks.reset();
         let mut seen = Seen::default();
         loop {
@@ -165,6 +170,8 @@ impl Announcer {
 
     fn send(&self, namespace: &Namespace) {
         loop {
+            // The lock is let go of before anything is sent, since the adapter has locks of its
+            // own.
             let told = self.0.queue.lock().pop_front();
             match told {
                 None => return,
@@ -190,6 +197,7 @@ impl Announcer {
                 break;
             };
             drop(queue);
+            // Reading the feed once is enough, however often something was added to it.
             let is_double = matches!(next, News::Changes)
                 && all.iter().any(|news| matches!(news, News::Changes));
             if !is_double {
@@ -222,6 +230,7 @@ impl Announcer {
             let asked = namespace.server_side_emit_with_acks::<String>(QUESTION, text);
             let (answers, is_whole) = match asked.await {
                 Ok(answers) => (answers, true),
+                // The answers that have come still count; the sender is told that some are missing.
                 Err(ServerSideError::Timeout(partial)) => (partial.answers(), false),
                 Err(_) => return,
             };
@@ -235,11 +244,11 @@ impl Announcer {
                     Err(_) => all.timed_out = true,
                 }
             }
-            // Who has asked may have given up.
+            // Whoever has asked may have given up.
             let _ = answer.send(all);
         });
         self.0.metrics.count(Counter::AnnouncementsSent);
-        // It is sent when it is first polled: before whatever is told next.
+        // The question is sent when it is first polled: before whatever is told next.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         if asking.as_mut().poll(&mut context).is_pending() {
             tokio::spawn(asking);
@@ -248,6 +257,8 @@ impl Announcer {
 
     /// Takes note of whether other servers are reached.
     fn look(&self, namespace: &Namespace, seen: &mut Seen) {
+        // The state is looked at now and then, because an adapter that is idle tells nobody that it
+        // is down.
         let (is_up, why) = match namespace.io().adapter_health() {
             None => return,
             Some(Health::Ready) => (true, String::new()),

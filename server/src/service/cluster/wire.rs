@@ -222,11 +222,11 @@ struct Envelope<T> {
 /// Why something was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::service) enum Ignored {
-    /// It is not readable.
+    /// The text is not readable.
     Malformed,
-    /// It is of a later version.
+    /// The text is of a later version.
     Unknown,
-    /// It is of servers with another store.
+    /// The text is of servers with another store.
     Foreign,
 }
 
@@ -237,12 +237,16 @@ pub(super) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
 }
 
 fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
-    // What is in it may look like nothing that this version knows.
+    // The content may look like nothing that this version knows, so it stays unparsed until the
+    // version is known.
     let envelope: Envelope<Box<RawValue>> =
         serde_json::from_str(text).map_err(|_| Ignored::Malformed)?;
+    // Two applications may share a broker, and their users must not see each other typing.
     if envelope.store != store {
         return Err(Ignored::Foreign);
     }
+    // Servers of two versions run side by side during an update; what the other one means is read
+    // from the store instead.
     if envelope.v != VERSION {
         return Err(Ignored::Unknown);
     }

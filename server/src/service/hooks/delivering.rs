@@ -27,6 +27,8 @@ impl HooksInner {
     pub(super) async fn deliver(&self) {
         loop {
             let (taken, admission) = {
+                // One loop at a time looks for a delivery, or all of them would ask the store each
+                // second.
                 let _looking = self.looking.acquire().await;
                 self.due().await
             };
@@ -38,6 +40,8 @@ impl HooksInner {
     /// Waits for a delivery that is due and may be made.
     async fn due(&self) -> (TakenDelivery, Admission<'_>) {
         loop {
+            // The breaker is asked before a delivery is taken: one that is taken and not sent would
+            // count as an attempt.
             let admission = match self.breaker.admit() {
                 Ok(admission) => admission,
                 Err(wait) => {
@@ -46,6 +50,8 @@ impl HooksInner {
                 }
             };
             let now = Time::now();
+            // If this server ends in between, the delivery is due again then, and another one makes
+            // it.
             let until = now.after(self.config.timeout + MARGIN);
             match self.store.take_delivery(now, until).await {
                 Ok(Some(taken)) => return (taken, admission),
@@ -64,6 +70,8 @@ impl HooksInner {
 
     async fn attempt(&self, taken: &TakenDelivery, admission: Admission<'_>) -> Attempt {
         let delivery = &taken.delivery;
+        // Receivers remember idempotency keys for a limited time, and what is very old is no news
+        // to them.
         if delivery.created_at <= Time::now().before(self.config.max_age) {
             return Attempt::Expired;
         }
@@ -73,6 +81,8 @@ impl HooksInner {
         for (name, value) in [
             (DELIVERY, id.clone()),
             (IDEMPOTENCY_KEY, id),
+            // The time is signed as well and is that of the attempt, so that receivers can refuse
+            // what is replayed.
             (SIGNATURE, self.signer.header(time, &delivery.body)),
         ] {
             // All three values are digits and a few letters, so that they fit into headers.

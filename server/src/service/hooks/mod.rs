@@ -66,7 +66,7 @@ struct Waiting {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WebhookEvent<'a, T> {
-    /// The same wherever it is told.
+    /// The id of the event, which is the same wherever the event is told.
     id: Uuid,
     event: &'a str,
     timestamp: Time,
@@ -158,12 +158,16 @@ impl Hooks {
         let Some(inner) = self.0.as_ref().filter(|_| self.wants(event)) else {
             return;
         };
+        // Nobody who does something in the chat waits for a webhook, so what finds no room is
+        // dropped and counted.
         if inner.waiting.lock().bytes + MAX_EVENT_BYTES > MAX_WAITING_BYTES {
             let why = "too much waits to be stored";
             inner.give_up(Counter::WebhookEventsDropped, 1, why);
             return;
         }
         let told = WebhookEvent {
+            // The id is made before anything is stored, so that an event has the same one in every
+            // delivery.
             id: Uuid::now_v7(),
             event,
             timestamp: Time::now(),
@@ -216,11 +220,15 @@ impl HooksInner {
                 match self.store.insert_delivery(delivery.clone(), most).await {
                     Ok(is_stored) => break is_stored,
                     Err(StoreError::Closed) => return,
-                    // If it is stored all the same, it is stored again under the same id.
+                    // A delivery that is stored all the same is stored again under the same id. The
+                    // events stay in memory meanwhile. What is more than the limit is dropped by
+                    // those who tell it.
                     Err(error) => tokio::time::sleep(error.retry_after()).await,
                 }
             };
             let mut waiting = self.waiting.lock();
+            // The events are removed only behind the commit, so that a task that ends in between
+            // loses none.
             for event in waiting.events.drain(..events).collect::<Vec<_>>() {
                 waiting.bytes -= event.len();
             }
@@ -284,6 +292,7 @@ fn check(config: &config::Webhooks) -> Result<Option<Outbound>, OutboundFault> {
         return Ok(None);
     };
     for event in &config.events {
+        // Deliveries lie in the store for days, where a token must never be.
         if SECRET.contains(&event.as_str()) {
             let fault = format!("webhooks.events: `{event}` has secrets in it and is not told");
             return Err(OutboundFault(fault));

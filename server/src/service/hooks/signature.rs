@@ -23,6 +23,7 @@ impl Signer {
         let mut header = format!("t={time}");
         for key in &self.0 {
             let mut context = hmac::Context::with_key(key);
+            // The dot keeps digits of a body from being taken for a part of the time.
             context.update(format!("{time}.").as_bytes());
             context.update(body.as_bytes());
             header.push_str(",v1=");

@@ -22,7 +22,7 @@ pub(super) struct Followed {
     teller: Arc<dyn Teller>,
     /// What [`FollowedState::told`] says, for who only looks.
     told: AtomicU64,
-    /// Until when the store may have something of which nobody has heard.
+    /// The time until which the store may have something of which nobody has heard.
     doubt: Mutex<Option<Instant>>,
     /// The rooms of those who follow it, and when somebody was seen there.
     rooms: Mutex<HashMap<Room, Instant>>,
@@ -60,7 +60,8 @@ impl DerefMut for Turn<'_> {
 
 #[derive(Default)]
 pub(super) struct FollowedState {
-    /// Up to where all was told, or is in `waiting`. None before the first subscription.
+    /// The revision up to which all was told, or is in `waiting`; none before the first
+    /// subscription.
     told: Option<u64>,
     /// What is told together with what comes until `window` ends.
     waiting: Vec<Entry>,
@@ -104,6 +105,8 @@ impl Followed {
     pub(super) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
         let permit = self.turn.acquire().await;
         Ok(Turn {
+            // The state is moved out and comes back when the turn is dropped, so that no lock is
+            // held across an await.
             _permit: permit.map_err(|_| StoreError::Closed)?,
             state: std::mem::take(&mut *self.state.lock()),
             home: &self.state,
@@ -131,6 +134,8 @@ impl Followed {
         store: &Store,
         namespace: &Namespace,
     ) -> Result<(), StoreError> {
+        // The moment is taken before the store is read: a doubt that comes up while it is read
+        // stays.
         let begin = Instant::now();
         let mut state = self.turn().await?;
         if state.told.is_some()
@@ -159,6 +164,7 @@ impl Followed {
         let Some(told) = state.told.filter(|told| *told < entry.revision) else {
             return Ok(());
         };
+        // The usual case costs no question to the store.
         if told + 1 == entry.revision {
             self.tell(&mut state, namespace, entry.clone());
             self.set_told(&mut state, entry.revision);
@@ -215,9 +221,11 @@ impl Followed {
 
     fn set_told(&self, state: &mut FollowedState, revision: u64) {
         if state.told != Some(revision) {
+            // A kept snapshot would lack what is told from here on.
             state.kept = HashMap::new();
         }
         state.told = Some(revision);
+        // Whoever only looks reads this without the turn, and must not see more than was told.
         self.told.store(revision, Ordering::Release);
     }
 
@@ -225,6 +233,8 @@ impl Followed {
     fn tell(self: &Arc<Self>, state: &mut FollowedState, namespace: &Namespace, entry: Entry) {
         let patience = self.teller.patience(&entry);
         // What is acknowledged or replaced before it was told need not be told.
+        // Only the newest entry of a key says what it is now, so older ones give way while they
+        // wait.
         state.waiting.retain(|waiting| waiting.key != entry.key);
         if patience.is_zero() {
             self.teller.tell(namespace, &self.name, &[entry]);
@@ -255,6 +265,7 @@ impl Followed {
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
             if let Ok(mut state) = followed.turn().await {
+                // If something else has told what waits meanwhile, nothing is left to tell.
                 followed.tell_waiting(&mut state, &namespace);
             }
         });

@@ -154,7 +154,7 @@ impl Journals {
             match &appended {
                 Ok(Appended::Stored(entry)) => journals.tell(&namespace, &name, entry).await,
                 Ok(Appended::There(_) | Appended::Absent | Appended::Full) => {}
-                // It may be stored all the same, or be later.
+                // The entry may be stored all the same, or be later.
                 Err(_) => journals.look_again(&name),
             }
             appended
@@ -204,6 +204,7 @@ impl Journals {
             event,
         } = subscription;
         let followed = self.follow(journal, teller, &room);
+        // A store that does not answer must not have subscriptions queue up without end behind it.
         let turn = timeout(PATIENCE, followed.turn()).await;
         let mut state = turn.map_err(|_| StoreError::TimedOut)??;
         let current = Current {
@@ -219,6 +220,8 @@ impl Journals {
                 let view = self.0.store.journal(current).await?;
                 let (store, namespace) = (&self.0.store, socket.namespace());
                 followed
+                    // The others are told first up to the snapshot, so that the socket joins the
+                    // room at exactly that revision.
                     .tell_through(&mut state, store, &namespace, view.revision)
                     .await?;
                 if is_shared {
@@ -227,6 +230,7 @@ impl Journals {
                 view
             }
         };
+        // The socket joins within the turn: nothing is told between the snapshot and the joining.
         match socket.join(&room) {
             Ok(()) | Err(JoinError::Disconnected) => {}
             Err(_) => return Err(ServiceError::Conflict("in too many rooms")),
@@ -235,6 +239,7 @@ impl Journals {
             room: room.as_str().to_owned(),
             snapshot: shape(Snapshot::of(view)),
         };
+        // The snapshot is queued within the turn, so that it comes before every update.
         event.emit_to(socket, &subscribed);
         Ok(subscribed)
     }
@@ -267,6 +272,8 @@ impl Journals {
         let one = followed
             .entry(name)
             .or_insert_with_key(|name| Arc::new(Followed::new(name.clone(), teller)));
+        // The room is noted under the lock of the map, or the journal might be forgotten before the
+        // socket has joined.
         one.note_room(room);
         Arc::clone(one)
     }
@@ -353,6 +360,8 @@ impl Journals {
         let now = Time::now();
         let sweep = JournalSweep {
             now,
+            // Replaced entries are what servers read that have to catch up, so they are kept for as
+            // long as one may be away.
             replaced_before: now.before(REPLACED),
             closed_before: now.before(self.0.keep),
             limit: SWEPT,

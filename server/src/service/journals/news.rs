@@ -29,12 +29,14 @@ impl JournalNews {
                     .iter()
                     .filter_map(|key| parse(key))
                     .filter_map(|(revision, name)| Some((revision, followed.get(name)?)))
+                    // The feed also brings what this server has appended and told itself.
                     .filter(|(revision, one)| one.is_behind(*revision))
                     .map(|(_, one)| one.clone())
                     .collect(),
             }
         };
         for one in behind {
+            // An error has the page of the feed read again, so nothing is noted here.
             one.catch_up(&inner.store, &self.namespace).await?;
         }
         Ok(())

@@ -72,6 +72,8 @@ impl Market {
             };
             if let Err(error) = again {
                 tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
+                // Without a snapshot the socket would take the next update for the whole; out of
+                // the room, its client subscribes again.
                 socket.leave(&room);
             }
         }

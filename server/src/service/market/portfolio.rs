@@ -50,6 +50,8 @@ impl Market {
         socket: &Socket,
     ) -> Result<Subscribed<NewestPortfolio>, ServiceError> {
         let (by, command) = allowed.into_parts();
+        // The id is named by the client for the sake of its own program; it never opens the
+        // portfolio of another one.
         own(&by, &command.user_id)?;
         self.follow_portfolio(socket, &by).await
     }

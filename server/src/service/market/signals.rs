@@ -61,6 +61,7 @@ impl Market {
             checks::name("channelId", channel)?;
         }
         let room = room_of(channel_id.as_deref());
+        // A socket that subscribes again takes no further room.
         if !socket.is_in(room.as_str()) {
             let channels = socket.rooms().into_iter().filter(is_room).count();
             if channels >= self.0.config.channels {
@@ -206,6 +207,8 @@ impl Market {
         };
         known
             .filter(|known| *known == same)
+            // A service that repeats its request gets the first answer; another signal under the
+            // same id is a mistake it has to hear of.
             .ok_or(ServiceError::Conflict("another signal has this id"))
     }
 }

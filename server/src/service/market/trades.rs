@@ -140,6 +140,8 @@ impl Market {
         };
         match settled {
             None => Ok(trade),
+            // A request that is repeated because its answer was lost must not look like a
+            // contradiction.
             Some(known) if is_same(&known) => Ok(known),
             Some(_) => Err(ServiceError::Conflict("the trade is settled already")),
         }

@@ -85,8 +85,10 @@ impl Teller for NotificationsTeller {
         let (mut new, mut bytes) = (Vec::new(), 0);
         for entry in entries {
             match read::<Body>(entry) {
+                // What has ended while it waited is of no use to anybody.
                 Some(Body::New(body)) if body.expires_at > now => {
                     let more = entry.body.len() + REVISION_BYTES;
+                    // One event must fit into what clients take at once.
                     if bytes + more > BATCH_BYTES {
                         tell_together(to.clone(), std::mem::take(&mut new));
                         bytes = 0;

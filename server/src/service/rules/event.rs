@@ -19,7 +19,7 @@ use crate::service::rules::versions::Replaces;
 /// What a service is asked to do by somebody. Each type is one command with one permission, so that
 /// who may give it is said in one place.
 pub(crate) trait Command {
-    /// What whoever gives it must be allowed to do; none: everybody may.
+    /// What whoever gives the command must be allowed to do; none lets everybody give it.
     const PERMISSION: Option<Permission>;
 }
 
@@ -75,7 +75,7 @@ impl<T> Event<T> {
 pub(crate) struct EventPolicy {
     /// The name of the event.
     pub(crate) event: &'static str,
-    /// What the sender must be allowed to do; none: whoever is connected may.
+    /// What the sender must be allowed to do; none lets everybody send it who is connected.
     pub(crate) permission: Option<Permission>,
     /// Which events it shares its limit with.
     pub(crate) class: Class,

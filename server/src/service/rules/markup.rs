@@ -51,6 +51,7 @@ impl Form<'_> {
             let (tag, behind) = special.strip_prefix('<')?.split_once('>')?;
             rest = behind;
             if let Some(name) = tag.strip_prefix('/') {
+                // Elements that overlap are nested anew by parsers, each in its own way.
                 if open.pop()? != name {
                     return None;
                 }

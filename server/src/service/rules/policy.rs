@@ -7,14 +7,14 @@
 
 use crate::service::rules::admin;
 use crate::service::rules::commands::{
-    attendance, conversations, history, invites, members, messages, notifications, portfolio,
-    prices, session, signals, trades,
+    attendance, conversations, history, identity, invites, members, messages, notifications,
+    portfolio, prices, signals, trades,
 };
 use crate::service::rules::emission::EmissionPolicy;
 use crate::service::rules::emissions;
 use crate::service::rules::event::EventPolicy;
 
-/// All of them, by feature.
+/// All events that clients may send, by feature.
 static EVENTS: [&[&EventPolicy]; 13] = [
     messages::EVENTS,
     attendance::EVENTS,
@@ -27,7 +27,7 @@ static EVENTS: [&[&EventPolicy]; 13] = [
     portfolio::EVENTS,
     prices::EVENTS,
     notifications::EVENTS,
-    session::EVENTS,
+    identity::EVENTS,
     admin::commands::EVENTS,
 ];
 
@@ -41,7 +41,7 @@ static EMISSIONS: [&[&EmissionPolicy]; 10] = [
     emissions::portfolio::EMISSIONS,
     emissions::prices::EMISSIONS,
     emissions::notifications::EMISSIONS,
-    emissions::session::EMISSIONS,
+    emissions::identity::EMISSIONS,
     admin::emissions::EMISSIONS,
 ];
 

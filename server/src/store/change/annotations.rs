@@ -263,6 +263,7 @@ impl Annotate {
         is_member: bool,
     ) -> Option<Change<T>> {
         match self.annotation {
+            // A reaction is said in one's own name, to people whom one is among.
             Annotation::React(_) | Annotation::Unreact(_) => (!is_member).then_some(Change::Absent),
             Annotation::Pin | Annotation::Unpin => self.by.refused(owner, is_member),
         }
@@ -328,6 +329,7 @@ pub(in crate::store) struct Standing {
 impl Standing {
     /// Whether the user may react with the emoji.
     pub(in crate::store) fn has_room(&self) -> bool {
+        // An emoji that is there already takes no further row of its own.
         self.own < USER_EMOJIS && (self.count > 0 || self.emojis < MESSAGE_EMOJIS)
     }
 }

@@ -26,6 +26,7 @@ impl DeleteConversation {
         is_member: bool,
     ) -> Option<Change<T>> {
         let refused = self.by.refused(owner, is_member);
+        // Who may not delete at all hears of that first, and learns nothing about the conversation.
         refused.or_else(|| is_open.then_some(Change::Conflict))
     }
 
@@ -35,6 +36,8 @@ impl DeleteConversation {
         owner: Option<&str>,
         deleted: DeletedConversation,
     ) -> Change<Removal> {
+        // The members are gone with the conversation, so that the owner is all that is left to go
+        // by.
         if self.by.is_admin || owner == Some(self.by.user_id.as_str()) {
             Change::Unchanged(Removal {
                 deleted,

@@ -10,7 +10,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
 pub struct Delivery {
-    /// The same in all attempts.
+    /// The id of the delivery, which is the same in all attempts.
     pub id: Uuid,
     /// The body of the request.
     pub body: String,
@@ -31,13 +31,14 @@ pub struct TakenDelivery {
 /// A change of the deliveries.
 #[derive(Clone, Debug)]
 pub(in crate::store) enum DeliveryChange {
-    /// Stores one, unless so many wait.
+    /// Stores a delivery, unless so many wait.
     Insert { delivery: Delivery, most: usize },
     /// Takes the one that is due for the longest time. It is due again at `until`.
     Take { now: Time, until: Time },
-    /// It was made, or is given up. Nothing happens if it was taken by somebody else meanwhile.
+    /// The delivery was made, or is given up. Nothing happens if it was taken by somebody else
+    /// meanwhile.
     End { id: Uuid, attempts: u32 },
-    /// It is made again later, likewise.
+    /// The delivery is made again later, unless somebody else has taken it meanwhile.
     Postpone {
         id: Uuid,
         attempts: u32,
@@ -150,6 +151,7 @@ impl Deliveries {
 
     fn row(&mut self, id: Uuid, attempts: u32) -> Option<&mut Row> {
         let row = self.rows.get_mut(&id);
+        // The number of attempts tells whether somebody else has taken the delivery since.
         row.filter(|row| row.attempts == attempts)
     }
 

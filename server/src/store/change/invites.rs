@@ -21,7 +21,7 @@ pub struct Invite {
     pub created_by: String,
     /// When it ends.
     pub expires_at: Time,
-    /// How many may still become members by it; none: as many as there is room for.
+    /// How many may still become members by it; none stands for as many as there is room for.
     pub uses_left: Option<u32>,
 }
 
@@ -41,10 +41,13 @@ pub(in crate::store) struct Invites {
 }
 
 impl Invites {
-    /// Keeps one, unless its conversation has `limit` others that are valid. Those that are not go.
+    /// Keeps an invitation, unless its conversation has `limit` others that are valid. Those that
+    /// are not valid go.
     pub(in crate::store) fn insert(&mut self, invite: Invite, limit: usize, now: Time) -> bool {
         let rows = &mut self.rows;
         let hashes = self.of.entry(invite.conversation_id).or_default();
+        // Invitations that have ended go when the next one is made, so that no sweep is needed for
+        // them.
         hashes.retain(|hash| {
             let is_valid = rows.get(hash).is_some_and(|other| other.is_valid(now));
             if !is_valid {
@@ -60,13 +63,14 @@ impl Invites {
         has_room
     }
 
-    /// A valid one.
+    /// A valid invitation, by the hash of its token.
     pub(in crate::store) fn find(&self, token_hash: &str, now: Time) -> Option<Invite> {
         let found = self.rows.get(token_hash);
         found.filter(|invite| invite.is_valid(now)).cloned()
     }
 
-    /// Counts one who becomes a member of a conversation by it; `false` if it is not valid.
+    /// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if
+    /// that is not valid.
     pub(in crate::store) fn take(&mut self, token_hash: &str, id: Uuid, now: Time) -> bool {
         let found = self.rows.get_mut(token_hash);
         let valid = found.filter(|invite| invite.conversation_id == id && invite.is_valid(now));
@@ -77,7 +81,7 @@ impl Invites {
         true
     }
 
-    /// Removes those of a conversation, and says how many were valid.
+    /// Removes the invitations to a conversation, and says how many were valid.
     pub(in crate::store) fn remove(&mut self, conversation: Uuid, now: Time) -> u64 {
         let hashes = self.of.remove(&conversation).unwrap_or_default();
         let removed = hashes.iter().filter_map(|hash| self.rows.remove(hash));
@@ -108,6 +112,8 @@ impl Store {
         limit: usize,
         origin: Origin,
     ) -> Result<Change<Conversation>, StoreError> {
+        // The invitation is only looked up for its conversation. Whether it counts is decided in
+        // the transaction, where it may have been used up.
         let Some(invite) = self.invite(token_hash).await? else {
             return Ok(Change::Absent);
         };

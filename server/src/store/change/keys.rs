@@ -37,7 +37,7 @@ pub enum Begun {
     Running,
     /// The key was used for something else.
     Other,
-    /// It was done, with this answer.
+    /// The request was done, with this answer.
     Done(KeptAnswer),
 }
 
@@ -76,6 +76,8 @@ pub(in crate::store) fn found(
     body: Option<String>,
 ) -> Begun {
     match status {
+        // Another request under the same key is a mistake of the caller, whatever has become of the
+        // first.
         _ if request != attempt.request => Begun::Other,
         None => Begun::Running,
         Some(status) => Begun::Done(KeptAnswer { status, body }),
@@ -125,6 +127,7 @@ impl Keys {
                     return Ok(Begun::First);
                 };
                 let before = row.size();
+                // An attempt that has lost its lease must not end the one that has taken over.
                 if row.attempt.id == attempt {
                     self.bytes -= before;
                     let Some(answer) = answer else {
@@ -144,6 +147,8 @@ impl Keys {
                 if beyond > 0 {
                     let ends = self.rows.values().map(|row| row.attempt.expires_at);
                     let mut ends: Vec<_> = ends.collect();
+                    // Only the border is looked for, since sorting all keys would take the lock of
+                    // the store for long.
                     let (_, last, _) = ends.select_nth_unstable(beyond - 1);
                     let last = *last;
                     self.rows.retain(|_, row| row.attempt.expires_at > last);
@@ -157,6 +162,7 @@ impl Keys {
     fn begin(&mut self, attempt: Attempt, room: u64) -> Result<Begun, StoreError> {
         if let Some(row) = self.rows.get(&attempt.key)
             && row.attempt.expires_at > attempt.now
+            // The same attempt comes twice if a connection is lost while it is stored.
             && row.attempt.id != attempt.id
             && (row.answer.is_some()
                 || row.attempt.locked_until > attempt.now

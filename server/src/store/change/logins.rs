@@ -10,7 +10,7 @@ use crate::store::{Backend, Store, StoreError, Time};
 pub struct Login {
     /// SHA-256 of the id in hexadecimal digits.
     pub id_hash: String,
-    /// Whose it is.
+    /// The user whose login it is.
     pub user_id: String,
     /// The roles it gives.
     pub roles: Vec<String>,
@@ -30,9 +30,9 @@ pub struct Login {
 pub struct Revocation {
     /// `token`, `session`, `user` or `role`.
     pub kind: String,
-    /// The `jti`, the hash of the session's id, the user's id, the role.
+    /// The `jti`, the hash of the login's id, the user's id, the role.
     pub value: String,
-    /// Until when.
+    /// The time until which it is revoked.
     pub until: Time,
 }
 
@@ -124,6 +124,7 @@ impl Logins {
                 let revocations: usize = revocations
                     .map(|(kind, value)| size_of_revocation(kind, value))
                     .sum();
+                // The sum is made anew now and then, so that no error in counting grows.
                 self.bytes = logins + revocations;
             }
         }
@@ -143,6 +144,7 @@ impl Logins {
             .logins
             .values()
             .filter(|login| login.user_id == user)
+            // A user may log in again and again, and the list is for one answer.
             .take(MAX_OF_USER)
             .cloned()
             .collect();
@@ -178,7 +180,7 @@ fn size_of_revocation(kind: &str, value: &str) -> usize {
 
 /// What an entry of a table takes beside its contents, roughly.
 const ENTRY_BYTES: usize = 64;
-/// How many sessions of one user are looked at.
+/// How many logins of one user are looked at.
 pub(in crate::store) const MAX_OF_USER: usize = 100;
 
 impl Store {

@@ -53,9 +53,11 @@ impl Actor {
     /// What a change is refused for, if anything. `owner` owns what is changed, and `is_member` tells
     /// whether the actor is a member of the conversation.
     pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
+        // Whoever moderates need not be a member.
         if self.is_admin {
             None
         } else if !is_member {
+            // A stranger gets the answer for what is not there, and cannot tell the two apart.
             Some(Change::Absent)
         } else if owner != Some(self.user_id.as_str()) {
             Some(Change::Denied)
@@ -135,11 +137,12 @@ pub struct MemberChange {
 impl MemberChange {
     /// What the change is refused for, if anything. `is_member` is about the one who asks.
     pub(crate) fn refused<T>(&self, owner: Option<&str>, is_member: bool) -> Option<Change<T>> {
-        // Everybody owns the own membership.
+        // Members own their own membership, so that everybody may leave.
         let leaves = self.leaves();
         let owner_of_change = if leaves { Some(&*self.user_id) } else { owner };
         let removes_owner = self.is_of(owner) && !leaves;
         let refused = self.by.refused(owner_of_change, is_member);
+        // The owner is protected last: who may not remove anybody is not told who the owner is.
         refused.or_else(|| removes_owner.then_some(Change::Conflict))
     }
 
@@ -280,6 +283,7 @@ impl FromStr for Cursor {
             updated_at: updated_at.parse().map_err(|_| NoCursor)?,
             id: id.parse().map_err(|_| NoCursor)?,
         };
+        // A cursor has one spelling, so that none can be made up that leads somewhere else.
         (cursor.to_string() == text)
             .then_some(cursor)
             .ok_or(NoCursor)
@@ -401,6 +405,8 @@ impl Committed {
                 seq,
                 changes: changes.saturating_sub(1),
             },
+            // Such an event is about all that there was, and comes out when everything before it
+            // has.
             Self::Repeated(_) | Self::Announced(_) => revision,
         }
     }

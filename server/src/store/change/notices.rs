@@ -14,7 +14,7 @@ pub struct Notice(Arc<MakeEntry>);
 type MakeEntry = dyn Fn(&Message, &str) -> Append + Send + Sync;
 
 impl Notice {
-    /// One that is made like this, of the message and a user.
+    /// A notice whose entries are made like this, of the message and a user.
     pub fn new(make: impl Fn(&Message, &str) -> Append + Send + Sync + 'static) -> Self {
         Self(Arc::new(make))
     }
@@ -29,6 +29,8 @@ impl Notice {
         let told = |user: &&String| **user != message.user_id && !silent(user);
         let mentions = message.mentions.iter().filter(told);
         let mut entries: Vec<Append> = mentions.map(|user| (self.0)(message, user)).collect();
+        // Each entry locks the row of its journal, and two transactions that lock in one order
+        // never block each other for good.
         entries.sort_unstable_by(|a, b| a.journal.cmp(&b.journal));
         entries
     }

@@ -112,6 +112,8 @@ impl Tables {
             return Ok(false);
         }
         if !room.levels.contains_key(user) {
+            // The room is counted before anything is changed, so that a refusal leaves everything
+            // as it was.
             self.bytes = add(self.bytes, user.len() + ENTRY_BYTES, max)?;
         }
         room.levels.insert(user.to_owned(), level);
@@ -169,6 +171,8 @@ impl Tables {
             None => Vec::new(),
         };
         for entry in entries {
+            // A message is worth more than the notification of it, so a full journal does not
+            // refuse the message.
             let _ = self.append(entry);
         }
     }

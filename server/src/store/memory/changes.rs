@@ -19,6 +19,8 @@ impl Tables {
             Ok(_) => return Ok(Change::Absent),
             Err(refused) => return Ok(refused),
         };
+        // The version is compared under the lock: of two edits of one text only the first one is
+        // made.
         if edit.version.is_some_and(|version| version != old.version) {
             return Ok(Change::Conflict);
         }
@@ -202,6 +204,7 @@ impl Tables {
         let mut removed = 0;
         let (mut bytes, limit) = (0, limit as u64);
         for room in self.rooms.values_mut() {
+            // Messages go from the front alone, so that what is left has no gap.
             while removed < limit
                 && let Some(Stored { message, .. }) = room.messages.front()
                 && message.created_at < time

@@ -73,6 +73,7 @@ impl Tables {
                 bytes += levels.sum::<usize>();
             }
         }
+        // The row goes last and only when nothing refers to it, as in the databases.
         if removed == 0 {
             let before = self.rooms.len();
             self.rooms

@@ -22,6 +22,8 @@ impl Tables {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
+        // A message that is sent again is found before its references are checked: the original may
+        // be gone by now.
         if let Some(&(conversation, seq)) = key.as_ref().and_then(|key| self.index.sent.get(key)) {
             return Ok(match room.messages.get(room.index(seq)) {
                 Some(stored) if conversation == new.conversation_id => InsertOutcome::Row {
@@ -42,6 +44,8 @@ impl Tables {
         let seq = room.last_seq() + 1;
         self.bytes = add(self.bytes, bytes, max)?;
         let stored = new.clone().stored(seq, now, original);
+        // The entries are stored under the lock of the message, so that there is neither without
+        // the other.
         self.notify(&new, &stored);
         let place = (stored.conversation_id, stored.seq);
         let message = Arc::new(stored);

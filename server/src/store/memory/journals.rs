@@ -53,6 +53,8 @@ impl Tables {
             Some(before) if !before.is_open || append.if_open == IfOpen::Refuse => {
                 return Ok(Appended::There(before.clone()));
             }
+            // An entry that has ended is still there until the sweep removes it, and counts as
+            // absent.
             Some(before) if append.needs_open && is_over(before, now) => {
                 return Ok(Appended::Absent);
             }
@@ -74,6 +76,8 @@ impl Tables {
         }
         self.bytes = add(self.bytes, more, self.max())?;
         let journal = self.journals.entry(append.journal).or_default();
+        // The room of the new entry was counted already, so that the old one is given up only for
+        // an entry that fits.
         if let Some(before) = before
             && append.if_open != IfOpen::Keep
         {

@@ -114,6 +114,7 @@ impl Memory {
 
     pub(super) async fn change_blocks(&self, change: BlockChange) -> Result<(), StoreError> {
         let mut state = self.open()?;
+        // The block list is bounded by the guard and needs no room of its own.
         state.blocks.apply(change);
         self.record(Ok(()))
     }
@@ -306,6 +307,7 @@ impl Memory {
     }
 
     pub(super) async fn close(&self) {
+        // Dropping the lanes lets whoever emits come to the end of them.
         self.0.state.lock().commits = None;
     }
 

@@ -142,6 +142,8 @@ impl Tables {
     pub(super) fn room(&self, conversation: Uuid, user: Option<&str>) -> Option<&Room> {
         self.rooms
             .get(&conversation)
+            // Unknown and foreign are one answer here already, so that no caller can tell them
+            // apart by mistake.
             .filter(|room| room.deleted.is_none() && user.is_none_or(|user| room.admits(user)))
     }
 
@@ -208,6 +210,7 @@ pub(super) fn size(content: &str, metadata: &RawValue, user_id: &str, user_name:
 /// The new sum, unless it is over the limit.
 pub(super) fn add(bytes: u64, more: usize, max: u64) -> Result<u64, StoreError> {
     let sum = bytes.saturating_add(more as u64);
+    // A store in memory ends somewhere, or senders could take all the memory of the process.
     if sum > max {
         Err(StoreError::Failed)
     } else {

@@ -8,7 +8,7 @@ use crate::store::OpenError;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
     Memory,
-    /// With credentials: not to be shown.
+    /// The URL with its credentials, which must not be shown.
     Postgres(String),
     Sqlite(PathBuf),
 }

@@ -36,7 +36,7 @@ impl Store {
         Self::open_supervised(config, metrics, &supervisor).await
     }
 
-    /// The same with tasks that a supervisor watches.
+    /// Opens the store with tasks that a supervisor watches.
     ///
     /// # Errors
     ///

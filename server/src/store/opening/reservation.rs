@@ -16,7 +16,7 @@ use crate::store::OpenError;
 pub struct Reservation(File);
 
 impl Reservation {
-    /// Takes it, unless somebody else has it.
+    /// Takes the right to serve a database file, unless somebody else has it.
     pub(super) fn of(database: &Path) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Database {
             database: database.display().to_string(),
@@ -30,6 +30,7 @@ impl Reservation {
             .truncate(false)
             .open(&path)
             .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        // The lock belongs to the open file, so the system lifts it however the process ends.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -62,6 +63,8 @@ impl Reservation {
 
     fn note(&self, text: &str) -> io::Result<()> {
         let mut file = &self.0;
+        // The text is only for people and is written under the lock, so nobody reads half of it as
+        // something else.
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(text.as_bytes())
@@ -81,6 +84,7 @@ fn holder(file: File) -> String {
 
 /// The lock file of a database, the same by whichever path the database is named.
 fn lock_path(database: &Path) -> PathBuf {
+    // The database may not be there yet at the first start, but its folder is.
     let real = fs::canonicalize(database).or_else(|_| {
         let folder = match database.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,

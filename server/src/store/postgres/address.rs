@@ -34,8 +34,8 @@ impl Address {
         })?;
         let name = address.name();
         let PostgresAddress { mut config, tls } = address;
-        // Own settings first, so that the URL's win where they are repeated; but the last one is
-        // what an acknowledgement promises.
+        // The own settings stand first, so that those of the URL win where they are repeated. The
+        // last ones are what an acknowledgement promises.
         let options = format!(
             "-c statement_timeout={0} -c idle_in_transaction_session_timeout={0} {1} \
              -c synchronous_commit=on -c default_transaction_isolation=read\\ committed",
@@ -45,6 +45,8 @@ impl Address {
         config
             .options(options)
             .connect_timeout(store.connect_timeout)
+            // A server that vanishes without a word is noticed by the kernel and not only by the
+            // next statement.
             .tcp_user_timeout(store.statement_timeout + store.connect_timeout)
             .keepalives_idle(Duration::from_secs(30));
         Ok(Self {
@@ -59,6 +61,8 @@ impl Address {
     /// A pool of at most `size` connections, opened when needed.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, OpenError> {
         let manager = ManagerConfig {
+            // A connection is not tested before each use: a statement that fails on a lost one is
+            // tried again anyway.
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = Manager::from_config(self.config.clone(), self.tls.clone(), manager);
@@ -77,6 +81,7 @@ impl Address {
     pub(super) async fn connect(&self) -> Result<tokio_postgres::Client, ConnectError> {
         let mut config = self.config.clone();
         let options = config.get_options().unwrap_or_default();
+        // Migrations may take long on large tables, and are not what the limit is for.
         let options = format!("{options} -c statement_timeout=0");
         config.options(options);
         match timeout(self.connect_timeout, config.connect(self.tls.clone())).await {

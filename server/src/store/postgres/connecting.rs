@@ -36,6 +36,8 @@ pub(super) async fn set_up(
         match address.connect().await {
             Ok(mut client) => {
                 let refused = |error: Error| address.refused(&error);
+                // The encoding is checked before the tables are made, since it cannot be changed
+                // afterwards.
                 texts::check_encoding(&client, &address.name())
                     .await
                     .map_err(refused)??;
@@ -46,7 +48,7 @@ pub(super) async fn set_up(
             Err(ConnectError::Refused(error)) => {
                 let transient = failure::fault(&error) == Fault::Lost
                     && error.code().is_none_or(|code| {
-                        // Wrong credentials and missing databases stay so.
+                        // Wrong credentials and missing databases do not mend themselves.
                         !code.code().starts_with("28") && !code.code().starts_with("3D")
                     });
                 if !transient || Instant::now() >= deadline {
@@ -62,6 +64,7 @@ pub(super) async fn set_up(
             }
             Err(ConnectError::TimedOut) => {}
         }
+        // The pause is short because the server is just starting, and nobody is served yet.
         sleep(Duration::from_millis(200)).await;
     }
 }

@@ -75,6 +75,7 @@ impl Witness {
         let ids = done.iter().filter_map(|(done, _)| done.new_message_id());
         let ids: Vec<Uuid> = ids.collect();
         if !ids.is_empty() {
+            // New messages are the best witness: their ids are random and were never stored before.
             return Self::Messages(ids);
         }
         let at = now.timestamp();
@@ -101,7 +102,7 @@ impl Witness {
                     let id = conversation.id;
                     best = Self::Conversation { id, at };
                 }
-                // The last one: it may undo what is before it.
+                // The last change of members is the witness, since it may undo those before it.
                 (Write::Member { change, .. }, Done::Member(Change::Done(_))) => {
                     best = Self::Member {
                         conversation: change.conversation_id,
@@ -196,6 +197,8 @@ impl Witness {
                     WHERE id = $1 AND deleted_at = $2)";
                 client.query_one(sql, &[conversation, at]).await?
             }
+            // Without a witness the number has to do: only what may be stored twice is in doubt
+            // then.
             Self::Nothing => return Ok(None),
         };
         row.try_get(0).map(Some)
@@ -206,6 +209,8 @@ impl Doubt {
     /// Whether the transaction was committed; none if it is still under way.
     pub(super) async fn outcome(&self, client: &ClientWrapper) -> Result<Option<bool>, Error> {
         // Until its server process is gone the transaction may still come to its end.
+        // The process is ended as well, so that the answer does not depend on how long it would
+        // hang on.
         let running = client
             .query_opt(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -216,6 +221,8 @@ impl Doubt {
         if running.is_some() {
             return Ok(None);
         }
+        // The witness goes before the number of the transaction, which a database that has crashed
+        // may have given again.
         if let Some(is_there) = self.witness.is_there(client).await? {
             return Ok(Some(is_there));
         }
@@ -227,7 +234,7 @@ impl Doubt {
             .await;
         let row = match status {
             Ok(row) => row,
-            // Forgotten in a crash, and its number not yet given to another.
+            // The transaction was forgotten in a crash, and its number is not given to another yet.
             Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
                 return Ok(Some(false));
             }

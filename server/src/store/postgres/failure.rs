@@ -63,7 +63,8 @@ impl From<PoolError> for Failure {
 /// The kind of an error, by its SQLSTATE (PostgreSQL, appendix A).
 pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     let Some(state) = error.code() else {
-        // Not an answer of the database. A value that does not fit its column has no code either.
+        // The error is no answer of the database, or a value did not fit its column, which has no
+        // code either.
         let text = error.to_string();
         let unfit = ["error serializing", "error deserializing"];
         return if unfit.iter().any(|start| text.starts_with(start)) {
@@ -85,11 +86,15 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     }
     // The first two characters are the class.
     match state.code().get(..2) {
-        // Connection exceptions; an operator intervenes, or a statement took too long; system errors.
+        // These are connection exceptions, interventions of an operator, statements that took too
+        // long, and system errors. Such a connection may be dead or about to be, so another one is
+        // tried.
         Some("08" | "57" | "58") => Fault::Lost,
         Some("53") if *state == SqlState::TOO_MANY_CONNECTIONS => Fault::Lost,
+        // Trying again at once would find the disk as full as before.
         Some("53" | "25") => Fault::Full,
-        // Wrong credentials, a database that is gone.
+        // Credentials that are wrong and a database that is gone may be mended while the server
+        // runs.
         Some("28" | "3D") => Fault::Lost,
         _ => Fault::Bad,
     }

@@ -54,6 +54,7 @@ pub(super) async fn watch(
 ) {
     loop {
         let pause = match health.upgrade() {
+            // The handle is weak and held for a moment only, so that the task ends with the store.
             Some(health) => health.breaker.wait().map_or(interval, |wait| {
                 wait.clamp(Duration::from_millis(20), interval)
             }),
@@ -74,6 +75,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
     let client = match pool.get().await {
         Ok(client) => client,
         // All connections are in use: whoever uses them will say how it went.
+        // The admission is dropped without a verdict, which leaves the breaker as it is.
         Err(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => return,
         Err(error) => {
             tracing::debug!(reason = Failure::from(error).reason, "no connection");
@@ -82,7 +84,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
         }
     };
     let writable = health.writable.load(Ordering::Relaxed);
-    // The smallest change there is, if the question is whether it stores.
+    // The smallest change that there is tells whether the database stores.
     let question = if writable {
         "SELECT 1"
     } else {
@@ -93,6 +95,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
             admission.succeeded();
             health.writes(true, "");
         }
+        // A database that answers with an error is there, although it may not store.
         Ok(Err(error)) if error.code().is_some() => admission.succeeded(),
         Ok(Err(_)) | Err(_) => {
             admission.failed();

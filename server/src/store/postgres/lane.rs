@@ -59,10 +59,12 @@ impl Lane {
                 }
             }
             if self.commits.is_closed() {
-                // With nobody left to emit it, nothing is stored.
+                // With nobody left to emit the changes, nothing is stored.
                 refuse(group, StoreError::Closed);
                 continue;
             }
+            // The group is stored before the announcements are handed on, since these were seen
+            // behind its commits.
             if !group.is_empty()
                 && let Some((group, doubt)) = self.store(group).await
             {
@@ -79,9 +81,12 @@ impl Lane {
         let mut closing = self.closing.clone();
         let limit = self.group.max(1);
         tokio::select! {
+            // All that has come meanwhile becomes one transaction: the slower the database, the
+            // larger the groups.
             count = waiting.recv_many(taken, limit) => return count,
             () = async { drop(closing.wait_for(|closing| *closing).await) } => {}
         }
+        // Nothing new is taken from here on, and what waits is still stored.
         waiting.close();
         waiting.recv_many(taken, limit).await
     }
@@ -89,6 +94,8 @@ impl Lane {
     /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody
     /// knows.
     async fn store(&self, group: Vec<Write>) -> Option<(Vec<Write>, Doubt)> {
+        // The senders wait for this group and all that is behind it, so that trying again has an
+        // end.
         let deadline = Instant::now() + self.retry;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -110,6 +117,7 @@ impl Lane {
                 Fault::Lost | Fault::Again if Instant::now() + pause < deadline => {
                     self.metrics.count(Counter::StoreRetries);
                     sleep(pause).await;
+                    // The pause doubles, since all lanes of all servers try again at the same time.
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Fault::Full => {
@@ -123,6 +131,8 @@ impl Lane {
                     while let Some(write) = rest.next() {
                         let single = Box::pin(self.store(vec![write]));
                         if let Some(doubt) = single.await {
+                            // The rest was not sent to the database, so it is certain that it is
+                            // not stored.
                             refuse(rest.collect(), StoreError::Failed);
                             return Some(doubt);
                         }
@@ -140,6 +150,7 @@ impl Lane {
 
     /// One transaction on one connection. A connection that it broke is thrown away.
     async fn attempt(&self, group: &[Write]) -> Result<Vec<(Done, Revision)>, Attempt> {
+        // With the breaker open nobody waits for a timeout that all others have waited for already.
         let admission = self.health.breaker.admit().map_err(Attempt::Suspended)?;
         let client = match self.pool.get().await {
             Ok(client) => client,
@@ -156,6 +167,8 @@ impl Lane {
             }
             Err(Aborted::Committing(doubt)) => {
                 admission.failed();
+                // The commit may still be under way on this connection, which must not serve
+                // anybody else.
                 throw_away(client);
                 Err(Attempt::Doubt(doubt))
             }
@@ -165,7 +178,11 @@ impl Lane {
                 Err(Attempt::Failed(failure))
             }
             Err(Aborted::Before(failure)) => {
+                // The database has answered, so the breaker stays closed although the group was
+                // refused.
                 admission.succeeded();
+                // The transaction is ended before the connection goes back, or the next user would
+                // be inside of it.
                 let undone = timeout(self.patience, client.batch_execute("ROLLBACK")).await;
                 if !matches!(undone, Ok(Ok(()))) {
                     throw_away(client);
@@ -205,8 +222,10 @@ impl Lane {
                 Err(failure) => tracing::debug!(reason = failure.reason, "cannot look"),
             }
             // The changes that came meanwhile would wait for an unknown time.
+            // Nothing may be stored here meanwhile: if the group in doubt is committed, it has to
+            // be emitted first.
             while let Ok(order) = waiting.try_recv() {
-                // What is announced is found again.
+                // Announcements are found again.
                 if let Order::Write { write, .. } = order {
                     write.refuse(StoreError::Suspended(LONGEST_PAUSE));
                 }
@@ -214,6 +233,8 @@ impl Lane {
             if *closing.borrow() {
                 break group;
             }
+            // A store that closes asks once more and then gives up, since a stop must come to an
+            // end.
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = closing.changed() => {}
@@ -242,9 +263,10 @@ impl Lane {
         self.metrics
             .add(Counter::MessagesStored, stored.count() as u64);
         self.metrics.count(Counter::StoreCommits);
+        // The order of the group is that of its numbers, and is kept on the way to whoever emits.
         for (write, (done, revision)) in group.into_iter().zip(done) {
             if let Some(commit) = write.settle(done, revision) {
-                // With nobody left to emit it, it is not acknowledged: nobody knows.
+                // With nobody left to emit the change, it is not acknowledged: nobody knows.
                 let _ = self.commits.send(commit).await;
             }
         }
@@ -270,6 +292,6 @@ pub(super) fn throw_away(client: Object) {
     drop(Object::take(client));
 }
 
-/// Between two tries.
+/// The first and the longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

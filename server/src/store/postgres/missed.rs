@@ -71,6 +71,8 @@ async fn missed(
     limit: usize,
 ) -> Result<Missed, Error> {
     let wanted = through.changes.saturating_sub(after.changes);
+    // The changes are read first: a text that changes after that is read as it was, by its
+    // versions.
     let rows = changes(client, conversation, after, through, limit).await?;
     let page = Page::Between {
         after: after.seq,
@@ -83,12 +85,13 @@ async fn missed(
         None
     };
     let numbers = rows.iter().map(|row| row.number);
+    // Changes have no gaps in their numbers, so a gap says that old ones were forgotten.
     let is_whole = (after.changes + 1..)
         .zip(numbers)
         .all(|(next, number)| next == number)
         && (wanted == 0 || !rows.is_empty());
     let Some(new) = new else {
-        // What was said before it is gone as well.
+        // The conversation is gone, and all that was said in it.
         let gone = closed(client, conversation).await?;
         return Ok(
             gone.map_or(Missed::Forgotten(None), |(changes, event)| Missed::Steps {
@@ -108,6 +111,8 @@ async fn missed(
     }
     let has_all = rows.len() as u64 >= wanted;
     let (steps, reached) = merge(after, through, new, rows, has_all);
+    // Each message is told as it was at its step, since somebody may have been removed between two
+    // edits.
     let texts = Texts::read(client, conversation, after, &steps).await?;
     let now = Now::read(client, conversation, after, now).await?;
     let event = |(revision, step)| Some((revision, texts.event(revision, step, &now)?));
@@ -258,7 +263,8 @@ async fn changes(
 /// A conversation as it is now, for those who are told of an earlier step of it.
 struct Now {
     conversation: Option<Arc<Conversation>>,
-    /// The same for who has been removed since, if it has got another title after that.
+    /// The conversation without its title, for those who have been removed since, if it has got
+    /// another title after that.
     untitled: Option<(Arc<Conversation>, u64)>,
 }
 
@@ -363,7 +369,7 @@ impl Texts {
                 Some((message.id, texts.version(message.id, revision.changes)?))
             }
         });
-        // With the one before, which says when it was made.
+        // Each version is read with the one before, which says when it was made.
         let wanted: Vec<(Uuid, i32)> = wanted
             .flat_map(|(id, version)| [(id, version), (id, version.saturating_sub(1))])
             .collect();

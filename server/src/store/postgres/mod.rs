@@ -75,8 +75,10 @@ impl Postgres {
         let health = Arc::new(Health::new());
         let count = config.lanes.clamp(1, MAX_LANES);
         let (lanes, waiting) = Lanes::new(count, config.queue);
+        // Each lane has an end of its own for commits, so that a slow conversation holds up one
+        // lane and not all.
         let (emitted, commits) = lane_ends::commits(count, config.queue.div_ceil(count));
-        // One more, for the question whether the database is there.
+        // The readers get one connection more, for the question whether the database is there.
         let writers = address.pool(count)?;
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The server's own limit comes first; this one is for a server that says nothing at all.
@@ -93,6 +95,8 @@ impl Postgres {
                 retry: config.retry_timeout,
                 closing: closed.clone(),
             };
+            // A lane that has panicked is not started again: a successor would not know what became
+            // of its group.
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
         supervisor.start("database health", {
@@ -100,6 +104,7 @@ impl Postgres {
             let interval = config.health_interval;
             move || health::watch(health.clone(), readers.clone(), interval, patience)
         });
+        // Reads that wait are bounded as well, or a slow database would collect them without end.
         let reads = config.readers.saturating_add(config.waiting_reads);
         let inner = PostgresInner {
             lanes,
@@ -118,9 +123,13 @@ impl Postgres {
     }
 
     pub(super) fn submit(&self, write: Write) -> Result<(), StoreError> {
+        // A change that could only wait for its timeout is refused at once, which keeps the queue
+        // free.
         if let Some(wait) = self.0.health.breaker.wait() {
             return Err(StoreError::Suspended(wait));
         }
+        // All lanes share one bound, so that the memory does not depend on how conversations are
+        // spread over them.
         let place = Arc::clone(&self.0.queue).try_acquire_owned()?;
         let lane = self.0.lanes.of(write.conversation_id());
         let order = Order::Write {
@@ -139,7 +148,7 @@ impl Postgres {
     ) -> oneshot::Receiver<()> {
         let conversation = event.conversation_id();
         let (commit, resolved) = Commit::announced(event, revision, confirm);
-        // If the lane is full or closed: whoever looks again finds it again.
+        // An announcement that finds the lane full or closed is found again by the next look.
         let _ = self
             .0
             .lanes
@@ -230,7 +239,7 @@ impl Postgres {
 
     pub(super) async fn close(&self) {
         self.0.queue.close();
-        // The lanes take nothing more and come to their end.
+        // The lanes take nothing more, store what waits, and come to their end.
         let _ = self.0.closing.send(true);
         let running = std::mem::take(&mut *self.0.running.lock());
         for lane in running {

@@ -104,14 +104,18 @@ pub(super) async fn messages(
         }
     };
     let statement = client
+        // Two statements instead of one with a condition, so that each goes along the index in its
+        // direction.
         .prepare_cached(if descending { DESCENDING } else { ASCENDING })
         .await?;
     let limits = one_more(limit);
     let parameters: [&(dyn ToSql + Sync); 4] = [&conversation, &after, &before, &limits];
+    // Rows are read one by one, since a page may end by its size long before its limit.
     let rows = client.query_raw(&statement, parameters).await?;
     let found = collect(rows, limit, descending).await?;
     let found = shown_page(client, found, user, descending).await?;
-    // Asked last: who was removed meanwhile gets nothing that came behind that.
+    // Membership is asked last, so that whoever was removed meanwhile gets nothing that came behind
+    // the removal.
     Ok(is_member(client, conversation, user)
         .await?
         .then_some(found))
@@ -198,8 +202,8 @@ pub(super) async fn search(
         return Ok(Some(Messages::default()));
     }
     let (words, limits) = (search.words.join(" "), one_more(limit));
-    // Not prepared: how it is best done depends on how common the words are and on how much there is in
-    // these conversations, so it is planned with them.
+    // The search is not prepared: how it is best done depends on how common the words are and on how
+    // much there is in these conversations, so it is planned with them.
     let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
         (&words, Type::TEXT),
         (&search.before, Type::UUID),
@@ -209,7 +213,8 @@ pub(super) async fn search(
     let rows = client.query_typed_raw(SEARCH, parameters).await?;
     let found = collect(rows, limit, true).await?;
     let mut found = shown_page(client, found, Some(user), true).await?;
-    // Asked again: who was removed meanwhile gets nothing that came behind that.
+    // Membership is asked again, so that whoever was removed meanwhile gets nothing that came
+    // behind the removal.
     let still = match search.conversation {
         None => own(client, user).await?,
         Some(id) if is_member(client, id, Some(user)).await? => vec![id],
@@ -322,6 +327,8 @@ pub(super) async fn expire(
             &statement,
             &[
                 &EXPIRE_LOCK,
+                // The bound on the id lets the primary key find old messages, since ids ascend with
+                // the time.
                 &before.first_id(),
                 &before.timestamp(),
                 &i64::try_from(limit).unwrap_or(i64::MAX),
@@ -358,6 +365,7 @@ pub(super) async fn purge(
                  AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = c.id) LIMIT $2)
          DELETE FROM conversations USING old, mine WHERE mine.locked AND conversations.id = old.id";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    // One kind goes with each call, in small transactions that writers hardly notice.
     for sql in [MESSAGES, READS] {
         let statement = client.prepare_cached(sql).await?;
         let removed = client.execute(&statement, &[&EXPIRE_LOCK, &limit]).await?;
@@ -473,5 +481,5 @@ fn one_more(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Held by the server that removes what has expired.
+/// The advisory lock that is held by the server that removes what has expired.
 const EXPIRE_LOCK: i64 = 0x726f_6f6d_0002;

@@ -81,6 +81,7 @@ impl Postgres {
         let admission = self.0.health.breaker.admit();
         let admission = admission.map_err(StoreError::Suspended)?;
         match self.0.readers.get().await {
+            // No connection in time ends the call without a verdict on the database.
             Ok(client) => Ok(Lent { admission, client }),
             Err(_) => Err(StoreError::Failed),
         }
@@ -98,7 +99,7 @@ impl Postgres {
             let failure = match self.0.readers.get().await {
                 Ok(client) => return Ok(Lent { admission, client }),
                 Err(PoolError::Closed) => return Err(StoreError::Closed),
-                // Others are faster: that says nothing about the database.
+                // All connections are lent, which says nothing about the database.
                 Err(PoolError::Timeout(TimeoutType::Wait)) => {
                     self.0.metrics.count(Counter::StoreErrors);
                     return Err(StoreError::Overloaded);
@@ -126,6 +127,7 @@ impl Postgres {
         };
         if failure.fault == Fault::Lost {
             lent.admission.failed();
+            // A statement may still run on it, and the next one would wait behind that.
             throw_away(lent.client);
         } else {
             lent.admission.succeeded();
@@ -136,6 +138,8 @@ impl Postgres {
     /// Another connection may do what a lost one did not; but only once.
     fn try_again(&self, failure: &Failure, tries: &mut u32) -> Result<(), StoreError> {
         self.0.metrics.count(Counter::StoreErrors);
+        // Only one failure is tried again: a restart of the database breaks one connection, and the
+        // next try gets a new one.
         *tries += 1;
         if *tries < READS && matches!(failure.fault, Fault::Lost | Fault::Again) {
             self.0.metrics.count(Counter::StoreRetries);

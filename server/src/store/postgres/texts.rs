@@ -39,6 +39,7 @@ pub(super) async fn check_search(client: &Client) -> Result<(), Error> {
         .await?;
     if !row.try_get::<_, bool>(0)? {
         let ctype: Option<&str> = row.try_get(1)?;
+        // Everything else works, so a server that is already in use is not refused for this.
         tracing::warn!(
             ctype,
             "search finds only ASCII words: the database's LC_CTYPE knows no others, C.UTF-8 or en_US.UTF-8 would"

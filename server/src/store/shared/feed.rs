@@ -49,7 +49,8 @@ pub(in crate::store) struct Reading {
 pub struct Changed {
     /// The table: `revocations`, `blocks`, or one of a newer version.
     pub topic: String,
-    /// Which entry: `KIND:VALUE` of a revocation, the id of a block. None: any of them may have changed.
+    /// Which entry: `KIND:VALUE` of a revocation, the id of a block. Without a key any entry may have
+    /// changed.
     pub key: Option<String>,
 }
 
@@ -89,7 +90,7 @@ impl Feed {
     }
 
     /// At most `limit` of the changes behind a mark. None is left out, whatever was being stored meanwhile.
-    /// None at all: some of them are not kept any more, and the tables have to be read.
+    /// The answer is none if some of them are not kept any more, and the tables have to be read.
     ///
     /// # Errors
     ///
@@ -105,8 +106,8 @@ impl Feed {
         }
     }
 
-    /// Forgets changes that everybody knows who had read up to `below`, and the oldest beyond about `most`. `true`:
-    /// not all of them at once.
+    /// Forgets changes that everybody knows who had read up to `below`, and the oldest beyond about `most`. Returns
+    /// `true` if there are more to forget.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl Feed {
         }
     }
 
-    /// Those of these revocations that there are, by kind and value.
+    /// The revocations that there are among those with these kinds and values.
     ///
     /// # Errors
     ///
@@ -153,7 +154,7 @@ impl Feed {
         }
     }
 
-    /// Those of these blocks that there are.
+    /// The blocks that there are among those with these ids.
     ///
     /// # Errors
     ///

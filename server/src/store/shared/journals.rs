@@ -70,7 +70,7 @@ pub struct Replace {
 }
 
 impl Replace {
-    /// The same one by one.
+    /// The entries one by one.
     pub(in crate::store) fn each(&self) -> impl Iterator<Item = Append> {
         self.entries.iter().map(|(key, body)| Append {
             journal: self.journal.clone(),
@@ -101,11 +101,11 @@ impl Appended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
 pub enum IfOpen {
-    /// It is removed.
+    /// The open entry is removed.
     Remove,
-    /// It stays in the journal as what was before.
+    /// The open entry stays in the journal as what was before.
     Keep,
-    /// It stays what it is, and nothing is appended.
+    /// The open entry stays what it is, and nothing is appended.
     Refuse,
 }
 
@@ -116,7 +116,7 @@ pub enum IfOpen {
     reason = "whoever appends must say what each means"
 )]
 pub enum Appended {
-    /// It is stored.
+    /// The entry is stored.
     Stored(Entry),
     /// Nothing is stored: this entry of its key is closed, or stays by [`IfOpen::Refuse`].
     There(Entry),
@@ -178,6 +178,7 @@ impl Store {
     pub async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         let appending =
             async { each!(self, backend => self.patiently(backend.append(append)).await) };
+        // Other servers are woken behind the commit; they would find it by the clock as well.
         self.feeding(appending).await
     }
 

@@ -89,7 +89,7 @@ impl Leases {
     }
 
     /// Tells the others who is here; users of no others are named than what has changed, each once.
-    /// `false`: the lease has run out, and nothing was told.
+    /// Returns `false` if the lease has run out, and nothing was told.
     ///
     /// # Errors
     ///

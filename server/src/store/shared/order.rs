@@ -20,7 +20,7 @@ pub enum Missed {
     Steps {
         /// What was committed, with the revision that it made.
         steps: Vec<(Revision, Committed)>,
-        /// Up to where these are all.
+        /// The revision up to which these are all.
         reached: Revision,
     },
     /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.
@@ -120,6 +120,7 @@ impl Store {
             let missed = postgres.missed(conversation, after, through, limit);
             return self.patiently(missed).await;
         }
+        // A store of one server keeps no changes, so the conversation is read as it is now.
         if through.changes > after.changes {
             let now = self.conversation(conversation).await?;
             return Ok(Missed::Forgotten(now));
@@ -128,6 +129,7 @@ impl Store {
             after: after.seq,
             through: through.seq,
         };
+        // The membership is not asked here: who may see a message is decided where it is emitted.
         let Some(read) = self.history(conversation, page, limit).await? else {
             return Ok(Missed::Forgotten(None));
         };

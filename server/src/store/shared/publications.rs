@@ -48,7 +48,7 @@ pub struct Publication {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the table has no others")]
 pub enum Audience {
-    /// Those in a room.
+    /// The sockets in a room.
     Room(String),
     /// The sockets of a user.
     User(String),
@@ -131,8 +131,8 @@ impl Publications {
         }
     }
 
-    /// Where a server of this name goes on: where it was, or behind what is older than `oldest`. None: it was never
-    /// there.
+    /// Where a server of this name goes on: where it was, or behind what is older than `oldest`. The answer is none
+    /// if it was never there.
     ///
     /// # Errors
     ///

@@ -78,6 +78,7 @@ pub(super) const PURGE: &str = "DELETE FROM messages WHERE number IN (
 pub(super) fn purge(connection: &Connection, time: Time, limit: usize) -> rusqlite::Result<u64> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let messages = connection.prepare_cached(PURGE)?.execute([limit])?;
+    // Each call removes one kind and ends, so that the writer gets back to its queue.
     if messages > 0 {
         return Ok(messages as u64);
     }

@@ -7,7 +7,8 @@ use super::sql::{Id, unsigned};
 use crate::store::Time;
 use crate::store::change::Invite;
 
-/// Stores one, unless its conversation has `limit` others that are valid. Those that are not go.
+/// Stores an invitation, unless its conversation has `limit` others that are valid. Those that are
+/// not valid go.
 pub(super) fn insert(
     connection: &Connection,
     invite: &Invite,
@@ -37,7 +38,7 @@ pub(super) fn insert(
     Ok(inserted > 0)
 }
 
-/// A valid one, to a conversation that there is.
+/// A valid invitation to a conversation that there is.
 pub(super) fn find(
     connection: &Connection,
     token_hash: &str,
@@ -61,7 +62,8 @@ pub(super) fn find(
         .optional()
 }
 
-/// Counts one who becomes a member of a conversation by it; `false` if it is not valid.
+/// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if that
+/// is not valid.
 pub(super) fn take(
     connection: &Connection,
     token_hash: &str,
@@ -78,7 +80,7 @@ pub(super) fn take(
     Ok(taken > 0)
 }
 
-/// Removes those of a conversation, and says how many were valid.
+/// Removes the invitations to a conversation, and says how many were valid.
 pub(super) fn remove(
     connection: &Connection,
     conversation: Uuid,

@@ -93,6 +93,7 @@ pub(super) fn view(
     connection: &Connection,
     current: &Current<'_>,
 ) -> rusqlite::Result<JournalView> {
+    // The entries and the revision are of one moment only within a transaction.
     let transaction = connection.unchecked_transaction()?;
     let revision: Option<i64> = transaction
         .prepare_cached("SELECT revision FROM journals WHERE name = ?1")?
@@ -122,6 +123,7 @@ pub(super) fn view(
         }
     }
     entries.sort_by_key(|entry: &Entry| entry.revision);
+    // Open entries may be among the newest ones as well.
     entries.dedup_by_key(|entry| entry.revision);
     Ok(JournalView {
         revision: unsigned(revision.unwrap_or(0)),

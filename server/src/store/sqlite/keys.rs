@@ -77,5 +77,6 @@ fn begin(connection: &Connection, attempt: &Attempt) -> rusqlite::Result<Begun> 
             Ok(found(attempt, &request, row.get(1)?, row.get(2)?))
         })
         .optional()?;
+    // The row cannot be gone within a transaction; if it were, trying again would settle it.
     Ok(row.unwrap_or(Begun::Running))
 }

@@ -36,6 +36,7 @@ pub(super) fn apply(
             .prepare_cached("UPDATE sessions SET expires_at = ?2 WHERE id_hash = ?1")?
             .execute(params![id_hash, expires_at])?,
         LoginChange::Delete { id_hash } => {
+            // The row is read first, within the transaction that deletes it.
             outcome.deleted = login(connection, id_hash)?;
             connection
                 .prepare_cached("DELETE FROM sessions WHERE id_hash = ?1")?

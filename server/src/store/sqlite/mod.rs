@@ -68,6 +68,8 @@ impl Sqlite {
         migrate::sqlite(&mut connection, &path, config.migrate)?;
 
         let (orders, waiting) = mpsc::channel(config.queue.max(1));
+        // What is stored and not emitted yet is bounded by the same number as what waits to be
+        // stored.
         let capacity = config.queue.div_ceil(EMISSION_LANES);
         let (lanes, commits) = lane::commits(EMISSION_LANES, capacity);
         let healthy = Arc::new(AtomicBool::new(true));
@@ -243,7 +245,8 @@ impl Sqlite {
         self.0
             .readers
             .read(move |connection| {
-                // Of one moment: who is removed meanwhile gets nothing that comes behind that.
+                // Membership and messages are of one moment, so that whoever is removed meanwhile
+                // gets nothing that comes behind the removal.
                 let transaction = connection.unchecked_transaction()?;
                 if sql::last_seq(&transaction, conversation, user.as_deref())?.is_none() {
                     return Ok(None);
@@ -374,7 +377,8 @@ impl Sqlite {
 
     pub(super) async fn close(&self) {
         let (reply, answer) = lane::request();
-        // An error says that it is closed already.
+        // An error says that the store is closed already. The order to close waits for a place in
+        // the queue, behind everything that is to be stored.
         if self.0.orders.send(Order::Close(reply)).await.is_ok() {
             let _ = answer.wait().await;
         }
@@ -408,6 +412,8 @@ fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError>
 /// A connection with what all connections need.
 fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result<Connection> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Readers never make a database: an empty one in the place of a lost one would look like the
+    // loss of everything.
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, makes);
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
@@ -418,6 +424,7 @@ fn connect(path: &Path, busy_timeout: Duration, makes: bool) -> rusqlite::Result
 
 /// What the database and its writing connection need.
 fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<()> {
+    // The mode is stored in the database; readers go on while the writer commits.
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(
         None,
@@ -427,6 +434,7 @@ fn set_up(connection: &Connection, config: &config::Store) -> rusqlite::Result<(
             Durability::Full => "full",
         },
     )?;
+    // After a burst the log would otherwise keep its largest size for ever.
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     if let Some(max_bytes) = config.max_bytes {
         let page_size: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;

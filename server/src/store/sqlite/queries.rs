@@ -51,7 +51,7 @@ pub(super) fn conversations(
     before: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<List> {
-    // One transaction, so that what is read belongs together.
+    // The rows are read in one transaction, so that they belong together.
     let transaction = connection.unchecked_transaction()?;
     let mut statement = transaction.prepare_cached(
         "SELECT id, last_seq, coalesce(reads.seq, 0) AS read_seq, level
@@ -141,7 +141,7 @@ pub(super) fn search(
     search: &Search,
     limit: usize,
 ) -> rusqlite::Result<Option<Messages>> {
-    // Of one moment, with what is shown beside the rows.
+    // The rows are of one moment with what is shown beside them.
     let connection = &*connection.unchecked_transaction()?;
     if let Some(conversation) = search.conversation
         && last_seq(connection, conversation, Some(user))?.is_none()

@@ -56,13 +56,16 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // A read that finds no place is refused and not queued, since the queue of blocking threads
+        // has no bound.
         let admitted = Arc::clone(&self.admitted).try_acquire_owned()?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| StoreError::Closed)?;
         let pool = Arc::clone(&self.pool);
         let read = tokio::task::spawn_blocking(move || {
             let result = pool.run(query);
-            // Here and not in the caller, which may be gone while the thread still reads.
+            // The permits are given back here and not by the caller, which may be gone while the
+            // thread still reads.
             drop((running, admitted));
             result
         });
@@ -95,12 +98,14 @@ impl Pool {
             Some(connection) => connection,
             None => {
                 let connection = connect(&self.path, self.busy_timeout, false)?;
+                // Only the writer may write, or the order of commits would not be that of the lane.
                 connection.pragma_update(None, "query_only", true)?;
                 connection
             }
         };
         let begin = Instant::now();
         let patience = self.patience;
+        // A query that nobody waits for any more must not keep one of the few connections.
         connection.progress_handler(STEPS, Some(move || begin.elapsed() > patience))?;
         let value = query(&connection)?;
         self.idle.lock().push(connection);

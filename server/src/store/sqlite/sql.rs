@@ -45,7 +45,7 @@ pub(super) fn membership(
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<Membership>> {
-    // One transaction, so that the revision and the members belong together.
+    // Revision and members are read in one transaction, so that they belong together.
     let transaction = connection.unchecked_transaction()?;
     if last_seq(&transaction, conversation, user)?.is_none() {
         return Ok(None);
@@ -190,8 +190,12 @@ pub(super) fn insert_message(
             ":created_at": message.created_at,
         })?;
     connection
+        // The writer is the only one that numbers, so reading and adding one is safe within its
+        // transaction.
         .prepare_cached("UPDATE conversations SET last_seq = ?2 WHERE id = ?1")?
         .execute(params![Id(message.conversation_id), last_seq + 1])?;
+    // The notifications are stored in the transaction of their message: either all of it is there
+    // or nothing.
     notify(connection, new, &message)?;
     Ok(InsertOutcome::Row {
         message: Arc::new(message),

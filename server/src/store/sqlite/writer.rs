@@ -45,6 +45,8 @@ impl Job {
         let found = Arc::clone(&value);
         let job = Self {
             run: Box::new(move |connection| {
+                // The job may run twice: the value of the attempt that is committed replaces the
+                // one before.
                 *value.lock() = Some(query(connection)?);
                 Ok(())
             }),
@@ -91,13 +93,15 @@ impl Writer {
     pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Order>, limit: usize) {
         let mut group = Vec::new();
         let mut closing = None;
+        // All that has come meanwhile becomes one transaction: a commit waits for the disk,
+        // whatever is in it.
         while waiting.blocking_recv_many(&mut group, limit) > 0 {
             if group.iter().any(|order| matches!(order, Order::Close(_))) {
                 waiting.close();
             }
             let mut group = std::mem::take(&mut group);
             if self.commits.is_any_closed() {
-                // With nobody left to emit it, nothing is stored.
+                // With nobody left to emit a change, it is not stored.
                 let emitted = |order| self.if_emitted(order);
                 group = group.into_iter().filter_map(emitted).collect();
             }
@@ -122,6 +126,8 @@ impl Writer {
                     closing = self.hand_on(order, done).or(closing);
                 }
             }
+            // With the database locked each single change would wait for it anew, and the queue
+            // behind them all.
             Err(error) if group.len() == 1 || is_locked(&error) => {
                 self.failed(&error);
                 for order in group {
@@ -142,7 +148,10 @@ impl Writer {
     fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
         let transaction = self
             .connection
+            // The lock is taken at once: one that is taken with the first change could fail in the
+            // middle of the group.
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // All changes of a group have one time; their order is in their numbers.
         let now = Time::now();
         let done = group
             .iter()
@@ -170,9 +179,11 @@ impl Writer {
     fn hand_on(&self, order: Order, done: Option<(Done, Revision)>) -> Option<Reply<()>> {
         match (order, done) {
             (Order::Write(write), Some((done, revision))) => {
+                // A lane that is full blocks this thread, which is wanted: nothing may be stored
+                // faster than it is emitted.
                 let lane = self.commits.of(write.conversation_id());
                 if let Some(commit) = write.settle(done, revision) {
-                    // With nobody left to emit it, it is not acknowledged: nobody knows.
+                    // With nobody left to emit the change, it is not acknowledged: nobody knows.
                     let _ = lane.blocking_send(commit);
                 }
                 None
@@ -240,6 +251,7 @@ fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<
     };
     let id = write.conversation_id();
     if done.is_change() {
+        // The number is given in the transaction of the change, under which nobody else numbers.
         sql::count_change(connection, id)?;
     }
     let known = sql::revision(connection, id)?;

@@ -60,7 +60,7 @@ struct Tabs {
 enum List {
     /// Nothing has changed since the last one.
     Unchanged { last: Option<Instant> },
-    /// It has, and the next one is due then.
+    /// Something has changed, and the next list is due at this time.
     Due(Instant),
 }
 
@@ -69,7 +69,7 @@ enum List {
 pub(crate) enum Going {
     /// On purpose.
     Left,
-    /// Without a word.
+    /// The connection was lost without a word.
     Lost,
 }
 
@@ -156,6 +156,8 @@ impl Presence {
     pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
         let users = std::mem::take(&mut self.users);
         if self.tempo.is_shared {
+            // Other servers still have to be told that nobody is here, so the changes outlive the
+            // conversation's end.
             let gone = users.keys().cloned().map(|user| (user, Going::Lost));
             self.changed.extend(gone);
         }
@@ -193,6 +195,7 @@ impl Presence {
         if present.sockets.contains(&socket) {
             return None;
         }
+        // Whoever comes back within the grace was never gone for the others, so nothing is told.
         if let Some(end) = present.lost.take() {
             self.lost.remove(&(end, Arc::clone(&user.user_id)));
         }
@@ -201,6 +204,7 @@ impl Presence {
         self.sockets += 1;
         self.list_changed(now);
         self.share(&user.user_id);
+        // A user who is here with another tab, or at another server, has not just come.
         if !first || self.remote.has(&user.user_id) {
             return None;
         }
@@ -232,6 +236,7 @@ impl Presence {
             return None;
         }
         let user = self.forget(user, Going::Left)?;
+        // The user is still present at another server, so for the others nothing has changed.
         if self.remote.has(&user.user_id) {
             return None;
         }
@@ -243,6 +248,8 @@ impl Presence {
         if self.remove(now, socket, user) != Some(true) {
             return;
         }
+        // The grace starts with the last socket, because a page that is reloaded loses one and
+        // opens another.
         let end = now + self.tempo.grace;
         if let Some((user_id, _)) = self.users.get_key_value(user) {
             self.lost.insert((end, Arc::clone(user_id)));
@@ -336,7 +343,7 @@ impl Presence {
         self.first_here(conversation_id, MAX_LISTED)
     }
 
-    /// The same for those who did not ask for it; `users` ends earlier.
+    /// Who is here, for those who did not ask for it; `users` ends earlier.
     pub(in crate::service) fn list(&self, conversation_id: Uuid) -> Here {
         self.first_here(conversation_id, self.tempo.listed.min(MAX_LISTED))
     }
@@ -378,7 +385,7 @@ impl Presence {
         std::mem::replace(&mut self.remote, remote)
     }
 
-    /// Those of whom other servers have to be told since this was asked last.
+    /// The users of whom other servers have to be told since this was asked last.
     pub(in crate::service) fn take_changed(&mut self) -> BTreeMap<Arc<str>, Going> {
         std::mem::take(&mut self.changed)
     }

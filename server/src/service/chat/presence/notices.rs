@@ -24,7 +24,7 @@ pub(in crate::service) struct Notices {
     paid: Option<Rested<Instant>>,
     /// Users of whom notices came out lately, and how many.
     recent: HashMap<Arc<str>, RecentNotices>,
-    /// The same users, by the end of their interval.
+    /// The users of `recent`, by the end of their interval.
     ends: VecDeque<(Instant, Arc<str>)>,
     /// Notices that wait, by the time before which they do not come out; at most one for each user.
     waiting: BTreeMap<QueueKey, Notice>,
@@ -68,18 +68,23 @@ impl Notices {
         if let Some(key) = self.keys.remove(&user)
             && let Some(waiting) = self.waiting.remove(&key)
         {
+            // The two notices cancel each other, so the others never hear of a visit that was over
+            // before its turn.
             if waiting.is_coming() != notice.is_coming() {
                 return None;
             }
             self.wait(key.0, user, notice);
             return None;
         }
+        // Old entries are dropped before they are asked, so that no timer is needed for them.
         self.forget_recent(now);
         let due = match self.recent.get(&user) {
             Some(recent) if recent.times >= AT_ONCE => recent.until,
             Some(_) | None => now,
         };
         let is_free = self.paid.is_none_or(|paid| paid.time() <= now + BURST);
+        // Whoever waits already goes first, or a steady stream of new notices would starve those in
+        // the queue.
         let is_queue = self.waiting.first_key_value();
         let is_queue = is_queue.is_some_and(|((first, _), _)| *first <= now);
         if due <= now && is_free && !is_queue {
@@ -116,7 +121,7 @@ impl Notices {
 
     fn wait(&mut self, due: Instant, user: Arc<str>, notice: Notice) {
         if self.waiting.len() >= MAX_WAITING {
-            // The lists of users tell of it anyway.
+            // The lists of users tell of the change anyway.
             return;
         }
         let key = (due, self.next);
@@ -127,6 +132,7 @@ impl Notices {
 
     /// Notes that a notice comes out.
     fn note(&mut self, now: Instant, user: Arc<str>, audience: usize) {
+        // The price is paid by the number of receivers, so a small conversation never has to wait.
         let deliveries = u32::try_from(audience.max(MIN_AUDIENCE)).unwrap_or(u32::MAX);
         let cost = PER_DELIVERY.saturating_mul(deliveries);
         let paid = self.paid.unwrap_or_else(|| Rested::at(now));

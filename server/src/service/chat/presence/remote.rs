@@ -17,9 +17,10 @@ use crate::store::Time;
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
 pub(in crate::service) struct RemotePresence {
-    /// None until it is known for the first time: those have not just come.
+    /// The users by their ids; none until they are known for the first time, since those who are
+    /// found then have not just come.
     users: Option<BTreeMap<Arc<str>, Present>>,
-    /// Those of them who are written down no longer, though nobody has told yet how they have gone, and since when.
+    /// The users who are written down no longer, though nobody has told yet how they have gone, and since when.
     unexplained: BTreeMap<Arc<str>, Instant>,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct SharedPresence {
     pub(crate) conversation_id: Uuid,
     /// The user's id.
     pub(crate) user_id: Arc<str>,
-    /// None: the user is not here any more.
+    /// The user as it is here; none if it is not here any more.
     pub(crate) present: Option<SharedPresent>,
     /// How the user has gone then.
     pub(crate) going: Going,
@@ -43,7 +44,7 @@ pub(crate) struct SharedPresent {
     pub(crate) name: Arc<str>,
     /// Sockets, at least one: during the grace the user counts as if it were still there.
     pub(crate) connections: usize,
-    /// Since when.
+    /// The time since which the user is here.
     pub(crate) since: Time,
 }
 
@@ -90,6 +91,7 @@ impl Presence {
         for row in rows {
             match users.get_mut(&row.user.user_id) {
                 Some(known) => {
+                    // A user may be connected to several of the other servers.
                     known.connections += row.connections;
                     known.since = known.since.min(row.since);
                 }
@@ -103,6 +105,8 @@ impl Presence {
         let mut unexplained = BTreeMap::new();
         for present in known.users() {
             let user_id = &present.user.user_id;
+            // Nothing is unexplained about those who are still there, who said that they leave, or
+            // who are here themselves.
             if users.contains_key(user_id) || left.contains(user_id) || self.is_here(user_id) {
                 continue;
             }
@@ -123,6 +127,7 @@ impl Presence {
         for present in after.users() {
             let known = before.get(&present.user.user_id);
             differs |= known != Some(present);
+            // On the first look all of them are new to this server and to nobody else.
             if !is_first && known.is_none() && !self.is_here(&present.user.user_id) {
                 notices.push(Notice::Joined(present.user.clone()));
             }

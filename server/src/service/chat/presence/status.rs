@@ -93,7 +93,11 @@ impl Statuses {
         let user: Arc<str> = user.into();
         let told = said.of(&user);
         self.0.remove(&user);
+        // Old entries go when somebody writes, so that no task is needed that goes through all
+        // values.
         self.0.retain(|user, said| !said.is_over(user, now));
+        // The value has a largest size. Somebody has to go, and guests come back under new ids
+        // anyway.
         self.make_room(ROOM - said.size(&user));
         self.0.insert(user, said);
         Some(told)

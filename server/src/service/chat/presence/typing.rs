@@ -18,7 +18,8 @@ pub(in crate::service) struct Typing {
 #[derive(Debug)]
 struct Typist {
     name: Arc<str>,
-    /// Where the last sign came from: it is not told of the end. None: from another server.
+    /// The socket that sent the last sign, which is not told of the end; none if the user types at
+    /// another server.
     socket: Option<SocketId>,
     end: Instant,
     announced: Instant,
@@ -51,6 +52,8 @@ impl Typing {
                 self.ends.remove(&(typist.end, Arc::clone(&user.user_id)));
                 typist.end = end;
                 typist.socket = socket;
+                // Clients send a sign with every key. Told each time, typing would cost more than
+                // the messages.
                 let announce = now.duration_since(typist.announced) >= REPEAT;
                 if announce {
                     typist.announced = now;
@@ -58,6 +61,7 @@ impl Typing {
                 announce
             }
             None => {
+                // Anybody can claim to type, and nobody can read a thousand names.
                 if self.users.len() >= MAX_TYPISTS {
                     return false;
                 }
@@ -110,7 +114,8 @@ impl Typing {
 /// How long typing lasts after its last sign.
 const EXPIRY: Duration = Duration::from_secs(6);
 
-/// The same at another server, if that does not tell of the end: it tells of the last sign up to [`REPEAT`] later.
+/// How long typing at another server lasts if that server does not tell of the end, whose last sign may be told up
+/// to [`REPEAT`] late.
 const EXPIRY_ELSEWHERE: Duration = Duration::from_secs(9);
 
 /// How often typing that goes on is told again.

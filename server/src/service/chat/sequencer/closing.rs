@@ -12,6 +12,8 @@ impl Live {
     pub(in crate::service) fn close(&mut self, namespace: &Namespace, changes: u64) {
         // A user whose membership was read before has to read it again.
         self.removed_at = changes.max(self.removed_at);
+        // Nobody is told that typing has ended: the event about the end of the conversation tells
+        // it all.
         self.typing = Typing::default();
         // Sockets whose clients are away and may come back are taken out as well.
         namespace.local().in_(&self.room).leave(&self.room);

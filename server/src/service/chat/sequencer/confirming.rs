@@ -17,14 +17,15 @@ use roomcast::{AckError, Acks, Socket};
 /// A message whose receivers here are to confirm it.
 #[derive(Debug)]
 pub(super) enum Asked {
-    /// They are asked.
+    /// The receivers are asked.
     Confirming {
         expected: usize,
         acks: Acks<Args>,
         /// Given back when nothing is waited for any more.
         _places: OwnedSemaphorePermit,
     },
-    /// They are not, since too many confirmations are outstanding, or since they have seen it before.
+    /// The receivers are not asked, since too many confirmations are outstanding, or since they have
+    /// seen the message before.
     Skipped { expected: usize },
 }
 
@@ -41,7 +42,7 @@ impl Asked {
                     match answer {
                         Ok(_) => all.delivered += 1,
                         Err(AckError::Timeout) => all.timed_out = true,
-                        // Gone: expected, not delivered.
+                        // A socket that has gone counts as expected and not as delivered.
                         Err(_) => {}
                     }
                 }
@@ -66,6 +67,8 @@ pub(super) fn report(
     timeout: Duration,
 ) {
     let (conversation_id, message_id) = (message.conversation_id, message.id);
+    // The report waits for clients, so it runs in a task of its own; its end is the timeout of the
+    // acknowledgements.
     tokio::spawn(async move {
         let here = async {
             match asked {
@@ -76,7 +79,7 @@ pub(super) fn report(
         let there = async {
             let others = others?;
             let answer = tokio::time::timeout(patience(timeout), others).await;
-            // Who cannot be asked may be there.
+            // Receivers may be at servers that cannot be asked.
             Some(match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => Confirmed {
@@ -85,6 +88,8 @@ pub(super) fn report(
                 },
             })
         };
+        // Both are waited for at the same time, or the timeout of one would come on top of that of
+        // the other.
         let (mut all, there) = tokio::join!(here, there);
         if let Some(there) = there {
             all.add(there);
@@ -113,8 +118,9 @@ pub(super) struct AskedAhead(VecDeque<(Instant, u64, Asked)>);
 impl AskedAhead {
     /// Keeps the confirmations of a message with this number for as long as its server may still ask for them.
     pub(super) fn keep(&mut self, now: Instant, timeout: Duration, seq: u64, asked: Asked) {
-        // What cannot be added is not kept.
+        // A timeout beyond the range of the clock is not kept.
         if let Some(until) = now.checked_add(patience(timeout)) {
+            // All have the same patience, so the queue is in the order of its ends.
             self.0.push_back((until, seq, asked));
         }
     }
@@ -149,6 +155,8 @@ impl Questions {
     /// A message that is about to be shown.
     pub(super) fn wait_for(self: &Arc<Self>, message: MessageKey, timeout: Duration) -> Waiting {
         let (answer, answered) = oneshot::channel();
+        // The question is filed before the step is announced to the lane, so that it is there when
+        // the message is shown.
         self.0.lock().insert(message, answer);
         Waiting {
             answered,
@@ -181,7 +189,7 @@ impl Questions {
 pub(in crate::service) struct Waiting {
     answered: oneshot::Receiver<Confirmed>,
     patience: Duration,
-    /// Forgotten with this.
+    /// The table and the key of the question, which is forgotten with this value.
     asked: (Arc<Questions>, MessageKey),
 }
 
@@ -202,6 +210,8 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let (questions, message) = &self.asked;
+        // A question that was given up must not wait in the table for a message that may never be
+        // shown.
         questions.0.lock().remove(message);
     }
 }
@@ -211,7 +221,7 @@ pub(super) fn patience(timeout: Duration) -> Duration {
     timeout.saturating_add(MARGIN * 2)
 }
 
-/// From when a message is told until it is shown at another server.
+/// The time from when a message is told until it is shown at another server.
 const MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

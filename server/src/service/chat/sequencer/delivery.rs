@@ -31,6 +31,7 @@ impl Live {
         from: Option<SocketId>,
         confirm: Option<Duration>,
     ) -> Option<Asked> {
+        // The feed brings the same change later, and must not have members told again.
         self.common.is_news(event, revision);
         match event {
             Committed::Message(message) => {
@@ -66,8 +67,9 @@ impl Live {
                 removed,
             } => {
                 let here = self.audience(namespace, from);
+                // Whoever is added or removed hears of it in all tabs, in the conversation or not.
                 tell_updated(here.to(user_room(user_id)), conversation);
-                // Who is a member again is told so here as well, and stays.
+                // Somebody who is a member again by now is told so here as well, and stays.
                 if *removed && !conversation.member_ids.contains(user_id) {
                     self.expel(namespace, user_id, revision.changes);
                 }
@@ -79,9 +81,9 @@ impl Live {
                 tell_deleted(self.audience(namespace, from), deleted, member_ids);
                 self.close(namespace, revision.changes);
             }
-            // Shown when it was stored.
+            // A message that was stored before was shown then.
             Committed::Repeated(_) => {}
-            // All before it has been let out.
+            // An announcement shows nothing itself; all before it has been emitted.
             Committed::Announced(_) => {}
         }
         None
@@ -105,6 +107,8 @@ impl Live {
         let wanted = u32::try_from(self.presence.connections()).unwrap_or(u32::MAX);
         let confirmations = Arc::clone(&self.common.confirmations);
         if !self.common.has_recovery
+            // Nobody waits for places: the message must go out in its order, with or without being
+            // confirmed.
             && let Ok(places) = confirmations.try_acquire_many_owned(wanted)
         {
             let acks = MESSAGE.ask(&to.clone().timeout(timeout), message);
@@ -117,7 +121,8 @@ impl Live {
                 });
             }
         }
-        // Too many are outstanding, or who is away would miss it: this one goes out without.
+        // Too many confirmations are outstanding, or whoever is away would miss the message: it
+        // goes out without being confirmed.
         let metrics = &self.common.metrics;
         metrics.count(Counter::ConfirmationsSkipped);
         let expected = MESSAGE.emit(to, message).queued;
@@ -140,6 +145,7 @@ impl Live {
             self.presence.lose(now, socket, &user.user_id);
             None
         };
+        // Somebody may type in one tab while another one is closed.
         if !self.presence.is_connected(&user.user_id)
             && let Some(typist) = self.typing.stop(&user.user_id)
         {
@@ -156,12 +162,17 @@ impl Live {
     /// so.
     pub(super) fn expel(&mut self, namespace: &Namespace, user: &str, changes: u64) {
         let now = tokio::time::Instant::now().into_std();
+        // The number is noted first: a join that has read the membership before compares with it
+        // under this lock.
         self.removed_at = changes.max(self.removed_at);
         if let Some(typist) = self.typing.stop(user) {
             self.tell_typing(namespace, &typist, false, None);
         }
-        // Those too whose clients are away and may come back, or they would get what was missed.
+        // Sockets whose clients are away leave as well, or they would get what was missed when they
+        // come back.
         let own = namespace.local().in_(user_room(user));
+        // The sockets leave the room here, behind the last step that they may see and before the
+        // next one.
         own.leave(&self.room);
         if let Some((sockets, notice)) = self.presence.expel(now, user) {
             self.expelled.extend(sockets);
@@ -199,6 +210,7 @@ impl Live {
                 return;
             }
         };
+        // A user knows of the own coming and going, in all tabs.
         let own = self.presence.sockets_of(&user.user_id);
         let others = own.iter().fold(others, |others, &own| others.except(own));
         let system = System {
@@ -256,6 +268,8 @@ impl Live {
         namespace: &Namespace,
         except: Option<SocketId>,
     ) -> Broadcast<'_> {
+        // The broadcast is local, since every server emits each step itself; through the adapter it
+        // would come twice.
         let all = namespace.local().to(&self.room);
         match except {
             Some(socket) => all.except(socket),
@@ -274,6 +288,7 @@ pub(in crate::service) fn unseen(namespace: &Namespace, common: &Common, commit:
 
 /// Answers who asked for something, and reports how its confirmations go if that was asked for too.
 pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, asked: Option<Asked>) {
+    // The time is taken before the answer, which is not part of the processing.
     note_time(&common.metrics, &commit);
     let revision = commit.revision();
     if commit.is_foreign() {
@@ -292,13 +307,17 @@ pub(super) fn answer(namespace: &Namespace, common: &Common, commit: Commit, ask
         None
     };
     let from = sender(&commit);
+    // The sender is answered only now, behind the emission: an acknowledged message has been queued
+    // for all who are here.
     commit.resolve();
     let Some(message) = confirmed else {
         return;
     };
-    // This tells them of the message as well.
+    // The question tells other servers of the message as well.
     let event = Committed::Message(Arc::clone(&message));
     let announcer = common.announcer.as_ref();
+    // Other servers are asked behind the emission here, so that the answer to the sender never
+    // waits for them.
     let others = announcer.map(|announcer| announcer.ask(&event, revision));
     if let Some(socket) = from.and_then(|id| namespace.socket(id)) {
         report(socket, &message, asked, others, common.confirm_timeout);
@@ -326,7 +345,7 @@ pub(super) fn tell_unseen(namespace: &Namespace, event: &Committed, from: Option
         } => {
             let room = room_of(deleted.conversation_id);
             tell_deleted(told(room.clone()), deleted, member_ids);
-            // Those whose clients are away.
+            // Sockets whose clients are away are taken out as well.
             namespace.local().in_(&room).leave(&room);
         }
         Committed::Message(_)

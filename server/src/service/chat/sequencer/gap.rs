@@ -22,11 +22,15 @@ impl Live {
         commit: Commit,
     ) -> Option<Gap> {
         if let Some(behind_gap) = &mut self.behind_gap {
+            // A commit behind a gap waits, whatever it is: emitted now it would overtake what is
+            // missing.
             if behind_gap.len() < MAX_BEHIND_GAP {
                 behind_gap.push_back(commit);
                 return None;
             }
             // Too many wait: the conversation goes on without what is missing.
+            // Going on is better than holding ever more in memory; clients find the missing numbers
+            // and ask for them.
             for waiting in self.behind_gap.take().unwrap_or_default() {
                 self.skip_to(&waiting);
                 self.emit(namespace, waiting);
@@ -35,6 +39,8 @@ impl Live {
         }
         match self.verdict(&commit) {
             Verdict::Gap(gap) => {
+                // From here on the conversation counts as not empty, so that it is not forgotten
+                // while the gap is read.
                 self.behind_gap = Some(VecDeque::from([commit]));
                 Some(gap)
             }
@@ -58,9 +64,13 @@ impl Live {
                 for (revision, event) in steps {
                     self.catch_up(namespace, revision, event);
                 }
+                // What was removed from the store since has no step any more, and counts as emitted
+                // up to there.
                 self.sequencer.advance(reached);
             }
             Some(Missed::Forgotten(Some(now))) => {
+                // Only the changes are given up. The messages of the gap are still stored, and the
+                // next gap brings them.
                 self.sequencer.forget(gap.through.changes);
                 self.reload(namespace, &now);
             }
@@ -68,14 +78,19 @@ impl Live {
                 self.sequencer.advance(gap.through);
                 self.close(namespace, gap.through.changes);
             }
+            // The store did not answer in time: the gap is given up rather than holding everything
+            // behind it.
             None => self.sequencer.advance(gap.through),
         }
         // Nothing waits any more because too much did: which steps were given up then is not known.
         let Some(mut waiting) = self.behind_gap.take() else {
             return Filling::Unsure;
         };
+        // The waiting commits go through the sequencer again, since more steps may be missing
+        // between two of them.
         while let Some(commit) = waiting.pop_front() {
             if let Some(gap) = self.sequence(namespace, commit) {
+                // The rest stays behind the commit that has found the next gap, in the same order.
                 self.behind_gap.get_or_insert_default().append(&mut waiting);
                 return Filling::Gap(gap);
             }
@@ -95,12 +110,14 @@ impl Live {
         }
         let event = self.as_shown(event);
         self.sequencer.advance(revision);
-        // Who sends a message again that another server has stored gets it as the answer.
+        // Whoever sends a message again that another server has stored gets that one as the answer.
         let from = if let Committed::Message(message) = &event {
             self.repeats(message)
         } else {
             None
         };
+        // Whether the sender wants confirmations is known only when its server tells. A message
+        // that went out without being asked about cannot be confirmed later.
         let confirm = self.asks_ahead(&event);
         let asked = self.show(namespace, revision, &event, from, confirm);
         if let (Some(asked), Some(timeout)) = (asked, confirm) {
@@ -124,7 +141,9 @@ impl Live {
             let is_told = common.announcer.as_ref().is_some_and(Announcer::is_up);
             let free = common.confirmations.available_permits();
             is_told
+                // An old message, as after an outage, is asked about by nobody any more.
                 && message.created_at.after(patience(timeout)) > Time::now()
+                // Half of the places are left to messages whose senders are known to want them.
                 && free >= common.reserved.saturating_add(wanted)
         };
         let is_wanted = common.questions.has((self.id, message.seq));
@@ -187,6 +206,8 @@ impl Live {
     /// What is to become of a commit; nothing is emitted by asking.
     fn verdict(&self, commit: &Commit) -> Verdict {
         let (event, revision) = (commit.event(), commit.revision());
+        // A message that was sent again is in its place already if the first one was emitted;
+        // otherwise the repetition waits for it.
         if let Committed::Repeated(message) = event
             && self.sequencer.has_emitted(message.seq)
         {
@@ -204,7 +225,9 @@ impl Live {
                 self.sequencer.advance(revision);
                 let timeout = self.common.confirm_timeout;
                 let confirm = commit.origin().confirm.then_some(timeout);
-                // A commit of this server is shown as it is, unless it quotes a text that another server may have stored.
+                // A commit of this server is shown unchanged, unless it quotes a text that another server may have
+                // stored. Texts of this server are cleaned before they are stored, those of others perhaps by other
+                // rules.
                 asked = if commit.is_foreign() || has_quote(event) {
                     let event = self.as_shown(event.clone());
                     self.show(namespace, revision, &event, from, confirm)

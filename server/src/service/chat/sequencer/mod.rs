@@ -1,5 +1,5 @@
 //! Emits committed messages and changes of a conversation in the order of their numbers. Where an earlier
-//! one is missing, it holds that one and everything behind it until the gap is read from the store.
+//! one is missing, the sequencer holds everything behind the gap until that is read from the store.
 //!
 //! The chat's handle comes in here with what was committed. Nothing in here may write to the store or
 //! decide who may do something.

@@ -40,7 +40,11 @@ impl Sequencer {
     /// may have been the removal of this user, so the store has to be asked again.
     pub(in crate::service) fn start(&mut self, stored: Revision) -> Option<Revision> {
         let emitted = match *self {
+            // Only changes matter here: a message that was committed meanwhile is read from the
+            // store, while a removal would be overlooked.
             Self::Idle { committed } if committed.changes > stored.changes => return None,
+            // Nothing up to there is emitted live any more, whether it has come out of the lane yet
+            // or not.
             Self::Idle { committed } => committed.max(stored),
             Self::Running { emitted } => emitted,
         };
@@ -54,6 +58,8 @@ impl Sequencer {
         match *self {
             Self::Idle { .. } => Verdict::Unseen,
             Self::Running { emitted } if revision <= emitted => Verdict::Past,
+            // The step before it is emitted; what lies between `before` and `revision` is this step
+            // alone.
             Self::Running { emitted } if before <= emitted => Verdict::Next,
             Self::Running { emitted } => Verdict::Gap(Gap {
                 after: emitted,
@@ -66,6 +72,7 @@ impl Sequencer {
     /// finds the gap in their numbers, and catches up.
     pub(in crate::service) fn advance(&mut self, through: Revision) {
         let last = self.last();
+        // The place never goes back: a late announcement names an earlier one.
         *last = through.max(*last);
     }
 

@@ -29,7 +29,7 @@ pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
 }
 
 impl<F: FnOnce(&Conversation)> Making<'_, F> {
-    /// It is made, and its members are to be told.
+    /// The conversation is made, and its members are to be told.
     pub(in crate::service) fn made(mut self, conversation: &Conversation) {
         self.told.0.lock().making.remove(&self.id);
         self.told.insert(self.id, 0);
@@ -41,6 +41,7 @@ impl<F: FnOnce(&Conversation)> Making<'_, F> {
 
 impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
     fn drop(&mut self) {
+        // The conversation was made and told of.
         let Some(tell) = self.tell.take() else {
             return;
         };
@@ -69,8 +70,11 @@ impl ToldChanges {
         }
     }
 
-    /// The feed has that there is one more conversation; `true`: its members are to be told of it now.
+    /// The feed has that there is one more conversation. Returns `true` if its members are to be told
+    /// of it now.
     pub(in crate::service) fn read(&self, conversation: &Conversation) -> bool {
+        // Whoever makes the conversation is about to tell of it, and knows which socket not to
+        // tell.
         if let Some(read) = self.0.lock().making.get_mut(&conversation.id) {
             *read = Some(conversation.clone());
             return false;
@@ -78,13 +82,14 @@ impl ToldChanges {
         self.insert(conversation.id, 0)
     }
 
-    /// Takes note of a change that is told now; `false`: it was told before.
+    /// Takes note of a change that is told now. Returns `false` if the change was told before.
     pub(in crate::service) fn insert(&self, conversation: Uuid, number: u64) -> bool {
         let mut latest = self.0.lock();
         if !latest.changes.insert((conversation, number)) {
             return false;
         }
         latest.order.push_back((conversation, number));
+        // The oldest are forgotten: the feed is never so far behind that it brings them again.
         if latest.order.len() > MAX_TOLD
             && let Some(oldest) = latest.order.pop_front()
         {
@@ -132,7 +137,7 @@ mod tests {
                 true => making.made(&made),
                 false => drop(making),
             }
-            // What is in doubt comes by the feed, if it is made.
+            // A conversation in doubt comes by the feed, if it is made.
             let by_feed = u32::from(told.read(&made));
             assert_eq!(count.get() + by_feed, 1, "{is_read} {is_known}");
         }

@@ -85,19 +85,24 @@ struct Lost;
 
 impl Keeper {
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        // A lease is renewed after a third of its time, so that two attempts may fail before it
+        // runs out.
         let longest = TURN.min(self.lease / 3).max(Duration::from_millis(1));
         loop {
             let turn = self.turn();
             tokio::select! {
                 biased;
+                // A turn may be dropped at any point: each of its statements bears being repeated,
+                // and the lease is ended below.
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 done = turn => match done {
                     Ok(()) => {}
-                    // The store's own log says why; the lease goes on as long as it goes on.
+                    // The log of the store says why; the lease counts until it runs out.
                     Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
                 }
             }
             let rest = async {
+                // A crowd that comes at once is told in a few turns instead of one for each user.
                 sleep(PACE.min(longest)).await;
                 let _ = timeout(longest.saturating_sub(PACE), self.chat.stirred()).await;
             };
@@ -117,13 +122,15 @@ impl Keeper {
 
     async fn turn(&mut self) -> Result<(), StoreError> {
         let held = match self.held {
+            // More has changed than could be kept, so the others are made to forget this server
+            // before it tells everything again.
             Some(held) if self.chat.shared_is_incomplete() => {
                 self.store.end(held.node).await?;
                 self.take().await?
             }
             Some(held) if Instant::now() < held.due => held,
             Some(held) => {
-                // From before it is asked: the database counts from later.
+                // The time counts from before the question, since the database counts from later.
                 let due = Instant::now() + self.lease / 3;
                 if self.store.renew(held.node, self.lease).await? {
                     let held = HeldLease { due, ..held };
@@ -141,8 +148,10 @@ impl Keeper {
             Ok(()) => held.node,
             Err(Lost) => {
                 self.lose();
+                // A lease that has run out is never renewed: the others may have removed what was
+                // told under it, so a new id is taken.
                 let held = self.take().await?;
-                // Should it be lost again, the next turn goes on from there.
+                // If the new lease is lost as well, the next turn goes on from there.
                 let _ = self.tell(held.node).await?;
                 held.node
             }
@@ -166,9 +175,11 @@ impl Keeper {
             node: Uuid::new_v4(),
             due: Instant::now() + self.lease / 3,
         };
-        // Known before it is stored, so that it is taken back whatever happens; if it is not stored, it
-        // cannot be renewed.
+        // The lease is known before it is stored, so that it is taken back whatever happens; one that
+        // is not stored cannot be renewed.
         self.held = Some(held);
+        // Everybody is marked before the lease is stored, so that whoever comes meanwhile is told
+        // as well.
         self.chat.share_all();
         if let Err(error) = self.store.take(held.node, self.lease).await {
             self.held = None;
@@ -188,9 +199,11 @@ impl Keeper {
             }
             let here: Vec<Here> = rows.iter().map(here).collect();
             match self.store.tell(node, &here).await {
+                // Others are woken only behind the commit, or they would look and find nothing new.
                 Ok(true) => self.chat.announce_shared(&rows),
                 Ok(false) => return Ok(Err(Lost)),
                 Err(error) => {
+                    // The rows were taken from the list, and would be forgotten with the error.
                     self.chat.restore_shared(rows);
                     return Err(error);
                 }
@@ -200,6 +213,7 @@ impl Keeper {
 
     /// Removes what dead servers told, and looks who is at the others in the conversations of this one.
     async fn look(&self, node: Uuid) -> Result<(), StoreError> {
+        // A server that was killed cannot take back what it told, so any other one does.
         let dead = self.store.bury().await?;
         if dead > 0 {
             self.metrics.add(Counter::NodesExpired, dead);
@@ -222,11 +236,12 @@ impl Keeper {
                 .await?
                 .into_iter()
                 .peekable();
-            // Both in the order of their ids.
+            // Rows and conversations are both in the order of ids.
             let mut conversations = conversations.to_vec();
             conversations.sort_unstable();
             for id in conversations {
                 let mut there = Vec::new();
+                // A conversation without rows is told as well: nobody is there is news, too.
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     there.push(present(&row));
                 }

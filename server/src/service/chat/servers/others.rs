@@ -20,19 +20,20 @@ use crate::store::{Feed, Missed, Revision, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 
 impl Chat {
-    /// Registers what is done with it, if there is an adapter. What is no part of a conversation wakes whoever
-    /// reads the feed.
+    /// Registers what is done with the news of other servers, if there is an adapter. What is no part of a
+    /// conversation wakes whoever reads the feed.
     pub(crate) fn hear(&self, io: &mut Builder, feed: &Arc<Fed>) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
         };
         let (chat, feed, of_news) = (self.clone(), Arc::clone(feed), announcer.clone());
         let namespace = io.namespace(NAMESPACE);
-        // As one that does not exist.
+        // The namespace refuses clients with the words for one that does not exist, so that it is
+        // not seen from outside.
         namespace
             .middleware(async |_: Connect| Err::<(), _>(Refusal::new("", "Invalid namespace")));
         namespace.on_server_side(NEWS, move |event: ServerSide| {
-            // Nothing waits, so that all of one server is taken in its order.
+            // Nothing is awaited here, so that all news of one server are taken in their order.
             for news in of_news.read_news(&text_of(&event)) {
                 chat.take(event.io(), &feed, news);
             }
@@ -62,8 +63,10 @@ impl Chat {
         match news {
             News::Step(step) => {
                 let (id, revision) = (step.conversation_id, step.revision());
+                // A step of a conversation without anybody here would only take a place in the
+                // lane.
                 if conversations.with(id, |_| ()).is_some() {
-                    // Without room it is found again.
+                    // A step that finds no room is found again.
                     drop(self.0.store.announce(step.into_event(), revision, false));
                 }
             }
@@ -95,7 +98,8 @@ impl Chat {
         let (id, revision, event) = (step.conversation_id, step.revision(), step.into_event());
         let conversations = &self.0.conversations;
         conversations.with(id, |_| ())?;
-        // What was too large to be told is read from the store.
+        // A message that was too large to be told is read from the store. The question is filed
+        // before the step goes into the lane, which may emit it at once.
         let waiting = conversations.wait_for(id, revision.seq);
         drop(self.0.store.announce(event, revision, true));
         Some(waiting)
@@ -131,10 +135,12 @@ impl Applier for ConversationNews {
     fn apply<'a>(&'a self, _: &'a Feed, changed: &'a Entries) -> Applying<'a> {
         Box::pin(async move {
             match changed {
-                // Whoever is here has read what there is, or will.
+                // Whoever is in a conversation here has read what there is, or will.
                 Entries::All => Ok(Applied::default()),
                 Entries::These(keys) => {
                     let mut keys: Vec<Key> = keys.iter().filter_map(|key| parse(key)).collect();
+                    // The feed has them in the order of transactions; changes of one conversation
+                    // are told in that of their numbers.
                     keys.sort_unstable();
                     self.tell(keys).await
                 }
@@ -153,9 +159,10 @@ impl ConversationNews {
         let new = keys
             .into_iter()
             .filter(|key| !told.has(key.conversation, key.number));
-        // In their order, and read some at a time.
+        // The changes are told in their order, and read some at a time.
         let mut reading = stream::iter(new)
             .map(|key| self.read(key))
+            // The answers keep the order of the keys, while a few are read at the same time.
             .buffered(READERS);
         let mut waiting = Vec::new();
         while let Some(announced) = reading.next().await {
@@ -167,7 +174,7 @@ impl ConversationNews {
             }
             Ok::<_, oneshot::error::RecvError>(())
         };
-        // What had no room in its lane, or waits there for something else, is read again.
+        // A change that had no room in its lane, or waits there for something else, is read again.
         let is_told = matches!(tokio::time::timeout(PATIENCE, all).await, Ok(Ok(())));
         Ok(Applied {
             own: !is_told,
@@ -194,9 +201,13 @@ impl ConversationNews {
             changes: key.number.saturating_sub(1),
             ..through
         };
+        // The change goes through the lane and not straight to the members, so that it meets what
+        // this server has committed itself.
         let missed = store.missed(key.conversation, after, through, 1).await?;
         let step = match missed {
             Missed::Steps { steps, .. } => steps.into_iter().next(),
+            // A change that is not kept any more is not told: members find what it has led to in
+            // their lists.
             Missed::Forgotten(_) => None,
         };
         Ok(step.map(|(_, event)| store.announce(event, through, false)))

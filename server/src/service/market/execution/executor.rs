@@ -47,6 +47,8 @@ impl Executor {
                     code: "NO_PRICE".into(),
                     message: "no price of the symbol is known".into(),
                 }),
+                // A store that does not answer is no reason to fail the trade: the price may be
+                // there in the next round.
                 Err(error) => Outcome::Unknown(error.to_string()),
             },
             Self::Webhook(webhook) => webhook.execute(order, is_first).await,

@@ -100,6 +100,8 @@ impl Market {
         if !execution.executor.is_there() {
             return Err(ServiceError::Conflict("this server executes no trades"));
         }
+        // The id follows from the client's own one, so that an order that is sent twice is one
+        // order.
         let trade_id = under.map(|id| Order::id_under(user_id, id));
         let order = Order {
             trade_id: trade_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
@@ -109,7 +111,8 @@ impl Market {
             quantity: command.quantity,
             timestamp: Time::now(),
         };
-        // In a task of its own, so that the trade goes on when whoever asked goes away.
+        // The order is carried out in a task of its own, so that it goes on when whoever asked goes
+        // away.
         let (market, socket) = (self.clone(), socket.clone());
         let carried = tokio::spawn(async move { market.take(order, &socket).await });
         let down = ServiceError::Unavailable { retry_after: BUSY };
@@ -120,6 +123,7 @@ impl Market {
     async fn take(&self, order: Order, socket: &Socket) -> Result<Told, ServiceError> {
         let stored = Stored::new(order);
         let order = &stored.order;
+        // The claim is held to the end: of two tasks of this server only one may ask the executor.
         let Some(_claim) = self.claim(&order.trade_id).await else {
             return Ok(stored.unknown(Some(socket)));
         };
@@ -149,6 +153,8 @@ impl Market {
             Ok(None) => {}
             // The order was forgotten, and its trade was not.
             Ok(Some(settled)) => return self.answer_from(settled, stored, socket).await,
+            // Nothing was executed yet, so the order can be taken back; from the next step on it
+            // cannot.
             Err(refused @ ServiceError::Conflict(_)) => {
                 self.drop_order(&stored, &namespace).await;
                 return Err(refused);
@@ -203,6 +209,8 @@ impl Market {
             self.reopen(&stored, namespace).await?;
         }
         // If somebody else has settled the trade meanwhile, that outcome counts.
+        // The outcome is stored before the client is told: what a client has been told must never
+        // change.
         let settled = self.store_trade(&trade, namespace).await?;
         let trade = settled.unwrap_or(trade);
         tracing::info!(trade = trade.trade_id, status = ?trade.status, "trade settled");
@@ -222,6 +230,8 @@ impl Market {
         let trade = stored.order.trade_id.as_str();
         if rounds >= MOST_ROUNDS {
             tracing::error!(trade, why, "the outcome of a trade stays unknown");
+            // An order that nobody can tell the outcome of is left to people, rather than being
+            // sent to the executor for ever.
             self.close(&stored, namespace).await;
         } else {
             tracing::warn!(trade, why, "the outcome of a trade is not known yet");
@@ -244,6 +254,7 @@ impl Market {
             .to(room_named("user", &stored.order.user_id));
         match socket.filter(|socket| socket.is_connected()) {
             Some(socket) => told.emit_to(socket),
+            // Another tab of the user is as good as the one that has asked.
             None if user.count() > 0 => told.emit(user),
             None if stored.settled.is_some() => return told,
             None => {
@@ -256,6 +267,8 @@ impl Market {
             }
         }
         let settled = Some(trade);
+        // The order is closed behind the telling: a client that is told twice is better than one
+        // that is never told.
         self.close(&Stored { settled, ..stored }, namespace).await;
         told
     }
@@ -324,6 +337,7 @@ impl Market {
             let Some(stored) = read::<Stored>(&entry) else {
                 continue;
             };
+            // Whoever is at the order tells its outcome.
             if self.0.execution.running.has(&entry.key) {
                 continue;
             }
@@ -364,12 +378,16 @@ impl Market {
             let wait = execution.resume * stored.rounds.min(10);
             return entry.created_at <= now.before(wait);
         }
-        // Of a store of one server, nobody else goes on with an order from before the start.
+        // With a store of one server, nobody else can be at an order from before the start.
         let alone = !self.0.journals.store().is_shared() && entry.created_at < execution.started;
+        // The server that has stored the order may still be at it, and cannot be asked; after this
+        // long it is not.
         alone || entry.created_at <= now.before(execution.patience + MARGIN)
     }
 
     fn carry_out_again(&self, stored: Stored, namespace: &Namespace) {
+        // Clients that wait have the places first; what was left is looked at again in the next
+        // turn.
         let Ok(place) = Arc::clone(&self.0.execution.places).try_acquire_owned() else {
             return;
         };

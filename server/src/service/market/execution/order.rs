@@ -59,6 +59,8 @@ impl Order {
     pub(super) fn id_under(user_id: &str, client_trade_id: &str) -> String {
         let mut hash = Sha256::new();
         for part in ["trade", user_id, client_trade_id] {
+            // The lengths keep the user `a` with the id `bc` from being the user `ab` with the id
+            // `c`.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

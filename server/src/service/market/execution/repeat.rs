@@ -35,6 +35,8 @@ impl Market {
             loop {
                 match execution.running.begin(trade_id) {
                     Ok(claim) => return claim,
+                    // The receiver ends with an error when the claim is dropped, which is all that
+                    // is waited for.
                     Err(mut end) => drop(end.changed().await),
                 }
             }
@@ -56,6 +58,8 @@ impl Market {
         let mut known = Some(known);
         while let Some(entry) = known {
             let stored = read::<Stored>(&entry).ok_or(OTHER)?;
+            // A client that uses one id for two orders must not be told the outcome of the first
+            // for the second.
             if !stored.order.is_like(&again.order) {
                 return Err(OTHER);
             }
@@ -73,7 +77,7 @@ impl Market {
             }
             known = store.journal_entry(JOURNAL, &entry.key).await?;
         }
-        // It was forgotten while it was waited for.
+        // The first order was forgotten while this waited for it.
         self.begin_again(again, socket).await
     }
 
@@ -86,7 +90,7 @@ impl Market {
         let journal = journal_of(trades::KIND, &order.user_id);
         let trade = store.journal_entry(&journal, &order.trade_id).await?;
         let now = Time::now();
-        // At a server that has its store for itself nobody else can be at it.
+        // At a server that has its store for itself nobody else can be at the order.
         let is_left = !store.is_shared() || self.is_left(entry, stored);
         Ok(match trade.as_ref().and_then(read::<Trade>) {
             Some(trade) if trade.status != TradeStatus::Pending => Next::Tell(trade),

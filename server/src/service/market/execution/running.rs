@@ -39,6 +39,8 @@ impl Running {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        // Dropping the sender closes all receivers, which wakes whoever waits, also if the task has
+        // panicked.
         self.running.0.lock().remove(&self.trade_id);
     }
 }

@@ -75,6 +75,8 @@ impl Webhook {
         let mut not_done = String::new();
         let mut pause = self.pause;
         for attempt in 1..=self.attempts {
+            // Each attempt has the same idempotency key, so that the service carries the order out
+            // once.
             match self.attempt(&order.trade_id, body.clone()).await {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::NotDone(why) => not_done = why,
@@ -86,6 +88,8 @@ impl Webhook {
             }
         }
         // An order of an earlier round may have been carried out as well.
+        // Failed is only what was certainly not executed: a trade that is reported failed and was
+        // executed is worse than one that stays pending.
         if unknown.is_none() && is_first {
             tracing::warn!(why = not_done, "the executor of trades cannot be asked");
             return Outcome::Failed(Fault {
@@ -98,6 +102,7 @@ impl Webhook {
 
     async fn attempt(&self, key: &str, body: Vec<u8>) -> Attempt {
         let Ok(admission) = self.breaker.admit() else {
+            // Nothing was sent, so the order can be refused without a doubt.
             return Attempt::NotDone("it has not answered lately and is not asked".into());
         };
         let mut headers = HeaderMap::new();
@@ -185,7 +190,7 @@ fn rejected(message: Option<String>) -> Outcome {
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Between two attempts.
+/// The longest pause between two attempts.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS: usize = 200;
 

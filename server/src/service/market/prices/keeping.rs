@@ -27,6 +27,7 @@ impl Prices {
     /// If it could not be stored in time; it will be later.
     pub(super) async fn kept_until(&self, version: u64) -> Result<(), StoreError> {
         let mut kept = self.kept.subscribe();
+        // The count is read before the wait: an earlier failure is none of this price.
         let failures = kept.borrow().failures;
         let is_over = |kept: &Kept| kept.version >= version || kept.failures > failures;
         let waiting = timeout(super::PATIENCE, kept.wait_for(is_over)).await;
@@ -49,6 +50,8 @@ impl Market {
                 }
             };
             sleep(pause).await;
+            // A permit of `given` may be left over from prices that were just stored, so the table
+            // is asked and not the permit.
             if self.0.prices.table.lock().is_stored() {
                 self.0.prices.given.notified().await;
             }
@@ -65,6 +68,8 @@ impl Market {
     async fn store_prices(&self) -> Result<(), StoreError> {
         let prices = &self.0.prices;
         let _permit = prices.storing.acquire().await;
+        // The table is copied and unlocked before the store is asked; what comes meanwhile is
+        // stored in the next round.
         let (unstored, version) = prices.table.lock().unstored();
         for some in unstored.chunks(AT_ONCE) {
             let entry =
@@ -84,6 +89,8 @@ impl Market {
                     "the store has prices of too many symbols, and takes no further ones"
                 );
             }
+            // The prices count as stored only behind the commit, so that a task that ends in
+            // between leaves them to the next one.
             prices.table.lock().stored(some, &revisions);
         }
         prices.kept.send_modify(|kept| kept.version = version);
@@ -91,9 +98,10 @@ impl Market {
     }
 }
 
-/// Between two times that prices are stored, so that one that changes all the time is stored four times a second.
+/// The pause between two times that prices are stored, so that one that changes all the time is stored four times
+/// a second.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The same when they could not be.
+/// The pause after prices could not be stored.
 const LONG_PAUSE: Duration = Duration::from_secs(2);
 /// Prices that are stored in one transaction.
 const AT_ONCE: usize = 1000;

@@ -43,7 +43,7 @@ pub(super) struct Prices {
     /// The one permit is of who stores.
     storing: Semaphore,
     kept: watch::Sender<Kept>,
-    /// Up to where the journal was read.
+    /// The revision up to which the journal was read.
     heard: Mutex<u64>,
     interval: Duration,
 }
@@ -110,6 +110,8 @@ impl Market {
                 let given = checked(new, Time::now())?;
                 let symbol = given.symbol.clone();
                 let version = self.take_prices(vec![given], namespace).await?;
+                // A single price is answered when it is stored; a stream of many would be slowed to
+                // the pace of the database.
                 self.0.prices.kept_until(version).await?;
                 let known = self.0.prices.table.lock().get(&symbol).cloned();
                 let gone = ServiceError::NotFound("no price of the symbol is known");
@@ -139,10 +141,13 @@ impl Market {
     ) -> Result<u64, ServiceError> {
         let prices = &self.0.prices;
         let turn = prices.turn().await?;
+        // The turn is what orders; the lock of the table is held for the change alone and never
+        // across an await.
         let taken = prices.table.lock().put(given, Time::now());
         let Ok(Taken { news, version }) = taken else {
             return Err(ServiceError::Conflict("prices of too many symbols"));
         };
+        // Prices are told within the turn, and in the order in which the table has taken them.
         news.iter().for_each(|price| prices.tell(namespace, price));
         drop(turn);
         prices.given.notify_one();
@@ -167,13 +172,16 @@ impl Market {
             rooms: names(&rooms),
             snapshot: self.0.prices.last(&symbols),
         };
-        // What waits for the end of an interval is in the snapshot, and must not come before it.
+        // A price that waits for the end of an interval is in the snapshot, and must not come
+        // before that.
         PRICES_SUBSCRIBED.emit_to(socket, &subscribed);
         let joined = socket.join(&rooms);
         drop(turn);
         match joined {
             Ok(()) | Err(JoinError::Disconnected) => Ok(subscribed),
             Err(_) => {
+                // A part of the rooms may have been joined, and the client has been told that all
+                // were.
                 self.leave_prices(&rooms, socket);
                 Err(ServiceError::Conflict("in too many rooms"))
             }
@@ -207,7 +215,8 @@ impl Market {
         if rooms.is_empty() {
             return;
         }
-        // The turn makes no difference to what is sent, and is only not to be waited for too long.
+        // The turn makes no difference to what is sent, so a turn that does not come in time is
+        // done without.
         let turn = self.0.prices.turn().await;
         let symbols: Vec<_> = rooms.iter().filter_map(symbol_of).collect();
         let subscribed = PricesSubscribed {

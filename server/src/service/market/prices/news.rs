@@ -61,8 +61,10 @@ impl Market {
                 self.hear_price(entry, namespace);
             }
             drop(turn);
-            // Some may have to be stored again.
+            // Some prices may have to be stored again.
             prices.given.notify_one();
+            // The place is noted behind what was applied: after an error the same entries are read
+            // again, and change nothing twice.
             let mut heard = prices.heard.lock();
             *heard = last.max(*heard);
             if entries.len() < PAGE {

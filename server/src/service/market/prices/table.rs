@@ -32,7 +32,7 @@ struct Last {
 pub(super) struct Given {
     pub(super) symbol: String,
     pub(super) price: f64,
-    /// None: now, or the time of the price before it if that is later.
+    /// The time of the price; none means now, or the time of the price before it if that is later.
     pub(super) timestamp: Option<Time>,
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Unstored {
 
 /// What became of prices that were given.
 pub(super) struct Taken {
-    /// Those that count; others were older than what is known.
+    /// The prices that count; others were older than what is known.
     pub(super) news: Vec<Price>,
-    /// They are stored as soon as this version is.
+    /// The version with which the prices are stored.
     pub(super) version: u64,
 }
 
@@ -87,6 +87,8 @@ impl Table {
         } = given;
         let known = self.prices.get(&symbol).map(|last| last.price.timestamp);
         let timestamp = timestamp.unwrap_or_else(|| known.map_or(now, |known| known.max(now)));
+        // Services may send over several connections, so an older price can come behind a newer
+        // one.
         if known.is_some_and(|known| timestamp < known) {
             return None;
         }
@@ -117,6 +119,8 @@ impl Table {
 
     /// Notes that the price of a symbol is to be stored.
     fn mark(&mut self, symbol: &str) {
+        // Each price has a version of its own, so that one that is given while another is being
+        // stored stays unstored.
         self.version += 1;
         if let Some(last) = self.prices.get_mut(symbol)
             && last.unstored.replace(self.version).is_none()
@@ -151,7 +155,7 @@ impl Table {
             let Some(last) = self.prices.get_mut(&one.price.symbol) else {
                 continue;
             };
-            // If another one was stored behind it, it is stored again.
+            // A price behind which another one was stored is stored again.
             let is_last = revision.is_none_or(|revision| revision >= last.revision);
             last.revision = last.revision.max(revision.unwrap_or(0));
             if last.unstored == Some(one.version) && is_last {
@@ -183,6 +187,8 @@ impl Table {
         let is_newer = price.timestamp > last.price.timestamp
             || (price.timestamp == last.price.timestamp && last.unstored.is_none());
         if !is_newer {
+            // The store has an older price behind the newer one of this server, which is therefore
+            // stored once more.
             self.mark(&price.symbol);
             return false;
         }

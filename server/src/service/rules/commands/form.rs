@@ -141,7 +141,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
         }
 
         fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-            // 2^64; below it every whole double is a `u64`.
+            // This number is 2^64; below it every whole double is a `u64`.
             if number.fract() == 0.0 && (0.0..18_446_744_073_709_551_616.0).contains(&number) {
                 #[expect(
                     clippy::cast_possible_truncation,

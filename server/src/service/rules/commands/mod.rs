@@ -8,12 +8,12 @@ pub(crate) mod attendance;
 pub(crate) mod conversations;
 pub(super) mod form;
 pub(crate) mod history;
+pub(crate) mod identity;
 pub(crate) mod invites;
 mod market;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod notifications;
-pub(crate) mod session;
 #[cfg(test)]
 mod tests;
 

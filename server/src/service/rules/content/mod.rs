@@ -27,6 +27,7 @@ pub(in crate::service) fn check_content(
     if content.is_empty() {
         return Err(ServiceError::invalid("content", "is empty"));
     }
+    // Only as many characters are counted as there may be, however long the text is.
     if content.chars().nth(max_chars).is_some() {
         return Err(ServiceError::invalid(
             "content",
@@ -144,6 +145,8 @@ pub(in crate::service) fn check_metadata(
             "has binary data, or what stands for it in a packet",
         ));
     }
+    // The text is parsed again into its known fields, because a duplicate of one of them disappears
+    // in a value.
     let mut json = serde_json::Deserializer::from_str(metadata.get());
     let known: KnownMetadata<'_> =
         serde_path_to_error::deserialize(&mut json).map_err(|error| {

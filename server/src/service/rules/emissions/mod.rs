@@ -7,11 +7,11 @@
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;
+pub(crate) mod identity;
 pub(crate) mod messages;
 pub(crate) mod notifications;
 pub(crate) mod portfolio;
 pub(crate) mod prices;
 pub(crate) mod published;
-pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod trades;

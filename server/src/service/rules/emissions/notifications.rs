@@ -45,7 +45,7 @@ pub(crate) enum Priority {
     #[default]
     Normal,
     High,
-    // It waits for no others.
+    // An urgent notification waits for no others.
     Urgent,
 }
 

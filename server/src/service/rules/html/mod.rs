@@ -46,6 +46,8 @@ impl Rules {
         let Self::Html(html) = self else {
             return Ok(sent);
         };
+        // The tags are counted before anything is parsed, since parsing is what they make
+        // expensive.
         if tags(&sent) > MAX_TAGS {
             let problem = format!("has more than {MAX_TAGS} tags");
             return Err(ServiceError::invalid("content", problem));
@@ -57,6 +59,7 @@ impl Rules {
         if clean.is_empty() {
             return Err(ServiceError::invalid("content", "has no text"));
         }
+        // Escaping makes a text longer, and it is the longer one that is stored and sent.
         if clean.chars().nth(max_chars).is_some() {
             let problem = format!("has more than {max_chars} characters as HTML");
             return Err(ServiceError::invalid("content", problem));
@@ -109,10 +112,11 @@ impl Rules {
             return page;
         }
         let bytes = page.messages.iter().map(|message| message.content.len());
+        // Handing a small page to another thread costs more than cleaning it.
         if bytes.sum::<usize>() < LARGE_BYTES {
             return self.show_page(&page);
         }
-        // Parsing that much takes its time: not on a thread on which others wait.
+        // Parsing that much takes its time, and must not hold up a thread on which others wait.
         let rules = Arc::clone(self);
         let shown = tokio::task::spawn_blocking(move || rules.show_page(&page)).await;
         shown.unwrap_or_else(|_| Messages {

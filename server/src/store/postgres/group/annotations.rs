@@ -79,7 +79,8 @@ async fn opening(
         notification_level: Level::of(own.try_get("level")?),
         others_read_seq: others_read_seq.map(unsigned),
     };
-    // Asked last: who was removed meanwhile gets nothing that came behind that.
+    // Membership is asked last, so that whoever was removed meanwhile gets nothing that came behind
+    // the removal.
     let is_member = is_member(client, conversation, user).await?;
     Ok(is_member.then_some(opening))
 }
@@ -156,7 +157,7 @@ async fn reactions(
     if messages.is_empty() {
         return Ok(found);
     }
-    // Ten are those whom a reaction names.
+    // The limit of ten is the number of users whom a reaction names.
     let statement = client
         .prepare_cached(
             "SELECT e.message_id, e.emoji, e.count,
@@ -256,6 +257,8 @@ pub(super) async fn annotate(
             }
         }
     };
+    // The step is written in the same transaction, so that other servers find the change in the
+    // order of the conversation.
     if let Change::Done(annotated) = &changed {
         let statement = client
             .prepare_cached("SELECT roomcast_take_annotation($1, $2, $3, $4)")

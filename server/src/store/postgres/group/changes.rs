@@ -210,10 +210,12 @@ pub(super) async fn change_member(
             .prepare_cached("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
             .await?;
         client.execute(&statement, &[&id, &change.user_id]).await?
+    // The room is looked at before the invitation is used up.
     } else if is_full(client, change, room.owner.as_deref()).await? {
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
+        // A member who follows the link again takes no use of it away.
         && !take(client, hash, id, now).await?
     {
         return Ok(Change::Absent);
@@ -228,6 +230,7 @@ pub(super) async fn change_member(
             .execute(&statement, &[&id, &change.user_id, &now.timestamp()])
             .await?
     };
+    // Nothing has changed, so the conversation takes no step and nobody is told.
     if changed == 0 {
         return read_back(client, id).await.map(Change::Unchanged);
     }

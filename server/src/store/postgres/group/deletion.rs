@@ -25,6 +25,7 @@ pub(super) async fn delete_conversation(
     if let Some(refused) = deletion.refused(room.owner.as_deref(), room.is_open, is_member) {
         return Ok(refused);
     }
+    // The members are read before they are deleted, since they have to be told.
     let member_ids = read_back(client, id).await?.member_ids;
     let update = client
         .prepare_cached(

@@ -43,6 +43,7 @@ impl Rows {
     }
 
     pub(super) async fn insert(&self, client: &ClientWrapper, now: Time) -> Result<(), Error> {
+        // Groups of read marks alone are common, and spare a round trip.
         if self.ids.is_empty() {
             return Ok(());
         }

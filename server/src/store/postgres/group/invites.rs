@@ -32,7 +32,8 @@ impl Postgres {
     }
 }
 
-/// Stores one, unless its conversation has `limit` others that are valid. Those that are not go.
+/// Stores an invitation, unless its conversation has `limit` others that are valid. Those that are
+/// not valid go.
 async fn insert(
     client: &ClientWrapper,
     invite: &Invite,
@@ -73,7 +74,7 @@ async fn insert(
     Ok(inserted > 0)
 }
 
-/// A valid one, to a conversation that there is.
+/// A valid invitation to a conversation that there is.
 async fn find(
     client: &ClientWrapper,
     token_hash: &str,
@@ -105,7 +106,8 @@ fn invite(row: &Row) -> Result<Invite, Error> {
     })
 }
 
-/// Counts one who becomes a member of a conversation by it; `false` if it is not valid.
+/// Counts somebody who becomes a member of a conversation by an invitation. Returns `false` if that
+/// is not valid.
 pub(super) async fn take(
     client: &ClientWrapper,
     token_hash: &str,
@@ -125,7 +127,7 @@ pub(super) async fn take(
     Ok(taken > 0)
 }
 
-/// Removes those of a conversation, and says how many were valid.
+/// Removes the invitations to a conversation, and says how many were valid.
 pub(super) async fn remove(
     client: &ClientWrapper,
     conversation: Uuid,

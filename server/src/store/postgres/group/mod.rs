@@ -64,8 +64,9 @@ pub(super) async fn transact(
         .await
         .map_err(before)?;
     let mut done: Vec<Option<(Done, Revision)>> = group.iter().map(|_| None).collect();
-    // One after the other, which is the order in which they get their numbers and are emitted. Only the
-    // rows of messages are stored together at the end: nothing before looks at them.
+    // The changes are made one after the other, which is the order in which they get their numbers and
+    // are emitted. Only the rows of messages are stored together at the end: nothing before looks at
+    // them.
     let mut rows = Rows::default();
     for (write, done) in group.iter().zip(&mut done) {
         let id = write.conversation_id();
@@ -74,9 +75,13 @@ pub(super) async fn transact(
             Write::Conversation { conversation, .. } => {
                 let stored = within(patience, insert_conversation(client, conversation, now)).await;
                 let (stored, is_new) = stored.map_err(before)?;
+                // Later changes of the group may be in this conversation, which no other server can
+                // see yet.
                 locked.learn(conversation, is_new);
                 Done::Conversation(stored)
             }
+            // Read marks are stored last and together: they depend on the messages of the group,
+            // and nothing depends on them.
             Write::Read { .. } => continue,
             Write::Edit { .. }
             | Write::Delete { .. }
@@ -88,6 +93,7 @@ pub(super) async fn transact(
                 .map_err(before)?,
         };
         let revision = locked.revision(id);
+        // The revision was read before this, since the conversation is forgotten for what follows.
         if let Done::Deletion(Change::Done(_)) = outcome {
             locked.forget(id);
         }
@@ -96,6 +102,8 @@ pub(super) async fn transact(
     within(patience, rows.insert(client, now))
         .await
         .map_err(before)?;
+    // The journals are locked behind the conversations and in the order of their names, as in every
+    // transaction.
     within(patience, locked.references.insert(client))
         .await
         .map_err(before)?;
@@ -117,6 +125,8 @@ pub(super) async fn transact(
         .await
         .map_err(before)?;
     let done: Vec<(Done, Revision)> = done.into_iter().flatten().collect();
+    // The witness is chosen before the commit is sent: afterwards there may be no connection to
+    // ask.
     let witness = Witness::of(group, &done, now);
     commit(client, locked, done, witness, patience).await
 }
@@ -130,6 +140,8 @@ async fn change(
     now: Time,
 ) -> Result<Done, Error> {
     let id = write.conversation_id();
+    // The row has to know the messages of this group, or the trigger would number the change before
+    // them.
     locked.count(client, Some(id)).await?;
     let done = match write {
         Write::Edit { edit, .. } => Done::Changed(change_text(client, locked, edit, now).await?),
@@ -165,6 +177,8 @@ async fn change(
     if done.is_change()
         && let Some(room) = locked.rooms.get_mut(&id)
     {
+        // The trigger has counted; whether it counts one is its own business, so the number is read
+        // back.
         room.changes = changes_of(client, id).await?;
     }
     Ok(done)
@@ -177,15 +191,17 @@ async fn commit(
     witness: Witness,
     patience: Duration,
 ) -> Result<Vec<(Done, Revision)>, Aborted> {
+    // The number and the process are known since the locks were taken, in case the commit is not
+    // answered.
     let (transaction, process) = (locked.transaction.clone(), locked.process);
     let count = locked.count(client, None);
     let commit = client.batch_execute("COMMIT");
-    // Sent together: if counting fails, the commit turns into a rollback.
+    // Both are sent together: if counting fails, the commit turns into a rollback.
     let answer = timeout(patience, async { tokio::join!(biased; count, commit) }).await;
     let reason = match answer {
         Ok((Ok(()), Ok(()))) => return Ok(done),
         Ok((Err(error), _) | (Ok(()), Err(error))) if is_refusal(&error) => {
-            // The database says itself that it did not.
+            // The database says itself that it has not committed.
             return Err(Aborted::Before(error.into()));
         }
         Ok((Err(error), _) | (Ok(()), Err(error))) => chain(&error),
@@ -232,7 +248,7 @@ struct LockedRows {
     transaction: String,
     process: i32,
     rooms: HashMap<Uuid, Room>,
-    /// Of the users who ask: where they are members by name.
+    /// The conversations in which the users who ask are members by name.
     members: HashSet<(Uuid, String)>,
     /// What was sent before under one of the ids that clients gave.
     sent: HashMap<(String, String), Arc<Message>>,
@@ -252,6 +268,8 @@ struct Room {
 /// Begins, locks and looks: five statements, one round trip.
 async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Error> {
     let mut ids: Vec<Uuid> = group.iter().map(Write::conversation_id).collect();
+    // Rows are locked in the order of ids by every server, so that no two of them wait for one
+    // another.
     ids.sort_unstable();
     ids.dedup();
     let (mut homes, mut users, mut senders, mut sent_ids) = (vec![], vec![], vec![], vec![]);
@@ -302,10 +320,11 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     type Parameters<'a, const N: usize> = [&'a (dyn ToSql + Sync); N];
     let (locks, asked, repeats): (Parameters<'_, 1>, Parameters<'_, 2>, Parameters<'_, 2>) =
         ([&ids], [&homes, &users], [&senders, &sent_ids]);
-    // Sent in this order without waiting; each sees what was committed before it began, and all but
-    // the first begin when the locks are held.
+    // The statements are sent in this order without waiting. Each sees what was committed before it
+    // began, and all behind the first query begin when the locks are held.
     let (_, locked, name, members, sent) = tokio::try_join!(
         biased;
+        // These are pipelined: one round trip to a database that may be far away.
         client.batch_execute("BEGIN"),
         client.query(&lock, &locks),
         client.query_one(&name, &[]),
@@ -420,6 +439,8 @@ impl LockedRows {
             .client_message_id
             .clone()
             .map(|id| (new.user_id.clone(), id));
+        // A repetition is found before anything else is checked, since what it answers may have
+        // been deleted by now.
         if let Some(message) = key.as_ref().and_then(|key| self.sent.get(key)) {
             return if message.conversation_id == new.conversation_id {
                 InsertOutcome::Row {
@@ -439,11 +460,13 @@ impl LockedRows {
         let Some(room) = self.rooms.get_mut(&new.conversation_id) else {
             return InsertOutcome::Absent;
         };
+        // The lock of the row makes the number this server's own until the commit.
         room.last_seq += 1;
         let message = Arc::new(new.clone().stored(room.last_seq, now, original));
         self.references.notify(new, &message);
         rows.push(&message, new.client_message_id.clone());
         if let Some(key) = key {
+            // The same message may come twice in one group.
             self.sent.insert(key, Arc::clone(&message));
         }
         InsertOutcome::Row {
@@ -457,6 +480,7 @@ impl LockedRows {
         let (mut ids, mut seqs): (Vec<Uuid>, Vec<i64>) = (vec![], vec![]);
         for (id, room) in &mut self.rooms {
             if room.last_seq != room.stored_seq && only.is_none_or(|only| only == *id) {
+                // A row is written once for a group, however many messages it has.
                 room.stored_seq = room.last_seq;
                 ids.push(*id);
                 seqs.push(signed(room.last_seq));
@@ -465,7 +489,8 @@ impl LockedRows {
         if ids.is_empty() {
             return Ok(());
         }
-        // Not prepared: that would wait for an answer, and the commit is to be sent right behind.
+        // The statement is not prepared: that would wait for an answer, and the commit is to be
+        // sent right behind.
         let types = [
             tokio_postgres::types::Type::UUID_ARRAY,
             tokio_postgres::types::Type::INT8_ARRAY,

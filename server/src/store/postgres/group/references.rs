@@ -19,7 +19,7 @@ use crate::store::rows::{Message, NewMessage};
 pub(super) struct References {
     /// The messages that new ones answer, with their conversations.
     originals: HashMap<Uuid, (Uuid, Quote)>,
-    /// Of those who are mentioned: who is notified of nothing.
+    /// The users among those who are mentioned who are notified of nothing.
     silent: HashSet<(Uuid, String)>,
     /// What is stored with the messages of the group.
     notices: Vec<Append>,
@@ -48,6 +48,8 @@ impl References {
                 ))
                 .await?;
             for row in client.query(&statement, &[&originals]).await? {
+                // The conversations are locked, so the messages stay as they are read here until
+                // the commit.
                 references.learn(&message(&row)?);
             }
         }
@@ -96,6 +98,7 @@ impl References {
     /// Stores that, in the order of the journals: two transactions that lock several never wait for one another in a circle.
     /// One that finds no room is left out.
     pub(super) async fn insert(&mut self, client: &ClientWrapper) -> Result<(), Error> {
+        // The notices of several messages are mixed, so the order of each alone is not enough.
         self.notices.sort_by(|a, b| a.journal.cmp(&b.journal));
         for notice in &self.notices {
             journals::append(client, notice).await?;

@@ -86,10 +86,13 @@ async fn read(
     let mut changes = Vec::new();
     let mut next = mark.clone();
     for row in &rows {
+        // A mark that is too old is refused as a whole, since nobody knows what is missing.
         if row.try_get("is_behind")? {
             return Ok(None);
         }
         // What comes between two pages may belong before the second: that is read the next time.
+        // The snapshot of the first page counts for all pages: what it does not show is read from
+        // there the next time.
         let first = mark.reading.as_ref().map(|reading| &reading.snapshot);
         let snapshot = first.map_or_else(|| row.try_get("snapshot"), |first| Ok(first.clone()))?;
         let Some(topic) = row.try_get("topic")? else {

@@ -121,6 +121,7 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
         )
         .await?;
     let revisions: Vec<i64> = row.try_get(0)?;
+    // The function answers 0 for an entry that it has not stored.
     let revision = |number: i64| Some(unsigned(number)).filter(|revision| *revision > 0);
     Ok(revisions.into_iter().map(revision).collect())
 }

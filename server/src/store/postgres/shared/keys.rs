@@ -93,6 +93,8 @@ async fn begin(client: &ClientWrapper, attempt: &Attempt) -> Result<Begun, Error
         .prepare_cached("SELECT request, status, body FROM api_keys WHERE key = $1")
         .await?;
     let Some(row) = client.query_opt(&statement, &[&attempt.key]).await? else {
+        // The row was removed between the two statements: whoever asks tries again, and gets the
+        // key then.
         return Ok(Begun::Running);
     };
     let status: Option<i32> = row.try_get(1)?;

@@ -61,6 +61,7 @@ impl Postgres {
 
 /// What is said of a query that failed: whether people have to mend something.
 fn denied(failure: Failure) -> PublicationFault {
+    // A refused statement means missing rights or tables, which no waiting mends.
     if failure.fault == Fault::Bad {
         PublicationFault::Denied(failure.reason)
     } else {

@@ -80,13 +80,15 @@ async fn get(client: &ClientWrapper, key: &str) -> Result<Option<StoredValue>, E
     .transpose()
 }
 
-/// Stores a value; `None`: there is no room for one more.
+/// Stores a value. Returns `None` if there is no room for one more.
 async fn put(
     client: &ClientWrapper,
     key: &str,
     expected: Expected,
     text: &str,
 ) -> Result<Option<Put>, Error> {
+    // A known value is updated first: an insertion counts all values, which is only needed for a
+    // new one.
     if expected != Expected::Nothing {
         let statement = client
             .prepare_cached(
@@ -102,6 +104,8 @@ async fn put(
             return Ok(Some(Put::Stored(number(row.try_get(0)?))));
         }
         if version.is_some() {
+            // The version is read after the attempt and may be newer still; the caller reads the
+            // value again anyway.
             return Ok(Some(Put::Conflict(version_at(client, key).await?)));
         }
     }
@@ -150,7 +154,7 @@ async fn remove(client: &ClientWrapper, key: &str, expected: Expected) -> Result
     Ok(Put::Stored(number(row.try_get(0)?)))
 }
 
-/// The number of whoever has the lock from now on; `None`: somebody has it.
+/// The number of whoever has the lock from now on; `None` if somebody else has it.
 async fn lock(
     client: &ClientWrapper,
     name: &str,

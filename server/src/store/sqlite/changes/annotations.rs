@@ -45,7 +45,8 @@ fn opening(
     conversation: Uuid,
     user: Option<&str>,
 ) -> rusqlite::Result<Option<Opening>> {
-    // Of one moment: who is removed meanwhile gets nothing that comes behind that.
+    // Membership and pins are of one moment, so that whoever is removed meanwhile gets nothing that
+    // comes behind the removal.
     let transaction = connection.unchecked_transaction()?;
     if last_seq(&transaction, conversation, user)?.is_none() {
         return Ok(None);
@@ -158,7 +159,7 @@ pub(in crate::store::sqlite) fn shown(
     Ok(more(connection, &message, None)?.unwrap_or(message))
 }
 
-/// The same if there is anything to be shown beside the row.
+/// A message with what is shown beside its row, if there is anything.
 fn more(
     connection: &Connection,
     message: &Message,
@@ -276,6 +277,8 @@ pub(in crate::store::sqlite) fn notify(
     for entry in notice.entries(message, |user| {
         silent.iter().any(|silent| **silent == *user)
     }) {
+        // An entry that finds no room is an outcome and no error, so that the message is stored all
+        // the same.
         journals::append(connection, &entry)?;
     }
     Ok(())

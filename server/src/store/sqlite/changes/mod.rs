@@ -144,6 +144,7 @@ pub(super) fn change_member(
         return Ok(Change::Conflict);
     } else if let Some(hash) = invite
         && !is_member
+        // A member who follows the link again takes no use of it away.
         && !invites::take(connection, hash, change.conversation_id, now)?
     {
         return Ok(Change::Absent);
@@ -155,6 +156,7 @@ pub(super) fn change_member(
             )?
             .execute(params![id, change.user_id, now])?
     };
+    // Nothing has changed, so the conversation takes no step and nobody is told.
     if changed == 0 {
         return read_conversation(connection, change.conversation_id).map(Change::Unchanged);
     }

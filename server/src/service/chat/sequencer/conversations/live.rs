@@ -55,6 +55,8 @@ impl Common {
         Self {
             rules,
             confirmations: Arc::new(Semaphore::new(places)),
+            // Messages that are asked about only in case their senders want it take at most the
+            // other half.
             reserved: places / 2,
             has_recovery,
             confirm_timeout: limits.confirm_timeout,

@@ -98,8 +98,11 @@ impl Conversations {
         id: Uuid,
         act: impl FnOnce(&mut Live) -> R,
     ) -> Option<R> {
+        // The part of the table is let go of before the conversation is locked, so that one that is
+        // busy does not hold up its neighbours.
         let found = self.live.of(id).lock().get(&id).cloned()?;
         let mut live = found.lock();
+        // Somebody has left between the two locks, and the conversation is out of the table.
         if live.is_gone {
             return None;
         }
@@ -122,9 +125,13 @@ impl Conversations {
             let mut live = found.lock();
             if live.is_gone {
                 drop(live);
+                // Whoever has marked it gone may not have taken it out yet; taken out here, the
+                // next turn makes a new one.
                 self.forget(id, &found);
                 continue;
             }
+            // The pin counts under the lock of the conversation, where it is decided whether that
+            // is forgotten.
             live.pins += 1;
             return Pin {
                 conversations: self,
@@ -136,6 +143,8 @@ impl Conversations {
     /// After a change: puts the conversation's next timeout into the schedule, and forgets a
     /// conversation in which nobody is left.
     fn settle(&self, found: &Arc<Mutex<Live>>, mut live: MutexGuard<'_, Live>) {
+        // A conversation does not know the table of sockets, so the sockets that were taken out of
+        // it are noted here.
         for socket in std::mem::take(&mut live.expelled) {
             self.exit(socket, live.id);
         }
@@ -144,6 +153,8 @@ impl Conversations {
             self.share(live.id, changed);
         }
         let next = live.poll_timeout();
+        // Most changes leave the next timeout as it is, and then the lock of the schedule is
+        // spared.
         if next != live.scheduled {
             let schedule = self.schedule.of(live.id);
             schedule.replace(live.id, live.scheduled, next);
@@ -152,6 +163,8 @@ impl Conversations {
         if live.is_empty() {
             live.is_gone = true;
             let id = live.id;
+            // The table is never locked together with a conversation, so a conversation that is
+            // gone is only marked under its own lock.
             drop(live);
             self.forget(id, found);
         }
@@ -159,6 +172,7 @@ impl Conversations {
 
     fn forget(&self, id: Uuid, gone: &Arc<Mutex<Live>>) {
         if let Entry::Occupied(entry) = self.live.of(id).lock().entry(id)
+            // By now another one of the same id may be in the table, which must stay.
             && Arc::ptr_eq(entry.get(), gone)
         {
             entry.remove();
@@ -207,6 +221,7 @@ pub(in crate::service) struct Pin<'a> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
+        // The end of the pin settles the conversation, which forgets one that nobody has joined.
         self.conversations.with(self.id, |live| live.pins -= 1);
     }
 }

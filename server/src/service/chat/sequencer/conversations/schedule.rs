@@ -28,6 +28,8 @@ impl Schedule {
         }
         if let Some(at) = next {
             timeouts.insert((at, id));
+            // Only an earlier first timeout matters to the one who waits; all others find their
+            // turn anyway.
             if timeouts.first() == Some(&(at, id)) {
                 self.earlier.notify_one();
             }
@@ -44,6 +46,8 @@ impl Schedule {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(at.into()) => {}
+                // A permit that was stored while nobody waited is taken here, so that no earlier
+                // timeout is slept through.
                 () = self.earlier.notified() => continue,
             }
             if let Some((due, id)) = self.timeouts.lock().first().copied()

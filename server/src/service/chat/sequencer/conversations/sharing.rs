@@ -22,6 +22,8 @@ impl Changes {
     fn extend(&mut self, users: impl Iterator<Item = ((Uuid, Arc<str>), Going)>) {
         self.users.extend(users);
         if self.users.len() > MAX_CHANGES {
+            // What cannot be kept cannot be told: the others then forget this server and are told
+            // everything again.
             self.users = BTreeMap::new();
             self.is_incomplete = true;
         }
@@ -56,6 +58,7 @@ impl Conversations {
         self.note_look(id, |look| {
             look.is_told = true;
             let room = MAX_LEFT - look.left.len().min(MAX_LEFT);
+            // Beyond the limit users count as lost, which is a difference of one word only.
             look.left.extend(left.into_iter().take(room));
         });
     }
@@ -84,12 +87,15 @@ impl Conversations {
     pub(in crate::service) fn take_shared(&self, limit: usize) -> Vec<SharedPresence> {
         let mut taken = Vec::new();
         let mut changed = self.changed.lock();
+        // Only so many are taken that one statement tells them all.
         while taken.len() < limit
             && let Some(next) = changed.users.pop_first()
         {
             taken.push(next);
         }
         drop(changed);
+        // The lock of the changes is let go of first: `with` takes that of a conversation, under
+        // which changes are noted.
         let as_it_is = |((conversation_id, user_id), going): ((Uuid, Arc<str>), Going)| {
             let present = self.with(conversation_id, |live| live.presence.shared(&user_id));
             SharedPresence {
@@ -107,6 +113,7 @@ impl Conversations {
         let mut changed = self.changed.lock();
         for row in rows {
             let entry = changed.users.entry((row.conversation_id, row.user_id));
+            // What has changed since the rows were taken is newer, and stays.
             entry.or_insert(row.going);
         }
         changed.extend(std::iter::empty());
@@ -121,6 +128,8 @@ impl Conversations {
     /// Other servers know nothing of this one: everybody who is here has to be told, and nothing of
     /// those who have gone.
     pub(in crate::service) fn share_all(&self) {
+        // The list is emptied before the conversations are gone through: what changes meanwhile is
+        // noted anew.
         *self.changed.lock() = Changes::default();
         for id in self.ids() {
             self.with(id, |live| live.presence.share_all());

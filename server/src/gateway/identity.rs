@@ -1,4 +1,4 @@
-//! Sessions of clients: authentication, how many connections a user has, and the event `session`.
+//! Who clients are: authentication, how many connections a user has, and the event `session`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::{
     limit::Users,
     service::{
         Access, Argument, Chat, ServiceError,
-        emissions::session::{ERROR, ErrorEvent, SESSION, Session},
-        session::REFRESH,
+        emissions::identity::{ERROR, ErrorEvent, Identity, SESSION},
+        identity::REFRESH,
     },
     store::Time,
 };
@@ -43,7 +43,7 @@ pub(super) fn register(
         })
         .on_connect(async |event: Event, users: State<Users>| {
             if !limits::enter(&users, &event.socket) {
-                // Several came at once.
+                // Several connections of the user have passed the middleware at once.
                 ERROR.emit_to(&event.socket, &TOO_MANY);
                 event.socket.disconnect(false);
             }
@@ -59,7 +59,7 @@ pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
         .namespace()
         .on_connect(move |event: Event, chat: State<Chat>| {
             let principal = event.principal();
-            let session = Session {
+            let identity = Identity {
                 user_id: &principal.subject,
                 name: &principal.name,
                 roles: &principal.roles,
@@ -68,7 +68,7 @@ pub(super) fn greet(catalogue: &mut Catalogue<'_>, access: Access) {
                 expires_at: principal.expires_at.map(Time::from),
                 status: chat.status_of(&principal.subject),
             };
-            SESSION.emit_to(&event.socket, &session);
+            SESSION.emit_to(&event.socket, &identity);
             async {}
         });
 }

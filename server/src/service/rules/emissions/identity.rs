@@ -10,8 +10,8 @@ use crate::service::rules::examples::{self, ADA, NOON};
 use crate::store::Time;
 
 emissions! {
-    SESSION: Session<'static>, Reliable = "session", "who the client is",
-        "the socket, after it has connected", Session {
+    SESSION: Identity<'static>, Reliable = "session", "who the client is",
+        "the socket, after it has connected", Identity {
             user_id: ADA,
             name: "Ada",
             roles: &[],
@@ -38,7 +38,8 @@ emissions! {
 /// `session`.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Session<'a> {
+#[schemars(rename = "Session")]
+pub(crate) struct Identity<'a> {
     pub(crate) user_id: &'a str,
     pub(crate) name: &'a str,
     pub(crate) roles: &'a [String],
