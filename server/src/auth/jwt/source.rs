@@ -116,16 +116,14 @@ impl KeyRing {
     /// Adds the keys in a file, which must be good now.
     pub(crate) fn with_file(mut self, path: &Path) -> Result<Self, FileError> {
         let keys = read(path)?;
-        self.parts.lock().file = keys;
+        self.change(|parts| parts.file = keys);
         self.file = Some(path.to_owned());
-        self.merge();
         Ok(self)
     }
 
     /// Adds the keys at an address, which need not answer now.
     pub(crate) fn with_url(mut self, url: JwksUrl, refresh: Duration, timeout: Duration) -> Self {
-        self.parts.lock().remote = Keys::none_yet();
-        self.merge();
+        self.change(|parts| parts.remote = Keys::none_yet());
         self.remote = Some(Remote {
             url,
             refresh,
@@ -140,13 +138,16 @@ impl KeyRing {
         Arc::clone(&self.keys.read())
     }
 
-    fn merge(&self) {
-        let parts = self.parts.lock();
+    /// Changes some of the parts, and puts all of them into force.
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        // The parts stay locked until the keys are swapped in. Otherwise, of two changes at one
+        // moment, the one that had read the parts earlier could be the last to swap in its keys.
+        let mut parts = self.parts.lock();
+        change(&mut parts);
         // The keys are put together beside those in force and swapped in whole, so that no token
         // is checked against half of them.
         let keys = parts.fixed.clone().and(parts.file.clone());
         let keys = keys.and(parts.remote.clone());
-        drop(parts);
         for id in keys.duplicates() {
             tracing::warn!(
                 kid = id,
@@ -189,8 +190,7 @@ impl KeyRing {
                     } else {
                         tracing::info!(keys = keys.len(), "the file with keys was read again");
                     }
-                    self.parts.lock().file = keys;
-                    self.merge();
+                    self.change(|parts| parts.file = keys);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the file with keys has changed and cannot be used: \
@@ -261,8 +261,7 @@ impl KeyRing {
         match keys {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), "the key set was fetched");
-                self.parts.lock().remote = keys;
-                self.merge();
+                self.change(|parts| parts.remote = keys);
             }
             Err(reason) => tracing::warn!(
                 reason,
@@ -328,3 +327,27 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64, u64)> {
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// A day: nobody should go on longer with keys that were withdrawn.
 const MAX_REFRESH: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_changes_at_one_moment_both_are_in_force() {
+        let ring = KeyRing::new(Keys::default());
+        let key = || Keys::from_secret(&[7; 32]);
+        for _ in 0..200 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for keys in [key(), Keys::default()].into_iter().cycle().take(200) {
+                        ring.change(|parts| parts.file = keys);
+                    }
+                });
+                for keys in [key(), Keys::default()].into_iter().cycle().take(200) {
+                    ring.change(|parts| parts.remote = keys);
+                }
+            });
+            assert!(ring.now().is_empty());
+        }
+    }
+}
