@@ -21,6 +21,30 @@ struct Latest {
     making: HashMap<Uuid, Option<Conversation>>,
 }
 
+impl Latest {
+    /// Notes that a conversation is told of, which is no longer being made. Both happen under one lock: in between the
+    /// feed would find neither, and have its members told a second time.
+    fn finish(&mut self, id: Uuid) {
+        self.making.remove(&id);
+        self.insert(id, 0);
+    }
+
+    /// See [`ToldChanges::insert`].
+    fn insert(&mut self, conversation: Uuid, number: u64) -> bool {
+        if !self.changes.insert((conversation, number)) {
+            return false;
+        }
+        self.order.push_back((conversation, number));
+        // The oldest are forgotten: the feed is never so far behind that it brings them again.
+        if self.order.len() > MAX_TOLD
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.changes.remove(&oldest);
+        }
+        true
+    }
+}
+
 /// A conversation that is being made here. Dropped without having been [made](Self::made) it is in doubt.
 pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
     told: &'a ToldChanges,
@@ -31,8 +55,7 @@ pub(in crate::service) struct Making<'a, F: FnOnce(&Conversation)> {
 impl<F: FnOnce(&Conversation)> Making<'_, F> {
     /// The conversation is made, and its members are to be told.
     pub(in crate::service) fn made(mut self, conversation: &Conversation) {
-        self.told.0.lock().making.remove(&self.id);
-        self.told.insert(self.id, 0);
+        self.told.0.lock().finish(self.id);
         if let Some(tell) = self.tell.take() {
             tell(conversation);
         }
@@ -45,10 +68,16 @@ impl<F: FnOnce(&Conversation)> Drop for Making<'_, F> {
         let Some(tell) = self.tell.take() else {
             return;
         };
-        let read = self.told.0.lock().making.remove(&self.id).flatten();
-        if let Some(conversation) = read
-            && self.told.insert(self.id, 0)
-        {
+        let mut latest = self.told.0.lock();
+        // What the feed has not brought yet, it brings later if the conversation is made.
+        let read = latest.making.get_mut(&self.id).and_then(Option::take);
+        if read.is_some() {
+            latest.finish(self.id);
+        } else {
+            latest.making.remove(&self.id);
+        }
+        drop(latest);
+        if let Some(conversation) = read {
             tell(&conversation);
         }
     }
@@ -73,29 +102,19 @@ impl ToldChanges {
     /// The feed has that there is one more conversation. Returns `true` if its members are to be told
     /// of it now.
     pub(in crate::service) fn read(&self, conversation: &Conversation) -> bool {
+        let mut latest = self.0.lock();
         // Whoever makes the conversation is about to tell of it, and knows which socket not to
         // tell.
-        if let Some(read) = self.0.lock().making.get_mut(&conversation.id) {
+        if let Some(read) = latest.making.get_mut(&conversation.id) {
             *read = Some(conversation.clone());
             return false;
         }
-        self.insert(conversation.id, 0)
+        latest.insert(conversation.id, 0)
     }
 
     /// Takes note of a change that is told now. Returns `false` if the change was told before.
     pub(in crate::service) fn insert(&self, conversation: Uuid, number: u64) -> bool {
-        let mut latest = self.0.lock();
-        if !latest.changes.insert((conversation, number)) {
-            return false;
-        }
-        latest.order.push_back((conversation, number));
-        // The oldest are forgotten: the feed is never so far behind that it brings them again.
-        if latest.order.len() > MAX_TOLD
-            && let Some(oldest) = latest.order.pop_front()
-        {
-            latest.changes.remove(&oldest);
-        }
-        true
+        self.0.lock().insert(conversation, number)
     }
 
     pub(in crate::service) fn has(&self, conversation: Uuid, number: u64) -> bool {
@@ -109,6 +128,7 @@ const MAX_TOLD: usize = 65_536;
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::store::Time;
@@ -141,6 +161,46 @@ mod tests {
             let by_feed = u32::from(told.read(&made));
             assert_eq!(count.get() + by_feed, 1, "{is_read} {is_known}");
         }
+    }
+
+    #[test]
+    fn a_conversation_is_told_of_once_when_it_comes_by_the_feed_while_it_is_made() {
+        const ROUNDS: usize = 20_000;
+        let made = conversation();
+        let (told, count) = (ToldChanges::default(), AtomicUsize::new(0));
+        let ids: Vec<_> = (0..ROUNDS as u128).map(Uuid::from_u128).collect();
+        let tell = |_: &Conversation| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        // Both threads begin a round together, by spinning: what they do takes less time than waking.
+        let arrived = AtomicUsize::new(0);
+        let meet = |round: usize| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < 2 * (round + 1) {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (round, &id) in ids.iter().enumerate() {
+                    let making = told.making(id, tell);
+                    meet(round);
+                    match round % 2 {
+                        0 => making.made(&made),
+                        // It is in doubt whether it was made, and the feed brings it.
+                        _ => drop(making),
+                    }
+                }
+            });
+            for (round, &id) in ids.iter().enumerate() {
+                let read = Conversation { id, ..made.clone() };
+                meet(round);
+                if told.read(&read) {
+                    tell(&read);
+                }
+            }
+        });
+        assert_eq!(count.into_inner(), ROUNDS);
     }
 
     #[test]
