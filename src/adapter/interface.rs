@@ -8,6 +8,11 @@ use std::{
 };
 
 pub(super) use super::operation::AdapterError;
+#[cfg(feature = "redis")]
+use roomcast_protocol::socket::Nsp;
+
+#[cfg(feature = "redis")]
+use super::journal::Position;
 use super::{
     WireError,
     envelope::{Envelope, NodeId, Publication},
@@ -208,6 +213,19 @@ impl Inbox {
         server.map_or_else(Vec::new, |server| server.rooms(namespace))
     }
 
+    /// Whether a publication for these rooms, or for everybody in the namespace if there are none, is about nobody on
+    /// this server, so that nothing else of it has to be read. It counts as applied then.
+    #[cfg(feature = "redis")]
+    pub(crate) fn passes_by(
+        &self,
+        namespace: &Nsp,
+        rooms: &[Room],
+        position: Option<Position>,
+    ) -> bool {
+        let server = self.server.upgrade();
+        server.is_none_or(|server| server.passes_by(namespace, rooms, position))
+    }
+
     /// Tells that so many envelopes are known to be lost, for the metrics.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
@@ -238,4 +256,6 @@ pub(super) trait Deliver: Send + Sync {
     fn lost(&self, envelopes: u64);
     fn left(&self, node: &NodeId);
     fn rooms(&self, namespace: &str) -> Vec<Room>;
+    #[cfg(feature = "redis")]
+    fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool;
 }
