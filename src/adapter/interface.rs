@@ -56,6 +56,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// Whether envelopes arrive, as far as is known now.
     fn health(&self) -> Health;
 
+    /// What waits to be sent, and how long messages take, for [`Io::adapter_backlog`](crate::Io::adapter_backlog).
+    /// Default: nothing.
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
+    }
+
     /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
     /// own end; what is published afterwards may be refused.
     fn close(&self) -> BoxFuture<()>;
@@ -141,6 +147,19 @@ pub enum Health {
     Ready,
     /// It does not; the text says why, for people who operate the server.
     Down(String),
+}
+
+/// What waits in an adapter, and how long messages take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Messages that wait to be sent.
+    pub messages: usize,
+    /// Their bytes, as far as they count for the limit of the queue.
+    pub bytes: usize,
+    /// How long the last message of this server to itself took there and back, or how long the one that is under way has taken
+    /// if that is longer already; `None` while nothing is known, as without a connection.
+    pub lag: Option<Duration>,
 }
 
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the

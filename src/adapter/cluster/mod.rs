@@ -27,7 +27,7 @@ use self::{requests::Requests, seen::Seen, tail::Tails};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, Backlog, BoxFuture, Deliver, Health, Inbox, Servers},
     journal::{Journal, Position},
     nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
     operation::Kind,
@@ -320,6 +320,10 @@ impl Joined {
 
     pub(crate) fn health(&self) -> Health {
         self.adapter.health()
+    }
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.adapter.backlog()
     }
 
     pub(crate) async fn close(&self) {

@@ -191,6 +191,7 @@ impl Link {
                 let listener = self.listener.upgrade();
                 if listener.is_some_and(|listener| listener.felt(&pulse.payload)) {
                     *self.heard.lock() = Some(Instant::now());
+                    self.outbound.hears_itself();
                     self.up(keeps.is_some());
                 }
             }
@@ -353,6 +354,7 @@ impl Link {
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
         loop {
+            self.outbound.says_a_word();
             if let Some(listener) = self.listener.upgrade() {
                 listener.tick();
             }

@@ -257,6 +257,7 @@ impl Link {
     async fn hear_itself(&self, mut line: Line) -> String {
         loop {
             let message = [Sent::Message(self.own.clone(), Bytes::new())];
+            self.outbound.says_a_word();
             if let Err(error) = line.send(self.how, &message).await {
                 return error.to_string();
             }
@@ -323,6 +324,7 @@ impl Link {
         match target {
             Some(Target::Envelopes) if payload.is_empty() => {
                 *self.heard.lock() = Instant::now();
+                self.outbound.hears_itself();
             }
             Some(target) => {
                 if let Some(listener) = self.listener.upgrade() {
