@@ -8,6 +8,11 @@ use std::{
 };
 
 pub(super) use super::operation::AdapterError;
+#[cfg(feature = "redis")]
+use roomcast_protocol::socket::Nsp;
+
+#[cfg(feature = "redis")]
+use super::journal::Position;
 use super::{
     WireError,
     envelope::{Envelope, NodeId, Publication},
@@ -50,6 +55,12 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Whether envelopes arrive, as far as is known now.
     fn health(&self) -> Health;
+
+    /// What waits to be sent, and how long messages take, for [`Io::adapter_backlog`](crate::Io::adapter_backlog).
+    /// Default: nothing.
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
+    }
 
     /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
     /// own end; what is published afterwards may be refused.
@@ -140,6 +151,19 @@ pub enum Health {
     Down(String),
 }
 
+/// What waits in an adapter, and how long messages take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Messages that wait to be sent.
+    pub messages: usize,
+    /// Their bytes, as far as they count for the limit of the queue.
+    pub bytes: usize,
+    /// How long the last message of this server to itself took there and back, or how long the one that is under way has taken
+    /// if that is longer already; `None` while nothing is known, as without a connection.
+    pub lag: Option<Duration>,
+}
+
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
 /// server alive.
 ///
@@ -211,6 +235,19 @@ impl Inbox {
         server.map_or_else(Vec::new, |server| server.rooms(namespace))
     }
 
+    /// Whether a publication for these rooms, or for everybody in the namespace if there are none, is about nobody on
+    /// this server, so that nothing else of it has to be read. It counts as applied then.
+    #[cfg(feature = "redis")]
+    pub(crate) fn passes_by(
+        &self,
+        namespace: &Nsp,
+        rooms: &[Room],
+        position: Option<Position>,
+    ) -> bool {
+        let server = self.server.upgrade();
+        server.is_none_or(|server| server.passes_by(namespace, rooms, position))
+    }
+
     /// Tells that so many envelopes are known to be lost, for the metrics.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
@@ -241,4 +278,6 @@ pub(super) trait Deliver: Send + Sync {
     fn lost(&self, envelopes: u64);
     fn left(&self, node: &NodeId);
     fn rooms(&self, namespace: &str) -> Vec<Room>;
+    #[cfg(feature = "redis")]
+    fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool;
 }

@@ -59,7 +59,7 @@ pub use common::{Emission, Emitter};
 #[cfg(feature = "cluster")]
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 #[cfg(feature = "cluster")]
-pub use interface::{Adapter, BoxFuture, Health, Inbox, Servers};
+pub use interface::{Adapter, Backlog, BoxFuture, Health, Inbox, Servers};
 #[cfg(feature = "cluster")]
 pub use journal::{Journal, Missed, Origin, SavedState};
 #[cfg(feature = "forwarding")]

@@ -99,6 +99,7 @@ metric_table! {
         ClusterSent => "roomcast_cluster_sent_total"["result" = "done"],
         ClusterUnsent => "roomcast_cluster_sent_total"["result" = "failed"],
         ClusterReceived => "roomcast_cluster_received_total"["result" = "done"],
+        ClusterPassed => "roomcast_cluster_received_total"["result" = "passed"],
         ClusterRepeated => "roomcast_cluster_received_total"["result" = "repeated"],
         ClusterUnknown => "roomcast_cluster_received_total"["result" = "unknown"],
         ClusterMalformed => "roomcast_cluster_received_total"["result" = "malformed"],

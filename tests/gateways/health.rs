@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::guard::{KEY, token};
-use crate::server::{LOBBY, Server};
+use crate::server::{Binary, LOBBY, Server};
 use crate::support::{RawClient, Response};
 
 /// Asks with further headers.
-async fn ask(server: &Server, path: &'static str, headers: String) -> Response {
+async fn ask(server: &Binary, path: &'static str, headers: String) -> Response {
     let address = server.address();
     let asked = tokio::task::spawn_blocking(move || {
         let mut client = RawClient::connect(address);
@@ -20,6 +20,10 @@ async fn ask(server: &Server, path: &'static str, headers: String) -> Response {
 }
 
 async fn told(server: &Server, path: &'static str) -> Value {
+    told_by(&server.binary, path).await
+}
+
+async fn told_by(server: &Binary, path: &'static str) -> Value {
     let answer = ask(server, path, String::new()).await;
     assert_eq!(answer.status, 200);
     serde_json::from_str(&answer.body).unwrap()
@@ -66,6 +70,7 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
     ] {
         assert_eq!(details[field], expected, "{field}");
     }
+    assert!(details.get("adapterState").is_none(), "{details}");
     for kind in ["processing", "ping"] {
         let times = &details["times"][kind];
         let [p50, p99] = ["p50", "p99"].map(|p| times[p].as_f64().unwrap());
@@ -86,6 +91,66 @@ async fn the_details_of_connections_are_for_those_for_whom_the_metrics_are() {
         ("/health/websocket/detailed", far(&bearer("user")), 403),
         ("/health/websocket/detailed", far(&bearer("service")), 200),
     ] {
-        assert_eq!(ask(&server, path, headers).await.status, status, "{path}");
+        let answer = ask(&server.binary, path, headers).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_details_tell_whether_the_adapter_works_what_was_lost_what_waits_and_its_lag() {
+    const PATH: &str = "/health/websocket/detailed";
+    let broker = crate::postgres::Postgres::start();
+    let url = broker.database();
+    let database = crate::nodes::Database::new();
+    let server = database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)]);
+    server.until_joined(true).await;
+    let state = async || {
+        let details = told_by(&server, PATH).await;
+        let (word, state) = (&details["adapter"], details["adapterState"].clone());
+        assert_eq!(*word == "ok", state["up"] == true, "{details}");
+        state
+    };
+    let works = |state: &Value| {
+        let lag = state["lag"].as_f64().unwrap();
+        assert!(0.0 < lag, "{state}");
+        assert_eq!((&state["lost"], &state["unsent"]), (&json!(0), &json!(0)));
+        state["up"] == true && state["queued"] == 0 && state["queuedBytes"] == 0
+    };
+    until(async || works(&state().await)).await;
+    // It takes everything and answers nothing: the word that is under way takes longer and longer.
+    broker.pause();
+    until(async || {
+        state().await["lag"]
+            .as_f64()
+            .is_some_and(|lag| lag > 1_000.0)
+    })
+    .await;
+    // Then the server gives up: what it tells every second waits, and is lost after a while.
+    until(async || {
+        let state = state().await;
+        state["up"] == false && state.get("lag").is_none() && state["queued"] != 0
+    })
+    .await;
+    until(async || state().await["lost"] != 0).await;
+    broker.go_on();
+    until(async || {
+        let state = state().await;
+        state["up"] == true && state["lag"].is_f64() && state["queued"] == 0
+    })
+    .await;
+    let row = server.metric("roomcast_cluster_lost_total").await;
+    assert!(row >= state().await["lost"].as_i64().unwrap());
+    assert!(row > 0);
+}
+
+/// Waits until something is so.
+#[cfg(feature = "postgres")]
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so().await {
+        assert!(start.elapsed().as_secs() < 60, "it does not come about");
+        let pace = std::time::Duration::from_millis(20);
+        tokio::time::sleep(pace).await; // The pace of asking.
     }
 }

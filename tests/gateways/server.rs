@@ -144,6 +144,38 @@ impl Binary {
         }
     }
 
+    /// What it counts under this name, or would.
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
+        let address = self.address;
+        let text = tokio::task::spawn_blocking(move || {
+            crate::support::RawClient::connect(address)
+                .get("/metrics")
+                .body
+        });
+        let text = text.await.unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until its adapter works, or does not work.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn until_joined(&self, is_joined: bool) {
+        let start = Instant::now();
+        while self.metric("roomcast_adapter_up").await != i64::from(is_joined) {
+            assert!(
+                start.elapsed().as_secs() < 60,
+                "the adapter is up: {}",
+                !is_joined
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        }
+    }
+
     /// A guest whose id depends on the name only.
     pub(crate) async fn guest(&self, name: &str) -> Client {
         let auth = json!({"name": name, "guestKey": format!("the key of {name:>8}")});
@@ -231,20 +263,7 @@ impl Server {
 
     /// What it counts under this name, or would.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
-        let address = self.binary.address;
-        let text = tokio::task::spawn_blocking(move || {
-            crate::support::RawClient::connect(address)
-                .get("/metrics")
-                .body
-        });
-        let text = text.await.unwrap();
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("no {name} in {text}"))
-            .parse()
-            .unwrap()
+        self.binary.metric(name).await
     }
 
     pub(crate) async fn connect(&self, auth: &Value) -> Result<Client, Value> {

@@ -1,12 +1,16 @@
 //! What users say of themselves, and who is told.
 
 use std::collections::BTreeSet;
+#[cfg(feature = "postgres")]
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
+#[cfg(feature = "postgres")]
+use crate::postgres::Postgres;
 #[cfg(feature = "postgres")]
 use crate::server::Binary;
 use crate::server::{LOBBY, Server};
@@ -214,6 +218,52 @@ async fn of_what_a_user_says_at_two_servers_at_the_same_time_one_is_the_latest_e
             last = told;
         }
     }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_adapter_is_away_a_status_is_told_within_what_is_promised_and_at_once_when_it_is_back()
+ {
+    let mut broker = Postgres::start();
+    let url = broker.database();
+    let (_database, first, second) = two(Some(&url));
+    let mut bob = second.guest("bob").await;
+    bob.must("join_conversation", json!(LOBBY)).await;
+    // Of several, so that their values have their turns at different times.
+    let mut people = Vec::new();
+    for n in 0..6 {
+        people.push(first.guest(&format!("user {n}")).await);
+    }
+    for server in [&first, &second] {
+        server.until_joined(true).await;
+    }
+    broker.kill();
+    for server in [&first, &second] {
+        server.until_joined(false).await;
+    }
+    let start = Instant::now();
+    let mut said = BTreeSet::new();
+    for one in &mut people {
+        said.insert(say(one, "busy", Some("cut off")).await.to_string());
+    }
+    let mut told = BTreeSet::new();
+    while told.len() < said.len() {
+        told.insert(bob.event("status").await.to_string());
+    }
+    // Six seconds are promised; a machine that has much else to do may take four more.
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(told, said);
+    broker.restart();
+    for server in [&first, &second] {
+        server.until_joined(true).await;
+    }
+    let back = say(&mut people[0], "online", None).await;
+    assert_eq!(bob.event("status").await, back);
+    assert!(bob.events_until_now("status").await.is_empty(), "each once");
 }
 
 #[cfg(feature = "postgres")]

@@ -1,6 +1,7 @@
 // One chat on several servers: stock clients at each of them, on one PostgreSQL, joined by it alone, by Redis and by nothing.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
@@ -12,6 +13,12 @@ import { assertRevoked, call, farewell, io } from "./people.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
+
+/** A second is promised, also where nothing joins the servers; a machine that has much else to do may take three more. */
+const PROMISED = 1_000 + 3_000;
+
+/** The last byte of an address of this machine that nobody has come from yet. */
+let unused = 2;
 
 /** Whatever the servers are joined by. */
 function whatever(servers, { isJoined }) {
@@ -136,6 +143,51 @@ function whatever(servers, { isJoined }) {
     await ann.must("delete_conversation", { conversationId });
     await until(() => carl.all("conversation_deleted").length === 1, "the end");
     assert.equal((await ask(carl.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
+  });
+
+  test("who is removed, revoked or shut out at one is out at another within the promised second", async (t) => {
+    const [here, there] = servers();
+    const localAddress = `127.0.0.${unused++}`;
+    const ann = await person(t, here, `ann 5 ${isJoined}`);
+    const witness = await person(t, there, `witness ${isJoined}`);
+    const removed = await person(t, there, `removed ${isJoined}`);
+    const revoked = await person(t, there, `revoked ${isJoined}`);
+    const blocked = await person(t, there, `blocked ${isJoined}`, { localAddress });
+    const all = [ann, witness, removed, revoked, blocked];
+    const conversationId = await conversation(all);
+    for (const one of all) await one.must("join_conversation", { conversationId });
+    const heard = (one) => one.all("message").length + one.all("typing").length;
+    let isOver = false;
+    const speaking = (async () => {
+      for (let n = 0; !isOver; n++) {
+        await ann.must("message", { conversationId, content: `${n}` });
+        await ann.must("typing", { conversationId, isTyping: n % 2 === 0 });
+        await sleep(50); // The pace of one who speaks without a pause.
+      }
+    })();
+    try {
+      for (const one of all.slice(1)) await until(() => heard(one) > 0, `what is said, at ${one.name}`);
+      const gone = farewell(revoked.socket);
+      await ann.must("remove_member", { conversationId, userId: removed.name });
+      const isRemoved = () => news(removed, conversationId).some((told) => !told.includes(removed.name));
+      await until(isRemoved, "the removal", PROMISED);
+      const revocation = await call(here.url, "POST", "/api/v1/revocations", { userId: revoked.name });
+      assert.equal(revocation.status, 200, JSON.stringify(revocation));
+      await until(() => !revoked.socket.connected, "the revocation", PROMISED);
+      assertRevoked(revoked.socket, await gone);
+      const block = await call(here.url, "POST", "/api/v1/blocks", { cidr: localAddress, reason: "tests" });
+      assert.equal(block.status, 201, JSON.stringify(block));
+      await until(() => !blocked.socket.connected, "the block", PROMISED);
+      const out = [removed, revoked, blocked];
+      const before = out.map(heard);
+      const seen = heard(witness);
+      await until(() => heard(witness) >= seen + 10, "what is said after that");
+      assert.deepEqual(out.map(heard), before);
+      assert.equal((await ask(removed.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
+    } finally {
+      isOver = true;
+      await speaking;
+    }
   });
 
   test("who comes and goes is told at all", async (t) => {

@@ -27,7 +27,7 @@ use self::{requests::Requests, seen::Seen, tail::Tails};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, BoxFuture, Deliver, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, Backlog, BoxFuture, Deliver, Health, Inbox, Servers},
     journal::{Journal, Position},
     nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
     operation::Kind,
@@ -133,6 +133,11 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// The rooms of a namespace, with those of the sockets' own ids.
     fn rooms(&self, namespace: &str) -> Vec<Room>;
+
+    /// Whether anybody is in one of these rooms, or in the namespace if there are none. Who is away and may come back
+    /// is.
+    #[cfg(feature = "redis")]
+    fn reaches(&self, namespace: &Nsp, rooms: &[Room]) -> bool;
 
     /// Another server was heard of for the first time.
     fn node_joined(&self, node: &Node);
@@ -319,6 +324,10 @@ impl Joined {
 
     pub(crate) fn health(&self) -> Health {
         self.adapter.health()
+    }
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.adapter.backlog()
     }
 
     pub(crate) async fn close(&self) {
@@ -530,6 +539,19 @@ impl Deliver for Joined {
 
     fn rooms(&self, namespace: &str) -> Vec<Room> {
         self.receiver.rooms(namespace)
+    }
+
+    #[cfg(feature = "redis")]
+    fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool {
+        // Held, so that no client is let in between who would miss it: it is either there, or reads of it.
+        let mut applied = self.applied.lock();
+        if applied.is_followed(namespace) || self.receiver.reaches(namespace, rooms) {
+            return false;
+        }
+        applied.last = applied.last.max(position);
+        drop(applied);
+        self.metrics.count(Counter::ClusterPassed);
+        true
     }
 }
 

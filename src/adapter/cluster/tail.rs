@@ -40,6 +40,13 @@ impl Tails {
         tail
     }
 
+    /// Whether somebody wants to know what is applied in a namespace.
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_followed(&self, nsp: &Nsp) -> bool {
+        let mut feeds = self.feeds.iter().filter_map(Weak::upgrade);
+        feeds.any(|tail| tail.nsp == *nsp)
+    }
+
     /// Something is applied.
     pub(crate) fn pass(&mut self, publication: &Publication) {
         self.last = self.last.max(publication.position);

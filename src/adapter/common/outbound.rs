@@ -3,16 +3,17 @@
 use std::{
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     lifetime::{Lifetime, Pauses},
     queue::{Limits, Outgoing, Queue},
 };
-use crate::adapter::interface::{AdapterError, Health};
+use crate::adapter::interface::{AdapterError, Backlog, Health};
 
 /// What waits to be sent, and whether the broker is reached.
 pub(in crate::adapter) struct Outbound<M> {
@@ -22,7 +23,26 @@ pub(in crate::adapter) struct Outbound<M> {
     queue: Mutex<Queue<M>>,
     queued: Notify,
     health: Mutex<Health>,
+    echo: Mutex<Echo>,
     lifetime: Lifetime,
+}
+
+/// How long what this server says to itself takes through the broker.
+#[derive(Debug, Default)]
+struct Echo {
+    /// When the word was said that is under way.
+    said: Option<Instant>,
+    /// How long the last one took.
+    took: Option<Duration>,
+}
+
+impl Echo {
+    fn lag(&self) -> Option<Duration> {
+        let under_way = self.said.map(|said| said.elapsed());
+        // As long as none has come back nothing is known.
+        self.took
+            .map(|took| took.max(under_way.unwrap_or_default()))
+    }
 }
 
 /// The connection of an adapter to its broker. Each adapter says how it connects; all else is the same.
@@ -44,6 +64,21 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     /// Whether the broker is reached.
     fn health(&self) -> Health {
         self.outbound().health.lock().clone()
+    }
+
+    /// What waits to be sent, and how long messages take.
+    fn backlog(&self) -> Backlog {
+        let outbound = self.outbound();
+        let (messages, bytes) = {
+            let queue = outbound.queue.lock();
+            (queue.len(), queue.bytes())
+        };
+        let lag = outbound.echo.lock().lag();
+        Backlog {
+            messages,
+            bytes,
+            lag,
+        }
     }
 
     /// Queues a message. What could not be sent in a few seconds is forgotten.
@@ -146,6 +181,7 @@ impl<M: Outgoing + Send> Outbound<M> {
             queue: Mutex::default(),
             queued: Notify::new(),
             health: Mutex::new(untried()),
+            echo: Mutex::default(),
             lifetime: Lifetime::new(),
         }
     }
@@ -160,8 +196,23 @@ impl<M: Outgoing + Send> Outbound<M> {
         is_new
     }
 
+    /// Notes that this server says a word to itself, if none is under way.
+    pub(in crate::adapter) fn says_a_word(&self) {
+        let mut echo = self.echo.lock();
+        echo.said.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that this server has heard itself.
+    pub(in crate::adapter) fn hears_itself(&self) {
+        let mut echo = self.echo.lock();
+        if let Some(said) = echo.said.take() {
+            echo.took = Some(said.elapsed());
+        }
+    }
+
     /// Notes that the broker is not reached. Returns whether that is new.
     fn down(&self, why: &str) -> bool {
+        *self.echo.lock() = Echo::default();
         let now = Health::Down(why.to_owned());
         let before = std::mem::replace(&mut *self.health.lock(), now);
         let was_up = before == Health::Ready;
@@ -207,4 +258,52 @@ impl<F: Fn(u64)> Drop for Doubtful<F> {
 
 fn untried() -> Health {
     Health::Down("not connected yet".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lag_is_that_of_the_last_word_that_came_back_or_of_one_that_takes_longer() {
+        let limits = Limits {
+            messages: 1,
+            bytes: 1,
+            message_bytes: 1,
+        };
+        let outbound: Outbound<NoMessage> = Outbound::new("a broker", limits);
+        let lag = || outbound.echo.lock().lag();
+        let millis = |millis| Some(Duration::from_millis(millis));
+        outbound.says_a_word();
+        assert_eq!(lag(), None, "none has come back yet");
+        advance(Duration::from_millis(5)).await;
+        outbound.hears_itself();
+        // A second one says nothing new.
+        outbound.hears_itself();
+        assert_eq!(lag(), millis(5));
+        outbound.says_a_word();
+        advance(Duration::from_millis(3)).await;
+        assert_eq!(lag(), millis(5));
+        advance(Duration::from_millis(3000)).await;
+        outbound.says_a_word();
+        assert_eq!(
+            lag(),
+            millis(3003),
+            "the first that nobody has heard counts"
+        );
+        outbound.down("it broke");
+        assert_eq!(lag(), None);
+        outbound.hears_itself();
+        assert_eq!(lag(), None, "it was said on another connection");
+    }
+
+    struct NoMessage;
+
+    impl Outgoing for NoMessage {
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
 }

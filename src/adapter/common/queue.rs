@@ -58,6 +58,11 @@ impl<M: Outgoing> Queue<M> {
         self.messages.len()
     }
 
+    /// What counts for the bound of bytes.
+    pub(in crate::adapter) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes all messages that wait.
     pub(in crate::adapter) fn into_messages(self) -> Vec<M> {
         self.messages

@@ -31,6 +31,12 @@ pub(crate) mod kind {
     pub(super) const ANSWER: u64 = 10;
     pub(super) const COUNT: u64 = 11;
     pub(super) const ACK: u64 = 12;
+
+    /// Whether it does something to sockets that its options name, and says nothing to servers.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn is_for_sockets(kind: u64) -> bool {
+        matches!(kind, BROADCAST | JOIN | LEAVE | DISCONNECT)
+    }
 }
 
 /// A message in the parts that a transport may write by themselves.

@@ -104,11 +104,13 @@ impl Opts {
         opts.ok_or(malformed("opts"))
     }
 
+    /// The rooms; none: everybody.
+    #[cfg(feature = "redis")]
+    pub(crate) fn into_rooms(self) -> Vec<Room> {
+        rooms(self.rooms)
+    }
+
     pub(crate) fn apply(self, publication: &mut Publication) {
-        let rooms = |names: Option<Vec<Name>>| -> Vec<Room> {
-            let names = names.unwrap_or_default().into_iter();
-            names.map(|name| String::from(name).into()).collect()
-        };
         // Node writes an empty list for the whole namespace.
         publication.rooms = Some(rooms(self.rooms)).filter(|rooms| !rooms.is_empty());
         publication.except = rooms(self.except);
@@ -124,6 +126,11 @@ impl Opts {
             (None, _) => Delivery::Reliable,
         };
     }
+}
+
+fn rooms(names: Option<Vec<Name>>) -> Vec<Room> {
+    let names = names.unwrap_or_default().into_iter();
+    names.map(|name| String::from(name).into()).collect()
 }
 
 /// The flags of an event. Node servers leave out what they do not know.

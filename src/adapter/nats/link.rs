@@ -196,6 +196,7 @@ impl Link {
                 if listener.is_some_and(|listener| listener.felt(&pulse.payload)) {
                     // NATS counts as reached only when a message of this server has come back to it.
                     *self.heard.lock() = Some(Instant::now());
+                    self.outbound.hears_itself();
                     self.up(keeps.is_some());
                 }
             }
@@ -364,6 +365,7 @@ impl Link {
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
         loop {
+            self.outbound.says_a_word();
             if let Some(listener) = self.listener.upgrade() {
                 listener.tick();
             }

@@ -41,7 +41,7 @@ use self::{
 use super::{
     common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, NodeId},
-    interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     values::ValueStore,
 };
 use crate::names::Room;
@@ -286,6 +286,11 @@ impl Adapter for Nats {
             Some(shared) => shared.link.health(),
             None => Health::Down("not connected yet".to_owned()),
         }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let shared = self.shared.get();
+        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -350,6 +350,7 @@ impl Link {
     async fn hear_itself(&self, line: &Line, own: &str) -> String {
         let since = Instant::now();
         loop {
+            self.outbound.says_a_word();
             if let Err(why) = line.notify([(own, "")]).await {
                 return why;
             }
@@ -419,6 +420,7 @@ impl Link {
         let (channel, text) = (notification.channel(), notification.payload());
         if channel == own && text.is_empty() {
             *self.heard.lock() = Some(Instant::now());
+            self.outbound.hears_itself();
             self.outbound.up();
             return;
         }

@@ -50,7 +50,7 @@ use super::{
     WireError,
     common::{Broker as _, Limits, UID, unwritten},
     envelope::{Envelope, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     message::{
         Asked, FOREIGN, Heard, Pulse, Question, Response, read_message, write_message, write_pulse,
         write_response,
@@ -266,6 +266,11 @@ impl Adapter for Postgres {
             Some(shared) => shared.link.health(),
             None => Health::Down("not connected yet".to_owned()),
         }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let shared = self.shared.get();
+        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -266,6 +266,7 @@ impl Link {
     async fn hear_itself(&self, mut line: Line) -> String {
         loop {
             let message = [Sent::Message(self.own.clone(), Bytes::new())];
+            self.outbound.says_a_word();
             if let Err(error) = line.send(self.how, &message).await {
                 return error.to_string();
             }
@@ -335,6 +336,7 @@ impl Link {
         match target {
             Some(Target::Envelopes) if payload.is_empty() => {
                 *self.heard.lock() = Instant::now();
+                self.outbound.hears_itself();
             }
             Some(target) => {
                 if let Some(listener) = self.listener.upgrade() {

@@ -42,7 +42,7 @@ pub use super::common::{Emission, Emitter};
 use super::{
     common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
-    interface::{Adapter, AdapterError, BoxFuture, Health, Inbox, Servers},
+    interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     journal::Journal,
     message::FOREIGN,
     values::ValueStore,
@@ -342,6 +342,11 @@ impl Adapter for Redis {
             Some(shared) => shared.link.health(),
             None => Health::Down("not connected yet".to_owned()),
         }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let shared = self.shared.get();
+        shared.map_or_else(Backlog::default, |shared| shared.link.backlog())
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -12,7 +12,7 @@ use super::{
     classic,
     line::Sent,
     link::{Link, Listener},
-    streams::{self, Heartbeats, Stream, StreamEntry},
+    streams::{self, Data, Heartbeats, Stream, StreamEntry},
     unnamed::Unnamed,
 };
 use crate::{
@@ -211,7 +211,13 @@ impl RedisState {
             }
             return Ok(());
         }
-        let heard = entry.message(own, &nsp)?;
+        let data = Data::new(entry.data.clone())?;
+        if let Some(rooms) = data.rooms(kind)
+            && self.inbox.passes_by(&nsp, &rooms, position)
+        {
+            return Ok(());
+        }
+        let heard = entry.message_of(data, own, &nsp)?;
         if let Heard::Publication(_, _, Some(_)) = &heard {
             // A server that asks over the stream wants its answer there.
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
@@ -358,6 +364,9 @@ pub(super) fn fuzz(data: &[u8]) {
     let (kind, rest) = data.split_at(data.len().min(1));
     entry.set(b"type", kind.to_vec());
     entry.set(b"data", rest.to_vec());
+    if let (Ok(kind), Ok(data)) = (entry.kind(), Data::new(entry.data.clone())) {
+        let _ = data.rooms(kind);
+    }
     let streamed = entry.message(&own, &Nsp::ROOT);
     for heard in classic.into_iter().chain([sharded, streamed]) {
         if let Ok(Heard::Publication(node, publication, _)) = heard {

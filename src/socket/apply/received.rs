@@ -10,6 +10,8 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+#[cfg(feature = "redis")]
+use roomcast_protocol::socket::Nsp;
 use roomcast_protocol::socket::{Args, Parser};
 use tokio::runtime::Handle;
 
@@ -103,6 +105,16 @@ impl Receiver for Applier {
         let own = inner.all_sockets();
         let own = own.iter().map(|socket| Room::from(socket.id().as_str()));
         joined.chain(own).collect()
+    }
+
+    #[cfg(feature = "redis")]
+    fn reaches(&self, namespace: &Nsp, rooms: &[Room]) -> bool {
+        let namespace = self
+            .io
+            .upgrade()
+            .map(|io| Namespace::new(io, namespace.as_str()));
+        let inner = namespace.and_then(|namespace| namespace.inner());
+        inner.is_some_and(|inner| inner.has_any(rooms))
     }
 
     fn node_joined(&self, node: &Node) {

@@ -240,6 +240,17 @@ impl NamespaceInner {
         channel.away_of(&ids)
     }
 
+    /// Whether anybody is in one of these rooms, or anywhere in the namespace if there are none; who is away is.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_any(&self, rooms: &[crate::names::Room]) -> bool {
+        if rooms.is_empty() {
+            let everybody = self.everybody.lock();
+            return everybody.len() > 0 || everybody.ids_away().next().is_some();
+        }
+        let mut names = rooms.iter().map(RoomName::from);
+        names.any(|name| self.rooms.find(name.as_str()).is_some() || self.own_room(&name).is_some())
+    }
+
     /// Pushes a frame to the members of a target. Those it is queued for are added to `reached`.
     pub(crate) fn broadcast(
         &self,

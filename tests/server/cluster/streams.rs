@@ -140,3 +140,59 @@ fn large_events_arrive_in_their_order_among_small_ones() {
         assert!(event.starts_with(&format!("42[\"n\",{n},")), "{n}");
     }
 }
+
+/// An event for a room, whose packet is this.
+fn for_room(room: &str, packet: &str) -> String {
+    format!(r#"{{"packet":{packet},"opts":{{"rooms":["{room}"],"except":[],"flags":{{}}}}}}"#)
+}
+
+#[test]
+fn of_what_is_for_rooms_without_a_member_here_nothing_is_read_but_the_rooms() {
+    let redis = RedisServer::start();
+    let servers = Servers::on_redis(&redis, 1, Wire::Streams, quiet);
+    let (mut client, id) = servers[0].connect();
+    servers[0].io.in_(&*id).join("here");
+    let key = &*servers.key;
+    let metrics = servers[0].io.metrics();
+    let packet = |n: usize| format!(r#"{{"type":2,"data":["n",{n}],"nsp":"/"}}"#);
+    let (passed, malformed) = (Counter::ClusterPassed, Counter::ClusterMalformed);
+    for round in 0..3 {
+        // Had it been read, it would count as one that cannot be.
+        add(&redis, key, "3", for_room("elsewhere", "1").as_bytes());
+        // Map with `opts` (of `rooms`: `elsewhere`) and `packet`, in MessagePack and base 64.
+        add(
+            &redis,
+            key,
+            "3",
+            b"gqRvcHRzgaVyb29tc5GpZWxzZXdoZXJlpnBhY2tldAE=",
+        );
+        for (kind, more) in [
+            ("4", r#""rooms":1"#),
+            ("5", r#""rooms":1"#),
+            ("6", r#""close":true"#),
+        ] {
+            let data = format!(r#"{{"opts":{{"rooms":["elsewhere"],"except":[]}},{more}}}"#);
+            add(&redis, key, kind, data.as_bytes());
+        }
+        for room in ["here", &id] {
+            add(&redis, key, "3", for_room(room, &packet(round)).as_bytes());
+            client.expect_text(&format!("42[\"n\",{round}]"));
+        }
+        assert_eq!(metrics.counter(passed), 5 * (round as u64 + 1));
+        assert_eq!(metrics.counter(malformed), 0);
+        // It is read on behind what was passed by as well, and none of that is missing.
+        redis.command(&["CLIENT", "KILL", "TYPE"], b"normal");
+    }
+    assert_eq!(metrics.counter(Counter::ClusterLost), 0);
+    // Whoever asks is answered, and what is in a room with a member is read.
+    let question = r#"{"opts":{"rooms":["elsewhere"],"except":[]},"requestId":1,"packet":1}"#;
+    add(&redis, key, "3", question.as_bytes());
+    until(|| metrics.counter(malformed) == 1);
+    add(&redis, key, "3", for_room("here", "1").as_bytes());
+    until(|| metrics.counter(malformed) == 2);
+    // In a namespace without sockets everybody is nobody.
+    drop(client);
+    until(|| servers[0].io.of("/").count() == 0);
+    add(&redis, key, "3", news(1).as_bytes());
+    until(|| metrics.counter(passed) == 16);
+}

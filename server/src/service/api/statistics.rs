@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::health::Readiness;
 use crate::metrics::{Metrics, Timing};
 use crate::service::rules::admin::commands::{
-    Percentiles, Queues, Rooms, Sessions, Statistics, Times,
+    AdapterState, Percentiles, Queues, Rooms, Sessions, Statistics, Times,
 };
 use roomcast::{
     Io,
-    metrics::{Gauge, Timing as Library},
+    adapter::Health,
+    metrics::{Counter, Gauge, Timing as Library},
 };
 
 impl Statistics {
@@ -48,9 +49,27 @@ impl Statistics {
             },
             store: readiness.store_word(),
             adapter: readiness.adapter_word(),
+            adapter_state: AdapterState::of(io, metrics),
             nodes: io.nodes().len(),
             draining: readiness.is_draining(),
         }
+    }
+}
+
+impl AdapterState {
+    /// How the adapter is, if there is one.
+    fn of(io: &Io, metrics: &Metrics) -> Option<Self> {
+        let health = io.adapter_health()?;
+        let backlog = io.adapter_backlog().unwrap_or_default();
+        let library = metrics.library();
+        Some(Self {
+            up: health == Health::Ready,
+            lost: library.counter(Counter::ClusterLost),
+            unsent: library.counter(Counter::ClusterUnsent),
+            queued: backlog.messages,
+            queued_bytes: backlog.bytes,
+            lag: backlog.lag.map(millis),
+        })
     }
 }
 
@@ -60,14 +79,15 @@ pub(crate) fn gauge(metrics: &Metrics, gauge: Gauge) -> u64 {
 }
 
 fn percentiles(count: u64, quantile: impl Fn(f64) -> Option<Duration>) -> Percentiles {
-    let millis = |q| {
-        let micros = quantile(q)?.as_micros();
-        Some(micros as f64 / 1e3)
-    };
+    let percentile = |q| quantile(q).map(millis);
     Percentiles {
         count,
-        p50: millis(0.5),
-        p95: millis(0.95),
-        p99: millis(0.99),
+        p50: percentile(0.5),
+        p95: percentile(0.95),
+        p99: percentile(0.99),
     }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
 }

@@ -13,6 +13,7 @@ use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
     AskPresence, AskStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
@@ -424,7 +425,8 @@ impl Chat {
 
     /// Tells what users say of themselves, here and at other servers; for ever.
     pub(crate) async fn keep_statuses(self, namespace: Namespace) {
-        let is_told = self.0.conversations.announcer().is_some();
+        let announcer = self.0.conversations.announcer();
+        let is_told = || announcer.map(Announcer::is_up);
         let keeping = self.0.statuses.keep(&namespace, &self.0.store, is_told);
         keeping.await;
     }

@@ -4,22 +4,24 @@
 //! on where it was when its connection breaks. Answers go over channels, as in 0.3; servers of 0.2, which
 //! listen on none, get theirs as entries.
 
+mod data;
 mod heartbeats;
 mod journal;
 mod reader;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use roomcast_protocol::socket::{Args, Nsp, Parser};
+use roomcast_protocol::socket::{Nsp, Parser};
 
 pub(crate) use self::{
+    data::Data,
     heartbeats::Heartbeats,
     journal::RedisJournal,
     reader::{Event, Info, Reader, tell},
 };
 use crate::adapter::{
     WireError,
-    envelope::{Envelope, NodeId, Publication},
+    envelope::{NodeId, Publication},
     message::{
         Heard, Parts, Request, Response, kind, malformed, read_parts, response_parts, write_parts,
     },
@@ -178,18 +180,19 @@ impl Read {
 
     /// Reads what another server has written.
     pub(crate) fn message(self, own: &NodeId, nsp: &Nsp) -> Result<Heard, WireError> {
+        let data = Data::new(self.data.clone())?;
+        self.message_of(data, own, nsp)
+    }
+
+    /// The same, when its data was looked at already.
+    pub(crate) fn message_of(
+        self,
+        data: Data,
+        own: &NodeId,
+        nsp: &Nsp,
+    ) -> Result<Heard, WireError> {
         let kind = self.kind()?;
-        let (parser, data) = match self.data.first() {
-            _ if self.data.len() / 4 * 3 > Envelope::MAX_BYTES => return Err(WireError::TooLarge),
-            Some(b'{') => (Parser::Json, self.data),
-            Some(_) | None => {
-                let data = BASE64_STANDARD.decode(&self.data);
-                let data = data.map_err(|_| malformed("data"))?;
-                (Parser::MessagePack, data.into())
-            }
-        };
-        let data = Args::document(parser, data).map_err(|_| malformed("data"))?;
-        read_parts(own, nsp, self.uid, kind, Some(&data))
+        read_parts(own, nsp, self.uid, kind, Some(&data.read()?))
     }
 }
 
@@ -203,6 +206,7 @@ pub(crate) const fn is_heartbeat(kind: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use roomcast_protocol::socket::Args;
     use serde_json::json;
 
     use super::*;

@@ -16,7 +16,7 @@ use super::builder::Builder;
 use crate::{
     Config,
     adapter::{
-        Adapter, Cluster, Health, Joined, Node, NodeId, NodeOptions, NodeTaken, Registry,
+        Adapter, Backlog, Cluster, Health, Joined, Node, NodeId, NodeOptions, NodeTaken, Registry,
         values::{Memory, ValueStore, Values},
     },
     engine::{Forwarder, random_sid},
@@ -234,6 +234,13 @@ impl Io {
     #[must_use]
     pub fn adapter_health(&self) -> Option<Health> {
         self.cluster().joined().map(|cluster| cluster.health())
+    }
+
+    /// What waits in the [adapter](crate::Builder::adapter) to be sent to other servers, and how long messages take;
+    /// `None` without one.
+    #[must_use]
+    pub fn adapter_backlog(&self) -> Option<Backlog> {
+        self.cluster().joined().map(|cluster| cluster.backlog())
     }
 
     /// Waits until what other servers send to the rooms that are open now reaches this server. Joining a

@@ -9,6 +9,22 @@ export interface AckNotification {
   notificationId: string;
 }
 
+/** How the adapter is. */
+export interface AdapterState {
+  /** Milliseconds that the last message of this server to itself took there and back, or that one has taken that is under way, if these are more; absent while nothing is known, as without a connection. */
+  lag?: number;
+  /** What the adapter knows to be lost, either way, since the server was started. */
+  lost: number;
+  /** Messages that wait to be sent. */
+  queued: number;
+  /** Their bytes. */
+  queuedBytes: number;
+  /** What the adapter did not take to be sent, since the server was started. */
+  unsent: number;
+  /** Whether other servers are reached, as far as is known. */
+  up: boolean;
+}
+
 /** `add_member`: somebody becomes a member. */
 export interface AddMember {
   conversationId: string;
@@ -869,6 +885,8 @@ export interface SignalsSubscribed {
 /** How a server is: `GET /health/websocket/detailed`, `GET /api/v1/stats` and the acknowledgement of `admin:stats`. */
 export interface Statistics {
   adapter: string;
+  /** What joins this server to others; absent where nothing does. */
+  adapterState?: AdapterState;
   draining: boolean;
   /** Servers of the cluster, this one among them. */
   nodes: number;

@@ -288,6 +288,7 @@ export async function talk(): Promise<void> {
   const answer42 = await admin.emitWithAck("admin:stats", {});
   if (!answer42.success) throw new Error(answer42.error.code);
   console.log(answer42.adapter);
+  console.log(answer42.adapterState);
   console.log(answer42.draining);
   console.log(answer42.nodes);
   console.log(answer42.queues);

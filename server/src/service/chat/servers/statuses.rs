@@ -3,7 +3,8 @@
 //! Users are spread over [`SHARDS`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
 //! changes one expects the version that it knows, and reads it again if another server was faster: so all changes of a
 //! user have one order. Changed keys are announced by the adapter; as announcements may be lost, each value is looked
-//! at once a minute as well, and every 13 seconds without an adapter. What differs from the copy then is told.
+//! at once a minute as well, every 13 seconds without an adapter, and every 5 while there is one that does not work and
+//! for one round after that. What differs from the copy then is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::service::chat::presence::status::Statuses;
 use crate::service::chat::sequencer::conversations::room_of;
@@ -187,27 +188,28 @@ impl SharedStatuses {
         Ok(())
     }
 
-    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever. Values are
-    /// looked at more often unless changes are told.
+    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever. `is_told`
+    /// says whether servers tell each other of changes at the moment, or that they have nothing to do so.
     pub(in crate::service::chat) async fn keep(
         &self,
         namespace: &Namespace,
         store: &Store,
-        is_told: bool,
+        is_told: impl Fn() -> Option<bool>,
     ) {
         let Some(keyspace) = self.values.get() else {
             return std::future::pending().await;
         };
         let mut changes = keyspace.changes();
-        let mut looks = interval(if is_told { LOOK } else { LOOK_ALONE });
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pace = Pace::default();
+        let mut due = Instant::now();
         let mut next = 0;
         loop {
             // Those whose announcements were not kept are found in their turn.
             let changed = tokio::select! {
                 key = changes.next() => key.and_then(|key| key.parse().ok()),
-                _ = looks.tick(), if store.is_shared() => {
+                () = sleep_until(due), if store.is_shared() => {
                     next = (next + 1) % SHARDS;
+                    due = Instant::now() + pace.next(is_told());
                     Some(next)
                 }
                 () = self.has_untold.notified() => None,
@@ -216,6 +218,7 @@ impl SharedStatuses {
                 && let Err(error) = self.look(keyspace, number).await
             {
                 tracing::debug!(%error, "what users say of themselves is looked at later");
+                due = due.max(Instant::now() + PAUSE);
             }
             while let Err(error) = self.tell(namespace, store).await {
                 tracing::debug!(%error, "what users say of themselves is told later");
@@ -266,6 +269,32 @@ impl SharedStatuses {
     }
 }
 
+/// How often values are looked at.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Looks until each value was looked at after servers have begun to tell each other of changes again: of what was
+    /// changed before nobody was told.
+    hurried: usize,
+}
+
+impl Pace {
+    /// Between this look and the next one.
+    fn next(&mut self, is_told: Option<bool>) -> Duration {
+        match is_told {
+            None => LOOK_ALONE,
+            Some(false) => {
+                self.hurried = SHARDS;
+                LOOK_CUT_OFF
+            }
+            Some(true) if self.hurried > 0 => {
+                self.hurried -= 1;
+                LOOK_CUT_OFF
+            }
+            Some(true) => LOOK,
+        }
+    }
+}
+
 async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<ShardSnapshot, ValueError> {
     let kept = keyspace.get(&number.to_string()).await?;
     Ok(
@@ -310,12 +339,42 @@ const TRIES: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the server waits for the values when it starts.
 const OPENING: Duration = Duration::from_secs(10);
-/// Between two looks at values, each of which has its turn: where servers tell each other of changes, and where not.
+/// Between two looks at values, each of which has its turn: where servers tell each other of changes; where they have
+/// nothing to do so; and while what they have does not work, so that each has its turn as often as servers look who is
+/// at others.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOK_ALONE: Duration = Duration::from_millis(50);
-/// Between two attempts to tell, while the store does not answer.
+const LOOK_CUT_OFF: Duration = Duration::from_millis(20);
+/// Between two attempts to tell or to look, while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Conversations of a user in which others are told.
 const MAX_TOLD: usize = 1000;
 /// Users of a conversation in one answer.
 const MAX_LISTED: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_looked_at_more_often_while_the_adapter_does_not_work_and_for_one_round_after_that()
+     {
+        let mut pace = Pace::default();
+        assert_eq!(pace.next(Some(true)), LOOK);
+        assert_eq!(pace.next(Some(false)), LOOK_CUT_OFF);
+        for look in 0..SHARDS {
+            assert_eq!(pace.next(Some(true)), LOOK_CUT_OFF, "{look}");
+        }
+        assert_eq!(pace.next(Some(true)), LOOK);
+        assert_eq!(pace.next(None), LOOK_ALONE);
+    }
+
+    #[test]
+    fn no_value_waits_longer_than_is_promised() {
+        let round = |look: Duration| look.as_millis() * SHARDS as u128;
+        // The state of the adapter is looked at twice a second.
+        assert!(round(LOOK_CUT_OFF) + 500 <= 6_000);
+        assert!(round(LOOK_ALONE) <= 13_000);
+        assert!(round(LOOK) <= 64_000);
+    }
+}

@@ -82,6 +82,9 @@ pub(crate) struct Statistics {
     pub(crate) times: Times,
     pub(crate) store: &'static str,
     pub(crate) adapter: &'static str,
+    /// What joins this server to others; absent where nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) adapter_state: Option<AdapterState>,
     /// Servers of the cluster, this one among them.
     pub(crate) nodes: usize,
     pub(crate) draining: bool,
@@ -115,6 +118,26 @@ pub(crate) struct Queues {
     pub(crate) acks_pending: u64,
     /// Polls that wait for something to send.
     pub(crate) polls: u64,
+}
+
+/// How the adapter is.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AdapterState {
+    /// Whether other servers are reached, as far as is known.
+    pub(crate) up: bool,
+    /// What the adapter knows to be lost, either way, since the server was started.
+    pub(crate) lost: u64,
+    /// What the adapter did not take to be sent, since the server was started.
+    pub(crate) unsent: u64,
+    /// Messages that wait to be sent.
+    pub(crate) queued: usize,
+    /// Their bytes.
+    pub(crate) queued_bytes: usize,
+    /// Milliseconds that the last message of this server to itself took there and back, or that one has taken that
+    /// is under way, if these are more; absent while nothing is known, as without a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lag: Option<f64>,
 }
 
 /// How long things take.
@@ -173,6 +196,14 @@ impl Statistics {
             },
             store: "ok",
             adapter: "ok",
+            adapter_state: Some(AdapterState {
+                up: true,
+                lost: 0,
+                unsent: 0,
+                queued: 0,
+                queued_bytes: 0,
+                lag: Some(0.6),
+            }),
             nodes: 3,
             draining: false,
         }
