@@ -28,6 +28,8 @@ mod html;
 mod input;
 mod invites;
 #[cfg(feature = "postgres")]
+mod joining;
+#[cfg(feature = "postgres")]
 mod leases;
 mod limits;
 mod market;

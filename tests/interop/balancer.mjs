@@ -8,16 +8,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lastingPort, within } from "./support.mjs";
 
-/** Runs a proxy in the foreground, and waits for its ports. Returns how to end it. */
-export async function runProxy(command, args, ports) {
-  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+/** Runs a proxy in the foreground and waits for its ports. It can be killed, paused and started again. */
+async function startProxy(command, args, ports) {
+  let child;
+  let ended;
   let output = "";
-  const failed = new Promise((_, fail) => {
-    child.once("error", fail);
-    child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
-  });
-  failed.catch(() => {});
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
   const listens = (port) =>
     new Promise((done) => {
       const socket = dial(port, "127.0.0.1", () => done(true));
@@ -27,14 +22,38 @@ export async function runProxy(command, args, ports) {
   const all = async () => {
     for (const port of ports) while (!(await listens(port))) await sleep(20); // The pace of asking.
   };
-  const stop = async () => {
-    const ended = new Promise((done) => child.once("close", done));
-    // Connections that are open do not keep it.
-    child.kill("SIGTERM");
+  const start = async () => {
+    child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
+    const failed = new Promise((_, fail) => {
+      child.once("error", fail);
+      child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
+    });
+    ended = failed.catch(() => {});
+    await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
+  };
+  const end = async (signal) => {
+    child.kill(signal);
+    // A paused one hears of it when it goes on.
+    child.kill("SIGCONT");
     await ended;
   };
-  await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
-  return stop;
+  await start();
+  return {
+    start,
+    kill: () => end("SIGKILL"),
+    // Connections that are open do not keep it.
+    stop: () => end("SIGTERM"),
+    pause: () => child.kill("SIGSTOP"),
+    goOn: () => child.kill("SIGCONT"),
+    isRunning: () => child.exitCode === null && child.signalCode === null,
+    output: () => output,
+  };
+}
+
+/** Runs a proxy in the foreground, and waits for its ports. Returns how to end it. */
+export async function runProxy(command, args, ports) {
+  return (await startProxy(command, args, ports)).stop;
 }
 
 const deploy = (name) => readFileSync(new URL(`../../deploy/${name}`, import.meta.url), "utf8");
@@ -56,23 +75,34 @@ function configured(name, port, nodes) {
   return text;
 }
 
-/** HAProxy in front of these servers; with `text`, a configuration of its own for a port. */
-export async function haproxy(t, nodes, text) {
+/** HAProxy in front of these servers; with `text`, a configuration of its own for a port. It can be killed and paused. */
+export async function startHaproxy(t, nodes, text) {
   const [folder, port] = [temporary(t), await lastingPort()];
   const file = join(folder, "haproxy.cfg");
   writeFileSync(file, text ? text(port) : configured("haproxy.cfg", port, nodes).replace("maxconn 50000", "maxconn 2000"));
-  t.after(await runProxy("haproxy", ["-db", "-f", file], [port]));
-  return `http://127.0.0.1:${port}`;
+  const proxy = await startProxy("haproxy", ["-db", "-f", file], [port]);
+  t.after(proxy.stop);
+  return { ...proxy, url: `http://127.0.0.1:${port}` };
+}
+
+/** The same, of which only the address matters. */
+export async function haproxy(t, nodes, text) {
+  return (await startHaproxy(t, nodes, text)).url;
 }
 
 /** HAProxy in front of these servers, each of which gets every request in its turn, whosesoever it is. */
-export function scattering(t, nodes) {
+export function startScattering(t, nodes) {
   const text = (port) =>
     configured("haproxy.cfg", port, nodes)
       .replace("maxconn 50000", "maxconn 2000")
       .replace(/^  stick.*\n/gm, "")
       .replace("balance leastconn", "balance roundrobin");
-  return haproxy(t, nodes, text);
+  return startHaproxy(t, nodes, text);
+}
+
+/** The same, of which only the address matters. */
+export async function scattering(t, nodes) {
+  return (await startScattering(t, nodes)).url;
 }
 
 /** nginx in front of these servers. */

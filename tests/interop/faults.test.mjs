@@ -13,7 +13,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { check, conclude, enter, history, identity } from "./crowd.mjs";
-import { Supervised, faultsOfPostgres, faultsOfServer, rage, randomness } from "./nemesis.mjs";
+import { Supervised, faultsOf, faultsOfPostgres, rage, randomness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { connect, lastingPort } from "./support.mjs";
 
@@ -63,7 +63,7 @@ async function run(t, env, seconds, faultsOfDatabase, checkDatabase) {
 
   const members = await enter(t, url, random, MEMBERS);
   const sending = members.map((member) => member.send(randomness(random() * 2 ** 32)));
-  const happened = await rage(seconds, random, faultsOfServer(server, random), faultsOfDatabase(random));
+  const happened = await rage(seconds, random, [faultsOf("the server", () => server, random), faultsOfDatabase(random)]);
   await sleep(500); // They go on for a moment after the last fault.
   for (const member of members) member.stop();
   await Promise.all(sending);

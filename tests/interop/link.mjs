@@ -1,4 +1,5 @@
-// The network between one browser and the server, which can be cut and made to hold back answers.
+// The network between one program and another, a browser and the server or a node and its database, which can be cut, made to
+// hold back answers, and made to swallow everything without a word.
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
 
@@ -9,21 +10,32 @@ export async function startLink(url) {
   let isCut = false;
   /** While answers are held back: what to do to let them go. */
   let held;
+  /** While everything is swallowed: what is to be done when it no longer is. */
+  let waiting;
+  let connections = 0;
+  const whenOpen = (act) => (waiting ? waiting.push(act) : act());
   const keep = (socket) => {
     ends.add(socket);
     socket.on("close", () => ends.delete(socket));
     // A broken connection is what this is for.
     socket.on("error", () => {});
   };
-  const server = createServer((client) => {
-    if (isCut) return client.destroy();
+  const dial = (client) => {
+    if (client.destroyed) return;
     const upstream = connect({ host: hostname, port: Number(port) });
-    keep(client);
+    connections += 1;
     keep(upstream);
-    client.pipe(upstream);
+    client.on("data", (data) => upstream.write(data));
+    client.on("end", () => upstream.end());
     upstream.on("data", (data) => (held ? held.push(() => client.write(data)) : client.write(data)));
-    upstream.on("close", () => client.destroy());
-    client.on("close", () => upstream.destroy());
+    upstream.on("close", () => whenOpen(() => client.destroy()));
+    client.on("close", () => whenOpen(() => upstream.destroy()));
+    client.resume();
+  };
+  const server = createServer({ pauseOnConnect: true }, (client) => {
+    if (isCut) return client.destroy();
+    keep(client);
+    whenOpen(() => dial(client));
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   return {
@@ -47,6 +59,20 @@ export async function startLink(url) {
       held = undefined;
       for (const release of waiting) release();
     },
+    /** Lets nothing through in either direction and tells nobody: what is sent waits on its way, and so does an end. */
+    swallow() {
+      waiting ??= [];
+      for (const end of ends) end.pause();
+    },
+    /** Lets everything through again. What was on its way arrives, or its connections are broken for both sides. */
+    goOn({ isBroken }) {
+      const acts = waiting ?? [];
+      waiting = undefined;
+      for (const end of ends) isBroken ? end.destroy() : end.resume();
+      for (const act of acts) act();
+    },
+    /** How many connections went through. */
+    connections: () => connections,
     close() {
       this.cut();
       server.close();

@@ -12,10 +12,31 @@ class Timeline {
   /** What came live, on any connection. */
   live = new Set();
   newestLive = 0;
+  /** What came last on this connection. */
+  newestHere = 0;
+  /** The numbers with which it asks to join and is not answered yet: stock clients ask again on the next connection. */
+  asking = [];
+  /** The smallest of those with which this connection may have joined: nothing up to there comes again. */
+  asked = Infinity;
   /** Where this connection had caught up; nothing before it has joined. */
   from = undefined;
   /** What did not come live on a connection that had joined. */
   missing = new Set();
+
+  /** A new connection, which has joined nothing yet. */
+  open() {
+    this.newestHere = 0;
+    this.asked = Math.min(...this.asking);
+  }
+
+  ask(lastSeq) {
+    this.asking.push(lastSeq);
+    this.asked = Math.min(this.asked, lastSeq);
+  }
+
+  isAnswered(lastSeq) {
+    this.asking.splice(this.asking.indexOf(lastSeq), 1);
+  }
 
   note(seq, id) {
     const known = this.seen.get(seq);
@@ -48,6 +69,8 @@ export class Member {
   counts = { connections: 0, live: 0, refused: 0, lost: 0 };
   #connection = 0;
   #stopped = false;
+  /** What it has seen and asked lately. */
+  #story = [];
 
   constructor(socket, name) {
     this.socket = socket;
@@ -64,49 +87,75 @@ export class Member {
     for (const id of conversations) void this.#enter(id, this.#connection);
   }
 
+  /** Remembers what happens, for whoever has to find out what went wrong. */
+  #tell(what) {
+    const { id, io } = this.socket;
+    this.#story.push(`${new Date().toISOString()} ${this.#connection} ${id} ${io.engine?.transport?.name} ${what}`);
+    if (this.#story.length > 300) this.#story.splice(0, 100);
+  }
+
+  #blame(what) {
+    this.wrong.push([`${this.name}, ${this.userId}, ${what}`, ...this.#story].join("\n"));
+  }
+
   #connected() {
     this.#connection += 1;
+    this.#tell("is connected");
     this.counts.connections += 1;
+    for (const timeline of this.timelines.values()) timeline.open();
     for (const id of this.timelines.keys()) void this.#enter(id, this.#connection);
   }
 
   #closeTimelines() {
+    this.#tell("has ended");
     for (const timeline of this.timelines.values()) timeline.close();
   }
 
   #arrived({ conversationId, seq, id }) {
     const timeline = this.timelines.get(conversationId);
+    this.#tell(`got ${seq} of ${conversationId}`);
     this.counts.live += 1;
-    if (seq <= timeline.newestLive) {
+    // What came on another connection comes again only to who asks for it.
+    if (seq <= Math.max(timeline.newestHere, Math.min(timeline.newestLive, timeline.asked))) {
       const what = timeline.live.has(seq) ? "twice" : "out of order";
-      this.wrong.push(`${this.name} got ${seq} ${what}, after ${timeline.newestLive}, of ${conversationId}`);
+      this.#blame(`got ${seq} ${what}, after ${timeline.newestHere}, having asked for what is after ${timeline.asked}, of ${conversationId}`);
     }
     timeline.live.add(seq);
+    timeline.newestHere = seq;
     timeline.newestLive = Math.max(seq, timeline.newestLive);
     this.#note(timeline, seq, id);
   }
 
   #note(timeline, seq, id) {
-    if (!timeline.note(seq, id)) this.wrong.push(`${this.name} saw two messages under ${seq}`);
+    if (!timeline.note(seq, id)) this.#blame(`saw two messages under ${seq}`);
   }
 
-  /** Joins on this connection, again and again if need be, and reads what came meanwhile. */
+  /**
+   * Joins on this connection, again and again if need be, with the highest number that it has, and reads what came meanwhile and
+   * what is missing before that number: what was told before the answer to a join that never came.
+   */
   async #enter(conversationId, connection) {
     const timeline = this.timelines.get(conversationId);
     let event = "join_conversation";
     let hasMore = true;
     while (hasMore) {
+      const highest = Math.max(timeline.last, timeline.newestLive);
       const command = event === "join_conversation"
-        ? { conversationId, lastSeq: timeline.last }
+        ? { conversationId, lastSeq: highest }
         : { conversationId, afterSeq: timeline.last, limit: 200 };
+      this.#tell(`asks ${event} ${JSON.stringify(command)}`);
+      if (event === "join_conversation") timeline.ask(highest);
       const answer = await this.#ask(event, command);
+      if (event === "join_conversation") timeline.isAnswered(highest);
+      const said = answer?.messages?.map(({ seq }) => seq) ?? JSON.stringify(answer?.error);
+      this.#tell(`was answered on ${connection} ${conversationId} ${said}`);
       if (connection !== this.#connection) return;
       if (!answer?.success) {
         await this.#refused(answer);
         continue;
       }
       for (const { seq, id } of answer.messages) this.#note(timeline, seq, id);
-      ({ hasMore } = answer);
+      hasMore = answer.hasMore || (event === "join_conversation" && timeline.last < highest);
       event = "message_history";
     }
     timeline.from = timeline.last;
@@ -125,16 +174,16 @@ export class Member {
     this.counts.refused += 1;
     const { code, retryAfter } = answer.error;
     if (code !== "STORE_UNAVAILABLE" || !(retryAfter > 0)) {
-      this.wrong.push(`${this.name} was refused: ${JSON.stringify(answer)}`);
+      this.#blame(`was refused: ${JSON.stringify(answer)}`);
     }
     await sleep(Math.min(retryAfter || 100, 1000)); // As long as the server asked for, within a second.
   }
 
-  /** Sends one message after another until it is told to stop; `random` decides when and where. */
-  async send(random) {
+  /** Sends one message after another until it is told to stop; `random` decides when and where, `pace` makes the pauses longer. */
+  async send(random, pace = 1) {
     const conversations = [...this.timelines.keys()];
     for (let n = 0; !this.#stopped; n++) {
-      await sleep(200 + random() * 800); // The pace of a person who writes.
+      await sleep((200 + random() * 800) * pace); // The pace of a person who writes.
       const clientMessageId = `${this.name} ${n}`;
       const conversationId = conversations[Math.floor(random() * conversations.length)];
       const command = { conversationId, content: clientMessageId, clientMessageId };

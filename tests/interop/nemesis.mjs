@@ -1,6 +1,7 @@
-// What goes wrong: a server and its database that are killed, crashed and paused, by a seed.
+// What goes wrong, by a seed: servers and what they need are killed, crashed and paused, and what joins them swallows everything.
+import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startServer } from "./support.mjs";
+import { isAlive, startServer } from "./support.mjs";
 
 /** Numbers from 0 to 1 that a seed decides (mulberry32). */
 export function randomness(seed) {
@@ -17,6 +18,8 @@ export function randomness(seed) {
 export class Supervised {
   #env;
   #running;
+  /** What it said before it was last started. */
+  #before = "";
 
   constructor(env) {
     this.#env = env;
@@ -24,11 +27,14 @@ export class Supervised {
 
   /** Starts it, however often that takes: without its database it gives up. */
   async start() {
+    this.#before = this.output();
+    this.#running = undefined;
     for (let tries = 30; ; tries--) {
       try {
         this.#running = await startServer(this.#env);
         return this.#running;
       } catch (error) {
+        this.#before += error.message;
         if (tries === 0) throw error;
         await sleep(100); // The pace of a supervisor that tries again.
       }
@@ -54,52 +60,86 @@ export class Supervised {
 
   /** Whether it has not ended since it was started. */
   isRunning() {
-    try {
-      return process.kill(this.#running.pid, 0);
-    } catch {
-      return false;
-    }
+    return isAlive(this.#running?.pid);
   }
 
+  /** All that it has said, whenever it was started. */
   output() {
-    return this.#running?.output() ?? "";
+    return this.#before + (this.#running?.output() ?? "");
   }
 }
 
-/** What can happen to a server: each ends with everything running again. */
-export function faultsOfServer(server, random) {
+/** Fails if something has ended that should be running. */
+export function assertRunning(name, part) {
+  assert.ok(part.isRunning(), `${name} has ended, and nobody had killed it\n${part.output?.().slice(-4000)}`);
+}
+
+/**
+ * What can happen to whatever `choose` chooses, a process that can be killed, started, paused and goes on: each ends with
+ * everything running again. `span` is what the times are multiplied by.
+ */
+export function faultsOf(name, choose, random, span = 1) {
+  const chosen = () => {
+    const part = choose();
+    assertRunning(name, part);
+    return part;
+  };
   return {
-    async "the server is killed"() {
-      await server.kill();
-      await sleep(random() * 1000); // How long it is away.
-      await server.start();
+    async [`${name} is killed`]() {
+      const part = chosen();
+      await part.kill();
+      await sleep(random() * 1500 * span); // How long it is away.
+      await part.start();
     },
-    async "the server is paused"() {
-      server.pause();
-      await sleep(200 + random() * 3500); // How long it stands still.
-      server.goOn();
+    async [`${name} is paused`]() {
+      const part = chosen();
+      await part.pause();
+      await sleep((200 + random() * 4000) * span); // How long it stands still.
+      await part.goOn();
+    },
+  };
+}
+
+/** What can happen to a Redis. */
+export function faultsOfRedis(redis, random, span = 1) {
+  return {
+    ...faultsOf("Redis", () => ({ ...redis, goOn: redis.resume }), random, span),
+    async "connections to Redis are cut"() {
+      for (const kind of ["normal", "pubsub"]) await redis.command("CLIENT", "KILL", "TYPE", kind);
+      await sleep(200); // Some of them are made again before the next fault.
+    },
+  };
+}
+
+/** What can happen to a NATS. */
+export function faultsOfNats(nats, random, span = 1) {
+  return faultsOf("NATS", () => ({ ...nats, goOn: nats.resume }), random, span);
+}
+
+/**
+ * One of these links swallows everything for a while, for `longest` milliseconds at most. What was on its way arrives then, or
+ * the connections are broken.
+ */
+export function partitions(name, links, random, longest) {
+  return {
+    async [`${name} are partitioned`]() {
+      const link = links[Math.floor(random() * links.length)];
+      link.swallow();
+      await sleep(200 + random() * (longest - 200)); // How long it lasts.
+      link.goOn({ isBroken: random() < 0.5 });
     },
   };
 }
 
 /** What can happen to its database. */
-export function faultsOfPostgres(postgres, random) {
+export function faultsOfPostgres(postgres, random, span = 1) {
   const some = () => postgres.backends().filter(() => random() < 0.6);
   return {
-    async "PostgreSQL is killed"() {
-      await postgres.kill();
-      await sleep(random() * 1500); // How long it is away.
-      await postgres.start();
-    },
+    ...faultsOf("PostgreSQL", () => postgres, random, span),
     async "PostgreSQL is stopped"() {
       await postgres.stop();
-      await sleep(random() * 1500); // How long it is away.
+      await sleep(random() * 1500 * span); // How long it is away.
       await postgres.start();
-    },
-    async "PostgreSQL is paused"() {
-      postgres.pause();
-      await sleep(200 + random() * 4000); // How long it stands still.
-      postgres.goOn();
     },
     async "a process of PostgreSQL crashes"() {
       const [backend] = postgres.backends().sort(() => random() - 0.5);
@@ -114,29 +154,31 @@ export function faultsOfPostgres(postgres, random) {
 }
 
 /**
- * Lets things happen for some seconds, each kind once before any comes again, sometimes one to the server
- * and one to the database at once. Returns how often each happened.
+ * Lets things happen for some seconds, each kind once before any comes again, sometimes two at once, which are of different
+ * groups: each of `groups` is what can happen to one part. Returns how often each happened.
  */
-export async function rage(seconds, random, ofServer, ofDatabase) {
+export async function rage(seconds, random, groups, span = 1) {
   const end = Date.now() + seconds * 1000;
-  const all = { ...ofServer, ...ofDatabase };
+  const all = Object.assign({}, ...groups);
   const happened = Object.fromEntries(Object.keys(all).map((name) => [name, 0]));
   const happen = (name) => {
     happened[name] += 1;
     return all[name]();
   };
-  const pick = (names) => names[Math.floor(random() * names.length)];
+  const groupOf = (name) => groups.findIndex((group) => name in group);
   let deck = [];
   const isComplete = () => Object.values(happened).every((times) => times > 0);
   while (Date.now() < end || !isComplete()) {
     if (deck.length === 0) deck = Object.keys(all).sort(() => random() - 0.5);
-    const name = deck.pop();
-    const others = Object.keys(name in ofServer ? ofDatabase : ofServer);
-    const both = others.length > 0 && random() < 0.25;
+    const first = deck.pop();
+    const other = random() < 0.3 ? deck.findLastIndex((name) => groupOf(name) !== groupOf(first)) : -1;
     // The second fault begins somewhere within the first.
-    const second = both && sleep(random() * 1000).then(() => happen(pick(others)));
-    await Promise.all([happen(name), second]);
-    await sleep(300 + random() * 1200); // The members recover, or do not quite.
+    const [second] = other === -1 ? [] : deck.splice(other, 1);
+    const meanwhile = second && sleep(random() * 1000 * span).then(() => happen(second));
+    // What has begun ends, so that nothing is started behind a test that has failed.
+    const outcomes = await Promise.allSettled([happen(first), meanwhile]);
+    for (const { status, reason } of outcomes) if (status === "rejected") throw reason;
+    await sleep((300 + random() * 1200) * span); // The members recover, or do not quite.
   }
   return happened;
 }

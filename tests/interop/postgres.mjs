@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { DEADLINE, lastingPort, within } from "./support.mjs";
+import { DEADLINE, isAlive, lastingPort, within } from "./support.mjs";
 
 const script = fileURLToPath(new URL("../support/postgres.sh", import.meta.url));
 
@@ -48,6 +48,8 @@ export async function startPostgres() {
   return {
     url: `postgres://roomcast@127.0.0.1:${port}/postgres`,
     start,
+    /** Whether its first process has not ended. */
+    isRunning: () => isAlive(pid),
     /** Kills all its processes, as a machine does that crashes. */
     async kill() {
       // Stopped first, so that it makes no new ones meanwhile. Those it has would go on for a moment.

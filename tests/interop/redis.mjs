@@ -9,7 +9,7 @@ import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapter-v0-2";
 import { serveNode } from "./cluster.mjs";
-import { lastingPort, within } from "./support.mjs";
+import { isAlive, lastingPort, within } from "./support.mjs";
 
 
 /** Starts one with these options. */
@@ -30,8 +30,12 @@ export async function startBroker(name, options = "") {
     supervisor.stdin.write(`${command}\n`);
     const { value } = await within(lines.next(), `${name} to ${command}`);
     if (!expected.test(value)) throw new Error(`${name} does not ${command}: ${value}`);
+    return value;
   };
-  const start = () => tell("start", /^ready /);
+  let pid = 0;
+  const start = async () => {
+    pid = Number((await tell("start", /^ready \d+$/)).split(" ")[1]);
+  };
   await start();
   return {
     address: `127.0.0.1:${port}`,
@@ -39,6 +43,7 @@ export async function startBroker(name, options = "") {
     kill: () => tell("kill", /^killed/),
     pause: () => tell("pause", /^paused/),
     resume: () => tell("resume", /^resumed/),
+    isRunning: () => isAlive(pid),
     end: () => supervisor.stdin.end(),
   };
 }

@@ -1,6 +1,6 @@
 // Starts our servers for tests of stock clients, and waits for events with a deadline.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";
@@ -114,6 +114,17 @@ export function command(args, env = {}) {
   const variables = { ...process.env, XDG_STATE_HOME: state, NO_COLOR: "1", ...env };
   const options = { env: variables, encoding: "utf8", timeout: DEADLINE };
   return spawnSync(join(built, "roomcast"), args, options);
+}
+
+/** Whether a process has not ended; one that has, and of which nobody has taken note yet, is a zombie. */
+export function isAlive(pid) {
+  try {
+    // The name, in parentheses, may have anything in it.
+    const state = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)[0];
+    return state !== "Z" && state !== "X";
+  } catch {
+    return false;
+  }
 }
 
 /** Fails when `promise` takes longer than anything takes that is going to happen. */
