@@ -1,6 +1,6 @@
 //! A client that writes and reads literal packets over one WebSocket.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub(crate) struct Client {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Events that came in and were not looked at, with the id of the wanted acknowledgement.
     events: VecDeque<(String, Value, Option<u64>)>,
+    /// Acknowledgements that came in before they were waited for.
+    answers: HashMap<u64, Value>,
     last_id: u64,
     /// What the event `session` said.
     pub(crate) session: Value,
@@ -31,6 +33,7 @@ impl Client {
         let mut client = Self {
             stream,
             events: VecDeque::new(),
+            answers: HashMap::new(),
             last_id: 0,
             session: Value::Null,
         };
@@ -69,18 +72,15 @@ impl Client {
         self.answer(id).await
     }
 
-    /// The acknowledgement of a request; those of others are skipped.
+    /// The acknowledgement of a request. Those of others are kept: requests that are executed side by side are
+    /// acknowledged in any order.
     pub(crate) async fn answer(&mut self, id: u64) -> Value {
         loop {
+            if let Some(answer) = self.answers.remove(&id) {
+                return answer;
+            }
             let packet = self.packet().await;
-            if let Some(args) = packet.strip_prefix(&format!("43{id}[")) {
-                let mut args: Vec<Value> = serde_json::from_str(&format!("[{args}")).unwrap();
-                assert_eq!(args.len(), 1, "{packet}");
-                return args.remove(0);
-            }
-            if !packet.starts_with("43") {
-                self.keep(&packet);
-            }
+            self.keep(&packet);
         }
     }
 
@@ -88,10 +88,8 @@ impl Client {
     pub(crate) async fn any_answer(&mut self) -> Option<(u64, Value)> {
         loop {
             let packet = self.packet_if_any().await?;
-            if let Some(ack) = packet.strip_prefix("43") {
-                let start = ack.find('[').unwrap();
-                let mut args: Vec<Value> = serde_json::from_str(&ack[start..]).unwrap();
-                return Some((ack[..start].parse().unwrap(), args.remove(0)));
+            if let Some(answer) = acknowledgement(&packet) {
+                return Some(answer);
             }
         }
     }
@@ -206,6 +204,10 @@ impl Client {
     }
 
     fn keep(&mut self, packet: &str) {
+        if let Some((id, answer)) = acknowledgement(packet) {
+            self.answers.insert(id, answer);
+            return;
+        }
         let event = packet
             .strip_prefix("42")
             .unwrap_or_else(|| panic!("unexpected {packet}"));
@@ -258,4 +260,13 @@ impl Client {
             }
         }
     }
+}
+
+/// The id and the only argument of an acknowledgement, if the packet is one.
+fn acknowledgement(packet: &str) -> Option<(u64, Value)> {
+    let packet = packet.strip_prefix("43")?;
+    let (id, _) = packet.split_once('[').unwrap();
+    let mut args: Vec<Value> = serde_json::from_str(&packet[id.len()..]).unwrap();
+    assert_eq!(args.len(), 1, "{packet}");
+    Some((id.parse().unwrap(), args.remove(0)))
 }

@@ -174,7 +174,7 @@ export async function rage(seconds, random, groups, span = 1) {
     const other = random() < 0.3 ? deck.findLastIndex((name) => groupOf(name) !== groupOf(first)) : -1;
     // The second fault begins somewhere within the first.
     const [second] = other === -1 ? [] : deck.splice(other, 1);
-    const meanwhile = second && sleep(random() * 1000 * span).then(() => happen(second));
+    const meanwhile = second && sleep(random() * 1000 * span).then(() => happen(second)); // How far the first has come.
     // What has begun ends, so that nothing is started behind a test that has failed.
     const outcomes = await Promise.allSettled([happen(first), meanwhile]);
     for (const { status, reason } of outcomes) if (status === "rejected") throw reason;
