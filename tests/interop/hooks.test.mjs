@@ -1,7 +1,7 @@
 // What an application may look at, change or refuse, as official clients notice it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { DEADLINE, ask, clients, connect, next, open, startExample } from "./support.mjs";
+import { DEADLINE, ask, clients, connect, next, open, startExample, until } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("hooks")));
@@ -185,10 +185,17 @@ for (const [client, io] of clients) {
       const heard = [[], []];
       sender.on("flags", (...args) => heard[0].push(args));
       one.on("flags", (...args) => heard[1].push(args));
-      sender.emit("flags", room, "text", Buffer.from("bytes"));
-      for (const socket of [sender, one, sender, one]) await ask(socket, "echo", 0);
       const args = ["text", Buffer.from("bytes")];
-      assert.deepEqual(heard, [[args], [args, args]]);
+      let emitted = 0;
+      // The one that may be lost is lost where something else is still on its way, which clients cannot know.
+      await until(async () => {
+        sender.emit("flags", room, ...args);
+        emitted += 1;
+        for (const socket of [sender, one, sender, one]) await ask(socket, "echo", 0);
+        return heard[0].length > 0 && heard[1].length > emitted;
+      }, "what may be lost");
+      for (const got of heard.flat()) assert.deepEqual(got, args);
+      assert.ok(heard[0].length <= emitted && heard[1].length <= 2 * emitted, `${emitted}: ${heard.map(({ length }) => length)}`);
     });
 
     test("sockets are found, moved and sent away from elsewhere", async (t) => {
