@@ -95,36 +95,44 @@ class Client:
             self.fill()
 
 
-def run(program, adapter, members, broadcasts):
-    """Instructions of a whole run."""
+def collected(program, play, **more):
+    """Instructions of a whole run of the contract server with one worker, for which `play` is called with the port."""
     env = dict(os.environ, PORT="0", WORKERS="1", PING_INTERVAL_MS="3600000")
     env.pop("ADAPTER", None)
-    if adapter:
-        env["ADAPTER"] = adapter
     server = subprocess.Popen(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program],
-        env=env,
+        env=env | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    port = int(re.search(r":(\d+)$", server.stdout.readline().strip())[1])
-    clients = [Client(port) for _ in range(members)]
-    for client in clients:
-        client.send(b'420["join","room"]')
-        assert client.receive() == b"430[]"
-    for _ in range(FIRST + broadcasts):
-        clients[0].send(b'42["bcast","room","%s"]' % PAYLOAD)
-        for client in clients:
-            assert client.receive().startswith(b'42["msg"')
+    play(int(re.search(r":(\d+)$", server.stdout.readline().strip())[1]))
     server.terminate()
     said = server.communicate(timeout=120)[1]
     return int(re.search(r"Collected : (\d+)", said)[1])
 
 
+def broadcasting(members, broadcasts):
+    """One member after the other joins a room, and then one of them sends to all, one message at a time."""
+
+    def play(port):
+        clients = [Client(port) for _ in range(members)]
+        for client in clients:
+            client.send(b'420["join","room"]')
+            assert client.receive() == b"430[]"
+        for _ in range(FIRST + broadcasts):
+            clients[0].send(b'42["bcast","room","%s"]' % PAYLOAD)
+            for client in clients:
+                assert client.receive().startswith(b'42["msg"')
+
+    return play
+
+
 def count(program, adapter, members, broadcasts):
     """Instructions of one broadcast."""
-    return (run(program, adapter, members, broadcasts) - run(program, adapter, members, 0)) / broadcasts
+    more = {"ADAPTER": adapter} if adapter else {}
+    many, none = (collected(program, broadcasting(members, number), **more) for number in (broadcasts, 0))
+    return (many - none) / broadcasts
 
 
 def main():

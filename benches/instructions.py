@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""What one unit of work costs the server: instructions in user space, counted by callgrind.
+
+    cargo build --release --example fanout
+    benches/instructions.py TARGET/release/examples/fanout [OLDER PROGRAM...]
+
+It plays the contract server with one worker, and with several programs in turn. A count is the difference of two runs that differ in the
+number of units, so that starting is no part of it; the system calls around a unit and what an idle worker does are. Wants
+valgrind.
+
+- echo: an event of 128 bytes and its acknowledgement, by one WebSocket client;
+- write: a broadcast to a room of 10, divided by the 10;
+- poll: an event that answers a waiting polling request, with the next request;
+- churn: a WebSocket that connects, joins the namespace and closes.
+"""
+import http.client
+import struct
+import sys
+
+from adapter_instructions import FIRST, PAYLOAD, Client, broadcasting, collected
+
+
+def echoes(number):
+    def play(port):
+        client = Client(port)
+        for _ in range(FIRST + number):
+            client.send(b'420["echo","%s"]' % PAYLOAD)
+            assert client.receive().startswith(b"430[")
+
+    return play
+
+
+def polls(number):
+    def play(port):
+        sender = Client(port)
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        path = "/socket.io/?EIO=4&transport=polling"
+
+        def get():
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+        def post(packet):
+            connection.request("POST", path, packet)
+            assert connection.getresponse().read() == b"ok"
+
+        path += "&sid=" + get().split(b'"sid":"')[1].split(b'"')[0].decode()
+        post(b"40")
+        assert get().startswith(b"40{")
+        post(b'420["join","room"]')
+        assert get() == b"430[]"
+        for _ in range(FIRST + number):
+            connection.request("GET", path)
+            # The request is there when the server has answered what was sent behind it.
+            sender.send(b'421["echo",1]')
+            assert sender.receive().startswith(b"431[")
+            sender.send(b'42["bcast","room","%s"]' % PAYLOAD)
+            assert connection.getresponse().read().startswith(b'42["msg"')
+        # Nobody waits any more.
+        connection.close()
+
+    return play
+
+
+def cycles(number):
+    def play(port):
+        for _ in range(FIRST + number):
+            client = Client(port)
+            client.socket.sendall(b"\x88\x82\0\0\0\0" + struct.pack(">H", 1000))
+            while client.socket.recv(65536):
+                pass
+            client.socket.close()
+
+    return play
+
+
+# What is played, how many of it are counted, and into how many units one falls.
+UNITS = {
+    "echo": (echoes, 4000, 1),
+    "write": (lambda number: broadcasting(10, number), 4000, 10),
+    "poll, with the echo before it": (polls, 2000, 1),
+    "churn": (cycles, 500, 1),
+}
+
+
+def main():
+    programs = sys.argv[1:]
+    print("| unit | " + " | ".join(programs) + " |")
+    print("|---" * (len(programs) + 1) + "|")
+    for name, (unit, number, parts) in UNITS.items():
+        counts = [(collected(program, unit(number)) - collected(program, unit(0))) / number / parts for program in programs]
+        print(f"| {name} | " + " | ".join(f"{count:,.0f}" for count in counts) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
