@@ -273,7 +273,7 @@ fn b8_an_upgrade_without_a_probe_ends_and_the_heartbeat_goes_on() {
         assert_alive(&mut client);
     });
     // An upgrade that is never finished does not keep an abandoned session alive.
-    let config = r#"{"upgrade_timeout":"600s","ping_interval":"2s","ping_timeout":"1s"}"#;
+    let config = r#"{"upgrade_timeout":"600s","ping_interval":"1s","ping_timeout":"5s"}"#;
     attack_with(config, |server| {
         let unprobed = joined(server);
         let mut first = unprobed.attach();

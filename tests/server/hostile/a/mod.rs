@@ -438,7 +438,7 @@ fn a17_strange_json_is_echoed_or_refused_in_linear_time() {
 
 #[test]
 fn a25_sessions_that_are_never_polled_are_removed() {
-    attack_with(r#"{"ping_interval":"2s","ping_timeout":"1s"}"#, |server| {
+    attack_with(r#"{"ping_interval":"1s","ping_timeout":"5s"}"#, |server| {
         let before = server.resident_bytes();
         for _ in 0..5 {
             let mut client = server.connect();
