@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Publications {
     /// Whether this server emits what services publish in the PostgreSQL of the store. Default `true`.
     pub enabled: bool,
-    /// How often the server looks for something new; five times less often when there was nothing for five seconds. From 1 ms to 10 s.
-    /// Default 20 ms.
+    /// How often the server looks for something new; ten times less often when there was nothing for five seconds. From 1 ms to 10 s.
+    /// Default 10 ms.
     #[serde(with = "humantime_serde")]
     pub poll: Duration,
     /// How old publications may be that a server with a `node.id` emits when it was away; 0: it begins at the end, as one
@@ -30,7 +30,7 @@ impl Default for Publications {
     fn default() -> Self {
         Self {
             enabled: true,
-            poll: Duration::from_millis(20),
+            poll: Duration::from_millis(10),
             catch_up: Duration::from_secs(60),
             resume_delay: Duration::from_secs(5),
             keep: Duration::from_secs(3600),

@@ -301,7 +301,7 @@ const PAGE: usize = 256;
 /// How long a server looks often behind the last publication.
 const LIVELY: Duration = Duration::from_secs(5);
 /// How many times less often a server looks after [`LIVELY`].
-const IDLE: u32 = 5;
+const IDLE: u32 = 10;
 /// How often a server that may not read publications looks whether it may by now.
 const DENIED: Duration = Duration::from_secs(10);
 /// The longest pause between two looks while the store does not answer.
