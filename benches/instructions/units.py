@@ -2,7 +2,7 @@
 """What one unit of work costs the server: instructions in user space, counted by callgrind.
 
     cargo build --release --example fanout
-    benches/instructions.py TARGET/release/examples/fanout [OLDER PROGRAM...]
+    benches/instructions/units.py TARGET/release/examples/fanout [OLDER PROGRAM...]
 
 It plays the contract server with one worker, and with several programs in turn. A count is the difference of two runs that differ in the
 number of units, so that starting is no part of it; the system calls around a unit and what an idle worker does are. Wants
@@ -17,7 +17,7 @@ import http.client
 import struct
 import sys
 
-from adapter_instructions import FIRST, PAYLOAD, Client, broadcasting, collected
+from adapters import FIRST, PAYLOAD, Client, broadcasting, collected
 
 
 def echoes(number):

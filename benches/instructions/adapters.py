@@ -2,7 +2,7 @@
 """What an adapter adds to a broadcast while no other server is there: instructions in user space, counted by callgrind.
 
     cargo build --release --example fanout
-    benches/adapter_instructions.py TARGET/release/examples/fanout [ADAPTER...]
+    benches/instructions/adapters.py TARGET/release/examples/fanout [ADAPTER...]
 
 It plays the contract server with one worker, without an adapter and with each that is named (postgres, redis, redis-sharded,
 redis-streams, nats; default: all), whose broker it starts itself. A count is the difference of two runs that differ in the
@@ -18,7 +18,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-SUPPORT = Path(__file__).resolve().parent.parent / "tests" / "support"
+SUPPORT = Path(__file__).resolve().parents[2] / "tests" / "support"
 SCHEMES = {
     "postgres": ("postgres", "postgres://roomcast@127.0.0.1:{}/postgres"),
     "redis": ("redis", "redis://127.0.0.1:{}"),
