@@ -52,6 +52,8 @@ export function manager(t, url, options = {}) {
 export class Chatter {
   /** The states of the connection, one after the other. */
   states = [];
+  /** How many of them were waited for. */
+  #awaited = 0;
   /** What was given of the conversation, in the order in which it was given. */
   messages = [];
   /** How often the conversation began anew. */
@@ -79,12 +81,22 @@ export class Chatter {
     return contents.map((content) => this.conversation.send(content));
   }
 
-  is(state) {
-    return until(() => this.manager.status.state === state, `the state ${state} (${this.states})`, 90_000);
+  /** Waits for a state that follows the one that was waited for last. It may be over by then: who comes back at once is offline for a moment. */
+  async is(state) {
+    await until(() => this.states.includes(state, this.#awaited), `the state ${state}`, 90_000).catch((error) => {
+      error.message += ` (${this.states})`;
+      throw error;
+    });
+    this.#awaited = this.states.indexOf(state, this.#awaited) + 1;
   }
 
+  /** Waits until the conversation is entered; what the connection went through until then was waited for. */
   async entered() {
-    await until(() => this.conversation.stage === "entered", `to enter (${this.states})`, 90_000);
+    await until(() => this.conversation.stage === "entered", "to enter", 90_000).catch((error) => {
+      error.message += ` (${this.states})`;
+      throw error;
+    });
+    this.#awaited = Math.max(this.#awaited, this.states.indexOf("online") + 1);
     return this;
   }
 
