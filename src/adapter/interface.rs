@@ -157,7 +157,7 @@ pub enum Health {
 pub struct Backlog {
     /// Messages that wait to be sent.
     pub messages: usize,
-    /// Their bytes, as far as they count for the limit of the queue.
+    /// Bytes of the messages that wait, as far as these count for the limit of the queue.
     pub bytes: usize,
     /// How long the last message of this server to itself took there and back, or how long the one that is under way has taken
     /// if that is longer already; `None` while nothing is known, as without a connection.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::server::Binary;
+use crate::support::http::metric;
 use crate::support::{DEADLINE, RawClient, Response};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
@@ -110,15 +111,8 @@ impl Server {
         (answer.status, body)
     }
 
-    pub(crate) fn metric(&self, row: &str) -> u64 {
-        let metrics = self.get("/metrics", "").body;
-        let value = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("no {row} in {metrics}"))
-            .parse()
-            .unwrap()
+    pub(crate) fn metric(&self, row: &str) -> i64 {
+        metric(&self.get("/metrics", "").body, row)
     }
 }
 

@@ -41,20 +41,6 @@ async fn readiness(server: &Binary) -> Value {
     serde_json::from_str(&answer).unwrap()
 }
 
-/// The value of a metric.
-async fn metric(server: &Binary, row: &str) -> i64 {
-    let address = server.address();
-    let asked = move || RawClient::connect(address).get("/metrics").body;
-    let metrics = tokio::task::spawn_blocking(asked).await.unwrap();
-    let value = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
-    value
-        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
-        .parse()
-        .unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_reaches_its_room_user_or_everyone_at_every_server_when_it_is_committed() {
     let database = Database::new();
@@ -327,9 +313,9 @@ async fn what_cannot_be_emitted_is_refused_or_set_aside_and_holds_up_nothing() {
         .collect();
     assert_eq!(fields, ["event", "event", "users[0]", "args"], "{reasons}");
     let refused = "roomcast_publications_total{result=\"refused\"}";
-    assert_eq!(metric(&server, refused).await, 4);
+    assert_eq!(server.metric(refused).await, 4);
     let emitted = "roomcast_publications_total{result=\"emitted\"}";
-    assert_eq!(metric(&server, emitted).await, 1);
+    assert_eq!(server.metric(emitted).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

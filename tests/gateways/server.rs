@@ -152,14 +152,7 @@ impl Binary {
                 .get("/metrics")
                 .body
         });
-        let text = text.await.unwrap();
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("no {name} in {text}"))
-            .parse()
-            .unwrap()
+        crate::support::http::metric(&text.await.unwrap(), name)
     }
 
     /// Waits until its adapter works, or does not work.

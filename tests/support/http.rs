@@ -30,6 +30,17 @@ impl Response {
     }
 }
 
+/// The value of one row of the metrics, named with its labels; the metrics have to have it.
+pub fn metric(metrics: &str, row: &str) -> i64 {
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
+        .parse()
+        .unwrap()
+}
+
 impl RawClient {
     /// Sends a GET and reads its response.
     pub fn get(&mut self, target: &str) -> Response {

@@ -2,9 +2,9 @@
 
 use super::{
     MANY, assert_alive, assert_closed, assert_growth, attack, attack_with, crowd, joined, metrics,
-    opened, socket, value,
+    opened, socket,
 };
-use crate::support::{Frame, RawClient, TestServer, websocket::masked};
+use crate::support::{Frame, RawClient, TestServer, http::metric, websocket::masked};
 
 /// Each packet, alone on a connection that has joined `/`, must close it.
 fn assert_fatal<T: AsRef<[u8]>>(server: &TestServer, packets: impl IntoIterator<Item = T>) {
@@ -242,7 +242,7 @@ fn c6_acknowledgement_ids_are_numbers() {
             server,
             ["43[]", "43999999999[]", "4318446744073709551615[]"],
         );
-        assert_eq!(value(&metrics(server), "roomcast_acks_unknown_total"), 3);
+        assert_eq!(metric(&metrics(server), "roomcast_acks_unknown_total"), 3);
     });
 }
 
@@ -447,6 +447,9 @@ fn a_handler_that_panics_fails_its_event_only() {
     );
     client.send_text(r#"42["panic"]"#);
     assert_alive(&mut client);
-    assert_eq!(value(&metrics(&server), "roomcast_handler_panics_total"), 2);
+    assert_eq!(
+        metric(&metrics(&server), "roomcast_handler_panics_total"),
+        2
+    );
     assert!(server.is_running());
 }

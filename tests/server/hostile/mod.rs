@@ -4,7 +4,7 @@
 //! Whatever a row sends, the same invariants hold afterwards: the process runs, nothing panicked,
 //! other connections were served all the time, and every gauge is back where it was.
 //!
-//! Not here yet, because what they need is not: the authenticator of B3, D12 (compression).
+//! D12 is not here, because the server does not offer compression of WebSocket messages.
 
 mod a;
 mod b;
@@ -26,6 +26,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::support::{
     DEADLINE, Frame, POLLS_WAITING, POSTS_WAITING, Polling, RawClient, Response, TestServer,
+    http::metric,
 };
 
 /// Connections that use the server while a row attacks it.
@@ -112,7 +113,7 @@ fn settle(server: &TestServer) {
         let metrics = metrics(server);
         let wrong: Vec<_> = QUIET
             .iter()
-            .map(|&(name, expected)| (name, expected, value(&metrics, name)))
+            .map(|&(name, expected)| (name, expected, metric(&metrics, name)))
             .filter(|&(_, expected, value)| value != expected as i64)
             .collect();
         if wrong.is_empty() {
@@ -140,16 +141,6 @@ fn metrics(server: &TestServer) -> String {
     text.unwrap_or_else(|| panic!("{answer}"))
         .replace("\\n", "\n")
         .replace("\\\"", "\"")
-}
-
-/// The value of one row of the metrics.
-fn value(metrics: &str, name: &str) -> i64 {
-    let row = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    row.unwrap_or_else(|| panic!("no {name} in {metrics}"))
-        .parse()
-        .unwrap()
 }
 
 /// Checks that resident memory did not grow by more than `limit` since `before`.

@@ -5,9 +5,9 @@ use std::{thread, time::Duration};
 
 use super::{
     BYSTANDERS, assert_alive, assert_growth, assert_polling_alive, attack_limited, attack_with,
-    joined, metrics, opened, polling, socket, value,
+    joined, metrics, opened, polling, socket,
 };
-use crate::support::{Polling, RawClient, Response, TestServer, websocket::masked};
+use crate::support::{Polling, RawClient, Response, TestServer, http::metric, websocket::masked};
 
 /// Far above what bystanders need, far below what a flood brings. Who floods and reads nothing has
 /// `close_timeout` to take what it was answered.
@@ -39,7 +39,7 @@ fn a15_a_flood_of_pongs_is_slowed_down_and_then_cut() {
         }
         let mut client = opened(server);
         flood(&mut client, &masked(0x81, "3").repeat(1000));
-        assert_eq!(value(&metrics(server), FLOODS), 3);
+        assert_eq!(metric(&metrics(server), FLOODS), 3);
         assert_growth(server, before, 1 << 20);
     });
 }
@@ -67,8 +67,8 @@ fn a_burst_is_read_later_and_not_dropped() {
         assert_eq!(echoed[1..], events.join("\x1e"));
         session.leave();
         let metrics = metrics(server);
-        assert!(value(&metrics, "roomcast_reads_delayed_total") > 0);
-        assert_eq!(value(&metrics, FLOODS), 0);
+        assert!(metric(&metrics, "roomcast_reads_delayed_total") > 0);
+        assert_eq!(metric(&metrics, FLOODS), 0);
     });
 }
 
@@ -81,7 +81,7 @@ fn a_flood_of_bytes_is_cut_like_one_of_packets() {
         flood(&mut client, &masked(0x81, event));
         let session = joined(server);
         assert_eq!(session.post("4x".repeat(400_000)).status, 400);
-        assert_eq!(value(&metrics(server), FLOODS), 2);
+        assert_eq!(metric(&metrics(server), FLOODS), 2);
         assert_growth(server, before, 4 << 20);
     });
 }
@@ -93,7 +93,7 @@ fn b9_a_flood_of_probes_is_cut() {
         flood(&mut candidate, &masked(0x81, "2probe").repeat(1000));
         let mut pinging = joined(server).attach();
         flood(&mut pinging, &masked(0x8a, "").repeat(1000));
-        assert_eq!(value(&metrics(server), FLOODS), 2);
+        assert_eq!(metric(&metrics(server), FLOODS), 2);
     });
 }
 

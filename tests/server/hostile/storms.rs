@@ -5,9 +5,9 @@ use std::{thread, time::Duration, time::Instant};
 
 use super::{
     BYSTANDERS, assert_alive, assert_growth, assert_polling_alive, attack_on, attack_with, joined,
-    metrics, opened, socket, value,
+    metrics, opened, socket,
 };
-use crate::support::{DEADLINE, Frame, RawClient, Response, TestServer};
+use crate::support::{DEADLINE, Frame, RawClient, Response, TestServer, http::metric};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const REFUSED: &str = r#"{"code":4,"message":"Too many connections"}"#;
@@ -82,7 +82,7 @@ fn a_storm_of_handshakes_is_told_when_to_come_back_and_leaves_those_who_are_in_a
             told.dedup();
             assert!(told.len() > 1, "all are told to come back at the same time");
         }
-        let counted = value(
+        let counted = metric(
             &metrics_by(&mut client),
             "roomcast_requests_rejected_total{reason=\"handshakes per second\"}",
         );
@@ -126,7 +126,7 @@ fn connections_that_never_say_what_they_want_are_limited_and_end() {
         let answer = client.message();
         assert!(format!("{answer:?}").contains("sid"), "{answer:?}");
         let name = "roomcast_requests_rejected_total{reason=\"handshakes under way\"}";
-        assert_eq!(value(&metrics(server), name), 1);
+        assert_eq!(metric(&metrics(server), name), 1);
     });
 }
 
@@ -166,7 +166,7 @@ fn a_server_without_descriptors_goes_on_and_accepts_again_when_there_are_some() 
         let mut counted = 0;
         while counted == 0 {
             assert!(start.elapsed() < DEADLINE, "it has descriptors for all");
-            counted = value(&metrics_by(&mut client), failed);
+            counted = metric(&metrics_by(&mut client), failed);
             asked += 1;
         }
         for _ in 0..20 {
@@ -177,7 +177,7 @@ fn a_server_without_descriptors_goes_on_and_accepts_again_when_there_are_some() 
         assert_alive(&mut newcomer);
         // It has tried now and then, and not all the time.
         let most = start.elapsed().as_millis() as i64 / 40 + 2;
-        let counted = value(&metrics(server), failed);
+        let counted = metric(&metrics(server), failed);
         assert!(
             counted <= most,
             "{counted} times, {most} allowed, asked {asked} times"
@@ -197,6 +197,6 @@ fn who_sends_requests_and_reads_no_answer_is_not_read_any_more_and_then_cut() {
         }
         assert_growth(server, before, 1 << 20);
         let name = "roomcast_requests_rejected_total{reason=\"timeout\"}";
-        assert_eq!(value(&metrics(server), name), 1);
+        assert_eq!(metric(&metrics(server), name), 1);
     });
 }

@@ -17,7 +17,7 @@ export interface AdapterState {
   lost: number;
   /** Messages that wait to be sent. */
   queued: number;
-  /** Their bytes. */
+  /** Bytes of the messages that wait to be sent. */
   queuedBytes: number;
   /** What the adapter did not take to be sent, since the server was started. */
   unsent: number;

@@ -132,7 +132,7 @@ pub(crate) struct AdapterState {
     pub(crate) unsent: u64,
     /// Messages that wait to be sent.
     pub(crate) queued: usize,
-    /// Their bytes.
+    /// Bytes of the messages that wait to be sent.
     pub(crate) queued_bytes: usize,
     /// Milliseconds that the last message of this server to itself took there and back, or that one has taken that
     /// is under way, if these are more; absent while nothing is known, as without a connection.
