@@ -14,6 +14,8 @@
 
 #[path = "support/binary.rs"]
 mod binary;
+#[path = "../tests/support/port.rs"]
+mod port;
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
 #[path = "support/processor.rs"]

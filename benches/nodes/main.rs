@@ -23,6 +23,8 @@ mod brokers;
 mod load;
 #[path = "../../tests/support/nats.rs"]
 mod nats;
+#[path = "../../tests/support/port.rs"]
+mod port;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 #[path = "../support/processor.rs"]

@@ -35,6 +35,9 @@ mod order;
 #[cfg(feature = "postgres")]
 mod plans;
 #[cfg(feature = "postgres")]
+#[path = "../support/port.rs"]
+mod port;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod publications;

@@ -96,7 +96,7 @@ impl Faulty {
 
     fn measure(&self, options: &str) -> Outcome {
         bench(&format!(
-            "{options} http://{} --preset rooms --json --drain 1",
+            "{options} http://{} --preset rooms --json --drain 10",
             self.address
         ))
     }

@@ -71,7 +71,7 @@ fn clients_come_and_go() {
 #[test]
 fn idle_clients_answer_pings_and_their_memory_is_told() {
     let server = TestServer::start_with("fanout", &[("PING_INTERVAL_MS", "100")]);
-    let options = format!("--clients 30 --server-pid {}", server.id());
+    let options = format!("--clients 30 --duration 3 --server-pid {}", server.id());
     let report = assert_clean(&bench(&format!("idle {} {options}", url(&server))));
     assert!(count(&report, "/connections/pings") >= 30, "{report:#}");
     assert!(count(&report, "/server/rssEmpty") > 0);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     bench, command, count, finish,
-    support::{DEADLINE, TestServer},
+    support::{DEADLINE, TestServer, Unheard},
 };
 
 /// Listens and answers every connection with these bytes.
@@ -52,11 +52,8 @@ fn what_is_no_socketio_server_is_told_in_one_line() {
 
 #[test]
 fn nobody_there_is_told_in_one_line() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let outcome = bench(&format!("idle http://{address}"));
+    let unheard = Unheard::new();
+    let outcome = bench(&format!("idle http://{}", unheard.address()));
     assert!(
         outcome.error().contains("cannot connect"),
         "{}",
@@ -76,7 +73,7 @@ fn a_namespace_that_does_not_exist_is_told() {
 fn an_event_that_the_server_does_not_know_is_found_before_the_run() {
     let server = TestServer::start("fanout");
     let url = format!(
-        "http://{} --preset rooms --connect-timeout 2",
+        "http://{} --preset rooms --connect-timeout 5",
         server.address()
     );
     let outcome = bench(&format!("echo {url} --event unheard-of"));

@@ -168,7 +168,7 @@ async fn a_server_that_does_not_answer_connect_is_left_in_time() {
     let fake = Fake::start().await;
     let client = Client::builder(fake.url()).reconnection_delay(Duration::from_millis(1));
     let socket = client
-        .connect_timeout(Duration::from_millis(500))
+        .connect_timeout(Duration::from_secs(10))
         .socket()
         .unwrap();
     let connecting = tokio::spawn({
@@ -191,7 +191,7 @@ async fn a_server_that_sends_no_ping_is_left_in_time() {
     let socket = client.socket().unwrap();
     let mut ends = socket.stream("disconnect");
     socket.open();
-    let mut session = fake.accept_with(500, 500).await;
+    let mut session = fake.accept_with(500, 10_000).await;
     assert_eq!(session.next().await, "40");
     session.send("40{\"sid\":\"a\"}").await;
     let reason: DisconnectReason = value(&mut ends).await;

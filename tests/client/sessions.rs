@@ -162,7 +162,7 @@ async fn a_function_for_auth_that_takes_too_long_is_a_connect_error() {
     let waiting = Auth::with(async || std::future::pending::<Result<Value, String>>().await);
     let client = suite.client("").auth(waiting);
     let socket = client
-        .connect_timeout(Duration::from_secs(1))
+        .connect_timeout(Duration::from_secs(10))
         .socket()
         .unwrap();
     let mut errors = socket.stream("connect_error");

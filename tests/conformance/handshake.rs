@@ -2,7 +2,7 @@
 //! for its path.
 
 use super::{
-    assert_unknown, server,
+    assert_unknown, hurried, patient, server,
     support::{Frame, Polling, RawClient, http::sid_of},
     until_unknown,
 };
@@ -28,7 +28,7 @@ pub(crate) fn assert_refused(client: &mut RawClient, target: &str) {
 }
 
 pub(crate) fn polling_opens(path: &str) {
-    let answer = server().get(&format!("{path}?EIO=4&transport=polling"));
+    let answer = hurried().get(&format!("{path}?EIO=4&transport=polling"));
     assert_eq!(answer.status, 200);
     assert_open(&answer.body, r#"["websocket"]"#);
 }
@@ -71,7 +71,7 @@ pub(crate) fn polling_invalid_method(path: &str) {
 }
 
 pub(crate) fn websocket_opens(path: &str) {
-    let server = server();
+    let server = hurried();
     let open = server.connect().open_websocket(path);
     assert_open(&open, "[]");
 }
@@ -98,7 +98,7 @@ pub(crate) fn websocket_invalid_transport(path: &str) {
 }
 
 pub(crate) fn polling_heartbeat(path: &str) {
-    let server = server();
+    let server = patient();
     let session = Polling::open(server.address(), path);
     for _ in 0..3 {
         assert_eq!(session.poll().parts(), (200, "2"));
@@ -107,13 +107,13 @@ pub(crate) fn polling_heartbeat(path: &str) {
 }
 
 pub(crate) fn polling_ping_timeout(path: &str) {
-    let server = server();
+    let server = hurried();
     let session = Polling::open(server.address(), path);
     until_unknown(&server, &session);
 }
 
 pub(crate) fn websocket_heartbeat(path: &str) {
-    let server = server();
+    let server = patient();
     let mut client = server.connect();
     client.open_websocket(path);
     for _ in 0..3 {
@@ -123,7 +123,7 @@ pub(crate) fn websocket_heartbeat(path: &str) {
 }
 
 pub(crate) fn websocket_ping_timeout(path: &str) {
-    let server = server();
+    let server = hurried();
     let mut client = server.connect();
     client.open_websocket(path);
     assert_eq!(client.frame(), Frame::Text("2".to_owned()));

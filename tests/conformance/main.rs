@@ -23,9 +23,28 @@ use std::{
 
 use support::{DEADLINE, Polling, TestServer};
 
-/// The server that both suites expect.
-fn server() -> TestServer {
+/// The server that both suites expect. It waits 200 ms for a pong and a second for a namespace: too little for a client
+/// that is to stay, on a machine that stands still.
+fn hurried() -> TestServer {
     TestServer::start("conformance")
+}
+
+/// The same, which waits for clients.
+fn patient() -> TestServer {
+    let times = [
+        ("PING_TIMEOUT_MS", "20000"),
+        ("CONNECT_TIMEOUT_MS", "45000"),
+    ];
+    TestServer::start_with("conformance", &times)
+}
+
+/// The same, which does not send pings either while a test runs.
+fn server() -> TestServer {
+    let times = [
+        ("PING_INTERVAL_MS", "3600000"),
+        ("CONNECT_TIMEOUT_MS", "45000"),
+    ];
+    TestServer::start_with("conformance", &times)
 }
 
 /// Waits until `session` is gone. It is asked for by a request that its server refuses in any case, for its transport, and

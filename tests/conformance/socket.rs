@@ -169,7 +169,10 @@ fn expect_connected(client: &mut RawClient, prefix: &str) {
 }
 
 mod connect {
-    use super::{super::server, expect_connected, opened};
+    use super::{
+        super::{hurried, server},
+        expect_connected, opened,
+    };
 
     #[test]
     fn should_allow_connection_to_the_main_namespace() {
@@ -225,20 +228,20 @@ mod connect {
 
     #[test]
     fn should_close_the_connection_if_no_handshake_is_received() {
-        let server = server();
+        let server = hurried();
         opened(&server).expect_close();
     }
 }
 
 mod disconnect {
     use super::{
-        super::{server, support::Frame},
+        super::{patient, server, support::Frame},
         connected, expect_connected,
     };
 
     #[test]
     fn should_disconnect_from_the_main_namespace() {
-        let server = server();
+        let server = patient();
         let mut client = connected(&server);
         client.send_text("41");
         assert_eq!(client.frame(), Frame::Text("2".to_owned()));

@@ -217,16 +217,19 @@ async fn typing_is_told_once_however_often_it_is_said_and_from_however_many_tabs
             tab.must("typing", typing(true)).await;
         }
     }
-    let told = ann.events_until_now("typing").await;
-    // More only if that took longer than two seconds.
-    assert!(!told.is_empty() && told.len() < 10, "{}", told.len());
-    assert!(told.iter().all(|event| event["isTyping"] == true));
     for _ in 0..5 {
         tabs[0].must("typing", typing(false)).await;
     }
     let told = ann.events_until_now("typing").await;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0]["isTyping"], false);
+    // The beginning and the end; more only if that took longer than two seconds, or, if six passed without a sign, by the
+    // end that comes by itself.
+    assert!((2..20).contains(&told.len()), "{told:?}");
+    let is_typing = |n: usize| told[n]["isTyping"] == true;
+    assert!(is_typing(0) && !is_typing(told.len() - 1), "{told:?}");
+    assert!(
+        (1..told.len()).all(|n| is_typing(n - 1) || is_typing(n)),
+        "an end is told once: {told:?}"
+    );
 }
 
 #[tokio::test]

@@ -193,9 +193,14 @@ impl Client {
             .collect()
     }
 
-    /// Leaves the namespace on purpose.
+    /// Leaves the namespace on purpose, and then the connection. What comes meanwhile is read: the kernel resets a
+    /// connection that is dropped with something unread, and the server may then see the reset before the goodbye.
     pub(crate) async fn disconnect(mut self) {
         self.send("41").await;
+        let _ = self.stream.close(None).await;
+        let ended = async { while let Some(Ok(_)) = self.stream.next().await {} };
+        let ended = tokio::time::timeout(DEADLINE, ended).await;
+        ended.expect("the server closes as well");
     }
 
     /// Is gone without a word.
@@ -226,6 +231,12 @@ impl Client {
 
     pub(crate) async fn send(&mut self, packet: &str) {
         self.stream.send(Message::text(packet)).await.unwrap();
+    }
+
+    /// Sends to a server that may end meanwhile: whether that was still possible.
+    #[cfg(debug_assertions)]
+    pub(crate) async fn try_send(&mut self, packet: &str) -> bool {
+        self.stream.send(Message::text(packet)).await.is_ok()
     }
 
     /// Sends the attachment of a packet.

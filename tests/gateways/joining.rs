@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn who_joins_where_a_lane_is_in_doubt_gets_nothing_live_that_it_has_already() {
     let database = Database::apart();
-    let servers = ["5s", "2s"].map(|patience| {
+    let servers = ["20s", "8s"].map(|patience| {
         database.server_with(&[
             ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user"),
             ("ROOMCAST_STORE__LANES", "1"),

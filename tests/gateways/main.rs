@@ -43,6 +43,9 @@ mod orders;
 mod outage;
 mod patience;
 #[cfg(feature = "postgres")]
+#[path = "../support/port.rs"]
+mod port;
+#[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;

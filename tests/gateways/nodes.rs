@@ -322,6 +322,7 @@ async fn a_role_that_may_not_make_the_table_of_the_adapter_is_joined_and_says_on
     let message = bob.event("message").await;
     assert_eq!(message["content"].as_str().unwrap().len(), 7_900);
     for server in &servers {
+        server.expect_log(&["ERROR", "is missing and cannot be made"]);
         let log = [server.early_log(), &server.log()].concat();
         let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).collect();
         assert_eq!(errors.len(), 1, "{log}");

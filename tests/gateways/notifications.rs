@@ -43,7 +43,7 @@ fn ack(id: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_is_told_at_once_the_next_together_and_urgent_ones_wait_for_nobody() {
-    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "2s")]);
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "10s")]);
     let (mut ann, known) = follower(&server, "ann").await;
     assert!(known.is_empty());
     for (id, priority) in [

@@ -124,6 +124,8 @@ async fn an_order_that_comes_again_while_it_is_executed_waits_for_the_outcome_of
     let first = ann.request("execute:trade", order_under("one")).await;
     let second = ann.request("execute:trade", order_under("one")).await;
     let third = tab.request("execute:trade", order_under("one")).await;
+    until(|| hook.requests().len() == 1);
+    hook.let_go();
     let first = ann.answer(first).await;
     assert_eq!(first["executedPrice"], 190.5);
     assert_eq!(ann.answer(second).await, first);

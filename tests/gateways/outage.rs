@@ -12,6 +12,33 @@ use crate::postgres::Postgres;
 use crate::server::{Binary, LOBBY, UNLIMITED};
 use crate::support::RawClient;
 
+/// How long anything may take that is expected to happen.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The answer to a request that the store may be too slow for: it is made again when the server says so, as clients do.
+async fn answered(client: &mut Client, event: &str, payload: Value) -> Value {
+    let start = Instant::now();
+    loop {
+        let answer = client.ask(event, payload.clone()).await;
+        if answer["success"] == true {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "{answer}");
+        let wait = answer["error"]["retryAfter"].as_u64().unwrap();
+        // As long as the server asks for.
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+}
+
+/// For outages that are noticed by the time that passes. What is asked of a database that works may be refused with
+/// these as well, on a machine that stands still.
+const IMPATIENT: [(&str, &str); 4] = [
+    ("ROOMCAST_STORE__CONNECT_TIMEOUT", "2s"),
+    ("ROOMCAST_STORE__POOL_TIMEOUT", "500ms"),
+    ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "500ms"),
+    ("ROOMCAST_STORE__RETRY_TIMEOUT", "300ms"),
+];
+
 /// A server with a PostgreSQL of its own, and two members in the Lobby.
 struct Outage {
     postgres: Postgres,
@@ -30,18 +57,15 @@ impl Outage {
         let mut all = UNLIMITED.to_vec();
         all.extend([
             ("ROOMCAST_STORE", url.as_str()),
-            ("ROOMCAST_STORE__CONNECT_TIMEOUT", "2s"),
-            ("ROOMCAST_STORE__POOL_TIMEOUT", "500ms"),
-            ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "500ms"),
-            ("ROOMCAST_STORE__RETRY_TIMEOUT", "300ms"),
             ("ROOMCAST_STORE__HEALTH_INTERVAL", "100ms"),
         ]);
         all.extend(variables);
         let binary = Binary::start(folder.path(), &all);
         let mut ann = binary.guest("ann").await;
         let mut bob = binary.guest("bob").await;
-        ann.must("join_conversation", json!(LOBBY)).await;
-        bob.must("join_conversation", json!(LOBBY)).await;
+        for client in [&mut ann, &mut bob] {
+            answered(client, "join_conversation", json!(LOBBY)).await;
+        }
         let (_, database) = url.rsplit_once('/').unwrap();
         let mut outage = Self {
             database: database.into(),
@@ -99,29 +123,27 @@ impl Outage {
 
     /// Sends a message until it is acknowledged.
     async fn until_stored(&mut self, message: Value) -> Value {
-        let start = Instant::now();
-        loop {
-            let mut answer = self.ann.ask("message", message.clone()).await;
-            if answer["success"] == true {
-                return answer["message"].take();
-            }
-            assert!(start.elapsed() < Duration::from_secs(60), "{answer}");
-            let wait = answer["error"]["retryAfter"].as_u64().unwrap();
-            // As long as the server asks for.
-            tokio::time::sleep(Duration::from_millis(wait)).await;
-        }
+        let mut answer = answered(&mut self.ann, "message", message).await;
+        answer["message"].take()
     }
 
-    /// What a load balancer is told.
-    async fn readiness(&self) -> u16 {
-        let address = self.binary.address();
-        let asked = move || RawClient::connect(address).get("/health/ready").status;
-        tokio::task::spawn_blocking(asked).await.unwrap()
+    /// Waits until a load balancer is told this status.
+    async fn until_readiness(&self, status: u16) {
+        let (address, start) = (self.binary.address(), Instant::now());
+        loop {
+            let asked = move || RawClient::connect(address).get("/health/ready").status;
+            let told = tokio::task::spawn_blocking(asked).await.unwrap();
+            if told == status {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "{told}");
+            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        }
     }
 
     async fn stored(&mut self) -> Vec<String> {
         let history = json!({"conversationId": LOBBY});
-        let answer = self.bob.must("message_history", history).await;
+        let answer = answered(&mut self.bob, "message_history", history).await;
         let messages = answer["messages"].as_array().unwrap();
         messages
             .iter()
@@ -132,7 +154,7 @@ impl Outage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_gone() {
-    let mut outage = Outage::start(&[]).await;
+    let mut outage = Outage::start(&IMPATIENT).await;
     outage.postgres.kill();
     for n in 0..8 {
         outage.refuses(&n.to_string()).await;
@@ -148,7 +170,7 @@ async fn a_database_that_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer() {
-    let mut outage = Outage::start(&[]).await;
+    let mut outage = Outage::start(&IMPATIENT).await;
     outage.postgres.pause();
     for n in 0..8 {
         outage.refuses(&n.to_string()).await;
@@ -162,13 +184,13 @@ async fn a_database_that_does_not_answer() {
 async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores_later_is_stored_once()
  {
     // The server would wait for an hour; its clients do not.
-    let mut outage = Outage::start(&[
+    let patient = [
         ("ROOMCAST_STORE__ANSWER_TIMEOUT", "2s"),
         ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__CONNECT_TIMEOUT", "1h"),
         ("ROOMCAST_STORE__HEALTH_INTERVAL", "1h"),
-    ])
-    .await;
+    ];
+    let mut outage = Outage::start(&[IMPATIENT, patient].concat()).await;
     outage.postgres.pause();
     for n in 0..5 {
         let message = retriable(&n.to_string());
@@ -210,18 +232,18 @@ async fn senders_are_answered_while_the_database_stands_still_and_what_it_stores
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_and_goes_on() {
     const MESSAGES: u64 = 12;
-    let mut outage = Outage::start(&[]).await;
+    let mut outage = Outage::start(&IMPATIENT).await;
     outage.postgres.pause();
     for n in 0..MESSAGES {
         outage.refuses_message(retriable(&n.to_string())).await;
     }
     let open = ["postgresql", "not asked any more"];
     outage.binary.expect_log(&open);
-    assert_eq!(outage.readiness().await, 503);
+    outage.until_readiness(503).await;
     outage.postgres.go_on();
     // Nobody asks meanwhile.
     outage.binary.expect_log(&["postgresql", "works again"]);
-    assert_eq!(outage.readiness().await, 200);
+    outage.until_readiness(200).await;
     // Of each of these nobody knew whether it was stored; now all are, once, and were shown once.
     let mut stored = Vec::new();
     for n in 0..MESSAGES {
@@ -238,7 +260,7 @@ async fn the_breaker_opens_and_closes_by_itself_while_the_database_stands_still_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_slow() {
-    let mut outage = Outage::start(&[]).await;
+    let mut outage = Outage::start(&IMPATIENT).await;
     outage.sql(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$;
@@ -253,7 +275,7 @@ async fn a_database_that_is_slow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_full() {
-    let mut outage = Outage::start(&[]).await;
+    let mut outage = Outage::start(&IMPATIENT).await;
     outage.sql(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
@@ -330,7 +352,8 @@ async fn a_transaction_that_fails_half_way() {
 async fn while_it_lasts_memory_is_bounded_and_everybody_is_answered() {
     const SENDERS: usize = 20;
     const MESSAGES: usize = 100;
-    let mut outage = Outage::start(&[("ROOMCAST_STORE__QUEUE", "100")]).await;
+    let small = [("ROOMCAST_STORE__QUEUE", "100")];
+    let mut outage = Outage::start(&[&IMPATIENT[..], &small].concat()).await;
     let mut clients = Vec::new();
     for n in 0..SENDERS {
         clients.push(outage.binary.guest(&format!("u{n}")).await);

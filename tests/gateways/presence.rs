@@ -69,7 +69,7 @@ async fn a_lost_user_is_announced_after_the_grace() {
 
 #[tokio::test]
 async fn a_comeback_within_the_grace_is_not_announced() {
-    let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "1s")]);
+    let server = Server::with(&[("ROOMCAST_PRESENCE__GRACE", "10s")]);
     let mut ann = server.in_lobby("ann").await;
     server.in_lobby("bob").await.vanish();
     // The lost tab is seen as such first: a list without its connection.

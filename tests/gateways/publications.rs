@@ -160,7 +160,7 @@ async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old
     let other = database.server_with(&[]);
     let named = [
         ("ROOMCAST_NODE__ID", "a"),
-        ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "2s"),
+        ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "10s"),
     ];
     let server = database.server_with(&named);
     let sql = database.client().await;

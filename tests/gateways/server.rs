@@ -155,6 +155,19 @@ impl Binary {
         crate::support::http::metric(&text.await.unwrap(), name)
     }
 
+    /// Waits until it counts this many under this name: what is counted may be so behind what a client sees of it.
+    pub(crate) async fn until_metric(&self, name: &str, is_expected: impl Fn(i64) -> bool) {
+        let start = Instant::now();
+        loop {
+            let found = self.metric(name).await;
+            if is_expected(found) {
+                return;
+            }
+            assert!(start.elapsed().as_secs() < 20, "{name} is {found}");
+            tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+        }
+    }
+
     /// Waits until its adapter works, or does not work.
     #[cfg(feature = "postgres")]
     pub(crate) async fn until_joined(&self, is_joined: bool) {

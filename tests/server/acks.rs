@@ -309,7 +309,7 @@ fn a_room_is_asked_with_one_frame_and_partial_results_come() {
         .iter()
         .map(|(_, id)| SocketId::parse(id).unwrap())
         .collect();
-    let room = server.io.to(&ids[..3]).timeout(Duration::from_secs(3));
+    let room = server.io.to(&ids[..3]).timeout(Duration::from_secs(10));
     let mut answers = server
         .runtime
         .block_on(room.emit_with_acks::<u8>("ready?", ()));

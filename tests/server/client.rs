@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     local::{Local, until},
-    support::DEADLINE,
+    support::{DEADLINE, Unheard},
 };
 
 const ALL: [Transports; 3] = [
@@ -244,8 +244,9 @@ async fn nobody_there_and_nobody_answering_are_told_apart() {
     let silent = silent.connect_timeout(Duration::from_millis(100));
     let error = silent.connect().await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout(_)), "{error:?}");
-    drop(listener);
-    let error = Client::builder(format!("http://{address}")).connect().await;
+    let unheard = Unheard::new();
+    let nowhere = Client::builder(format!("http://{}", unheard.address()));
+    let error = nowhere.connect().await;
     let error = error.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable(_)), "{error:?}");
 }

@@ -16,6 +16,9 @@ mod broker;
 #[path = "../support/nats.rs"]
 mod nats_server;
 
+#[path = "../support/port.rs"]
+mod port;
+
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 

@@ -326,7 +326,7 @@ fn what_is_remembered_is_bounded_in_number_bytes_and_time() {
     assert_eq!([ask(&mut client, 1), ask(&mut client, 1)], [1, 2]);
     assert_eq!(gauge(&server), 0);
     // By time, without anybody asking.
-    let (server, _) = bounded(|handler| handler.window(Duration::from_secs(2)));
+    let (server, _) = bounded(|handler| handler.window(Duration::from_secs(10)));
     let mut client = enter(&server, "", "ann");
     assert_eq!([ask(&mut client, 1), ask(&mut client, 1)], [1, 1]);
     assert_eq!(gauge(&server), 1);

@@ -146,6 +146,7 @@ fn what_waits_reaches_who_is_there_when_it_is_sent() {
     quotes.emit("quote", 2);
     let (mut late, _) = server.connect();
     late.send_text("42[\"join\"]");
+    until(|| server.io.to("ticker").count() == 2);
     assert_eq!(text(&mut early), "42[\"quote\",1]");
     assert_eq!(text(&mut early), "42[\"quote\",2]");
     drop(early);

@@ -90,7 +90,7 @@ async fn sockets_are_found_with_all_that_is_known_of_them() {
 
     // One of many is asked alone, and answers with one value.
     let asking = found
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(20))
         .emit_with_ack::<String>("who?", ());
     let question = ann.next().await.unwrap();
     ann.ack(&question, "ann").await.unwrap();

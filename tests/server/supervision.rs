@@ -90,7 +90,7 @@ fn a_listener_that_panics_accepts_again() {
 
 #[test]
 fn sessions_that_are_kept_end_although_the_task_that_ends_them_has_panicked() {
-    let recovery = Recovery::default().window(Duration::from_secs(3));
+    let recovery = Recovery::default().window(Duration::from_secs(10));
     let config = Config::default().recovery(Some(recovery));
     let server = Local::serve(builder().config(config));
     let mut client = server.open();
@@ -108,7 +108,7 @@ fn answers_that_are_remembered_are_forgotten_although_the_task_that_forgets_them
     let mut io = Io::builder();
     let once = idempotent(roomcast::argument(0), async |_: Event, n: u32| Ack(n));
     io.namespace("/")
-        .on("order", once.window(Duration::from_secs(3)));
+        .on("order", once.window(Duration::from_secs(10)));
     let server = Local::serve(io);
     let mut client = server.open();
     join(&mut client, "");

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 #[tokio::main]
 async fn main() -> Result<(), roomcast::Error> {
+    // Those of the suites, unless a test asks for others.
+    let time =
+        |variable, millis| Duration::from_millis(support::number(variable).unwrap_or(millis));
     let config = Config::default()
-        .ping_interval(Duration::from_millis(300))
-        .ping_timeout(Duration::from_millis(200))
+        .ping_interval(time("PING_INTERVAL_MS", 300))
+        .ping_timeout(time("PING_TIMEOUT_MS", 200))
         .max_payload(1_000_000)
-        .connect_timeout(Duration::from_millis(1000));
+        .connect_timeout(time("CONNECT_TIMEOUT_MS", 1000));
     let engine = config.clone().path("/engine.io/");
     let echo = RawEngine::new(engine, |session, message| {
         session.send(&message);

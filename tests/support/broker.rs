@@ -5,10 +5,11 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
 };
+
+use crate::port::free_port;
 
 /// A server of its own. It is gone when this is dropped, and when the process of the test ends.
 pub struct Broker {
@@ -78,10 +79,4 @@ impl Drop for Broker {
         self.talk.lock().unwrap().take();
         self.supervisor.wait().unwrap();
     }
-}
-
-/// A port of the loopback address that is free now.
-pub fn free_port() -> u16 {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    free.local_addr().unwrap().port()
 }

@@ -15,7 +15,12 @@ pub mod http;
 pub mod server;
 pub mod websocket;
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
 
 pub use client::RawClient;
 pub use http::{Polling, Response};
@@ -25,3 +30,21 @@ pub use websocket::Frame;
 /// How long anything may take that is expected to happen. Generous: it only decides how long a
 /// failing test waits, never whether a slow machine passes.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// An address at which nobody listens, and nobody else may for as long as this lives: connections to it are refused.
+pub struct Unheard(Socket);
+
+impl Unheard {
+    /// Takes one.
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}

@@ -8,7 +8,6 @@
 )]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::port::free_port;
 
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -51,9 +52,7 @@ impl Postgres {
     }
 
     fn start_as(fsync: &str, files: Option<&Path>) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         // The tests of the library and of the server have it in common.
         let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let mut scripts = folders.map(|folder| folder.join("tests/support/postgres.sh"));

@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::broker::{Broker, free_port};
+use crate::{broker::Broker, port::free_port};
 
 /// A server of its own. It is gone when this is dropped, and when the process of the test ends.
 pub struct RedisServer(Broker);

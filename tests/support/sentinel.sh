@@ -14,7 +14,7 @@ bind 127.0.0.1
 dir $folder
 logfile $folder/log
 sentinel monitor main 127.0.0.1 $OPTIONS 1
-sentinel down-after-milliseconds main 1000
+sentinel down-after-milliseconds main 5000
 sentinel failover-timeout main 5000
 CONFIG
   exec redis-server "$folder/sentinel.conf" --sentinel

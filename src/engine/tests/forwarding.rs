@@ -336,9 +336,9 @@ async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
 async fn a_server_that_does_not_answer_is_given_up_and_takes_no_more_than_its_places() {
     let cluster = Cluster::default();
     let config = Config::default()
-        .ping_interval(Duration::from_millis(300))
-        .ping_timeout(Duration::from_millis(200))
-        .body_timeout(Duration::from_millis(500));
+        .ping_interval(Duration::from_secs(3))
+        .ping_timeout(Duration::from_secs(2))
+        .body_timeout(Duration::from_secs(5));
     let b = cluster.serve_with(2, config, 1, |_| {}).await;
     let (listener, address) = mute().await;
     cluster.register(9, address);

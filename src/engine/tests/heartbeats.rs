@@ -41,7 +41,7 @@ async fn pings_follow_pongs_and_are_never_early() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_given_its_time_and_no_other_ping() {
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(5);
     let echo = pinging(timeout).await;
     let start = now();
     let mut client = echo.websocket(None).await;
@@ -82,7 +82,7 @@ async fn pings_go_on_after_an_upgrade() {
 
 #[tokio::test]
 async fn a_pong_that_is_owed_when_a_session_goes_over_to_its_websocket_is_waited_for_in_vain() {
-    let echo = pinging(Duration::from_secs(1)).await;
+    let echo = pinging(Duration::from_secs(5)).await;
     let sid = echo.open().await;
     assert_eq!(echo.poll(&sid).await, (200, "2".into()));
     let mut client = echo.websocket(Some(&sid)).await;

@@ -44,7 +44,7 @@ mod waiting;
 use server::{Echo, echo, echo_with, site};
 
 /// Longer than anything here takes; a test that waits for it has failed.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_websocket_session_sends_messages_back() {

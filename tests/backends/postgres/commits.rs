@@ -205,7 +205,13 @@ async fn changes_of_every_kind_whose_commit_is_cut_off_are_looked_up() {
 async fn a_change_that_a_crash_has_undone_is_refused_whatever_was_stored_since() {
     let mut server = Postgres::start();
     let proxy = Proxy::start(server.port()).await;
-    let direct = impatient(&server);
+    // Whatever fails here fails at once.
+    let direct = config::Store {
+        connect_timeout: Duration::from_secs(10),
+        pool_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+        ..impatient(&server)
+    };
     let config = config::Store {
         url: proxy.url(&direct.url),
         // Everything goes one way, and only what is asked for.
@@ -262,7 +268,7 @@ async fn a_commit_that_did_not_happen_is_looked_up_and_refused() {
     let config = config::Store {
         // The server has no limit of its own here, so that the client gives up first.
         url: config.url.clone() + "?options=-c%20statement_timeout%3D0",
-        statement_timeout: Duration::from_millis(100),
+        statement_timeout: Duration::from_secs(10),
         ..config
     };
     let harness = Harness::new((config.clone(), None)).await;

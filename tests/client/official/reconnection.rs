@@ -1,15 +1,21 @@
 use std::time::Duration;
 
 use roomcast::client::{Change, Client, ClientBuilder, Socket};
-use tokio::{net::TcpListener, sync::mpsc::Receiver};
+use tokio::sync::mpsc::Receiver;
 
-use crate::suite::{Suite, change, changes, next, within};
+use crate::{
+    suite::{Suite, change, changes, next, within},
+    support::Unheard,
+};
 
-/// A client of a port at which nobody listens.
-async fn nowhere() -> ClientBuilder {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", port.local_addr().unwrap());
-    Client::builder(url).reconnection_delay(Duration::from_millis(10))
+/// A client of a port at which nobody listens as long as the other value lives.
+fn nowhere() -> (Unheard, ClientBuilder) {
+    let unheard = Unheard::new();
+    let client = Client::builder(format!("http://{}", unheard.address()));
+    (
+        unheard,
+        client.reconnection_delay(Duration::from_millis(10)),
+    )
 }
 
 /// The numbers of the attempts to reconnect until there are no more.
@@ -80,9 +86,8 @@ async fn should_attempt_reconnects_after_a_failed_reconnect() {
 
 #[tokio::test(start_paused = true)]
 async fn reconnect_delay_should_increase_every_time() {
-    let client = nowhere()
-        .await
-        .reconnection_delay(Duration::from_millis(100));
+    let (_unheard, client) = nowhere();
+    let client = client.reconnection_delay(Duration::from_millis(100));
     let client = client.reconnection_attempts(3).randomization_factor(0.2);
     let (socket, mut changes) = watched(client);
     socket.open();
@@ -203,7 +208,8 @@ async fn should_not_try_to_reconnect_when_connecting_to_correct_port_with_defaul
 
 #[tokio::test]
 async fn should_stop_trying_to_reconnect() {
-    let (socket, mut changes) = watched(nowhere().await);
+    let (_unheard, client) = nowhere();
+    let (socket, mut changes) = watched(client);
     socket.open();
     change(&mut changes, |change| {
         matches!(change, Change::ReconnectError(_))
@@ -222,14 +228,16 @@ async fn should_stop_trying_to_reconnect() {
 
 #[tokio::test]
 async fn should_try_to_reconnect_twice_and_fail_with_incorrect_address() {
-    let (socket, mut changes) = watched(nowhere().await.reconnection_attempts(2));
+    let (_unheard, client) = nowhere();
+    let (socket, mut changes) = watched(client.reconnection_attempts(2));
     socket.open();
     assert_eq!(attempts(&mut changes).await, [1, 2]);
 }
 
 #[tokio::test]
 async fn should_not_try_to_reconnect_with_incorrect_port_when_reconnection_disabled() {
-    let (socket, mut changes) = watched(nowhere().await.reconnection(false));
+    let (_unheard, client) = nowhere();
+    let (socket, mut changes) = watched(client.reconnection(false));
     within(socket.connect()).await.unwrap_err();
     change(&mut changes, |change| matches!(change, Change::Error(_))).await;
     within(socket.connect()).await.unwrap_err();
@@ -239,7 +247,8 @@ async fn should_not_try_to_reconnect_with_incorrect_port_when_reconnection_disab
 
 #[tokio::test]
 async fn should_still_try_to_reconnect_twice_after_opening_another_socket_asynchronously() {
-    let (socket, mut changes) = watched(nowhere().await.reconnection_attempts(2));
+    let (_unheard, client) = nowhere();
+    let (socket, mut changes) = watched(client.reconnection_attempts(2));
     socket.open();
     change(&mut changes, |change| matches!(change, Change::Error(_))).await;
     let other = socket.client().socket("/room2").unwrap();

@@ -60,13 +60,13 @@ async fn should_fail_when_the_server_does_not_acknowledge_the_packet() {
 #[tokio::test]
 async fn should_not_drain_the_queue_while_the_socket_is_disconnected() {
     let fake = Fake::start().await;
-    let socket = retrying(&fake, 3, Duration::from_millis(20));
+    let socket = retrying(&fake, 3, Duration::from_millis(250));
     let answer = tokio::spawn({
         let socket = socket.clone();
         async move { socket.emit_with_ack::<u8>("echo", 1).await }
     });
     // The time in which the event would have been given up.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     socket.open();
     let mut session = fake.connected().await;
     // On a slow machine the first answer is late; the event is sent again then, and no more often than that.

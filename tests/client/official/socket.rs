@@ -38,7 +38,7 @@ async fn clears_socket_id_upon_disconnection() {
 #[tokio::test]
 async fn does_not_fire_an_error_event_if_we_force_disconnect_in_opening_state() {
     let suite = Suite::start().await;
-    let client = suite.client("").connect_timeout(Duration::from_secs(2));
+    let client = suite.client("").connect_timeout(Duration::from_secs(20));
     let socket = client.socket().unwrap();
     let mut changes = changes(socket.client());
     socket.open();

@@ -52,7 +52,7 @@ async fn acknowledgements_are_waited_for_so_long_and_those_that_came_are_told() 
         ann.send(&format!("43{}[\"yes\",{{\"a\":1}}]", id.unwrap()))
             .await;
     };
-    let (answer, ()) = tokio::join!(service.must(200, "POST", "/emit", asked(300)), answering);
+    let (answer, ()) = tokio::join!(service.must(200, "POST", "/emit", asked(10_000)), answering);
     let acknowledged = &answer["acknowledged"];
     assert_eq!(acknowledged["answers"][0]["args"], json!(["yes", {"a": 1}]));
     assert!(acknowledged["answers"][0]["socketId"].is_string());

@@ -356,7 +356,7 @@ async fn a_delivery_is_confirmed_when_all_receivers_have_answered() {
 
 #[tokio::test]
 async fn a_delivery_that_not_all_confirm_is_reported_after_the_time() {
-    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
+    let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "10s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
     let _silent = server.in_lobby("eve").await;

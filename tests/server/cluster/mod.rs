@@ -196,6 +196,20 @@ impl Servers {
         suite(&Self::on_nats(NatsServer::shared(), 3, &build));
     }
 
+    /// The same, at the same time: for a suite of which most is waiting.
+    fn each_at_once(build: impl Fn(Builder) -> Builder + Sync, suite: impl Fn(&Self) + Sync) {
+        let (build, suite) = (&build, &suite);
+        std::thread::scope(|scope| {
+            scope.spawn(|| suite(&Self::alone(build)));
+            scope.spawn(|| suite(&Self::joined(3, build)));
+            for wire in Wire::ALL {
+                scope.spawn(move || suite(&Self::on_redis(RedisServer::shared(), 3, wire, build)));
+            }
+            scope.spawn(|| suite(&Self::on_postgres(3, build)));
+            scope.spawn(|| suite(&Self::on_nats(NatsServer::shared(), 3, build)));
+        });
+    }
+
     fn are_alone(&self) -> bool {
         self.servers.len() == 1
     }

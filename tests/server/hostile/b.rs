@@ -263,7 +263,7 @@ fn b7_a_second_websocket_of_a_session_is_closed() {
 
 #[test]
 fn b8_an_upgrade_without_a_probe_ends_and_the_heartbeat_goes_on() {
-    attack_with(r#"{"upgrade_timeout":"500ms"}"#, |server| {
+    attack_with(r#"{"upgrade_timeout":"5s"}"#, |server| {
         let session = joined(server);
         let mut candidate = session.attach();
         assert_polling_alive(&session);
@@ -380,7 +380,7 @@ fn b12_a_connection_that_joins_nothing_is_closed() {
     let _crowd = crowd();
     // All come before the first of them says anything.
     let room = format!(
-        r#"{{"connect_timeout":"3s","max_handshakes":{}}}"#,
+        r#"{{"connect_timeout":"10s","max_handshakes":{}}}"#,
         MANY + 1
     );
     attack_with(&room, |server| {

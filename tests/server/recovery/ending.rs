@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn memory_is_returned_when_the_time_is_over() {
-    let server = Local::serve(on(Recovery::default().window(Duration::from_secs(1))));
+    let server = Local::serve(on(Recovery::default().window(Duration::from_secs(10))));
     let (client, mut session) = member(&server);
     lose(&server, client);
     server.io.to("room").emit("n", "x".repeat(1000));
@@ -19,7 +19,7 @@ fn memory_is_returned_when_the_time_is_over() {
 fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
     let (open, opened) = tokio::sync::watch::channel(false);
     let mut io = on(Recovery::default()
-        .window(Duration::from_secs(2))
+        .window(Duration::from_secs(10))
         .skip_middlewares(false));
     io.namespace("/").middleware(move |connect: Connect| {
         let mut opened = opened.clone();

@@ -130,7 +130,7 @@ mod tests {
         let config = config::Store {
             readers: 1,
             waiting_reads: 0,
-            answer_timeout: Duration::from_millis(50),
+            answer_timeout: Duration::from_secs(3),
             ..config::Store::default()
         };
         let readers = Readers::new(path, &config, Arc::default());

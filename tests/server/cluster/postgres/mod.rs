@@ -17,7 +17,7 @@ use super::{Servers, postgres_url, quiet, survives_outage};
 use crate::{
     local::{Local, join, text, until},
     postgres_server::{self, Postgres as Server},
-    support::Frame,
+    support::{DEADLINE, Frame},
 };
 
 fn sql(sql: &str) -> String {
@@ -244,13 +244,13 @@ fn a_server_that_falls_silent_has_left() {
     let second = Duration::from_secs(1);
     let adapter = |key: &str| {
         let postgres = Postgres::new(&url).unwrap().key(key);
-        postgres.heartbeat(second, 3 * second)
+        postgres.heartbeat(second, 10 * second)
     };
     let mut servers = Servers::that_meet(3, adapter, quiet);
     // Who is asked waits until all have greeted each other.
     servers.settle();
     drop(servers.servers.remove(1));
-    let gone = servers[0].io.to("nobody").timeout(second);
+    let gone = servers[0].io.to("nobody").timeout(DEADLINE);
     let fetched = servers[0].runtime.block_on(gone.fetch_sockets());
     assert_eq!(fetched.missing.nodes.len(), 1);
     until(|| {
@@ -424,7 +424,8 @@ fn rows_are_made_where_they_are_wanted_and_removed_when_they_are_old() {
     sql("CREATE SCHEMA IF NOT EXISTS \"files\"");
     let adapter = |key: &str| {
         let postgres = Postgres::new(&url).unwrap().key(key).table("files.sent");
-        postgres.keep_attachments(Duration::from_secs(1))
+        // As long as the other server may take to read one.
+        postgres.keep_attachments(Duration::from_secs(5))
     };
     let servers = Servers::that_meet(2, adapter, quiet);
     let (mut client, _) = servers[1].connect();
