@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createServer } from "node:tls";
 import { by, gathered, news, person, postgres, seqs, startServers, typesAcross } from "./chat_servers.mjs";
-import { logged, server, temporary } from "./people.mjs";
+import { logged, server } from "./people.mjs";
 import { connectRedis, startBroker, startRedis } from "./redis.mjs";
-import { lastingPort, metric, metricIs, next, until } from "./support.mjs";
+import { lastingPort, metric, metricIs, next, temporary, until } from "./support.mjs";
 
 /** One that nobody vouches for. */
 function certificate(t) {
-  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(t), name));
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(), name));
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
   const args = ["req", "-x509", ...kind, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"];
   execFileSync("openssl", args, { stdio: "ignore" });
@@ -21,7 +21,7 @@ function certificate(t) {
 
 /** The files of a certificate for localhost and its key, and of whoever vouches for it. */
 function vouched(t) {
-  const folder = temporary(t);
+  const folder = temporary();
   const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
   const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
   const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];

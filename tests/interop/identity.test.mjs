@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkAnswered, checkHeard } from "./catalog.mjs";
-import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server, temporary } from "./people.mjs";
-import { ask, next, open, startServer, within } from "./support.mjs";
+import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server } from "./people.mjs";
+import { ask, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
 
 /** What the role `coach` allows, and `user`, from which it has it. */
@@ -175,7 +175,7 @@ describe("credentials", () => {
 describe("bad input", () => {
   test("F2, F3: bad tokens have one answer for the client and a reason in the log", async (t) => {
     const rsa = pair("RS256", "rsa");
-    const folder = temporary(t);
+    const folder = temporary();
     const twice = { kty: "oct", kid: "twice", k: "AAAA" };
     writeFileSync(join(folder, "keys.json"), JSON.stringify({ keys: [rsa.jwk, twice, twice] }));
     const started = await server(t, { ROOMCAST_AUTH__JWT__KEYS_FILE: join(folder, "keys.json") });

@@ -8,8 +8,8 @@ import { createServer as createSecureServer } from "node:https";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { enter, io, logged, refused, server, temporary } from "./people.mjs";
-import { command, metricIs, next, open } from "./support.mjs";
+import { enter, io, logged, refused, server } from "./people.mjs";
+import { command, metricIs, next, open, temporary } from "./support.mjs";
 import { SECRET, pair, token } from "./tokens.mjs";
 
 /** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
@@ -100,7 +100,7 @@ const BAD = {
 
 describe("keys in a file", () => {
   test("keys of every kind in a file, replaced without a restart", async (t) => {
-    const path = join(temporary(t), "keys.json");
+    const path = join(temporary(), "keys.json");
     const write = (text) => {
       writeFileSync(`${path}.new`, text);
       renameSync(`${path}.new`, path);
@@ -131,7 +131,7 @@ describe("keys in a file", () => {
   });
 
   test("are found beside those of the secret and of a key server, whatever these are called", async (t) => {
-    const path = join(temporary(t), "keys.json");
+    const path = join(temporary(), "keys.json");
     const [own, remote] = [pair("ES256", "same"), pair("ES256", "same")];
     const [nameless, other] = [pair("EdDSA"), pair("EdDSA")];
     writeFileSync(path, JSON.stringify({ keys: [own.jwk, nameless.jwk] }));
@@ -230,7 +230,7 @@ describe("a key server", () => {
   });
 
   test("over https is believed if an authority that is named vouches for its name", async (t) => {
-    const ca = authority(temporary(t));
+    const ca = authority(temporary());
     const keys = await keyServer(t, ca.certify("localhost"));
     const first = pair("RS256", "first");
     keys.serve(first);
@@ -258,7 +258,7 @@ describe("a key server", () => {
   for (const what of ["failing", "no JSON", "huge", "slow"]) {
     test(`over https that is ${what} leaves the last good keys in force`, async (t) => {
       const [answer, reason] = BAD[what];
-      const ca = authority(temporary(t));
+      const ca = authority(temporary());
       const keys = await keyServer(t, ca.certify("localhost"));
       const first = pair("ES256", "first");
       keys.serve(first);
@@ -272,7 +272,7 @@ describe("a key server", () => {
   }
 
   test("is named in full or the server does not start, and says what is wrong", (t) => {
-    const folder = temporary(t);
+    const folder = temporary();
     writeFileSync(join(folder, "empty.pem"), "");
     const url = "ROOMCAST_AUTH__JWT__JWKS_URL";
     const ca = "ROOMCAST_AUTH__JWT__JWKS_CA_FILE";

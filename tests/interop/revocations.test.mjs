@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { LOBBY, assertRevoked, call, enter, farewell, keyed, logged, refused, server, temporary } from "./people.mjs";
-import { ask, command, next, startServer, within } from "./support.mjs";
+import { LOBBY, assertRevoked, call, enter, farewell, keyed, logged, refused, server } from "./people.mjs";
+import { ask, command, next, startServer, temporary, within } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 
 const YEAR_S = 366 * 86_400;
@@ -17,7 +17,7 @@ const revoke = async (url, body) => {
 
 describe("revocations", () => {
   test("what is revoked is told so, does not come back, and stays out after a restart", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     const people = {
       jti: ["t1", token({ sub: "a", jti: "t1" })],
@@ -48,7 +48,7 @@ describe("revocations", () => {
   });
 
   test("the role guest is that of all guests: they are told so, disconnected and kept out", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}`, ROOMCAST_AUTH__GUESTS: "true" };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}`, ROOMCAST_AUTH__GUESTS: "true" };
     const { url } = await server(t, env);
     const guest = { auth: { name: "Gil", guestKey: "0123456789abcdef" }, reconnection: true };
     const { socket, session } = await enter(t, url, guest);
@@ -145,7 +145,7 @@ describe("revocations", () => {
   });
 
   test("one that does not say until when holds for as long as any token could live", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     const exp = now() + 20 * YEAR_S;
     const people = {
@@ -222,7 +222,7 @@ describe("revocations", () => {
   });
 
   test("a session that is revoked for good is no session any more", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const before = await startServer({ ...keyed, ...env });
     let sessionId;
     try {

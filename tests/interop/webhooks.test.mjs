@@ -6,9 +6,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { LOBBY, admin, call, enter, io, keyed, logged, server, temporary } from "./people.mjs";
+import { LOBBY, admin, call, enter, io, keyed, logged, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { ask, command, metric, open, startServer, until } from "./support.mjs";
+import { ask, command, metric, open, startServer, temporary, until } from "./support.mjs";
 
 const SECRET = "a secret of webhooks";
 const OLDER = "the secret before it";
@@ -87,7 +87,7 @@ describe("webhooks", () => {
   });
 
   test("are verified by the examples of the documentation, with either of two secrets", async (t) => {
-    const folder = temporary(t);
+    const folder = temporary();
     const text = readFileSync(new URL("../../docs/webhooks.md", import.meta.url), "utf8");
     const example = (language) => new RegExp(`\`\`\`${language}\n((?:import|export)[^]*?)\`\`\``).exec(text)[1];
     writeFileSync(join(folder, "verify.mjs"), example("js"));
@@ -167,7 +167,7 @@ describe("webhooks", () => {
   test("survive a restart, and are given up when they are too old", async (t) => {
     let isUp = false;
     const hook = await receiver(t, (_, response) => response.writeHead(isUp ? 204 : 503).end());
-    const store = `sqlite:${join(temporary(t), "chat.db")}`;
+    const store = `sqlite:${join(temporary(), "chat.db")}`;
     const env = { ...keyed, ROOMCAST_STORE: store, ...hooked(hook.url, "signal:new,disconnect") };
     const first = await startServer(env);
     const { socket } = await enter(t, first.url, { auth: { name: "Ann" }, reconnection: false });
