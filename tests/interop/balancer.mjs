@@ -1,12 +1,10 @@
 // Real load balancers: nginx and HAProxy as they are configured in deploy/, or by a text.
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent } from "node:http";
 import { connect as dial } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { lastingPort, within } from "./support.mjs";
+import { lastingPort, temporary, until, within } from "./support.mjs";
 
 /** Runs a proxy in the foreground and waits for its ports. It can be killed, paused and started again. */
 async function startProxy(command, args, ports) {
@@ -20,7 +18,7 @@ async function startProxy(command, args, ports) {
       socket.on("connect", () => socket.destroy());
     });
   const all = async () => {
-    for (const port of ports) while (!(await listens(port))) await sleep(20); // The pace of asking.
+    for (const port of ports) await until(() => listens(port), () => `${command} to listen on ${port}\n${output}`);
   };
   const start = async () => {
     child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -30,13 +28,13 @@ async function startProxy(command, args, ports) {
       child.once("close", () => fail(new Error(`${command} ended\n${output}`)));
     });
     ended = failed.catch(() => {});
-    await within(Promise.race([all(), failed]), `${command} to listen\n${output}`);
+    await Promise.race([all(), failed]);
   };
   const end = async (signal) => {
     child.kill(signal);
     // A paused one hears of it when it goes on.
     child.kill("SIGCONT");
-    await ended;
+    await within(ended, () => `${command} to end\n${output}`);
   };
   await start();
   return {
@@ -77,7 +75,7 @@ function configured(name, port, nodes) {
 
 /** HAProxy in front of these servers; with `text`, a configuration of its own for a port. It can be killed and paused. */
 export async function startHaproxy(t, nodes, text) {
-  const [folder, port] = [temporary(t), await lastingPort()];
+  const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "haproxy.cfg");
   writeFileSync(file, text ? text(port) : configured("haproxy.cfg", port, nodes).replace("maxconn 50000", "maxconn 2000"));
   const proxy = await startProxy("haproxy", ["-db", "-f", file], [port]);
@@ -107,7 +105,7 @@ export async function scattering(t, nodes) {
 
 /** nginx in front of these servers. */
 export async function nginx(t, nodes) {
-  const [folder, port] = [temporary(t), await lastingPort()];
+  const [folder, port] = [temporary(), await lastingPort()];
   const file = join(folder, "nginx.conf");
   const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => {
     mkdirSync(join(folder, name));
@@ -124,12 +122,6 @@ http {
   );
   t.after(await runProxy("nginx", ["-e", "stderr", "-p", folder, "-c", file], [port]));
   return `http://127.0.0.1:${port}`;
-}
-
-function temporary(t) {
-  const folder = mkdtempSync(join(tmpdir(), "roomcast-balancer-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  return folder;
 }
 
 /** An agent of a client at an address of its own: the n-th of 127.0.0.0/8. */

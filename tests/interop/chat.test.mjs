@@ -1,7 +1,7 @@
 // The server itself with its chat, as stock clients see it.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, connect, next, open, startServer } from "./support.mjs";
+import { ask, clients, next, open, startServer, until } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -118,9 +118,16 @@ for (const [client, io] of clients) {
 
     test("coming and going is announced, and presence says who is here", async (t) => {
       const ada = await guest(t, io, "Ada");
-      const came = next(ada.socket, "user_joined");
+      const told = [];
+      // Those of the tests before may still be on their way out.
+      for (const event of ["user_joined", "user_left"]) ada.socket.on(event, (news) => told.push([event, news]));
+      const news = async (event, { session }) => {
+        const of = () => told.find(([name, { userId }]) => name === event && userId === session.userId);
+        await until(of, () => `${event} of ${session.userId}: ${JSON.stringify(told)}`);
+        return of()[1];
+      };
       const bob = await guest(t, io, "Bob");
-      const [arrival] = await came;
+      const arrival = await news("user_joined", bob);
       assert.equal(arrival.type, "system");
       assert.equal(arrival.userId, bob.session.userId);
       assert.equal(arrival.name, "Bob");
@@ -129,9 +136,8 @@ for (const [client, io] of clients) {
       const entry = present.users.find(({ userId }) => userId === bob.session.userId);
       assert.equal(entry.name, "Bob");
       assert.equal(entry.connections, 1);
-      const left = next(ada.socket, "user_left");
       assert.deepEqual(await ask(bob.socket, "leave_conversation", LOBBY), { success: true });
-      assert.equal((await left)[0].userId, bob.session.userId);
+      await news("user_left", bob);
     });
 
     test("what is wrong is answered with a code, and the socket stays", async (t) => {

@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createServer } from "node:tls";
 import { by, gathered, news, person, postgres, seqs, startServers, typesAcross } from "./chat_servers.mjs";
-import { logged, server, temporary } from "./people.mjs";
+import { logged, server } from "./people.mjs";
 import { connectRedis, startBroker, startRedis } from "./redis.mjs";
-import { lastingPort, metric, metricIs, next, until } from "./support.mjs";
+import { lastingPort, metric, metricIs, next, temporary, until } from "./support.mjs";
 
 /** One that nobody vouches for. */
 function certificate(t) {
-  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(t), name));
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(temporary(), name));
   const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
   const args = ["req", "-x509", ...kind, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"];
   execFileSync("openssl", args, { stdio: "ignore" });
@@ -21,7 +21,7 @@ function certificate(t) {
 
 /** The files of a certificate for localhost and its key, and of whoever vouches for it. */
 function vouched(t) {
-  const folder = temporary(t);
+  const folder = temporary();
   const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
   const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
   const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -33,21 +33,22 @@ function vouched(t) {
 
 describe("a Redis that fails", { concurrency: false }, () => {
   const adapter = async ({ url }) => (await (await fetch(`${url}/health/ready`)).json()).adapter;
-  const transitions = ({ url }, to) => metric(url, `roomcast_adapter_transitions_total{to="${to}"}`);
+  const transitions = (servers, to) => Promise.all(servers.map(({ url }) => metric(url, `roomcast_adapter_transitions_total{to="${to}"}`)));
 
   test("is missed by nobody who sends and reads, and is used again when it is back", async (t) => {
     const redis = await startRedis();
     t.after(() => redis.end());
-    const servers = await startServers(t, 2, by(redis), { ROOMCAST_PRESENCE__LEASE: "3s" });
+    const servers = await startServers(t, 2, by(redis), { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "1s" });
     const { people, conversationId } = await typesAcross(t, servers, "before");
     const [ann, , carl] = people;
     const dora = await person(t, servers[1], "dora");
     const before = [ann, carl].map((one) => one.all("message").length);
+    const [downs, ups] = [await transitions(servers, "down"), await transitions(servers, "up")];
     await redis.kill();
-    for (const one of servers) {
+    for (const [n, one] of servers.entries()) {
       await until(async () => (await adapter(one)) === "unavailable", "the loss");
       assert.equal((await fetch(`${one.url}/health/ready`)).status, 200);
-      await until(async () => (await transitions(one, "down")) === 1, "that it is counted");
+      await until(async () => (await transitions(servers, "down"))[n] === downs[n] + 1, "that it is counted");
       await logged(one, /the adapter does not work/);
     }
     await ann.must("add_member", { conversationId, userId: dora.name });
@@ -66,9 +67,9 @@ describe("a Redis that fails", { concurrency: false }, () => {
     const [{ timedOut }] = await report;
     assert.equal(timedOut, true);
     await redis.start();
-    for (const one of servers) {
+    for (const [n, one] of servers.entries()) {
       await until(async () => (await adapter(one)) === "ok", "its return");
-      await until(async () => (await transitions(one, "up")) === 2, "that it is counted");
+      await until(async () => (await transitions(servers, "up"))[n] === ups[n] + 1, "that it is counted");
       assert.equal(await metric(one.url, "roomcast_adapter_up"), 1);
     }
     await typesAcross(t, servers, "again");

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { checkAnswered, checkHeard } from "./catalog.mjs";
-import { ask, clients, next, open, startServer, within } from "./support.mjs";
+import { ask, clients, next, open, startServer, until, within } from "./support.mjs";
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -12,7 +12,7 @@ let server;
 before(async () => {
   server = await startServer({
     ROOMCAST_PRESENCE__GRACE: "300ms",
-    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "2s",
+    ROOMCAST_CHAT__CONFIRM_TIMEOUT: "10s",
     ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0",
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
   });
@@ -70,6 +70,9 @@ const keys = (object, expected) => assert.deepEqual(Object.keys(object).sort(), 
 const MESSAGE = ["id", "conversationId", "seq", "userId", "userName", "content", "type", "metadata", "version", "createdAt"];
 const CONVERSATION = ["id", "title", "ownerId", "memberIds", "createdAt", "updatedAt"];
 const SYSTEM = ["type", "conversationId", "userId", "name", "timestamp"];
+
+/** Tests that wait for the end of a time that others have need of, and so wait together. */
+const confirmations = [];
 
 for (const [client, io] of clients) {
   describe(client, () => {
@@ -218,7 +221,7 @@ for (const [client, io] of clients) {
         for (const one of [ada, bob, eve]) assert.deepEqual(one.events.filter(([name]) => name === "error"), []);
       });
 
-      test(`confirmed delivery over ${transport}`, async (t) => {
+      confirmations.push([`confirmed delivery to ${client} over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", options);
         const bob = await guest(t, io, "Bob", options);
         const tab = await bob.tab(options);
@@ -243,7 +246,7 @@ for (const [client, io] of clients) {
         await must(ada, "message", { conversationId, content: "z" });
         assert.equal((await plain).length, 1, "no acknowledgement is asked for");
         for (const one of [bob, tab, silent]) assert.ok(one.events.every(([name]) => name !== "message_delivered"));
-      });
+      }]);
 
       test(`presence does not flap over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", options);
@@ -262,10 +265,17 @@ for (const [client, io] of clients) {
           tabs = [tabs[1], back];
         }
         const names = () => ada.events.filter(([name]) => /^user_/.test(name)).map(([name]) => name);
-        await ada.event("presence", ({ users }) => users.find(({ userId }) => userId === bob.userId)?.connections === 2);
+        /** The server has noticed what was closed, and Ada has been told of as many connections of Bob, now or before. */
+        const has = async (count) => {
+          const connections = (users) => users.find(({ userId }) => userId === bob.userId)?.connections;
+          const isSo = async () => connections((await must(ada, "presence", { conversationId })).users) === count;
+          await until(isSo, `${count} connections of Bob`);
+          await ada.event("presence", ({ users }) => connections(users) === count);
+        };
+        await has(2);
         assert.deepEqual(names(), ["user_joined"]);
         tabs[0].socket.disconnect();
-        await ada.event("presence", ({ users }) => users.find(({ userId }) => userId === bob.userId)?.connections === 1);
+        await has(1);
         assert.deepEqual(names(), ["user_joined"]);
         tabs[1].socket.io.engine.close();
         const lost = await ada.event("user_disconnected");
@@ -368,6 +378,10 @@ for (const [client, io] of clients) {
     });
   });
 }
+
+describe("while one does not confirm", { concurrency: true }, () => {
+  for (const [title, run] of confirmations) test(title, run);
+});
 
 test("html is sanitised for clients that insert it", async (t) => {
   const html = await startServer({ ROOMCAST_CHAT__CONTENT: "html" });

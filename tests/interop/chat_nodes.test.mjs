@@ -14,8 +14,8 @@ import { connectRedis, startNode, startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-/** A second is promised, also where nothing joins the servers; a machine that has much else to do may take three more. */
-const PROMISED = 1_000 + 3_000;
+/** A second is promised, also where nothing joins the servers; a machine that has much else to do may take nine more. */
+const PROMISED = 1_000 + 9_000;
 
 /** The last byte of an address of this machine that nobody has come from yet. */
 let unused = 2;
@@ -69,7 +69,7 @@ function whatever(servers, { isJoined }) {
     const { success, ...status } = said;
     assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
     for (const one of [bob, carl, tab]) {
-      await until(() => one.all("status").length === 1, `the status at ${one.name}`);
+      await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
       assert.deepEqual(one.all("status"), [status]);
     }
     assert.deepEqual(ann.all("status"), []);
@@ -302,7 +302,7 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   });
 
   test("who does not confirm a message at another server is counted as such", async (t) => {
-    const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "300ms" };
+    const env = { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "10s" };
     const own = await startServers(t, 2, by(redis), { ...env, ROOMCAST_ADAPTER__KEY: "confirm" });
     const { people, conversationId } = await gathered(t, own, ["e1", "e2", "e3"]);
     const [ann, , carl] = people;
@@ -394,8 +394,7 @@ describe("two servers without an adapter", { concurrency: false }, () => {
   let started;
   const ends = [];
   before(async () => {
-    const env = { ROOMCAST_PRESENCE__LEASE: "3s" };
-    started = await startServers({ after: (end) => ends.push(end) }, 2, nothing, env);
+    started = await startServers({ after: (end) => ends.push(end) }, 2, nothing);
   });
   after(async () => {
     for (const end of ends) await end();

@@ -43,4 +43,4 @@ export async function people(t, servers) {
 }
 
 export const all = (heard, expected) =>
-  until(() => heard.every((list) => list.length >= expected), `${expected} events`);
+  until(() => heard.every((list) => list.length >= expected), () => `${expected} events: ${heard.map(({ length }) => length)}`);

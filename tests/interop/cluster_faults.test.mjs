@@ -73,7 +73,7 @@ for (const [name, scheme, startBalancer] of [
       ROOMCAST_PRESENCE__LEASE: "3s",
       // A session that polls and whose client has come back under another is gone after both together.
       ROOMCAST_ENGINE__PING_INTERVAL: isLong ? "5s" : "1s",
-      ROOMCAST_ENGINE__PING_TIMEOUT: isLong ? "10s" : "4s",
+      ROOMCAST_ENGINE__PING_TIMEOUT: "10s",
       ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
       ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
       ROOMCAST_ENGINE__COOKIE__NAME: "io",

@@ -8,7 +8,7 @@ import { io as client } from "socket.io-client";
 import { all, people, serveNode } from "./cluster.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { ask, connect, next, startExample, until, within } from "./support.mjs";
+import { ask, connect, next, startExample, until } from "./support.mjs";
 
 const key = "key *1";
 
@@ -84,11 +84,15 @@ describe("two servers of ours and one of Node", () => {
     await all(heard.slice(1), 4);
     emitter.in(room).socketsJoin(`${room} 2`);
     await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 2, "all to join");
-    emitter.in(`${room} 2`).volatile.compress(false).emit("news", 3);
-    await all(heard.slice(1), 5);
+    const volatile = async () => {
+      emitter.in(`${room} 2`).volatile.compress(false).emit("news", 3);
+      for (const socket of sockets) await ask(socket, "echo", 1);
+      return heard.every((list) => list.at(-1)[0] === 3);
+    };
+    await until(volatile, "an event that may be lost while something else is on its way");
     emitter.in(room).socketsLeave(`${room} 2`);
     await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 0, "all to leave");
-    assert.deepEqual(heard[0].map((args) => args[0]), [...sent, 3]);
+    assert.deepEqual(heard[0].map((args) => args[0]).filter((one) => one !== 3), sent);
     const noted = next(sockets[1], "noted");
     emitter.serverSideEmit("note", 4);
     assert.deepEqual(await noted, [4]);
@@ -122,15 +126,12 @@ describe("two servers of ours and one of Node", () => {
     await cluster.postgres.kill();
     sockets[0].emit("in", room, "news", "alone");
     await all(heard.slice(0, 1), 1);
-    const started = Date.now();
     const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
     assert.ok(!isComplete);
-    const found = await within(ask(sockets[0], "fetch", room), "what is known", 6500);
-    assert.equal(found, "timeout");
-    assert.ok(Date.now() - started < 20_000);
+    assert.equal(await ask(sockets[0], "fetch", room), "timeout");
     await cluster.postgres.start();
     const joined = async () => (await ask(sockets[0], "servers")) === 3;
-    await within(until(joined, "all servers"), "all servers", 10_000);
+    await until(joined, "all servers");
     for (const [i, socket] of sockets.slice(0, 2).entries()) {
       socket.emit("in", room, "news", i);
       await until(() => heard.every((list) => list.at(-1)?.[0] === i), `event ${i}`);
@@ -145,9 +146,9 @@ describe("two servers of ours and one of Node", () => {
     const servers = (count) => async () => (await ask(sockets[0], "servers")) === count;
     await until(servers(5), "all servers");
     await stopped.stop();
-    await within(until(servers(4), "one to stop"), "one to stop", 6_000);
+    await until(servers(4), "one to stop");
     await killed.stop("SIGKILL");
-    await within(until(servers(3), "one to be missed"), "one to be missed", 15_000);
+    await until(servers(3), "one to be missed");
     const { adapter } = cluster.node.io.of("/");
     await until(async () => (await adapter.serverCount()) === 3, "Node to miss it");
     assert.equal((await cluster.node.io.serverSideEmitWithAck("question", 1)).length, 2);
@@ -164,7 +165,7 @@ test("an adapter that finds no PostgreSQL waits for it", async (t) => {
   a.emit("all", "news", "alone");
   assert.deepEqual(await next(a, "news"), ["alone"]);
   await postgres.start();
-  await within(until(async () => (await ask(b, "servers")) === 2, "both"), "both", 10_000);
+  for (const one of [a, b]) await until(async () => (await ask(one, "servers")) === 2, "both");
   const pool = connectPool(postgres);
   const told = Promise.all([a, b].map((socket) => next(socket, "end")));
   new Emitter(pool).emit("end");

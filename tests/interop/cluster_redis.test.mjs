@@ -6,7 +6,7 @@ import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
-import { ask, connect, next, startExample, until, within } from "./support.mjs";
+import { ask, connect, next, startExample, until } from "./support.mjs";
 
 /** Two servers of ours and one of Node. */
 async function startCluster({ scheme, ...more }) {
@@ -82,12 +82,15 @@ for (const [name, wire] of Object.entries({
         await all(heard.slice(1), 2);
         emitter.in(room).socketsJoin(`${room} 2`);
         await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 3, "all to join");
-        emitter.in(`${room} 2`).volatile.compress(false).emit("news", 3);
-        await all(heard.slice(1), 3);
+        const volatile = async () => {
+          emitter.in(`${room} 2`).volatile.compress(false).emit("news", 3);
+          for (const socket of sockets) await ask(socket, "echo", 1);
+          return heard.every((list) => list.at(-1)[0] === 3);
+        };
+        await until(volatile, "an event that may be lost while something else is on its way");
         emitter.in(room).socketsLeave(`${room} 2`);
         await until(async () => (await ask(sockets[0], "count", `${room} 2`)) === 0, "all to leave");
-        await all(heard.slice(0, 1), 2);
-        assert.deepEqual(heard[0].map((args) => args[0]), [1, 3]);
+        assert.deepEqual(heard[0].map((args) => args[0]).filter((one) => one !== 3), [1]);
         const noted = next(sockets[1], "noted");
         emitter.serverSideEmit("note", 4);
         assert.deepEqual(await noted, [4]);
@@ -105,15 +108,12 @@ for (const [name, wire] of Object.entries({
       await cluster.redis.kill();
       sockets[0].emit("in", room, "news", "alone");
       await all(heard.slice(0, 1), 1);
-      const started = Date.now();
       const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
       assert.ok(!isComplete);
-      const found = await within(ask(sockets[0], "fetch", room), "what is known", 6500);
-      assert.equal(found, "timeout");
-      assert.ok(Date.now() - started < 20_000);
+      assert.equal(await ask(sockets[0], "fetch", room), "timeout");
       await cluster.redis.start();
       const joined = async () => (await ask(sockets[0], "servers")) === 3;
-      await within(until(joined, "all servers"), "all servers", 10_000);
+      await until(joined, "all servers");
       for (const [i, socket] of sockets.slice(0, 2).entries()) {
         socket.emit("in", room, "news", i);
         await until(() => heard.slice(0, 2).every((list) => list.at(-1)?.[0] === i), `event ${i}`);
@@ -133,7 +133,7 @@ test("an adapter that finds no Redis waits for it", async (t) => {
   a.emit("all", "news", "alone");
   assert.deepEqual(await next(a, "news"), ["alone"]);
   await redis.start();
-  await within(until(async () => (await ask(b, "servers")) === 2, "both"), "both", 10_000);
+  for (const one of [a, b]) await until(async () => (await ask(one, "servers")) === 2, "both");
   const emitter = new Emitter(await connectRedis(redis));
   const told = Promise.all([a, b].map((socket) => next(socket, "end")));
   emitter.emit("end");

@@ -65,10 +65,10 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     }
     const answers = await joined().node.io.to(room).timeout(10_000).emitWithAck("question", Buffer.from("x"));
     assert.deepEqual(sorted(answers), expected);
-    const nobody = await joined().node.io.to("nobody").timeout(1_000).emitWithAck("question", 1);
+    const nobody = await joined().node.io.to("nobody").timeout(10_000).emitWithAck("question", 1);
     assert.deepEqual(nobody, []);
     sockets[2].off("question");
-    const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 500, "question", 1);
+    const [isComplete, some] = await ask(sockets[0], "bcast-ack", room, 10_000, "question", 1);
     assert.ok(!isComplete);
     assert.equal(some.length, 2);
   });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { Member } from "./member.mjs";
-import { DEADLINE, ask, connect, open } from "./support.mjs";
+import { ask, connect, open, until, within } from "./support.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 
@@ -27,12 +27,14 @@ export async function enter(t, url, random, count, options = () => ({})) {
     });
     return new Member(socket, name);
   });
-  const here = members.map(({ socket }) => new Promise((done) => socket.once("session", done)));
+  const here = members.map(({ socket, name }) => {
+    return within(new Promise((done) => socket.once("session", done)), () => `${name} to come: ${socket.connected}`);
+  });
   await Promise.all(here);
   const auditor = await connect(t, io, url, { auth: identity("auditor") });
   const rooms = [0, 1, 2].map(async (third) => {
     const memberIds = members.filter((_, n) => n % 3 === third).map(({ userId }) => userId);
-    const { conversation } = await ask(auditor, "create_conversation", { memberIds });
+    const { conversation } = await insist(auditor, "create_conversation", { memberIds });
     return conversation.id;
   });
   const ids = await Promise.all(rooms);
@@ -41,15 +43,28 @@ export async function enter(t, url, random, count, options = () => ({})) {
   return members;
 }
 
+/** Asks, and again for as long as the store does not answer the server, which says when; the answer. */
+async function insist(socket, name, command) {
+  let answer;
+  const isAnswered = async () => {
+    answer = await ask(socket, name, command);
+    const isAway = answer.error?.code === "STORE_UNAVAILABLE";
+    if (isAway) await sleep(answer.error.retryAfter); // As long as the server asked for.
+    return !isAway;
+  };
+  await until(isAnswered, () => `a good answer to ${name}, which was ${JSON.stringify(answer)}`);
+  assert.equal(answer.success, true, JSON.stringify(answer));
+  return answer;
+}
+
 /** One more message: whoever is there gets it, and whatever has not come by before it. */
 export async function conclude(auditor, conversationId, members) {
   const content = `the last one of ${conversationId}`;
-  const { message } = await ask(auditor, "message", { conversationId, content, clientMessageId: content });
+  const { message } = await insist(auditor, "message", { conversationId, content, clientMessageId: content });
   const without = () =>
     members.filter(({ timelines }) => timelines.has(conversationId) && !timelines.get(conversationId).has(message.seq));
-  for (const end = Date.now() + DEADLINE; without().length > 0; await sleep(20)) { // The pace of asking.
-    assert.ok(Date.now() < end, `${message.seq} does not reach ${without().map((member) => member.describe(conversationId))}`);
-  }
+  const missing = () => `${message.seq} at ${without().map((member) => member.describe(conversationId))}`;
+  await until(() => without().length === 0, missing);
   return message;
 }
 
@@ -63,8 +78,7 @@ export async function history(auditor, conversationId) {
   const stored = [];
   for (let hasMore = true; hasMore; ) {
     const afterSeq = stored.at(-1)?.seq ?? 0;
-    const page = await ask(auditor, "message_history", { conversationId, afterSeq, limit: 200 });
-    assert.equal(page.success, true, JSON.stringify(page));
+    const page = await insist(auditor, "message_history", { conversationId, afterSeq, limit: 200 });
     stored.push(...page.messages);
     ({ hasMore } = page);
   }

@@ -6,8 +6,6 @@
 // FAULTS_SEED: what happens when; each run says its own.
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,7 +13,7 @@ import { io } from "socket.io-client";
 import { check, conclude, enter, history, identity } from "./crowd.mjs";
 import { Supervised, faultsOf, faultsOfPostgres, rage, randomness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { connect, lastingPort } from "./support.mjs";
+import { connect, lastingPort, temporary } from "./support.mjs";
 
 const MEMBERS = 50;
 const seconds = Number(process.env.FAULTS_SECONDS ?? 20);
@@ -43,10 +41,8 @@ test("nothing is lost or doubled while PostgreSQL and the server are killed and 
 });
 
 test("nothing is lost or doubled while a server with SQLite is killed and paused", async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), "roomcast-"));
-  t.after(() => rm(folder, { recursive: true }));
   // Here clients recover their connections too, where the server has not been killed.
-  const env = { ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}`, ROOMCAST_RECOVERY__ENABLED: "true" };
+  const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}`, ROOMCAST_RECOVERY__ENABLED: "true" };
   await run(t, env, seconds / 2, () => ({}), () => {});
 });
 

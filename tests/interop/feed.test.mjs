@@ -5,8 +5,8 @@ import { cpSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { keyed, server, temporary } from "./people.mjs";
-import { lastingPort, startServer, until } from "./support.mjs";
+import { keyed, server } from "./people.mjs";
+import { lastingPort, startServer, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 const feed = fileURLToPath(new URL("../../examples/feed", import.meta.url));
@@ -14,7 +14,7 @@ const modules = fileURLToPath(new URL("node_modules", import.meta.url));
 
 /** A folder with the programs, as after `npm install`. */
 function installed(t) {
-  const folder = temporary(t);
+  const folder = temporary();
   cpSync(feed, folder, { recursive: true });
   symlinkSync(modules, join(folder, "node_modules"));
   return folder;

@@ -15,7 +15,7 @@ async function open() {
   const body = await (await fetch(url())).text();
   const target = url(`&sid=${JSON.parse(body.slice(1)).sid}`);
   assert.equal(await (await fetch(target, { method: "POST", body: "40" })).text(), "ok");
-  assert.match(await (await fetch(target)).text(), /^40\{"sid":"[\w-]{20}"\}$/);
+  assert.match((await poll(target))[1], /^40\{"sid":"[\w-]{20}"\}$/);
   return target;
 }
 

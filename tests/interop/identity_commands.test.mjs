@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { LOBBY, admin, call, enter, keyed, logged, refused, server, temporary } from "./people.mjs";
-import { ask, command, open, startServer } from "./support.mjs";
+import { LOBBY, admin, call, enter, keyed, logged, refused, server } from "./people.mjs";
+import { ask, command, open, startServer, temporary } from "./support.mjs";
 import { SECRET, now, pair, token } from "./tokens.mjs";
 
 describe("why", () => {
   test("explain names the rule, over HTTP and on the command line", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const { url } = await server(t, env);
     const why = async (user, event, room) => {
       const query = new URLSearchParams({ user, event, ...(room && { room }) });
@@ -41,7 +41,7 @@ describe("why", () => {
   });
 
   test("explain looks up who wrote a message, over HTTP and on the command line", async (t) => {
-    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(t), "chat.db")}` };
+    const env = { ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}` };
     const { url } = await server(t, env);
     const { socket } = await enter(t, url, { auth: { token: token() } });
     const { conversation } = await ask(socket, "create_conversation", { memberIds: ["bob"] });
@@ -154,7 +154,7 @@ describe("commands", () => {
   });
 
   test("token refuses what no server would accept, and says what to do", (t) => {
-    const folder = temporary(t);
+    const folder = temporary();
     const keys = join(folder, "keys.json");
     writeFileSync(keys, JSON.stringify({ keys: [pair("RS256", "rsa").jwk] }));
     const exposed = join(folder, "roomcast");

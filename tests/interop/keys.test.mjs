@@ -8,8 +8,8 @@ import { createServer as createSecureServer } from "node:https";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { enter, io, logged, refused, server, temporary } from "./people.mjs";
-import { command, metricIs, next, open } from "./support.mjs";
+import { enter, io, logged, refused, server } from "./people.mjs";
+import { command, metricIs, next, open, temporary } from "./support.mjs";
 import { SECRET, pair, token } from "./tokens.mjs";
 
 /** An authority of its own, and certificates that it vouches for: by name, `[cert, key]`. */
@@ -58,6 +58,11 @@ function fetching(t, keys, env = {}) {
 }
 
 const lax = { REFRESH: "ROOMCAST_AUTH__JWT__JWKS_REFRESH_S", TIMEOUT: "ROOMCAST_AUTH__JWT__JWKS_TIMEOUT_S" };
+/** Keys that are fetched again and again, and said to have been. */
+const REFRESHED = { [lax.REFRESH]: "1", ROOMCAST_LOG__LEVEL: "debug" };
+const FETCHED = /the key set was fetched/;
+/** A key server has a second where it is to take too long, and otherwise more than a busy machine takes. */
+const times = (reason) => ({ [lax.TIMEOUT]: reason === "took too long" ? "1" : "20" });
 const HUGE = `{"keys":[],"x":"${"x".repeat(1 << 20)}"}`;
 
 /** Ways to answer badly, and what the log says of each. */
@@ -100,7 +105,7 @@ const BAD = {
 
 describe("keys in a file", () => {
   test("keys of every kind in a file, replaced without a restart", async (t) => {
-    const path = join(temporary(t), "keys.json");
+    const path = join(temporary(), "keys.json");
     const write = (text) => {
       writeFileSync(`${path}.new`, text);
       renameSync(`${path}.new`, path);
@@ -131,7 +136,7 @@ describe("keys in a file", () => {
   });
 
   test("are found beside those of the secret and of a key server, whatever these are called", async (t) => {
-    const path = join(temporary(t), "keys.json");
+    const path = join(temporary(), "keys.json");
     const [own, remote] = [pair("ES256", "same"), pair("ES256", "same")];
     const [nameless, other] = [pair("EdDSA"), pair("EdDSA")];
     writeFileSync(path, JSON.stringify({ keys: [own.jwk, nameless.jwk] }));
@@ -151,7 +156,8 @@ describe("a key server", () => {
   test("is asked once for many, again for an unknown kid, and secrets in its set do not count", async (t) => {
     const keys = await keyServer(t);
     const first = pair("ES256", "first");
-    const started = fetching(t, keys);
+    const begun = Date.now();
+    const started = fetching(t, keys, { [lax.TIMEOUT]: "60" });
     keys.answer = async (response) => {
       const { url } = await started;
       // Not before all have said who they are.
@@ -167,8 +173,9 @@ describe("a key server", () => {
     for (let n = 0; n < 20; n += 1) {
       await refused(t, url, { auth: { token: first.token({}, { kid: `unknown ${n}` }) } });
     }
-    const gaps = keys.asked.slice(1).map((at, n) => at - keys.asked[n]);
-    assert.ok(gaps.every((gap) => gap >= 4900), `asked again after ${gaps} ms`);
+    // This process may hear of a question late, and never early.
+    const asked = keys.asked.map((at) => at - begun);
+    assert.ok(asked.every((at, n) => at >= 4900 * n), `asked after ${asked} ms`);
     assert.equal(keys.most, 1);
   });
 
@@ -177,7 +184,8 @@ describe("a key server", () => {
       const keys = await keyServer(t);
       const first = pair("ES256", "first");
       keys.serve(first);
-      const started = await fetching(t, keys, { [lax.REFRESH]: "1", [lax.TIMEOUT]: "1" });
+      const started = await fetching(t, keys, { ...REFRESHED, ...times(reason) });
+      await logged(started, FETCHED);
       await enter(t, started.url, { auth: { token: first.token() } });
       keys.answer = answer;
       await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
@@ -203,13 +211,15 @@ describe("a key server", () => {
   test("that stays down is asked less and less often, whoever wants in", async (t) => {
     const keys = await keyServer(t);
     keys.answer = (response) => response.destroy();
+    const begun = Date.now();
     const started = await fetching(t, keys);
     for (const pause of ["1s", "2s", "4s"]) {
       await logged(started, new RegExp(`could not be fetched.*again_in=${pause}`));
       await refused(t, started.url, { auth: { token: pair("EdDSA", "any").token() } });
     }
-    const gaps = keys.asked.slice(1).map((at, n) => at - keys.asked[n]);
-    gaps.forEach((gap, n) => assert.ok(gap >= 990 * 2 ** n, `${gaps} ms`));
+    // This process may hear of a question late, and never early.
+    const asked = keys.asked.map((at) => at - begun);
+    asked.forEach((at, n) => assert.ok(at >= 990 * (2 ** n - 1), `${asked} ms`));
     assert.equal(keys.most, 1);
   });
 
@@ -230,7 +240,7 @@ describe("a key server", () => {
   });
 
   test("over https is believed if an authority that is named vouches for its name", async (t) => {
-    const ca = authority(temporary(t));
+    const ca = authority(temporary());
     const keys = await keyServer(t, ca.certify("localhost"));
     const first = pair("RS256", "first");
     keys.serve(first);
@@ -258,12 +268,13 @@ describe("a key server", () => {
   for (const what of ["failing", "no JSON", "huge", "slow"]) {
     test(`over https that is ${what} leaves the last good keys in force`, async (t) => {
       const [answer, reason] = BAD[what];
-      const ca = authority(temporary(t));
+      const ca = authority(temporary());
       const keys = await keyServer(t, ca.certify("localhost"));
       const first = pair("ES256", "first");
       keys.serve(first);
-      const env = { [lax.REFRESH]: "1", [lax.TIMEOUT]: "1", ROOMCAST_AUTH__JWT__JWKS_CA_FILE: ca.file };
+      const env = { ...REFRESHED, ...times(reason), ROOMCAST_AUTH__JWT__JWKS_CA_FILE: ca.file };
       const started = await fetching(t, keys, env);
+      await logged(started, FETCHED);
       await enter(t, started.url, { auth: { token: first.token() } });
       keys.answer = answer;
       await logged(started, new RegExp(`could not be fetched.*reason="?${reason}`));
@@ -272,7 +283,7 @@ describe("a key server", () => {
   }
 
   test("is named in full or the server does not start, and says what is wrong", (t) => {
-    const folder = temporary(t);
+    const folder = temporary();
     writeFileSync(join(folder, "empty.pem"), "");
     const url = "ROOMCAST_AUTH__JWT__JWKS_URL";
     const ca = "ROOMCAST_AUTH__JWT__JWKS_CA_FILE";

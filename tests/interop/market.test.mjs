@@ -142,11 +142,7 @@ describe("the market", () => {
 
   for (const transports of [["websocket"], ["polling"]]) {
     test(`a client that is recovered over ${transports} has missed nothing and gets nothing twice`, async (t) => {
-      const { url } = await server(t, {
-        ROOMCAST_RECOVERY__ENABLED: "true",
-        ROOMCAST_ENGINE__PING_INTERVAL: "500ms",
-        ROOMCAST_ENGINE__PING_TIMEOUT: "3s",
-      });
+      const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
       const link = await startLink(url);
       t.after(() => link.close());
       const options = { transports, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50 };
@@ -253,7 +249,7 @@ describe("notifications", () => {
   };
 
   test("they are told, told together, acknowledged once, and told again until then", async (t) => {
-    const { url } = await server(t);
+    const { url } = await server(t, { ROOMCAST_NOTIFICATIONS__WINDOW: "10s" });
     await publish(url, "/notifications", notice("n1", "low"));
     const ann = await user(t, url, "ann");
     const subscribed = next(ann, "notifications:subscribed");

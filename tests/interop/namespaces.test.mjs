@@ -70,7 +70,7 @@ for (const [client, io] of clients) {
 
     test("slow middleware keeps nobody else waiting", async (t) => {
       const main = await connect(t, io, server.url);
-      const slow = main.io.socket("/slow");
+      const slow = main.io.socket("/slow", { auth: { ms: 5_000 } });
       let connected = false;
       slow.once("connect", () => (connected = true));
       assert.equal(await ask(main, "echo", 1), 1);

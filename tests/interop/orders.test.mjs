@@ -4,8 +4,8 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { enter, keyed, temporary } from "./people.mjs";
-import { lastingPort, startServer, until } from "./support.mjs";
+import { enter, keyed } from "./people.mjs";
+import { lastingPort, startServer, temporary, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 /** A service that executes trades: `answer` says what it does with each request. */
@@ -35,8 +35,8 @@ async function executor(t, answer) {
 
 const fill = (response) => response.end(JSON.stringify({ status: "executed", executedPrice: 7 }));
 const auth = { token: token({ sub: "root", roles: ["admin"] }) };
-/** It asks again after every tenth of a second, for as long as a test lasts. */
-const repeating = { auth, reconnection: true, retries: 10_000, ackTimeout: 100, reconnectionDelay: 20, reconnectionDelayMax: 50 };
+/** It asks again after half a second, for as long as a test lasts. */
+const repeating = { auth, reconnection: true, retries: 10_000, ackTimeout: 500, reconnectionDelay: 20, reconnectionDelayMax: 50 };
 
 /** Orders, and says what the client is answered at last. */
 function order(socket, clientTradeId, quantity = 1) {
@@ -70,7 +70,7 @@ describe("an order under a clientTradeId", () => {
 
   test("runs once also when the server is killed while it is executed, and is answered by the next one", async (t) => {
     const { orders, env } = await executor(t, (response, count) => count > 1 && fill(response));
-    const folder = temporary(t);
+    const folder = temporary();
     const address = `127.0.0.1:${await lastingPort()}`;
     const stored = { ...env, ROOMCAST_LISTEN: address, ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}` };
     const first = await startServer(stored);

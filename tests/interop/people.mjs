@@ -1,8 +1,6 @@
 // People who come to the server, with credentials or without, and what becomes of them.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { clients, next, open, startServer, until, within } from "./support.mjs";
 import { SECRET, token } from "./tokens.mjs";
 
@@ -16,13 +14,6 @@ export async function server(t, env = {}) {
   const started = await startServer({ ...keyed, ...env });
   t.after(() => started.stop());
   return started;
-}
-
-/** A folder that ends with the test. */
-export function temporary(t) {
-  const folder = mkdtempSync(join(tmpdir(), "roomcast-"));
-  t.after(() => rmSync(folder, { recursive: true }));
-  return folder;
 }
 
 /** As a page of the server's own: cookies prove nothing without an origin. */
@@ -49,7 +40,7 @@ export async function refused(t, url, options, what = "") {
 
 /** A line of the log, waited for. */
 export async function logged(started, pattern) {
-  await until(() => pattern.test(started.output()), `${pattern} in\n${started.output()}`);
+  await until(() => pattern.test(started.output()), () => `${pattern} in\n${started.output()}`);
 }
 
 export async function call(url, method, path, body, authorization = `Bearer ${admin()}`) {
@@ -65,8 +56,17 @@ export function farewell(socket) {
   socket.on("error", (error) => told.push(error));
   return within(
     new Promise((done) => socket.once("disconnect", (reason) => done({ told, reason }))),
-    "disconnect",
+    () => `disconnect, after ${JSON.stringify(told)}`,
   );
+}
+
+/** A time that has not come when a server reads it, and that a test waits for. */
+export function soon() {
+  const time = Date.now() + 5_000;
+  const isOver = async () => {
+    while (Date.now() <= time) await sleep(20); // What is waited for is time itself.
+  };
+  return { time, text: new Date(time).toISOString(), isOver };
 }
 
 /** That a client was told why, once, and does not come back by itself. */

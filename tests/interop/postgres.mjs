@@ -18,7 +18,7 @@ export async function startPostgres() {
   const tell = async (command) => {
     supervisor.stdin.write(`${command}\n`);
     // Making a database is a matter of the disk.
-    const { value } = await within(lines.next(), `PostgreSQL to ${command}`, 6 * DEADLINE);
+    const { value } = await within(lines.next(), () => `PostgreSQL to ${command}\n${errors}`, 3 * DEADLINE);
     return value ?? `nothing\n${errors}`;
   };
 
@@ -77,7 +77,7 @@ export async function startPostgres() {
     async close() {
       signal(processes(), "SIGCONT");
       supervisor.stdin.end();
-      await within(ended, "PostgreSQL to end");
+      await within(ended, () => `PostgreSQL to end\n${errors}`);
     },
   };
 }

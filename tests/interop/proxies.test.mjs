@@ -112,7 +112,7 @@ after(async () => {
 /** Waits until a server has logged a user's connection, and says where it came from. */
 async function addressOf(server, name) {
   const line = () => server.output().split("\n").find((text) => text.includes("connected") && text.includes(name));
-  await until(line, `the connection of ${name} in\n${server.output()}`);
+  await until(line, () => `the connection of ${name} in\n${server.output()}`);
   return /address=\[?([0-9a-f.:]+?)\]?:\d+ /.exec(line())[1];
 }
 

@@ -1,7 +1,7 @@
 // Clients that lose their connection come back by themselves.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, connect, lastingPort, next, startExample } from "./support.mjs";
+import { ask, clients, connect, lastingPort, next, startExample, until } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -24,7 +24,9 @@ for (const [client, io] of clients) {
         await back;
         assert.notEqual(socket.id, id);
         assert.equal(await ask(socket, "echo", 1), 1);
-        assert.equal(await ask(socket, "last-reason", id), "forced close");
+        let reason;
+        await until(async () => (reason = await ask(socket, "last-reason", id)) !== null, "the reason");
+        assert.equal(reason, "forced close");
       });
 
       test("comes back after its own transport broke", async (t) => {

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { io as v4 } from "socket.io-client";
 import v3 from "socket.io-client-v3";
 import parser from "socket.io-msgpack-parser";
-import { ask, connect, next, startExample, until } from "./support.mjs";
+import { ask, connect, next, startExample, until, untilHeard } from "./support.mjs";
 import { startLink } from "./link.mjs";
 
 let server, url, packed;
@@ -108,9 +108,7 @@ test("a client that never got an event starts afresh", async (t) => {
 
 test("a volatile event that ends in a text makes its client start afresh", async (t) => {
   const { socket } = await connectBehindLink(t, { transports: ["websocket"] });
-  const heard = next(socket, "blip");
-  socket.emit("volatile", "blip", "no offset");
-  await heard;
+  await untilHeard(socket, "blip", "no offset");
   const back = next(socket, "connect");
   socket.emit("drop");
   await back;
@@ -137,11 +135,13 @@ test("a client that was sent away starts afresh", async (t) => {
 });
 
 test("a client that was away for longer than sessions are kept starts afresh", async (t) => {
-  const { link, socket } = await connectBehindLink(t);
+  const { link, socket } = await connectBehindLink(t, { transports: ["websocket"] });
+  const other = await connect(t, v4, url);
   const { id } = socket;
   const lost = next(socket, "disconnect");
   link.cut();
   await lost;
+  await until(async () => (await ask(other, "last-reason", id)) !== null, "the server to miss it");
   await new Promise((done) => setTimeout(done, 11_000)); // Sessions are kept for 10 s.
   const back = next(socket, "connect");
   link.restore();

@@ -17,7 +17,7 @@ import { watch } from "./watcher.mjs";
 
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
 const OLD = process.env.ROLLING_OLD;
-const WINDOW = CLIENTS * 20;
+const WINDOW = Math.max(CLIENTS * 20, 10_000);
 
 let postgres;
 before(async () => (postgres = await startPostgres()));

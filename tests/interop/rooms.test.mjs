@@ -1,7 +1,7 @@
 // Rooms: who is in them, who hears what, and that they are left.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ask, clients, connect, next, startExample } from "./support.mjs";
+import { ask, clients, connect, startExample, untilHeard } from "./support.mjs";
 
 let server;
 before(async () => (server = await startExample("interop")));
@@ -103,9 +103,7 @@ for (const [client, io] of clients) {
 
     test("volatile events arrive when nothing is in the way", async (t) => {
       const socket = await connect(t, io, server.url, { transports: ["websocket"] });
-      const arrived = next(socket, "blip");
-      socket.emit("volatile", "blip", 7);
-      assert.deepEqual(await arrived, [7]);
+      assert.deepEqual(await untilHeard(socket, "blip", 7), [7]);
     });
   });
 }

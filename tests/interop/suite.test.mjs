@@ -167,12 +167,13 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
       assert.equal(received.length, 2);
       assert.deepEqual(sent, ["0", '20["echo",null]']);
       assert.equal(received[1], "30[null]");
-      const again = await join(t, "", { retries: 2, ackTimeout: 50 });
+      const again = await join(t, "", { retries: 2 });
       let count = 0;
       again.on("ack", () => count++);
-      const failed = new Promise((done) => again.emit("ack", done));
+      const failed = new Promise((done) => again.timeout(50).emit("ack", done));
       assert.match((await within(failed, "the failure")).message, /timed out/);
-      await within(new Promise((done) => again.emit("echo", 0, done)), "echo");
+      const echoed = new Promise((done) => again.timeout(20_000).emit("echo", 0, (error) => done(error)));
+      assert.equal(await within(echoed, "echo"), null);
       assert.equal(count, 3);
     });
 

@@ -1,5 +1,6 @@
 // Starts our servers for tests of stock clients, and waits for events with a deadline.
 import { spawn, spawnSync } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { createServer } from "node:net";
@@ -13,8 +14,8 @@ import v3 from "socket.io-client-v3";
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const built = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "debug");
 
-/** Only decides how long a failing test waits. */
-export const DEADLINE = 20_000;
+/** Only decides how long a failing test waits: longer than a busy machine stands still, and shorter than a test may take. */
+export const DEADLINE = 60_000;
 
 /** The majors of the official client that speak the server's revision. */
 export const clients = [
@@ -40,7 +41,7 @@ async function start(command, args, env, address) {
         });
       }
     }),
-    `${command} to listen`,
+    () => `${command} to listen\n${output}`,
   ).catch((error) => {
     child.kill("SIGKILL");
     throw error;
@@ -48,7 +49,7 @@ async function start(command, args, env, address) {
   /** Ends the process and returns its exit code, or the signal that killed it. */
   const stop = async (signal = "SIGTERM") => {
     child.kill(signal);
-    await within(ended, `${command} to stop`);
+    await within(ended, () => `${command} to stop\n${output}`);
     return child.exitCode ?? child.signalCode;
   };
   return { url, stop, output: () => output, pid: child.pid };
@@ -74,13 +75,24 @@ export function startExample(name, env = {}) {
 /** How many lasting ports this process has looked at. */
 let looked = 0;
 
+/** Whether this process has a port to itself until it ends: it holds the UDP port of that number, which no server uses. */
+function claim(port) {
+  const holder = createSocket({ type: "udp4", exclusive: true });
+  holder.unref();
+  return new Promise((done) => {
+    holder.once("error", () => holder.close(() => done(false)));
+    holder.bind({ port, address: "127.0.0.1", exclusive: true }, () => done(true));
+  });
+}
+
 /**
  * A free port that stays free while a server restarts: below those that others are given who ask for any. Each
- * process begins with others, and gives none twice.
+ * process begins with others, gives none twice, and none that another test holds whose server is down at the moment.
  */
 export async function lastingPort() {
   for (;;) {
     const port = 20_000 + (((process.pid % 500) * 20 + looked++) % 10_000);
+    if (!(await claim(port))) continue;
     const server = createServer();
     const free = await new Promise((done) => {
       server.once("error", () => done(false));
@@ -98,9 +110,15 @@ const unlimited = {
   ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "0",
 };
 
+/** What tests of this process write; it ends with the process, when no server writes there any more. */
+const folders = mkdtempSync(join(tmpdir(), "roomcast-tests-"));
+process.on("exit", () => rmSync(folders, { recursive: true, force: true, maxRetries: 5 }));
+
+/** A folder of its own, which ends with the process: a server that is still there may write to it. */
+export const temporary = () => mkdtempSync(join(folders, "own-"));
+
 /** Where the development key of the servers under test is, and nothing else's. */
-const state = mkdtempSync(join(tmpdir(), "roomcast-state-"));
-process.on("exit", () => rmSync(state, { recursive: true, force: true }));
+const state = temporary();
 
 /** The server itself, as a user starts it, in development profile, without limits on events. */
 export function startServer(env = {}, program = join(built, "roomcast")) {
@@ -127,12 +145,15 @@ export function isAlive(pid) {
   }
 }
 
-/** Fails when `promise` takes longer than anything takes that is going to happen. */
+/**
+ * Fails when `promise` takes longer than anything takes that is going to happen. `what` says what was waited for: a text, or a
+ * function that makes one when the wait has failed.
+ */
 export function within(promise, what, deadline = DEADLINE) {
   let timer;
   const late = new Promise((_, fail) => {
-    // The deadline of what is waited for.
-    timer = setTimeout(() => fail(new Error(`waited in vain for ${what}`)), deadline);
+    const isLate = () => fail(new Error(`waited in vain for ${typeof what === "function" ? what() : what}`));
+    timer = setTimeout(isLate, deadline); // The deadline of what is waited for.
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
@@ -155,12 +176,37 @@ export async function metric(url, row) {
 
 /** Waits until a row of a server's metrics has a value that is expected. */
 export function metricIs(url, row, isExpected) {
-  return until(async () => isExpected(await metric(url, row)), row);
+  let value;
+  return until(async () => isExpected((value = await metric(url, row))), () => `${row}, which is ${value}`);
 }
 
 /** The arguments of the next `name` event of a socket or manager. */
 export function next(emitter, name) {
   return within(new Promise((done) => emitter.once(name, (...args) => done(args))), `event ${name}`);
+}
+
+/**
+ * Has the `interop` server send an event that may be lost to the socket that asks for it, again and again until one comes: it is lost
+ * where something else is on its way, as a ping may be. The arguments that have come.
+ */
+export async function untilHeard(socket, name, ...args) {
+  let heard;
+  socket.once(name, (...values) => (heard = values));
+  await until(async () => {
+    socket.emit("volatile", name, ...args);
+    await ask(socket, "echo", 0);
+    return heard !== undefined;
+  }, `an event ${name} that may be lost`);
+  return heard;
+}
+
+/** What comes of an attempt to connect: nothing if it succeeds, or the error. */
+export function outcome(socket) {
+  const told = new Promise((done) => {
+    socket.once("connect", () => done(undefined));
+    socket.once("connect_error", done);
+  });
+  return within(told, "connect or a refusal");
 }
 
 /** Emits and waits for the acknowledgement: its only argument, or the list of them. */
@@ -175,8 +221,8 @@ export function ask(socket, name, ...args) {
  */
 export async function connect(test, io, url, options = {}) {
   const socket = open(test, io, url, options);
-  const refused = new Promise((_, fail) => socket.once("connect_error", fail));
-  await within(Promise.race([new Promise((done) => socket.once("connect", done)), refused]), "connect");
+  const error = await outcome(socket);
+  if (error) throw error;
   return socket;
 }
 

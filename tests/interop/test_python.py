@@ -16,8 +16,10 @@ import socketio
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 LOBBY = "00000000-0000-4000-8000-000000000001"
-DEADLINE = 20
+DEADLINE = 60
 """Only decides how long a failing test waits, in seconds."""
+PATIENT = {"reconnection": False, "request_timeout": DEADLINE}
+"""A client that comes once, and gives up no request that a busy machine answers late."""
 
 # The client refuses more than 16 packets in one polling answer unless told otherwise; servers do
 # not know that limit.
@@ -75,7 +77,7 @@ class Cases:
     """The same cases for each transport; `self.client()` is connected."""
 
     transports = []
-    settings = {"reconnection": False}
+    settings = PATIENT
     start = staticmethod(interop)
 
     @classmethod
@@ -177,16 +179,16 @@ class BlockingWebSocket(Blocking, unittest.TestCase):
 
 
 class MessagePackPolling(BlockingPolling):
-    settings = {"reconnection": False, "serializer": "msgpack"}
+    settings = {**PATIENT, "serializer": "msgpack"}
 
 
 class MessagePackWebSocket(BlockingWebSocket):
-    settings = {"reconnection": False, "serializer": "msgpack"}
+    settings = {**PATIENT, "serializer": "msgpack"}
 
 
 class Upgrade(Cases, unittest.TestCase):
     def test_upgrades_from_polling(self):
-        client = socketio.Client(reconnection=False)
+        client = socketio.Client(**PATIENT)
         self.addCleanup(client.disconnect)
         client.connect(self.server.url, wait_timeout=DEADLINE)
         self.assertEqual(client.call("whoami", timeout=DEADLINE)["transport"], "websocket")
@@ -194,7 +196,7 @@ class Upgrade(Cases, unittest.TestCase):
 
 class Asyncio(Cases):
     async def client(self):
-        client = socketio.AsyncClient(reconnection=False)
+        client = socketio.AsyncClient(**PATIENT)
         self.addAsyncCleanup(client.disconnect)
         await client.connect(self.server.url, transports=self.transports, wait_timeout=DEADLINE)
         return client
@@ -249,7 +251,7 @@ class Chat(Cases, unittest.TestCase):
     start = staticmethod(chat)
 
     def guest(self, name, **options):
-        client = socketio.Client(reconnection=False)
+        client = socketio.Client(**PATIENT)
         self.addCleanup(client.disconnect)
         session = queue.Queue()
         client.on("session", session.put)

@@ -78,7 +78,8 @@ for (const [client, io] of clients) {
       let over = false;
       upgraded.then(() => (over = true));
       while (!over) {
-        for (let i = 0; i < 20; i++) socket.emit("echo", sent++);
+        // No more than so many are on their way, however long the upgrade takes.
+        if (sent - received.length < 2000) for (let i = 0; i < 20; i++) socket.emit("echo", sent++);
         await new Promise(setImmediate);
       }
       for (let i = 0; i < 20; i++) socket.emit("echo", sent++);

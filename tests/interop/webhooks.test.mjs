@@ -6,9 +6,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { LOBBY, admin, call, enter, io, keyed, logged, server, temporary } from "./people.mjs";
+import { LOBBY, admin, call, enter, io, keyed, logged, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { ask, command, metric, open, startServer, until } from "./support.mjs";
+import { ask, command, metric, open, startServer, temporary, until } from "./support.mjs";
 
 const SECRET = "a secret of webhooks";
 const OLDER = "the secret before it";
@@ -41,6 +41,7 @@ const hooked = (url, events, env = {}) => ({
   ROOMCAST_WEBHOOKS__EVENTS: events,
   ROOMCAST_WEBHOOKS__ALLOW_PRIVATE: "true",
   ROOMCAST_WEBHOOKS__PAUSE: "20ms",
+  ROOMCAST_WEBHOOKS__TIMEOUT: "30s",
   ...env,
 });
 
@@ -87,7 +88,7 @@ describe("webhooks", () => {
   });
 
   test("are verified by the examples of the documentation, with either of two secrets", async (t) => {
-    const folder = temporary(t);
+    const folder = temporary();
     const text = readFileSync(new URL("../../docs/webhooks.md", import.meta.url), "utf8");
     const example = (language) => new RegExp(`\`\`\`${language}\n((?:import|export)[^]*?)\`\`\``).exec(text)[1];
     writeFileSync(join(folder, "verify.mjs"), example("js"));
@@ -146,7 +147,7 @@ describe("webhooks", () => {
       const pour = () => response.write("x".repeat(1 << 16), () => response.destroyed || pour());
       pour();
     });
-    const { url } = await server(t, hooked(hook.url, "signal:new", { ROOMCAST_WEBHOOKS__TIMEOUT: "300ms" }));
+    const { url } = await server(t, hooked(hook.url, "signal:new", { ROOMCAST_WEBHOOKS__TIMEOUT: "5s" }));
     await publish(url, "s1");
     await until(async () => (await count(url, 'deliveries_total{result="delivered"}')) === 1, "a delivery");
     assert.equal(elsewhere.requests.length, 0);
@@ -167,7 +168,7 @@ describe("webhooks", () => {
   test("survive a restart, and are given up when they are too old", async (t) => {
     let isUp = false;
     const hook = await receiver(t, (_, response) => response.writeHead(isUp ? 204 : 503).end());
-    const store = `sqlite:${join(temporary(t), "chat.db")}`;
+    const store = `sqlite:${join(temporary(), "chat.db")}`;
     const env = { ...keyed, ROOMCAST_STORE: store, ...hooked(hook.url, "signal:new,disconnect") };
     const first = await startServer(env);
     const { socket } = await enter(t, first.url, { auth: { name: "Ann" }, reconnection: false });
@@ -237,7 +238,12 @@ describe("webhooks of two servers of one database", () => {
   after(() => postgres?.close());
 
   test("are each sent by one of them, also those that the other has left", async (t) => {
-    const hook = await receiver(t);
+    // Nothing is answered before both have asked, so that neither of them has sent everything before the other begins.
+    const held = [];
+    const hook = await receiver(t, (_, response) => {
+      held.push(response);
+      if (new Set(hook.requests.map(({ json }) => json.node)).size === 2) for (const one of held.splice(0)) one.writeHead(204).end();
+    });
     const env = { ROOMCAST_STORE: postgres.url, ...hooked(hook.url, "connect,signal:new", { ROOMCAST_WEBHOOKS__BATCH: "1" }) };
     const servers = [await server(t, env), await server(t, env)];
     const ids = [];
@@ -257,6 +263,7 @@ describe("webhooks of two servers of one database", () => {
       first.push(n);
       if (n > 1) response.writeHead(204).end();
     });
+    // Its lease is ten seconds longer than it may ask.
     const other = { ...env, ...hooked(slow.url, "signal:new", { ROOMCAST_WEBHOOKS__TIMEOUT: "1s" }) };
     const killed = await startServer({ ...keyed, ...other });
     await publish(killed.url, "killed");

@@ -30,7 +30,7 @@ async fn main() -> Result<(), roomcast::Error> {
             Config::default()
                 .path("/live/")
                 .add_trailing_slash(false)
-                .connect_timeout(Duration::from_secs(3))
+                .connect_timeout(Duration::from_secs(10))
                 .ping_interval(Duration::from_millis(500))
                 .cookie(Cookie::default()),
         )

@@ -58,7 +58,8 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
         .config(
             config
                 .ping_interval(Duration::from_millis(1000))
-                .ping_timeout(Duration::from_millis(2000))
+                // Heartbeats are often, and a client on a busy machine has time for its pong.
+                .ping_timeout(Duration::from_secs(20))
                 .max_payload(1_000_000)
                 .max_attachments(10)
                 .cors(
@@ -76,16 +77,24 @@ fn build(config: Config, key: &str) -> Result<Io, roomcast::BuildError> {
     handle(io.namespace("/"));
     handle(io.namespace("/chat"));
     handle(io.namespace("/auth").middleware(only_good_tokens));
-    handle(io.namespace("/slow").middleware(async |_: Connect| {
-        // Time for the other namespaces to answer before it lets anybody in.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        Ok::<_, Refusal>(())
-    }));
+    handle(io.namespace("/slow").middleware(slow));
     handle(io.namespaces(|name| {
         let digits = name.strip_prefix("/dyn-").unwrap_or_default();
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     }));
     io.build()
+}
+
+/// Lets everybody in, after 50 ms or as many as the client says.
+async fn slow(connect: Connect) -> Result<(), Refusal> {
+    #[derive(Deserialize)]
+    struct Auth {
+        ms: u64,
+    }
+    let ms = connect.auth::<Auth>().map_or(50, |auth| auth.ms);
+    // Time for the other namespaces to answer before it lets anybody in.
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    Ok(())
 }
 
 async fn only_good_tokens(connect: Connect) -> Result<(), Refusal> {

@@ -46,7 +46,7 @@ launch() {
 
 start() {
   launch
-  for _ in $(seq 1 400); do
+  for _ in $(seq 1 1200); do
     # After a kill the last processes of the old server may still be on their way out.
     kill -0 "$pid" 2>/dev/null || launch
     if "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then

@@ -1,31 +1,25 @@
 // Programs that chat through the client package, and what they must have seen in the end.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { io } from "socket.io-client";
 import { SocketManager } from "../../../web/packages/client/dist/index.js";
-import { ask, connect, lastingPort, startServer, until, within } from "../support.mjs";
+import { ask, connect, lastingPort, startServer, temporary, until, within } from "../support.mjs";
 import { SECRET } from "../tokens.mjs";
 
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 
 /** A server that can be killed and started again at the same address, with all that it has stored. */
 export async function lasting(t, env = {}) {
-  const folder = await mkdtemp(join(tmpdir(), "roomcast-"));
   const variables = {
     ROOMCAST_LISTEN: `127.0.0.1:${await lastingPort()}`,
-    ROOMCAST_STORE: `sqlite:${join(folder, "chat.db")}`,
+    ROOMCAST_STORE: `sqlite:${join(temporary(), "chat.db")}`,
     ROOMCAST_AUTH__JWT__SECRET: SECRET,
     ROOMCAST_AUTH__GUESTS: "true",
     ...env,
   };
   let running = await startServer(variables);
-  t.after(async () => {
-    await running.stop("SIGKILL");
-    await rm(folder, { recursive: true });
-  });
+  t.after(() => running.stop("SIGKILL"));
   return {
     url: running.url,
     kill: () => running.stop("SIGKILL"),
@@ -34,7 +28,15 @@ export async function lasting(t, env = {}) {
     pause: () => {
       const { pid } = running;
       process.kill(pid, "SIGSTOP");
-      const stands = (thread) => / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
+      const stands = (thread) => {
+        try {
+          return / [Tt] /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").replace(/^.*\)/, ""));
+        } catch (error) {
+          // It has ended since it was listed.
+          if (error.code === "ENOENT" || error.code === "ESRCH") return true;
+          throw error;
+        }
+      };
       return until(() => readdirSync(`/proc/${pid}/task`).every(stands), "the server to stand still");
     },
     resume: () => process.kill(running.pid, "SIGCONT"),
@@ -83,19 +85,13 @@ export class Chatter {
 
   /** Waits for a state that follows the one that was waited for last. It may be over by then: who comes back at once is offline for a moment. */
   async is(state) {
-    await until(() => this.states.includes(state, this.#awaited), `the state ${state}`, 90_000).catch((error) => {
-      error.message += ` (${this.states})`;
-      throw error;
-    });
+    await until(() => this.states.includes(state, this.#awaited), () => `the state ${state} (${this.states})`, 90_000);
     this.#awaited = this.states.indexOf(state, this.#awaited) + 1;
   }
 
   /** Waits until the conversation is entered; what the connection went through until then was waited for. */
   async entered() {
-    await until(() => this.conversation.stage === "entered", "to enter", 90_000).catch((error) => {
-      error.message += ` (${this.states})`;
-      throw error;
-    });
+    await until(() => this.conversation.stage === "entered", () => `to enter (${this.states})`, 90_000);
     this.#awaited = Math.max(this.#awaited, this.states.indexOf("online") + 1);
     return this;
   }
@@ -103,11 +99,11 @@ export class Chatter {
   /** Waits until all of these were seen, and expects each once, in this order, without a hole. */
   async has(expected) {
     const isThere = () => this.messages.length >= expected.length && this.manager.queue.entries.length === 0;
-    await until(isThere, "the messages", 90_000).catch((error) => {
-      error.message += `\n${JSON.stringify(this.contents)}\n${JSON.stringify(this.manager.queue.entries)}`;
-      error.message += `\n${this.manager.log.map(({ at, what, detail }) => `${at} ${what} ${detail}`).join("\n")}`;
-      throw error;
-    });
+    const missing = () => {
+      const log = this.manager.log.map(({ at, what, detail }) => `${at} ${what} ${detail}`);
+      return ["the messages", JSON.stringify(this.contents), JSON.stringify(this.manager.queue.entries), ...log].join("\n");
+    };
+    await until(isThere, missing, 90_000);
     assert.deepEqual(this.contents, expected);
     const [first] = this.messages;
     assert.deepEqual(this.messages.map(({ seq }) => seq), this.messages.map((_, index) => first.seq + index));

@@ -39,7 +39,8 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("says that a stopped server does not answer, and goes on with it after 30 s", async (t) => {
-    const server = await lasting(t);
+    // Whoever does not hear of the server for longer than it stands still may leave it.
+    const server = await lasting(t, { ROOMCAST_ENGINE__PING_TIMEOUT: "60s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     const bob = await new Chatter(t, server.url, as("bob")).entered();
     await Promise.all(ada.say("before").map(({ answered }) => answered));
@@ -106,9 +107,9 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("swaps a token that is about to end, on the same connection", async (t) => {
-    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "6", ROOMCAST_AUTH__GRACE_S: "1" });
+    const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "20", ROOMCAST_AUTH__GRACE_S: "1" });
     const reasons = [];
-    const end = now() + 8;
+    const end = now() + 24;
     const auth = (reason) => {
       reasons.push(reason);
       return { token: token({ sub: "ada", exp: reasons.length === 1 ? end : now() + 3600 }) };
@@ -150,7 +151,7 @@ describe("the client package", { concurrency: true }, () => {
     // Nobody can give another token before the end.
     const auth = (reason) => {
       if (reason !== "connect" && !hasEnded) throw new Error("not yet");
-      return { token: token({ sub: "ada", exp: reason === "connect" ? now() + 5 : now() + 3600 }) };
+      return { token: token({ sub: "ada", exp: reason === "connect" ? now() + 15 : now() + 3600 }) };
     };
     const ada = new Chatter(t, server.url, { auth });
     const failures = [];
@@ -168,7 +169,7 @@ describe("the client package", { concurrency: true }, () => {
 
   test("is closed when a token ends that cannot be had anew, and says why", async (t) => {
     const server = await lasting(t, { ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
-    const ada = await new Chatter(t, server.url, { auth: { token: token({ sub: "ada", exp: now() + 5 }) } }).entered();
+    const ada = await new Chatter(t, server.url, { auth: { token: token({ sub: "ada", exp: now() + 15 }) } }).entered();
     await ada.is("closed");
     assert.equal(ada.manager.status.failure.code, "TOKEN_EXPIRED");
     ada.say("kept");
@@ -204,9 +205,10 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("holds its queue for as long as the server asks to", async (t) => {
-    const server = await lasting(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "6" });
+    // One more every 30 s: the first two are stored before that.
+    const server = await lasting(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "2" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
-    const all = texts("fast", 7);
+    const all = texts("fast", 3);
     ada.say(...all);
     await until(() => ada.manager.queue.isHeld, "the limit");
     const [first] = ada.manager.queue.entries;
@@ -248,7 +250,7 @@ describe("the client package", { concurrency: true }, () => {
   });
 
   test("says how many have got a message", async (t) => {
-    const server = await lasting(t);
+    const server = await lasting(t, { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "30s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
     await new Chatter(t, server.url, as("bob")).entered();
     const reported = new Promise((done) => ada.manager.watch("delivered", (entry, report) => done({ entry, report })));
@@ -282,7 +284,7 @@ describe("the client package", { concurrency: true }, () => {
     await ada.is("offline");
     for (let part = 0; part < 11; part += 1) {
       bob.say(...texts(`missed ${part}`, 200));
-      await until(() => bob.manager.queue.entries.length === 0, "room in the queue");
+      await until(() => bob.manager.queue.entries.length === 0, "room in the queue", 90_000);
     }
     link.restore();
     ada.manager.retry();

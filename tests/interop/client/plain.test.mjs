@@ -8,7 +8,7 @@ import { manager, until, within } from "./chatter.mjs";
 
 /** A server of our own at a port, which ends with the test. */
 function serve(t, port, set) {
-  const io = new Server(port, { connectTimeout: 1_000 });
+  const io = new Server(port);
   t.after(() => io.close());
   set(io);
   return io;
