@@ -8,6 +8,10 @@ const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-prac
 /** What of a visitor's page breaks a rule of WCAG 2.2 AA, or of good practice. */
 export async function violations({ page }) {
   await page.evaluate(axe);
+  // What fades in has the colours of its end only at its end.
+  await page.evaluate(() => {
+    for (const animation of document.getAnimations()) if (Number.isFinite(animation.effect.getComputedTiming().endTime)) animation.finish();
+  });
   const { violations } = await page.evaluate((values) => globalThis.axe.run({ runOnly: values }), tags);
   return violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]);
 }

@@ -73,7 +73,7 @@ test("two people see each other come, type and write", async (t) => {
   await ada.line("Bob joined").waitFor();
 
   await bob.composer.pressSequentially("hello A");
-  await ada.page.getByText("Bob is typing…").waitFor();
+  await ada.saw("typing", "Bob is typing…");
   await bob.composer.press("Shift+Enter");
   await bob.composer.pressSequentially("da");
   await bob.composer.press("Enter");
@@ -189,7 +189,7 @@ test("a message that is not confirmed in time is sent again by itself, and is st
   bob.link.holdAnswers();
   await bob.say("only once");
   await ada.message("only once").waitFor();
-  await bob.message("only once", "unconfirmed").waitFor();
+  await bob.saw("message", "unconfirmed: ");
   bob.link.releaseAnswers();
   await bob.message("only once", "stored").waitFor();
   await ada.say("after once");
@@ -220,6 +220,8 @@ test("who is gone without a word is said to have lost the connection", async (t)
   const ada = await enter(t, "Ada Stays");
   const bob = await enter(t, "Bob Goes");
   await ada.person("Bob Goes").waitFor();
+  // That a connection over polling is cut the server would see much later.
+  await bob.isOver("WebSocket");
   bob.link.cut();
   await ada.line("Bob Goes lost the connection").waitFor();
   await ada.person("Bob Goes").waitFor({ state: "detached" });
@@ -269,6 +271,7 @@ test("a phone shows everything, in light and in dark", async (t) => {
 
 test("the page is accessible by the rules of WCAG 2.2 AA", async (t) => {
   const visitor = await Visitor.open(t, browser, server.url);
+  await visitor.page.getByLabel("Your name").waitFor();
   assert.deepEqual(await violations(visitor), []);
   const bob = await enter(t, "Bob Axe");
   const ada = await enter(t, "Ada Axe");

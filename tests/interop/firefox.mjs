@@ -9,10 +9,13 @@ import { fileURLToPath } from "node:url";
 import { WebSocket } from "ws";
 import { startLink } from "./link.mjs";
 import { until, within } from "./support.mjs";
+import { stretchTime } from "./visitor.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
 const places = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
+/** Only decides how long a failing test waits, in milliseconds; a browser beside a busy test may take long for anything. */
+const PATIENCE = 60_000;
 const PREFERENCES = { "remote.active-protocols": 1, "datareporting.policy.dataSubmissionEnabled": false, "app.update.enabled": false, "browser.shell.checkDefaultBrowser": false };
 
 /** Keys of the keyboard that are no characters, as WebDriver calls them. */
@@ -34,8 +37,8 @@ export async function launchFirefox() {
     });
     ended.then(() => fail(new Error("Firefox ended")));
   });
-  const socket = new WebSocket(`${await within(address, "Firefox to listen")}/session`);
-  await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi");
+  const socket = new WebSocket(`${await within(address, "Firefox to listen", 2 * PATIENCE)}/session`);
+  await within(new Promise((done) => socket.once("open", done)), "WebDriver BiDi", PATIENCE);
   const answers = new Map();
   const listeners = new Set();
   socket.on("message", (text) => {
@@ -48,7 +51,7 @@ export async function launchFirefox() {
     const id = (count += 1);
     const answered = new Promise((done) => answers.set(id, done));
     socket.send(JSON.stringify({ id, method, params }));
-    const answer = await within(answered, method);
+    const answer = await within(answered, method, PATIENCE);
     answers.delete(id);
     if (answer.type === "error") throw new Error(`${method}: ${answer.error}: ${answer.message}`);
     return answer.result;
@@ -111,7 +114,7 @@ export class FirefoxVisitor {
 
   /** Waits for an expression to be true. */
   async sees(expression, what = expression) {
-    await until(() => this.evaluate(`Boolean(${expression})`), what);
+    await until(() => this.evaluate(`Boolean(${expression})`), what, PATIENCE);
   }
 
   /** Waits for an element with this text, or that begins with it. */
@@ -140,6 +143,11 @@ export class FirefoxVisitor {
     const node = `document.querySelector(${JSON.stringify(selector)})`;
     await this.sees(`${node} && !${node}.disabled`, selector);
     await this.evaluate(`${node}.focus()`);
+  }
+
+  /** Has deletions be taken back for a minute from now on, instead of six seconds; or no longer. */
+  async stretchUndo(isLong = true) {
+    await this.evaluate(`(globalThis.glimpsed ?? (${stretchTime})(), globalThis.isUndoLong = ${isLong})`);
   }
 
   async signIn(token) {

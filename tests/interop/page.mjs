@@ -76,6 +76,7 @@ async function story(t, where, viewport, colorScheme) {
   await b.page.locator("li.message").filter({ hasText: "And more." }).getByText("edited").waitFor();
 
   // A deletion can be taken back, by the keys of the message that has the focus.
+  await a.stretchUndo();
   await a.say("to be deleted");
   await a.message("to be deleted", "stored").waitFor();
   await page.locator("li.message[tabindex='0']").focus();
@@ -83,6 +84,7 @@ async function story(t, where, viewport, colorScheme) {
   await key("Delete");
   await page.getByText("Message deleted.", { exact: true }).waitFor();
   await page.getByRole("button", { name: "Undo" }).press("Enter");
+  await a.stretchUndo(false);
   await a.message("to be deleted", "stored").waitFor();
   await page.locator("li.message[tabindex='0']").focus();
   await key("Delete");
@@ -97,6 +99,7 @@ async function story(t, where, viewport, colorScheme) {
 
   // What is found leads to its place.
   await key("Control+k");
+  await page.getByRole("dialog", { name: "Search" }).waitFor();
   await page.keyboard.type(`${self} hello`);
   await page.getByRole("dialog").getByText("1 message", { exact: true }).waitFor();
   await look("search");
@@ -278,8 +281,12 @@ test("what is sent too fast waits and goes on by itself, in order", async (t) =>
   t.after(() => limited.stop());
   const ada = await Visitor.enter(t, shared.browser, limited.url, "Ada Fast");
   const texts = Array.from({ length: 12 }, (_, index) => `fast ${index}`);
+  // They are sent at once by the page, however slow it is to write them.
+  ada.link.cut();
+  await ada.isOffline();
   await ada.say(...texts);
-  await ada.page.locator("li.message[data-state=held]").first().waitFor();
+  ada.link.restore();
+  await ada.saw("message", "held: ");
   await ada.message("fast 11", "stored").waitFor();
   assert.deepEqual(await ada.texts("fast"), texts);
 });

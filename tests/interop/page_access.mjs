@@ -112,6 +112,7 @@ test("a message that can be taken back, the form for a token and an invitation a
   await ada.page.getByRole("heading", { name: "Rules" }).waitFor();
   await ada.say("to be taken back");
   await ada.message("to be taken back", "stored").waitFor();
+  await ada.stretchUndo();
   await ada.page.locator("li.message[tabindex='0']").press("Delete");
   await ada.page.getByRole("button", { name: "Undo" }).waitFor();
   assert.deepEqual(await violations(ada), []);

@@ -32,7 +32,7 @@ test("hostile messages and names neither run nor break the page", async (t) => {
     assert.ok(await ada.page.getByRole("button", { name: "Show all of it" }).count() >= 2);
     // Names that look alike are told apart.
     await ada.message("last of the hostile").waitFor();
-    assert.ok((await ada.page.locator(".mark").getByText("#tile", { exact: true }).count()) > 0);
+    await ada.page.locator(".mark").getByText("#tile", { exact: true }).first().waitFor({ state: "attached" });
     await ada.screenshot(`hostile-${viewport.width}`);
     noComplaints(ada);
   }
@@ -188,26 +188,34 @@ for (const [kind, long] of Object.entries(LONG)) {
       await ada.message("line 29").waitFor();
       await must(eve, "join_conversation", id);
       await page.locator("li.system").waitFor();
-      eve.emit("typing", { conversationId: id, isTyping: true });
+      // A sign of typing is shown for a few seconds, so it is given again and again, and what is shown is measured in one step.
+      const typing = setInterval(() => eve.emit("typing", { conversationId: id, isTyping: true }), 500);
+      t.after(() => clearInterval(typing));
       await page.locator(".typing bdi").waitFor();
 
       /** What is shown ends within the window and is not higher than that; what is painted beyond the part by others is cut off. */
       const fits = async (selector, most, part) => {
-        await page.locator(selector).first().waitFor();
-        const { left, right, height } = await page.locator(selector).first().evaluate((node) => node.getBoundingClientRect().toJSON());
+        const measure = ([selector, part]) => {
+          const [node, inner] = [document.querySelector(selector), document.querySelector(`${selector} ${part}`)];
+          const { left, right, height } = node?.getBoundingClientRect() ?? {};
+          return inner !== null && height > 0 && { left, right, height, overflow: getComputedStyle(inner).overflow };
+        };
+        const { left, right, height, overflow } = await page.waitForFunction(measure, [selector, part]).then((handle) => handle.jsonValue());
         assert.ok(left >= 0 && right <= viewport.width, `${selector} is at ${left} to ${right}`);
-        assert.ok(height > 0 && height <= most, `${selector} is ${height} high`);
-        const overflow = await page.locator(`${selector} ${part}`).first().evaluate((node) => getComputedStyle(node).overflow);
+        assert.ok(height <= most, `${selector} is ${height} high`);
         assert.match(overflow, /^(clip|hidden)/, `${selector} ${part}`);
       };
-      // First what is shown for a few seconds only.
       await fits(".typing", 28, "bdi");
       // What is said of the name is there, however long it is.
-      const said = await page.locator(".typing").evaluate((line) => {
+      const measured = await page.waitForFunction(() => {
+        const line = document.querySelector(".typing");
+        if (line.querySelector("bdi") === null) return undefined;
         const range = document.createRange();
         range.selectNodeContents(line.lastChild);
         return { text: range.toString(), right: range.getBoundingClientRect().right };
       });
+      const said = await measured.jsonValue();
+      clearInterval(typing);
       assert.deepEqual([said.text, said.right <= viewport.width], [" is typing…", true]);
       await fits(".header", 80, "h1");
       await fits(".message .head", 28, ".author");

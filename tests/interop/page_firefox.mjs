@@ -43,9 +43,11 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   await ada.hears("to be deleted");
   await bob.hears("to be deleted");
   await ada.sees("document.querySelector('li.message[tabindex=\"0\"]')");
+  await ada.stretchUndo();
   await ada.focus("li.message[tabindex='0']");
   await ada.type("Delete");
   await ada.click("button", "Undo");
+  await ada.stretchUndo(false);
   await ada.hears("to be deleted");
   await ada.focus("li.message[tabindex='0']");
   await ada.type("Delete");
@@ -56,7 +58,8 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   await ada.sees("document.querySelector('.status[data-state=offline]')");
   await ada.say("written offline");
   ada.link.restore();
-  await ada.click("button", "Try now");
+  // Unless the page has tried again by itself.
+  await ada.evaluate(`[...document.querySelectorAll(".bar button")].find((button) => button.textContent === "Try now")?.click()`);
   await ada.hears("written offline");
   await bob.hears("written offline");
   await ada.focus("#composer");

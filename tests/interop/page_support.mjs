@@ -14,7 +14,8 @@ export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
 /** What all tests of this process use; there before the first of them. */
 export const shared = {};
 before(async () => {
-  shared.server = await startServer({ ...keyed, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0" });
+  // Those who have got a message are waited for, however long a busy browser takes.
+  shared.server = await startServer({ ...keyed, ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0", ROOMCAST_CHAT__CONFIRM_TIMEOUT: "60s" });
   shared.browser = await launch();
 });
 after(async () => {

@@ -150,6 +150,7 @@ test("after the network was away what was missed is there, and nothing twice", a
 test("an order whose answer is lost is not sent again, and its outcome is told when it is known", async (t) => {
   const sub = "trader-lost";
   const ada = await open(t, sub, ["admin"]);
+  await ada.isOver("WebSocket");
   await publish("/prices", { symbol: "LOST", price: 3 });
   const order = section(ada, "Order");
   await order.getByRole("textbox", { name: "Quantity" }).fill("4");

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { startLink } from "./link.mjs";
+import { until } from "./support.mjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const screenshots = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "screenshots");
@@ -13,22 +14,50 @@ const options =
   "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking " +
   "--disable-component-update --disable-sync";
 
+/** Only decides how long a failing test waits, in milliseconds; a browser beside a busy test may take long for anything. */
+const PATIENCE = 60_000;
+
 /** Starts Chromium, with an environment of its own if one is given; `CHROMIUM` in ours names another browser. */
 export async function launch(env) {
   const executablePath = process.env.CHROMIUM ?? places.find((place) => existsSync(place));
   if (executablePath === undefined) throw new Error(`no Chromium at ${places.join(", ")}; CHROMIUM may name one`);
   await mkdir(screenshots, { recursive: true });
-  return chromium.launch({ executablePath, headless: true, args: options.split(" "), env });
+  return chromium.launch({ executablePath, headless: true, args: options.split(" "), env, timeout: 2 * PATIENCE });
 }
 
 /** The session of Engine.IO that a request belongs to. */
 const sessionOf = (address) => (URL.canParse(address) ? new URL(address).searchParams.get("sid") : null);
+
+/**
+ * In a page, before all of its own scripts: a machine that stands still for some seconds does not decide what a test sees of what
+ * is shown for some seconds. Notices stay for a minute, deletions can be taken back for a minute where a test says so, and what may
+ * be gone before anybody looks is written down.
+ */
+export function stretchTime() {
+  const later = globalThis.setTimeout;
+  globalThis.setTimeout = (act, pause, ...rest) => {
+    const isNotice = pause === 8_000;
+    const isUndo = globalThis.isUndoLong === true && pause > 5_000 && pause <= 6_000;
+    return later(act, isNotice || isUndo ? 60_000 : pause, ...rest);
+  };
+  const shown = (globalThis.glimpsed = { typing: [], message: [] });
+  const note = (element) => {
+    if (element?.matches("li.message[data-state]")) shown.message.push(`${element.dataset.state}: ${element.textContent}`);
+    else if (element?.closest(".typing")) shown.typing.push(element.closest(".typing").textContent);
+  };
+  const observer = new MutationObserver((changes) => {
+    for (const { target, addedNodes } of changes) for (const node of [target, ...addedNodes]) note(node instanceof Element ? node : node.parentElement);
+  });
+  observer.observe(document, { subtree: true, childList: true, characterData: true, attributeFilter: ["data-state"] });
+}
 
 export class Visitor {
   /** What went wrong in the page: errors of scripts and refusals of the security policy. */
   complaints = [];
   /** The sessions of Engine.IO that the page has closed over polling. */
   #closed = new Set();
+  /** The parts of the page that are on their way. */
+  #loading = new Set();
 
   constructor(context, page, link) {
     this.context = context;
@@ -39,6 +68,11 @@ export class Visitor {
       // The packet of type `close`, which is always the last of a payload.
       if (session !== null && /(^|\x1e)1$/.test(request.postData() ?? "")) this.#closed.add(session);
     });
+    page.on("request", (request) => {
+      if (request.isNavigationRequest()) this.#loading.clear();
+      else if (request.url().includes("/assets/")) this.#loading.add(request);
+    });
+    for (const end of ["requestfinished", "requestfailed"]) page.on(end, (request) => this.#loading.delete(request));
     page.on("pageerror", (error) => this.complaints.push(String(error)));
     page.on("console", (message) => {
       // A cut link is no fault of the page; Chromium reports every request it breaks.
@@ -54,6 +88,8 @@ export class Visitor {
   static async open(test, browser, url, { path = "/", ...options } = {}) {
     const link = await startLink(url);
     const context = await browser.newContext({ viewport: { width: 1100, height: 700 }, ...options });
+    context.setDefaultTimeout(PATIENCE);
+    await context.addInitScript(stretchTime);
     const visitor = new Visitor(context, await context.newPage(), link);
     test.after(async () => {
       await context.close();
@@ -101,10 +137,26 @@ export class Visitor {
     return this.page.getByRole("status", { name: "Connection" });
   }
 
-  /** Connected, and everything that was missed is there. */
+  /** Connected, everything that was missed is there, and so are the windows that are wanted also where the network is cut next. */
   async isOnline() {
     await this.page.locator(".status[data-state=online]").waitFor();
     await this.page.locator(".scroller[aria-busy=false]").waitFor();
+    await this.page.locator('link[href*="/assets/out-"]').waitFor({ state: "attached" });
+    await until(() => this.#loading.size === 0, "the windows of the page", PATIENCE);
+  }
+
+  /** Waits for something that is shown for a while, who is `typing` or a `message` by its state; it may be gone by now. */
+  async saw(kind, text) {
+    const isThere = ([kind, text]) => globalThis.glimpsed[kind].some((one) => one.includes(text));
+    await this.page.waitForFunction(isThere, [kind, text]).catch(async (error) => {
+      error.message += ` ${text}\n${await this.page.evaluate(() => JSON.stringify(globalThis.glimpsed)).catch(String)}`;
+      throw error;
+    });
+  }
+
+  /** Has deletions be taken back for a minute from now on, instead of six seconds; or no longer. */
+  async stretchUndo(isLong = true) {
+    await this.page.evaluate((isLong) => (globalThis.isUndoLong = isLong), isLong);
   }
 
   /** Connected by one of the transports, WebSocket or polling; the tooltip says by which. */

@@ -84,9 +84,10 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.hasState("online");
     assert.deepEqual(await tab.contents(21), texts("server", 21));
     await own.pause();
+    const stopped = sleep(30_000); // How long it stands still.
     await tab.say("server 22", "server 23");
     await tab.hasState("unresponsive");
-    await sleep(20_000); // 30 s with the ten after which it is called unresponsive.
+    await stopped;
     own.resume();
     assert.deepEqual(await tab.contents(23), texts("server", 23));
     assert.deepEqual(await stored(t, own.url), texts("server", 23));
@@ -183,7 +184,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
   });
 
   test("goes on after its tab was frozen for longer than the server waits for it", async (t) => {
-    const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_ENGINE__PING_INTERVAL: "1s", ROOMCAST_ENGINE__PING_TIMEOUT: "3s" });
+    const own = await lasting(t, { ALLOWED_ORIGINS: site.url, ROOMCAST_ENGINE__PING_INTERVAL: "1s", ROOMCAST_ENGINE__PING_TIMEOUT: "12s" });
     const freezer = await launch();
     t.after(() => freezer.close());
     const tab = await (await profile(t, "cold", { chromium: freezer, url: own.url })).open();
@@ -196,10 +197,11 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const signal = (name) => renderers.forEach((pid) => process.kill(pid, name));
     await tab.contents(3, "cold");
     signal("SIGSTOP");
-    await until(async () => !(await there()), "the server to give the tab up");
+    await until(async () => !(await there()), "the server to give the tab up", 60_000);
     await other.say(...texts("missed", 3));
     signal("SIGCONT");
-    await tab.hasState("offline");
+    // It may have come back before anybody looks.
+    await tab.is(`seen.states.includes("offline")`);
     await tab.say(...texts("cold", 5).slice(3));
     await tab.hasState("online");
     assert.deepEqual(await tab.contents(5, "cold"), texts("cold", 5));

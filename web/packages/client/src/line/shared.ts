@@ -4,12 +4,17 @@ import { ANSWER_TIMEOUT, type Line, type LineEvents, type Status } from "./line.
 import type { Note } from "../log.ts";
 import { Tabs } from "../queue/tabs.ts";
 import type { SocketLine } from "./socket.ts";
-import { now, randomId, within } from "../time.ts";
+import { randomId, within } from "../time.ts";
 import type { Message, Session } from "../types.ts";
 
 /** How often a tab looks whether the leader is there. */
 const LOOK = 2_000;
-/** A leader that says nothing for so long is frozen: another tab takes its place. */
+/**
+ * A leader that says nothing between so many looks is frozen: another tab takes its place. Looks are counted, and not the time: a
+ * tab that stood still itself has not looked meanwhile, and what the leader has said may be just behind.
+ */
+const LOOKS = 3;
+/** So much longer than the leader another tab waits for an answer. */
 const PATIENCE = 5_000;
 
 /** What tabs say to each other. */
@@ -38,7 +43,8 @@ export class SharedLine implements Line {
   #line: SocketLine | undefined;
   #channel: BroadcastChannel | undefined;
   #leader: string | undefined;
-  #heard = 0;
+  /** How often this tab has looked since the leader was heard. */
+  #looks = 0;
   #state: { status: Status; session: Session | undefined; isReady: boolean } = IDLE;
   #timer: ReturnType<typeof setInterval> | undefined;
   #resign: (() => void) | undefined;
@@ -68,7 +74,7 @@ export class SharedLine implements Line {
 
   open(): void {
     if (this.#timer !== undefined) return;
-    this.#heard = now();
+    this.#looks = 0;
     this.#channel = new BroadcastChannel(this.#lock);
     this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
     this.#become({ ...IDLE, status: { state: "connecting" } });
@@ -176,8 +182,9 @@ export class SharedLine implements Line {
 
   #look(): void {
     if (this.#line !== undefined) return this.#announce();
-    if (now() - this.#heard > PATIENCE) {
-      this.#heard = now();
+    this.#looks += 1;
+    if (this.#looks === LOOKS) {
+      this.#looks = 0;
       this.#note("leader is silent");
       this.#stand({ steal: true });
     } else this.#say({ kind: "hello", from: this.#own });
@@ -189,7 +196,7 @@ export class SharedLine implements Line {
       case "state":
         // Two leaders at once: the one that was frozen learns from its lock that it is none.
         if (line !== undefined) return;
-        this.#heard = now();
+        this.#looks = 0;
         this.#follow(word.from);
         return this.#become({ status: word.status, session: word.session, isReady: word.isReady });
       case "event":
