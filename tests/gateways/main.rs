@@ -49,6 +49,7 @@ mod presence;
 mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
+mod published;
 mod refused;
 mod retention;
 mod security;

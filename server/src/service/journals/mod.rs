@@ -10,6 +10,7 @@
 
 mod followed;
 mod news;
+mod pages;
 mod payload;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::store::{
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
+pub(in crate::service) use pages::WantedPage;
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
 
@@ -212,6 +214,7 @@ impl Journals {
             category,
             open,
             newest,
+            before: None,
             now: Time::now(),
         };
         let view = match state.kept(category).filter(|_| is_shared) {
@@ -384,8 +387,10 @@ impl Snapshot {
     fn of(view: JournalView) -> Self {
         let mut bytes = 0;
         let fit = view.entries.iter().rev().take_while(|entry| {
+            // One that is larger than all may be together has a snapshot for itself.
+            let is_first = bytes == 0;
             bytes += entry.body.len();
-            bytes <= SNAPSHOT_BYTES
+            is_first || bytes <= SNAPSHOT_BYTES
         });
         let left_out = view.entries.len() - fit.count();
         let mut entries = view.entries;

@@ -12,11 +12,15 @@ mod trades;
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::service::fault::ServiceError;
-use crate::service::journals::Journals;
+use crate::service::journals::{Journals, read};
+use crate::service::rules::emissions::published::Update;
 use crate::service::rules::rooms::room_named;
+use crate::store::Entry;
 use execution::Execution;
 pub(crate) use execution::{Refused, Told};
 use prices::Prices;
@@ -79,6 +83,12 @@ impl Market {
         }
         self.renew_prices(socket).await;
     }
+}
+
+/// What an entry is for those who follow or list it.
+fn update<T: DeserializeOwned>(entry: &Entry) -> Option<Update<T>> {
+    let revision = entry.revision;
+    read(entry).map(|body| Update { body, revision })
 }
 
 /// Whether somebody asks for what is their own.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Market, checks};
+use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, read, write};
+use crate::service::journals::{Snapshot, Subscription, Teller, WantedPage, read, write};
 use crate::service::rules::commands::signals::{
-    PublishSignal, SubscribeSignals, UnsubscribeSignals,
+    PublishSignal, ReadSignals, SignalList, SubscribeSignals, UnsubscribeSignals,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{
@@ -34,17 +34,16 @@ struct SignalsTeller;
 impl Teller for SignalsTeller {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
-            let Some(body) = read::<Signal>(entry) else {
+            let Some(update) = update::<Signal>(entry) else {
                 continue;
             };
-            let revision = entry.revision;
             let all = to.local().to(room_of(None));
             // A socket that is in both rooms gets the signal once.
-            let all = match &body.channel_id {
-                Some(_) => all.to(room_of(body.channel_id.as_deref())),
+            let all = match &update.body.channel_id {
+                Some(channel) => all.to(room_of(Some(channel))),
                 None => all,
             };
-            SIGNAL_NEW.emit(all, &Update { body, revision });
+            SIGNAL_NEW.emit(all, &update);
         }
     }
 }
@@ -132,6 +131,31 @@ impl Market {
             (_, None) => self.follow_signals(room.clone(), None, 0, socket).await?,
         };
         Ok(())
+    }
+
+    /// A page of all signals, or of those of a channel, for services.
+    pub(crate) async fn signals(
+        &self,
+        allowed: Allowed<ReadSignals>,
+    ) -> Result<SignalList, ServiceError> {
+        let (_, asked) = allowed.into_parts();
+        if let Some(channel) = &asked.channel_id {
+            checks::name("channelId", channel)?;
+        }
+        let wanted = WantedPage {
+            journal: JOURNAL.into(),
+            category: asked.channel_id.as_deref(),
+            is_open: false,
+            cursor: asked.cursor.as_deref(),
+            limit: asked.limit,
+        };
+        let page = self.0.journals.page(wanted).await?;
+        Ok(SignalList {
+            revision: page.revision,
+            signals: page.entries.iter().filter_map(update).collect(),
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
     }
 
     /// Publishes a signal to those who follow all, and to those who follow its channel.
