@@ -270,6 +270,12 @@ impl Journals {
             .is_some_and(|followed| followed.has_room(room))
     }
 
+    /// Follows nothing any more, as after a long time without anybody who follows.
+    #[cfg(test)]
+    pub(in crate::service) fn forget(&self) {
+        self.0.followed.lock().clear();
+    }
+
     fn follow(&self, name: String, teller: Arc<dyn Teller>, room: &Room) -> Arc<Followed> {
         let mut followed = self.0.followed.lock();
         let one = followed
@@ -349,9 +355,11 @@ impl Journals {
 
     /// Forgets journals whose rooms have been empty for long.
     fn close_idle(&self, namespace: &Namespace) {
+        let now = Instant::now();
         let mut followed = self.0.followed.lock();
         followed.retain(|_, one| {
-            one.look_at_rooms(self.0.linger, |room| namespace.local().to(room).count() > 0);
+            let is_used = |room: &Room| namespace.local().to(room).count() > 0;
+            one.look_at_rooms(now, self.0.linger, is_used);
             // Whoever has another handle is about to subscribe.
             one.has_rooms() || Arc::strong_count(one) > 1
         });

@@ -196,7 +196,9 @@ impl Notifications {
         };
         if follows && let Err(error) = self.follow(socket, &by).await {
             tracing::debug!(%error, "no notifications for a socket that has connected");
-            socket.leave(&room);
+            // A client that was recovered does not subscribe again by itself.
+            let journals = &self.0.journals;
+            journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED);
         }
     }
 
