@@ -32,6 +32,8 @@ mod joining;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;
+#[cfg(feature = "postgres")]
+mod lost;
 mod market;
 #[cfg(feature = "postgres")]
 mod nodes;
