@@ -24,6 +24,7 @@ mod feed;
 mod guard;
 mod guests;
 mod health;
+mod hooks;
 mod html;
 mod input;
 mod invites;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::guard::{KEY, Server};
-use crate::market::{client, start, trade};
+use crate::market::{client, signal, start, trade};
 use crate::server::UNLIMITED;
 
 fn publish(server: &Server, path: &str, body: &Value) {
@@ -15,13 +15,6 @@ fn get(server: &Server, path: &str) -> Value {
     let (status, answer) = server.call("GET", path, "service", "");
     assert_eq!(status, 200, "{path}: {answer}");
     answer
-}
-
-fn signal(id: &str, channel: Option<&str>) -> Value {
-    json!({
-        "signalId": id, "channelId": channel, "providerId": "p", "providerName": "P", "symbol": "AAPL",
-        "action": "buy", "confidence": 50,
-    })
 }
 
 fn notice(id: &str, message: &str) -> Value {

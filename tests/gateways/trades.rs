@@ -33,6 +33,8 @@ pub(crate) struct Hook {
     requests: Arc<Mutex<Vec<String>>>,
     /// What it does with each request; the last one with all that follow.
     plan: Arc<Mutex<Vec<Reply>>>,
+    /// Those that it has not answered.
+    hanging: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Hook {
@@ -42,10 +44,11 @@ impl Hook {
             address: listener.local_addr().unwrap(),
             requests: Arc::default(),
             plan: Arc::new(Mutex::new(plan.to_vec())),
+            hanging: Arc::default(),
         };
         let (requests, plan) = (Arc::clone(&hook.requests), Arc::clone(&hook.plan));
+        let hanging = Arc::clone(&hook.hanging);
         std::thread::spawn(move || {
-            let mut hanging = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read(&mut stream) else {
@@ -59,20 +62,17 @@ impl Hook {
                         plan[0]
                     }
                 };
-                requests.lock().unwrap().push(request);
                 let bytes = match reply {
-                    Reply::Answer(status, body) => format!(
-                        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\
-                         Location: http://127.0.0.1:1/\r\n\r\n{body}",
-                        body.len()
-                    ),
+                    Reply::Answer(status, body) => answer(status, body),
                     Reply::Bytes(bytes) => bytes.to_owned(),
                     Reply::Hang => {
-                        hanging.push(stream);
+                        hanging.lock().unwrap().push(stream);
+                        requests.lock().unwrap().push(request);
                         continue;
                     }
-                    Reply::Close => continue,
+                    Reply::Close => String::new(),
                 };
+                requests.lock().unwrap().push(request);
                 let _ = stream.write_all(bytes.as_bytes());
             }
         });
@@ -90,6 +90,20 @@ impl Hook {
     pub(crate) fn plan(&self, reply: Reply) {
         *self.plan.lock().unwrap() = vec![reply];
     }
+
+    /// Answers all that it has left without an answer.
+    pub(crate) fn answer_hanging(&self, status: u16, body: &str) {
+        for mut stream in self.hanging.lock().unwrap().drain(..) {
+            let _ = stream.write_all(answer(status, body).as_bytes());
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nLocation: http://127.0.0.1:1/\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// A request with its body; none if the connection ends before.
