@@ -17,6 +17,7 @@ on_every_backend! {
     those_who_append_at_the_same_time_get_one_revision_each,
     a_view_has_what_is_open_and_the_newest,
     a_category_is_read_by_itself,
+    pages_before_a_revision_have_everything_that_is_current_once,
     there_are_no_more_open_entries_than_may_be,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
@@ -62,6 +63,7 @@ fn all(journal: &str) -> Current<'_> {
         category: None,
         open: 100,
         newest: 100,
+        before: None,
         now: Time::now(),
     }
 }
@@ -243,6 +245,52 @@ async fn a_category_is_read_by_itself(backend: Backend) {
     assert_eq!(seen.entries[1].category.as_deref(), Some("x"));
     let none = store.journal(of(Some("z"))).await.unwrap();
     assert_eq!((none.revision, none.entries), (6, vec![]));
+}
+
+async fn pages_before_a_revision_have_everything_that_is_current_once(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for n in 0..10 {
+        let append = Append {
+            category: Some(if n % 2 == 0 { "x" } else { "y" }.to_owned()),
+            is_open: n % 3 == 0,
+            ..entry("j", &n.to_string(), &n.to_string())
+        };
+        stored(store, append).await;
+    }
+    // What is replaced is on no page, and what is open may be read alone.
+    stored(store, entry("j", "3", "new")).await;
+    let read = async |category, open, newest| {
+        let (mut pages, mut before) = (Vec::new(), None);
+        loop {
+            let part = Current {
+                category,
+                open,
+                newest,
+                before,
+                ..all("j")
+            };
+            let page = store.journal(part).await.unwrap();
+            assert_eq!(page.revision, 11);
+            let Some(first) = page.entries.first() else {
+                return pages;
+            };
+            before = Some(first.revision);
+            pages.push(
+                page.entries
+                    .iter()
+                    .map(|entry| entry.body.clone())
+                    .collect::<Vec<_>>(),
+            );
+        }
+    };
+    let pages = read(None, 0, 4).await;
+    let expected: [&[&str]; 3] = [&["7", "8", "9", "new"], &["2", "4", "5", "6"], &["0", "1"]];
+    assert_eq!(pages, expected);
+    let pages = read(Some("x"), 0, 2).await;
+    assert_eq!(pages, [vec!["6", "8"], vec!["2", "4"], vec!["0"]]);
+    let pages = read(None, 3, 0).await;
+    assert_eq!(pages, [vec!["6", "9", "new"], vec!["0"]]);
+    assert!(read(Some("z"), 2, 2).await.is_empty());
 }
 
 async fn there_are_no_more_open_entries_than_may_be(backend: Backend) {

@@ -24,6 +24,7 @@ mod feed;
 mod guard;
 mod guests;
 mod health;
+mod hooks;
 mod html;
 mod input;
 mod invites;
@@ -32,6 +33,8 @@ mod joining;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;
+#[cfg(feature = "postgres")]
+mod lost;
 mod market;
 #[cfg(feature = "postgres")]
 mod nodes;
@@ -52,6 +55,7 @@ mod presence;
 mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
+mod published;
 mod refused;
 mod retention;
 mod security;

@@ -66,7 +66,7 @@ pub(crate) fn trade(id: &str, status: &str) -> Value {
     })
 }
 
-fn signal(id: &str, channel: Option<&str>) -> Value {
+pub(crate) fn signal(id: &str, channel: Option<&str>) -> Value {
     json!({
         "signalId": id, "channelId": channel, "providerId": "p1", "providerName": "A provider",
         "symbol": "BTC/USD", "action": "buy", "entryPrice": 60000, "stopLoss": 58000.5,

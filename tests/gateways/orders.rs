@@ -1,8 +1,10 @@
 //! Orders that come again, that are many, and that a server has left which has ended.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-#[cfg(feature = "postgres")]
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
 use crate::client::Client;
 use crate::guard::{KEY, until};
 use crate::market::{client, must, start};
@@ -203,19 +205,22 @@ async fn a_server_carries_out_sixty_four_orders_at_a_time_and_refuses_more() {
     assert_eq!(hook.requests().len(), PLACES);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_has_failed_five_times_is_left_alone_for_a_moment() {
-    const FAILURES: usize = 5;
-    let hook = Hook::start(&[Reply::Answer(500, "")]);
-    let url = hook.url();
-    let mut variables = webhook(&url);
-    // What is not settled does not come again within this test.
+/// How many failures in a row open the circuit.
+const FAILURES: usize = 5;
+
+/// The variables of a server that asks once for each order, and not again within a test.
+fn asking_once(url: &str) -> Vec<(&str, &str)> {
+    let mut variables = webhook(url);
     variables.extend([
         ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "1"),
         ("ROOMCAST_MARKET__WEBHOOK__RESUME", "1h"),
+        ("ROOMCAST_MARKET__WEBHOOK__TIMEOUT", "1min"),
     ]);
-    let server = start(&variables);
-    let mut ann = client(&server.binary, "ann", "admin").await;
+    variables
+}
+
+/// Gives orders until nobody is asked any more; says how many were asked about.
+async fn open_circuit(ann: &mut Client, hook: &Hook) -> usize {
     let mut asked = 0;
     loop {
         let error = ann
@@ -232,6 +237,92 @@ async fn a_webhook_that_has_failed_five_times_is_left_alone_for_a_moment() {
     }
     assert!(asked >= FAILURES, "{asked}");
     assert_eq!(hook.requests().len(), asked, "nobody was asked");
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_has_failed_five_times_is_left_alone_and_orders_fail_at_once() {
+    let hook = Hook::start(&[Reply::Answer(500, "")]);
+    let url = hook.url();
+    let server = start(&asking_once(&url));
+    let mut ann = trader(&server).await;
+    let asked = open_circuit(&mut ann, &hook).await;
+    for _ in 0..asked {
+        let told = ann.event("trade:error").await;
+        assert_eq!(told["code"], "OUTCOME_UNKNOWN");
+        states(&mut ann, &["pending"]).await;
+    }
+    let told = ann.event("trade:error").await;
+    assert_eq!(
+        (&told["code"], &told["symbol"]),
+        (&json!("EXECUTOR_UNAVAILABLE"), &json!("AAPL"))
+    );
+    let failed = states(&mut ann, &["pending", "failed"]).await;
+    assert_eq!(failed["tradeId"], told["tradeId"]);
+    server.binary.expect_log(&[
+        "the executor of trades",
+        "does not work, not asked any more",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_an_open_circuit_one_order_finds_out_and_its_success_lets_all_others_through() {
+    let hook = Hook::start(&[Reply::Answer(500, "")]);
+    let url = hook.url();
+    let server = start(&asking_once(&url));
+    let mut ann = client(&server.binary, "ann", "admin").await;
+    let mut bob = client(&server.binary, "bob", "admin").await;
+    let asked = open_circuit(&mut ann, &hook).await;
+    hook.plan(Reply::Hang);
+    // One is let through after a while. Those before it are refused, and the hook hears nothing of them.
+    let probe = loop {
+        let id = ann.request("execute:trade", order("AAPL")).await;
+        tokio::select! {
+            answer = ann.answer(id) => {
+                let reason = &answer["error"]["details"]["reason"];
+                assert_eq!(reason, "EXECUTOR_UNAVAILABLE", "{answer}");
+            }
+            () = requested(&hook, asked + 1) => break id,
+        }
+        sleep(Duration::from_millis(20)).await; // The pace of asking.
+    };
+    for _ in 0..3 {
+        let error = bob
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        assert_eq!(error["details"]["reason"], "EXECUTOR_UNAVAILABLE");
+    }
+    assert_eq!(hook.requests().len(), asked + 1, "one finds out");
+    hook.plan(Reply::Answer(200, FILLED));
+    hook.answer_hanging(200, FILLED);
+    let executed = ann.answer(probe).await;
+    assert_eq!(executed["executedPrice"], 190.5, "{executed}");
+    for client in [&mut ann, &mut bob] {
+        for _ in 0..FAILURES {
+            client.must("execute:trade", order("AAPL")).await;
+        }
+    }
+    // Failures are counted anew.
+    hook.plan(Reply::Answer(500, ""));
+    for _ in 1..FAILURES {
+        let error = bob
+            .refused("execute:trade", order("AAPL"), "CONFLICT")
+            .await;
+        assert_eq!(error["details"]["reason"], "OUTCOME_UNKNOWN");
+    }
+    hook.plan(Reply::Answer(200, FILLED));
+    bob.must("execute:trade", order("AAPL")).await;
+    assert_eq!(hook.requests().len(), asked + 1 + 3 * FAILURES);
+    server
+        .binary
+        .expect_log(&["the executor of trades", "works again"]);
+}
+
+/// Waits until a hook was sent so many requests.
+async fn requested(hook: &Hook, count: usize) {
+    while hook.requests().len() < count {
+        sleep(Duration::from_millis(10)).await; // The pace of asking.
+    }
 }
 
 /// A user at a server, who follows its trades.

@@ -13,10 +13,10 @@ use crate::server::{Binary, UNLIMITED};
 use crate::support::RawClient;
 
 /// How long anything may take that is expected to happen.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Publishes to everyone and commits.
-async fn publish(sql: &Sql, event: &str, payload: &str) {
+pub(crate) async fn publish(sql: &Sql, event: &str, payload: &str) {
     let statement = "SELECT roomcast_publish_to_everyone($1, $2::text::jsonb)";
     sql.query(statement, &[&event, &payload]).await.unwrap();
 }
@@ -34,7 +34,7 @@ async fn numbers(client: &mut Client) -> Vec<i64> {
 }
 
 /// What a load balancer is told.
-async fn readiness(server: &Binary) -> Value {
+pub(crate) async fn readiness(server: &Binary) -> Value {
     let address = server.address();
     let asked = move || RawClient::connect(address).get("/health/ready").body;
     let answer = tokio::task::spawn_blocking(asked).await.unwrap();

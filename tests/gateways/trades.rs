@@ -34,7 +34,7 @@ pub(crate) struct Hook {
     requests: Arc<Mutex<Vec<String>>>,
     /// What it does with each request; the last one with all that follow.
     plan: Arc<Mutex<Vec<Reply>>>,
-    /// The connections on which it says nothing.
+    /// The connections on which it has not answered.
     hanging: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -63,22 +63,17 @@ impl Hook {
                         plan[0]
                     }
                 };
-                // It hangs before it is seen to have been asked.
-                if let Reply::Hang = reply {
-                    hanging.lock().unwrap().push(stream);
-                    requests.lock().unwrap().push(request);
-                    continue;
-                }
-                requests.lock().unwrap().push(request);
                 let bytes = match reply {
-                    Reply::Answer(status, body) => format!(
-                        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\
-                         Location: http://127.0.0.1:1/\r\n\r\n{body}",
-                        body.len()
-                    ),
+                    Reply::Answer(status, body) => answer(status, body),
                     Reply::Bytes(bytes) => bytes.to_owned(),
-                    Reply::Hang | Reply::Close => continue,
+                    Reply::Hang => {
+                        hanging.lock().unwrap().push(stream);
+                        requests.lock().unwrap().push(request);
+                        continue;
+                    }
+                    Reply::Close => String::new(),
                 };
+                requests.lock().unwrap().push(request);
                 let _ = stream.write_all(bytes.as_bytes());
             }
         });
@@ -101,6 +96,20 @@ impl Hook {
     pub(crate) fn let_go(&self) {
         self.hanging.lock().unwrap().clear();
     }
+
+    /// Answers all that it has left without an answer.
+    pub(crate) fn answer_hanging(&self, status: u16, body: &str) {
+        for mut stream in self.hanging.lock().unwrap().drain(..) {
+            let _ = stream.write_all(answer(status, body).as_bytes());
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nLocation: http://127.0.0.1:1/\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// A request with its body; none if the connection ends before.

@@ -215,6 +215,89 @@ describe("sessions of a Node backend", () => {
     await until(back, "the backend to be asked again");
   });
 
+  test("past so many sessions nobody new comes in and nobody is asked; those of nobody give way", async (t) => {
+    const app = await application(t);
+    const env = { ROOMCAST_AUTH__BACKEND__SESSIONS: "2", ROOMCAST_AUTH__BACKEND__RECHECK: "1m", ROOMCAST_AUTH__BACKEND__NEGATIVE_CACHE: "1m" };
+    const { url } = await server(t, knows(app, env));
+    for (let n = 0; n < 5; n++) await refused(t, url, by(await app.visit()), "a visitor");
+    const [ann, bob, carl] = [await app.login("ann"), await app.login("bob"), await app.login("carl")];
+    const first = await enter(t, url, by(ann));
+    for (let n = 0; n < 5; n++) await refused(t, url, by(await app.visit()), "a visitor beside ann");
+    const second = await enter(t, url, by(bob));
+    app.asked = 0;
+    const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
+    for (const cookie of [carl, await app.visit()]) {
+      const asked = app.asked;
+      assert.deepEqual(await turnedAway(t, url, cookie), unavailable);
+      assert.equal(app.asked, asked, "nobody is asked");
+    }
+    // Those who are known come in by another tab, and stay.
+    for (const [cookie, user] of [[ann, "ann"], [bob, "bob"]]) {
+      assert.equal((await enter(t, url, by(cookie))).session.userId, user);
+    }
+    assert.ok(first.socket.connected && second.socket.connected);
+    assert.equal(await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}'), 2);
+  });
+
+  test("at most 64 questions are under way, and the others wait for their turn", async (t) => {
+    const MOST = 64;
+    const app = await application(t);
+    let [underWay, most] = [0, 0];
+    const held = [];
+    app.me = (request, response) => {
+      underWay += 1;
+      most = Math.max(most, underWay);
+      held.push(() => {
+        underWay -= 1;
+        response.json(request.session.user);
+      });
+    };
+    const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "1m", ROOMCAST_AUTH__BACKEND__RECHECK: "1h", ROOMCAST_LIMITS__CONNECTIONS_PER_USER: "0" };
+    const { url } = await server(t, knows(app, env));
+    const users = Array.from({ length: MOST + 6 }, (_, n) => `user${n}`);
+    const cookies = await Promise.all(users.map((user) => app.login(user)));
+    const entering = Promise.all(cookies.map((cookie) => enter(t, url, by(cookie))));
+    await until(() => held.length === MOST, "so many questions");
+    // One that is answered makes room for one.
+    held.shift()();
+    await until(() => held.length === MOST, "the next question");
+    const answering = (async () => {
+      while (app.asked < users.length || held.length > 0) {
+        await until(() => held.length > 0, "a question");
+        held.shift()();
+      }
+    })();
+    const sessions = (await entering).map(({ session }) => session.userId);
+    await answering;
+    assert.deepEqual(sessions, users);
+    assert.deepEqual([app.asked, most], [users.length, MOST]);
+  });
+
+  test("who waits behind questions that are never answered is turned away, and comes in when they are", async (t) => {
+    const app = await application(t);
+    const me = app.me;
+    app.me = () => {}; // Never.
+    const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "2s", ROOMCAST_AUTH__BACKEND__RECHECK: "1h", ROOMCAST_AUTH__BACKEND__CACHE: "1h" };
+    const { url } = await server(t, knows(app, env));
+    const cookies = await Promise.all(Array.from({ length: 70 }, (_, n) => app.login(`user${n}`)));
+    const unavailable = { code: "STORE_UNAVAILABLE", retryAfter: 2000 };
+    const answers = await Promise.all(cookies.map((cookie) => turnedAway(t, url, cookie)));
+    assert.deepEqual(answers, cookies.map(() => unavailable));
+    // Those behind the first are not asked about one after the other, each with a time of its own.
+    assert.ok(app.asked < cookies.length, `${app.asked}`);
+    assert.equal(await metric(url, 'roomcast_auth_refused_total{reason="unavailable"}'), cookies.length);
+    app.me = me;
+    const back = async () => {
+      const socket = io(url, { forceNew: true, reconnection: false, extraHeaders: { cookie: cookies.at(-1), origin: url } });
+      t.after(() => socket.disconnect());
+      return new Promise((done) => {
+        socket.once("connect", () => done(true));
+        socket.once("connect_error", () => done(false));
+      });
+    };
+    await until(back, "the backend to be asked again");
+  });
+
   test("a user who is revoked here does not come in by it either", async (t) => {
     const app = await application(t);
     const { url } = await server(t, knows(app));

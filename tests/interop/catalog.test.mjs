@@ -1,6 +1,6 @@
 // The catalogue of events as documents, checked by what others read them with.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { Parser } from "@asyncapi/parser";
 import Ajv from "ajv";
@@ -56,6 +56,16 @@ test("every event is in the AsyncAPI document with its direction, and those of c
   assert.equal(Object.keys(operations).length, Object.keys(clientToServer).length + Object.keys(serverToClient).length);
   const messages = Object.values(channels).flatMap((channel) => Object.keys(channel.messages));
   assert.deepEqual(messages.toSorted(), Object.keys(components.messages).toSorted());
+});
+
+test("every event is in a test with a stock client", () => {
+  const { clientToServer, serverToClient } = JSON.parse(catalog("json-schema"));
+  const folder = new URL("./", import.meta.url);
+  const files = readdirSync(folder).filter((name) => name.endsWith(".test.mjs") && name !== "catalog.test.mjs");
+  const tests = files.map((name) => readFileSync(new URL(name, folder), "utf8")).join("\n");
+  for (const events of [clientToServer, serverToClient]) {
+    assert.deepEqual(Object.keys(events).filter((event) => !tests.includes(`"${event}"`)), []);
+  }
 });
 
 test("the command prints what is written in the repository, whatever is configured", () => {

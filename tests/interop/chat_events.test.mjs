@@ -338,6 +338,30 @@ for (const [client, io] of clients) {
         assert.equal(conversations.find(({ id }) => id === conversationId).notificationLevel, "none");
       });
 
+      test(`a link brings somebody in, until it is used up or taken back, over ${transport}`, async (t) => {
+        const ada = await guest(t, io, "Ada", options);
+        const bob = await guest(t, io, "Bob", options);
+        const eve = await guest(t, io, "Eve", options);
+        const { conversation } = await must(ada, "create_conversation", { title: "Before", memberIds: [] });
+        const conversationId = conversation.id;
+        const renamed = await must(ada, "rename_conversation", { conversationId, title: "After" });
+        assert.equal(renamed.conversation.title, "After");
+        const { token, expiresAt } = await must(ada, "create_invite", { conversationId, expiresIn: 3600, uses: 1 });
+        assert.match(expiresAt, TIME);
+        const preview = await must(bob, "preview_invite", { token });
+        const { id, title, memberCount } = preview.conversation;
+        assert.deepEqual([id, title, memberCount], [conversationId, "After", 1]);
+        assert.deepEqual([preview.isMember, preview.expiresAt], [false, expiresAt]);
+        const joined = await must(bob, "join_invite", { token });
+        assert.deepEqual(joined.conversation.memberIds.toSorted(), [ada.userId, bob.userId].toSorted());
+        const told = await ada.event("conversation_updated", ({ conversation }) => conversation.memberIds.length === 2);
+        assert.equal(told.conversation.id, conversationId);
+        await refused(eve, "NOT_FOUND", "join_invite", { token });
+        const other = await must(ada, "create_invite", { conversationId });
+        assert.ok((await must(ada, "revoke_invites", { conversationId })).revoked >= 1);
+        for (const event of ["preview_invite", "join_invite"]) await refused(eve, "NOT_FOUND", event, { token: other.token });
+      });
+
       test(`errors without an acknowledgement over ${transport}`, async (t) => {
         const ada = await guest(t, io, "Ada", options);
         for (const [event, payload, expected] of [

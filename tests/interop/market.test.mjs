@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { describe, test } from "node:test";
+import { checkAnswered, checkHeard } from "./catalog.mjs";
 import { startLink } from "./link.mjs";
 import { call, enter, io, server } from "./people.mjs";
 import { ask, next, until } from "./support.mjs";
@@ -15,6 +16,7 @@ const service = token({ sub: "backend", roles: ["service"] });
 async function must(socket, event, ...payload) {
   const answer = await ask(socket, event, ...payload);
   assert.equal(answer.success, true, `${event}: ${JSON.stringify(answer)}`);
+  checkAnswered(event, payload[0], answer);
   return answer;
 }
 
@@ -32,7 +34,12 @@ async function user(t, url, sub, roles = ["user"], options = {}) {
 /** All events of these names, in their order. */
 function heard(socket, ...names) {
   const events = [];
-  for (const name of names) socket.on(name, (body) => events.push([name, body]));
+  for (const name of names) {
+    socket.on(name, (body) => {
+      checkHeard(name, body);
+      events.push([name, body]);
+    });
+  }
   return events;
 }
 
@@ -61,6 +68,7 @@ describe("the market", () => {
         ["signals:subscribed", "signals:gold"],
       ],
     );
+    heard(ann, "trade:update", "portfolio:update", "signal:new");
     const updates = [next(ann, "trade:update"), next(ann, "portfolio:update"), next(ann, "signal:new")];
     await publish(url, "/trades", trade("t1", "executed", 190.5));
     const positions = [{ symbol: "AAPL", quantity: 2, avgPrice: 190.5 }];
@@ -107,6 +115,7 @@ describe("the market", () => {
     for (const [env, price] of [[{ ROOMCAST_MARKET__PRICES: "AAPL=190.5" }, 190.5], [webhook, 7]]) {
       const { url } = await server(t, env);
       const root = await user(t, url, "root", ["admin"]);
+      heard(root, "trade:executed", "trade:error");
       const told = next(root, "trade:executed");
       const answer = await must(root, "execute:trade", { symbol: "AAPL", side: "sell", quantity: 0.5 });
       const [{ tradeId, timestamp, ...rest }] = await told;
@@ -185,6 +194,7 @@ describe("prices", () => {
     const { url } = await server(t);
     await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
     const ann = await user(t, url, "ann");
+    heard(ann, "prices:subscribed", "prices:unsubscribed", "price:update");
     const subscribed = next(ann, "prices:subscribed");
     const { rooms, snapshot } = await must(ann, "subscribe:prices", { symbols: ["AAPL", "BTC/USD"] });
     assert.deepEqual(rooms, ["prices:AAPL", "prices:BTC/USD"]);
@@ -252,6 +262,7 @@ describe("notifications", () => {
     const { url } = await server(t, { ROOMCAST_NOTIFICATIONS__WINDOW: "10s" });
     await publish(url, "/notifications", notice("n1", "low"));
     const ann = await user(t, url, "ann");
+    heard(ann, "notifications:subscribed", "notifications:unsubscribed");
     const subscribed = next(ann, "notifications:subscribed");
     const { room, snapshot } = await must(ann, "subscribe:notifications");
     assert.equal(room, "notifications:ann");

@@ -88,14 +88,22 @@ permissions! {
     TradesExecute = "trades:execute",
     /// Publish trades of users.
     TradesPublish = "trades:publish",
+    /// Read trades of anybody over HTTP.
+    TradesRead = "trades:read",
     /// Publish signals.
     SignalsPublish = "signals:publish",
+    /// Read signals over HTTP.
+    SignalsRead = "signals:read",
     /// Publish portfolios of users.
     PortfolioPublish = "portfolio:publish",
+    /// Read portfolios of anybody over HTTP.
+    PortfolioRead = "portfolio:read",
     /// Publish prices, which trades are filled at.
     PricesPublish = "prices:publish",
     /// Send notifications to users.
     NotificationsPublish = "notifications:publish",
+    /// Read notifications of anybody over HTTP.
+    NotificationsRead = "notifications:read",
 }
 
 /// A set of permissions.

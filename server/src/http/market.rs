@@ -1,29 +1,38 @@
-//! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish.
+//! `/api/v1/trades`, `/signals`, `/portfolios`, `/prices` and `/notifications`: what services publish; and
+//! `/api/v1/users/{id}/trades` and so on: what was published.
 
 use axum::{
     Extension, Json,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Path, State},
     handler::Handler as _,
     http::Method,
 };
 
-use super::api::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
+use super::api::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Parameters, Routes};
 use crate::{
     auth::Permission,
     service::{
         PublishedPrices,
         emissions::{
-            notifications::Notification, portfolio::Portfolio, signals::Signal, trades::Trade,
+            notifications::Notification,
+            portfolio::{NewestPortfolio, Portfolio},
+            signals::Signal,
+            trades::Trade,
         },
-        notification_events::Notify,
-        portfolio::PublishPortfolio,
+        notification_events::{NotificationList, Notify, ReadNotifications},
+        pages::AskedPage,
+        portfolio::{PublishPortfolio, ReadPortfolio},
         prices::PublishPrices,
-        signals::PublishSignal,
-        trades::PublishTrade,
+        signals::{PublishSignal, ReadSignals, SignalList},
+        trades::{PublishTrade, ReadTrades, TradeList},
     },
 };
 /// The routes, below `/api/v1`.
 pub(super) fn routes() -> Routes<Api> {
+    publishing().merge(reading())
+}
+
+fn publishing() -> Routes<Api> {
     Routes::new()
         .on(
             Method::POST,
@@ -91,6 +100,60 @@ pub(super) fn routes() -> Routes<Api> {
         )
 }
 
+fn reading() -> Routes<Api> {
+    Routes::new()
+        .on(
+            Method::GET,
+            "/users/{id}/trades",
+            trades,
+            Operation::new(
+                "listTrades",
+                "Lists the trades of a user, the newest change first.",
+                Permission::TradesRead,
+            )
+            .segment("id", "The id of the user.")
+            .query::<AskedPage>()
+            .answer::<TradeList>(200),
+        )
+        .on(
+            Method::GET,
+            "/signals",
+            signals,
+            Operation::new(
+                "listSignals",
+                "Lists all signals or those of a channel, the newest first.",
+                Permission::SignalsRead,
+            )
+            .query::<ReadSignals>()
+            .answer::<SignalList>(200),
+        )
+        .on(
+            Method::GET,
+            "/users/{id}/portfolio",
+            newest_portfolio,
+            Operation::new(
+                "readPortfolio",
+                "Reads the portfolio of a user as it is now.",
+                Permission::PortfolioRead,
+            )
+            .segment("id", "The id of the user.")
+            .answer::<NewestPortfolio>(200),
+        )
+        .on(
+            Method::GET,
+            "/users/{id}/notifications",
+            notifications,
+            Operation::new(
+                "listNotifications",
+                "Lists the notifications that a user has not acknowledged, the newest first.",
+                Permission::NotificationsRead,
+            )
+            .segment("id", "The id of the user.")
+            .query::<AskedPage>()
+            .answer::<NotificationList>(200),
+        )
+}
+
 async fn trade(
     State(at): State<Api>,
     Extension(by): By,
@@ -148,6 +211,44 @@ async fn notification(
     Ok(Json(
         at.notifications.notify(allowed, &at.namespace()).await?,
     ))
+}
+
+async fn trades(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user): Path<String>,
+    Parameters(page): Parameters<AskedPage>,
+) -> Result<Json<TradeList>, ApiError> {
+    let allowed = at.access.allow(by, ReadTrades { user, page })?;
+    Ok(Json(at.market.trades(allowed).await?))
+}
+
+async fn signals(
+    State(at): State<Api>,
+    Extension(by): By,
+    Parameters(wanted): Parameters<ReadSignals>,
+) -> Result<Json<SignalList>, ApiError> {
+    let allowed = at.access.allow(by, wanted)?;
+    Ok(Json(at.market.signals(allowed).await?))
+}
+
+async fn newest_portfolio(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user): Path<String>,
+) -> Result<Json<NewestPortfolio>, ApiError> {
+    let allowed = at.access.allow(by, ReadPortfolio { user })?;
+    Ok(Json(at.market.portfolio(allowed).await?))
+}
+
+async fn notifications(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user): Path<String>,
+    Parameters(page): Parameters<AskedPage>,
+) -> Result<Json<NotificationList>, ApiError> {
+    let allowed = at.access.allow(by, ReadNotifications { user, page })?;
+    Ok(Json(at.notifications.unacknowledged(allowed).await?))
 }
 
 /// The body of a thousand prices, at their longest.

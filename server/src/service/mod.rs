@@ -42,7 +42,7 @@ pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::{
     attendance, conversations, history, identity, invites, members, messages,
-    notifications as notification_events, portfolio, prices, signals, trades,
+    notifications as notification_events, pages, portfolio, prices, signals, trades,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

@@ -117,6 +117,7 @@ impl Harness {
             category: None,
             open: 100,
             newest: 100,
+            before: None,
             now: Time::now(),
         };
         let view = self.store.journal(current).await.unwrap();

@@ -76,7 +76,7 @@ fn full(path: &str) -> String {
     }
 }
 
-const PERMISSIONS: [&str; 17] = [
+const PERMISSIONS: [&str; 21] = [
     "api:sessions",
     "api:revocations",
     "api:blocks",
@@ -93,6 +93,10 @@ const PERMISSIONS: [&str; 17] = [
     "portfolio:publish",
     "prices:publish",
     "notifications:publish",
+    "trades:read",
+    "signals:read",
+    "portfolio:read",
+    "notifications:read",
     "chat:*",
 ];
 

@@ -179,7 +179,7 @@ impl PublicationsInner {
         }
         // Nothing is awaited in here, so that a task that is dropped has emitted either nothing or
         // the whole page.
-        self.emit_all(namespace, place.position, &page);
+        self.emit_all(namespace, place.position, &page, last);
         self.move_to(last);
         self.behind(end - last);
         self.set_aside().await?;
@@ -204,8 +204,8 @@ impl PublicationsInner {
         }
     }
 
-    /// Emits a page, and notes what cannot be emitted and why.
-    fn emit_all(&self, namespace: &Namespace, mut last: i64, page: &[Publication]) {
+    /// Emits a page, which is all that there is from behind `last` to `through`, and notes what cannot be emitted and why.
+    fn emit_all(&self, namespace: &Namespace, mut last: i64, page: &[Publication], through: i64) {
         let mut lost = 0;
         for publication in page {
             // Positions have no gaps when they are given, so a gap is what was forgotten meanwhile.
@@ -233,6 +233,8 @@ impl PublicationsInner {
                 }
             }
         }
+        // Where the page is empty, all of them were forgotten.
+        lost += through - last;
         if lost > 0 {
             self.metrics
                 .add(Counter::PublicationsLost, lost.unsigned_abs());

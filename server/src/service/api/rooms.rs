@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::asking::{Missing, NodeAnswer, Question, ask};
-use super::sockets::{MAX_PAGE, node_of, page_limit};
+use super::sockets::node_of;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
+use crate::service::rules::content::{MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
 use roomcast::{Io, Transport};
 

@@ -10,7 +10,7 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
 use crate::service::fault::ServiceError;
-use crate::service::rules::content;
+use crate::service::rules::content::{self, MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
 use crate::store::Time;
 use roomcast::{Io, Room, Socket, SocketId, Transport};
@@ -266,16 +266,6 @@ pub(super) fn disconnect_here(io: &Io, whom: &Disconnect) -> usize {
     }
 }
 
-/// How many items a page may have.
-pub(super) fn page_limit(asked: Option<usize>) -> Result<usize, ServiceError> {
-    let limit = asked.unwrap_or(DEFAULT_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        let problem = format!("must be from 1 to {MAX_PAGE}");
-        return Err(ServiceError::invalid("limit", problem));
-    }
-    Ok(limit)
-}
-
 /// The name of this server.
 pub(super) fn node_of(io: &Io) -> String {
     let this = io.nodes().into_iter().find(|node| node.is_this);
@@ -289,8 +279,5 @@ pub(super) const fn transport_of(transport: Transport) -> &'static str {
     }
 }
 
-const DEFAULT_PAGE: usize = 50;
-/// Items of a page at most.
-pub(super) const MAX_PAGE: usize = 200;
 /// Rooms of a socket that are named.
 const MAX_ROOMS: usize = 100;

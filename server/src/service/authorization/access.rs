@@ -159,7 +159,10 @@ impl Access {
     pub(crate) fn may_call(&self, by: &Principal) -> bool {
         let permissions = self.0.roles.permissions(by);
         let calls = |permission: &&Permission| {
-            permission.as_str().starts_with("api:") || permission.as_str().ends_with(":publish")
+            let name = permission.as_str();
+            // Users read in the chat, by a permission of their own.
+            let reads = name.ends_with(":read") && !name.starts_with("chat:");
+            reads || name.starts_with("api:") || name.ends_with(":publish")
         };
         let mut all = Permission::ALL.iter().filter(calls);
         all.any(|permission| permissions.has(*permission))

@@ -21,7 +21,7 @@ use crate::service::{
     authorization::allowed::Allowed,
     fault::ServiceError,
     feed::{Applied, Applier, Applying, Entries},
-    rules::event::Command,
+    rules::{content::page_limit, event::Command},
 };
 use crate::{
     auth::{Permission, is_name},
@@ -143,9 +143,6 @@ impl fmt::Display for Place {
     }
 }
 
-/// Blocks of a page, if nobody says how many.
-const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 200;
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Characters of the reason of a block: each is kept in memory, and goes to every server.
@@ -211,11 +208,7 @@ impl Blocks {
     /// A page of the block list, newest first.
     pub(crate) fn list(&self, allowed: Allowed<ListBlocks>) -> Result<BlockPage, ServiceError> {
         let (_, ListBlocks { cursor, limit }) = allowed.into_parts();
-        let limit = limit.unwrap_or(DEFAULT_PAGE);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            let problem = format!("must be from 1 to {MAX_PAGE}");
-            return Err(ServiceError::invalid("limit", problem));
-        }
+        let limit = page_limit(limit)?;
         let after = cursor.map(|cursor| {
             let none = || ServiceError::invalid("cursor", "is none of this list");
             Place::parse(&cursor).ok_or_else(none)

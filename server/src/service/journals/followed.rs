@@ -24,8 +24,8 @@ pub(super) struct Followed {
     told: AtomicU64,
     /// The time until which the store may have something of which nobody has heard.
     doubt: Mutex<Option<Instant>>,
-    /// The rooms of those who follow it, and when somebody was seen there.
-    rooms: Mutex<HashMap<Room, Instant>>,
+    /// The rooms of those who follow it, and since when nobody was seen there; `None` if somebody is there or is about to be.
+    rooms: Mutex<HashMap<Room, Option<Instant>>>,
     /// Whoever has the turn tells what is next, or subscribes, and has the state meanwhile.
     turn: Semaphore,
     state: Mutex<FollowedState>,
@@ -280,7 +280,7 @@ impl Followed {
     }
 
     pub(super) fn note_room(&self, room: &Room) {
-        self.rooms.lock().insert(room.clone(), Instant::now());
+        self.rooms.lock().insert(room.clone(), None);
     }
 
     pub(super) fn has_room(&self, room: &Room) -> bool {
@@ -291,13 +291,20 @@ impl Followed {
         !self.rooms.lock().is_empty()
     }
 
-    /// Forgets rooms in which nobody was seen for so long.
-    pub(super) fn look_at_rooms(&self, linger: Duration, is_used: impl Fn(&Room) -> bool) {
-        self.rooms.lock().retain(|room, seen| {
+    /// Forgets rooms in which nobody was seen for so long, from the first look on that found nobody: who was there before may
+    /// have left just then, however long ago the look before was.
+    pub(super) fn look_at_rooms(
+        &self,
+        now: Instant,
+        linger: Duration,
+        is_used: impl Fn(&Room) -> bool,
+    ) {
+        self.rooms.lock().retain(|room, empty| {
             if is_used(room) {
-                *seen = Instant::now();
+                *empty = None;
+                return true;
             }
-            seen.elapsed() < linger
+            now.saturating_duration_since(*empty.get_or_insert(now)) < linger
         });
     }
 }
@@ -308,3 +315,36 @@ const WAITING_BYTES: usize = 128 << 10;
 const KEPT: usize = 64;
 /// Entries that are read at once.
 const PAGE: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Silent;
+
+    impl Teller for Silent {
+        fn tell(&self, _: &Namespace, _: &str, _: &[Entry]) {}
+    }
+
+    #[test]
+    fn a_room_is_forgotten_so_long_after_it_was_found_empty_and_not_after_the_look_before() {
+        const LINGER: Duration = Duration::from_secs(10);
+        let followed = Followed::new("j".into(), Arc::new(Silent));
+        let room = Room::from("r");
+        followed.note_room(&room);
+        let start = Instant::now();
+        let look = |seconds, is_used| {
+            let now = start + Duration::from_secs(seconds);
+            followed.look_at_rooms(now, LINGER, |_| is_used);
+            followed.has_room(&room)
+        };
+        assert!(look(0, true));
+        // Nobody has looked for long, since the store did not answer; the last one may have left a moment ago.
+        assert!(look(100, false));
+        assert!(look(109, false));
+        assert!(look(110, true), "who was away is back");
+        assert!(look(119, false));
+        assert!(look(128, false));
+        assert!(!look(129, false));
+    }
+}

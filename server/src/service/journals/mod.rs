@@ -10,6 +10,7 @@
 
 mod followed;
 mod news;
+mod pages;
 mod payload;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::store::{
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
+pub(in crate::service) use pages::WantedPage;
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
 
@@ -212,6 +214,7 @@ impl Journals {
             category,
             open,
             newest,
+            before: None,
             now: Time::now(),
         };
         let view = match state.kept(category).filter(|_| is_shared) {
@@ -265,6 +268,12 @@ impl Journals {
         followed
             .get(journal)
             .is_some_and(|followed| followed.has_room(room))
+    }
+
+    /// Follows nothing any more, as after a long time without anybody who follows.
+    #[cfg(test)]
+    pub(in crate::service) fn forget(&self) {
+        self.0.followed.lock().clear();
     }
 
     fn follow(&self, name: String, teller: Arc<dyn Teller>, room: &Room) -> Arc<Followed> {
@@ -346,9 +355,11 @@ impl Journals {
 
     /// Forgets journals whose rooms have been empty for long.
     fn close_idle(&self, namespace: &Namespace) {
+        let now = Instant::now();
         let mut followed = self.0.followed.lock();
         followed.retain(|_, one| {
-            one.look_at_rooms(self.0.linger, |room| namespace.local().to(room).count() > 0);
+            let is_used = |room: &Room| namespace.local().to(room).count() > 0;
+            one.look_at_rooms(now, self.0.linger, is_used);
             // Whoever has another handle is about to subscribe.
             one.has_rooms() || Arc::strong_count(one) > 1
         });
@@ -384,8 +395,10 @@ impl Snapshot {
     fn of(view: JournalView) -> Self {
         let mut bytes = 0;
         let fit = view.entries.iter().rev().take_while(|entry| {
+            // One that is larger than all may be together has a snapshot for itself.
+            let is_first = bytes == 0;
             bytes += entry.body.len();
-            bytes <= SNAPSHOT_BYTES
+            is_first || bytes <= SNAPSHOT_BYTES
         });
         let left_out = view.entries.len() - fit.count();
         let mut entries = view.entries;

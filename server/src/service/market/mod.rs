@@ -3,6 +3,7 @@
 //! Each is a journal, in which the last entry of a trade, signal, portfolio or price is what it is now. Prices are told before they are stored. Nothing in this module may know
 //! how trades are carried to a broker but `execution/executor`.
 
+mod channels;
 mod checks;
 mod execution;
 mod portfolio;
@@ -12,11 +13,18 @@ mod trades;
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::service::fault::ServiceError;
-use crate::service::journals::Journals;
+use crate::service::journals::{Journals, read};
+use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
+use crate::service::rules::emissions::published::Update;
+use crate::service::rules::emissions::signals::SIGNALS_UNSUBSCRIBED;
+use crate::service::rules::emissions::trades::TRADES_UNSUBSCRIBED;
 use crate::service::rules::rooms::room_named;
+use crate::store::Entry;
 use execution::Execution;
 pub(crate) use execution::{Refused, Told};
 use prices::Prices;
@@ -57,28 +65,38 @@ impl Market {
     }
 
     /// Gives a recovered socket, which is in its rooms again, snapshots where it has not been sent what it has missed: of
-    /// portfolios, of which the newest is enough, and of journals that this server has not followed.
+    /// portfolios, of which the newest is enough, and of journals that this server has not followed. Where there is none, the
+    /// socket is told that it follows no longer.
     pub(crate) async fn recovered(&self, socket: &Socket) {
         let by = socket.principal();
         for room in socket.rooms() {
-            let again = if room == room_named(trades::KIND, &by.subject) {
-                self.renew_trades(&room, socket, &by).await
+            let (again, ended) = if room == room_named(trades::KIND, &by.subject) {
+                let again = self.renew_trades(&room, socket, &by).await;
+                (again, &TRADES_UNSUBSCRIBED)
             } else if room == room_named(portfolio::KIND, &by.subject) {
-                self.renew_portfolio(socket, &by).await
-            } else if signals::is_room(&room) {
-                self.renew_signals(&room, socket).await
+                let again = self.renew_portfolio(socket, &by).await;
+                (again, &PORTFOLIO_UNSUBSCRIBED)
+            } else if channels::is_room(&room) {
+                let again = self.renew_signals(&room, socket).await;
+                (again, &SIGNALS_UNSUBSCRIBED)
             } else {
-                Ok(())
+                continue;
             };
             if let Err(error) = again {
                 tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
-                // Without a snapshot the socket would take the next update for the whole; out of
-                // the room, its client subscribes again.
-                socket.leave(&room);
+                // Without a snapshot the socket would take the next update for the whole. Its client does not subscribe again
+                // by itself, since it was recovered, and so is told that it has to.
+                self.0.journals.unsubscribe(&room, socket, ended);
             }
         }
         self.renew_prices(socket).await;
     }
+}
+
+/// What an entry is for those who follow or list it.
+fn update<T: DeserializeOwned>(entry: &Entry) -> Option<Update<T>> {
+    let revision = entry.revision;
+    read(entry).map(|body| Update { body, revision })
 }
 
 /// Whether somebody asks for what is their own.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Market, checks, own};
+use super::{Market, checks, own, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, journal_of, read, user_of, write};
+use crate::service::journals::{
+    Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+};
 use crate::service::rules::commands::portfolio::{
-    PublishPortfolio, SubscribePortfolio, UnsubscribePortfolio,
+    PublishPortfolio, ReadPortfolio, SubscribePortfolio, UnsubscribePortfolio,
 };
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::{
@@ -34,10 +36,9 @@ struct PortfolioTeller;
 impl Teller for PortfolioTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let Some(entry) = entries.last() else { return };
-        if let Some(body) = read::<Portfolio>(entry) {
+        if let Some(update) = update::<Portfolio>(entry) {
             let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
-            let revision = entry.revision;
-            PORTFOLIO_UPDATE.emit(to, &Update { body, revision });
+            PORTFOLIO_UPDATE.emit(to, &update);
         }
     }
 }
@@ -96,6 +97,27 @@ impl Market {
         by: &Principal,
     ) -> Result<(), ServiceError> {
         self.follow_portfolio(socket, by).await.map(drop)
+    }
+
+    /// The portfolio of any user, for services.
+    pub(crate) async fn portfolio(
+        &self,
+        allowed: Allowed<ReadPortfolio>,
+    ) -> Result<NewestPortfolio, ServiceError> {
+        let (_, ReadPortfolio { user }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        let wanted = WantedPage {
+            journal: journal_of(KIND, &user),
+            category: None,
+            is_open: true,
+            cursor: None,
+            limit: Some(1),
+        };
+        let page = self.0.journals.page(wanted).await?;
+        Ok(NewestPortfolio {
+            revision: page.revision,
+            portfolio: page.entries.first().and_then(read),
+        })
     }
 
     /// Publishes the portfolio of a user as it is now.

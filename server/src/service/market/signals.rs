@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Market, checks};
+use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
+use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, read, write};
+use crate::service::journals::{Snapshot, Subscription, Teller, WantedPage, read, write};
 use crate::service::rules::commands::signals::{
-    PublishSignal, SubscribeSignals, UnsubscribeSignals,
+    PublishSignal, ReadSignals, SignalList, SubscribeSignals, UnsubscribeSignals,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{
     SIGNAL_NEW, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal, Signals,
 };
-use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Room, Socket};
 
@@ -34,17 +34,16 @@ struct SignalsTeller;
 impl Teller for SignalsTeller {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
-            let Some(body) = read::<Signal>(entry) else {
+            let Some(update) = update::<Signal>(entry) else {
                 continue;
             };
-            let revision = entry.revision;
             let all = to.local().to(room_of(None));
             // A socket that is in both rooms gets the signal once.
-            let all = match &body.channel_id {
-                Some(_) => all.to(room_of(body.channel_id.as_deref())),
+            let all = match &update.body.channel_id {
+                Some(channel) => all.to(room_of(Some(channel))),
                 None => all,
             };
-            SIGNAL_NEW.emit(all, &Update { body, revision });
+            SIGNAL_NEW.emit(all, &update);
         }
     }
 }
@@ -68,7 +67,7 @@ impl Market {
                 return Err(ServiceError::Conflict("subscribed to too many channels"));
             }
         }
-        self.follow_signals(room, channel_id.as_deref(), NEWEST, socket)
+        self.follow_signals(room, channel_id.as_deref(), socket)
             .await
     }
 
@@ -76,23 +75,24 @@ impl Market {
         &self,
         room: Room,
         category: Option<&str>,
-        newest: usize,
         socket: &Socket,
     ) -> Result<Subscribed<Signals>, ServiceError> {
         let subscription = Subscription {
             journal: JOURNAL.into(),
             category,
             open: 0,
-            newest,
-            is_shared: newest == NEWEST,
-            room,
+            newest: NEWEST,
+            is_shared: true,
+            room: room.clone(),
             teller: Arc::new(SignalsTeller),
             event: &SIGNALS_SUBSCRIBED,
         };
         let journals = &self.0.journals;
-        journals
+        let subscribed = journals
             .subscribe(subscription, socket, Signals::from)
-            .await
+            .await?;
+        channels::note(socket, &room, category);
+        Ok(subscribed)
     }
 
     /// Lets a socket follow signals no longer.
@@ -106,6 +106,7 @@ impl Market {
             checks::name("channelId", channel)?;
         }
         let room = room_of(channel_id.as_deref());
+        channels::forget(socket, &room);
         let journals = &self.0.journals;
         Ok(journals.unsubscribe(&room, socket, &SIGNALS_UNSUBSCRIBED))
     }
@@ -118,20 +119,34 @@ impl Market {
         if self.0.journals.is_followed(JOURNAL, room) {
             return Ok(());
         }
-        let channel = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
-        match (channel, channel.strip_prefix(':')) {
-            ("", _) => {
-                self.follow_signals(room.clone(), None, NEWEST, socket)
-                    .await?
-            }
-            (_, Some(channel)) => {
-                self.follow_signals(room.clone(), Some(channel), NEWEST, socket)
-                    .await?
-            }
-            // The name of the room is a hash, from which the channel is not known: the socket is told what comes, without a snapshot.
-            (_, None) => self.follow_signals(room.clone(), None, 0, socket).await?,
+        let channel = channel_of(socket, room)?;
+        let following = self.follow_signals(room.clone(), channel.as_deref(), socket);
+        following.await.map(drop)
+    }
+
+    /// A page of all signals, or of those of a channel, for services.
+    pub(crate) async fn signals(
+        &self,
+        allowed: Allowed<ReadSignals>,
+    ) -> Result<SignalList, ServiceError> {
+        let (_, asked) = allowed.into_parts();
+        if let Some(channel) = &asked.channel_id {
+            checks::name("channelId", channel)?;
+        }
+        let wanted = WantedPage {
+            journal: JOURNAL.into(),
+            category: asked.channel_id.as_deref(),
+            is_open: false,
+            cursor: asked.cursor.as_deref(),
+            limit: asked.limit,
         };
-        Ok(())
+        let page = self.0.journals.page(wanted).await?;
+        Ok(SignalList {
+            revision: page.revision,
+            signals: page.entries.iter().filter_map(update).collect(),
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
     }
 
     /// Publishes a signal to those who follow all, and to those who follow its channel.
@@ -213,20 +228,145 @@ impl Market {
     }
 }
 
-/// The room of all signals, or of those of a channel.
-fn room_of(channel: Option<&str>) -> Room {
-    match channel {
-        Some(channel) => room_named(JOURNAL, channel),
-        None => Room::from(JOURNAL),
-    }
-}
-
-/// Whether a room is one of signals.
-pub(super) fn is_room(room: &Room) -> bool {
-    let rest = room.as_str().strip_prefix(JOURNAL);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
-}
-
-const JOURNAL: &str = "signals";
 /// How many of the last signals a snapshot has.
 const NEWEST: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use roomcast::options::Recovery;
+    use roomcast::{Ack, Event, Io, State, testing};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config;
+    use crate::metrics::Metrics;
+    use crate::service::hooks::Hooks;
+    use crate::service::journals::Journals;
+    use crate::store::Store;
+
+    async fn market() -> Market {
+        let memory = config::Store {
+            url: "memory:".into(),
+            ..config::Store::default()
+        };
+        let (store, _commits) = Store::open(&memory, Arc::<Metrics>::default())
+            .await
+            .unwrap();
+        let window = Some(Duration::from_secs(60));
+        let journals = Journals::new(store, Hooks::default(), window, window.unwrap());
+        Market::new(journals, &config::Market::default()).unwrap()
+    }
+
+    /// Stores and tells a signal.
+    async fn publish(market: &Market, io: &Io, id: &str, channel: &str) {
+        let signal = json!({
+            "signalId": id, "channelId": channel, "providerId": "p", "providerName": "p", "symbol": "A",
+            "action": "buy", "entryPrice": null, "stopLoss": null, "takeProfit": null, "confidence": 1.0,
+            "timestamp": Time::now(),
+        });
+        let append = Append {
+            journal: JOURNAL.into(),
+            key: id.into(),
+            body: signal.to_string(),
+            category: Some(channel.into()),
+            is_open: false,
+            if_open: IfOpen::Refuse,
+            needs_open: false,
+            created_at: Time::now(),
+            expires_at: None,
+            most_open: 0,
+        };
+        let appended = market.0.journals.append(&io.of("/"), append).await;
+        assert!(matches!(appended, Ok(Appended::Stored(_))), "{appended:?}");
+    }
+
+    /// A server whose clients follow what they name by `follow` and `leave` it, and go on when they are recovered.
+    async fn serve(market: &Market) -> testing::TestServer {
+        let mut io = Io::builder()
+            .recovery(Recovery::default())
+            .state(market.clone());
+        io.namespace("/")
+            .on_connect(async |event: Event, market: State<Market>| {
+                if event.socket.recovered() {
+                    market.recovered(&event.socket).await;
+                }
+            })
+            .on(
+                "follow",
+                async |event: Event, market: State<Market>, channel: Option<String>| {
+                    let channel = channel.as_deref();
+                    let room = room_of(channel);
+                    let followed = market.follow_signals(room, channel, &event.socket).await;
+                    Ack(followed.is_ok())
+                },
+            )
+            .on("join", async |event: Event, channel: String| {
+                Ack(event.socket.join(room_of(Some(&channel))).is_ok())
+            });
+        testing::serve(io).await
+    }
+
+    fn ids(subscribed: &Value) -> Vec<&str> {
+        let signals = subscribed["snapshot"]["signals"].as_array().unwrap().iter();
+        signals
+            .map(|one| one["signalId"].as_str().unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_recovered_socket_gets_a_snapshot_of_what_was_not_followed_whatever_its_room_is_called()
+     {
+        let long = "ü".repeat(128);
+        let all = [None, Some("gold"), Some(&*long)];
+        for followed in all {
+            let market = market().await;
+            let server = serve(&market).await;
+            let mut ann = server.client().connect().await.unwrap();
+            assert!(ann.emit_with_ack::<bool>("follow", followed).await.unwrap());
+            let told: Value = ann.event("signals:subscribed").await.unwrap();
+            assert!(ids(&told).is_empty());
+            // Nobody tells what is stored from here on: the journal is not followed any more.
+            market.0.journals.forget();
+            publish(&market, server.io(), "s1", &long).await;
+            publish(&market, server.io(), "s2", "gold").await;
+            publish(&market, server.io(), "s3", &long).await;
+            let mut ann = ann.reconnect().await.unwrap();
+            let told: Value = ann.event("signals:subscribed").await.unwrap();
+            let expected: &[&str] = match followed {
+                None => &["s1", "s2", "s3"],
+                Some("gold") => &["s2"],
+                Some(_) => &["s1", "s3"],
+            };
+            assert_eq!(ids(&told), expected, "{followed:?}");
+            assert_eq!(told["room"], room_of(followed).as_str());
+            // It goes on from there, and once more after that.
+            publish(&market, server.io(), "s4", followed.unwrap_or("gold")).await;
+            let told: Value = ann.event("signal:new").await.unwrap();
+            assert_eq!(told["signalId"], "s4");
+            market.0.journals.forget();
+            let mut ann = ann.reconnect().await.unwrap();
+            let told: Value = ann.event("signals:subscribed").await.unwrap();
+            assert_eq!(ids(&told), [expected, &["s4"]].concat(), "{followed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_recovered_socket_in_the_room_of_an_unknown_channel_is_told_that_it_follows_no_longer()
+     {
+        let long = "ü".repeat(128);
+        let market = market().await;
+        let server = serve(&market).await;
+        let mut ann = server.client().connect().await.unwrap();
+        assert!(ann.emit_with_ack::<bool>("follow", "gold").await.unwrap());
+        ann.event::<Value>("signals:subscribed").await.unwrap();
+        assert!(ann.emit_with_ack::<bool>("join", &long).await.unwrap());
+        let mut ann = ann.reconnect().await.unwrap();
+        let told: Value = ann.event("signals:unsubscribed").await.unwrap();
+        let room = room_of(Some(&long));
+        assert_eq!(told["room"], room.as_str());
+        assert_eq!(server.io().to(&room).count(), 0);
+        assert_eq!(server.io().to("signals:gold").count(), 1);
+    }
+}

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Market, checks, own};
+use super::{Market, checks, own, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, journal_of, read, user_of, write};
-use crate::service::rules::commands::trades::{PublishTrade, SubscribeTrades, UnsubscribeTrades};
+use crate::service::journals::{
+    Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+};
+use crate::service::rules::commands::trades::{
+    PublishTrade, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
+};
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
@@ -34,9 +38,8 @@ impl Teller for TradesTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         for entry in entries {
-            if let Some(body) = read::<Trade>(entry) {
-                let revision = entry.revision;
-                TRADE_UPDATE.emit(to.clone(), &Update { body, revision });
+            if let Some(update) = update::<Trade>(entry) {
+                TRADE_UPDATE.emit(to.clone(), &update);
             }
         }
     }
@@ -97,6 +100,29 @@ impl Market {
             self.follow_trades(socket, by).await?;
         }
         Ok(())
+    }
+
+    /// A page of the trades of any user, for services.
+    pub(crate) async fn trades(
+        &self,
+        allowed: Allowed<ReadTrades>,
+    ) -> Result<TradeList, ServiceError> {
+        let (_, ReadTrades { user, page }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        let wanted = WantedPage {
+            journal: journal_of(KIND, &user),
+            category: None,
+            is_open: false,
+            cursor: page.cursor.as_deref(),
+            limit: page.limit,
+        };
+        let page = self.0.journals.page(wanted).await?;
+        Ok(TradeList {
+            revision: page.revision,
+            trades: page.entries.iter().filter_map(update).collect(),
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
     }
 
     /// Publishes a trade of a user, or what has become of it. A trade that is executed, failed or canceled stays what it is.

@@ -14,10 +14,11 @@ use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Journals, Snapshot, Subscription, Teller, journal_of, read, user_of, write,
+    Journals, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
-    AckNotification, Notify, SubscribeNotifications, UnsubscribeNotifications,
+    AckNotification, NotificationList, Notify, ReadNotifications, SubscribeNotifications,
+    UnsubscribeNotifications,
 };
 use crate::service::rules::content::{check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{
@@ -195,8 +196,40 @@ impl Notifications {
         };
         if follows && let Err(error) = self.follow(socket, &by).await {
             tracing::debug!(%error, "no notifications for a socket that has connected");
-            socket.leave(&room);
+            // A client that was recovered does not subscribe again by itself.
+            let journals = &self.0.journals;
+            journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED);
         }
+    }
+
+    /// A page of what any user has not acknowledged, for services.
+    pub(crate) async fn unacknowledged(
+        &self,
+        allowed: Allowed<ReadNotifications>,
+    ) -> Result<NotificationList, ServiceError> {
+        let (_, ReadNotifications { user, page }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        let wanted = WantedPage {
+            journal: journal_of(KIND, &user),
+            category: None,
+            is_open: true,
+            cursor: page.cursor.as_deref(),
+            limit: page.limit,
+        };
+        let page = self.0.journals.page(wanted).await?;
+        let new = page.entries.iter().filter_map(|entry| match read(entry)? {
+            Body::New(body) => Some(Update {
+                body,
+                revision: entry.revision,
+            }),
+            Body::Acked { .. } => None,
+        });
+        Ok(NotificationList {
+            revision: page.revision,
+            notifications: new.collect(),
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
     }
 
     /// Stores a notification until it is acknowledged, and tells it.

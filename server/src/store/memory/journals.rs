@@ -104,7 +104,8 @@ impl Tables {
         };
         let is_meant = |entry: &&Entry| {
             let category = entry.category.as_deref();
-            current.category.is_none() || category == current.category
+            let is_before = current.before.is_none_or(|before| entry.revision < before);
+            is_before && (current.category.is_none() || category == current.category)
         };
         let open = journal.newest(current.now).filter(is_meant);
         let open = open.filter(|entry| entry.is_open).take(current.open);

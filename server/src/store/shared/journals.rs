@@ -138,6 +138,8 @@ pub struct Current<'a> {
     pub open: usize,
     /// And at most so many of all, the newest.
     pub newest: usize,
+    /// Only those whose revision is smaller than this.
+    pub before: Option<u64>,
     /// What expires at this time or before is left out.
     pub now: Time,
 }

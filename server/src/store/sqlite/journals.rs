@@ -114,7 +114,8 @@ pub(super) fn view(
                 current.journal,
                 current.category,
                 current.now,
-                i64::try_from(limit).unwrap_or(i64::MAX)
+                i64::try_from(limit).unwrap_or(i64::MAX),
+                current.before.map_or(i64::MAX, signed)
             ],
             entry,
         )?;
@@ -134,12 +135,15 @@ pub(super) fn view(
 const OPEN: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND is_open AND (?2 IS NULL OR category = ?2)
         AND (expires_at IS NULL OR expires_at > ?3)
+        AND revision < ?5
     ORDER BY revision DESC LIMIT ?4";
 const NEWEST: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND ?2 IS NULL AND (expires_at IS NULL OR expires_at > ?3)
+        AND revision < ?5
     ORDER BY revision DESC LIMIT ?4";
 const OF_CATEGORY: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND category = ?2 AND (expires_at IS NULL OR expires_at > ?3)
+        AND revision < ?5
     ORDER BY revision DESC LIMIT ?4";
 
 /// Entries between two revisions.

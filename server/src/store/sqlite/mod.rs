@@ -322,6 +322,7 @@ impl Sqlite {
             category,
             open,
             newest,
+            before,
             now,
         } = current;
         let (journal, category) = (journal.to_owned(), category.map(str::to_owned));
@@ -333,6 +334,7 @@ impl Sqlite {
                     category: category.as_deref(),
                     open,
                     newest,
+                    before,
                     now,
                 };
                 journals::view(connection, &current)

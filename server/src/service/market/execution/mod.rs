@@ -331,6 +331,7 @@ impl Market {
             category: None,
             open: MOST_ORDERS as usize,
             newest: 0,
+            before: None,
             now: Time::now(),
         };
         for entry in store.journal(open).await?.entries {

@@ -14,6 +14,7 @@ mod market;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod notifications;
+pub(crate) mod pages;
 #[cfg(test)]
 mod tests;
 

@@ -1,13 +1,14 @@
-//! Commands about notifications: following one's own, acknowledging one, and sending one to a user.
+//! Commands about notifications: following one's own, acknowledging one, sending one to a user, and reading what a user has.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::pages::AskedPage;
 use crate::service::rules::emissions::notifications::{
-    self, NotificationAcked, NotificationKind, Notifications, Priority,
+    self, Notification, NotificationAcked, NotificationKind, Notifications, Priority,
 };
-use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::event::{Command, events};
 use crate::service::rules::examples::MESSAGE_ID;
 use crate::store::Time;
@@ -64,4 +65,29 @@ pub(crate) struct Notify {
 
 impl Command for Notify {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsPublish);
+}
+
+/// `GET /api/v1/users/{id}/notifications`: what a user has not acknowledged.
+#[derive(Debug)]
+pub(crate) struct ReadNotifications {
+    pub(crate) user: String,
+    pub(crate) page: AskedPage,
+}
+
+impl Command for ReadNotifications {
+    const PERMISSION: Option<Permission> = Some(Permission::NotificationsRead);
+}
+
+/// A page of the notifications that a user has not acknowledged and that have not expired, the newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationList {
+    /// That of the last notification or acknowledgement when the page was read.
+    pub(crate) revision: u64,
+    pub(crate) notifications: Vec<Update<Notification>>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// Whether there are older ones.
+    pub(crate) has_more: bool,
 }

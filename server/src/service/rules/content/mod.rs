@@ -85,6 +85,22 @@ pub(in crate::service) fn check_user_id(
     Ok(())
 }
 
+/// How many items a page of a list may have.
+pub(in crate::service) fn page_limit(asked: Option<usize>) -> Result<usize, ServiceError> {
+    let limit = asked.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        let problem = format!("must be from 1 to {MAX_PAGE}");
+        return Err(ServiceError::invalid("limit", problem));
+    }
+    Ok(limit)
+}
+
+/// Items of a page if nobody says how many.
+const DEFAULT_PAGE: usize = 50;
+
+/// Items of a page at most.
+pub(in crate::service) const MAX_PAGE: usize = 200;
+
 /// Characters of a conversation's title.
 const MAX_TITLE: usize = 200;
 

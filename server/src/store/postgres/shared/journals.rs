@@ -136,13 +136,13 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                  (SELECT revision, key, body, category, is_open, created_at, expires_at
                   FROM journal_entries
                   WHERE journal = $1 AND is_current AND is_open AND ($2::text IS NULL OR category = $2)
-                      AND (expires_at IS NULL OR expires_at > $5)
+                      AND (expires_at IS NULL OR expires_at > $5) AND revision < $6
                   ORDER BY revision DESC LIMIT $3)
                  UNION
                  (SELECT revision, key, body, category, is_open, created_at, expires_at
                   FROM journal_entries
                   WHERE journal = $1 AND is_current AND ($2::text IS NULL OR category = $2)
-                      AND (expires_at IS NULL OR expires_at > $5)
+                      AND (expires_at IS NULL OR expires_at > $5) AND revision < $6
                   ORDER BY revision DESC LIMIT $4)) e ON true
              ORDER BY e.revision",
         )
@@ -156,6 +156,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                 &count(current.open),
                 &count(current.newest),
                 &current.now.timestamp(),
+                &current.before.map_or(i64::MAX, signed),
             ],
         )
         .await?;

@@ -1,4 +1,4 @@
-//! Commands about portfolios: following one's own, and publishing one.
+//! Commands about portfolios: following one's own, publishing one, and reading that of a user.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,4 +51,14 @@ pub(crate) struct PublishPortfolio {
 
 impl Command for PublishPortfolio {
     const PERMISSION: Option<Permission> = Some(Permission::PortfolioPublish);
+}
+
+/// `GET /api/v1/users/{id}/portfolio`: the portfolio of a user.
+#[derive(Debug)]
+pub(crate) struct ReadPortfolio {
+    pub(crate) user: String,
+}
+
+impl Command for ReadPortfolio {
+    const PERMISSION: Option<Permission> = Some(Permission::PortfolioRead);
 }

@@ -1,11 +1,11 @@
-//! Commands about signals: following them, and publishing one.
+//! Commands about signals: following them, publishing one, and reading what was published.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
-use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::service::rules::emissions::signals::{self, Action, Signals};
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emissions::signals::{self, Action, Signal, Signals};
 use crate::service::rules::event::{Command, events};
 use crate::store::Time;
 
@@ -58,4 +58,35 @@ pub(crate) struct PublishSignal {
 
 impl Command for PublishSignal {
     const PERMISSION: Option<Permission> = Some(Permission::SignalsPublish);
+}
+
+/// `GET /api/v1/signals`: all signals, or those of a channel.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ReadSignals {
+    /// Only those of this channel.
+    pub(crate) channel_id: Option<String>,
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) limit: Option<usize>,
+}
+
+impl Command for ReadSignals {
+    const PERMISSION: Option<Permission> = Some(Permission::SignalsRead);
+}
+
+/// A page of signals, the newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignalList {
+    /// That of the last of all signals when the page was read.
+    pub(crate) revision: u64,
+    pub(crate) signals: Vec<Update<Signal>>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// Whether there are older ones.
+    pub(crate) has_more: bool,
 }

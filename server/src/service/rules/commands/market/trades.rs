@@ -1,11 +1,14 @@
-//! Commands about trades: following those of a user, having one executed, and publishing one.
+//! Commands about trades: following those of a user, having one executed, publishing one, and reading what was published.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::auth::Permission;
-use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::service::rules::emissions::trades::{self, Side, TradeExecuted, TradeStatus, Trades};
+use crate::service::rules::commands::pages::AskedPage;
+use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::emissions::trades::{
+    self, Side, Trade, TradeExecuted, TradeStatus, Trades,
+};
 use crate::service::rules::event::{Command, events};
 use crate::service::rules::examples::ADA;
 use crate::store::Time;
@@ -83,4 +86,29 @@ pub(crate) struct PublishTrade {
 
 impl Command for PublishTrade {
     const PERMISSION: Option<Permission> = Some(Permission::TradesPublish);
+}
+
+/// `GET /api/v1/users/{id}/trades`: the trades of a user.
+#[derive(Debug)]
+pub(crate) struct ReadTrades {
+    pub(crate) user: String,
+    pub(crate) page: AskedPage,
+}
+
+impl Command for ReadTrades {
+    const PERMISSION: Option<Permission> = Some(Permission::TradesRead);
+}
+
+/// A page of the trades of a user as they are now, the newest change first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeList {
+    /// That of the last change when the page was read.
+    pub(crate) revision: u64,
+    pub(crate) trades: Vec<Update<Trade>>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// Whether there are older ones.
+    pub(crate) has_more: bool,
 }

@@ -1,0 +1,130 @@
+//! The rooms of signals: that of all of them, and those of channels, some of which have only a hash of the channel in their names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::service::fault::ServiceError;
+use crate::service::rules::rooms::room_named;
+use roomcast::{Room, Socket};
+
+/// The channels that a socket follows in rooms whose names have only their hashes. They stay with the socket, so that it can be given
+/// a snapshot when it is recovered.
+#[derive(Default)]
+struct HashedChannels(Mutex<HashMap<Room, String>>);
+
+impl HashedChannels {
+    fn of(socket: &Socket) -> Arc<Self> {
+        socket.data().unwrap_or_else(|| {
+            socket.set_data(Self::default());
+            socket.data().unwrap_or_default()
+        })
+    }
+}
+
+/// Notes the channel of a room that the socket has joined, if the name of the room does not say it.
+pub(super) fn note(socket: &Socket, room: &Room, channel: Option<&str>) {
+    if let Some(channel) = channel.filter(|_| is_hashed(room)) {
+        let known = HashedChannels::of(socket);
+        let mut known = known.0.lock();
+        // Rooms that were left in another way than by their clients take no room here either.
+        known.retain(|room, _| socket.is_in(room.as_str()));
+        known.insert(room.clone(), channel.to_owned());
+    }
+}
+
+/// Forgets the channel of a room that the socket leaves.
+pub(super) fn forget(socket: &Socket, room: &Room) {
+    if is_hashed(room) {
+        HashedChannels::of(socket).0.lock().remove(room);
+    }
+}
+
+/// The channel of a room of signals that the socket is in; none if it is the room of all.
+pub(super) fn channel_of(socket: &Socket, room: &Room) -> Result<Option<String>, ServiceError> {
+    if is_hashed(room) {
+        let found = HashedChannels::of(socket).0.lock().get(room).cloned();
+        // Somebody else than its client has put the socket into the room, if the channel is not known.
+        let unknown = ServiceError::NotFound("nobody knows the channel of the room");
+        return found.map(Some).ok_or(unknown);
+    }
+    let rest = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
+    Ok(rest.strip_prefix(':').map(str::to_owned))
+}
+
+/// The room of all signals, or of those of a channel.
+pub(super) fn room_of(channel: Option<&str>) -> Room {
+    match channel {
+        Some(channel) => room_named(JOURNAL, channel),
+        None => Room::from(JOURNAL),
+    }
+}
+
+/// Whether a room is one of signals.
+pub(super) fn is_room(room: &Room) -> bool {
+    let rest = room.as_str().strip_prefix(JOURNAL);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
+}
+
+/// Whether the name of a room of signals has the hash of the channel and not the channel.
+fn is_hashed(room: &Room) -> bool {
+    let rest = room.as_str().strip_prefix(JOURNAL);
+    rest.is_some_and(|rest| rest.starts_with('#'))
+}
+
+/// The journal of signals, and the room of all of them.
+pub(super) const JOURNAL: &str = "signals";
+
+#[cfg(test)]
+mod tests {
+    use roomcast::{Ack, Event, Io, testing};
+
+    use super::*;
+
+    #[test]
+    fn a_channel_with_a_long_name_has_a_room_with_its_hash() {
+        let long = "ü".repeat(128);
+        for (channel, hashed) in [(None, false), (Some("gold"), false), (Some(&*long), true)] {
+            let room = room_of(channel);
+            assert!(is_room(&room));
+            assert_eq!(is_hashed(&room), hashed, "{room:?}");
+        }
+        assert!(!is_room(&Room::from("signalsx")));
+    }
+
+    #[tokio::test]
+    async fn a_socket_keeps_the_names_of_the_channels_that_it_is_in() {
+        let mut io = Io::builder();
+        io.namespace("/")
+            .on("join", async |event: Event, channel: String| {
+                let room = room_of(Some(&channel));
+                let joined = event.socket.join(&room).is_ok();
+                note(&event.socket, &room, Some(&channel));
+                Ack(joined)
+            });
+        let server = testing::serve(io).await;
+        let ann = server.client().connect().await.unwrap();
+        let mut names: Vec<String> = (0..3).map(|n| format!("{n}{}", "ü".repeat(127))).collect();
+        names.push("gold".into());
+        for name in &names {
+            assert!(ann.emit_with_ack::<bool>("join", name).await.unwrap());
+        }
+        let socket = server.io().of("/").socket(ann.id()).unwrap();
+        let rooms: Vec<_> = names.iter().map(|name| room_of(Some(name))).collect();
+        for (name, room) in names.iter().zip(&rooms) {
+            assert_eq!(channel_of(&socket, room).unwrap().as_ref(), Some(name));
+        }
+        assert_eq!(channel_of(&socket, &room_of(None)), Ok(None));
+        let [first, second, third, _] = &rooms[..] else {
+            panic!("{rooms:?}");
+        };
+        forget(&socket, first);
+        socket.leave(second);
+        note(&socket, third, Some(&names[2]));
+        let known = HashedChannels::of(&socket);
+        let known: Vec<_> = known.0.lock().values().cloned().collect();
+        assert_eq!(known, [names[2].clone()]);
+        assert!(channel_of(&socket, first).is_err());
+    }
+}

@@ -1,0 +1,15 @@
+//! What lists are asked for page by page.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Which page of a list is read.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AskedPage {
+    /// The `cursor` of the page before; without it, the first page.
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
+    pub(crate) limit: Option<usize>,
+}

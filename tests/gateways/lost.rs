@@ -1,0 +1,155 @@
+//! Publications that are lost or late, as the metrics tell.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::client::Client;
+use crate::nodes::Database;
+use crate::publications::{DEADLINE, publish, readiness};
+use crate::server::{Binary, UNLIMITED};
+use crate::support::RawClient;
+
+const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
+const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
+const BEHIND: &str = "roomcast_publications_behind";
+
+/// The value of a metric.
+async fn metric(server: &Binary, row: &str) -> f64 {
+    let address = server.address();
+    let asked = move || RawClient::connect(address).get("/metrics").body;
+    let metrics = tokio::task::spawn_blocking(asked).await.unwrap();
+    let value = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
+    value
+        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
+        .parse()
+        .unwrap()
+}
+
+/// Waits until a metric has this value.
+async fn metric_is(server: &Binary, row: &str, expected: f64) {
+    let start = Instant::now();
+    loop {
+        let value = metric(server, row).await;
+        if (value - expected).abs() < 0.5 {
+            return;
+        }
+        assert!(start.elapsed() < DEADLINE, "{row} is {value}");
+        sleep(Duration::from_millis(20)).await; // The pace of asking.
+    }
+}
+
+/// Publishes this and waits until a client has heard it.
+async fn publish_to(sql: &tokio_postgres::Client, client: &mut Client, n: i64) {
+    publish(sql, "n", &n.to_string()).await;
+    assert_eq!(client.event("n").await, json!(n));
+}
+
+/// What is kept for an hour goes by here: a server forgets the publications up to this one.
+async fn forget(database: &Database, through: i64) {
+    database.sql(&format!(
+        "UPDATE publications SET numbered_at = now() - interval '2 h' WHERE position <= {through}"
+    ));
+    // A server looks when it begins what is to be forgotten.
+    let _beginning = database.server_with(&[]);
+    let start = Instant::now();
+    let left = format!("SELECT count(*) FROM publications WHERE position <= {through}");
+    while database.sql(&left) != "0" {
+        assert!(start.elapsed() < DEADLINE, "{}", database.sql(&left));
+        sleep(Duration::from_millis(20)).await; // The pace of asking.
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_before_a_server_has_emitted_it_is_counted_as_lost_at_that_server() {
+    let database = Database::new();
+    // However long it is held up, its client stays.
+    let patient = [("ROOMCAST_ENGINE__PING_TIMEOUT", "10min")];
+    let (held_up, other) = (database.server_with(&patient), database.server_with(&[]));
+    let sql = database.client().await;
+    let mut ann = held_up.guest("ann").await;
+    let mut bob = other.guest("bob").await;
+    publish_to(&sql, &mut bob, 1).await;
+    assert_eq!(ann.event("n").await, json!(1));
+
+    held_up.pause();
+    for n in 2..=4 {
+        publish_to(&sql, &mut bob, n).await;
+    }
+    forget(&database, 3).await;
+    held_up.go_on();
+    assert_eq!(ann.event("n").await, json!(4));
+    metric_is(&held_up, LOST, 2.0).await;
+
+    // Also if nothing is left of what it has missed.
+    held_up.pause();
+    publish_to(&sql, &mut bob, 5).await;
+    forget(&database, 5).await;
+    held_up.go_on();
+    metric_is(&held_up, LOST, 3.0).await;
+    publish_to(&sql, &mut bob, 6).await;
+    assert_eq!(ann.event("n").await, json!(6));
+    metric_is(&held_up, EMITTED, 3.0).await;
+    metric_is(&held_up, BEHIND, 0.0).await;
+    metric_is(&held_up, LOST, 3.0).await;
+    held_up.expect_log(&["publications were forgotten before this server had emitted them"]);
+    metric_is(&other, EMITTED, 6.0).await;
+    metric_is(&other, LOST, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_cannot_emit_yet_is_behind_and_what_was_late_is_in_its_lag() {
+    const LATE: u8 = 10;
+    let database = Database::new();
+    drop(database.server_with(&[]));
+    // The server reads publications, and may not note how far it is.
+    let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
+    database.sql(&format!(
+        "CREATE ROLE {role} LOGIN;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
+         REVOKE INSERT, UPDATE ON publication_nodes FROM {role}"
+    ));
+    let url = database.url_as(&role);
+    let own = [
+        ("ROOMCAST_ADAPTER__URL", "none"),
+        ("ROOMCAST_STORE__MIGRATE", "false"),
+        ("ROOMCAST_NODE__ID", "a"),
+        ("ROOMCAST_STORE", &url),
+    ];
+    let server = Binary::start(database.folder(), &[UNLIMITED.as_slice(), &own].concat());
+    let mut ann = server.guest("ann").await;
+    let sql = database.client().await;
+    sql.batch_execute(&format!(
+        "BEGIN;
+         SELECT roomcast_publish_to_everyone('n', to_jsonb(n)) FROM generate_series(1, 3) n;
+         UPDATE publications SET published_at = now() - interval '{LATE} s';
+         COMMIT"
+    ))
+    .await
+    .unwrap();
+    metric_is(&server, BEHIND, 3.0).await;
+    let start = Instant::now();
+    while readiness(&server).await["publications"] != json!("unavailable") {
+        assert!(start.elapsed() < DEADLINE);
+        sleep(Duration::from_millis(20)).await; // The pace of asking.
+    }
+    metric_is(&server, EMITTED, 0.0).await;
+    metric_is(&server, "roomcast_publication_lag_seconds_count", 0.0).await;
+
+    database.sql(&format!(
+        "GRANT INSERT, UPDATE ON publication_nodes TO {role}"
+    ));
+    for n in 1..=3 {
+        assert_eq!(ann.event("n").await, json!(n));
+    }
+    metric_is(&server, BEHIND, 0.0).await;
+    metric_is(&server, EMITTED, 3.0).await;
+    metric_is(&server, "roomcast_publication_lag_seconds_count", 3.0).await;
+    let lag = metric(&server, "roomcast_publication_lag_seconds_sum").await;
+    assert!(lag >= 3.0 * f64::from(LATE), "{lag}");
+    metric_is(&server, LOST, 0.0).await;
+}
