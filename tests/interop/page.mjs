@@ -2,35 +2,24 @@
 // by keyboard alone where that is said. Every test has people and conversations of its own.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { violations } from "./axe.mjs";
-import { DESK, PHONE, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
-import { startServer, until } from "./support.mjs";
+import { io } from "socket.io-client";
+import { LOBBY, client, everywhere, keyed, look, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { connect, startServer, until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
-for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
-  for (const colorScheme of ["light", "dark"]) {
-    test(`two people meet, write, change and find messages at a ${where} in ${colorScheme}, by keyboard alone`, (t) => story(t, where, viewport, colorScheme));
-  }
-}
-
-async function story(t, where, viewport, colorScheme) {
-  const self = `${where}-${colorScheme}`;
-  const isPhone = where === "phone";
+everywhere("two people meet, write, change and find messages by keyboard alone", async (t, { self, options: variant }) => {
   const [ada, bob] = [`ada-${self}`, `bob-${self}`];
-  const options = { viewport, colorScheme, permissions: ["clipboard-read", "clipboard-write"] };
+  const options = { ...variant, permissions: ["clipboard-read", "clipboard-write"] };
   const a = await signIn(t, ada, `Ada ${self}`, options);
   const b = await signIn(t, bob, `Bob ${self}`, options);
   const { page } = a;
   const key = (...keys) => keys.reduce((before, name) => before.then(() => page.keyboard.press(name)), Promise.resolve());
-  const look = async (name) => {
-    assert.deepEqual(await violations(a), [], `${self} ${name}`);
-    await a.screenshot(`${self}-${name}`);
-  };
+  const see = (name, visitor = a) => look(visitor, `story-${self}-${name}`);
   await b.say(`hello from ${self}`);
   await a.message(`hello from ${self}`).waitFor();
 
   // A conversation with Bob, who is found by his name.
-  if (isPhone) await page.getByRole("link", { name: "All conversations" }).press("Enter");
+  await a.toList();
   await page.getByRole("button", { name: "New conversation" }).press("Enter");
   await page.getByLabel("Title").waitFor();
   await page.keyboard.type(`Plans ${self}`);
@@ -39,7 +28,7 @@ async function story(t, where, viewport, colorScheme) {
   await page.getByRole("list", { name: "People to add" }).getByText(`Bob ${self}`, { exact: true }).waitFor();
   await key("Enter");
   await page.getByRole("list", { name: "Chosen people" }).getByText(`Bob ${self}`, { exact: true }).waitFor();
-  await look("new");
+  await see("new");
   await page.getByRole("button", { name: "Begin" }).press("Enter");
   await page.getByRole("heading", { name: `Plans ${self}` }).waitFor();
   const { hash } = new URL(page.url());
@@ -55,10 +44,10 @@ async function story(t, where, viewport, colorScheme) {
   await first.locator("strong").getByText("first", { exact: true }).waitFor();
   assert.equal(await first.locator(".bubble a").getAttribute("href"), "https://example.org/a_b");
   await page.locator("li[data-receipt='delivered 1/1']").waitFor();
-  if (isPhone) await b.page.getByRole("link", { name: "All conversations" }).press("Enter");
+  await b.toList();
   await b.conversation(`Plans ${self}`).locator(".count").getByText("1").waitFor();
   await b.conversation(`Plans ${self}`).getByText("the first one").waitFor();
-  await b.screenshot(`${self}-list`);
+  await see("list", b);
   await b.conversation(`Plans ${self}`).press("Enter");
   await b.page.getByRole("heading", { name: `Plans ${self}` }).waitFor();
   await page.locator("li[data-receipt='read']").waitFor();
@@ -68,7 +57,7 @@ async function story(t, where, viewport, colorScheme) {
   await a.composer.focus();
   await key("ArrowUp");
   await page.getByText("Changing a message").waitFor();
-  await look("edit");
+  await see("edit");
   await key("Escape", "ArrowUp");
   await a.composer.press("End");
   await page.keyboard.type(" And more.");
@@ -79,13 +68,14 @@ async function story(t, where, viewport, colorScheme) {
   await a.say("to be deleted");
   await a.message("to be deleted", "stored").waitFor();
   await page.locator("li.message[tabindex='0']").focus();
-  await look("focus");
+  await see("focus");
   await key("Delete");
   await page.getByText("Message deleted.", { exact: true }).waitFor();
   await page.getByRole("button", { name: "Undo" }).press("Enter");
   await a.message("to be deleted", "stored").waitFor();
   await page.locator("li.message[tabindex='0']").focus();
   await key("Delete");
+  await see("undo");
   await b.page.getByText("This message was deleted.").waitFor();
 
   // The link of a message leads to it, also in a page that is opened with it.
@@ -99,7 +89,7 @@ async function story(t, where, viewport, colorScheme) {
   await key("Control+k");
   await page.keyboard.type(`${self} hello`);
   await page.getByRole("dialog").getByText("1 message", { exact: true }).waitFor();
-  await look("search");
+  await see("search");
   await key("Enter");
   await page.getByRole("heading", { name: "Lobby" }).waitFor();
   await page.locator("li.message.is-marked").getByText(`hello from ${self}`, { exact: true }).waitFor();
@@ -112,7 +102,7 @@ async function story(t, where, viewport, colorScheme) {
   await key("Enter");
   await b.page.getByRole("heading", { name: `Trip ${self}` }).waitFor();
   await page.getByText("Members · 2").waitFor();
-  await look("about");
+  await see("about");
   await b.page.getByRole("button", { name: "About this conversation" }).press("Enter");
   await b.page.getByRole("button", { name: "Leave" }).press("Enter");
   await b.page.getByRole("button", { name: "Really leave" }).press("Enter");
@@ -120,32 +110,42 @@ async function story(t, where, viewport, colorScheme) {
   await page.getByText("Members · 1").waitFor();
   await key("Escape");
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "About this conversation");
-  await look("end");
+  await see("end");
   noComplaints(a, b);
-}
+});
 
-test("the owner adds and removes people, and the conversation goes from the list of who is removed", async (t) => {
-  const ada = await signIn(t, "ada-members", "Ada Members");
+everywhere("a conversation goes from the list of who is removed, and its owner deletes it for everybody", async (t, { self, isPhone, options }) => {
+  const sub = `ada-members-${self}`;
+  const ada = await signIn(t, sub, "Ada Members", options);
   const bob = await client(t, "bob-members", "Bob Members");
-  const id = await make(bob, "Club", ["ada-members"], "welcome");
-  await ada.conversation("Club").click();
+  const id = await make(bob, `Club ${self}`, [sub], "welcome");
+  await ada.toList();
+  await ada.conversation(`Club ${self}`).click();
   await ada.message("welcome").waitFor();
-  await must(bob, "remove_member", { conversationId: id, userId: "ada-members" });
-  await ada.conversation("Club").waitFor({ state: "detached" });
-  await ada.page.getByText("“Club” is no longer there, or you are no longer a member of it.").waitFor();
-  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "remove_member", { conversationId: id, userId: sub });
+  await ada.page.getByText(`“Club ${self}” is no longer there, or you are no longer a member of it.`).waitFor();
+  await look(ada, `removed-${self}`);
+  await ada.conversation(`Club ${self}`).waitFor({ state: "detached" });
+  // Whoever has room for both is in the conversation with the newest message; a phone shows the list.
+  if (!isPhone) await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
 
+  const eve = `eve-${self}`;
+  await ada.toList();
   await ada.page.getByRole("button", { name: "New conversation" }).click();
-  await ada.page.getByLabel("Add people").fill("eve-members");
-  await ada.page.getByText("The user with the id eve-members").click();
+  await ada.page.getByLabel("Add people").fill(eve);
+  await ada.page.getByText(`The user with the id ${eve}`).click();
+  await look(ada, `picker-${self}`);
   await ada.page.getByRole("button", { name: "Begin" }).click();
-  await ada.page.getByRole("heading", { name: "eve-members" }).waitFor();
+  await ada.page.getByRole("heading", { name: eve }).waitFor();
   await ada.page.getByRole("button", { name: "About this conversation" }).click();
-  await ada.page.getByRole("button", { name: "Remove eve-members" }).click();
+  await ada.page.getByRole("button", { name: `Remove ${eve}` }).click();
   await ada.page.getByText("Members · 1").waitFor();
   await ada.page.getByRole("button", { name: "Delete" }).click();
+  await ada.page.getByRole("button", { name: "Really delete it for everybody" }).waitFor();
+  await look(ada, `delete-${self}`);
   await ada.page.getByRole("button", { name: "Really delete it for everybody" }).click();
-  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await ada.page.getByRole("dialog").waitFor({ state: "detached" });
+  await ada.conversation(eve).waitFor({ state: "detached" });
   noComplaints(ada);
 });
 
@@ -177,6 +177,7 @@ test("where no guests may enter a token or the address of the login is asked for
   assert.equal(await ada.page.getByLabel("Your name").count(), 0);
   await ada.giveToken("not.a.token");
   await ada.page.getByRole("alert").getByText(/does not let|not take/).waitFor();
+  await lookEverywhere(ada, "entry-refused");
   await ada.giveToken(tokenOf("ada", "Ada Token"));
   await ada.isOnline();
   await ada.page.getByRole("button", { name: "Sign out" }).click();
@@ -186,6 +187,7 @@ test("where no guests may enter a token or the address of the login is asked for
   t.after(() => led.stop());
   const bob = await Visitor.open(t, shared.browser, led.url);
   assert.equal(await bob.page.getByRole("link", { name: "Sign in" }).getAttribute("href"), "/login?a=1&b=2");
+  await lookEverywhere(bob, "entry-login");
 });
 
 test("who comes with a cookie is in without a form", async (t) => {
@@ -199,24 +201,55 @@ test("who comes with a cookie is in without a form", async (t) => {
   noComplaints(ada);
 });
 
-test("a guest changes the name without a reload, and begins no conversation", async (t) => {
-  const ada = await Visitor.enter(t, shared.browser, shared.server.url, "Ada Before");
-  await ada.page.evaluate(() => (globalThis.isSame = true));
-  assert.equal(await ada.page.getByRole("button", { name: "New conversation" }).count(), 0);
-  await ada.page.getByRole("button", { name: "Change your name" }).click();
-  const name = ada.page.getByRole("textbox", { name: "Your name" });
-  await name.fill("Ada After");
+everywhere("a guest comes in, changes the name without a reload, and begins no conversation", async (t, { self, isPhone, options }) => {
+  const ada = await Visitor.open(t, shared.browser, shared.server.url, options);
+  const { page } = ada;
+  const name = page.getByRole("textbox", { name: "Your name" });
+  await name.fill("x".repeat(41));
+  await page.getByText("At most 40 characters, please.").waitFor();
+  await look(ada, `entry-${self}`);
+  await name.fill(`Before ${self}`);
   await name.press("Enter");
-  await ada.person("Ada After").waitFor();
-  assert.equal(await ada.page.evaluate(() => globalThis.isSame), true);
+  await ada.isOnline();
+  await page.evaluate(() => (globalThis.isSame = true));
+  await ada.toList();
+  assert.equal(await page.getByRole("button", { name: "New conversation" }).count(), 0);
+  await page.getByRole("button", { name: "Change your name" }).press("Enter");
+  await page.getByRole("dialog", { name: "Change your name" }).waitFor();
+  await look(ada, `name-${self}`);
+  await name.fill(`After ${self}`);
+  await name.press("Enter");
+  await page.locator(".self-name").getByText(`After ${self}`, { exact: true }).waitFor();
+  await ada.conversation("Lobby").press("Enter");
+  await ada.person(`After ${self}`).waitFor({ state: "attached" });
+  assert.equal(await page.evaluate(() => globalThis.isSame), true);
+
+  // Guests are marked, and those who have the same name are told apart.
+  const same = `Robin ${self}`;
+  for (const auth of [{ token: tokenOf(`robin-${self}`, same) }, { name: same }]) {
+    const socket = await connect(t, io, shared.server.url, { auth });
+    await must(socket, "join_conversation", LOBBY);
+    await must(socket, "message", { conversationId: LOBBY, content: `${auth.token ? "a user" : "a guest"} of ${self}` });
+  }
+  const line = (who) => page.locator("li.message").filter({ hasText: `${who} of ${self}` });
+  await line("a guest").locator(".tag").getByText("guest", { exact: true }).waitFor();
+  assert.equal(await line("a user").locator(".tag").count(), 0);
+  for (const who of ["a user", "a guest"]) await line(who).locator(".mark").waitFor();
+  const shown = await page.locator(".mark:visible").allTextContents();
+  assert.ok(shown.length >= 2 && new Set(shown).size > 1, `${shown}`);
+  if (isPhone) await page.getByRole("button", { name: /^Who is here/ }).press("Enter");
+  await ada.person(same).first().waitFor();
+  await look(ada, `same-${self}`);
   noComplaints(ada);
 });
 
-test("what is being written stays with its conversation, beyond a reload", async (t) => {
-  const ada = await signIn(t, "ada-draft", "Ada Draft");
+everywhere("what is being written stays with its conversation, beyond a reload", async (t, { self, options }) => {
+  const sub = `ada-draft-${self}`;
+  const ada = await signIn(t, sub, "Ada Draft", options);
   const bob = await client(t, "bob-draft", "Bob Draft");
-  await make(bob, "Drafts", ["ada-draft"], "hello");
+  await make(bob, "Drafts", [sub], "hello");
   await ada.composer.fill("for the Lobby");
+  await ada.toList();
   await ada.conversation("Drafts").click();
   await ada.page.getByRole("heading", { name: "Drafts" }).waitFor();
   assert.equal(await ada.composer.inputValue(), "");
@@ -224,41 +257,54 @@ test("what is being written stays with its conversation, beyond a reload", async
   await ada.page.reload();
   await ada.isOnline();
   assert.equal(await ada.composer.inputValue(), "for the other");
+  await ada.toList();
   await ada.conversation("Lobby").click();
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   assert.equal(await ada.composer.inputValue(), "for the Lobby");
 });
 
-test("the newest conversation is opened, with a line above what is unread", async (t) => {
+everywhere("the newest conversation is opened, with a line above what is unread", async (t, { self, options }) => {
+  const sub = `ada-newest-${self}`;
   const bob = await client(t, "bob-newest", "Bob Newest");
-  const id = await make(bob, "Old", ["ada-newest"], "old 1", "old 2");
-  const ada = await client(t, "ada-newest", "Ada Newest");
+  const id = await make(bob, "Old", [sub], "old 1", "old 2");
+  const ada = await client(t, sub, "Ada Newest");
   await must(ada, "mark_read", { conversationId: id, seq: 2 });
   await must(bob, "message", { conversationId: id, content: "new 1" });
-  const page = await signIn(t, "ada-newest", "Ada Newest");
+  const page = await signIn(t, sub, "Ada Newest", options);
   await page.page.getByRole("heading", { name: "Old" }).waitFor();
   await page.message("old 1").waitFor();
   const lines = await page.page.locator("li.unread, li.message .bubble").allTextContents();
   assert.deepEqual(lines, ["old 1", "old 2", "New messages", "new 1"]);
+  await look(page, `unread-${self}`);
+  noComplaints(page);
 });
 
-test("a message in another conversation is told, counted, and one press away", async (t) => {
+everywhere("a message in another conversation is told, counted, and one press away", async (t, { self, options }) => {
+  const sub = `ada-told-${self}`;
   const bob = await client(t, "bob-told", "Bob Told");
-  const id = await make(bob, "Elsewhere", ["ada-told"], "first");
+  const id = await make(bob, "Elsewhere", [sub], "first");
   await must(bob, "join_conversation", id);
-  const ada = await signIn(t, "ada-told", "Ada Told");
+  const ada = await signIn(t, sub, "Ada Told", options);
+  await ada.toList();
   await ada.conversation("Lobby").click();
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   await must(bob, "message", { conversationId: id, content: "look here" });
   const notice = ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: look here" });
   await notice.waitFor();
-  await ada.conversation("Elsewhere").locator(".count").getByText("1").waitFor();
+  await ada.conversation("Elsewhere").locator(".count").getByText("1").waitFor({ state: "attached" });
   assert.match(await ada.page.title(), /^\(\d+\) Lobby/);
   const reads = [];
   bob.on("message_read", (read) => reads.push(read));
-  await notice.click();
+  await notice.press("Enter");
   await ada.page.locator("li.message.is-marked").getByText("look here", { exact: true }).waitFor();
-  await until(() => reads.some(({ conversationId, userId, seq }) => conversationId === id && userId === "ada-told" && seq === 2), "that it was read");
+  await until(() => reads.some(({ conversationId, userId, seq }) => conversationId === id && userId === sub && seq === 2), "that it was read");
+  // A notice is there for a few seconds, in which a slow machine does little else.
+  await ada.toList();
+  await ada.conversation("Lobby").press("Enter");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "message", { conversationId: id, content: "and here" });
+  await ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: and here" }).waitFor();
+  await look(ada, `told-${self}`);
   noComplaints(ada);
 });
 
@@ -268,6 +314,7 @@ test("a server that does not answer for a while is called slow until it answers"
   ada.link.holdAnswers();
   await ada.say("answered late");
   await ada.status.getByText("The server is slow…").waitFor();
+  await lookEverywhere(ada, "slow");
   ada.link.releaseAnswers();
   await ada.message("answered late", "stored").waitFor();
   await ada.isOver("WebSocket");
