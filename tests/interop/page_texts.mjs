@@ -1,4 +1,4 @@
-// What a conversation shows of texts, of who writes them and of what is being written, in every size and colour.
+// What a conversation shows of texts, of who writes them, of what is being written and of what is new, in every size and colour.
 import assert from "node:assert/strict";
 import { client, everywhere, look, make, must, noComplaints, signIn } from "./page_support.mjs";
 import { until } from "./support.mjs";
@@ -111,5 +111,70 @@ everywhere("in a long group its author and day stay in view, as does the newest 
   await until(isInView, "the newest message over a field of twelve lines");
   assert.equal(await page.locator(".jump").isHidden(), true);
   await look(ada, `composer-${self}`);
+  noComplaints(ada);
+});
+
+everywhere("what is being written stays with its conversation, beyond a reload", async (t, { self, options }) => {
+  const sub = `ada-draft-${self}`;
+  const ada = await signIn(t, sub, "Ada Draft", options);
+  const bob = await client(t, "bob-draft", "Bob Draft");
+  await make(bob, "Drafts", [sub], "hello");
+  await ada.composer.fill("for the Lobby");
+  await ada.toList();
+  await ada.conversation("Drafts").click();
+  await ada.page.getByRole("heading", { name: "Drafts" }).waitFor();
+  assert.equal(await ada.composer.inputValue(), "");
+  await ada.composer.fill("for the other");
+  await ada.page.reload();
+  await ada.isOnline();
+  assert.equal(await ada.composer.inputValue(), "for the other");
+  await ada.toList();
+  await ada.conversation("Lobby").click();
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  assert.equal(await ada.composer.inputValue(), "for the Lobby");
+});
+
+everywhere("the newest conversation is opened, with a line above what is unread", async (t, { self, options }) => {
+  const sub = `ada-newest-${self}`;
+  const bob = await client(t, "bob-newest", "Bob Newest");
+  const id = await make(bob, "Old", [sub], "old 1", "old 2");
+  const ada = await client(t, sub, "Ada Newest");
+  await must(ada, "mark_read", { conversationId: id, seq: 2 });
+  await must(bob, "message", { conversationId: id, content: "new 1" });
+  const page = await signIn(t, sub, "Ada Newest", options);
+  await page.page.getByRole("heading", { name: "Old" }).waitFor();
+  await page.message("old 1").waitFor();
+  const lines = await page.page.locator("li.unread, li.message .bubble").allTextContents();
+  assert.deepEqual(lines, ["old 1", "old 2", "New messages", "new 1"]);
+  await look(page, `unread-${self}`);
+  noComplaints(page);
+});
+
+everywhere("a message in another conversation is told, counted, and one press away", async (t, { self, options }) => {
+  const sub = `ada-told-${self}`;
+  const bob = await client(t, "bob-told", "Bob Told");
+  const id = await make(bob, "Elsewhere", [sub], "first");
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, sub, "Ada Told", options);
+  await ada.toList();
+  await ada.conversation("Lobby").click();
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "message", { conversationId: id, content: "look here" });
+  const notice = ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: look here" });
+  await notice.waitFor();
+  await ada.conversation("Elsewhere").locator(".count").getByText("1").waitFor({ state: "attached" });
+  assert.match(await ada.page.title(), /^\(\d+\) Lobby/);
+  const reads = [];
+  bob.on("message_read", (read) => reads.push(read));
+  await notice.press("Enter");
+  await ada.page.locator("li.message.is-marked").getByText("look here", { exact: true }).waitFor();
+  await until(() => reads.some(({ conversationId, userId, seq }) => conversationId === id && userId === sub && seq === 2), "that it was read");
+  // A notice is there for a few seconds, in which a slow machine does little else.
+  await ada.toList();
+  await ada.conversation("Lobby").press("Enter");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "message", { conversationId: id, content: "and here" });
+  await ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: and here" }).waitFor();
+  await look(ada, `told-${self}`);
   noComplaints(ada);
 });

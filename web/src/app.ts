@@ -314,8 +314,8 @@ export class App {
     manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
     manager.on("status", (status) => this.#handleSaid(status));
     manager.on("error", (error) => {
-      // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
-      if (error.event !== "typing" && error.type !== "auth") this.notice(explain(error));
+      // Typing comes back by itself, and what is left may be gone already; nobody needs to read about it. What ends the visit is told by its state.
+      if (error.event !== "typing" && error.event !== "leave_conversation" && error.type !== "auth") this.notice(explain(error));
     });
     if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
     manager.open();
