@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { DESK, LOBBY, PHONE, client, keyed, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
+import { DESK, LOBBY, PHONE, client, keyed, lookEverywhere, make, must, noComplaints, shared, signIn, watchPage } from "./page_support.mjs";
 import { ask, startServer, until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
@@ -136,7 +136,7 @@ test("pictures of a listed origin are shown in a place of their size, and all ot
   assert.deepEqual(other.asked, []);
   assert.deepEqual(listed.asked.filter(({ headers }) => headers.referer !== undefined), []);
   assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
-  await ada.screenshot("pictures");
+  await lookEverywhere(ada, "pictures");
   const expected = /Content Security Policy|status of 404/;
   assert.deepEqual(ada.complaints.filter((complaint) => !expected.test(complaint)), []);
 });

@@ -2,17 +2,19 @@
 // of the browser, forced colours. The figures are printed; what is asserted are bounds far from them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESK, client, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
+import { DESK, PHONE, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf, watchPage } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { Visitor } from "./visitor.mjs";
 
 test("the first load is painted at once, also over a slow line, and nothing moves", async (t) => {
-  const lines = {
-    "without a limit": undefined,
-    "1.6 Mbit/s, 150 ms": { offline: false, latency: 150, downloadThroughput: 1_600_000 / 8, uploadThroughput: 750_000 / 8 },
-  };
-  for (const [name, line] of Object.entries(lines)) {
-    const context = await shared.browser.newContext({ viewport: { width: 1280, height: 800 } });
+  const slow = { offline: false, latency: 150, downloadThroughput: 1_600_000 / 8, uploadThroughput: 750_000 / 8 };
+  const lines = [
+    ["without a limit", DESK, undefined],
+    ["without a limit on a phone", PHONE, undefined],
+    ["1.6 Mbit/s, 150 ms", DESK, slow],
+  ];
+  for (const [name, viewport, line] of lines) {
+    const context = await shared.browser.newContext({ viewport });
     t.after(() => context.close());
     const page = await context.newPage();
     await page.addInitScript(watchPage);
@@ -47,19 +49,23 @@ test("a window that could not be loaded is loaded when it is opened again, with 
   noComplaints(ada);
 });
 
-test("joining, history and messages that come move nothing in view", async (t) => {
+for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
+  test(`joining, history and messages that come move nothing in view at a ${where}`, (t) => moveNothing(t, `ada-shift-${where}`, viewport));
+}
+
+async function moveNothing(t, sub, viewport) {
   const bob = await client(t, "bob-shift", "Bob Shift");
-  const empty = await make(bob, "Empty", ["ada-shift"]);
-  const short = await make(bob, "Short", ["ada-shift"], "short 0", "short 1", "short 2");
+  const empty = await make(bob, "Empty", [sub]);
+  const short = await make(bob, "Short", [sub], "short 0", "short 1", "short 2");
   const { messages } = await must(bob, "message_history", { conversationId: short });
   await must(bob, "pin_message", { messageId: messages[0].id });
-  const still = await make(bob, "Still", ["ada-shift"], ...Array.from({ length: 120 }, (_, index) => `still ${index}`));
-  const ada = await signIn(t, "ada-shift", "Ada Shift");
+  const still = await make(bob, "Still", [sub], ...Array.from({ length: 120 }, (_, index) => `still ${index}`));
+  const ada = await signIn(t, sub, "Ada Shift", { viewport });
   const { page } = ada;
   const none = async () => assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
   const shows = { [still]: ada.message("still 119"), [short]: ada.message("short 2"), [empty]: page.getByText("It is quiet here") };
   const opened = async (id) => {
-    await page.locator(`a.conversation[aria-current=page][data-conversation="${id}"]`).waitFor();
+    await page.locator(`a.conversation[aria-current=page][data-conversation="${id}"]`).waitFor({ state: "attached" });
     await shows[id].waitFor();
     await none();
   };
@@ -91,7 +97,7 @@ test("joining, history and messages that come move nothing in view", async (t) =
   await page.locator(".pin-bar").waitFor();
   await none();
   noComplaints(ada);
-});
+}
 
 /** Frames as the tracing of Chromium has them: how many were presented and how long each took on the main thread. */
 async function traced(session, action) {
@@ -172,7 +178,7 @@ test("the browser notifies of messages while the page is out of view, if that wa
   assert.equal(await ada.page.evaluate(() => Notification.permission), "granted");
   await bell.click();
   await ada.page.getByRole("button", { name: "Notifications are on" }).waitFor();
-  await ada.screenshot("notifications-on");
+  await lookEverywhere(ada, "notifications-on");
   await ada.page.keyboard.press("Escape");
   const hide = (state) =>
     ada.page.evaluate((state) => {

@@ -1,67 +1,61 @@
 // Links by which people become members of conversations, in real Chromium pages.
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { violations } from "./axe.mjs";
-import { DESK, PHONE, client, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { client, everywhere, look, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** The page, as the one of another origin sees its address. */
 const at = ({ link }, address) => link.url + address.slice(address.indexOf("/#"));
 
-for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
-  test(`the owner makes a link by which others see what they join, and join it, at a ${where}`, async (t) => {
-    const self = `invite-${where}`;
-    const ada = await signIn(t, `ada-${self}`, `Ada ${self}`, { viewport, permissions: ["clipboard-read", "clipboard-write"] });
-    const owner = await client(t, `ada-${self}`, `Ada ${self}`);
-    await must(owner, "join_conversation", await make(owner, `Club ${self}`, [], "welcome to the club"));
-    if (where === "phone") await ada.page.evaluate(() => (location.hash = "#/"));
-    await ada.page.reload();
-    await ada.conversation(`Club ${self}`).click();
-    await ada.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
-    await ada.page.getByRole("button", { name: "About this conversation" }).click();
-    await ada.page.getByRole("button", { name: "Invite by link" }).click();
-    await ada.page.getByText("The invitation is in your clipboard.").waitFor();
-    const address = await ada.page.evaluate(() => navigator.clipboard.readText());
-    assert.equal(await ada.page.getByLabel(/^Valid until/).inputValue(), address);
-    assert.match(address, /\/#\/i\/[\w-]{43}$/);
-    assert.deepEqual(await violations(ada), []);
-    await ada.screenshot(`${self}-owner`);
+everywhere("the owner makes a link by which others see what they join, and join it", async (t, { self: variant, options }) => {
+  const self = `invite-${variant}`;
+  const ada = await signIn(t, `ada-${self}`, `Ada ${self}`, { ...options, permissions: ["clipboard-read", "clipboard-write"] });
+  const owner = await client(t, `ada-${self}`, `Ada ${self}`);
+  await must(owner, "join_conversation", await make(owner, `Club ${self}`, [], "welcome to the club"));
+  await ada.toList();
+  await ada.page.reload();
+  await ada.conversation(`Club ${self}`).press("Enter");
+  await ada.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
+  await ada.page.getByRole("button", { name: "About this conversation" }).click();
+  await ada.page.getByRole("button", { name: "Invite by link" }).click();
+  await ada.page.getByText("The invitation is in your clipboard.").waitFor();
+  const address = await ada.page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(await ada.page.getByLabel(/^Valid until/).inputValue(), address);
+  assert.match(address, /\/#\/i\/[\w-]{43}$/);
+  await look(ada, `${self}-owner`);
 
-    // Who comes without a name is asked for one first.
-    const bob = await Visitor.open(t, shared.browser, shared.server.url, { viewport, path: address.slice(address.indexOf("/#")) });
-    await bob.giveToken(tokenOf(`bob-${self}`, `Bob ${self}`));
-    const dialog = bob.page.getByRole("dialog", { name: "Invitation" });
-    await dialog.getByText(`Club ${self}`).waitFor();
-    await dialog.getByText("1 member.").waitFor();
-    assert.deepEqual(await violations(bob), []);
-    await bob.screenshot(`${self}-guest`);
-    await dialog.getByRole("button", { name: "Join" }).press("Enter");
-    await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
-    await bob.message("welcome to the club").waitFor();
-    await bob.say("thank you");
-    await bob.message("thank you", "stored").waitFor();
-    await ada.page.getByText("Members · 2").waitFor();
+  // Who comes without a name is asked for one first.
+  const bob = await Visitor.open(t, shared.browser, shared.server.url, { ...options, path: address.slice(address.indexOf("/#")) });
+  await bob.giveToken(tokenOf(`bob-${self}`, `Bob ${self}`));
+  const dialog = bob.page.getByRole("dialog", { name: "Invitation" });
+  await dialog.getByText(`Club ${self}`).waitFor();
+  await dialog.getByText("1 member.").waitFor();
+  await look(bob, `${self}-guest`);
+  await dialog.getByRole("button", { name: "Join" }).press("Enter");
+  await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
+  await bob.message("welcome to the club").waitFor();
+  await bob.say("thank you");
+  await bob.message("thank you", "stored").waitFor();
+  await ada.page.getByText("Members · 2").waitFor();
 
-    // Who is a member already only opens it; whoever wants nothing of it is where they would be without it.
-    await bob.page.goto(at(bob, address));
-    await dialog.getByText("You are one of them already.").waitFor();
-    await dialog.getByRole("button", { name: "Open" }).click();
-    await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
-    await bob.page.goto(at(bob, address));
-    await dialog.getByText("You are one of them already.").waitFor();
-    await bob.page.keyboard.press("Escape");
-    await dialog.waitFor({ state: "detached" });
+  // Who is a member already only opens it; whoever wants nothing of it is where they would be without it.
+  await bob.page.goto(at(bob, address));
+  await dialog.getByText("You are one of them already.").waitFor();
+  await dialog.getByRole("button", { name: "Open" }).click();
+  await bob.page.getByRole("heading", { name: `Club ${self}` }).waitFor();
+  await bob.page.goto(at(bob, address));
+  await dialog.getByText("You are one of them already.").waitFor();
+  await bob.page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
 
-    // Links that were taken back lead nowhere.
-    await ada.page.getByRole("button", { name: "Take links back" }).click();
-    await ada.page.getByText("Former invitations do not work any more.").waitFor();
-    const eve = await signIn(t, `eve-${self}`, `Eve ${self}`, { viewport });
-    await eve.page.goto(at(eve, address));
-    await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("This invitation is not valid, or not any more.").waitFor();
-    await eve.screenshot(`${self}-revoked`);
-    await eve.page.getByRole("dialog").getByRole("button", { name: "Close", exact: true }).last().click();
-    await eve.page.getByRole("dialog").waitFor({ state: "detached" });
-    assert.equal(await eve.conversation(`Club ${self}`).count(), 0);
-    noComplaints(ada, bob, eve);
-  });
-}
+  // Links that were taken back lead nowhere.
+  await ada.page.getByRole("button", { name: "Take links back" }).click();
+  await ada.page.getByText("Former invitations do not work any more.").waitFor();
+  const eve = await signIn(t, `eve-${self}`, `Eve ${self}`, options);
+  await eve.page.goto(at(eve, address));
+  await eve.page.getByRole("dialog", { name: "Invitation" }).getByText("This invitation is not valid, or not any more.").waitFor();
+  await look(eve, `${self}-revoked`);
+  await eve.page.getByRole("dialog").getByRole("button", { name: "Close", exact: true }).last().click();
+  await eve.page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.equal(await eve.conversation(`Club ${self}`).count(), 0);
+  noComplaints(ada, bob, eve);
+});

@@ -1,8 +1,7 @@
 // What the page keeps for its user whatever happens to the tab, the network and the list of conversations.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { violations } from "./axe.mjs";
-import { DESK, LOBBY, client, keyed, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, LOBBY, client, everywhere, keyed, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { metric, startServer, until } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
@@ -113,90 +112,12 @@ test("what the queue has no room for stays in the field, with the reason", async
   while ((await reason.count()) === 0 && index < 200) await ada.say(text((index += 1)));
   await reason.waitFor();
   assert.equal(await ada.composer.inputValue(), text(index));
-  await ada.screenshot("queue-full");
+  await lookEverywhere(ada, "queue-full");
   // It is kept like any other beginning.
   await ada.composer.fill("shorter");
   await reason.waitFor({ state: "detached" });
   await ada.composer.press("Enter");
   await ada.message("shorter").waitFor();
-  noComplaints(ada);
-});
-
-/** How many entries of queues a browser keeps, of whomever. */
-const kept = ({ page }) => page.evaluate(async () => {
-  const database = await new Promise((done, fail) => {
-    const opening = indexedDB.open("roomcast");
-    opening.onsuccess = () => done(opening.result);
-    opening.onerror = () => fail(opening.error);
-  });
-  const count = await new Promise((done) => {
-    const counting = database.transaction("queue").objectStore("queue").count();
-    counting.onsuccess = () => done(counting.result);
-  });
-  database.close();
-  return count;
-});
-
-test("who signs out while messages wait is asked, and nothing of a guest is kept after that", async (t) => {
-  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Leaving");
-  const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
-  await second.page.goto(guest.link.url);
-  await second.isOnline();
-  await guest.say("to be deleted by a guest");
-  await guest.message("to be deleted by a guest", "stored").waitFor();
-  guest.link.cut();
-  await Promise.all([guest.isOffline(), second.isOffline()]);
-  await guest.say("a secret of the guest", "another secret");
-  await second.say("a secret of the other tab");
-  await until(async () => (await kept(guest)) === 3, "the queue to be kept");
-  await guest.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by a guest" }).focus();
-  await guest.page.keyboard.press("Delete");
-  const dialog = ({ page }) => page.getByRole("dialog", { name: "Sign out" });
-  await guest.page.getByRole("button", { name: "Sign out" }).click();
-  await dialog(guest).getByText("2 messages and 1 change are not sent yet.").waitFor();
-  assert.deepEqual(await violations(guest), []);
-  await guest.screenshot("sign-out");
-  await dialog(guest).getByRole("button", { name: "Wait" }).click();
-  await dialog(guest).waitFor({ state: "detached" });
-  await guest.message("another secret", "waiting").waitFor();
-
-  await guest.page.getByRole("button", { name: "Sign out" }).click();
-  await dialog(guest).getByRole("button", { name: "Discard and sign out" }).click();
-  await guest.page.getByLabel("Your name").waitFor();
-  // The other tab is of the same guest, and is asked for what it has written itself.
-  await dialog(second).getByText("1 message is not sent yet.").waitFor();
-  await dialog(second).getByRole("button", { name: "Discard and sign out" }).click();
-  await second.page.getByLabel("Your name").waitFor();
-  assert.equal(await kept(guest), 0);
-  assert.deepEqual(await guest.page.evaluate(() => Object.keys(localStorage).filter((key) => key !== "roomcast.theme")), []);
-
-  // Whoever comes next is somebody else, and sends nothing of it.
-  guest.link.restore();
-  await guest.page.getByLabel("Your name").fill("Guest Next");
-  await guest.page.getByRole("button", { name: "Join the chat" }).click();
-  await guest.isOnline();
-  await guest.say("by the next guest");
-  await guest.message("by the next guest", "stored").waitFor();
-  assert.equal(await guest.page.getByText("secret").count(), 0);
-  noComplaints(guest, second);
-});
-
-test("who signs out and waits is told when everything is sent", async (t) => {
-  const ada = await signIn(t, "ada-waits", "Ada Waits");
-  await isIn(ada, "Lobby");
-  ada.link.cut();
-  await ada.isOffline();
-  await ada.say("sent before leaving");
-  await ada.page.getByRole("button", { name: "Sign out" }).click();
-  const dialog = ada.page.getByRole("dialog", { name: "Sign out" });
-  await dialog.getByText("1 message is not sent yet.").waitFor();
-  ada.link.restore();
-  await dialog.getByText("Everything is sent by now.").waitFor();
-  await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
-  await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
-  await ada.giveToken(tokenOf("ada-waits", "Ada Waits"));
-  await ada.isOnline();
-  await ada.message("sent before leaving", "stored").waitFor();
   noComplaints(ada);
 });
 
@@ -326,10 +247,10 @@ test("when a hundred long messages that waited are sent, the newest of them is i
   noComplaints(ada);
 });
 
-test("who is at the newest message stays there when the field shrinks and grows between two frames", async (t) => {
+everywhere("who is at the newest message stays there when the field shrinks and grows between two frames", async (t, { self, options }) => {
   const bob = await client(t, "bob-field", "Bob Field");
-  await make(bob, "Field", ["ada-field"], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
-  const ada = await signIn(t, "ada-field", "Ada Field");
+  await make(bob, "Field", [`ada-field-${self}`], ...Array.from({ length: 40 }, (_, index) => `field ${index}`));
+  const ada = await signIn(t, `ada-field-${self}`, "Ada Field", options);
   await ada.message("field 39").waitFor();
   const long = "a line\n".repeat(12);
   await ada.composer.fill(long);

@@ -1,7 +1,8 @@
 // What the tests of the page share: a server and a browser of their own, people, and conversations for them.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
+import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
+import { violations } from "./axe.mjs";
 import { ask, connect, startServer } from "./support.mjs";
 import { SECRET, token } from "./tokens.mjs";
 import { Visitor, launch } from "./visitor.mjs";
@@ -9,6 +10,10 @@ import { Visitor, launch } from "./visitor.mjs";
 export const LOBBY = "00000000-0000-4000-8000-000000000001";
 export const DESK = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
+/** Every size in every colour: what can look or work differently is gone through in each. */
+export const VARIANTS = Object.entries({ desk: DESK, phone: PHONE }).flatMap(([where, viewport]) =>
+  ["light", "dark"].map((colorScheme) => ({ where, isPhone: where === "phone", self: `${where}-${colorScheme}`, options: { viewport, colorScheme } })),
+);
 export const keyed = { ROOMCAST_AUTH__JWT__SECRET: SECRET };
 
 /** What all tests of this process use; there before the first of them. */
@@ -28,6 +33,35 @@ export const tokenOf = (sub, name) => token({ sub, name });
 /** The page of a user who is signed in. */
 export function signIn(t, sub, name, { url = shared.server.url, ...options } = {}) {
   return Visitor.signIn(t, shared.browser, url, tokenOf(sub, name), { viewport: DESK, ...options });
+}
+
+/** One test for each size and colour. */
+export function everywhere(what, act) {
+  for (const variant of VARIANTS) test(`${what}, at a ${variant.where} in ${variant.options.colorScheme}`, (t) => act(t, variant));
+}
+
+/** What somebody looks at breaks no rule of WCAG and is no wider than the window. A picture of it is kept, for people. */
+export async function look(visitor, name) {
+  assert.deepEqual(await violations(visitor), [], name);
+  const { width } = visitor.page.viewportSize();
+  assert.equal(await visitor.page.evaluate(() => document.documentElement.scrollWidth), width, name);
+  await visitor.screenshot(name);
+}
+
+/** A state that no key of the visitor leads to, looked at in every size and colour, those of the system as well. */
+export async function lookEverywhere(visitor, name) {
+  const { page } = visitor;
+  const before = page.viewportSize();
+  const isDark = await page.evaluate(() => matchMedia("(prefers-color-scheme: dark)").matches);
+  const forced = [DESK, PHONE].map((viewport) => ({ self: `forced-${viewport.width}`, options: { viewport, colorScheme: "dark", forcedColors: "active" } }));
+  for (const { self, options } of [...VARIANTS, ...forced]) {
+    const { viewport, forcedColors = "none", colorScheme } = options;
+    await page.setViewportSize(viewport);
+    await page.emulateMedia({ colorScheme, forcedColors });
+    await look(visitor, `${name}-${self}`);
+  }
+  await page.setViewportSize(before);
+  await page.emulateMedia({ colorScheme: isDark ? "dark" : "light", forcedColors: "none" });
 }
 
 /** A stock client of a user. */

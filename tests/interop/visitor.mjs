@@ -175,6 +175,14 @@ export class Visitor {
     }
   }
 
+  /** Goes to the list of conversations by keyboard; on a phone it is a screen of its own. */
+  async toList() {
+    const back = this.page.getByRole("link", { name: "All conversations" });
+    if (await back.isVisible()) await back.press("Enter");
+    // A key for what is still hidden would go to what has the focus.
+    await this.page.locator(".self").waitFor();
+  }
+
   /** The message with exactly this text, in one of the states waiting, sending, unconfirmed, failed, stored. */
   message(text, state) {
     const line = this.page.locator(state === undefined ? "li.message" : `li.message[data-state=${state}]`);

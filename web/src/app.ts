@@ -1,5 +1,5 @@
 import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, forgetAll, forgetToken, guestKey, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
+import { credentials, forgetAll, forgetToken, guestKey, outlive, queueStorage, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
@@ -93,6 +93,8 @@ export class App {
   #count = 0;
   /** Whether there was a session on this visit. */
   #wasIn = false;
+  /** Whether we have said a name, as guests do. */
+  #isNamed = false;
 
   constructor(entrance: Entrance) {
     this.entrance = entrance;
@@ -126,7 +128,10 @@ export class App {
     addEventListener("hashchange", () => this.#route());
     addEventListener("pagehide", () => this.#inbox?.flush());
     watchForgotten(() => {
-      if (this.session?.guest) this.signOut();
+      if (!(this.session?.guest ?? this.#isNamed)) return;
+      outlive(this.session?.userId ?? "", this.#manager?.queue.entries ?? []);
+      this.#inbox?.deletions.keepOwn();
+      this.signOut();
     });
     this.#route();
     this.#enter();
@@ -279,14 +284,15 @@ export class App {
   #enter(): void {
     this.#leave();
     const auth = credentials();
-    const isNamed = "name" in auth;
+    this.#isNamed = "name" in auth;
     this.phase = Object.keys(auth).length === 0 ? "asking" : "in";
     this.reason = "";
     const transport = wantedTransport();
     const manager = new SocketManager(undefined, {
       auth,
       // Who has the key is the same guest, so that what waits may be sent after a reload and by any tab.
-      ...(isNamed && { identity: guestKey() }),
+      ...(this.#isNamed && { identity: guestKey() }),
+      storage: queueStorage,
       socket: { path: this.entrance.socketPath, ...(transport !== undefined && { transports: [transport] }) },
     });
     this.#manager = manager;
@@ -308,8 +314,8 @@ export class App {
     manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
     manager.on("status", (status) => this.#handleSaid(status));
     manager.on("error", (error) => {
-      // Typing comes back by itself; nobody needs to read about it. What ends the visit is told by its state.
-      if (error.event !== "typing" && error.type !== "auth") this.notice(explain(error));
+      // Typing comes back by itself, and what is left may be gone already; nobody needs to read about it. What ends the visit is told by its state.
+      if (error.event !== "typing" && error.event !== "leave_conversation" && error.type !== "auth") this.notice(explain(error));
     });
     if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
     manager.open();

@@ -50,10 +50,41 @@ export function manager(t, url, options = {}) {
   return made;
 }
 
+/** What is shown of a manager's connection, one state after the other. */
+export function shownBy(manager) {
+  const states = [];
+  manager.watch("status", ({ state }) => state === states.at(-1) || states.push(state));
+  return states;
+}
+
+/** What may follow a state; see docs/client.md. */
+const NEXT = {
+  connecting: ["online", "offline", "refused", "idle"],
+  online: ["unresponsive", "offline", "closed", "idle"],
+  unresponsive: ["online", "offline", "closed", "idle"],
+  offline: ["connecting", "online", "refused", "idle"],
+  refused: ["connecting", "idle"],
+  closed: ["connecting", "idle"],
+  idle: ["connecting"],
+};
+
+/**
+ * Where the order of events is not determined, each state may still follow the one before, beginning with the first attempt. Where a
+ * connection is shared, a tab goes from one to the next with another attempt.
+ */
+export function assertFollow(states, isShared = false) {
+  assert.equal(states[0], "connecting", `${states}`);
+  for (const [index, state] of states.entries()) {
+    const before = states[index - 1];
+    const mayFollow = before === undefined || NEXT[before].includes(state) || (isShared && before !== "connecting" && state === "connecting");
+    assert.ok(mayFollow, `${state} after ${before} in ${states}`);
+  }
+}
+
 /** Somebody in the Lobby who writes down what the package says. */
 export class Chatter {
   /** The states of the connection, one after the other. */
-  states = [];
+  states;
   /** How many of them were waited for. */
   #awaited = 0;
   /** What was given of the conversation, in the order in which it was given. */
@@ -63,9 +94,7 @@ export class Chatter {
 
   constructor(t, url, options) {
     this.manager = manager(t, url, options);
-    this.manager.watch("status", ({ state }) => {
-      if (this.states.at(-1) !== state) this.states.push(state);
-    });
+    this.states = shownBy(this.manager);
     this.conversation = this.manager.conversation(LOBBY);
     this.conversation.on("reset", (messages) => {
       this.resets += 1;

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { startLink } from "../link.mjs";
 import { now, token } from "../tokens.mjs";
-import { Chatter, LOBBY, lasting, manager, stored, texts, until, within } from "./chatter.mjs";
+import { Chatter, LOBBY, lasting, manager, shownBy, stored, texts, until, within } from "./chatter.mjs";
 
 const as = (user) => ({ auth: { token: token({ sub: user }) } });
 
@@ -252,17 +252,18 @@ describe("the client package", { concurrency: true }, () => {
   test("says how many have got a message", async (t) => {
     const server = await lasting(t, { ROOMCAST_CHAT__CONFIRM_TIMEOUT: "30s" });
     const ada = await new Chatter(t, server.url, as("ada")).entered();
-    await new Chatter(t, server.url, as("bob")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
     const reported = new Promise((done) => ada.manager.watch("delivered", (entry, report) => done({ entry, report })));
     const { id } = ada.conversation.send("confirm this", { confirmDelivery: true });
     const { entry, report } = await within(reported, "the report");
     assert.deepEqual([entry.id, entry.state, report.expected, report.delivered], [id, "delivered", 1, 1]);
-    assert.deepEqual(ada.states, ["connecting", "online"]);
+    for (const { states } of [ada, bob]) assert.deepEqual(states, ["connecting", "online"]);
   });
 
   test("refuses more than it can keep, and keeps what it has taken", async (t) => {
     const server = await lasting(t);
     const ada = manager(t, server.url, { ...as("ada"), limits: { entries: 2 } });
+    const states = shownBy(ada);
     const send = (content) => ada.send("message", { conversationId: LOBBY, content });
     const [first] = [send("one"), send("two")];
     assert.throws(() => send("three"), { code: "QUEUE_FULL" });
@@ -271,6 +272,7 @@ describe("the client package", { concurrency: true }, () => {
     send("four");
     await until(() => ada.queue.entries.length === 0, "an empty queue");
     assert.deepEqual(await stored(t, server.url), ["one", "two", "four"]);
+    assert.deepEqual(states, ["connecting", "online"]);
   });
 
   test("begins anew with the newest page when it has missed more than it reads", async (t) => {

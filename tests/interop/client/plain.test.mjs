@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { Server } from "socket.io";
 import { memoryStorage } from "../../../web/packages/client/dist/index.js";
 import { lastingPort } from "../support.mjs";
-import { manager, until, within } from "./chatter.mjs";
+import { manager, shownBy, until, within } from "./chatter.mjs";
 
 /** A server of our own at a port, which ends with the test. */
 function serve(t, port, set) {
@@ -31,6 +31,7 @@ describe("with the official server, the client package", { concurrency: true }, 
       }),
     );
     const client = manager(t, `http://127.0.0.1:${port}`, plain);
+    const states = shownBy(client);
     await assert.rejects(client.request("add", [1, 2]), { code: "DISCONNECTED" });
     client.open();
     await until(() => client.isReady, "to connect");
@@ -45,6 +46,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.equal(client.status.state, "online");
     client.close();
     assert.equal(client.status.state, "idle");
+    assert.deepEqual(states, ["connecting", "online", "unresponsive", "online", "idle"]);
   });
 
   test("sends what waits in order, again under the same key, and subscribes again", async (t) => {
@@ -76,6 +78,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     const snapshots = [];
     const prices = [];
     const client = manager(t, `http://127.0.0.1:${port}`, { ...plain, identity: "ann" });
+    const states = shownBy(client);
     const stop = client.subscribe("subscribe:prices", { symbol: "BTC" }, { answered: ({ snapshot }) => snapshots.push(snapshot) });
     client.on("price", (symbol, price) => prices.push([symbol, price]));
     const sent = [1, 2, 3].map((amount) => client.send("order", { amount }));
@@ -95,6 +98,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(snapshots, [1, 2, 3]);
     stop();
     await until(async () => (await client.request("rooms", undefined)).length === 0, "to unsubscribe");
+    assert.deepEqual(states, ["connecting", "online", "offline", "online", "offline", "online"]);
   });
 
   test("waits as long as a refusal says, and stays away from one that says nothing", async (t) => {
@@ -108,6 +112,7 @@ describe("with the official server, the client package", { concurrency: true }, 
       }),
     );
     const client = manager(t, `http://127.0.0.1:${port}`, plain);
+    const states = shownBy(client);
     client.open();
     await until(() => client.status.failure?.code === "RATE_LIMITED", "a refusal");
     assert.equal(client.status.state, "offline");
@@ -117,7 +122,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     data = undefined;
     client.retry();
     await until(() => client.isReady, "to connect");
-    assert.equal(client.status.state, "online");
+    assert.deepEqual(states, ["connecting", "offline", "refused", "connecting", "online"]);
   });
 
   test("asks for credentials until it gets them, and brings new ones when they are about to end", async (t) => {
@@ -139,6 +144,7 @@ describe("with the official server, the client package", { concurrency: true }, 
       return { token: `token ${reasons.length}` };
     };
     const client = manager(t, `http://127.0.0.1:${port}`, { ...plain, auth });
+    const states = shownBy(client);
     client.open();
     await until(() => client.status.failure?.code === "NO_CREDENTIALS", "a failure");
     assert.equal(client.status.state, "offline");
@@ -148,6 +154,7 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(reasons, ["connect", "connect", "expiring", "expiring"]);
     assert.deepEqual(seen, ["token 2", "token 3", "token 4"]);
     assert.ok(!JSON.stringify(client.log).includes("token 2"), "a token in the log");
+    assert.deepEqual(states, ["connecting", "offline", "online"]);
   });
 
   test("takes up the queue of an earlier program", async (t) => {
@@ -163,9 +170,12 @@ describe("with the official server, the client package", { concurrency: true }, 
     other.open();
     await until(() => other.isReady, "Bob");
     const later = manager(t, url, { ...plain, storage, identity: "ann" });
+    const states = [other, later].map(shownBy);
     later.open();
     await until(() => orders.length === 3 && later.queue.entries.length === 0, "the orders");
     assert.deepEqual(orders, [1, 2, 3]);
     assert.deepEqual(await storage.load("ann"), []);
+    // The first of them was connected before anybody looked.
+    assert.deepEqual(states, [[], ["connecting", "online"]]);
   });
 });

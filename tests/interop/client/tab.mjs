@@ -1,11 +1,12 @@
 // Browser tabs with the client package, without the chat page: a site that has nothing else.
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { until, within } from "../support.mjs";
-import { LOBBY } from "./chatter.mjs";
+import { LOBBY, assertFollow } from "./chatter.mjs";
 
 const require = createRequire(import.meta.url);
 const official = join(dirname(require.resolve("socket.io-client/package.json")), "dist/socket.io.esm.min.js");
@@ -57,8 +58,17 @@ export async function startSite() {
 }
 
 export class Tab {
+  /** The sessions of Engine.IO that the tab has had, as the browser sees them on their way. */
+  sessions = new Set();
+
   constructor(page) {
     this.page = page;
+    const note = (traffic) => {
+      const session = new URL(traffic.url()).searchParams.get("sid");
+      if (session !== null) this.sessions.add(session);
+    };
+    page.on("request", note);
+    page.on("websocket", note);
   }
 
   /** Opens the site and connects. */
@@ -111,6 +121,20 @@ export class Tab {
   async settled() {
     const states = (await this.seen()).states.filter((state) => state !== "connecting");
     return states.filter((state, n) => state !== states[n - 1]);
+  }
+
+  /**
+   * That nothing was shown that was not so, of a tab whose network was not cut, whatever else has happened to it: it is online in the end, and the
+   * connection is called lost only where another one has followed. Without a connection of its own a tab has lost none.
+   */
+  async hasShownTheTruth({ isShared = false } = {}) {
+    await this.hasState("online");
+    const { states } = await this.seen();
+    assertFollow(states, isShared);
+    assert.equal(states.at(-1), "online");
+    assert.ok(states.every((state) => ["connecting", "online", "unresponsive", "offline"].includes(state)), `${states}`);
+    const lost = states.filter((state) => state === "offline").length;
+    assert.ok(lost <= Math.max(0, this.sessions.size - 1), `${this.sessions.size} connections, and ${states}`);
   }
 
   hasState(state) {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startServer } from "../support.mjs";
 import { SECRET, now, token } from "../tokens.mjs";
 import { launch } from "../visitor.mjs";
-import { LOBBY, lasting, stored, texts, until } from "./chatter.mjs";
+import { LOBBY, assertFollow, lasting, stored, texts, until } from "./chatter.mjs";
 import { Tab, startSite } from "./tab.mjs";
 
 let browser;
@@ -45,6 +45,7 @@ async function reader(t) {
 async function assertStored(t, other, prefix, expected) {
   assert.deepEqual(await other.contents(expected.length, prefix), expected);
   assert.deepEqual((await stored(t, server.url)).filter((text) => text.startsWith(prefix)), expected);
+  await other.hasShownTheTruth();
 }
 
 // The tests share one server, so each has words of its own.
@@ -125,6 +126,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await context.setOffline(true);
     await tab.hasState("offline");
     await tab.say(...texts("reload", 5));
+    assert.deepEqual(await tab.settled(), ["online", "offline"]);
     // Written to disk, as `stored` in IndexedDB.
     await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 5)`);
     // The page can be loaded again, and the server is still out of reach.
@@ -138,6 +140,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.contents(6, "reload"), expected);
     await assertStored(t, other, "reload", expected);
     await tab.is(`client.indexedDbStorage().load("reload").then((kept) => kept.length === 0)`);
+    assert.deepEqual(await tab.settled(), ["offline", "online"]);
   });
 
   test("leaves what a closed tab has not sent to another one", async (t) => {
@@ -180,7 +183,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.contents(5, "frozen"), expected);
     assert.deepEqual(await tab.contents(3, "thawed"), texts("thawed", 3));
     await assertStored(t, other, "frozen", expected);
-    await tab.hasState("online");
+    await tab.hasShownTheTruth();
   });
 
   test("goes on after its tab was frozen for longer than the server waits for it", async (t) => {
@@ -222,7 +225,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     const expected = texts("paused", 4);
     assert.deepEqual(await tab.contents(4, "paused"), expected);
     await assertStored(t, other, "paused", expected);
-    await tab.hasState("online");
+    await tab.hasShownTheTruth();
   });
 
   for (const hours of [-2, 2]) {
@@ -257,6 +260,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
       await tab.say(`${prefix} 4`);
       assert.deepEqual(await tab.contents(4, prefix), texts(prefix, 4));
       await assertStored(t, other, prefix, texts(prefix, 4));
+      assertFollow((await tab.seen()).states);
       // The official client takes a clock that has gone forward for a heartbeat that is overdue, unless one comes first.
       const settled = await tab.settled();
       const isOverdue = hours > 0 && settled.length === 5;
@@ -284,6 +288,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await assertStored(t, other, "shared", texts("shared", 3));
     // The tab goes from one connection to the next without one that is lost between them.
     assert.deepEqual(await second.settled(), ["online"]);
+    await second.hasShownTheTruth({ isShared: true });
   });
 
   test("leaves a conversation for the tabs that are there, and not for those that are gone", async (t) => {
@@ -312,6 +317,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await until(async () => (await locks()) === 2, "the locks of the others to be free");
     await leave(first);
     await until(async () => !(await isThere()), "the conversation to be left");
+    for (const tab of [first, other]) await tab.hasShownTheTruth({ isShared: true });
   });
 
   test("takes the connection from a leader that does not move", async (t) => {
@@ -331,6 +337,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await leader.say("icy 2");
     for (const tab of [first, second]) assert.deepEqual(await tab.contents(2, "icy"), texts("icy", 2));
     await assertStored(t, other, "icy", texts("icy", 2));
+    for (const tab of [first, second]) await tab.hasShownTheTruth({ isShared: true });
   });
 });
 

@@ -1,3 +1,4 @@
+import { type QueueStorage, defaultStorage } from "../../packages/client/src/queue/storage.ts";
 import { randomId } from "../../packages/client/src/time.ts";
 import { browser, tab } from "./storage.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
@@ -17,11 +18,13 @@ export function storedName(): string | undefined {
 }
 
 export function storeName(name: string): void {
+  isForgotten = false;
   browser.set(NAME, name);
 }
 
 /** A token lives as long as its tab, so that nobody finds it afterwards. */
 export function storeToken(token: string): void {
+  isForgotten = false;
   tab.set(TOKEN, token);
 }
 
@@ -34,6 +37,33 @@ export function watchForgotten(forgotten: () => void): void {
   addEventListener("storage", ({ key, newValue }) => {
     if (key === GUEST_KEY && newValue === null) forgotten();
   });
+}
+
+/** Whether another tab has signed out the guest that this tab still is: nobody will be that guest again. */
+export let isForgotten = false;
+
+const kept = defaultStorage();
+
+/** Where the queue is kept. */
+export const queueStorage: QueueStorage = {
+  ...kept,
+  save: async (stored) => {
+    if (!isForgotten) await kept.save(stored);
+  },
+};
+
+/** Another tab has signed out our guest: what this tab has not finished ends with it, however it ends. */
+export function outlive(userId: string, entries: readonly { id: string }[]): void {
+  isForgotten = true;
+  forgetBegun(userId);
+  // What cannot be removed could not be kept either.
+  for (const { id } of entries) kept.remove(id).catch(() => {});
+}
+
+/** Keeps something of a user between visits; of a guest who was signed out, as long as this tab is there. */
+export function keep(userId: string, key: string, value: string): void {
+  if (isForgotten && isGuest(userId)) browser.hold(key, value);
+  else browser.set(key, value);
 }
 
 /** Where the deletions of a user are kept until they are carried out. */
@@ -51,17 +81,23 @@ export function credentials(): Credentials {
 
 /** Forgets who we are, and what was begun. What a guest has not finished is nobody's: no other session is that guest again. */
 export function forgetAll(userId: string): void {
+  forgetBegun(userId);
+  // After another tab has forgotten them these are of the next guest.
+  if (!isForgotten) for (const key of [NAME, GUEST_KEY]) browser.remove(key);
+  isForgotten = false;
+  forgetToken();
+}
+
+function forgetBegun(userId: string): void {
   for (const key of browser.keys()) if (key.startsWith(draftKey(userId, ""))) browser.remove(key);
   if (isGuest(userId)) browser.remove(deletionsKey(userId));
-  for (const key of [NAME, GUEST_KEY]) browser.remove(key);
-  forgetToken();
 }
 
 /** What a user has written in a conversation and not sent. Nobody else who uses this browser gets to see it. */
 export const drafts = {
   get: (userId: string, conversationId: string) => browser.get(draftKey(userId, conversationId)) ?? "",
   set: (userId: string, conversationId: string, text: string) =>
-    text === "" ? browser.remove(draftKey(userId, conversationId)) : browser.set(draftKey(userId, conversationId), text),
+    text === "" ? browser.remove(draftKey(userId, conversationId)) : keep(userId, draftKey(userId, conversationId), text),
 };
 
 function draftKey(userId: string, conversationId: string): string {

@@ -1,5 +1,5 @@
 import { RequestError, type SocketManager } from "../../packages/client/src/index.ts";
-import { deletionsKey } from "./account.ts";
+import { deletionsKey, keep } from "./account.ts";
 import { DISCARDED } from "./insist.ts";
 import { browser } from "./storage.ts";
 import type { Failure, Message } from "../types.ts";
@@ -60,6 +60,11 @@ export class Deletions {
     for (const [messageId, due] of Object.entries(this.#kept())) if (!this.has(messageId)) this.#await(messageId, due);
   }
 
+  /** Another tab has forgotten the deletions of our guest: those of this tab are still to be carried out. */
+  keepOwn(): void {
+    this.#keep(Object.fromEntries([...this.#timers.keys(), ...this.#sent.keys()].map((messageId) => [messageId, Date.now()])));
+  }
+
   /** The page may be going: the server is told now, and asked by the next session, should that not have arrived. */
   flush(): void {
     const kept = this.#kept();
@@ -106,8 +111,12 @@ export class Deletions {
     this.#keep(others);
   }
 
+  get #userId(): string {
+    return this.#manager.session?.userId ?? "";
+  }
+
   get #key(): string {
-    return deletionsKey(this.#manager.session?.userId ?? "");
+    return deletionsKey(this.#userId);
   }
 
   /** When each is due, by its id. */
@@ -123,6 +132,6 @@ export class Deletions {
 
   #keep(kept: Record<string, number>): void {
     if (Object.keys(kept).length === 0) browser.remove(this.#key);
-    else browser.set(this.#key, JSON.stringify(kept));
+    else keep(this.#userId, this.#key, JSON.stringify(kept));
   }
 }

@@ -18,6 +18,12 @@ export class Memory {
     if (this.#try((storage) => storage.setItem(key, value) ?? true) === undefined) this.#fallback.set(key, value);
   }
 
+  /** Keeps something as long as this page is there, and nowhere else. */
+  hold(key: string, value: string): void {
+    this.remove(key);
+    this.#fallback.set(key, value);
+  }
+
   remove(key: string): void {
     this.#try((storage) => storage.removeItem(key));
     this.#fallback.delete(key);

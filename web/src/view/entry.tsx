@@ -8,18 +8,19 @@ export function Entry({ app }: { app: App }) {
   const { guests, loginUrl } = app.entrance;
   const [hasToken, setHasToken] = useState(false);
   const isByToken = hasToken || (!guests && loginUrl === "");
+  const isByName = guests && !isByToken;
   return (
     <main class="entry">
       <div class="entry-card">
         <img src="/favicon.svg" alt="" width="56" height="56" />
-        <h1>{guests ? "Welcome to the Lobby" : "Sign in"}</h1>
-        <p class="entry-lead">{guests ? "Pick a name the others will see, and join in." : "This server lets in whom it knows."}</p>
+        <h1>{isByName ? "Welcome to the Lobby" : "Sign in"}</h1>
+        <p class="entry-lead">{isByName ? "Pick a name the others will see, and join in." : "This server lets in whom it knows."}</p>
         {app.reason !== "" && (
           <p class="entry-reason" role="alert">
             {app.reason}
           </p>
         )}
-        {guests && !isByToken && (
+        {isByName && (
           <NameForm submit={(name) => app.enterAs(name)}>
             <button class="button button-primary" type="submit">
               Join the chat

@@ -1,4 +1,5 @@
 import type { App } from "../app.ts";
+import { isForgotten } from "../model/account.ts";
 import { Window } from "./window.tsx";
 
 /** Asks whoever signs out what becomes of what the server does not have yet. */
@@ -9,7 +10,12 @@ export function SignOutDialog({ app }: { app: App }) {
   return (
     <Window title="Sign out" onClose={close}>
       <p role="status">{isDone ? "Everything is sent by now." : `${inWords(messages, changes)} not sent yet.`}</p>
-      {!isDone && <p class="help">What is not sent is lost when you sign out. This window says when everything is sent.</p>}
+      {!isDone && (
+        <p class="help">
+          {isForgotten ? "You have signed out in another tab: what is not sent is lost when this tab is closed." : "What is not sent is lost when you sign out."}{" "}
+          This window says when everything is sent.
+        </p>
+      )}
       <div class="dialog-actions">
         <button class="button" type="button" onClick={close}>
           {isDone ? "Stay" : "Wait"}

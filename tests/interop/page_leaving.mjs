@@ -1,0 +1,153 @@
+// Signing out while something is not sent yet: what becomes of it, in this tab and in others.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { lookEverywhere, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { until } from "./support.mjs";
+import { Visitor } from "./visitor.mjs";
+
+/** How many entries of queues a browser keeps, of whomever. */
+const kept = ({ page }) => page.evaluate(async () => {
+  const database = await new Promise((done, fail) => {
+    const opening = indexedDB.open("roomcast");
+    opening.onsuccess = () => done(opening.result);
+    opening.onerror = () => fail(opening.error);
+  });
+  const count = await new Promise((done) => {
+    const counting = database.transaction("queue").objectStore("queue").count();
+    counting.onsuccess = () => done(counting.result);
+  });
+  database.close();
+  return count;
+});
+
+test("who signs out while messages wait is asked, and nothing of a guest is kept after that", async (t) => {
+  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Leaving");
+  const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
+  await second.page.goto(guest.link.url);
+  await second.isOnline();
+  await guest.say("to be deleted by a guest");
+  await guest.message("to be deleted by a guest", "stored").waitFor();
+  guest.link.cut();
+  await Promise.all([guest.isOffline(), second.isOffline()]);
+  await guest.say("a secret of the guest", "another secret");
+  await second.say("a secret of the other tab");
+  await until(async () => (await kept(guest)) === 3, "the queue to be kept");
+  await guest.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by a guest" }).focus();
+  await guest.page.keyboard.press("Delete");
+  const dialog = ({ page }) => page.getByRole("dialog", { name: "Sign out" });
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  await dialog(guest).getByText("2 messages and 1 change are not sent yet.").waitFor();
+  await lookEverywhere(guest, "sign-out");
+  await dialog(guest).getByRole("button", { name: "Wait" }).click();
+  await dialog(guest).waitFor({ state: "detached" });
+  await guest.message("another secret", "waiting").waitFor();
+
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  await dialog(guest).getByRole("button", { name: "Discard and sign out" }).click();
+  await guest.page.getByLabel("Your name").waitFor();
+  // The other tab is of the same guest, and is asked for what it has written itself.
+  await dialog(second).getByText("1 message is not sent yet.").waitFor();
+  await dialog(second).getByRole("button", { name: "Discard and sign out" }).click();
+  await second.page.getByLabel("Your name").waitFor();
+  assert.equal(await kept(guest), 0);
+  assert.deepEqual(await guest.page.evaluate(() => Object.keys(localStorage).filter((key) => key !== "roomcast.theme")), []);
+
+  // Whoever comes next is somebody else, and sends nothing of it.
+  guest.link.restore();
+  await guest.page.getByLabel("Your name").fill("Guest Next");
+  await guest.page.getByRole("button", { name: "Join the chat" }).click();
+  await guest.isOnline();
+  await guest.say("by the next guest");
+  await guest.message("by the next guest", "stored").waitFor();
+  assert.equal(await guest.page.getByText("secret").count(), 0);
+  noComplaints(guest, second);
+});
+
+test("a tab of a guest who was signed out in another one leaves nothing when it is closed without an answer", async (t) => {
+  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Gone");
+  const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
+  await second.page.goto(guest.link.url);
+  await second.isOnline();
+  await second.say("to be deleted by the second tab");
+  await second.message("to be deleted by the second tab", "stored").waitFor();
+  guest.link.cut();
+  await Promise.all([guest.isOffline(), second.isOffline()]);
+  await second.page.locator("li.message[data-state=stored]").filter({ hasText: "to be deleted by the second tab" }).focus();
+  await second.page.keyboard.press("Delete");
+  await second.say("a secret of the second tab");
+  await until(async () => (await kept(guest)) >= 1, "the queue to be kept");
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  await guest.page.getByLabel("Your name").waitFor();
+  const dialog = second.page.getByRole("dialog", { name: "Sign out" });
+  await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
+  await dialog.getByText("You have signed out in another tab: what is not sent is lost when this tab is closed.").waitFor();
+  await lookEverywhere(second, "signed-out-elsewhere");
+  await dialog.getByRole("button", { name: "Wait" }).click();
+  await dialog.waitFor({ state: "detached" });
+  // Whoever waits may go on writing; that is kept no more than the rest.
+  await second.say("another secret");
+  await second.message("another secret", "waiting").waitFor();
+  await second.composer.fill("begun");
+  await guest.page.getByLabel("Your name").fill("Guest After");
+  await guest.page.getByRole("button", { name: "Join the chat" }).click();
+  const names = () => guest.page.evaluate(() => Object.keys(localStorage).sort());
+  await until(async () => (await names()).includes("roomcast.guestKey"), "the next guest");
+  await second.page.close({ runBeforeUnload: true });
+  await until(() => second.page.isClosed(), "the end of the tab");
+  assert.equal(await kept(guest), 0);
+  assert.deepEqual(await names(), ["roomcast.guestKey", "roomcast.name"]);
+  guest.link.restore();
+  await guest.isOnline();
+  assert.equal(await guest.page.getByText("secret").count(), 0);
+  noComplaints(guest, second);
+});
+
+test("a tab of a guest who was signed out in another one sends what it has, and leaves the next guest in", async (t) => {
+  const guest = await Visitor.enter(t, shared.browser, shared.server.url, "Guest Waiting");
+  const second = new Visitor(guest.context, await guest.context.newPage(), guest.link);
+  await second.page.goto(guest.link.url);
+  await second.isOnline();
+  await second.say("gone in the end");
+  await second.message("gone in the end", "stored").waitFor();
+  guest.link.cut();
+  await Promise.all([guest.isOffline(), second.isOffline()]);
+  await second.page.locator("li.message[data-state=stored]").filter({ hasText: "gone in the end" }).focus();
+  await second.page.keyboard.press("Delete");
+  await second.say("sent in the end");
+  await guest.page.getByRole("button", { name: "Sign out" }).click();
+  const dialog = second.page.getByRole("dialog", { name: "Sign out" });
+  await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
+  guest.link.restore();
+  await guest.page.getByLabel("Your name").fill("Guest Following");
+  await guest.page.getByRole("button", { name: "Join the chat" }).click();
+  await guest.isOnline();
+  await dialog.getByText("Everything is sent by now.").waitFor();
+  await guest.message("sent in the end").waitFor();
+  await guest.message("gone in the end").waitFor({ state: "detached" });
+  await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
+  await second.page.getByLabel("Your name").waitFor();
+  // Nobody else is signed out by that.
+  await guest.say("still here");
+  await guest.message("still here", "stored").waitFor();
+  await until(async () => (await kept(guest)) === 0, "nothing to be kept");
+  noComplaints(guest, second);
+});
+
+test("who signs out and waits is told when everything is sent", async (t) => {
+  const ada = await signIn(t, "ada-waits", "Ada Waits");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  ada.link.cut();
+  await ada.isOffline();
+  await ada.say("sent before leaving");
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  const dialog = ada.page.getByRole("dialog", { name: "Sign out" });
+  await dialog.getByText("1 message is not sent yet.").waitFor();
+  ada.link.restore();
+  await dialog.getByText("Everything is sent by now.").waitFor();
+  await dialog.getByRole("button", { name: "Sign out", exact: true }).click();
+  await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
+  await ada.giveToken(tokenOf("ada-waits", "Ada Waits"));
+  await ada.isOnline();
+  await ada.message("sent before leaving", "stored").waitFor();
+  noComplaints(ada);
+});

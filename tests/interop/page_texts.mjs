@@ -1,0 +1,180 @@
+// What a conversation shows of texts, of who writes them, of what is being written and of what is new, in every size and colour.
+import assert from "node:assert/strict";
+import { client, everywhere, look, make, must, noComplaints, signIn } from "./page_support.mjs";
+import { until } from "./support.mjs";
+
+const MARKDOWN = [
+  "**bold**, *italic*, `code` and [a link](https://example.org/a_b).",
+  "- one\n- two",
+  "1. first\n2. second",
+  "> quoted",
+  `\`\`\`\nlet answer = 42; ${"// a long line of code ".repeat(6)}\n\`\`\``,
+].join("\n\n");
+const RIGHT = "\u05e9\u05dc\u05d5\u05dd, world";
+const LONG = Array.from({ length: 60 }, (_, index) => `line ${index}.`).join("\n");
+
+everywhere("texts of every kind are shown as they are meant, and gone through by keyboard", async (t, { self, options }) => {
+  const sub = `ada-texts-${self}`;
+  const bob = await client(t, "bob-texts", "Bob Texts");
+  const id = await make(bob, `Texts ${self}`, [sub], MARKDOWN, RIGHT, LONG);
+  await must(bob, "message", { conversationId: id, content: "a picture", metadata: { imageUrl: "https://pictures.example/a.png" } });
+  const ada = await signIn(t, sub, "Ada Texts", options);
+  const { page } = ada;
+  const see = (name) => look(ada, `texts-${self}-${name}`);
+  const key = async (...names) => {
+    for (const name of names) await page.keyboard.press(name);
+  };
+  /** What the focus or the pointer brings: the exact time is in view, with nothing over it. */
+  const hasTime = async (line) => {
+    const time = line.getByRole("group", { name: "Message" }).locator("time");
+    assert.match(await time.textContent(), /\d{1,2}:\d{2}:\d{2}/);
+    const isShown = (node) => {
+      const { x, y, width, height } = node.getBoundingClientRect();
+      return [x + 1, x + width - 1].every((left) => document.elementFromPoint(left, y + height / 2) === node);
+    };
+    await until(() => time.evaluate(isShown), "the exact time in view");
+  };
+  const hasFocus = (locator) => until(() => locator.evaluate((node) => node === document.activeElement), "the focus");
+  await page.getByRole("heading", { name: `Texts ${self}` }).waitFor();
+  await ada.message("a picture").locator("a.image-link").getByText("Image on pictures.example").waitFor();
+  assert.equal(await page.locator(".bubble img").count(), 0);
+
+  // A long text is shown in part, and whole when that is wanted.
+  const long = page.locator("li.message").filter({ hasText: "line 0." });
+  await page.locator("li.message[tabindex='0']").focus();
+  await key("ArrowUp");
+  await hasFocus(long);
+  await hasTime(long);
+  await see("part");
+  await key("Enter");
+  await hasFocus(page.getByRole("button", { name: "Show all of it" }));
+  await key("Enter");
+  await long.getByText("line 59.").waitFor();
+  await hasFocus(page.getByRole("button", { name: "Show less" }));
+  await see("whole");
+  await key("Enter");
+  await long.getByText("line 59.").waitFor({ state: "detached" });
+
+  // The focus brings the exact time and what can be done.
+  await key("Escape", "ArrowUp");
+  const right = page.locator("li.message").filter({ hasText: RIGHT });
+  await hasFocus(right);
+  assert.equal(await right.getByText(RIGHT).evaluate((node) => getComputedStyle(node).direction), "rtl");
+  await hasTime(right);
+  await see("time");
+  await key("ArrowUp");
+  const marked = page.locator("li.message").filter({ hasText: "bold" });
+  await hasFocus(marked);
+  const text = (selector) => marked.locator(selector).allTextContents();
+  assert.deepEqual(
+    [await text(".text strong"), await text(".text em"), await text(".text code"), await text("ul li"), await text("ol li"), await text("blockquote")],
+    [["bold"], ["italic"], ["code"], ["one", "two"], ["first", "second"], ["quoted"]],
+  );
+  assert.match((await text("pre code")).join(), /^let answer = 42;/);
+  assert.equal(await marked.getByRole("link", { name: "a link" }).getAttribute("href"), "https://example.org/a_b");
+  await hasTime(marked);
+  await see("markdown");
+  // So does the pointer.
+  await page.locator("h1").hover();
+  await page.locator("#composer").focus();
+  await page.getByRole("group", { name: "Message" }).waitFor({ state: "detached" });
+  await right.hover();
+  await hasTime(right);
+  noComplaints(ada);
+});
+
+everywhere("in a long group its author and day stay in view, as does the newest message over what is written", async (t, { self, options }) => {
+  const sub = `ada-group-${self}`;
+  const bob = await client(t, "bob-group", "Bob Group");
+  const id = await make(bob, `Group ${self}`, [sub], ...Array.from({ length: 40 }, (_, index) => `group ${index}`));
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, sub, "Ada Group", options);
+  const { page } = ada;
+  await ada.message("group 39").waitFor();
+  await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, scroller.scrollHeight / 2));
+  await page.locator(".place:not([hidden])").getByText("Bob Group").waitFor();
+  assert.match(await page.locator(".place").textContent(), /^(Today|Yesterday) · Bob Group$/);
+  await page.getByRole("button", { name: "To the newest" }).waitFor();
+  await look(ada, `group-${self}`);
+
+  await page.getByRole("button", { name: "To the newest" }).press("Enter");
+  await page.locator(".jump").waitFor({ state: "hidden" });
+  const isInView = () =>
+    ada.message("group 39").evaluate((line) => {
+      const { bottom } = line.getBoundingClientRect();
+      return bottom <= document.querySelector(".scroller").getBoundingClientRect().bottom;
+    });
+  await until(isInView, "the newest message");
+  bob.emit("typing", { conversationId: id, isTyping: true });
+  await page.getByText("Bob Group is typing…").waitFor();
+  await ada.composer.fill("a line\n".repeat(12));
+  await until(isInView, "the newest message over a field of twelve lines");
+  assert.equal(await page.locator(".jump").isHidden(), true);
+  await look(ada, `composer-${self}`);
+  noComplaints(ada);
+});
+
+everywhere("what is being written stays with its conversation, beyond a reload", async (t, { self, options }) => {
+  const sub = `ada-draft-${self}`;
+  const ada = await signIn(t, sub, "Ada Draft", options);
+  const bob = await client(t, "bob-draft", "Bob Draft");
+  await make(bob, "Drafts", [sub], "hello");
+  await ada.composer.fill("for the Lobby");
+  await ada.toList();
+  await ada.conversation("Drafts").click();
+  await ada.page.getByRole("heading", { name: "Drafts" }).waitFor();
+  assert.equal(await ada.composer.inputValue(), "");
+  await ada.composer.fill("for the other");
+  await ada.page.reload();
+  await ada.isOnline();
+  assert.equal(await ada.composer.inputValue(), "for the other");
+  await ada.toList();
+  await ada.conversation("Lobby").click();
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  assert.equal(await ada.composer.inputValue(), "for the Lobby");
+});
+
+everywhere("the newest conversation is opened, with a line above what is unread", async (t, { self, options }) => {
+  const sub = `ada-newest-${self}`;
+  const bob = await client(t, "bob-newest", "Bob Newest");
+  const id = await make(bob, "Old", [sub], "old 1", "old 2");
+  const ada = await client(t, sub, "Ada Newest");
+  await must(ada, "mark_read", { conversationId: id, seq: 2 });
+  await must(bob, "message", { conversationId: id, content: "new 1" });
+  const page = await signIn(t, sub, "Ada Newest", options);
+  await page.page.getByRole("heading", { name: "Old" }).waitFor();
+  await page.message("old 1").waitFor();
+  const lines = await page.page.locator("li.unread, li.message .bubble").allTextContents();
+  assert.deepEqual(lines, ["old 1", "old 2", "New messages", "new 1"]);
+  await look(page, `unread-${self}`);
+  noComplaints(page);
+});
+
+everywhere("a message in another conversation is told, counted, and one press away", async (t, { self, options }) => {
+  const sub = `ada-told-${self}`;
+  const bob = await client(t, "bob-told", "Bob Told");
+  const id = await make(bob, "Elsewhere", [sub], "first");
+  await must(bob, "join_conversation", id);
+  const ada = await signIn(t, sub, "Ada Told", options);
+  await ada.toList();
+  await ada.conversation("Lobby").click();
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "message", { conversationId: id, content: "look here" });
+  const notice = ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: look here" });
+  await notice.waitFor();
+  await ada.conversation("Elsewhere").locator(".count").getByText("1").waitFor({ state: "attached" });
+  assert.match(await ada.page.title(), /^\(\d+\) Lobby/);
+  const reads = [];
+  bob.on("message_read", (read) => reads.push(read));
+  await notice.press("Enter");
+  await ada.page.locator("li.message.is-marked").getByText("look here", { exact: true }).waitFor();
+  await until(() => reads.some(({ conversationId, userId, seq }) => conversationId === id && userId === sub && seq === 2), "that it was read");
+  // A notice is there for a few seconds, in which a slow machine does little else.
+  await ada.toList();
+  await ada.conversation("Lobby").press("Enter");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await must(bob, "message", { conversationId: id, content: "and here" });
+  await ada.page.getByRole("alert").getByRole("link", { name: "Elsewhere · Bob Told: and here" }).waitFor();
+  await look(ada, `told-${self}`);
+  noComplaints(ada);
+});
