@@ -177,7 +177,10 @@ fn the_standard_preset_lets_an_address_connect_sixty_times() {
         .binary
         .expect_log(&["connection refused", "127.0.0.1", "rate"]);
     assert!(server.metric("roomcast_connects_refused_total{reason=\"rate\"}") >= 2);
-    assert!(server.metric("roomcast_sessions{transport=\"polling\"}") <= 60 + more);
+    assert!(
+        server.metric("roomcast_sessions{transport=\"polling\"}")
+            <= 60 + i64::try_from(more).unwrap()
+    );
 }
 
 #[test]

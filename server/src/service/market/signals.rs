@@ -254,8 +254,8 @@ mod tests {
         let (store, _commits) = Store::open(&memory, Arc::<Metrics>::default())
             .await
             .unwrap();
-        let window = Some(Duration::from_secs(60));
-        let journals = Journals::new(store, Hooks::default(), window, window.unwrap());
+        let window = Duration::from_secs(60);
+        let journals = Journals::new(store, Hooks::default(), Some(window), window);
         Market::new(journals, &config::Market::default()).unwrap()
     }
 
