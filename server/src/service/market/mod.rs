@@ -15,13 +15,13 @@ use std::sync::Arc;
 use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::service::fault::ServiceError;
-use crate::service::journals::Journals;
+use crate::service::journals::{Journals, journal_of};
 use crate::service::rules::rooms::room_named;
 use execution::Execution;
 pub(crate) use execution::{Refused, Told};
 use prices::Prices;
 pub(crate) use prices::{PriceNews, PublishedPrices};
-use roomcast::Socket;
+use roomcast::{JoinError, Room, Socket};
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.
 #[derive(Clone)]
@@ -61,14 +61,10 @@ impl Market {
     pub(crate) async fn recovered(&self, socket: &Socket) {
         let by = socket.principal();
         for room in socket.rooms() {
-            let again = if room == room_named(trades::KIND, &by.subject) {
-                self.renew_trades(&room, socket, &by).await
-            } else if room == room_named(portfolio::KIND, &by.subject) {
-                self.renew_portfolio(socket, &by).await
-            } else if signals::is_room(&room) {
-                self.renew_signals(&room, socket).await
-            } else {
+            let again = if self.is_followed(&room, &by) {
                 Ok(())
+            } else {
+                self.renew(&room, socket, &by).await
             };
             if let Err(error) = again {
                 tracing::debug!(%error, room = room.as_str(), "no snapshot after a recovery");
@@ -78,6 +74,68 @@ impl Market {
             }
         }
         self.renew_prices(socket).await;
+    }
+
+    /// Whether a socket that is in this room at another server can be given at this one what it follows there.
+    pub(crate) fn follows(room: &Room, by: &Principal) -> bool {
+        *room == room_named(trades::KIND, &by.subject)
+            || *room == room_named(portfolio::KIND, &by.subject)
+            || signals::is_named(room)
+            || prices::is_room(room)
+    }
+
+    /// Lets a socket whose client was at another server follow again what it followed there, from a snapshot on.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be read, or the socket is in too many rooms.
+    pub(crate) async fn arrive(
+        &self,
+        socket: &Socket,
+        followed: &[Room],
+    ) -> Result<(), ServiceError> {
+        let by = socket.principal();
+        let (prices, others): (Vec<_>, Vec<_>) = followed
+            .iter()
+            .filter(|room| Self::follows(room, &by))
+            .partition(|room| prices::is_room(room));
+        for room in others {
+            self.renew(room, socket, &by).await?;
+        }
+        for room in prices {
+            if let Err(JoinError::NameTooLong | JoinError::TooManyRooms) = socket.join(room) {
+                return Err(ServiceError::Conflict("in too many rooms"));
+            }
+        }
+        self.renew_prices(socket).await;
+        Ok(())
+    }
+
+    /// Gives a socket a snapshot of what it follows in a room, if that is a journal.
+    async fn renew(
+        &self,
+        room: &Room,
+        socket: &Socket,
+        by: &Principal,
+    ) -> Result<(), ServiceError> {
+        if *room == room_named(trades::KIND, &by.subject) {
+            self.follow_trades(socket, by).await.map(drop)
+        } else if *room == room_named(portfolio::KIND, &by.subject) {
+            self.renew_portfolio(socket, by).await
+        } else if signals::is_room(room) {
+            self.renew_signals(room, socket).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether this server has told all that a recovered socket has missed in a room. Of a portfolio the newest is told again.
+    fn is_followed(&self, room: &Room, by: &Principal) -> bool {
+        let journals = &self.0.journals;
+        if *room == room_named(trades::KIND, &by.subject) {
+            return journals.is_followed(&journal_of(trades::KIND, &by.subject), room);
+        }
+        signals::is_room(room) && journals.is_followed(signals::JOURNAL, room)
     }
 }
 

@@ -115,9 +115,6 @@ impl Market {
         room: &Room,
         socket: &Socket,
     ) -> Result<(), ServiceError> {
-        if self.0.journals.is_followed(JOURNAL, room) {
-            return Ok(());
-        }
         let channel = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
         match (channel, channel.strip_prefix(':')) {
             ("", _) => {
@@ -227,6 +224,12 @@ pub(super) fn is_room(room: &Room) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
 }
 
-const JOURNAL: &str = "signals";
+/// Whether a room is one of signals that says of which channel.
+pub(super) fn is_named(room: &Room) -> bool {
+    let rest = room.as_str().strip_prefix(JOURNAL);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
+pub(super) const JOURNAL: &str = "signals";
 /// How many of the last signals a snapshot has.
 const NEWEST: usize = 20;

@@ -15,7 +15,7 @@ use crate::service::rules::emissions::trades::{
 };
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
-use roomcast::{Namespace, Room, Socket};
+use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for Trades {
     fn from(snapshot: Snapshot) -> Self {
@@ -54,7 +54,7 @@ impl Market {
         self.follow_trades(socket, &by).await
     }
 
-    async fn follow_trades(
+    pub(super) async fn follow_trades(
         &self,
         socket: &Socket,
         by: &Principal,
@@ -84,19 +84,6 @@ impl Market {
         let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
         Ok(journals.unsubscribe(&room, socket, &TRADES_UNSUBSCRIBED))
-    }
-
-    pub(super) async fn renew_trades(
-        &self,
-        room: &Room,
-        socket: &Socket,
-        by: &Principal,
-    ) -> Result<(), ServiceError> {
-        let journals = &self.0.journals;
-        if !journals.is_followed(&journal_of(KIND, &by.subject), room) {
-            self.follow_trades(socket, by).await?;
-        }
-        Ok(())
     }
 
     /// Publishes a trade of a user, or what has become of it. A trade that is executed, failed or canceled stays what it is.
