@@ -65,9 +65,9 @@ pub use journal::{Journal, Missed, Origin, SavedState};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
 #[cfg(feature = "cluster")]
-pub use nodes::{Load, Node, NodeOptions, NodeTaken};
+pub(crate) use nodes::{Given, MissedEvent, Registry, Wanted, keep as keep_nodes};
 #[cfg(feature = "cluster")]
-pub(crate) use nodes::{Registry, keep as keep_nodes};
+pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
 #[cfg(feature = "cluster")]

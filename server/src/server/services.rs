@@ -20,7 +20,7 @@ use crate::service::{
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
-use roomcast::{Builder, EngineRequest, internal::LogThrottle};
+use roomcast::{Builder, EngineRequest, Room, internal::LogThrottle};
 
 /// What events and requests are handled with, and what tasks work on.
 pub(super) struct Services {
@@ -142,6 +142,9 @@ impl Services {
             overlap,
         );
         self.chat.hear(&mut io, &self.fed);
+        if self.announcer.is_some() && recovery_window(settings).is_some() {
+            io = self.hand_over(io);
+        }
         if self.announcer.is_some() {
             answer_others(&mut io);
         }
@@ -155,6 +158,20 @@ impl Services {
             });
         }
         io
+    }
+
+    /// Lets clients of the chat go on at another server. Those of admins start afresh.
+    fn hand_over(&self, io: Builder) -> Builder {
+        let chat = self.chat.clone();
+        io.handover(move |socket| {
+            if socket.namespace().name() != "/" {
+                return None;
+            }
+            let by = socket.principal();
+            let follows =
+                |room: &Room| Market::follows(room, &by) || Notifications::follows(room, &by);
+            chat.leave_for_another(socket, follows)
+        })
     }
 
     /// The id of the store that servers with an adapter share.

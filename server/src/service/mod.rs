@@ -30,8 +30,8 @@ pub(crate) use authorization::{
     MadeRevocation, NewBlock, NewLogin, NewRevocation, Question, RemoveBlock, RevocationApplier,
 };
 pub(crate) use chat::{
-    Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Pins, ReadConversation,
-    ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
+    Chat, ConversationNews, FoundConversation, FoundStatus, Leases, Leaving, Lost, Pins,
+    ReadConversation, ReadMessages, ReadPins, ReadStatus, Retention, WhoIsIn,
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, Fed};

@@ -58,12 +58,12 @@ pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
-pub(crate) use shared::FORGOTTEN_AT_ONCE;
 pub use shared::{
     Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
     JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
     Replace, SharedValues,
 };
+pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
 pub use time::Time;
 
 pub use self::opening::Reservation;

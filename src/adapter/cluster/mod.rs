@@ -29,7 +29,7 @@ use super::{
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Deliver, Health, Inbox, Servers},
     journal::{Journal, Position},
-    nodes::{self, Beat, Heard, Node, NodeTaken, Registry},
+    nodes::{self, Beat, Heard, Node, NodeTaken, Registry, Wanted},
     operation::Kind,
     values,
 };
@@ -147,6 +147,9 @@ pub(crate) trait Receiver: Send + Sync {
 
     /// Another server has changed a value.
     fn value_changed(&self, key: &str);
+
+    /// A client has come to another server, which asks for what this one has of it. Whoever has nothing answers so, too.
+    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: Wanted);
 }
 
 impl Joined {
@@ -477,7 +480,16 @@ impl Deliver for Joined {
         if let Message::Publication(publication) = &message
             && publication.namespace == *nodes::NAMESPACE
         {
-            if let Err(error) = self.hear(&node, &publication.kind) {
+            let heard = match (&publication.kind, publication.request) {
+                (Kind::ServerSideWithAck { event, args }, Some(request))
+                    if **event == *nodes::TAKE =>
+                {
+                    let wanted = Wanted::read(args);
+                    wanted.map(|wanted| self.receiver.wanted(&self, &node, request, wanted))
+                }
+                (kind, _) => self.hear(&node, kind),
+            };
+            if let Err(error) = heard {
                 self.ignore(&error);
             }
             return;

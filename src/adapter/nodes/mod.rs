@@ -7,6 +7,7 @@
 mod beat;
 mod forwarding;
 mod keep;
+mod moving;
 mod node;
 
 use std::{
@@ -26,7 +27,11 @@ use tokio::{
 
 pub(super) use self::beat::{Beat, bye, changed};
 pub use self::node::{Load, Node, NodeOptions, NodeTaken};
-pub(crate) use self::{forwarding::Forwarding, keep::keep};
+pub(crate) use self::{
+    forwarding::Forwarding,
+    keep::keep,
+    moving::{Given, MissedEvent, Wanted},
+};
 use super::envelope::NodeId;
 pub(super) use super::operation::NAMESPACE;
 use crate::metrics::{Gauge, Metrics};
@@ -36,6 +41,8 @@ pub(super) const BEAT: &str = "beat";
 pub(super) const BYE: &str = "bye";
 /// A value that servers share was changed.
 pub(super) const CHANGED: &str = "changed";
+/// A client has come that was on another server.
+pub(super) const TAKE: &str = "take";
 
 /// The servers of a cluster, as far as this one has heard.
 pub(crate) struct Registry {
@@ -112,6 +119,11 @@ impl Registry {
                 .filter(|forwarding| forwarding.tag == tag)?;
             Some((known.node.address.clone()?, forwarding.key))
         })
+    }
+
+    /// Whether one of the other servers is such a one.
+    pub(crate) fn has(&self, is_it: impl Fn(&NodeId) -> bool) -> bool {
+        self.others.lock().keys().any(is_it)
     }
 
     pub(super) const fn name(&self) -> &NodeId {

@@ -19,9 +19,17 @@ use super::{
 };
 
 impl Outbox {
-    /// Keeps the frames of a channel for replay from here on.
-    pub(crate) fn keep_for_replay(&self, channel: u64, limits: Limits) {
-        self.lock().keep_for_replay(self, channel, None, limits);
+    /// Keeps the frames of a channel for replay from here on; `floor` is the last one that the client has, if it has any.
+    pub(crate) fn keep_for_replay(&self, channel: u64, floor: Option<u64>, limits: Limits) {
+        self.lock().keep_for_replay(self, channel, floor, limits);
+    }
+
+    /// All frames that follow one; `None` if some of them are not kept.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn all_after(&self, known: Stamp) -> Option<Vec<Frame>> {
+        let queue = self.lock();
+        let frames = queue.replay.as_ref()?.after(known)?;
+        Some(frames.cloned().collect())
     }
 
     /// Whether all frames that follow one are kept.
@@ -182,7 +190,7 @@ mod tests {
     fn another_session_goes_on_where_the_first_broke_off() {
         let (outboxes, metrics) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, LIMITS);
+        old.keep_for_replay(1, None, LIMITS);
         push(&old, [1, 2, 3]);
         let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
         old.cut();
@@ -206,7 +214,7 @@ mod tests {
     fn a_hand_over_does_not_keep_the_first_outbox_while_it_waits_for_the_second() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, LIMITS);
+        old.keep_for_replay(1, None, LIMITS);
         push(&old, [1, 2]);
         old.cut();
         let hello = Frame::text(b"0{}");
@@ -233,7 +241,7 @@ mod tests {
     fn a_session_is_not_handed_over_to_itself() {
         let (outboxes, _) = outboxes();
         let old = outbox(&outboxes);
-        old.keep_for_replay(1, LIMITS);
+        old.keep_for_replay(1, None, LIMITS);
         push(&old, [1]);
         old.cut();
         assert_eq!(
@@ -246,7 +254,7 @@ mod tests {
     fn a_session_is_not_handed_over_before_its_end_nor_to_one_that_has_ended() {
         let (outboxes, _) = outboxes();
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
-        old.keep_for_replay(1, LIMITS);
+        old.keep_for_replay(1, None, LIMITS);
         push(&old, [1]);
         let hello = Frame::text(b"0{}");
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
@@ -261,7 +269,7 @@ mod tests {
     fn an_overflow_leaves_nothing_to_go_on_with() {
         let (outboxes, metrics) = outboxes();
         let old = outboxes.outbox(Sid::from_random([7; 15]), 20);
-        old.keep_for_replay(1, LIMITS);
+        old.keep_for_replay(1, None, LIMITS);
         push(&old, 1..=10);
         assert!(!old.has_all_after(stamp(1)));
         assert_eq!(metrics.gauge(Gauge::RecoveryBytes), 0);

@@ -132,7 +132,7 @@ mod tests {
         };
         let all = [60, 30, 5].map(|count| {
             let outbox = outboxes.outbox(Sid::from_random([count; 15]), usize::MAX);
-            outbox.keep_for_replay(1, limits);
+            outbox.keep_for_replay(1, None, limits);
             (1..=u64::from(count)).for_each(|number| keep(&outbox, number));
             (outbox, u64::from(count))
         });

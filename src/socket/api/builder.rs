@@ -10,6 +10,8 @@ use super::{
     namespace_builder::{NamespaceBuilder, needs_of},
     options,
 };
+#[cfg(feature = "cluster")]
+use crate::socket::core::Handover;
 use crate::{
     Config,
     adapter::NAMESPACE,
@@ -59,6 +61,8 @@ pub struct Builder {
     client_files: ClientFiles,
     #[cfg(feature = "cluster")]
     pub(super) membership: Membership,
+    #[cfg(feature = "cluster")]
+    pub(super) handover: Option<Handover>,
 }
 
 impl Builder {
@@ -77,6 +81,8 @@ impl Builder {
             client_files: ClientFiles::default(),
             #[cfg(feature = "cluster")]
             membership: Membership::default(),
+            #[cfg(feature = "cluster")]
+            handover: None,
         }
     }
 
@@ -324,6 +330,8 @@ impl Builder {
             forwarder,
             #[cfg(feature = "cluster")]
             values,
+            #[cfg(feature = "cluster")]
+            handover: self.handover,
             recovery_table,
             config,
             hooks: Arc::new(self.hooks),

@@ -136,7 +136,8 @@ impl Io {
     /// client for which handlers run, or that owes acknowledgements, is moved when these are done, at the
     /// latest at the end of the window. Everything queued is sent first.
     ///
-    /// Returns when nobody is connected any more, at the latest at the end of the window.
+    /// Returns when nobody is connected any more, at the latest at the end of the window. Where clients go on at
+    /// [another server](crate::Builder::handover), it waits up to five seconds more within the window until that has all of them.
     /// [`close`](Self::close) comes after it; there is no way back.
     ///
     /// ```no_run
@@ -150,7 +151,11 @@ impl Io {
     pub async fn drain(&self, window: Duration) {
         let engine = self.0.engine.lock().upgrade();
         if let Some(engine) = engine {
+            #[cfg(feature = "cluster")]
+            let end = Instant::now() + window;
             engine.drain(window).await;
+            #[cfg(feature = "cluster")]
+            self.hand_over_until(end).await;
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use super::{Outcome, Record, act};
 use crate::{
-    adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver},
+    adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver, Wanted},
     metrics::Counter,
     socket::{
         core::{Io, Lifecycle, Namespace, ServerSide, Socket, WeakIo},
@@ -127,6 +127,34 @@ impl Receiver for Applier {
         }
     }
 
+    fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: Wanted) {
+        let asker = Asker {
+            cluster: Arc::clone(cluster),
+            node: from.clone(),
+            request,
+        };
+        let Some(io) = self.io.upgrade() else {
+            return;
+        };
+        let _runtime = io.enter_runtime();
+        let table = io.recovery_table().filter(|_| io.handover().is_some());
+        let Some(table) = table.filter(|_| !self.is_busy(&io)).cloned() else {
+            return asker.announce(0);
+        };
+        let serving = Serving::new(&self.serving);
+        let io = io.clone();
+        spawn(Box::pin(async move {
+            let _serving = serving;
+            // A server that stops does not leave before it has answered.
+            let _question = table.question();
+            let given = table.give(wanted, &io).await;
+            match given.and_then(|given| given.answer()) {
+                Some(answer) => asker.say(Some(1), Item::Answer(answer)),
+                None => asker.announce(0),
+            }
+        }));
+    }
+
     fn node_left(&self, node: &Node) {
         self.tell(&Lifecycle::NodeLeft { node });
     }
@@ -192,22 +220,25 @@ async fn pass_on(mut acks: Acks<Args>, asker: Asker) {
 }
 
 impl Applier {
+    /// Whether no more can be done for other servers now, which is counted.
+    fn is_busy(&self, io: &Io) -> bool {
+        // What has to wait cannot do that without a runtime.
+        // Two that come at once may both pass, so the bound may be exceeded by a few.
+        let is_busy =
+            self.serving.load(Ordering::Relaxed) >= MAX_SERVING || Handle::try_current().is_err();
+        if is_busy {
+            io.metrics().count(Counter::ClusterRequestsRefused);
+        }
+        is_busy
+    }
+
     /// Calls the handler of an event between servers. Handlers start in the order of their events.
     fn serve(&self, namespace: &Namespace, event: &str, args: &Args, asker: Option<Asker>) {
         let inner = namespace.inner();
         let known = inner.filter(|inner| inner.handlers.server_side(event).is_some());
         let metrics = namespace.io().metrics();
-        let is_refused = || {
-            // A handler could not wait for anything without a runtime.
-            // Two events that come at once may both pass, so the bound may be exceeded by a few.
-            let is_refused = self.serving.load(Ordering::Relaxed) >= MAX_SERVING
-                || Handle::try_current().is_err();
-            if is_refused {
-                metrics.count(Counter::ClusterRequestsRefused);
-            }
-            is_refused
-        };
-        let Some(inner) = known.filter(|_| !is_refused()) else {
+        let is_busy = || self.is_busy(namespace.io());
+        let Some(inner) = known.filter(|_| !is_busy()) else {
             if let Some(asker) = asker {
                 asker.announce(0);
             }

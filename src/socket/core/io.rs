@@ -12,6 +12,8 @@ use tokio::{
     sync::Notify,
 };
 
+#[cfg(feature = "cluster")]
+use super::socket::Socket;
 use super::{
     handlers::{Connect, Handlers, Lifecycle, Watchers},
     namespace::{self, Namespace},
@@ -90,12 +92,20 @@ pub(crate) struct Built {
     pub(crate) forwarder: Option<Arc<Forwarder>>,
     #[cfg(feature = "cluster")]
     pub(crate) values: Values,
+    /// What the application says of a client that goes to another server.
+    #[cfg(feature = "cluster")]
+    pub(crate) handover: Option<Handover>,
     /// `None` if no socket can be recovered.
     pub(crate) recovery_table: Option<Arc<RecoveryTable>>,
 }
 
 /// Lines about refused clients, or about failed events, at once, before it is one a second.
 const REFUSALS: u32 = 100;
+
+/// Takes leave of a client, and says what the application on the other server has to know; `None` if the client cannot
+/// go on there.
+#[cfg(feature = "cluster")]
+pub(crate) type Handover = Box<dyn Fn(&Socket) -> Option<serde_json::Value> + Send + Sync>;
 
 /// Which namespaces are made on demand.
 pub(crate) enum Predicate {
@@ -176,6 +186,26 @@ impl Io {
     #[inline]
     pub(crate) fn recovery_table(&self) -> Option<&Arc<RecoveryTable>> {
         self.0.built.get()?.recovery_table.as_ref()
+    }
+
+    /// What the application says of a client that goes to another server, if clients may.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn handover(&self) -> Option<&Handover> {
+        self.0.built.get()?.handover.as_ref()
+    }
+
+    /// Whether clients may go on at another server without a journal.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn has_others_to_go_to(&self) -> bool {
+        let joined = self.cluster().joined();
+        let has_others = joined.is_some_and(|joined| joined.registry().has(|_| true));
+        has_others && self.handover().is_some() && !self.cluster().has_journal()
+    }
+
+    /// There is no other server.
+    #[cfg(not(feature = "cluster"))]
+    pub(crate) const fn has_others_to_go_to(&self) -> bool {
+        false
     }
 
     /// The events that wait for the end of an interval.

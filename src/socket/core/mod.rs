@@ -27,6 +27,8 @@ pub(crate) use handlers::{
     Registered, SharedHandler, Watchers,
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
+#[cfg(feature = "cluster")]
+pub(crate) use io::Handover;
 pub use io::Io;
 pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;

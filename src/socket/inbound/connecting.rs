@@ -18,7 +18,7 @@ use crate::{
         core::{Connect, Handlers, Lifecycle, Socket},
         dispatch::Call,
         life::{Claim, NotAdmitted, Restored},
-        recovery::{Offer, Recoverable},
+        recovery::Offer,
         types::Refusal,
     },
 };
@@ -254,7 +254,7 @@ impl Connection {
     ) -> Option<Socket> {
         let namespace = self.io.namespace_to_enter(connect.nsp(), handlers).ok()?;
         let pid = restored.pid();
-        let restored = restored.resume(&namespace, |id| {
+        let restored = restored.resume(&namespace, |id, recoverable| {
             let socket = Socket::with(
                 self.io.clone(),
                 Arc::clone(&namespace),
@@ -263,7 +263,7 @@ impl Connection {
                 connect.payload().clone(),
                 connect.states(),
                 id,
-                Some(Box::new(Recoverable::from_elsewhere(pid))),
+                Some(Box::new(recoverable)),
             );
             if let Some(table) = self.io.recovery_table() {
                 table.enter(pid, socket.downgrade());

@@ -95,11 +95,10 @@ impl NamespaceInner {
             return Err(NotAdmitted::TakenDown);
         }
         if let Some(channel) = &self.channel
-            && socket.recoverable().is_some()
+            && let Some(recoverable) = socket.recoverable()
         {
-            socket
-                .outbox()
-                .keep_for_replay(channel.id(), channel.limits());
+            let (id, floor) = (channel.id(), recoverable.floor());
+            socket.outbox().keep_for_replay(id, floor, channel.limits());
         }
         // All of it happens under the lock of the list, so that no broadcast comes before what was missed and the
         // packet that admits the client, and none after it is missed.

@@ -10,7 +10,7 @@ use crate::{
     Principal,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
-        recovery::{Offer, Pid},
+        recovery::{Offer, Pid, Recoverable},
         types::SocketId,
     },
 };
@@ -46,7 +46,7 @@ impl Restored {
     pub(crate) fn resume(
         self,
         _: &Arc<namespace::NamespaceInner>,
-        _: impl FnOnce(SocketId) -> Socket,
+        _: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
         match self {}
     }

@@ -1,9 +1,11 @@
 //! Sockets whose clients are away. They stay in their rooms, where their outboxes go on keeping
 //! what is sent to them, but they count as absent.
 
+use roomcast_protocol::Stamp;
+
 use crate::socket::{
     core::Socket,
-    recovery::Recoverable,
+    recovery::{Last, Recoverable},
     types::{DisconnectReason, Room},
 };
 
@@ -13,7 +15,11 @@ impl Socket {
     pub(crate) fn begin_leaving(&self, reason: DisconnectReason) -> Option<&Recoverable> {
         let recoverable = self.recoverable()?;
         let table = self.io().recovery_table()?;
-        if reason.is_recoverable() {
+        // When this server stops its clients are kept for others as long as it waits for them.
+        let stays = reason.is_recoverable()
+            || reason == DisconnectReason::ServerShuttingDown && self.io().has_others_to_go_to();
+        // A client from another server lacks what the application has yet to give it, and cannot be recovered before.
+        if stays && recoverable.arrival().is_none() {
             table.leave(recoverable.pid);
             Some(recoverable)
         } else {
@@ -24,6 +30,13 @@ impl Socket {
             }
             None
         }
+    }
+
+    /// The place here that stands for what a client has of the server from which it came.
+    pub(crate) fn known_from(&self, last: Last) -> Option<Stamp> {
+        let channel = self.namespace_inner().channel.as_ref()?.id();
+        let number = self.recoverable()?.number_of(last)?;
+        Some(Stamp { channel, number })
     }
 
     /// Keeps the socket in its rooms for a client that is away.

@@ -110,7 +110,10 @@ impl RecoveryTable {
             None => return ClaimLookup::Nothing,
         };
         let inner = socket.namespace_inner();
-        let Some(known) = inner.known(offer.last) else {
+        let Some(known) = inner
+            .known(offer.last)
+            .or_else(|| socket.known_from(offer.last))
+        else {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
@@ -194,6 +197,21 @@ impl Claim {
     /// not find a claimed socket, which must end therefore: its client may have been one to expel.
     fn was_missed(&self) -> bool {
         self.table.rounds() != self.round
+    }
+
+    /// The socket that was taken, and what its client has; `None` if it has to end, or is none of this server.
+    #[cfg(feature = "cluster")]
+    pub(super) fn take_own(&mut self) -> Option<(Stamp, Socket)> {
+        if self.was_missed() {
+            return None;
+        }
+        match self.held.take()? {
+            Claimed::Here(known, (_, socket)) => Some((known, socket)),
+            remote @ Claimed::Remote(_) => {
+                self.held = Some(remote);
+                None
+            }
+        }
     }
 
     /// What another server has kept, to be gone on with by [`settle`](Self::settle).

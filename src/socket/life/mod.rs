@@ -10,6 +10,8 @@ mod away;
 mod claiming;
 mod ending;
 mod membership;
+#[cfg(feature = "cluster")]
+mod moving;
 #[cfg(not(feature = "cluster"))]
 #[path = "alone.rs"]
 mod restoring;

@@ -1,23 +1,32 @@
-//! Going on with the state of a client that another server has kept in the journal of the adapter.
+//! Going on with the state of a client that was on another server, which has kept it in the journal of the adapter or
+//! gives it away.
 
 use std::{fmt, sync::Arc};
 
 use roomcast_protocol::{Frame, socket::Nsp};
 use tokio::time::{Duration, timeout};
 
-use super::Claim;
+use super::{Claim, moving::Moved};
 use crate::{
     Principal,
     adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, SavedState, Tail},
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
-        recovery::{Offer, Pid},
+        recovery::{Offer, Pid, Recoverable},
         types::{Room, Shared, SocketId},
     },
 };
 
 /// The state of a client that was on another server, and what the client has missed.
-pub(crate) struct Restored {
+pub(crate) enum Restored {
+    /// From the journal.
+    Kept(Box<Kept>),
+    /// From that server.
+    Moved(Box<Moved>),
+}
+
+/// What a journal had of a client.
+pub(crate) struct Kept {
     joined: Arc<Joined>,
     pid: Pid,
     saved: SavedState,
@@ -38,9 +47,16 @@ impl RecoveryTable {
         let Some(joined) = io.cluster().joined() else {
             return here;
         };
-        let Some(journal) = joined.journal().filter(|journal| journal.is_up()) else {
-            return here;
+        let Some(journal) = joined.journal() else {
+            if here.is_some() {
+                return here;
+            }
+            let moved = Moved::fetch(joined, offer, nsp, io).await?;
+            return Some(Claim::restored(self, Restored::Moved(Box::new(moved))));
         };
+        if !journal.is_up() {
+            return here;
+        }
         // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
         let taking = timeout(PATIENCE, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
@@ -59,8 +75,8 @@ impl RecoveryTable {
                 }
                 // The client has been on another server since, so what may still be here is outdated.
                 self.expel(offer.pid);
-                let restored = Restored::read(joined, offer, nsp, saved).await?;
-                Some(Claim::restored(self, restored))
+                let kept = Kept::read(joined, offer, nsp, saved).await?;
+                Some(Claim::restored(self, Restored::Kept(Box::new(kept))))
             }
             (Some(here), None) => {
                 here.give_up();
@@ -72,6 +88,44 @@ impl RecoveryTable {
 }
 
 impl Restored {
+    pub(crate) fn pid(&self) -> Pid {
+        match self {
+            Self::Kept(kept) => kept.pid,
+            Self::Moved(moved) => moved.pid(),
+        }
+    }
+
+    /// Who the client was; `None` if nobody knows.
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        match self {
+            Self::Kept(kept) => kept.saved.principal(),
+            Self::Moved(moved) => moved.principal(),
+        }
+    }
+
+    /// Keeps the state again for whoever asks next, if there is a place for that.
+    pub(crate) fn give_back(&self, window: Duration) {
+        if let Self::Kept(kept) = self
+            && let Some(journal) = kept.joined.journal()
+        {
+            journal.keep(&kept.saved, window, true);
+        }
+    }
+
+    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    pub(crate) fn resume(
+        self,
+        namespace: &Arc<namespace::NamespaceInner>,
+        make: impl FnOnce(SocketId, Recoverable) -> Socket,
+    ) -> Option<Socket> {
+        match self {
+            Self::Kept(kept) => kept.resume(namespace, make),
+            Self::Moved(moved) => moved.resume(namespace, make),
+        }
+    }
+}
+
+impl Kept {
     async fn read(
         joined: &Arc<Joined>,
         offer: Offer,
@@ -98,52 +152,21 @@ impl Restored {
         })
     }
 
-    pub(crate) const fn pid(&self) -> Pid {
-        self.pid
-    }
-
-    /// Who the client was; `None` if nobody knows.
-    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
-        let Origin {
-            subject,
-            roles,
-            guest,
-            ..
-        } = self.saved.roomcast.clone()?;
-        let mut principal = Principal::new(subject);
-        principal.roles = roles;
-        principal.guest = guest;
-        Some(Arc::new(principal))
-    }
-
-    /// Keeps the state again for whoever asks next.
-    pub(crate) fn give_back(&self, window: Duration) {
-        if let Some(journal) = self.joined.journal() {
-            journal.keep(&self.saved, window, true);
-        }
-    }
-
     /// Lets the client in as the socket that it was; `None` if that cannot be.
-    pub(crate) fn resume(
+    fn resume(
         self,
         namespace: &Arc<namespace::NamespaceInner>,
-        make: impl FnOnce(SocketId) -> Socket,
+        make: impl FnOnce(SocketId, Recoverable) -> Socket,
     ) -> Option<Socket> {
         let joined = Arc::clone(&self.joined);
         // Nothing of the journal is applied meanwhile: events up to `applied` are among the frames, and all later ones reach
         // the socket as they reach others.
         joined.between(|applied| {
             let frames = self.frames(namespace, applied?)?;
-            let socket = make(self.saved.sid);
+            let socket = make(self.saved.sid, Recoverable::from_elsewhere(self.pid));
             socket.set_data(Shared(self.saved.data.clone()));
             namespace.admit(&socket, &frames).ok()?;
-            let own = socket.id();
-            let rooms = self.saved.rooms.iter();
-            for room in rooms.filter(|room| room.as_str() != own.as_str()) {
-                if let Err(error) = socket.join(room) {
-                    tracing::warn!(socket = %own, %error, "a socket cannot join");
-                }
-            }
+            self.saved.join_all(&socket);
             Some(socket)
         })
     }
@@ -188,34 +211,40 @@ impl Socket {
     /// Saves the state of a client that has gone where other servers find it, if there is such a place; anew, or
     /// only if it is still there.
     pub(crate) fn save_state(&self, is_new: bool) {
-        let Some((table, recoverable)) = self.io().recovery_table().zip(self.recoverable()) else {
+        let Some(table) = self.io().recovery_table() else {
             return;
         };
-        let namespace = self.namespace_inner();
-        let Some(joined) = namespace.cluster.joined() else {
+        let Some(joined) = self.namespace_inner().cluster.joined() else {
             return;
         };
         let Some(journal) = joined.journal() else {
             return;
         };
+        if let Some(saved) = self.saved_state(joined) {
+            journal.keep(&saved, table.window, is_new);
+        }
+    }
+
+    /// The state of a client for other servers; `None` if it cannot be recovered.
+    pub(super) fn saved_state(&self, joined: &Joined) -> Option<SavedState> {
+        let recoverable = self.recoverable()?;
         let mut rooms = vec![Room::from(self.id().as_str())];
         rooms.extend(self.rooms());
         let principal = self.principal();
         let data = self.data::<Shared>();
-        let saved = SavedState {
+        Some(SavedState {
             sid: self.id(),
             pid: recoverable.pid.as_str().to_owned(),
             rooms,
             data: data.map_or_else(|| serde_json::json!({}), |data| data.0.clone()),
             roomcast: Some(Origin {
                 node: joined.node().clone(),
-                namespace: namespace.name.as_str().to_owned(),
+                namespace: self.nsp().to_owned(),
                 subject: principal.subject.clone(),
                 roles: principal.roles.clone(),
                 guest: principal.guest,
             }),
-        };
-        journal.keep(&saved, table.window, is_new);
+        })
     }
 
     /// Lets no other server go on with the client.

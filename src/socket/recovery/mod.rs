@@ -12,7 +12,7 @@ mod recoverable;
 mod table;
 
 pub(crate) use channel::{Channel, Numbered};
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "cluster", feature = "fuzzing"))]
 pub(crate) use offer::Offset;
 pub(crate) use offer::{EventOffset, Last, Offer, Pid, Tag};
 pub(crate) use recoverable::Recoverable;

@@ -146,6 +146,14 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// The offer that these texts are.
+    pub(crate) fn read(pid: &str, offset: &str) -> Option<Self> {
+        Some(Self {
+            pid: Pid::parse(pid)?,
+            last: Last::parse(offset)?,
+        })
+    }
+
     /// The offer in the payload of a `CONNECT` packet. A payload without a valid offer counts as no
     /// offer.
     pub(crate) fn of(payload: &Args) -> Option<Self> {
@@ -161,10 +169,7 @@ impl Offer {
             return None;
         }
         let Payload { pid, offset } = payload.get(0).ok()?;
-        Some(Self {
-            pid: Pid::parse(pid.as_str()?)?,
-            last: Last::parse(offset.as_str()?)?,
-        })
+        Self::read(pid.as_str()?, offset.as_str()?)
     }
 }
 

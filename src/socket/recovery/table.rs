@@ -30,6 +30,8 @@ pub(crate) struct RecoveryTable<S, W> {
     rounds: AtomicU64,
     /// Notified when a socket is kept whose client has gone away.
     pub(crate) went_away: Notify,
+    /// Notified when there is no socket any more, whether its client is away or not.
+    emptied: Notify,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -38,8 +40,21 @@ struct Entries<S, W> {
     present: HashMap<Pid, ClientState<W>>,
     /// The sockets whose clients are away.
     away: Expiring<Pid, S>,
+    /// Questions of other servers for a client that are not answered yet.
+    questions: usize,
     /// The server stops, so that no socket is kept any more.
     is_closed: bool,
+}
+
+/// A question of another server for a client, until it is answered and this is dropped.
+#[cfg(feature = "cluster")]
+pub(crate) struct OpenQuestion<S, W>(Arc<RecoveryTable<S, W>>);
+
+#[cfg(feature = "cluster")]
+impl<S, W> Drop for OpenQuestion<S, W> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.questions -= 1);
+    }
 }
 
 enum ClientState<W> {
@@ -64,8 +79,15 @@ impl<S, W> Default for Entries<S, W> {
         Self {
             present: HashMap::new(),
             away: Expiring::default(),
+            questions: 0,
             is_closed: false,
         }
+    }
+}
+
+impl<S, W> Entries<S, W> {
+    fn is_empty(&self) -> bool {
+        self.present.is_empty() && self.away.len() == 0 && self.questions == 0
     }
 }
 
@@ -78,6 +100,7 @@ impl<S, W> RecoveryTable<S, W> {
             state: Mutex::default(),
             rounds: AtomicU64::new(0),
             went_away: Notify::new(),
+            emptied: Notify::new(),
             metrics,
         }
     }
@@ -179,6 +202,26 @@ impl<S, W> RecoveryTable<S, W> {
         self.rounds.load(Ordering::Acquire)
     }
 
+    /// Another server asks for a client.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn question(self: &Arc<Self>) -> OpenQuestion<S, W> {
+        self.state.lock().questions += 1;
+        OpenQuestion(Arc::clone(self))
+    }
+
+    /// Waits until no client is connected, none is away that may come back, and other servers have their answers.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // The waiter is made before the look, and sees every `notify_waiters` from then on.
+            let emptied = self.emptied.notified();
+            if self.state.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// Takes a socket whose client is away, with the time until which it was to be kept.
     pub(crate) fn take(&self, pid: Pid) -> Option<(Instant, S)> {
         self.change(|state| state.away.remove(&pid))
@@ -191,9 +234,14 @@ impl<S, W> RecoveryTable<S, W> {
         let before = state.away.len() as i64;
         let result = change(&mut state);
         give_back(&mut state.present);
-        let delta = state.away.len() as i64 - before;
-        if delta != 0 {
-            self.metrics.shift(Gauge::RecoverySessions, delta);
+        let after = state.away.len() as i64;
+        if after != before {
+            self.metrics.shift(Gauge::RecoverySessions, after - before);
+        }
+        let is_empty = state.is_empty();
+        drop(state);
+        if is_empty {
+            self.emptied.notify_waiters();
         }
         result
     }

@@ -3,7 +3,9 @@
 use roomcast_protocol::{
     Frame,
     engine::{self, Message, payload},
-    socket::{Args, Arguments, Decoder, EncodeError, Limits, Parser, encode::MAX_ATTACHMENTS},
+    socket::{
+        Args, Arguments, Decoder, EncodeError, Limits, Packet, Parser, encode::MAX_ATTACHMENTS,
+    },
 };
 
 /// Arguments of the library's own events.
@@ -22,6 +24,17 @@ pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, E
 
 /// The arguments in a frame that is one packet of ours.
 pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
+    Ok(packet(parser, frame)?.args)
+}
+
+/// The name and the arguments of the event in a frame of ours.
+#[cfg(feature = "cluster")]
+pub(crate) fn event(parser: Parser, frame: &Frame) -> Result<(String, Args), EncodeError> {
+    let packet = packet(parser, frame)?;
+    Ok((packet.event_name().to_owned(), packet.args))
+}
+
+fn packet(parser: Parser, frame: &Frame) -> Result<Packet, EncodeError> {
     let mut decoder = Decoder::with_parser(parser, LIMITS);
     let mut packet = None;
     // The polling form has all parts of the packet one behind the other, attachments included.
@@ -34,7 +47,7 @@ pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
         }
         .map_err(|_| EncodeError::InvalidArguments)?;
     }
-    Ok(packet.ok_or(EncodeError::InvalidArguments)?.args)
+    packet.ok_or(EncodeError::InvalidArguments)
 }
 
 /// Arguments of the application are not limited in size.

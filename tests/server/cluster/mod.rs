@@ -5,6 +5,7 @@ mod acks;
 mod emit;
 mod fetch;
 mod forwarding;
+mod handover;
 mod hub;
 mod journal;
 mod model;

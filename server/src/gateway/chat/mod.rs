@@ -12,19 +12,28 @@ mod members;
 mod messages;
 
 use super::catalogue::Catalogue;
-use crate::service::Chat;
-use roomcast::{DisconnectReason, Event, State};
+use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
+use roomcast::{DisconnectReason, Event, Socket, State};
+use serde_json::Value;
 
 /// Registers the chat.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .namespace()
-        .on_connect(async |event: Event, chat: State<Chat>| {
-            chat.connected(&event.socket);
-            if event.socket.recovered() {
-                chat.recheck(&event.socket).await;
-            }
-        })
+        .on_connect(
+            async |event: Event,
+                   chat: State<Chat>,
+                   market: State<Market>,
+                   notifications: State<Notifications>| {
+                let socket = &event.socket;
+                chat.connected(socket);
+                if let Some(said) = socket.arrival() {
+                    arrive(socket, said, &chat, &market, &notifications).await;
+                } else if socket.recovered() {
+                    chat.recheck(socket).await;
+                }
+            },
+        )
         .on(
             "disconnect",
             async |event: Event, reason: DisconnectReason, chat: State<Chat>| {
@@ -37,4 +46,32 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     conversations::register(catalogue);
     members::register(catalogue);
     invites::register(catalogue);
+}
+
+/// Has a socket whose client was at another server told what it has missed, and lets it in again. If that cannot be, its
+/// client comes back and starts afresh.
+async fn arrive(
+    socket: &Socket,
+    said: &Value,
+    chat: &Chat,
+    market: &Market,
+    notifications: &Notifications,
+) {
+    let arriving = async {
+        let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
+        chat.arrive(socket, &leaving).await?;
+        let lost = |_: ServiceError| Lost::Failed;
+        let followed = leaving.followed();
+        market.arrive(socket, &followed).await.map_err(lost)?;
+        let following = notifications.arrive(socket, &followed);
+        following.await.map_err(lost)
+    };
+    match arriving.await {
+        Ok(()) => socket.arrived(),
+        Err(lost) => {
+            let id = socket.id();
+            tracing::info!(socket = %id, ?lost, "a client of another server starts afresh");
+            socket.drop_connection();
+        }
+    }
 }

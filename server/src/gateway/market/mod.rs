@@ -20,7 +20,8 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     catalogue
         .namespace()
         .on_connect(async |event: Event, market: State<Market>| {
-            if event.socket.recovered() {
+            // Of a client that was at another server the chat takes care.
+            if event.socket.recovered() && event.socket.arrival().is_none() {
                 market.recovered(&event.socket).await;
             }
         });

@@ -196,7 +196,7 @@ impl Chat {
     /// Waits until everything up to a revision is emitted here that other servers have committed. Nothing
     /// is waited for if nobody else writes into the store. What is not emitted in time, or has no place in a
     /// lane that does not know what its own last changes came to, would come live a second time.
-    async fn catch_up(&self, id: Uuid, through: Revision) -> Result<(), ServiceError> {
+    pub(super) async fn catch_up(&self, id: Uuid, through: Revision) -> Result<(), ServiceError> {
         let emitted = self
             .0
             .store

@@ -29,4 +29,4 @@ pub(crate) use retention::Retention;
 pub(in crate::service) use sequencer::{
     conversations::is_room_of_conversation, delivery::user_room,
 };
-pub(crate) use servers::{ConversationNews, Leases};
+pub(crate) use servers::{ConversationNews, Leases, Leaving, Lost};

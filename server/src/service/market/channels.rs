@@ -67,6 +67,11 @@ pub(super) fn is_room(room: &Room) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
 }
 
+/// Whether a room is one of signals whose name says of which channel.
+pub(super) fn is_named(room: &Room) -> bool {
+    is_room(room) && !is_hashed(room)
+}
+
 /// Whether the name of a room of signals has the hash of the channel and not the channel.
 fn is_hashed(room: &Room) -> bool {
     let rest = room.as_str().strip_prefix(JOURNAL);

@@ -29,7 +29,7 @@ use execution::Execution;
 pub(crate) use execution::{Refused, Told};
 use prices::Prices;
 pub(crate) use prices::{PriceNews, PublishedPrices};
-use roomcast::Socket;
+use roomcast::{JoinError, Room, Socket};
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.
 #[derive(Clone)]
@@ -90,6 +90,47 @@ impl Market {
             }
         }
         self.renew_prices(socket).await;
+    }
+
+    /// Whether a socket that is in this room at another server can be given at this one what it follows there.
+    pub(crate) fn follows(room: &Room, by: &Principal) -> bool {
+        *room == room_named(trades::KIND, &by.subject)
+            || *room == room_named(portfolio::KIND, &by.subject)
+            || channels::is_named(room)
+            || prices::is_room(room)
+    }
+
+    /// Lets a socket whose client was at another server follow again what it followed there, from a snapshot on.
+    ///
+    /// # Errors
+    ///
+    /// If something cannot be read, or the socket is in too many rooms.
+    pub(crate) async fn arrive(
+        &self,
+        socket: &Socket,
+        followed: &[Room],
+    ) -> Result<(), ServiceError> {
+        let by = socket.principal();
+        let (prices, others): (Vec<_>, Vec<_>) = followed
+            .iter()
+            .filter(|room| Self::follows(room, &by))
+            .partition(|room| prices::is_room(room));
+        for room in others {
+            if *room == room_named(trades::KIND, &by.subject) {
+                self.follow_trades(socket, &by).await?;
+            } else if *room == room_named(portfolio::KIND, &by.subject) {
+                self.renew_portfolio(socket, &by).await?;
+            } else {
+                self.follow_room_of_signals(room, socket).await?;
+            }
+        }
+        for room in prices {
+            if let Err(JoinError::NameTooLong | JoinError::TooManyRooms) = socket.join(room) {
+                return Err(ServiceError::Conflict("in too many rooms"));
+            }
+        }
+        self.renew_prices(socket).await;
+        Ok(())
     }
 }
 

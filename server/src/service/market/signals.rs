@@ -119,6 +119,15 @@ impl Market {
         if self.0.journals.is_followed(JOURNAL, room) {
             return Ok(());
         }
+        self.follow_room_of_signals(room, socket).await
+    }
+
+    /// Lets a socket follow the signals of a room, from a snapshot on.
+    pub(super) async fn follow_room_of_signals(
+        &self,
+        room: &Room,
+        socket: &Socket,
+    ) -> Result<(), ServiceError> {
         let channel = channel_of(socket, room)?;
         let following = self.follow_signals(room.clone(), channel.as_deref(), socket);
         following.await.map(drop)

@@ -57,7 +57,7 @@ impl Market {
         self.follow_trades(socket, &by).await
     }
 
-    async fn follow_trades(
+    pub(super) async fn follow_trades(
         &self,
         socket: &Socket,
         by: &Principal,

@@ -29,7 +29,7 @@ use crate::service::rules::emissions::notifications::{
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::room_named;
 use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
-use roomcast::{Broadcast, Namespace, Socket, SocketId};
+use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
 /// Notifications. Cloning gives another handle.
 #[derive(Clone)]
@@ -230,6 +230,28 @@ impl Notifications {
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
         })
+    }
+
+    /// Whether a socket that is in this room at another server follows its user's notifications there.
+    pub(crate) fn follows(room: &Room, by: &Principal) -> bool {
+        *room == room_named(KIND, &by.subject)
+    }
+
+    /// Lets a socket whose client was at another server follow its user's notifications again, if it did there.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read, or the socket is in too many rooms.
+    pub(crate) async fn arrive(
+        &self,
+        socket: &Socket,
+        followed: &[Room],
+    ) -> Result<(), ServiceError> {
+        let by = socket.principal();
+        if followed.iter().any(|room| Self::follows(room, &by)) {
+            self.follow(socket, &by).await?;
+        }
+        Ok(())
     }
 
     /// Stores a notification until it is acknowledged, and tells it.

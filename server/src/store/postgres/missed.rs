@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use serde_json::value::RawValue;
@@ -17,7 +18,7 @@ use super::queries::{
 use super::reading::{once, read};
 use crate::store::change::{Committed, DeletedConversation};
 use crate::store::rows::{Conversation, Membership, Message, Messages, Page, Revision};
-use crate::store::{FORGOTTEN_AT_ONCE, Missed, StoreError, Time};
+use crate::store::{FORGOTTEN_AT_ONCE, MOST_RECENT, Missed, RecentChange, StoreError, Time};
 
 impl Postgres {
     pub(in crate::store) async fn revisions(
@@ -36,6 +37,14 @@ impl Postgres {
         limit: usize,
     ) -> Result<Missed, StoreError> {
         read!(self, client => missed(client, conversation, after, through, limit))
+    }
+
+    pub(in crate::store) async fn recent_changes(
+        &self,
+        user: &str,
+        within: Duration,
+    ) -> Result<Vec<RecentChange>, StoreError> {
+        read!(self, client => recent(client, user, within))
     }
 
     pub(in crate::store) async fn forget_changes(&self) -> Result<u64, StoreError> {
@@ -211,6 +220,37 @@ async fn forget(client: &ClientWrapper) -> Result<u64, Error> {
     client
         .execute(&statement, &[&signed(FORGOTTEN_AT_ONCE)])
         .await
+}
+
+/// What a user was to hear lately of conversations, in the order of each.
+async fn recent(
+    client: &ClientWrapper,
+    user: &str,
+    within: Duration,
+) -> Result<Vec<RecentChange>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT conversation_id, number, seq FROM conversation_changes c
+             WHERE changed_at > now() - make_interval(secs => $2) AND (
+                 kind IN ('added', 'removed') AND user_id = $1
+                 OR kind = 'closed' AND $1 = ANY (member_ids)
+                 OR kind = 'renamed' AND EXISTS (SELECT FROM members m
+                     WHERE m.conversation_id = c.conversation_id AND m.user_id = $1))
+             UNION ALL SELECT id, 0, 0 FROM conversations JOIN members ON conversation_id = id
+             WHERE user_id = $1 AND created_at > now() - make_interval(secs => $2)
+             ORDER BY conversation_id, number LIMIT $3",
+        )
+        .await?;
+    let (seconds, limit) = (within.as_secs_f64(), signed(MOST_RECENT));
+    let rows = client.query(&statement, &[&user, &seconds, &limit]).await?;
+    let read = |row: &Row| {
+        Ok(RecentChange {
+            conversation: row.try_get("conversation_id")?,
+            number: unsigned(row.try_get("number")?),
+            seq: unsigned(row.try_get("seq")?),
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// A row of a change.

@@ -14,8 +14,8 @@ pub(super) use feed::Reading;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace};
 pub use leases::{Here, Leases};
-pub(crate) use order::FORGOTTEN_AT_ONCE;
 pub use order::Missed;
+pub(crate) use order::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
 pub use publications::{Audience, Publication, PublicationFault, Publications};
 pub use values::SharedValues;
 

@@ -1,5 +1,7 @@
 //! What was committed in conversations, in their order, for servers that share a store.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -26,6 +28,19 @@ pub enum Missed {
     /// Changes among them are not kept any more. The conversation as it is now; none if it is gone.
     Forgotten(Option<Membership>),
 }
+
+/// A change of a conversation of which members hear without being in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecentChange {
+    pub(crate) conversation: Uuid,
+    /// Its number among the changes of the conversation; 0: the conversation was made.
+    pub(crate) number: u64,
+    /// The last message before it.
+    pub(crate) seq: u64,
+}
+
+/// How many of them are told of at most.
+pub(crate) const MOST_RECENT: u64 = 1000;
 
 /// How many changes are forgotten at a time.
 pub(crate) const FORGOTTEN_AT_ONCE: u64 = 10_000;
@@ -98,6 +113,26 @@ impl Store {
                 self.patiently(postgres.id()).await.map(Some)
             }
             None => Ok(None),
+        }
+    }
+
+    /// What a user was to hear of conversations lately without being in them, at most [`MOST_RECENT`]: that there is one more, a new
+    /// title, that the user has become a member or is none any more, the end. Nothing if the store belongs to one server.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, unused_variables, reason = "nobody else writes")
+    )]
+    pub(crate) async fn recent_changes(
+        &self,
+        user: &str,
+        within: Duration,
+    ) -> Result<Vec<RecentChange>, StoreError> {
+        match self.shared() {
+            #[cfg(feature = "postgres")]
+            Some(SharedBackend::Postgres(postgres)) => {
+                self.patiently(postgres.recent_changes(user, within)).await
+            }
+            None => Ok(Vec::new()),
         }
     }
 

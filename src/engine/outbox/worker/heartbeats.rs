@@ -421,7 +421,7 @@ mod tests {
             bytes: 10_000,
             total: 100_000,
         };
-        outbox.keep_for_replay(1, limits);
+        outbox.keep_for_replay(1, None, limits);
         let stamp = |number| Stamp { channel: 1, number };
         let frame = |number| Frame::text(b"2[]").with_stamp(stamp(number));
         let _ = outbox.push(&frame(1), Mode::Reliable);

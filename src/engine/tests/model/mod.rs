@@ -139,7 +139,7 @@ struct Client {
 
 impl Client {
     fn new(outbox: Outbox, numbers: &Arc<AtomicU32>) -> Self {
-        outbox.keep_for_replay(1, LIMITS);
+        outbox.keep_for_replay(1, None, LIMITS);
         Self {
             session: Session::new(outbox, numbers),
             before: None,

@@ -1,10 +1,12 @@
 //! One of several servers, as applications see it: joining them, knowing of them, and what they share.
 //!
 //! The builder takes a server's [`Membership`] from here, and enters it when the server is built; applications come in
-//! through methods of [`Builder`] and [`Io`], and through `server_side`, which has events from server to server. This
+//! through methods of [`Builder`] and [`Io`], through `server_side`, which has events from server to server, and through
+//! `handover`, by which clients go from server to server. This
 //! module is only there with the feature `cluster`. It hands on what it is told to `adapter`, and must not know what a
 //! broadcast or a client is.
 
+mod handover;
 mod server_side;
 
 use std::sync::Arc;

@@ -33,30 +33,17 @@ impl Live {
     ) -> Option<Asked> {
         // The feed brings the same change later, and must not have members told again.
         self.common.is_news(event, revision);
+        if let Some(recorded) = &mut self.recorded
+            && !recorded.note(revision, event)
+        {
+            self.recorded = None;
+        }
         match event {
             Committed::Message(message) => {
                 return self.emit_message(namespace, message, from, confirm);
             }
-            Committed::Edited(message) => {
-                MESSAGE_EDITED.emit(self.audience(namespace, from), message);
-            }
-            Committed::Deleted { message, by } => {
-                let deleted = Deleted {
-                    conversation_id: message.conversation_id,
-                    message_id: message.id,
-                    seq: message.seq,
-                    deleted_at: message.deleted_at,
-                    deleted_by: by,
-                };
-                MESSAGE_DELETED.emit(self.audience(namespace, from), &deleted);
-            }
-            Committed::Annotated(annotated) => {
-                let others = self.audience(namespace, from);
-                match &**annotated {
-                    Annotated::Reaction(reacted) => MESSAGE_REACTION.emit(others, reacted),
-                    Annotated::Pinned(pinned) => MESSAGE_PINNED.emit(others, pinned),
-                    Annotated::Unpinned(unpinned) => MESSAGE_UNPINNED.emit(others, unpinned),
-                };
+            Committed::Edited(_) | Committed::Deleted { .. } | Committed::Annotated(_) => {
+                tell_step(self.audience(namespace, from), event);
             }
             Committed::Renamed(conversation) => {
                 tell_members(self.audience(namespace, from), conversation);
@@ -275,6 +262,41 @@ impl Live {
             Some(socket) => all.except(socket),
             None => all,
         }
+    }
+}
+
+/// Tells a step to these alone, and nothing to others whom it is about.
+pub(in crate::service) fn tell_step(to: Broadcast<'_>, event: &Committed) {
+    match event {
+        Committed::Message(message) => {
+            MESSAGE.emit(to, message);
+        }
+        Committed::Edited(message) => {
+            MESSAGE_EDITED.emit(to, message);
+        }
+        Committed::Deleted { message, by } => {
+            let deleted = Deleted {
+                conversation_id: message.conversation_id,
+                message_id: message.id,
+                seq: message.seq,
+                deleted_at: message.deleted_at,
+                deleted_by: by,
+            };
+            MESSAGE_DELETED.emit(to, &deleted);
+        }
+        Committed::Annotated(annotated) => {
+            match &**annotated {
+                Annotated::Reaction(reacted) => MESSAGE_REACTION.emit(to, reacted),
+                Annotated::Pinned(pinned) => MESSAGE_PINNED.emit(to, pinned),
+                Annotated::Unpinned(unpinned) => MESSAGE_UNPINNED.emit(to, unpinned),
+            };
+        }
+        Committed::Renamed(conversation) | Committed::Members { conversation, .. } => {
+            tell_updated(to, conversation);
+        }
+        Committed::ConversationDeleted { deleted, .. } => tell_deleted(to, deleted, &[]),
+        // The message was told before, and an announcement is nothing to tell.
+        Committed::Repeated(_) | Committed::Announced(_) => {}
     }
 }
 

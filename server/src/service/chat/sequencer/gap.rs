@@ -10,6 +10,7 @@ use crate::service::chat::sequencer::delivery::{
 };
 use crate::service::chat::sequencer::order::{Gap, Verdict};
 use crate::service::cluster::Announcer;
+use crate::service::rules::html::Rules;
 use crate::store::{Commit, Committed, Conversation, Membership, Message, Missed, Revision, Time};
 use roomcast::{Namespace, SocketId};
 
@@ -108,7 +109,7 @@ impl Live {
         if self.sequencer.look(before, revision) == Verdict::Past {
             return;
         }
-        let event = self.as_shown(event);
+        let event = as_shown(&self.common.rules, event);
         self.sequencer.advance(revision);
         // Whoever sends a message again that another server has stored gets that one as the answer.
         let from = if let Committed::Message(message) = &event {
@@ -148,24 +149,6 @@ impl Live {
         };
         let is_wanted = common.questions.has((self.id, message.seq));
         (is_wanted || may_be_wanted()).then_some(timeout)
-    }
-
-    /// What was committed, as this server shows it.
-    fn as_shown(&self, event: Committed) -> Committed {
-        let rules = &self.common.rules;
-        match event {
-            Committed::Message(message) => Committed::Message(rules.show(&message)),
-            Committed::Edited(message) => Committed::Edited(rules.show(&message)),
-            Committed::Annotated(annotated) => {
-                Committed::Annotated(rules.show_annotated(annotated))
-            }
-            event @ (Committed::Repeated(_)
-            | Committed::Deleted { .. }
-            | Committed::Renamed(_)
-            | Committed::Members { .. }
-            | Committed::ConversationDeleted { .. }
-            | Committed::Announced(_)) => event,
-        }
     }
 
     /// The socket that waits here for the answer to a message that was stored before.
@@ -229,7 +212,7 @@ impl Live {
                 // stored. Texts of this server are cleaned before they are stored, those of others perhaps by other
                 // rules.
                 asked = if commit.is_foreign() || has_quote(event) {
-                    let event = self.as_shown(event.clone());
+                    let event = as_shown(&self.common.rules, event.clone());
                     self.show(namespace, revision, &event, from, confirm)
                 } else {
                     self.show(namespace, revision, event, from, confirm)
@@ -255,6 +238,21 @@ impl Live {
             }
         }
         answer(namespace, &self.common, commit, asked);
+    }
+}
+
+/// What was committed, as this server shows it.
+pub(in crate::service::chat) fn as_shown(rules: &Rules, event: Committed) -> Committed {
+    match event {
+        Committed::Message(message) => Committed::Message(rules.show(&message)),
+        Committed::Edited(message) => Committed::Edited(rules.show(&message)),
+        Committed::Annotated(annotated) => Committed::Annotated(rules.show_annotated(annotated)),
+        event @ (Committed::Repeated(_)
+        | Committed::Deleted { .. }
+        | Committed::Renamed(_)
+        | Committed::Members { .. }
+        | Committed::ConversationDeleted { .. }
+        | Committed::Announced(_)) => event,
     }
 }
 

@@ -10,5 +10,6 @@ pub(in crate::service) mod conversations;
 pub(in crate::service) mod delivery;
 pub(in crate::service) mod gap;
 pub(in crate::service) mod order;
+pub(in crate::service) mod recorded;
 mod sharded;
 pub(in crate::service) mod told;

@@ -76,6 +76,14 @@ impl Sequencer {
         *last = through.max(*last);
     }
 
+    /// The last revision that was emitted to those who have joined; `None` if nobody has.
+    pub(in crate::service) fn emitted(&self) -> Option<Revision> {
+        match *self {
+            Self::Idle { .. } => None,
+            Self::Running { emitted } => Some(emitted),
+        }
+    }
+
     /// Whether a message was emitted to those who have joined.
     pub(in crate::service) fn has_emitted(&self, seq: u64) -> bool {
         matches!(self, Self::Running { emitted } if seq <= emitted.seq)

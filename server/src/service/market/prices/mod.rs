@@ -288,7 +288,7 @@ fn symbol_of(room: &Room) -> Option<String> {
     rest.strip_prefix(':').map(str::to_owned)
 }
 
-fn is_room(room: &Room) -> bool {
+pub(super) fn is_room(room: &Room) -> bool {
     symbol_of(room).is_some()
 }
 

@@ -14,6 +14,7 @@ use crate::service::chat::presence::conversation::{Presence, Tempo};
 use crate::service::chat::presence::typing::Typing;
 use crate::service::chat::sequencer::confirming::{AskedAhead, Questions};
 use crate::service::chat::sequencer::order::Sequencer;
+use crate::service::chat::sequencer::recorded::Recorded;
 use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
@@ -121,6 +122,8 @@ pub(in crate::service) struct Live {
     /// Until when a socket that was lost may come back as the same one: all that is emitted until
     /// then has to go out to the room, where it is kept for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
+    /// What is emitted while somebody is on the way here, and pins the conversation.
+    pub(in crate::service) recorded: Option<Recorded>,
     /// The number of the last change that removed a member: who has asked before that whether it is a
     /// member asks again.
     pub(in crate::service) removed_at: u64,
@@ -144,6 +147,7 @@ impl Live {
             asked_ahead: AskedAhead::default(),
             pins: 0,
             kept_until: None,
+            recorded: None,
             removed_at: 0,
             expelled: Vec::new(),
             scheduled: None,

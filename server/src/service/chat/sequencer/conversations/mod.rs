@@ -222,7 +222,12 @@ pub(in crate::service) struct Pin<'a> {
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         // The end of the pin settles the conversation, which forgets one that nobody has joined.
-        self.conversations.with(self.id, |live| live.pins -= 1);
+        self.conversations.with(self.id, |live| {
+            live.pins -= 1;
+            if live.pins == 0 {
+                live.recorded = None;
+            }
+        });
     }
 }
 

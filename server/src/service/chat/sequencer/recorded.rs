@@ -1,0 +1,68 @@
+//! What is emitted of a conversation while somebody is on the way into it who has to be told all of it.
+
+use crate::store::{Committed, Revision};
+
+/// The steps that were emitted behind a revision.
+#[derive(Debug)]
+pub(in crate::service) struct Recorded {
+    since: Revision,
+    steps: Vec<(Revision, Committed)>,
+}
+
+impl Recorded {
+    /// From here on, where everything up to `since` was emitted.
+    pub(in crate::service) fn new(since: Revision) -> Self {
+        Self {
+            since,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Notes a step that is emitted. Returns `false` if there are too many: it cannot be gone on with.
+    pub(in crate::service) fn note(&mut self, revision: Revision, event: &Committed) -> bool {
+        if self.steps.len() >= MOST {
+            return false;
+        }
+        self.steps.push((revision, event.clone()));
+        true
+    }
+
+    /// All that was emitted behind a revision; `None` if not all of it was recorded.
+    pub(in crate::service) fn after(
+        &self,
+        told: Revision,
+    ) -> Option<impl Iterator<Item = &Committed>> {
+        let rest = self.steps.iter().filter(move |(at, _)| *at > told);
+        (told >= self.since).then(|| rest.map(|(_, event)| event))
+    }
+}
+
+/// How many steps are recorded: those of seconds.
+const MOST: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_emitted_behind_a_revision_is_known_if_all_of_it_was_recorded() {
+        let at = |seq| Revision { seq, changes: 0 };
+        let event = |n| Committed::Announced(Uuid::from_u128(n));
+        let ids = |recorded: &Recorded, told| {
+            let events = recorded.after(at(told))?;
+            Some(events.map(Committed::conversation_id).collect::<Vec<_>>())
+        };
+        let mut recorded = Recorded::new(at(3));
+        assert_eq!(ids(&recorded, 3), Some(vec![]));
+        assert!(recorded.note(at(4), &event(4)) && recorded.note(at(5), &event(5)));
+        assert_eq!(ids(&recorded, 2), None);
+        let both = [4, 5].map(Uuid::from_u128).to_vec();
+        assert_eq!(ids(&recorded, 3), Some(both));
+        assert_eq!(ids(&recorded, 4), Some(vec![Uuid::from_u128(5)]));
+        assert_eq!(ids(&recorded, 5), Some(vec![]));
+        let noted = (0..MOST).filter(|_| recorded.note(at(6), &event(6)));
+        assert_eq!(noted.count(), MOST - 2);
+    }
+}

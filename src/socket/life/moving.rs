@@ -1,0 +1,209 @@
+//! A client goes from one server to another without a journal: the server that has it gives it away once, and the one that
+//! has asked lets it in.
+//!
+//! The library alone cannot promise that nothing is missing between what the old server has sent and what the new one
+//! sends. So it gives a client away only where the application says that it knows the way: see `Builder::handover`.
+
+use std::sync::Arc;
+
+use roomcast_protocol::{
+    Frame,
+    socket::{Args, Nsp, Parser},
+};
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Duration;
+
+use super::claiming::Claim;
+use crate::{
+    Principal,
+    adapter::{Given, Item, Joined, MissedEvent, SavedState, Wanted},
+    socket::{
+        core::{Io, RecoveryTable, Socket, namespace},
+        recovery::{Numbered, Offer, Offset, Pid, Recoverable, Tag},
+        types::{Shared, SocketId, args},
+    },
+};
+
+/// A client that another server has given away, with what it has missed there.
+pub(crate) struct Moved {
+    pid: Pid,
+    /// What the client has offered.
+    last: Offset,
+    given: Given,
+}
+
+impl RecoveryTable {
+    /// Gives a client away for good: to the server that asks for it here, and to nobody else.
+    pub(crate) async fn give(self: &Arc<Self>, wanted: Wanted, io: &Io) -> Option<Given> {
+        let handover = io.handover()?;
+        let offer = Offer::read(&wanted.pid, &wanted.offset)?;
+        let nsp = Nsp::from(wanted.namespace.as_str());
+        let claim = self.claim(offer, &nsp).await?;
+        claim.give(|socket, known| {
+            let joined = Arc::clone(socket.namespace_inner().cluster.joined()?);
+            // The application takes the socket out of the rooms for which it says where the client stands, so that what was
+            // kept of them is what was sent up to there.
+            let arrival = handover(socket)?;
+            let frames = socket.outbox().all_after(known)?;
+            let parser = io.config().sockets.parser;
+            let missed = frames.iter().map(|frame| event_of(parser, frame));
+            let missed = missed.collect::<Option<_>>()?;
+            let saved = socket.saved_state(&joined)?;
+            let principal = socket.principal();
+            Some(Given {
+                saved,
+                name: principal.name.clone(),
+                expires_at: principal.expires_at,
+                missed,
+                arrival,
+            })
+        })
+    }
+}
+
+impl Moved {
+    /// Asks the other servers for a client that was on one of them; `None` if it gives nothing, or nothing in time.
+    pub(super) async fn fetch(
+        joined: &Arc<Joined>,
+        offer: Offer,
+        nsp: &Nsp,
+        io: &Io,
+    ) -> Option<Self> {
+        io.handover()?;
+        let last = offer.last.own?;
+        let tag = last.tag?;
+        let is_its_server = |name: &str| Tag::of(name) == Some(tag);
+        // An offset of a server that nobody knows costs no question. All are asked, because the client may have gone on at
+        // another one without getting an event there.
+        if is_its_server(joined.node().as_str())
+            || !joined.registry().has(|node| is_its_server(node.as_str()))
+        {
+            return None;
+        }
+        let wanted = Wanted {
+            pid: offer.pid.as_str().to_owned(),
+            offset: last.to_string(),
+            namespace: nsp.as_str().to_owned(),
+        };
+        let mut request = joined.ask(wanted.publication()?, PATIENCE)?.ok()?;
+        while let Some((_, item)) = request.next().await {
+            if let Item::Answer(answer) = item
+                && let Some(given) = Given::read(&answer)
+            {
+                return Self::of(offer.pid, last, nsp, given);
+            }
+        }
+        None
+    }
+
+    fn of(pid: Pid, last: Offset, nsp: &Nsp, given: Given) -> Option<Self> {
+        let origin = given.saved.roomcast.as_ref()?;
+        let is_its_own = given.saved.pid == pid.as_str() && origin.namespace == nsp.as_str();
+        is_its_own.then_some(Self { pid, last, given })
+    }
+
+    pub(super) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    pub(super) fn principal(&self) -> Option<Arc<Principal>> {
+        let principal = self.given.saved.principal()?;
+        Some(Arc::new(Principal {
+            name: self.given.name.clone(),
+            expires_at: self.given.expires_at,
+            ..Principal::clone(&principal)
+        }))
+    }
+
+    /// Lets the client in as the socket that it was; `None` if that cannot be.
+    pub(super) fn resume(
+        self,
+        namespace: &Arc<namespace::NamespaceInner>,
+        make: impl FnOnce(SocketId, Recoverable) -> Socket,
+    ) -> Option<Socket> {
+        let Given {
+            saved,
+            missed,
+            arrival,
+            ..
+        } = self.given;
+        let limits = namespace.channel.as_ref()?.limits();
+        // Behind this number comes all that the client does not have.
+        let (floor, _) = namespace.stamp(None)?;
+        let frames = missed.iter().map(|event| namespace.frame_of_missed(event));
+        let frames: Vec<Frame> = frames.collect::<Option<_>>()?;
+        let bytes: usize = frames.iter().map(Frame::len).sum();
+        if frames.len() > limits.messages || bytes > limits.bytes {
+            return None;
+        }
+        let came = (self.last, floor.number);
+        let socket = make(saved.sid, Recoverable::given(self.pid, came, arrival));
+        socket.set_data(Shared(saved.data.clone()));
+        namespace.admit(&socket, &frames).ok()?;
+        saved.join_all(&socket);
+        Some(socket)
+    }
+}
+
+impl SavedState {
+    /// Who the client was; `None` if nobody knows.
+    pub(super) fn principal(&self) -> Option<Arc<Principal>> {
+        let origin = self.roomcast.clone()?;
+        let mut principal = Principal::new(origin.subject);
+        principal.roles = origin.roles;
+        principal.guest = origin.guest;
+        Some(Arc::new(principal))
+    }
+
+    /// Lets a socket into the rooms again.
+    pub(super) fn join_all(&self, socket: &Socket) {
+        let own = socket.id();
+        let rooms = self.rooms.iter();
+        for room in rooms.filter(|room| room.as_str() != own.as_str()) {
+            if let Err(error) = socket.join(room) {
+                tracing::warn!(socket = %own, %error, "a socket cannot join");
+            }
+        }
+    }
+}
+
+impl Claim {
+    /// Takes out of the socket what its client needs on another server, and ends it. Whatever `take` says, the client does
+    /// not come back to this socket.
+    fn give<T>(
+        mut self,
+        take: impl FnOnce(&Socket, roomcast_protocol::Stamp) -> Option<T>,
+    ) -> Option<T> {
+        let (known, socket) = self.take_own()?;
+        let taken = take(&socket, known);
+        socket.end_for_good();
+        taken
+    }
+}
+
+impl namespace::NamespaceInner {
+    /// An event that a client has missed on another server, as the client gets it here; `None` if it cannot be written.
+    fn frame_of_missed(&self, missed: &MissedEvent) -> Option<Frame> {
+        let list = missed.args.get().to_owned();
+        let args = Args::document(Parser::Json, list.into()).ok()?.items(0)?;
+        let (stamp, place) = self.stamp(None)?;
+        let parser = self.config().sockets.parser;
+        let args = Numbered::new(&args, place);
+        let frame = parser.event(self.name.as_str(), None, &missed.event, &args);
+        Some(frame.ok()?.with_stamp(stamp))
+    }
+}
+
+/// The event in a frame of this server without its offset, which is the last argument; `None` for one with binary in it.
+fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
+    let (event, args) = args::event(parser, frame).ok()?;
+    let values = args.to_values().ok()?;
+    let (_, values) = values.split_last()?;
+    let values = values.iter().map(|value| value.to_json());
+    let values: Vec<serde_json::Value> = values.collect::<Option<_>>()?;
+    let args: Box<RawValue> = to_raw_value(&values).ok()?;
+    Some(MissedEvent { event, args })
+}
+
+/// How long the other servers may take to give a client away.
+const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,264 @@
+// Clients of the chat that are recovered at another server than the one that they were on: stock clients behind a link that is
+// turned over from server to server, on one PostgreSQL, joined by it alone and by Redis.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
+import { startLink } from "./link.mjs";
+import { startRedis } from "./redis.mjs";
+import { ask, metric, metricIs, next, until } from "./support.mjs";
+
+const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_PRESENCE__GRACE: "2s" };
+
+/** Waits until all servers know each other. */
+async function acquainted(servers) {
+  const all = ({ url }) => metricIs(url, "roomcast_nodes", (nodes) => nodes === servers.length);
+  await Promise.all(servers.map(all));
+}
+
+/** The name of somebody whom one meets in a test. */
+const other = (name, one) => one.name.replace("moving", name);
+
+let made = 0;
+/** Somebody behind a link that leads to a server. */
+async function behindLink(t, server, options = {}) {
+  const link = await startLink(server.url);
+  t.after(() => link.close());
+  const quick = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100, ...options };
+  const one = await person(t, { url: link.url }, `moving ${made++}`, quick);
+  return { ...one, link };
+}
+
+/** Why clients of other servers could not go on at these. */
+const afresh = (servers) => servers.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n");
+
+/** Cuts somebody off, and lets it come back at another server after something was done. */
+async function move(one, to, meanwhile = async () => {}) {
+  const lost = next(one.socket, "disconnect");
+  one.link.cut();
+  await lost;
+  await meanwhile();
+  const back = next(one.socket, "connect");
+  one.link.restore(to.url);
+  await back;
+}
+
+/** Writes and changes messages until it is told to stop; what the last version of each is. */
+function busy(one, conversationId) {
+  const sent = new Map();
+  let isOver = false;
+  const working = (async () => {
+    for (let n = 0; !isOver; n++) {
+      const { message } = await one.must("message", { conversationId, content: `${n}` });
+      sent.set(message.seq, `${n}`);
+      if (n % 3 === 0) {
+        await one.must("edit_message", { messageId: message.id, content: `edited ${n}` });
+        sent.set(message.seq, `edited ${n}`);
+      }
+      if (n % 5 === 4) {
+        await one.must("delete_message", { messageId: message.id });
+        sent.set(message.seq, undefined);
+      }
+    }
+    return sent;
+  })();
+  return { sent, stop: () => ((isOver = true), working) };
+}
+
+/** What somebody believes to be there after all that it has heard. */
+function believed(one, conversationId) {
+  const messages = new Map();
+  for (const [event, payload] of one.heard) {
+    if (payload?.conversationId !== conversationId) continue;
+    if (event === "message" || event === "message_edited") messages.set(payload.seq, payload.content);
+    if (event === "message_deleted") messages.set(payload.seq, undefined);
+  }
+  return messages;
+}
+
+function whatever(servers) {
+  for (const transports of [["websocket"], ["polling"]]) {
+    test(`a client goes from server to server over ${transports} while much is said, and misses nothing`, async (t) => {
+      const [here, there, third] = servers();
+      const ann = await behindLink(t, here, { transports });
+      const { id } = ann.socket;
+      const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
+      const conversationId = await conversation([bob, ann, carl]);
+      for (const one of [bob, ann, carl]) await one.must("join_conversation", { conversationId });
+      const writing = [busy(bob, conversationId), busy(carl, conversationId)];
+      const counted = () => writing.reduce((sum, { sent }) => sum + sent.size, 0);
+      for (const to of [there, third, here, third, there]) {
+        const before = counted();
+        await until(() => counted() > before + 10, "some messages");
+        await move(ann, to);
+        assert.equal(ann.socket.recovered, true, afresh(servers()) || "recovered");
+        assert.equal(ann.socket.id, id);
+        // What comes live says that she is in the conversation again.
+        const { message } = await bob.must("message", { conversationId, content: "welcome" });
+        await until(() => seqs(ann).includes(message.seq), "what is said to her");
+      }
+      const all = new Map();
+      for (const { stop } of writing) for (const [seq, content] of await stop()) all.set(seq, content);
+      for (const [seq, content] of believed(bob, conversationId)) if (!all.has(seq)) all.set(seq, content);
+      const { message: last } = await bob.must("message", { conversationId, content: "last" });
+      all.set(last.seq, "last");
+      await until(() => seqs(ann).includes(last.seq), "the last message");
+      const expected = Array.from({ length: last.seq }, (_, n) => n + 1);
+      assert.deepEqual(seqs(ann), expected);
+      const same = () => {
+        const mine = believed(ann, conversationId);
+        return [...all].every(([seq, content]) => mine.has(seq) && mine.get(seq) === content);
+      };
+      await until(same, "all edits and deletions");
+      const edits = ann.all("message_edited").map(({ seq }) => seq);
+      assert.equal(new Set(edits).size, edits.length, "each edit once");
+      for (const one of [bob, carl]) {
+        // Nobody has seen her go.
+        for (const event of ["user_left", "user_disconnected"]) {
+          const gone = one.all(event).filter(({ userId }) => userId === ann.name);
+          assert.deepEqual(gone, [], `${event} at ${one.name}`);
+        }
+      }
+      await until(async () => (await present(bob, conversationId)).length === 3, "all to be there");
+    });
+  }
+
+  test("who was removed meanwhile gets nothing that comes after, and is out", async (t) => {
+    const [here, there] = servers();
+    const ann = await behindLink(t, here);
+    const bob = await person(t, there, other("bob", ann));
+    const conversationId = await conversation([bob, ann]);
+    await ann.must("join_conversation", { conversationId });
+    await bob.must("message", { conversationId, content: "before" });
+    await until(() => seqs(ann).length === 1, "the first message");
+    await move(ann, there, async () => {
+      await bob.must("message", { conversationId, content: "while away" });
+      await bob.must("remove_member", { conversationId, userId: ann.name });
+      await bob.must("message", { conversationId, content: "not for her" });
+    });
+    assert.equal(ann.socket.recovered, true);
+    await bob.must("message", { conversationId, content: "nor this" });
+    await until(() => news(ann, conversationId).some((told) => !told.includes(ann.name)), "the removal");
+    const refused = await ask(ann.socket, "message_history", { conversationId });
+    assert.equal(refused.error.code, "NOT_FOUND");
+    assert.deepEqual(seqs(ann), [1, 2]);
+    assert.deepEqual(await present(bob, conversationId), []);
+  });
+
+  test("news of conversations that a client is not in reach it on its way", async (t) => {
+    const [here, there] = servers();
+    const ann = await behindLink(t, here);
+    const bob = await person(t, there, other("bob", ann));
+    const known = await conversation([bob, ann], "known");
+    await until(() => news(ann, known).length === 1, "the first conversation");
+    let fresh;
+    await move(ann, there, async () => {
+      fresh = await conversation([bob, ann], "fresh");
+      await bob.must("remove_member", { conversationId: known, userId: ann.name });
+    });
+    assert.equal(ann.socket.recovered, true);
+    await until(() => news(ann, fresh).length > 0, "the new conversation");
+    await until(() => news(ann, known).some((told) => !told.includes(ann.name)), "the removal");
+  });
+
+  test("of two connections that offer the same at two servers one is recovered", async (t) => {
+    const [here, there, third] = servers();
+    const ann = await behindLink(t, here);
+    const conversationId = await conversation([ann]);
+    await ann.must("join_conversation", { conversationId });
+    const lost = next(ann.socket, "disconnect");
+    ann.link.cut();
+    await lost;
+    const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
+    assert.ok(pid && offset);
+    const come = async (server) => {
+      const twin = await person(t, server, ann.name, { auth: { ...auth, pid, offset } });
+      return twin.socket._pid === pid;
+    };
+    const came = await Promise.all([come(there), come(third)]);
+    assert.equal(came.filter((same) => same).length, 1);
+    // She herself has come too late.
+    const back = next(ann.socket, "connect");
+    ann.link.restore(here.url);
+    await back;
+    assert.notEqual(ann.socket._pid, pid);
+  });
+}
+
+for (const [name, joined] of [
+  ["PostgreSQL alone", () => whatIsThere],
+  ["Redis", (redis) => by(redis)],
+]) {
+  describe(`with recovery, joined by ${name}`, () => {
+    let started;
+    let redis;
+    const ends = [];
+    before(async () => {
+      if (name === "Redis") redis = await startRedis();
+      started = await startServers({ after: (end) => ends.push(end) }, 3, joined(redis), RECOVERY);
+      await acquainted(started);
+    });
+    after(async () => {
+      for (const end of ends) await end();
+      redis?.end();
+    });
+    whatever(() => started);
+  });
+}
+
+test("a client whose server was killed starts afresh, and loses nothing by lastSeq", async (t) => {
+  const [here, there] = await startServers(t, 2, whatIsThere, RECOVERY);
+  await acquainted([here, there]);
+  const ann = await behindLink(t, here);
+  const bob = await person(t, there, other("bob", ann));
+  const conversationId = await conversation([bob, ann]);
+  await ann.must("join_conversation", { conversationId });
+  await bob.must("message", { conversationId, content: "first" });
+  await until(() => seqs(ann).length === 1, "the first message");
+  await move(ann, there, async () => {
+    await here.stop("SIGKILL");
+    await bob.must("message", { conversationId, content: "second" });
+  });
+  assert.equal(ann.socket.recovered, false);
+  const { messages } = await ann.must("join_conversation", { conversationId, lastSeq: 1 });
+  assert.deepEqual(messages.map(({ seq }) => seq), [2]);
+  await bob.must("message", { conversationId, content: "third" });
+  await until(() => seqs(ann).includes(3), "what comes live");
+  assert.deepEqual(seqs(ann), [1, 3]);
+});
+
+test("clients of a server that is drained are recovered at another one", async (t) => {
+  const env = { ...RECOVERY, ROOMCAST_SERVER__DRAIN: "6s" };
+  const [here, there] = await startServers(t, 2, whatIsThere, env);
+  await acquainted([here, there]);
+  const people = await Promise.all(Array.from({ length: 5 }, () => behindLink(t, here)));
+  const bob = await person(t, there, other("bob", people[0]));
+  const conversationId = await conversation([bob, ...people]);
+  for (const one of [bob, ...people]) await one.must("join_conversation", { conversationId });
+  const writing = busy(bob, conversationId);
+  const back = people.map((one) => {
+    // New connections lead to the other server; those that there are stay.
+    one.link.restore(there.url);
+    return next(one.socket, "connect");
+  });
+  const stopped = here.stop();
+  await Promise.all(back);
+  assert.deepEqual(people.map(({ socket }) => socket.recovered), people.map(() => true), afresh([there]) || undefined);
+  assert.equal(await stopped, 0);
+  await writing.stop();
+  const { message: last } = await bob.must("message", { conversationId, content: "last" });
+  const expected = Array.from({ length: last.seq }, (_, n) => n + 1);
+  for (const one of people) {
+    await until(() => seqs(one).includes(last.seq), "the last message");
+    assert.deepEqual(seqs(one), expected, one.name);
+  }
+});
+
+test("without an adapter a client starts afresh at another server", async (t) => {
+  const [here, there] = await startServers(t, 2, nothing, RECOVERY);
+  const ann = await behindLink(t, here);
+  const conversationId = await conversation([ann]);
+  await ann.must("join_conversation", { conversationId });
+  await move(ann, there);
+  assert.equal(ann.socket.recovered, false);
+  assert.equal(await metric(there.url, 'roomcast_recoveries_total{result="recovered"}'), 0);
+});

@@ -1,0 +1,384 @@
+//! Clients that go on at another server because that asks for them: no journal keeps what they missed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use roomcast::{
+    Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room, metrics::Gauge,
+    options::Recovery,
+};
+use serde_json::{Value, json};
+
+use super::{Servers, Wire, hub::Hub};
+use crate::{
+    local::{Local, text, until},
+    nats_server::NatsServer,
+    redis_server::RedisServer,
+    support::RawClient,
+};
+
+/// A server whose application knows the way of `news`, of which it says 7, and lets clients go on that are not in `secret`.
+fn vouching(io: Builder) -> Builder {
+    let mut io = recovering(io).handover(|socket| {
+        let may_go = !socket.is_in("secret");
+        socket.leave("news");
+        may_go.then(|| json!({ "last": 7 }))
+    });
+    io.namespace("/").on("arrived", async |event: Event| {
+        let said = event.socket.arrival().cloned();
+        event.socket.join("news").ok();
+        event.socket.arrived();
+        Ack(said)
+    });
+    io
+}
+
+fn recovering(io: Builder) -> Builder {
+    let mut io = io.recovery(Recovery::default());
+    io.namespace("/")
+        .on("join", async |event: Event, room: String| {
+            event.socket.join(room)
+        })
+        .on("share", async |event: Event, value: Value| {
+            drop(event.socket.share(value));
+        })
+        .on("who", async |event: Event| {
+            let mut rooms: Vec<String> = event.socket.rooms().iter().map(Room::to_string).collect();
+            rooms.sort();
+            Ack((event.socket.recovered(), rooms))
+        });
+    io
+}
+
+/// A client, as whom it is known and what it has.
+struct Person {
+    client: RawClient,
+    sid: String,
+    pid: String,
+    offset: String,
+}
+
+impl Person {
+    /// One in `room` and in `news`, who has got an event.
+    fn new(server: &Local) -> Self {
+        let mut person = Self::enter(server, "").0;
+        for room in ["room", "news"] {
+            person.client.send_text(format!("421[\"join\",\"{room}\"]"));
+            person.client.expect_text("431[]");
+        }
+        server.io.to(&*person.sid).local().emit("hello", ());
+        assert_eq!(person.next(), json!(["hello"]));
+        person
+    }
+
+    /// Enters with an offer; and the events before the answer.
+    fn enter(server: &Local, offer: &str) -> (Self, Vec<Value>) {
+        let mut client = server.open();
+        client.send_text(format!("40{offer}"));
+        let (mut events, mut offset) = (Vec::new(), String::new());
+        let answer: Value = loop {
+            let packet = text(&mut client);
+            match packet.strip_prefix("40") {
+                Some(answer) => break serde_json::from_str(answer).unwrap(),
+                None => {
+                    let (args, last) = read(&packet);
+                    events.push(args);
+                    offset = last;
+                }
+            }
+        };
+        let text_of = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let (sid, pid) = (text_of("sid"), text_of("pid"));
+        let person = Self {
+            client,
+            sid,
+            pid,
+            offset,
+        };
+        (person, events)
+    }
+
+    fn next(&mut self) -> Value {
+        let (args, offset) = read(&text(&mut self.client));
+        self.offset = offset;
+        args
+    }
+
+    fn ask(&mut self, event: &str) -> Value {
+        self.client.send_text(format!("425[\"{event}\"]"));
+        let answer = text(&mut self.client);
+        let answer = answer
+            .strip_prefix("435")
+            .unwrap_or_else(|| panic!("{answer}"));
+        serde_json::from_str(answer).unwrap()
+    }
+
+    fn away(&self) -> Away {
+        Away {
+            sid: self.sid.clone(),
+            pid: self.pid.clone(),
+            offset: self.offset.clone(),
+        }
+    }
+
+    /// Breaks the connection, which the server has noted when this returns.
+    fn lose(self, server: &Local) -> Away {
+        let kept = || server.io.metrics().gauge(Gauge::RecoverySessions);
+        let before = kept();
+        let away = self.away();
+        drop(self.client);
+        until(|| kept() > before);
+        away
+    }
+}
+
+struct Away {
+    sid: String,
+    pid: String,
+    offset: String,
+}
+
+impl Away {
+    /// Comes to a server; the events that it gets before it is told that it is connected.
+    fn come(&self, server: &Local) -> (Person, Vec<Value>) {
+        let offer = json!({"pid": self.pid, "offset": self.offset}).to_string();
+        let (mut person, events) = Person::enter(server, &offer);
+        if events.is_empty() {
+            person.offset.clone_from(&self.offset);
+        }
+        (person, events)
+    }
+}
+
+/// The arguments of an event without its offset, and the offset.
+fn read(event: &str) -> (Value, String) {
+    let array = event
+        .strip_prefix("42")
+        .unwrap_or_else(|| panic!("{event}"));
+    let mut args: Vec<Value> = serde_json::from_str(array).unwrap();
+    let offset = args.pop().unwrap().as_str().unwrap().to_owned();
+    (args.into(), offset)
+}
+
+/// Waits until all servers know each other.
+fn acquainted(servers: &Servers) {
+    for server in &servers.servers {
+        until(|| server.io.nodes().len() == servers.servers.len());
+    }
+}
+
+fn three() -> Servers {
+    let servers = Servers::joined(3, vouching);
+    acquainted(&servers);
+    servers
+}
+
+/// A client goes from server to server, with and without having missed something, and comes back.
+fn goes_around(servers: &Servers) {
+    acquainted(servers);
+    let mut person = Person::new(&servers[0]);
+    let sid = person.sid.clone();
+    person.client.send_text("42[\"share\",{\"color\":\"red\"}]");
+    assert_eq!(person.ask("who"), json!([false, ["news", "room"]]));
+    let away = person.lose(&servers[0]);
+    servers[0]
+        .io
+        .to("room")
+        .local()
+        .emit("n", (1.5, "é", json!({"b": 1, "a": null})));
+    servers[0].io.to("news").local().emit("n", 2);
+    let (mut person, events) = away.come(&servers[1]);
+    assert_eq!(
+        events,
+        [json!(["n", 1.5, "é", {"b": 1, "a": null}]), json!(["n", 2])]
+    );
+    assert_eq!((&person.sid, &person.pid), (&sid, &away.pid));
+    assert_eq!(person.ask("who"), json!([true, ["room"]]));
+    assert_eq!(person.ask("arrived"), json!([{ "last": 7 }]));
+    assert_eq!(person.ask("who"), json!([true, ["news", "room"]]));
+    servers[1].io.to("room").local().emit("n", 3);
+    assert_eq!(person.next(), json!(["n", 3]));
+    // Nothing is missed on the way to the third one and back to the first, so that the offset is the same all the time.
+    let mut away = person.lose(&servers[1]);
+    for at in [2, 0] {
+        let (mut person, events) = away.come(&servers[at]);
+        assert!(
+            events.is_empty() && person.pid == away.pid,
+            "at {at}: {events:?}"
+        );
+        person.ask("arrived");
+        away = person.lose(&servers[at]);
+    }
+    // Here it is recovered as ever, although the offset is that of another server.
+    servers[0].io.to("news").local().emit("n", 4);
+    let (mut person, events) = away.come(&servers[0]);
+    assert_eq!(events, [json!(["n", 4])]);
+    assert_eq!(person.sid, sid);
+    assert_eq!(person.ask("arrived"), json!([null]));
+    let away = person.lose(&servers[0]);
+    let (person, _) = away.come(&servers[1]);
+    assert_eq!(person.sid, sid);
+    for server in &servers.servers {
+        assert_eq!(server.io.metrics().gauge(Gauge::RecoverySessions), 0);
+    }
+}
+
+#[test]
+fn a_client_goes_around_the_servers_and_misses_nothing() {
+    goes_around(&three());
+    for wire in [Wire::Classic, Wire::Sharded, Wire::Streams] {
+        goes_around(&Servers::on_redis(RedisServer::shared(), 3, wire, vouching));
+    }
+    goes_around(&Servers::on_postgres(3, vouching));
+    goes_around(&Servers::on_nats(NatsServer::shared(), 3, vouching));
+}
+
+#[test]
+fn a_client_whose_server_believes_that_it_is_there_is_taken_from_it() {
+    let servers = three();
+    let old = Person::new(&servers[0]);
+    let away = old.away();
+    let (person, _) = away.come(&servers[1]);
+    assert_eq!(person.sid, away.sid);
+    until(|| servers[0].io.count() == 0);
+    drop(old);
+}
+
+#[test]
+fn of_two_servers_that_are_asked_at_once_one_gets_the_client() {
+    let servers = three();
+    for _ in 0..10 {
+        let away = Person::new(&servers[0]).lose(&servers[0]);
+        let same = std::thread::scope(|scope| {
+            let came = [1, 2].map(|at| {
+                let (away, server) = (&away, &servers[at]);
+                scope.spawn(move || away.come(server).0.pid == away.pid)
+            });
+            came.map(|came| came.join().unwrap())
+        });
+        assert_eq!(same.into_iter().filter(|same| *same).count(), 1);
+    }
+}
+
+#[test]
+fn who_cannot_be_given_away_starts_afresh() {
+    let servers = three();
+    let is_fresh = |away: &Away, at: usize| {
+        let (mut person, events) = away.come(&servers[at]);
+        assert!(events.is_empty());
+        assert_eq!(person.ask("who"), json!([false, []]));
+        person.pid != away.pid
+    };
+    // The application does not know the way.
+    let mut person = Person::new(&servers[0]);
+    person.client.send_text("421[\"join\",\"secret\"]");
+    person.client.expect_text("431[]");
+    assert!(is_fresh(&person.lose(&servers[0]), 1));
+    // Somebody else's secret, an offset of a server that nobody knows, an event that is not kept.
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let other = |pid: &str, offset: &str| Away {
+        sid: String::new(),
+        pid: pid.into(),
+        offset: offset.into(),
+    };
+    assert!(is_fresh(&other("AAAAAAAAAAAAAAAAAAAA", &away.offset), 1));
+    let (number, tag) = away.offset.split_once('.').unwrap();
+    assert!(is_fresh(&other(&away.pid, &format!("{number}.zzzzzz")), 1));
+    assert!(is_fresh(&other(&away.pid, &format!("C.{tag}")), 1));
+    // What came to nothing has taken nothing.
+    assert_eq!(away.come(&servers[0]).0.pid, away.pid);
+    // Binary is not given away.
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let bytes = roomcast::types::Bytes::from_static(b"x");
+    servers[0].io.to("room").local().emit("n", bytes);
+    assert!(is_fresh(&away, 1));
+}
+
+#[test]
+fn without_a_word_of_the_application_nobody_is_given_away() {
+    let servers = Servers::joined(2, recovering);
+    acquainted(&servers);
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+    assert_eq!(away.come(&servers[0]).0.pid, away.pid);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_waited_for_for_two_seconds() {
+    let hub = Hub::new();
+    let servers = Servers::joined_by(hub.clone(), 2, vouching);
+    acquainted(&servers);
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    hub.cut(&servers.node(0));
+    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+}
+
+#[test]
+fn whoever_breaks_off_before_the_application_is_done_starts_afresh() {
+    let servers = three();
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let (person, _) = away.come(&servers[1]);
+    assert_eq!(person.pid, away.pid);
+    let again = person.away();
+    drop(person.client);
+    until(|| servers[1].io.count() == 0);
+    for server in &servers.servers {
+        assert_ne!(again.come(server).0.pid, away.pid);
+    }
+}
+
+#[test]
+fn another_user_gets_nothing_and_the_authenticator_is_asked_again() {
+    struct Names(Arc<AtomicBool>);
+
+    impl Authenticate for Names {
+        async fn authenticate(&self, connect: Connect) -> Result<Principal, Refusal> {
+            #[derive(serde::Deserialize)]
+            struct Login {
+                name: String,
+            }
+            let login: Login = connect
+                .auth()
+                .map_err(|_| Refusal::unauthenticated("no name"))?;
+            if self.0.load(Ordering::Relaxed) {
+                return Err(Refusal::unauthenticated("banned"));
+            }
+            Ok(Principal::new(login.name))
+        }
+    }
+
+    let is_banned = Arc::new(AtomicBool::new(false));
+    let build = |io| {
+        let mut io = vouching(io);
+        io.namespace("/")
+            .authenticate(Names(Arc::clone(&is_banned)));
+        io
+    };
+    let servers = Servers::joined(2, build);
+    acquainted(&servers);
+    let lost = || {
+        let (mut person, _) = Person::enter(&servers[0], "{\"name\":\"ann\"}");
+        servers[0].io.to(&*person.sid).local().emit("hello", ());
+        person.next();
+        let sid = person.sid.clone();
+        let away = person.lose(&servers[0]);
+        servers[0].io.to(&*sid).local().emit("for ann", ());
+        away
+    };
+    let offer = |away: &Away, name: &str| {
+        json!({"pid": away.pid, "offset": away.offset, "name": name}).to_string()
+    };
+    let away = lost();
+    let (person, events) = Person::enter(&servers[1], &offer(&away, "eve"));
+    assert!(person.pid != away.pid && events.is_empty());
+    let away = lost();
+    let (person, events) = Person::enter(&servers[1], &offer(&away, "ann"));
+    assert_eq!((person.pid, events), (away.pid, vec![json!(["for ann"])]));
+    let away = lost();
+    is_banned.store(true, Ordering::Relaxed);
+    let mut client = servers[1].open();
+    client.send_text(format!("40{}", offer(&away, "ann")));
+    assert!(text(&mut client).starts_with("44"));
+}
