@@ -344,6 +344,7 @@ for (const [client, io] of clients) {
         const eve = await guest(t, io, "Eve", options);
         const { conversation } = await must(ada, "create_conversation", { title: "Before", memberIds: [] });
         const conversationId = conversation.id;
+        await must(ada, "join_conversation", conversationId);
         const renamed = await must(ada, "rename_conversation", { conversationId, title: "After" });
         assert.equal(renamed.conversation.title, "After");
         const { token, expiresAt } = await must(ada, "create_invite", { conversationId, expiresIn: 3600, uses: 1 });

@@ -101,6 +101,7 @@ test("a hundred orders over a network that breaks all the time are carried out o
   socket.onAnyOutgoing(() => {
     if (++sent % 4 > 0) return;
     const pause = breaks++ % 8;
+    // How far the packet has come when the network breaks.
     setTimeout(() => {
       link.cut();
       link.restore();

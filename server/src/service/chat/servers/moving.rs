@@ -354,7 +354,7 @@ mod tests {
         };
         let said = serde_json::to_value(&leaving).unwrap();
         assert_eq!(Leaving::read(&said), Some(leaving));
-        let mut newer = said.clone();
+        let mut newer = said;
         newer["more"] = Value::from(1);
         assert!(Leaving::read(&newer).is_some());
         for wrong in [
