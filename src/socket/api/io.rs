@@ -137,7 +137,7 @@ impl Io {
     /// latest at the end of the window. Everything queued is sent first.
     ///
     /// Returns when nobody is connected any more, at the latest at the end of the window. Where clients go on at
-    /// [another server](crate::Builder::handover), it waits up to five seconds more within the window until that has all of them.
+    /// another server by `Builder::handover`, it waits up to five seconds more within the window until that has all of them.
     /// [`close`](Self::close) comes after it; there is no way back.
     ///
     /// ```no_run
