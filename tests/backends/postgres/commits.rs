@@ -268,7 +268,9 @@ async fn a_commit_that_did_not_happen_is_looked_up_and_refused() {
     let config = config::Store {
         // The server has no limit of its own here, so that the client gives up first.
         url: config.url.clone() + "?options=-c%20statement_timeout%3D0",
-        statement_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(3),
+        // Whoever asks waits until the store has given up and looked.
+        answer_timeout: DEADLINE,
         ..config
     };
     let harness = Harness::new((config.clone(), None)).await;
