@@ -117,11 +117,12 @@ test("a tab of a guest who was signed out in another one sends what it has, and 
   await guest.page.getByRole("button", { name: "Sign out" }).click();
   const dialog = second.page.getByRole("dialog", { name: "Sign out" });
   await dialog.getByText("1 message and 1 change are not sent yet.").waitFor();
+  // It comes back while nobody is stored in the browser, and goes on as who it was.
   guest.link.restore();
+  await dialog.getByText("Everything is sent by now.").waitFor();
   await guest.page.getByLabel("Your name").fill("Guest Following");
   await guest.page.getByRole("button", { name: "Join the chat" }).click();
   await guest.isOnline();
-  await dialog.getByText("Everything is sent by now.").waitFor();
   await guest.message("sent in the end").waitFor();
   await guest.message("gone in the end").waitFor({ state: "detached" });
   await dialog.getByRole("button", { name: "Sign out", exact: true }).click();

@@ -1,5 +1,5 @@
 import { DISCONNECTED, type Entry, SocketManager, type Status } from "../packages/client/src/index.ts";
-import { credentials, forgetAll, forgetToken, guestKey, outlive, queueStorage, storeName, storeToken, storedName, watchForgotten } from "./model/account.ts";
+import { credentials, forgetAll, forgetToken, guestKey, outlive, queueStorage, storeName, storeToken, watchForgotten } from "./model/account.ts";
 import { type Conversation, asFailure } from "./model/conversation.ts";
 import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
@@ -341,8 +341,8 @@ export class App {
 
   #handleSession(session: Session | undefined): void {
     if (session === undefined) return;
-    // A guest without a name is somebody whom no cookie names.
-    if (session.guest && storedName() === undefined) return this.#stand("");
+    // A guest who has said no name is somebody whom no cookie names. What is stored does not tell: another tab may have signed us out.
+    if (session.guest && !this.#isNamed) return this.#stand("");
     this.#wasIn = true;
     this.phase = "in";
     this.people.learn(session.userId, session.name);
