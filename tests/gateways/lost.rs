@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::nodes::Database;
 use crate::publications::{DEADLINE, publish, readiness};
 use crate::server::{Binary, UNLIMITED};
-use crate::support::RawClient;
+use crate::support::http::metric_text;
 
 const EMITTED: &str = "roomcast_publications_total{result=\"emitted\"}";
 const LOST: &str = "roomcast_publications_total{result=\"lost\"}";
@@ -17,16 +17,8 @@ const BEHIND: &str = "roomcast_publications_behind";
 
 /// The value of a metric.
 async fn metric(server: &Binary, row: &str) -> f64 {
-    let address = server.address();
-    let asked = move || RawClient::connect(address).get("/metrics").body;
-    let metrics = tokio::task::spawn_blocking(asked).await.unwrap();
-    let value = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
-    value
-        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
-        .parse()
-        .unwrap()
+    let metrics = server.metrics().await;
+    metric_text(&metrics, row).parse().unwrap()
 }
 
 /// Waits until a metric has this value.
@@ -48,7 +40,7 @@ async fn publish_to(sql: &tokio_postgres::Client, client: &mut Client, n: i64) {
     assert_eq!(client.event("n").await, json!(n));
 }
 
-/// What is kept for an hour goes by here: a server forgets the publications up to this one.
+/// A publication is kept for an hour, which goes by here: a server forgets the publications up to this one.
 async fn forget(database: &Database, through: i64) {
     database.sql(&format!(
         "UPDATE publications SET numbered_at = now() - interval '2 h' WHERE position <= {through}"

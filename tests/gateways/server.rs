@@ -146,13 +146,14 @@ impl Binary {
 
     /// What it counts under this name, or would.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
+        crate::support::http::metric(&self.metrics().await, name)
+    }
+
+    /// All metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
         let address = self.address;
-        let text = tokio::task::spawn_blocking(move || {
-            crate::support::RawClient::connect(address)
-                .get("/metrics")
-                .body
-        });
-        crate::support::http::metric(&text.await.unwrap(), name)
+        let asked = move || crate::support::RawClient::connect(address).get("/metrics");
+        tokio::task::spawn_blocking(asked).await.unwrap().body
     }
 
     /// Waits until it counts this many under this name: what is counted may be so behind what a client sees of it.

@@ -30,15 +30,17 @@ impl Response {
     }
 }
 
-/// The value of one row of the metrics, named with its labels; the metrics have to have it.
-pub fn metric(metrics: &str, row: &str) -> i64 {
+/// The value of one row of the metrics as it is written, named with its labels; the metrics have to have it.
+pub fn metric_text<'a>(metrics: &'a str, row: &str) -> &'a str {
     let value = metrics
         .lines()
         .find_map(|line| line.strip_prefix(row)?.strip_prefix(' '));
-    value
-        .unwrap_or_else(|| panic!("no {row} in {metrics}"))
-        .parse()
-        .unwrap()
+    value.unwrap_or_else(|| panic!("no {row} in {metrics}"))
+}
+
+/// The value of one row of the metrics that is a whole number.
+pub fn metric(metrics: &str, row: &str) -> i64 {
+    metric_text(metrics, row).parse().unwrap()
 }
 
 impl RawClient {

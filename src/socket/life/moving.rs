@@ -146,7 +146,7 @@ impl Moved {
 }
 
 impl SavedState {
-    /// Who the client was; `None` if nobody knows.
+    /// The user whose client it was; `None` if nobody knows.
     pub(super) fn principal(&self) -> Option<Arc<Principal>> {
         let origin = self.roomcast.clone()?;
         let mut principal = Principal::new(origin.subject);

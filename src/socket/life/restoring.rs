@@ -95,7 +95,7 @@ impl Restored {
         }
     }
 
-    /// Who the client was; `None` if nobody knows.
+    /// The user whose client it was; `None` if nobody knows.
     pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
         match self {
             Self::Kept(kept) => kept.saved.principal(),

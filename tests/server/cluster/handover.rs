@@ -11,7 +11,7 @@ use roomcast::{
 };
 use serde_json::{Value, json};
 
-use super::{Servers, Wire, hub::Hub};
+use super::{Servers, Wire, hub::Hub, journal::read};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -150,16 +150,6 @@ impl Away {
         }
         (person, events)
     }
-}
-
-/// The arguments of an event without its offset, and the offset.
-fn read(event: &str) -> (Value, String) {
-    let array = event
-        .strip_prefix("42")
-        .unwrap_or_else(|| panic!("{event}"));
-    let mut args: Vec<Value> = serde_json::from_str(array).unwrap();
-    let offset = args.pop().unwrap().as_str().unwrap().to_owned();
-    (args.into(), offset)
 }
 
 /// Waits until all servers know each other.

@@ -85,7 +85,7 @@ fn enter(server: &Local, offer: &str) -> (RawClient, Vec<String>, Value) {
 }
 
 /// The arguments of an event without its offset, and the offset.
-fn read(event: &str) -> (Value, String) {
+pub(super) fn read(event: &str) -> (Value, String) {
     let array = event
         .strip_prefix("42")
         .unwrap_or_else(|| panic!("{event}"));

@@ -241,7 +241,7 @@ impl Live {
     }
 }
 
-/// What was committed, as this server shows it.
+/// A committed step, as this server shows it.
 pub(in crate::service::chat) fn as_shown(rules: &Rules, event: Committed) -> Committed {
     match event {
         Committed::Message(message) => Committed::Message(rules.show(&message)),

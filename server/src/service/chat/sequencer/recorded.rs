@@ -1,4 +1,4 @@
-//! What is emitted of a conversation while somebody is on the way into it who has to be told all of it.
+//! The steps of a conversation that are emitted while a client is on its way into it, which has to be told all of them.
 
 use crate::store::{Committed, Revision};
 

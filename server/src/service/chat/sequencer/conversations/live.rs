@@ -122,7 +122,7 @@ pub(in crate::service) struct Live {
     /// Until when a socket that was lost may come back as the same one: all that is emitted until
     /// then has to go out to the room, where it is kept for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
-    /// What is emitted while somebody is on the way here, and pins the conversation.
+    /// The steps that are emitted while a client of another server is on its way into the conversation, which it pins.
     pub(in crate::service) recorded: Option<Recorded>,
     /// The number of the last change that removed a member: who has asked before that whether it is a
     /// member asks again.
