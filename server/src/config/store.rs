@@ -34,7 +34,8 @@ pub struct Store {
     #[serde(with = "humantime_serde")]
     pub busy_timeout: Duration,
     /// Transactions that may be under way in PostgreSQL at the same time, each on a connection of its
-    /// own. Those of one conversation follow one another. Default 4.
+    /// own. Those of one conversation follow one another; those of others wait up to 25 ms for one another, so that one
+    /// that is held up does not hold up all. Default 4.
     pub lanes: usize,
     /// How long PostgreSQL may take to open a connection. Default 3 s.
     #[serde(with = "humantime_serde")]

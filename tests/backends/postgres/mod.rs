@@ -1,6 +1,7 @@
 //! What only PostgreSQL can show: several servers on one database, and a database that fails.
 
 mod commits;
+mod lanes;
 mod opening;
 
 use std::collections::HashSet;

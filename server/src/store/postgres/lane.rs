@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::doubt::Doubt;
@@ -36,6 +36,8 @@ pub(super) struct Lane {
     pub(super) commits: mpsc::Sender<Commit>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
+    /// One permit, which all lanes have in common: whoever has it stores its group.
+    pub(super) turn: Arc<Semaphore>,
     /// Changes of one transaction at most.
     pub(super) group: usize,
     /// How long one step of a transaction may take.
@@ -51,6 +53,10 @@ impl Lane {
     pub(super) async fn run(self, mut waiting: mpsc::Receiver<Order>) {
         let mut taken = Vec::new();
         while self.take(&mut waiting, &mut taken).await > 0 {
+            let turn = self.turn().await;
+            // What has come meanwhile is stored with the rest.
+            let room = self.group.max(1).saturating_sub(taken.len());
+            taken.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(room));
             let (mut group, mut announced) = (Vec::new(), Vec::new());
             for order in taken.drain(..) {
                 match order {
@@ -66,7 +72,7 @@ impl Lane {
             // The group is stored before the announcements are handed on, since these were seen
             // behind its commits.
             if !group.is_empty()
-                && let Some((group, doubt)) = self.store(group).await
+                && let Some((group, doubt)) = self.store(group, turn).await
             {
                 self.resolve(group, doubt, &mut waiting).await;
             }
@@ -91,15 +97,31 @@ impl Lane {
         waiting.recv_many(taken, limit).await
     }
 
+    /// Waits until no other lane stores, but not for long: one whose conversation is locked by somebody else must not hold
+    /// up the others.
+    ///
+    /// Transactions that insert at the same time wait for the same pages, and are switched on and off by a database that has
+    /// few processors; one after the other they are larger and take less time together.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(TURN, self.turn.acquire()).await.ok()?.ok()
+    }
+
     /// Stores a group, or tells everybody in it that it is not stored. Comes back with it if nobody
     /// knows.
-    async fn store(&self, group: Vec<Write>) -> Option<(Vec<Write>, Doubt)> {
+    async fn store(
+        &self,
+        group: Vec<Write>,
+        mut turn: Option<SemaphorePermit<'_>>,
+    ) -> Option<(Vec<Write>, Doubt)> {
         // The senders wait for this group and all that is behind it, so that trying again has an
         // end.
         let deadline = Instant::now() + self.retry;
         let mut pause = FIRST_PAUSE;
         loop {
-            let failure = match self.attempt(&group).await {
+            let attempt = self.attempt(&group).await;
+            // It is the turn of others while this lane hands on what is stored, or waits to try again.
+            drop(turn.take());
+            let failure = match attempt {
                 Ok(done) => {
                     self.hand_on(group, done).await;
                     return None;
@@ -129,7 +151,7 @@ impl Lane {
                     // One bad change must not fail the others.
                     let mut rest = group.into_iter();
                     while let Some(write) = rest.next() {
-                        let single = Box::pin(self.store(vec![write]));
+                        let single = Box::pin(self.store(vec![write], None));
                         if let Some(doubt) = single.await {
                             // The rest was not sent to the database, so it is certain that it is
                             // not stored.
@@ -292,6 +314,8 @@ pub(super) fn throw_away(client: Object) {
     drop(Object::take(client));
 }
 
+/// How long a lane waits for its turn; several times what a transaction takes where the database is near.
+const TURN: Duration = Duration::from_millis(25);
 /// The first and the longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -83,6 +83,7 @@ impl Postgres {
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The server's own limit comes first; this one is for a server that says nothing at all.
         let patience = config.statement_timeout + MARGIN;
+        let turn = Arc::new(Semaphore::new(1));
         let mut running = Vec::new();
         for (waiting, commits) in waiting.into_iter().zip(emitted.into_queues()) {
             let lane = Lane {
@@ -90,6 +91,7 @@ impl Postgres {
                 commits,
                 health: Arc::clone(&health),
                 metrics: Arc::clone(&metrics),
+                turn: Arc::clone(&turn),
                 group: config.group,
                 patience,
                 retry: config.retry_timeout,
