@@ -19,6 +19,9 @@ if [ -z "$found" ]; then
   exit 1
 fi
 bin=$(dirname "$(readlink -f "$found")")
+# Tests need little; what is measured has what a server of its own would have.
+buffers=32MB wal=1GB
+if [ "$fsync" = on ]; then buffers=1GB wal=8GB; fi
 # It refuses to run as root.
 as() { "$@"; }
 user=
@@ -75,7 +78,8 @@ listen_addresses = '127.0.0.1'
 unix_socket_directories = '$folder'
 fsync = $fsync
 max_connections = 300
-shared_buffers = 32MB
+shared_buffers = $buffers
+max_wal_size = $wal
 log_min_messages = warning
 restart_after_crash = on
 CONF

@@ -120,9 +120,7 @@ pub(super) fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     {
         return Some(1);
     }
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
 
 /// Bytes of the longest header: mark, seven digits of sender, ten of number, two separators.
