@@ -33,6 +33,7 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
         ("/trades", trade(), 200),
         ("/signals", signal(), 200),
         ("/portfolios", portfolio(), 200),
+        ("/prices", prices(), 200),
         ("/notifications", notification(), 200),
     ];
     let mut ann = user(&server, "ann").await;
@@ -82,6 +83,27 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
     );
     let messages = service.get(&lobby).await;
     assert_eq!(messages["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_under_a_key_is_as_long_as_its_route_takes_it() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let spaces = |body: &Value, more: usize| format!("{body}{}", " ".repeat(more << 10));
+    let long = spaces(&prices(), 100);
+    for replayed in [None, Some("true")] {
+        let answer = keyed.send("POST", "/prices", long.clone()).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    }
+    let other = Caller::service(&server).with_key("l");
+    for (path, body) in [
+        ("/prices", spaces(&prices(), 256)),
+        ("/trades", spaces(&trade(), 64)),
+    ] {
+        let answer = other.send("POST", path, body).await;
+        assert_eq!(answer.status, 413, "{path}: {}", answer.body);
+    }
 }
 
 #[tokio::test]
@@ -277,6 +299,15 @@ fn signal() -> Value {
 
 fn portfolio() -> Value {
     json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []})
+}
+
+/// So many that their body is longer than that of another route may be.
+fn prices() -> Value {
+    let prices = (0..1000).map(|n| {
+        let symbol = format!("{n:x<32}");
+        json!({"symbol": symbol, "price": 1.0, "timestamp": "2025-01-31T12:00:00.000Z"})
+    });
+    json!({"prices": prices.collect::<Vec<_>>()})
 }
 
 fn notification() -> Value {

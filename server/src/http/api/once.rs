@@ -9,14 +9,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension,
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
 
-use super::{MAX_BODY_BYTES, NO_STORE, TIMEOUT, error::ApiError};
+use super::{NO_STORE, TIMEOUT, describe::BodyLimits, error::ApiError};
 use crate::{
     auth::Principal,
     service::{
@@ -60,9 +60,23 @@ impl MadeUnder {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldOnce;
 
+/// What requests with a key are done with. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(super) struct Once {
+    keys: RequestKeys,
+    limits: Arc<BodyLimits>,
+}
+
+impl Once {
+    pub(super) fn new(keys: RequestKeys, limits: BodyLimits) -> Self {
+        let limits = Arc::new(limits);
+        Self { keys, limits }
+    }
+}
+
 /// Does a request once, if it makes something and names a key.
 pub(super) async fn once(
-    State(keys): State<RequestKeys>,
+    State(once): State<Once>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -83,7 +97,7 @@ pub(super) async fn once(
         return ApiError::invalid(message).into_response();
     };
     let key = key.to_owned();
-    match take(&keys, &key, request).await {
+    match take(&once, &key, request).await {
         Ok((held, request)) => perform(held, request, next).await,
         Err(answer) => answer,
     }
@@ -95,14 +109,16 @@ fn is_key(key: &str) -> bool {
 
 /// Takes the key for a request, or answers at once.
 async fn take(
-    keys: &RequestKeys,
+    Once { keys, limits }: &Once,
     key: &str,
     request: Request,
 ) -> Result<(HeldKey, Request), Response> {
     let (parts, body) = request.into_parts();
     // The whole body is read before the key is taken, since a key belongs to one request with all
     // that is in it.
-    let body = to_bytes(body, MAX_BODY_BYTES).await;
+    let route = parts.extensions.get::<MatchedPath>();
+    let most = limits.of(route.map_or("", MatchedPath::as_str));
+    let body = to_bytes(body, most).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
     let address = parts.uri.to_string();
     let asked = hash_of(&[address.as_bytes(), &body]);
