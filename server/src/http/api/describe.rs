@@ -294,7 +294,7 @@ fn describe(
             "content": {"application/json": {"schema": body(bodies)}},
         });
     }
-    if route.method == Method::POST {
+    if !route.method.is_safe() {
         refusals.extend([409, 413]);
         parameters.push(json!({
             "name": "Idempotency-Key",

@@ -1,7 +1,7 @@
 //! Requests that name a key in `Idempotency-Key` are done once.
 //!
 //! A request that is sent again, because its answer did not come, gets the answer of the first. The key belongs to
-//! its caller and to one request: the same address and the same body. Only what was done is kept: after a refusal
+//! its caller and to one request: the same method, address and body. Only what was done is kept: after a refusal
 //! the key is free again.
 
 use std::{sync::Arc, time::Duration};
@@ -74,18 +74,14 @@ impl Once {
     }
 }
 
-/// Does a request once, if it makes something and names a key.
-pub(super) async fn once(
-    State(once): State<Once>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Does a request once, if it changes something and names a key.
+pub(super) async fn once(State(once): State<Once>, request: Request, next: Next) -> Response {
     let mut named = request.headers().get_all(KEY).iter();
     let (Some(key), second) = (named.next(), named.next()) else {
         return next.run(request).await;
     };
-    // The other methods change nothing more when they are repeated, by what HTTP says of them.
-    if request.method() != Method::POST {
+    // Reading has nothing that could be done twice.
+    if request.method().is_safe() {
         return next.run(request).await;
     }
     let Some(key) = key
@@ -121,7 +117,13 @@ async fn take(
     let body = to_bytes(body, most).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
     let address = parts.uri.to_string();
-    let asked = hash_of(&[address.as_bytes(), &body]);
+    let method = parts.method.as_str().as_bytes();
+    // Requests by POST had keys before the others, and those that are in a store are of this form.
+    let asked = if parts.method == Method::POST {
+        hash_of(&[address.as_bytes(), &body])
+    } else {
+        hash_of(&[method, address.as_bytes(), &body])
+    };
     let caller = parts.extensions.get::<Arc<Principal>>();
     // The caller was authenticated by the layer outside of this one.
     let caller = caller.map_or("", |by| by.subject.as_str());
