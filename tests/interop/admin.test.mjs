@@ -53,6 +53,12 @@ test("an admin is told how often what was refused, once a second and not once fo
   await until(() => refused(root, "rateLimit", "requests") === limited, "all that was limited");
   await until(() => refused(root, "permission", "no role grants it") === 1, "what was denied");
   await until(() => refused(root, "authentication", "malformed") === 1, "who was not let in");
+  // The door of the HTTP API tells as well, each refusal once.
+  const user = `Bearer ${token({ sub: "ann", roles: ["user"] })}`;
+  assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, user)).status, 403);
+  assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, "Bearer a.b.c")).status, 401);
+  await until(() => refused(root, "permission", "no role grants it") === 2, "who may not call");
+  await until(() => refused(root, "authentication", "malformed") === 2, "who is nobody");
   const [first] = root.told["admin:refusals"];
   assert.ok(first.node && Date.parse(first.timestamp));
   assert.ok(root.told["admin:refusals"].length < 10, "coalesced");
