@@ -4,11 +4,13 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { describe, test } from "node:test";
-import { checkAnswered, checkHeard } from "./catalog.mjs";
+import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { startLink } from "./link.mjs";
 import { call, enter, io, server } from "./people.mjs";
 import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
+
+checksAll(import.meta.url);
 
 const service = token({ sub: "backend", roles: ["service"] });
 
