@@ -15,6 +15,7 @@ mod churn;
 mod client;
 mod config;
 mod confirm;
+mod conflation;
 mod conversations;
 mod credentials;
 mod deletion;

@@ -249,6 +249,31 @@ async fn what_has_expired_is_not_told_any_more() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_while_it_waits_for_others_is_not_told() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "50s")]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    notify(&server, "n1", "normal").await;
+    assert_eq!(ann.event("notification:new").await["notificationId"], "n1");
+    let end = jiff::Timestamp::now() + Duration::from_secs(3);
+    let mut short = notice("n2", "normal");
+    short["expiresAt"] = json!(end.to_string());
+    must(&server.binary, "/notifications", short).await;
+    for id in ["n3", "n4"] {
+        notify(&server, id, "normal").await;
+    }
+    while jiff::Timestamp::now() <= end {
+        tokio::time::sleep(Duration::from_millis(20)).await; // What is waited for is time itself.
+    }
+    // What waits is told before another tab has its snapshot.
+    let (_tab, known) = follower(&server, "ann").await;
+    assert_eq!(known, ["n1", "n3", "n4"]);
+    assert_eq!(ids(&ann.event("notification:batch").await), ["n3", "n4"]);
+    for event in ["notification:new", "notification:batch"] {
+        assert!(ann.events_until_now(event).await.is_empty(), "{event}");
+    }
+}
+
 fn in_an_hour() -> String {
     let time = jiff::Timestamp::now() + Duration::from_secs(3600);
     time.to_string()

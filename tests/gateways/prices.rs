@@ -196,8 +196,15 @@ async fn what_is_not_right_is_refused_whole_and_told_by_its_path() {
     }
     let good = price("A", 1);
     for (body, field) in [
-        (json!({}), ""),
-        (json!({"symbol": "A"}), ""),
+        (json!({}), "symbol"),
+        (json!({"price": 1}), "symbol"),
+        (json!({"symbol": "A"}), "price"),
+        (
+            json!({"prices": [good, {"symbol": "A"}]}),
+            "prices[1].price",
+        ),
+        (json!({"prices": [good, {"price": 1}]}), "prices[1].symbol"),
+        (json!({"symbol": "A", "price": 1, "more": 1}), "more"),
         (json!({"prices": []}), "prices"),
         (json!({"prices": vec![good.clone(); 1001]}), "prices"),
         (json!({"prices": [good, price("A", 0)]}), "prices[1].price"),
@@ -213,7 +220,12 @@ async fn what_is_not_right_is_refused_whole_and_told_by_its_path() {
             json!({"prices": [{"symbol": "A", "price": 1, "timestamp": "now"}]}),
             "prices[0].timestamp",
         ),
-        (json!({"prices": [good], "symbol": "A"}), ""),
+        (json!({"prices": [good], "symbol": "A"}), "symbol"),
+        (json!({"prices": [good], "price": 1}), "price"),
+        (
+            json!({"prices": [good], "timestamp": "2025-01-31T12:00:00.000Z"}),
+            "timestamp",
+        ),
         (
             json!({"prices": [{"symbol": "A", "price": 1, "timestamp": "2999-01-01T00:00:00Z"}]}),
             "prices[0].timestamp",
@@ -224,8 +236,11 @@ async fn what_is_not_right_is_refused_whole_and_told_by_its_path() {
         let (status, answer) = publish(binary, "/prices", body.clone()).await;
         let error = &answer["error"];
         assert_eq!((status, &error["code"]), (400, &json!("INVALID_PAYLOAD")));
-        let named = error["details"]["field"].as_str().unwrap_or_default();
-        assert_eq!(named, field, "{body}: {answer}");
+        assert_eq!(error["details"]["field"], field, "{body}: {answer}");
+        let emitted = json!({"event": "price:update", "everyone": true, "args": [body]});
+        let (status, answer) = publish(binary, "/emit", emitted).await;
+        let named = &answer["error"]["details"]["field"];
+        assert_eq!((status, named), (400, &json!(format!("args[0].{field}"))));
     }
     let long = json!({"prices": [], "more": "x".repeat(256 << 10)});
     assert_eq!(publish(binary, "/prices", long).await.0, 413);

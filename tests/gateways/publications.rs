@@ -189,6 +189,77 @@ async fn a_server_with_a_name_goes_on_after_a_restart_and_leaves_out_what_is_old
     assert_eq!(numbers(&mut bob).await, [6]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_while_it_emits_loses_a_few_at_most_and_emits_nothing_twice() {
+    const ROUNDS: usize = 2;
+    /// A slice whose place was stored, and what waits in the process to be written to the client, which nobody can see from
+    /// outside: less than a page together.
+    const FEW: i64 = 256;
+    let database = Database::new();
+    let named = [
+        ("ROOMCAST_NODE__ID", "a"),
+        ("ROOMCAST_PUBLICATIONS__RESUME_DELAY", "10s"),
+        ("ROOMCAST_PUBLICATIONS__CATCH_UP", "10min"),
+    ];
+    let mut server = database.server_with(&named);
+    let sql = database.client().await;
+    let (mut got, mut published) = (Vec::new(), 0);
+    for round in 0..=ROUNDS {
+        let mut ann = server.guest("ann").await;
+        if round == ROUNDS {
+            publish(&sql, "n", "-1").await;
+            got.push(numbers(&mut ann).await);
+            break;
+        }
+        // Many pages, so that it is killed while it emits.
+        let first = published + 1;
+        published += 2000;
+        let statement = "SELECT count(roomcast_publish_to_everyone('n', to_jsonb(n)))
+                         FROM generate_series($1::bigint, $2::bigint) n";
+        sql.query(statement, &[&first, &published]).await.unwrap();
+        let mut told = Vec::new();
+        while told
+            .last()
+            .is_none_or(|last| *last < first + 100 * round as i64)
+        {
+            told.push(ann.event("n").await.as_i64().unwrap());
+        }
+        drop(server);
+        // What was on its way still arrives.
+        while let Some(packet) = ann.packet_if_any().await {
+            let number = packet.strip_prefix("42[\"n\",").unwrap().strip_suffix(']');
+            told.push(number.unwrap().parse().unwrap());
+        }
+        got.push(told);
+        server = database.server_with(&named);
+    }
+    let mut last = 0;
+    for (round, told) in got.iter().enumerate() {
+        for (place, n) in told.iter().enumerate() {
+            // Within the life of a server there are no gaps.
+            let most = if place == 0 && round > 0 { FEW } else { 0 };
+            let lost = n - last - 1;
+            assert!((0..=most).contains(&lost), "{last}, then {n}");
+            last = *n;
+        }
+    }
+    assert_eq!(last, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_name_says_what_it_does_not_do_where_somebody_publishes() {
+    let database = Database::new();
+    let warning = "what is published while this server is away is not emitted";
+    let first = database.server_with(&[]);
+    let mut ann = first.guest("ann").await;
+    publish(&database.client().await, "n", "1").await;
+    assert_eq!(ann.event("n").await, json!(1));
+    assert!(!first.early_log().contains(warning), "nobody had published");
+    server_says(&database.server_with(&[]), warning);
+    let named = database.server_with(&[("ROOMCAST_NODE__ID", "a")]);
+    assert!(!named.early_log().contains(warning));
+}
+
 /// What it logged before it listened or since.
 fn server_says(server: &Binary, text: &str) {
     if !server.early_log().contains(text) {

@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ pub(crate) enum Reply {
 pub(crate) struct Hook {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    /// When each request had come, which is before it was answered.
+    times: Arc<Mutex<Vec<Instant>>>,
     /// What it does with each request; the last one with all that follow.
     plan: Arc<Mutex<Vec<Reply>>>,
     /// The connections on which it has not answered.
@@ -44,17 +47,19 @@ impl Hook {
         let hook = Self {
             address: listener.local_addr().unwrap(),
             requests: Arc::default(),
+            times: Arc::default(),
             plan: Arc::new(Mutex::new(plan.to_vec())),
             hanging: Arc::default(),
         };
         let (requests, plan) = (Arc::clone(&hook.requests), Arc::clone(&hook.plan));
-        let hanging = Arc::clone(&hook.hanging);
+        let (hanging, times) = (Arc::clone(&hook.hanging), Arc::clone(&hook.times));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read(&mut stream) else {
                     continue;
                 };
+                times.lock().unwrap().push(Instant::now());
                 let reply = {
                     let mut plan = plan.lock().unwrap();
                     if plan.len() > 1 {
@@ -86,6 +91,10 @@ impl Hook {
 
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
+    }
+
+    fn times(&self) -> Vec<Instant> {
+        self.times.lock().unwrap().clone()
     }
 
     pub(crate) fn plan(&self, reply: Reply) {
@@ -350,6 +359,29 @@ async fn a_webhook_that_fails_for_a_moment_is_asked_again_under_the_same_key() {
         assert!(keys.len() == 2 || is_hurried && keys.len() > 2, "{keys:?}");
         keys.dedup();
         assert_eq!(keys.len(), 1, "{keys:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pauses_between_attempts_double() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let bad = Reply::Answer(500, "");
+    let hook = Hook::start(&[bad, bad, bad, Reply::Answer(200, FILLED)]);
+    let url = hook.url();
+    let mut variables = webhook(&url);
+    variables.extend([
+        ("ROOMCAST_MARKET__WEBHOOK__PAUSE", "200ms"),
+        ("ROOMCAST_MARKET__WEBHOOK__ATTEMPTS", "4"),
+    ]);
+    let server = start(&variables);
+    let mut ann = trader(&server).await;
+    ann.must("execute:trade", order("AAPL")).await;
+    let times = hook.times();
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps.len(), 3);
+    // A busy machine makes them longer, and nothing makes them shorter.
+    for (gap, least) in gaps.iter().zip([PAUSE, PAUSE * 2, PAUSE * 4]) {
+        assert!(*gap >= least, "{gaps:?}");
     }
 }
 

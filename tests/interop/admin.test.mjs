@@ -1,16 +1,24 @@
 // The namespace of admins with the official client: who comes in, what they are told, what they do; at one server and at two.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { admin, call, enter, io, keyed, logged, server, soon } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, open, outcome, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
+checksAll(import.meta.url);
+
 /** An admin in the namespace, and all that it is told. */
 async function watch(t, url) {
   const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
   const told = { "admin:refusals": [], "admin:alert": [], "admin:node": [] };
-  for (const name of Object.keys(told)) socket.on(name, (event) => told[name].push(event));
+  for (const name of Object.keys(told)) {
+    socket.on(name, (event) => {
+      checkHeard(name, event);
+      told[name].push(event);
+    });
+  }
   await next(socket, "connect");
   return { socket, told };
 }
@@ -53,6 +61,12 @@ test("an admin is told how often what was refused, once a second and not once fo
   await until(() => refused(root, "rateLimit", "requests") === limited, "all that was limited");
   await until(() => refused(root, "permission", "no role grants it") === 1, "what was denied");
   await until(() => refused(root, "authentication", "malformed") === 1, "who was not let in");
+  // The door of the HTTP API tells as well, each refusal once.
+  const user = `Bearer ${token({ sub: "ann", roles: ["user"] })}`;
+  assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, user)).status, 403);
+  assert.equal((await call(url, "GET", "/api/v1/rooms", undefined, "Bearer a.b.c")).status, 401);
+  await until(() => refused(root, "permission", "no role grants it") === 2, "who may not call");
+  await until(() => refused(root, "authentication", "malformed") === 2, "who is nobody");
   const [first] = root.told["admin:refusals"];
   assert.ok(first.node && Date.parse(first.timestamp));
   assert.ok(root.told["admin:refusals"].length < 10, "coalesced");
@@ -73,6 +87,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   // A stock client has no id any more when it is disconnected.
   const socketId = people[2].id;
   const kicked = await ask(root, "admin:kick", { socketId });
+  checkAnswered("admin:kick", { socketId }, kicked);
   assert.deepEqual(kicked, { success: true, disconnected: 1, missing: 0 });
   await bob;
   for (const [event, payload, code, field] of [
@@ -88,8 +103,9 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
     const { success, error } = await ask(root, event, payload);
     assert.deepEqual([success, error.code, error.details?.field], [false, code, field], event);
   }
-  const blocked = await ask(root, "admin:block", { cidr: "192.0.2.0/24", seconds: 60, reason: "a test" });
-  assert.equal(blocked.success, true);
+  const network = { cidr: "192.0.2.0/24", seconds: 60, reason: "a test" };
+  const blocked = await ask(root, "admin:block", network);
+  checkAnswered("admin:block", network, blocked);
   const { body } = await call(url, "GET", "/api/v1/blocks");
   assert.deepEqual(body.blocks.map(({ id, cidr, reason }) => [id, cidr, reason]), [[blocked.id, "192.0.2.0/24", "a test"]]);
   assert.ok(Date.parse(blocked.expiresAt) > Date.now());
@@ -100,7 +116,7 @@ test("an admin kicks users and sockets, shuts networks out and reads figures", a
   let figures;
   const isAlone = async () => {
     const { success, ...told } = await ask(root, "admin:stats", {});
-    assert.equal(success, true);
+    checkAnswered("admin:stats", {}, { success, ...told });
     figures = told;
     return told.sessions.total === 1;
   };

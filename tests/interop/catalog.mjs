@@ -1,5 +1,8 @@
 // What the catalogue of events says that is sent, as `roomcast catalog` prints it.
 import assert from "node:assert/strict";
+import { basename } from "node:path";
+import { after } from "node:test";
+import { fileURLToPath } from "node:url";
 import Ajv from "ajv/dist/2020.js";
 import { command } from "./support.mjs";
 
@@ -8,6 +11,57 @@ export function catalog(format) {
   const { status, stdout, stderr } = command(["catalog", "--format", format]);
   assert.equal(status, 0, stderr);
   return stdout;
+}
+
+/** Which file of tests checks which events with a stock client: those that it sends with their answers, and those that it hears. */
+export const CHECKED = {
+  "admin.test.mjs": {
+    clientToServer: ["admin:kick", "admin:block", "admin:stats"],
+    serverToClient: ["admin:refusals", "admin:alert", "admin:node"],
+  },
+  "chat_events.test.mjs": {
+    clientToServer: [
+      "message", "edit_message", "delete_message", "add_reaction", "remove_reaction", "pin_message", "unpin_message", "join_conversation",
+      "leave_conversation", "typing", "presence", "set_status", "statuses", "message_history", "mark_read", "message_search", "create_conversation",
+      "rename_conversation", "delete_conversation", "conversations", "add_member", "remove_member", "set_notification_level", "create_invite",
+      "preview_invite", "join_invite", "revoke_invites",
+    ],
+    serverToClient: [
+      "message", "message_edited", "message_deleted", "message_delivered", "message_read", "message_reaction", "message_pinned", "message_unpinned",
+      "user_joined", "user_left", "user_disconnected", "presence", "typing", "status", "conversation_updated", "conversation_deleted",
+      "notification_level", "session", "error",
+    ],
+  },
+  "identity.test.mjs": {
+    clientToServer: ["auth:refresh"],
+    serverToClient: ["auth:expiring"],
+  },
+  "market.test.mjs": {
+    clientToServer: [
+      "subscribe:trades", "unsubscribe:trades", "execute:trade", "subscribe:signals", "unsubscribe:signals", "subscribe:portfolio",
+      "unsubscribe:portfolio", "subscribe:prices", "unsubscribe:prices", "subscribe:notifications", "unsubscribe:notifications", "notification:ack",
+    ],
+    serverToClient: [
+      "trades:subscribed", "trades:unsubscribed", "trade:update", "trade:executed", "trade:error", "signals:subscribed", "signals:unsubscribed",
+      "signal:new", "portfolio:subscribed", "portfolio:unsubscribed", "portfolio:update", "prices:subscribed", "prices:unsubscribed", "price:update",
+      "notifications:subscribed", "notifications:unsubscribed", "notification:new", "notification:batch", "notification:acked",
+    ],
+  },
+};
+
+/** What the checks of this process have seen. */
+const seen = { clientToServer: new Set(), serverToClient: new Set() };
+
+/** Has a file of tests fail whose checks have not seen all that it is to check. */
+export function checksAll(url) {
+  // Whoever runs some of the tests sees some of the events.
+  if (process.execArgv.some((flag) => flag.startsWith("--test-name-pattern"))) return;
+  const checked = CHECKED[basename(fileURLToPath(url))];
+  after(() => {
+    for (const [direction, events] of Object.entries(checked)) {
+      assert.deepEqual(events.filter((event) => !seen[direction].has(event)), [], `${direction}: no check has seen these`);
+    }
+  });
 }
 
 let schemas;
@@ -32,6 +86,7 @@ function check(validate, value, what) {
 /** That what a client has heard is what the catalogue says. */
 export function checkHeard(event, payload) {
   check(checker("serverToClient", event, "payload"), payload, event);
+  seen.serverToClient.add(event);
 }
 
 /** That what a client sends, and the answer to it, are what the catalogue says. */
@@ -39,4 +94,5 @@ export function checkAnswered(event, payload, { success, ...answer }) {
   assert.equal(success, true, event);
   if (typeof payload === "object") check(checker("clientToServer", event, "payload"), payload, event);
   check(checker("clientToServer", event, "answer"), answer, `the answer to ${event}`);
+  seen.clientToServer.add(event);
 }

@@ -1,8 +1,10 @@
 // Every event of the chat with every field, as stock clients see them.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { checkAnswered, checkHeard } from "./catalog.mjs";
+import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { ask, clients, next, open, startServer, until, within } from "./support.mjs";
+
+checksAll(import.meta.url);
 
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;

@@ -6,10 +6,12 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkAnswered, checkHeard } from "./catalog.mjs";
+import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server } from "./people.mjs";
 import { ask, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
+
+checksAll(import.meta.url);
 
 /** What the role `coach` allows, and `user`, from which it has it. */
 const granted = ["chat:read", "chat:send", "chat:manage", "chat:type"];

@@ -4,11 +4,13 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { describe, test } from "node:test";
-import { checkAnswered, checkHeard } from "./catalog.mjs";
+import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { startLink } from "./link.mjs";
 import { call, enter, io, server } from "./people.mjs";
 import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
+
+checksAll(import.meta.url);
 
 const service = token({ sub: "backend", roles: ["service"] });
 
@@ -321,4 +323,59 @@ describe("notifications", () => {
     await until(() => events.at(-1)[1].notificationId === "n3", "the last");
     assert.deepEqual(events.slice(1).map(([, { notificationId }]) => notificationId), ["n1", "n2", "n3"]);
   });
+
+  for (const transports of [["websocket"], ["polling"]]) {
+    test(`a client that is recovered over ${transports} gets what was told together once, before and after it is back`, async (t) => {
+      const { url } = await server(t, {
+        ROOMCAST_RECOVERY__ENABLED: "true",
+        ROOMCAST_NOTIFICATIONS__ON_CONNECT: "true",
+        ROOMCAST_NOTIFICATIONS__WINDOW: "3s",
+      });
+      const link = await startLink(url);
+      t.after(() => link.close());
+      const options = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 50, transports };
+      const follow = async (url) => {
+        const socket = io(url, { forceNew: true, auth: { token: token({ sub: "ann", roles: ["user"] }) }, ...options });
+        t.after(() => socket.disconnect());
+        const events = heard(socket, "notifications:subscribed", "notification:new", "notification:batch");
+        await until(() => events.length === 1, "the subscription");
+        return { socket, events };
+      };
+      const { socket, events } = await follow(link.url);
+      // Another tab, which is never away, shows what was told by now.
+      const { events: seen } = await follow(url);
+      const ids = (events) => events.flatMap(([, one]) => one.notifications ?? [one]).map((one) => one.notificationId);
+      const told = (events) => ids(events.filter(([name]) => name !== "notifications:subscribed"));
+      const tell = async (...ids) => {
+        for (const id of ids) await publish(url, "/notifications", notice(id, "normal"));
+      };
+      const away = async (act) => {
+        const lost = next(socket, "disconnect");
+        link.cut();
+        await lost;
+        await act();
+        const back = next(socket, "session");
+        link.restore();
+        await back;
+        assert.equal(socket.recovered, true);
+      };
+      await tell("n1");
+      await until(() => told(events).length === 1, "the first");
+      await away(async () => {
+        await tell("n2", "n3", "n4", "n5");
+        await until(() => told(seen).length === 5, "the batch in the other tab");
+      });
+      await until(() => told(events).length === 5, "what was told meanwhile");
+      assert.ok(events.some(([name]) => name === "notification:batch"), "a batch was replayed");
+      // These wait when the client is back, unless the machine stood still for longer than the window.
+      await away(() => tell("n6", "n7", "n8"));
+      await until(() => told(events).length === 8, "what waited");
+      await publish(url, "/notifications", notice("last", "urgent"));
+      for (const one of [events, seen]) {
+        await until(() => told(one).includes("last"), "the last");
+        assert.deepEqual(told(one), ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "last"]);
+        assert.equal(one.filter(([name]) => name === "notifications:subscribed").length, 1);
+      }
+    });
+  }
 });

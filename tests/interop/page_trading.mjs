@@ -90,7 +90,7 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   }
 }
 
-test("only those who may have trades executed are led to the page, and others where the server says so", async (t) => {
+test("only those who may have trades executed are led to the page and see it, and others where the server says so", async (t) => {
   const ada = await Visitor.signIn(t, shared.browser, shared.server.url, tokenOf("ada-link", "Ada Link"), { viewport: DESK });
   const link = ({ page }) => page.getByRole("link", { name: "Trading" });
   assert.equal(await link(ada).count(), 0);
@@ -110,7 +110,19 @@ test("only those who may have trades executed are led to the page, and others wh
   assert.equal(await section(bob, "Order").count(), 0);
   const guest = await Visitor.enter(t, shared.browser, open.url, "Gus Guest", { viewport: DESK });
   assert.equal(await link(guest).count(), 0);
-  noComplaints(ada, admin, bob, guest);
+  // Who knows the address gets no further, and the server is asked for nothing that is followed there.
+  for (const visitor of [ada, guest]) {
+    await visitor.page.evaluate(() => (location.hash = "#/trading"));
+    await visitor.page.getByText("This page is for those who may have trades executed here.").waitFor();
+    assert.equal(await section(visitor, "Trades").count(), 0);
+    assert.deepEqual(await violations(visitor), []);
+  }
+  const direct = await Visitor.open(t, shared.browser, shared.server.url, { path: "/#/trading", viewport: PHONE });
+  await direct.giveToken(tokenOf("ada-direct", "Ada Direct"));
+  await direct.page.getByText("This page is for those who may have trades executed here.").waitFor();
+  await direct.page.getByRole("link", { name: "All conversations" }).click();
+  await direct.conversation("Lobby").waitFor();
+  noComplaints(ada, admin, bob, guest, direct);
 });
 
 test("the trading page is loaded when it is opened first, and again after the network was away", async (t) => {
@@ -130,7 +142,7 @@ test("the trading page is loaded when it is opened first, and again after the ne
 
 test("after the network was away what was missed is there, and nothing twice", async (t) => {
   const sub = "trader-away";
-  const ada = await open(t, sub, ["user"]);
+  const ada = await open(t, sub, ["admin"]);
   await section(ada, "Trades").getByText("No trades yet.").waitFor();
   await publish("/trades", trade(sub, "away-1", "pending"));
   await ada.page.locator("[data-trade=away-1]").waitFor();
@@ -178,7 +190,7 @@ test("huge numbers, long lists and hostile names stay in their places", async (t
   await publish("/trades", trade(sub, "hostile-1", "executed", { symbol: "<script>alert(1)</script>", quantity: 1e15, executedPrice: 1e-15 }));
   await publish("/signals", signal("hostile-s", { channelId: hostile, providerName: hostile, symbol: "%".repeat(32), entryPrice: 1e15, stopLoss: 1e-9, takeProfit: 1e15 }));
   for (const viewport of [DESK, PHONE]) {
-    const ada = await open(t, sub, ["user"], { viewport });
+    const ada = await open(t, sub, ["admin"], { viewport });
     await section(ada, "Portfolio").getByText("-1,000,000,000,000,000.00").waitFor();
     await ada.page.getByRole("button", { name: "Show all 600" }).waitFor();
     await ada.page.locator("[data-signal=hostile-s]").getByText("stop 1 × 10^-9", { exact: false }).waitFor();

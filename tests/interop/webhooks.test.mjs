@@ -9,6 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { LOBBY, admin, call, enter, io, keyed, logged, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { ask, command, metric, open, startServer, temporary, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
 
 const SECRET = "a secret of webhooks";
 const OLDER = "the secret before it";
@@ -52,6 +53,13 @@ async function publish(url, signalId) {
   assert.equal(status, 200);
 }
 
+/** All that is told beside the events of clients, as the server knows it. */
+function happenings() {
+  const source = readFileSync(new URL("../../server/src/service/hooks/mod.rs", import.meta.url), "utf8");
+  const [, list] = /const HAPPENINGS: [^=]*= \[([^\]]*)\]/.exec(source);
+  return [...list.matchAll(/"([^"]+)"/g)].map(([, event]) => event);
+}
+
 const count = (url, row) => metric(url, `roomcast_webhook_${row}`);
 
 describe("webhooks", () => {
@@ -85,6 +93,55 @@ describe("webhooks", () => {
       assert.ok(json.node);
     }
     assert.equal(new Set(hook.events().map(({ id }) => id)).size, 6);
+  });
+
+  test("tell all that happens beside the events of clients, and a notification also if a mention made it", async (t) => {
+    const hook = await receiver(t);
+    const { url } = await server(t, hooked(hook.url, happenings().join()));
+    const auth = { token: token({ sub: "ann", roles: ["user"] }) };
+    const { socket } = await enter(t, url, { auth });
+    const { conversation } = await ask(socket, "create_conversation", { title: "Engines", memberIds: ["bob", "carl"] });
+    await ask(socket, "join_conversation", { conversationId: conversation.id });
+    const mention = { conversationId: conversation.id, content: "look", mentions: ["bob", "carl"], clientMessageId: "m1" };
+    const sent = await ask(socket, "message", mention);
+    // The same message again stores nothing more.
+    assert.equal((await ask(socket, "message", mention)).message.id, sent.message.id);
+    const trade = { tradeId: "t1", userId: "ann", symbol: "AAPL", status: "executed", executedPrice: 7, quantity: 2 };
+    const notice = { notificationId: "n1", userId: "ann", type: "info", priority: "low", title: "T", message: "M" };
+    for (const [path, body] of [
+      ["/trades", trade],
+      ["/portfolios", { userId: "ann", totalValue: 5, cash: 5, positions: [] }],
+      ["/notifications", notice],
+    ]) {
+      // What is published again is not told again.
+      for (let times = 0; times < (path === "/portfolios" ? 1 : 2); times += 1) {
+        const { status, body: answer } = await call(url, "POST", `/api/v1${path}`, body);
+        assert.equal(status, 200, JSON.stringify(answer));
+      }
+    }
+    await publish(url, "s1");
+    socket.disconnect();
+    const told = (event) => hook.events().filter((one) => one.event === event).map(({ data }) => data);
+    await until(() => happenings().every((event) => told(event).length > 0), () => JSON.stringify(hook.events()));
+    assert.deepEqual([told("connect")[0].userId, told("disconnect")[0].userId], ["ann", "ann"]);
+    const room = `conversation:${conversation.id}`;
+    for (const event of ["room:occupied", "room:vacated"]) assert.ok(told(event).some((data) => data.room === room), event);
+    const [{ timestamp, ...update }, ...more] = told("trade:update");
+    assert.match(timestamp, /Z$/);
+    assert.deepEqual([update, more], [{ ...trade, revision: 1 }, []]);
+    const [{ userId, totalValue, positions, revision }] = told("portfolio:update");
+    assert.deepEqual([userId, totalValue, positions, revision], ["ann", 5, [], 1]);
+    assert.deepEqual(told("signal:new").map(({ signalId }) => signalId), ["s1"]);
+    const mentioned = `mention:${sent.message.id}`;
+    await until(() => told("notification:new").length >= 3, () => JSON.stringify(hook.events()));
+    assert.deepEqual(
+      told("notification:new").map((one) => [one.userId, one.notificationId, one.title, one.revision]).sort(),
+      [
+        ["ann", "n1", "T", 1],
+        ["bob", mentioned, "ann mentioned you", 1],
+        ["carl", mentioned, "ann mentioned you", 1],
+      ],
+    );
   });
 
   test("are verified by the examples of the documentation, with either of two secrets", async (t) => {

@@ -58,7 +58,7 @@ export interface Entrance {
   guests: boolean;
   loginUrl: string;
   logoutUrl: string;
-  /** Whether all users are led to the trading page. */
+  /** Whether the trading page is for all users. */
   market: boolean;
   /** Origins whose pictures are shown. */
   images: readonly string[];
@@ -116,7 +116,7 @@ export class App {
     return this.#manager;
   }
 
-  /** Whether somebody is led to the trading page. Who knows its address may follow what is theirs without that. */
+  /** Whether the trading page is shown to somebody, who is led there as well. */
   get showsTrading(): boolean {
     const { session } = this;
     if (session === undefined || session.guest) return false;

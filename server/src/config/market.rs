@@ -10,7 +10,7 @@ use super::{Secret, store::shown_address};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Market {
-    /// Whether the chat page leads every user who is no guest to its trading page, and not only those who may have trades
+    /// Whether the trading page of the chat page is for every user who is no guest, and not only for those who may have trades
     /// executed. Default `false`.
     pub page: bool,
     /// What executes trades. Default [`Executor::Paper`].

@@ -3,8 +3,7 @@
 
 use axum::{
     Extension, Json,
-    extract::{DefaultBodyLimit, Path, State},
-    handler::Handler as _,
+    extract::{Path, State},
     http::Method,
 };
 
@@ -75,13 +74,14 @@ fn publishing() -> Routes<Api> {
         .on(
             Method::POST,
             "/prices",
-            prices.layer(DefaultBodyLimit::max(PRICES_BYTES)),
+            prices,
             Operation::new(
                 "publishPrices",
                 "Publishes the last price of a symbol, or those of many.",
                 Permission::PricesPublish,
             )
             .body::<PublishPrices>()
+            .body_bytes(PRICES_BYTES)
             .answer::<PublishedPrices>(200)
             .refuses(409),
         )

@@ -15,12 +15,12 @@ use std::task::Poll;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::StoreError;
 use super::change::{
     Annotate, Annotated, Change, Committed, Delete, DeleteConversation, DeletedConversation, Edit,
     MarkRead, MemberChange, ReadMark, Removal, Rename,
 };
 use super::rows::{Conversation, Insert, Message, NewConversation, NewMessage, Origin, Revision};
+use super::{Entry, StoreError};
 
 /// What was stored, in the order of the commits of each conversation. There is one per store.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub struct Commit {
     event: Committed,
     revision: Revision,
     origin: Origin,
+    notified: Vec<(String, Entry)>,
     is_foreign: bool,
     answer: Box<dyn FnOnce() + Send>,
 }
@@ -99,6 +100,7 @@ impl Commit {
                 confirm,
                 ..Origin::default()
             },
+            notified: Vec::new(),
             is_foreign: true,
             answer: Box::new(move || {
                 let _ = done.send(());
@@ -117,6 +119,12 @@ impl Commit {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// The journals and entries that were stored with a message of this server for those whom it mentions.
+    #[must_use]
+    pub fn notified(&self) -> &[(String, Entry)] {
+        &self.notified
     }
 
     /// Tells the sender that its change is stored.
@@ -332,9 +340,17 @@ impl Write {
     /// conversation had come then.
     pub(super) fn settle(self, done: Done, revision: Revision) -> Option<Commit> {
         match (self, done) {
-            (Self::Message { origin, reply, .. }, Done::Message(outcome)) => match outcome {
+            (
+                Self::Message {
+                    message: new,
+                    origin,
+                    reply,
+                },
+                Done::Message(outcome),
+            ) => match outcome {
                 InsertOutcome::Row { message, repeated } => {
                     let row = Arc::clone(&message);
+                    let notice = new.notice.filter(|_| !repeated);
                     let (event, insert) = if repeated {
                         (Committed::Repeated(row), Insert::Repeated(message))
                     } else {
@@ -342,7 +358,10 @@ impl Write {
                     };
                     // A message is answered only by whoever emits it, so that no sender hears of it
                     // before the others.
-                    return Some(commit(event, revision, origin, reply, insert));
+                    return Some(Commit {
+                        notified: notice.map_or_else(Vec::new, |notice| notice.take_stored()),
+                        ..commit(event, revision, origin, reply, insert)
+                    });
                 }
                 InsertOutcome::Absent => reply.send(Ok(Insert::Absent)),
                 InsertOutcome::Conflict => reply.send(Ok(Insert::Conflict)),
@@ -461,6 +480,7 @@ fn commit<T: Send + 'static>(
         event,
         revision,
         origin,
+        notified: Vec::new(),
         is_foreign: false,
         answer: Box::new(move || reply.send(Ok(answer))),
     }

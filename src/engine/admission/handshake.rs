@@ -1,6 +1,10 @@
 //! The record that is kept of the request which opened a session.
 
-use std::{iter, net::SocketAddr, time::SystemTime};
+use std::{
+    iter,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use http::{Extensions, HeaderMap, HeaderValue, Uri, header};
 use hyper::upgrade::OnUpgrade;
@@ -27,12 +31,28 @@ pub struct Handshake {
     headers: Box<[u8]>,
     url: Box<str>,
     address: SocketAddr,
-    time: SystemTime,
+    opened: OpenedAt,
     secure: bool,
     trusted: bool,
     extensions: Extensions,
     /// The leave to open the session, until the session takes it.
     permit: Mutex<Option<Box<Permit>>>,
+}
+
+/// When a session was opened, in nanoseconds since 1970 up to the year 2554: half of what a `SystemTime` takes.
+#[derive(Clone, Copy, Debug)]
+struct OpenedAt(u64);
+
+impl OpenedAt {
+    fn new(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let nanos = since.unwrap_or_default().as_nanos();
+        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn time(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0)
+    }
 }
 
 /// Headers that say nothing beyond this one request.
@@ -120,7 +140,7 @@ impl Handshake {
             headers: kept.into(),
             url: uri.path_and_query().map_or("", |url| url.as_str()).into(),
             address: peer.address,
-            time: SystemTime::now(),
+            opened: OpenedAt::new(SystemTime::now()),
             secure: peer.secure,
             trusted: false,
             extensions: Extensions::new(),
@@ -216,14 +236,17 @@ impl Handshake {
     /// When the session was opened.
     #[must_use]
     pub fn time(&self) -> SystemTime {
-        self.time
+        self.opened.time()
     }
+
+    /// Bytes that [`Handshake::time`] takes.
+    #[cfg(test)]
+    pub(crate) const TIME_BYTES: usize = size_of::<OpenedAt>();
 
     /// The time of the handshake in milliseconds since 1970.
     #[must_use]
     pub fn issued(&self) -> u64 {
-        let since = self.time.duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(0, |since| since.as_millis() as u64)
+        self.opened.0 / 1_000_000
     }
 
     /// Whether the request carried an `Origin`, as browsers send for other sites.
@@ -295,7 +318,7 @@ impl Serialize for Handshake {
         }
         let mut handshake = serializer.serialize_struct("Handshake", 8)?;
         handshake.serialize_field("headers", &headers)?;
-        handshake.serialize_field("time", &javascript_date(self.time))?;
+        handshake.serialize_field("time", &javascript_date(self.time()))?;
         handshake.serialize_field("address", &self.address.ip().to_string())?;
         handshake.serialize_field("xdomain", &self.is_cross_origin())?;
         handshake.serialize_field("secure", &self.secure)?;
@@ -401,7 +424,7 @@ mod tests {
             secure: true,
         };
         let handshake = Handshake {
-            time: SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_123),
+            opened: OpenedAt(1_700_000_000_123_000_000),
             ..Handshake::new(&headers, &uri, peer, 100)
         };
         assert_eq!(

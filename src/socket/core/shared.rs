@@ -26,7 +26,7 @@ pub(crate) struct ConnInner<S> {
     /// Handlers that have outlived their socket and still wait.
     detached: AtomicUsize,
     /// When the client last sent a packet, in whole seconds since [`START`].
-    heard: AtomicU32,
+    heard: Heard,
     /// The watchers of the connection; most connections have none.
     watchers: OnceLock<Box<ConnWatchers>>,
 }
@@ -38,7 +38,7 @@ impl<S> ConnInner<S> {
             handshake,
             sockets: Mutex::default(),
             detached: AtomicUsize::new(0),
-            heard: AtomicU32::new(seconds(now)),
+            heard: Heard::new(seconds(now)),
             watchers: OnceLock::new(),
         }
     }
@@ -113,6 +113,13 @@ impl<S> ConnInner<S> {
         self.sockets.lock().retain(is_there);
     }
 }
+
+/// A moment in whole seconds since [`START`].
+type Heard = AtomicU32;
+
+/// Bytes that the moment takes in which a client was heard last.
+#[cfg(test)]
+pub(in crate::socket) const HEARD_BYTES: usize = size_of::<Heard>();
 
 /// What times of connections are counted from, so that four bytes are enough for each.
 static START: LazyLock<Instant> = LazyLock::new(|| tokio::time::Instant::now().into_std());

@@ -1,7 +1,8 @@
 //! What an idle connection costs.
 
+use super::shared::HEARD_BYTES;
 use super::socket::{self, ConnInner};
-use crate::engine::sizes;
+use crate::engine::{Handshake, sizes};
 
 /// A connection that is joined to `/` costs at most 4 KiB resident; of that these parts may be so
 /// much. The rest is the task around the driver with its timer, the entries of tables, the record of
@@ -15,4 +16,9 @@ fn an_idle_connection_is_made_of_small_parts() {
     parts.push(("socket", size_of::<socket::SocketInner>()));
     let all: usize = parts.iter().map(|(_, size)| size).sum();
     assert!(all <= LIMIT, "{all} bytes: {parts:?}");
+}
+
+#[test]
+fn when_a_client_came_and_was_last_heard_takes_sixteen_bytes_at_most() {
+    assert!(Handshake::TIME_BYTES + HEARD_BYTES <= 16);
 }

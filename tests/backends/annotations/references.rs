@@ -6,6 +6,7 @@ on_every_backend! {
     a_reply_shows_its_original_as_it_is_now,
     a_reply_to_what_is_not_there_is_refused_and_stores_nothing,
     who_is_mentioned_is_told_once_with_the_message_and_never_without,
+    a_commit_says_what_was_stored_for_those_whom_its_message_mentions,
     who_wants_no_notifications_gets_none_and_others_do,
 }
 
@@ -138,6 +139,30 @@ async fn who_is_mentioned_is_told_once_with_the_message_and_never_without(backen
         harness.stored(mentioning(text(id, "ann", "at once"), users))
     });
     assert_eq!(join_all(sends).await.len(), 40);
+}
+
+async fn a_commit_says_what_was_stored_for_those_whom_its_message_mentions(backend: Backend) {
+    let (harness, mut commits) = Harness::undrained(backend).await;
+    let id = harness.conversation(&["ann", "bob", "carl", "dan"]).await;
+    let silenced = harness.store.set_level(id, "bob", Level::None).await;
+    assert!(silenced.unwrap());
+    let new = mentioning(retriable(id, "ann", "once"), &["dan", "carl", "bob"]);
+    let stored = [("test:carl", 1), ("test:dan", 1)];
+    // A repetition stores nothing.
+    for expected in [stored.as_slice(), &[]] {
+        let emitting = async {
+            let commit = commits.next().await.unwrap();
+            let notified = commit.notified().iter();
+            let notified: Vec<_> = notified
+                .map(|(journal, entry)| (journal.clone(), entry.revision))
+                .collect();
+            commit.resolve();
+            notified
+        };
+        let (_, notified) = tokio::join!(harness.insert(new.clone()), emitting);
+        let notified: Vec<_> = notified.iter().map(|(name, n)| (&**name, *n)).collect();
+        assert_eq!(notified, expected);
+    }
 }
 
 async fn who_wants_no_notifications_gets_none_and_others_do(backend: Backend) {

@@ -1,5 +1,7 @@
 //! Events that services publish.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Caller, QUICK, start, user};
@@ -268,3 +270,102 @@ async fn what_belongs_to_the_chat_is_not_published() {
     let mut ann = ann;
     assert!(ann.events_until_now("news").await.is_empty());
 }
+
+#[tokio::test]
+async fn the_refusal_of_each_event_of_the_server_names_a_route_that_there_is_or_none() {
+    let server = start();
+    let service = Caller::service(&server);
+    let document = service.get("/openapi.json").await;
+    let events = include_str!("../../../docs/events.md").lines();
+    let rows = events.filter_map(|line| line.strip_prefix("| [`")?.split('`').next());
+    let (mut published, mut without) = (BTreeSet::new(), BTreeSet::new());
+    for event in rows {
+        let body = json!({"event": event, "everyone": true, "args": [{}]});
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", ("POST", "/emit", body))
+            .await;
+        if error["details"]["field"] != "event" {
+            published.insert(event);
+            continue;
+        }
+        let message = error["message"].as_str().unwrap();
+        let words: Vec<_> = message.split(' ').collect();
+        let mut routes = words.windows(2).filter(|pair| pair[1].starts_with('/'));
+        let named = routes.by_ref().next();
+        if named.is_none() {
+            without.insert(event);
+        }
+        for pair in named.into_iter().chain(routes) {
+            let method = pair[0].to_lowercase();
+            let found = &document["paths"][pair[1]][&method];
+            assert!(found.is_object(), "{event}: {message}");
+        }
+    }
+    assert_eq!(published, BTreeSet::from(PUBLISHED));
+    assert_eq!(without, BTreeSet::from(WITHOUT_ROUTE));
+}
+
+/// What `/emit` takes and has stored.
+const PUBLISHED: [&str; 5] = [
+    "notification:new",
+    "portfolio:update",
+    "price:update",
+    "signal:new",
+    "trade:update",
+];
+
+/// What no route does: what is about one connection, what only its user may do, and what is read.
+const WITHOUT_ROUTE: [&str; 52] = [
+    "admin:alert",
+    "admin:node",
+    "admin:refusals",
+    "admin:stats",
+    "auth:expiring",
+    "auth:refresh",
+    "conversations",
+    "create_invite",
+    "error",
+    "join_conversation",
+    "join_invite",
+    "leave_conversation",
+    "mark_read",
+    "message_delivered",
+    "message_history",
+    "message_read",
+    "message_search",
+    "notification:ack",
+    "notification:acked",
+    "notification_level",
+    "notifications:subscribed",
+    "notifications:unsubscribed",
+    "portfolio:subscribed",
+    "portfolio:unsubscribed",
+    "presence",
+    "preview_invite",
+    "prices:subscribed",
+    "prices:unsubscribed",
+    "revoke_invites",
+    "session",
+    "set_notification_level",
+    "signals:subscribed",
+    "signals:unsubscribed",
+    "statuses",
+    "subscribe:notifications",
+    "subscribe:portfolio",
+    "subscribe:prices",
+    "subscribe:signals",
+    "subscribe:trades",
+    "trade:error",
+    "trade:executed",
+    "trades:subscribed",
+    "trades:unsubscribed",
+    "typing",
+    "unsubscribe:notifications",
+    "unsubscribe:portfolio",
+    "unsubscribe:prices",
+    "unsubscribe:signals",
+    "unsubscribe:trades",
+    "user_disconnected",
+    "user_joined",
+    "user_left",
+];

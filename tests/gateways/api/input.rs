@@ -18,6 +18,13 @@ async fn a_body_that_does_not_fit_is_refused_with_the_name_of_its_field() {
             "memberIds[1]",
         ),
         ("/conversations", json!({"title": ""}), "title"),
+        (&messages, json!({}), "content"),
+        ("/trades", json!({}), "tradeId"),
+        (
+            "/portfolios",
+            json!({"userId": "a", "totalValue": 1, "cash": 1, "positions": [{"symbol": "A"}]}),
+            "positions[0].quantity",
+        ),
         ("/conversations", json!({"ownerId": "a\u{0}"}), "ownerId"),
         (
             "/conversations",
@@ -55,23 +62,31 @@ async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked(
     let server = start();
     let service = Caller::service(&server);
     let messages = format!("/conversations/{LOBBY}/messages");
-    for (path, body) in [
-        ("/conversations", json!({"titel": "x"})),
-        (&*messages, json!({"content": "x", "confirmDelivery": true})),
+    for (path, field, body) in [
+        ("/conversations", "titel", json!({"titel": "x"})),
+        (
+            &*messages,
+            "confirmDelivery",
+            json!({"content": "x", "confirmDelivery": true}),
+        ),
         (
             "/emit",
+            "expect",
             json!({"event": "x", "everyone": true, "expect": ["a"]}),
         ),
         (
             "/sessions",
+            "role",
             json!({"userId": "ann", "ttlSeconds": 60, "role": ["admin"]}),
         ),
         (
             "/revocations",
+            "untill",
             json!({"userId": "ann", "untill": "2030-01-01T00:00:00Z"}),
         ),
         (
             "/blocks",
+            "second",
             json!({"cidr": "192.0.2.1", "second": 1, "reason": "x"}),
         ),
     ] {
@@ -80,6 +95,7 @@ async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked(
             .await;
         let message = error["message"].as_str().unwrap();
         assert!(message.contains("unknown field"), "{path}: {message}");
+        assert_eq!(error["details"]["field"], field, "{path}: {error}");
     }
     for path in [
         "/sockets?user=ann",

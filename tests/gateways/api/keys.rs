@@ -33,6 +33,7 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
         ("/trades", trade(), 200),
         ("/signals", signal(), 200),
         ("/portfolios", portfolio(), 200),
+        ("/prices", prices(), 200),
         ("/notifications", notification(), 200),
     ];
     let mut ann = user(&server, "ann").await;
@@ -85,6 +86,27 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
 }
 
 #[tokio::test]
+async fn a_body_under_a_key_is_as_long_as_its_route_takes_it() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let spaces = |body: &Value, more: usize| format!("{body}{}", " ".repeat(more << 10));
+    let long = spaces(&prices(), 100);
+    for replayed in [None, Some("true")] {
+        let answer = keyed.send("POST", "/prices", long.clone()).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    }
+    let other = Caller::service(&server).with_key("l");
+    for (path, body) in [
+        ("/prices", spaces(&prices(), 256)),
+        ("/trades", spaces(&trade(), 64)),
+    ] {
+        let answer = other.send("POST", path, body).await;
+        assert_eq!(answer.status, 413, "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_for_one_request_of_one_caller() {
     let server = start();
     let (one, two) = (
@@ -118,6 +140,111 @@ async fn a_key_is_for_one_request_of_one_caller() {
     assert_ne!(made["conversation"]["id"], another["conversation"]["id"]);
     let without = one.must(201, "POST", "/conversations", body).await;
     assert_ne!(made["conversation"]["id"], without["conversation"]["id"]);
+}
+
+#[tokio::test]
+async fn what_is_changed_and_removed_under_a_key_is_done_once_too() {
+    let server = start();
+    let service = Caller::service(&server);
+    let new = json!({"title": "One", "memberIds": ["ann", "bob"]});
+    let made = service.must(201, "POST", "/conversations", new).await;
+    let id = made["conversation"]["id"].as_str().unwrap();
+    let messages = format!("/conversations/{id}/messages");
+    let hello = json!({"content": "hello"});
+    let sent = service.must(201, "POST", &messages, hello).await;
+    let message = sent["message"]["id"].as_str().unwrap();
+    let conversation = format!("/conversations/{id}");
+    let (carl, bob) = (
+        format!("{conversation}/members/carl"),
+        format!("{conversation}/members/bob"),
+    );
+    let reaction = format!("/messages/{message}/reactions/%F0%9F%91%8D");
+    let pin = format!("/messages/{message}/pin");
+    let pins = format!("{conversation}/pins");
+    let status = "/users/ann/status";
+    let title = |title: &str| json!({"title": title});
+    let says = |status: &str| json!({"status": status});
+    // What is done under a key, what undoes it without one, and where one sees that it stays undone.
+    for (method, path, body, undo, undone, shown) in [
+        (
+            "PUT",
+            &*carl,
+            Value::Null,
+            "DELETE",
+            Value::Null,
+            &*conversation,
+        ),
+        (
+            "DELETE",
+            &bob,
+            Value::Null,
+            "PUT",
+            Value::Null,
+            &conversation,
+        ),
+        (
+            "PATCH",
+            &conversation,
+            title("Two"),
+            "PATCH",
+            title("Three"),
+            &conversation,
+        ),
+        (
+            "PUT",
+            &reaction,
+            Value::Null,
+            "DELETE",
+            Value::Null,
+            &messages,
+        ),
+        ("PUT", &pin, Value::Null, "DELETE", Value::Null, &pins),
+        ("PUT", status, says("busy"), "PUT", says("away"), status),
+    ] {
+        let keyed = service.with_key(&format!("{method}-{path}"));
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let first = keyed.send(method, path, text.clone()).await;
+        assert_eq!(
+            (first.status, first.header("idempotency-replayed")),
+            (200, None),
+            "{}",
+            first.body
+        );
+        service.must(200, undo, path, undone).await;
+        let before = service.get(shown).await;
+        let again = keyed.send(method, path, text).await;
+        assert_eq!(again.parts(), first.parts(), "{method} {path}");
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        assert_eq!(service.get(shown).await, before, "{method} {path}");
+        let elsewhere = format!("{path}?x=1");
+        let mut others = vec![
+            (method, path, json!({"title": "Four"})),
+            (method, &*elsewhere, body.clone()),
+        ];
+        if undo != method {
+            others.push((undo, path, body));
+        }
+        for other in others {
+            keyed.refused(409, "CONFLICT", other).await;
+        }
+    }
+    // An answer without a body is given again as well.
+    let until = json!({"cidr": "192.0.2.0/24", "seconds": 60, "reason": "x"});
+    let block = service.must(201, "POST", "/blocks", until).await;
+    let path = format!("/blocks/{}", block["id"].as_str().unwrap());
+    let keyed = service.with_key("block");
+    for replayed in [None, Some("true")] {
+        let answer = keyed.send("DELETE", &path, "").await;
+        assert_eq!(
+            (answer.status, answer.header("idempotency-replayed")),
+            (204, replayed)
+        );
+    }
+    service.must(404, "DELETE", &path, Value::Null).await;
 }
 
 #[tokio::test]
@@ -277,6 +404,15 @@ fn signal() -> Value {
 
 fn portfolio() -> Value {
     json!({"userId": "ann", "totalValue": 1.0, "cash": 1.0, "positions": []})
+}
+
+/// So many that their body is longer than that of another route may be.
+fn prices() -> Value {
+    let prices = (0..1000).map(|n| {
+        let symbol = format!("{n:x<32}");
+        json!({"symbol": symbol, "price": 1.0, "timestamp": "2025-01-31T12:00:00.000Z"})
+    });
+    json!({"prices": prices.collect::<Vec<_>>()})
 }
 
 fn notification() -> Value {

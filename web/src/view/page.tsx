@@ -147,9 +147,13 @@ function Chat({ app }: { app: App }) {
         </header>
         <main class="main">
           <StatusBar status={app.status} retry={() => app.retry()} />
-          {isTrading ? (
-            app.session && <Trading key={app.session.userId} app={app} />
-          ) : current ? (
+          {isTrading && app.session ? (
+            app.showsTrading ? (
+              <Trading key={app.session.userId} app={app} />
+            ) : (
+              <p class="absent">This page is for those who may have trades executed here.</p>
+            )
+          ) : isTrading ? null : current ? (
             <Room key={current.id} app={app} conversation={current} />
           ) : (
             <p class="absent">{app.inbox?.isReady ? "Choose a conversation." : "Opening your conversations…"}</p>

@@ -3,8 +3,11 @@
 //! A route cannot be added without its description. Schemas are those of the types that bodies are parsed into
 //! and answers are written from.
 
+use std::collections::HashMap;
+
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     handler::Handler,
     http::Method,
     routing::{MethodFilter, on},
@@ -12,7 +15,7 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::error::ErrorBody;
+use super::{MAX_BODY_BYTES, PREFIX, error::ErrorBody};
 use crate::auth::Permission;
 
 /// Routes and what is said of them.
@@ -27,6 +30,17 @@ struct Described {
     operation: Operation,
 }
 
+/// Bytes that bodies of routes may have, by path.
+#[derive(Debug)]
+pub(super) struct BodyLimits(HashMap<String, usize>);
+
+impl BodyLimits {
+    /// Bytes of a body for the route of this path, as it was matched.
+    pub(super) fn of(&self, path: &str) -> usize {
+        self.0.get(path).copied().unwrap_or(MAX_BODY_BYTES)
+    }
+}
+
 /// The description of one route.
 pub(crate) struct Operation {
     id: &'static str,
@@ -35,6 +49,7 @@ pub(crate) struct Operation {
     segments: Vec<Segment>,
     query: Option<Describe>,
     body: Option<Describe>,
+    body_bytes: Option<usize>,
     status: u16,
     answer: Option<Describe>,
     errors: Vec<u16>,
@@ -63,6 +78,7 @@ impl Operation {
             segments: Vec::new(),
             query: None,
             body: None,
+            body_bytes: None,
             status: 204,
             answer: None,
             errors: Vec::new(),
@@ -105,6 +121,12 @@ impl Operation {
         self
     }
 
+    /// Bytes that the body of the request may have. Default: 64 KiB.
+    pub(crate) const fn body_bytes(mut self, bytes: usize) -> Self {
+        self.body_bytes = Some(bytes);
+        self
+    }
+
     /// The status and the body of the answer.
     pub(crate) fn answer<T: JsonSchema>(mut self, status: u16) -> Self {
         self.status = status;
@@ -140,7 +162,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         operation: Operation,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a common method");
-        self.router = self.router.route(path, on(filter, handler));
+        let mut route = on(filter, handler);
+        if let Some(bytes) = operation.body_bytes {
+            route = route.layer(DefaultBodyLimit::max(bytes));
+        }
+        self.router = self.router.route(path, route);
         self.described.push(Described {
             method,
             path,
@@ -163,10 +189,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// The routes, and the document about them.
-    pub(super) fn into_parts(self) -> (Router<S>, Value) {
+    /// The routes, the document about them, and how long bodies may be.
+    pub(super) fn into_parts(self) -> (Router<S>, Value, BodyLimits) {
         let document = document(&self.described);
-        (self.router, document)
+        let limits = self.described.iter().filter_map(|route| {
+            let bytes = route.operation.body_bytes?;
+            Some((format!("{PREFIX}{}", route.path), bytes))
+        });
+        let limits = BodyLimits(limits.collect());
+        (self.router, document, limits)
     }
 }
 
@@ -194,7 +225,7 @@ fn document(routes: &[Described]) -> Value {
     let error = answers.subschema_for::<ErrorBody>();
     let mut paths = Map::new();
     for route in routes {
-        let path = paths.entry(format!("/api/v1{}", route.path));
+        let path = paths.entry(format!("{PREFIX}{}", route.path));
         let path = path.or_insert_with(|| json!({}));
         let method = route.method.as_str().to_ascii_lowercase();
         if let Some(path) = path.as_object_mut() {
@@ -244,6 +275,7 @@ fn describe(
         segments,
         query,
         body,
+        body_bytes: _,
         status,
         answer,
         errors,
@@ -262,7 +294,7 @@ fn describe(
             "content": {"application/json": {"schema": body(bodies)}},
         });
     }
-    if route.method == Method::POST {
+    if !route.method.is_safe() {
         refusals.extend([409, 413]);
         parameters.push(json!({
             "name": "Idempotency-Key",

@@ -187,13 +187,39 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // The path costs allocations, so only an error is looked at again.
     let mut again = serde_json::Deserializer::from_slice(body);
     match serde_path_to_error::deserialize::<_, T>(&mut again) {
-        Err(error) if error.path().iter().len() > 0 => {
-            let mut path = error.path().to_string();
+        Err(error) => {
+            let mut path = String::new();
+            if error.path().iter().len() > 0 {
+                path = error.path().to_string();
+            }
+            // The path ends at the object that lacks the field, has it twice, or has it beside one that excludes it.
+            if let Some(field) = named(&error.inner().to_string(), &path) {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(field);
+            }
             path.truncate(path.floor_char_boundary(MAX_MESSAGE));
+            if path.is_empty() {
+                return Err(refusal);
+            }
             Err(refusal.field(path))
         }
-        Ok(_) | Err(_) => Err(refusal),
+        Ok(_) => Err(refusal),
     }
+}
+
+/// The field of an object that an error of serde names beyond the path that leads there.
+fn named<'a>(error: &'a str, path: &str) -> Option<&'a str> {
+    let faults = ["missing field `", "duplicate field `"];
+    if let Some(rest) = faults.iter().find_map(|fault| error.strip_prefix(fault)) {
+        return rest.split('`').next();
+    }
+    let field = error.strip_prefix("unknown field `")?.split('`').next()?;
+    // Where the type itself refuses a field, the path leads to it already.
+    let before = path.strip_suffix(field);
+    let is_there = before.is_some_and(|before| before.is_empty() || before.ends_with('.'));
+    (!is_there).then_some(field)
 }
 
 /// Whether the body is said to be JSON (RFC 8259, 11), with whatever parameters.

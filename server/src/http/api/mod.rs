@@ -117,7 +117,7 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         keys,
         metrics,
     } = admission;
-    let (router, document) = routes.into_parts();
+    let (router, document, limits) = routes.into_parts();
     let admission = AdmissionState {
         callers,
         pace,
@@ -125,9 +125,10 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         log_throttle: LogThrottle::new(REFUSALS),
     };
     // This layer lies within that of the admission, which names the caller that a key belongs to.
-    let router = router.layer(middleware::from_fn_with_state(keys, once::once));
+    let once = once::Once::new(keys, limits);
+    let router = router.layer(middleware::from_fn_with_state(once, once::once));
     let router = with_admission(router, admission).merge(reference::routes(&document));
-    Router::new().nest("/api/v1", router)
+    Router::new().nest(PREFIX, router)
 }
 
 /// Adds what every call passes, and what there is where there is no route.
@@ -286,7 +287,9 @@ pub(in crate::http) fn turn_away(
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// Lines of the log about refused calls at once; then one a second.
 pub(in crate::http) const REFUSALS: u32 = 100;
-/// Bytes of a request's body.
+/// Where the routes are.
+const PREFIX: &str = "/api/v1";
+/// Bytes of a request's body, where the route says nothing else.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// How long a call may take, its body included.
 const TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,7 +1,7 @@
 //! Requests that name a key in `Idempotency-Key` are done once.
 //!
 //! A request that is sent again, because its answer did not come, gets the answer of the first. The key belongs to
-//! its caller and to one request: the same address and the same body. Only what was done is kept: after a refusal
+//! its caller and to one request: the same method, address and body. Only what was done is kept: after a refusal
 //! the key is free again.
 
 use std::{sync::Arc, time::Duration};
@@ -9,14 +9,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension,
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
 
-use super::{MAX_BODY_BYTES, NO_STORE, TIMEOUT, error::ApiError};
+use super::{NO_STORE, TIMEOUT, describe::BodyLimits, error::ApiError};
 use crate::{
     auth::Principal,
     service::{
@@ -60,18 +60,28 @@ impl MadeUnder {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldOnce;
 
-/// Does a request once, if it makes something and names a key.
-pub(super) async fn once(
-    State(keys): State<RequestKeys>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// What requests with a key are done with. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(super) struct Once {
+    keys: RequestKeys,
+    limits: Arc<BodyLimits>,
+}
+
+impl Once {
+    pub(super) fn new(keys: RequestKeys, limits: BodyLimits) -> Self {
+        let limits = Arc::new(limits);
+        Self { keys, limits }
+    }
+}
+
+/// Does a request once, if it changes something and names a key.
+pub(super) async fn once(State(once): State<Once>, request: Request, next: Next) -> Response {
     let mut named = request.headers().get_all(KEY).iter();
     let (Some(key), second) = (named.next(), named.next()) else {
         return next.run(request).await;
     };
-    // The other methods change nothing more when they are repeated, by what HTTP says of them.
-    if request.method() != Method::POST {
+    // Reading has nothing that could be done twice.
+    if request.method().is_safe() {
         return next.run(request).await;
     }
     let Some(key) = key
@@ -83,7 +93,7 @@ pub(super) async fn once(
         return ApiError::invalid(message).into_response();
     };
     let key = key.to_owned();
-    match take(&keys, &key, request).await {
+    match take(&once, &key, request).await {
         Ok((held, request)) => perform(held, request, next).await,
         Err(answer) => answer,
     }
@@ -95,17 +105,25 @@ fn is_key(key: &str) -> bool {
 
 /// Takes the key for a request, or answers at once.
 async fn take(
-    keys: &RequestKeys,
+    Once { keys, limits }: &Once,
     key: &str,
     request: Request,
 ) -> Result<(HeldKey, Request), Response> {
     let (parts, body) = request.into_parts();
     // The whole body is read before the key is taken, since a key belongs to one request with all
     // that is in it.
-    let body = to_bytes(body, MAX_BODY_BYTES).await;
+    let route = parts.extensions.get::<MatchedPath>();
+    let most = limits.of(route.map_or("", MatchedPath::as_str));
+    let body = to_bytes(body, most).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
     let address = parts.uri.to_string();
-    let asked = hash_of(&[address.as_bytes(), &body]);
+    let method = parts.method.as_str().as_bytes();
+    // Requests by POST had keys before the others, and those that are in a store are of this form.
+    let asked = if parts.method == Method::POST {
+        hash_of(&[address.as_bytes(), &body])
+    } else {
+        hash_of(&[method, address.as_bytes(), &body])
+    };
     let caller = parts.extensions.get::<Arc<Principal>>();
     // The caller was authenticated by the layer outside of this one.
     let caller = caller.map_or("", |by| by.subject.as_str());

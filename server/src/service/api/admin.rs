@@ -298,7 +298,7 @@ fn this(io: &Io) -> Arc<str> {
 const TURN: Duration = Duration::from_secs(1);
 
 /// What the server counts of refusals: of what kind, for what reason.
-const OWN: [(&str, &str, Counter); 18] = [
+const OWN: [(&str, &str, Counter); 19] = [
     ("rateLimit", "messages", Counter::LimitedMessages),
     ("rateLimit", "typing", Counter::LimitedTyping),
     ("rateLimit", "changes", Counter::LimitedChanges),
@@ -320,6 +320,7 @@ const OWN: [(&str, &str, Counter); 18] = [
         "unknown session",
         Counter::AuthUnknownLogin,
     ),
+    ("authentication", "unavailable", Counter::AuthUnavailable),
     ("connection", "user connections", Counter::RefusedUser),
 ];
 
@@ -331,3 +332,20 @@ const LIBRARY: [(&str, &str, Library); 5] = [
     ("connection", "address connections", Library::RefusedAddress),
     ("connection", "server connections", Library::RefusedFull),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::AuthFault;
+
+    #[test]
+    fn admins_are_told_of_every_reason_for_which_credentials_are_refused() {
+        for fault in AuthFault::ALL {
+            let mut told = OWN
+                .iter()
+                .filter(|(.., counter)| *counter == fault.counter());
+            let (kind, ..) = told.next().unwrap_or_else(|| panic!("{fault}"));
+            assert_eq!((*kind, told.count()), ("authentication", 0), "{fault}");
+        }
+    }
+}

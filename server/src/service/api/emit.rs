@@ -324,11 +324,30 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
 }
 
 /// What sends the events of the server that a service can have sent.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 31] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
     ("message_edited", "PATCH /api/v1/messages/{id}"),
+    ("delete_message", "DELETE /api/v1/messages/{id}"),
     ("message_deleted", "DELETE /api/v1/messages/{id}"),
+    (
+        "add_reaction",
+        "PUT /api/v1/messages/{id}/reactions/{emoji}",
+    ),
+    (
+        "remove_reaction",
+        "DELETE /api/v1/messages/{id}/reactions/{emoji}",
+    ),
+    (
+        "message_reaction",
+        "PUT or DELETE /api/v1/messages/{id}/reactions/{emoji}",
+    ),
+    ("pin_message", "PUT /api/v1/messages/{id}/pin"),
+    ("message_pinned", "PUT /api/v1/messages/{id}/pin"),
+    ("unpin_message", "DELETE /api/v1/messages/{id}/pin"),
+    ("message_unpinned", "DELETE /api/v1/messages/{id}/pin"),
+    ("set_status", "PUT /api/v1/users/{id}/status"),
+    ("status", "PUT /api/v1/users/{id}/status"),
     ("create_conversation", "POST /api/v1/conversations"),
     ("rename_conversation", "PATCH /api/v1/conversations/{id}"),
     (
@@ -353,6 +372,11 @@ const ROUTES: [(&str, &str); 19] = [
     ("notification:new", "POST /api/v1/notifications"),
     ("notification:batch", "POST /api/v1/notifications"),
     ("disconnect", "DELETE /api/v1/sockets/{id}"),
+    (
+        "admin:kick",
+        "DELETE /api/v1/sockets/{id} or DELETE /api/v1/users/{id}/sockets",
+    ),
+    ("admin:block", "POST /api/v1/blocks"),
 ];
 /// Names that the protocol keeps for itself. What clients send and are told is in the table of events.
 const RESERVED: [&str; 6] = [

@@ -152,7 +152,15 @@ impl Access {
 
     /// Whether a principal may read the metrics.
     pub(crate) fn may_scrape(&self, by: &Principal) -> bool {
-        self.allows(by, Permission::ApiMetrics)
+        self.counting(self.allows(by, Permission::ApiMetrics))
+    }
+
+    /// Counts a refusal that is not the business of one command.
+    fn counting(&self, is_allowed: bool) -> bool {
+        if !is_allowed {
+            self.0.metrics.count(Counter::CommandsDenied);
+        }
+        is_allowed
     }
 
     /// Whether a principal may call the HTTP API at all.
@@ -165,7 +173,7 @@ impl Access {
             reads || name.starts_with("api:") || name.ends_with(":publish")
         };
         let mut all = Permission::ALL.iter().filter(calls);
-        all.any(|permission| permissions.has(*permission))
+        self.counting(all.any(|permission| permissions.has(*permission)))
     }
 
     /// Makes a login, with an id that nobody can guess or choose.

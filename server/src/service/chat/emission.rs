@@ -83,13 +83,17 @@ impl Chat {
         gap.flatten().map(|gap| (id, gap))
     }
 
-    /// Has those told whom a message of this server mentions, of what is stored with it. Other servers read it in the feed.
+    /// Has those told whom a message of this server mentions, and webhooks, of what is stored with it. Other servers read it in
+    /// the feed.
     fn tell_mentioned(&self, commit: &Commit) {
         if let Committed::Message(message) = commit.event()
             && !commit.is_foreign()
             && !message.mentions.is_empty()
         {
             self.0.notifications.tell_soon(&message.mentions);
+            for (journal, entry) in commit.notified() {
+                self.0.notifications.hook(journal, entry);
+            }
         }
     }
 

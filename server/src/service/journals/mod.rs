@@ -133,11 +133,16 @@ impl Journals {
         &self.0.store
     }
 
+    /// Whether webhooks tell this event.
+    pub(in crate::service) fn hooks<T, D>(&self, event: &Emission<T, D>) -> bool {
+        self.0.hooks.wants(event.policy().event)
+    }
+
     /// Says to webhooks what was stored, if they tell this event and have room for it.
-    pub(in crate::service) fn hook<T: Serialize, D>(
+    pub(in crate::service) fn hook<T: Serialize, D, U: Serialize>(
         &self,
         event: &Emission<T, D>,
-        update: impl FnOnce() -> T,
+        update: impl FnOnce() -> U,
     ) {
         self.0.hooks.tell(event.policy().event, update);
     }

@@ -54,6 +54,15 @@ enum Body {
     },
 }
 
+/// What webhooks are told of a notification: the user is not in what the user's clients get.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Hooked<'a> {
+    user_id: &'a str,
+    #[serde(flatten)]
+    update: Update<Notification>,
+}
+
 impl fmt::Debug for Notifications {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Notifications").finish_non_exhaustive()
@@ -311,12 +320,8 @@ impl Notifications {
             most_open: self.0.config.per_user,
         };
         match self.0.journals.append(namespace, append).await? {
-            Appended::Stored(Entry { revision, .. }) => {
-                let journals = &self.0.journals;
-                journals.hook(&NOTIFICATION_NEW, || Update {
-                    body: notification.clone(),
-                    revision,
-                });
+            Appended::Stored(entry) => {
+                self.hook(&journal_of(KIND, &new.user_id), &entry);
                 Ok(notification)
             }
             Appended::There(entry) => {
@@ -380,6 +385,20 @@ impl Notifications {
                 most_open,
             }
         })
+    }
+
+    /// Says to webhooks that this entry of the journal of a user is stored.
+    pub(in crate::service) fn hook(&self, journal: &str, entry: &Entry) {
+        let journals = &self.0.journals;
+        if !journals.hooks(&NOTIFICATION_NEW) {
+            return;
+        }
+        let Some(Body::New(body)) = read(entry) else {
+            return;
+        };
+        let (user_id, revision) = (user_of(KIND, journal), entry.revision);
+        let update = Update { body, revision };
+        journals.hook(&NOTIFICATION_NEW, || Hooked { user_id, update });
     }
 
     /// Has users told what is stored for them and was not told here.

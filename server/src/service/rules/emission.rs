@@ -52,7 +52,9 @@ pub(crate) struct EmissionPolicy {
 pub(crate) enum Delivery {
     /// It waits, and a client for which too much waits is disconnected.
     Reliable,
-    /// It gives way to the next one of the same key, which is made of these.
+    /// It gives way to the next one of the same key, which is made of these, and is dropped where there is no room. That stands in
+    /// the place of volatile delivery, which lets nothing wait: a client that polls would hear nothing of what happens between two
+    /// of its polls, not even that somebody types.
     Conflated(&'static str),
 }
 

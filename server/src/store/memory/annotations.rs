@@ -173,7 +173,10 @@ impl Tables {
         for entry in entries {
             // A message is worth more than the notification of it, so a full journal does not
             // refuse the message.
-            let _ = self.append(entry);
+            let journal = entry.journal.clone();
+            if let Ok(appended) = self.append(entry) {
+                notice.note(journal, appended);
+            }
         }
     }
 

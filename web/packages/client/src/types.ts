@@ -507,7 +507,7 @@ export interface NotificationUpdate {
 
 /** What nobody has acknowledged, at one moment. */
 export interface Notifications {
-  /** There are older ones, which come with a subscription when these are acknowledged. */
+  /** There are older ones that did not fit, which come with a subscription when these are acknowledged. */
   hasMore: boolean;
   notifications: Notification[];
   revision: number;
@@ -868,7 +868,7 @@ export interface SignalUpdate {
 
 /** Signals at one moment. */
 export interface Signals {
-  /** There are older ones that did not fit. */
+  /** Of these there are older ones that did not fit. What is older than the last ones does not count. */
   hasMore: boolean;
   revision: number;
   /** The last ones. */
@@ -1002,7 +1002,7 @@ export interface TradeUpdate {
 
 /** The trades of a user at one moment. */
 export interface Trades {
-  /** There are older ones. */
+  /** Of these there are older ones that did not fit. What is closed and older than the last ones does not count. */
   hasMore: boolean;
   revision: number;
   /** Those that are open and the last ones, by their last change. */

@@ -50,7 +50,9 @@ impl Catalogue {
         }
         text.push_str(
         "\n*Reliable* events wait for a client that is too slow, and one for which too much waits is disconnected. \
-         *Conflated* ones give way to the next of the same key.\n",
+         *Conflated* ones give way to the next of the same key, and are dropped where there is no room for them either: they never cost a \
+         client its connection. No event is *volatile*, which is never to wait: `typing` is one for the moment, and a client that polls would \
+         never hear of it between two polls.\n",
     );
         for event in &self.received {
             event.describe(&mut text);

@@ -85,7 +85,7 @@ pub(crate) struct NotificationBatch {
 pub(crate) struct Notifications {
     pub(crate) revision: u64,
     pub(crate) notifications: Vec<Notification>,
-    /// There are older ones, which come with a subscription when these are acknowledged.
+    /// There are older ones that did not fit, which come with a subscription when these are acknowledged.
     pub(crate) has_more: bool,
 }
 

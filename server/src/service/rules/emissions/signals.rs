@@ -53,7 +53,7 @@ pub(crate) struct Signals {
     pub(crate) revision: u64,
     /// The last ones.
     pub(crate) signals: Vec<Signal>,
-    /// There are older ones that did not fit.
+    /// Of these there are older ones that did not fit. What is older than the last ones does not count.
     pub(crate) has_more: bool,
 }
 

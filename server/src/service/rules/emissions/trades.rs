@@ -67,7 +67,7 @@ pub(crate) struct Trades {
     pub(crate) revision: u64,
     /// Those that are open and the last ones, by their last change.
     pub(crate) trades: Vec<Trade>,
-    /// There are older ones.
+    /// Of these there are older ones that did not fit. What is closed and older than the last ones does not count.
     pub(crate) has_more: bool,
 }
 

@@ -10,7 +10,7 @@ use super::super::queries::{message, message_columns};
 use super::super::shared::journals;
 use super::LockedRows;
 use crate::store::Append;
-use crate::store::change::Quote;
+use crate::store::change::{Notice, Quote};
 use crate::store::lane::Write;
 use crate::store::rows::{Message, NewMessage};
 
@@ -22,7 +22,7 @@ pub(super) struct References {
     /// The users among those who are mentioned who are notified of nothing.
     silent: HashSet<(Uuid, String)>,
     /// What is stored with the messages of the group.
-    notices: Vec<Append>,
+    notices: Vec<(Notice, Append)>,
 }
 
 impl References {
@@ -92,16 +92,20 @@ impl References {
         };
         let id = new.conversation_id;
         let is_silent = |user: &str| self.silent.contains(&(id, user.to_owned()));
-        self.notices.extend(notice.entries(message, is_silent));
+        let entries = notice.entries(message, is_silent).into_iter();
+        self.notices
+            .extend(entries.map(|entry| (notice.clone(), entry)));
     }
 
     /// Stores that, in the order of the journals: two transactions that lock several never wait for one another in a circle.
     /// One that finds no room is left out.
     pub(super) async fn insert(&mut self, client: &ClientWrapper) -> Result<(), Error> {
         // The notices of several messages are mixed, so the order of each alone is not enough.
-        self.notices.sort_by(|a, b| a.journal.cmp(&b.journal));
-        for notice in &self.notices {
-            journals::append(client, notice).await?;
+        self.notices
+            .sort_by(|(_, a), (_, b)| a.journal.cmp(&b.journal));
+        for (notice, entry) in &self.notices {
+            let appended = journals::append(client, entry).await?;
+            notice.note(entry.journal.clone(), appended);
         }
         Ok(())
     }

@@ -279,7 +279,8 @@ pub(in crate::store::sqlite) fn notify(
     }) {
         // An entry that finds no room is an outcome and no error, so that the message is stored all
         // the same.
-        journals::append(connection, &entry)?;
+        let appended = journals::append(connection, &entry)?;
+        notice.note(entry.journal, appended);
     }
     Ok(())
 }

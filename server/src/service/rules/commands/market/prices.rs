@@ -90,9 +90,20 @@ impl<'de> Deserialize<'de> for PublishPrices {
                 price,
                 timestamp,
             })),
+            // A list stands alone: beside it nothing of one price is known.
             Given {
-                prices: Some(_), ..
-            } => Err(de::Error::custom("`prices` stands alone")),
+                symbol,
+                price,
+                prices: Some(_),
+                ..
+            } => {
+                let field = match (symbol, price) {
+                    (Some(_), _) => "symbol",
+                    (None, Some(_)) => "price",
+                    (None, None) => "timestamp",
+                };
+                Err(de::Error::unknown_field(field, &["prices"]))
+            }
             Given { symbol: None, .. } => Err(de::Error::missing_field("symbol")),
             Given { .. } => Err(de::Error::missing_field("price")),
         }
