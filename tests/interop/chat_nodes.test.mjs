@@ -438,4 +438,14 @@ test("servers of two databases on one Redis have nothing to do with each other",
   new Emitter(client, { key: "chat" }).to("user:ann of two").emit("end");
   await until(() => same.heard.some(([event]) => event === "end"), "the end");
   assert.deepEqual(same.all("message_read"), []);
+  // What services ask of the one is not asked of the other, which holds nothing up and counts that it was asked.
+  const questions = await heard();
+  const { body: listed } = await call(here.url, "GET", "/api/v1/sockets");
+  assert.deepEqual([listed.sockets.map(({ userId }) => userId), listed.missing], [[ann.name], 0]);
+  const { body: closed } = await call(here.url, "DELETE", `/api/v1/users/${encodeURIComponent(ann.name)}/sockets`);
+  assert.deepEqual(closed, { disconnected: 1, missing: 0 });
+  await until(() => !ann.socket.connected, "the end of her connection");
+  await until(async () => (await heard()) >= questions + 2, "two questions that are left out");
+  assert.equal(same.socket.connected, true);
+  await same.must("conversations", {});
 });

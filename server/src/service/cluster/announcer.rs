@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
@@ -140,15 +141,35 @@ impl Announcer {
         self.note(wire::read_question(self.0.id, text))
     }
 
+    /// Writes what servers of this store alone are to read.
+    pub(crate) fn write(&self, content: &impl Serialize) -> Option<String> {
+        wire::write(self.0.id, content)
+    }
+
+    /// Reads what a server has written with [`Announcer::write`], and counts it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not for servers of this store, of another version, or unreadable.
+    pub(crate) fn read<T: DeserializeOwned>(&self, text: &str) -> Result<T, Ignored> {
+        let read = wire::read(self.0.id, text);
+        self.count(&read);
+        read
+    }
+
     /// Counts what has come.
     fn note<T>(&self, read: Result<T, Ignored>) -> Option<T> {
-        self.0.metrics.count(match &read {
+        self.count(&read);
+        read.ok()
+    }
+
+    fn count<T>(&self, read: &Result<T, Ignored>) {
+        self.0.metrics.count(match read {
             Ok(_) => Counter::AnnouncementsHeard,
             Err(Ignored::Malformed) => Counter::AnnouncementsMalformed,
             Err(Ignored::Unknown) => Counter::AnnouncementsUnknown,
             Err(Ignored::Foreign) => Counter::AnnouncementsForeign,
         });
-        read.ok()
     }
 
     /// Sends what is to be told, for as long as it is polled.

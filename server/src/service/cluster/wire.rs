@@ -221,7 +221,7 @@ struct Envelope<T> {
 
 /// Why something was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Ignored {
+pub(crate) enum Ignored {
     /// The text is not readable.
     Malformed,
     /// The text is of a later version.
@@ -236,7 +236,8 @@ pub(super) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
     serde_json::to_string(&Envelope { v, store, content }).ok()
 }
 
-fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
+/// Reads what a server of this store has written.
+pub(super) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
     // The content may look like nothing that this version knows, so it stays unparsed until the
     // version is known.
     let envelope: Envelope<Box<RawValue>> =
