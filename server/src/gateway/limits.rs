@@ -108,3 +108,22 @@ pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
 
 /// What events count as that have no row.
 pub(super) const UNKNOWN: Class = Class::Requests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::{read, write};
+
+    #[test]
+    fn what_servers_of_every_version_tell_of_users_is_read_as_it_was_meant() {
+        let all = lines("questions.txt").into_iter();
+        let told: Vec<_> = all.filter(|line| line.is == "spent").collect();
+        assert!(!told.is_empty());
+        for line in told {
+            let spent: Vec<Spent> = read(STORE, &line.text).unwrap();
+            let again = write(STORE, &spent).unwrap();
+            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+        }
+    }
+}

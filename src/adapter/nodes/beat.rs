@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BEAT, BYE, CHANGED, NAMESPACE,
-    forwarding::Forwarding,
+    forwarding::{Forwarding, of_this_version},
     node::{Load, Node, NodeOptions, is_id, is_shown},
 };
 use crate::adapter::{
@@ -31,7 +31,11 @@ pub(in crate::adapter) struct Beat {
     started: u64,
     /// Milliseconds.
     uptime: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "of_this_version"
+    )]
     pub(super) forwarding: Option<Forwarding>,
     #[serde(default)]
     load: Figures,

@@ -113,3 +113,43 @@ async fn answer(io: &Io, question: &Question) -> NodeAnswer {
 
 /// The name of the event between servers.
 const EVENT: &str = "api";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::{read, write};
+
+    #[test]
+    fn what_servers_of_every_version_ask_and_answer_is_read_as_it_was_meant() {
+        let mut read_lines = 0;
+        for line in lines("questions.txt") {
+            let again = match &*line.is {
+                "question" => {
+                    let question: Question = read(STORE, &line.text).unwrap();
+                    write(STORE, &question)
+                }
+                "answer" => {
+                    let answer: NodeAnswer = read(STORE, &line.text).unwrap();
+                    write(STORE, &answer)
+                }
+                _ => continue,
+            };
+            let again = again.unwrap();
+            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+            read_lines += 1;
+        }
+        assert_eq!(read_lines, 11, "one of each is in the corpus");
+    }
+
+    #[test]
+    fn a_question_is_for_the_servers_of_one_store() {
+        let text = write(STORE, &Question::User("ann".into())).unwrap();
+        let other = uuid::Uuid::from_u128(9);
+        assert!(matches!(read::<Question>(other, &text), Err(Ignored::Foreign)));
+        let foreign = write(other, &()).unwrap();
+        assert!(matches!(read::<NodeAnswer>(STORE, &foreign), Err(Ignored::Foreign)));
+        let bare = r#"{"disconnect":{"user":"ann"}}"#;
+        assert!(matches!(read::<Question>(STORE, bare), Err(Ignored::Malformed)));
+    }
+}

@@ -231,13 +231,13 @@ pub(crate) enum Ignored {
 }
 
 /// Writes what servers of this store are to read.
-pub(super) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
+pub(crate) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
     let (v, content) = (VERSION, content);
     serde_json::to_string(&Envelope { v, store, content }).ok()
 }
 
 /// Reads what a server of this store has written.
-pub(super) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
+pub(crate) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
     // The content may look like nothing that this version knows, so it stays unparsed until the
     // version is known.
     let envelope: Envelope<Box<RawValue>> =
@@ -285,11 +285,8 @@ const CARRIED: usize = 4096;
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
-
     use super::*;
-
-    const STORE: Uuid = Uuid::from_u128(1);
+    use crate::service::cluster::corpus::{Line, STORE, is_said_again, lines};
 
     fn message(content: &str) -> Arc<Message> {
         let json = serde_json::json!({
@@ -324,32 +321,12 @@ mod tests {
         );
     }
 
-    /// Whether all that is said is said again; what is added to it may be known later.
-    fn is_said_again(before: &Value, after: &Value) -> bool {
-        match (before, after) {
-            (Value::Object(before), Value::Object(after)) => before.iter().all(|(name, value)| {
-                let after = after.get(name);
-                after.is_some_and(|after| is_said_again(value, after))
-            }),
-            (Value::Array(before), Value::Array(after)) => {
-                let mut both = before.iter().zip(after);
-                before.len() == after.len() && both.all(|(a, b)| is_said_again(a, b))
-            }
-            _ => before == after,
-        }
-    }
-
     #[test]
     fn what_servers_of_every_version_say_is_read_as_it_was_meant() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../tests/corpus/announcements.txt"
-        );
-        let corpus = std::fs::read_to_string(path).unwrap();
         let mut kinds = BTreeSet::new();
-        for line in corpus.lines().filter(|line| !line.starts_with('#')) {
-            let [is, name, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-            let again = match is {
+        for Line { is, name, text } in lines("announcements.txt") {
+            let text = &*text;
+            let again = match &*is {
                 "news" => {
                     let read = read_news(STORE, text).unwrap().into_iter();
                     let read: Vec<News> = read.map(Result::unwrap).collect();
@@ -376,8 +353,7 @@ mod tests {
                 }
                 unknown => panic!("{unknown}"),
             };
-            let [before, after] = [text, &again].map(|json| serde_json::from_str(json).unwrap());
-            assert!(is_said_again(&before, &after), "{name}: {again}");
+            assert!(is_said_again(text, &again), "{name}: {again}");
         }
         assert_eq!(kinds.len(), 10, "one of each is in the corpus: {kinds:?}");
     }
