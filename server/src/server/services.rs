@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::RunError;
 use super::options::{chat_settings, recovery_window};
 use crate::auth::{

@@ -192,6 +192,28 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn what_a_server_has_lost_is_heard_once_and_what_waits_there_is_known() {
+    let registry = registry(NodeOptions::default());
+    let told = |lost: u64| {
+        let beat = beat(|beat| {
+            beat["load"] = json!({"lost": lost, "adapterQueued": 3, "adapterLagMicros": 5})
+        });
+        registry.hear(&other("x"), beat.unwrap())
+    };
+    assert!(matches!(told(0), Heard::New(_)));
+    assert!(matches!(told(0), Heard::Again));
+    assert!(matches!(told(2), Heard::Losing));
+    assert!(matches!(told(2), Heard::Again));
+    let nodes = registry.nodes();
+    let load = nodes.iter().find(|node| !node.is_this).unwrap().load;
+    assert_eq!(
+        (load.lost, load.adapter_queued, load.adapter_queued_bytes),
+        (2, 3, 0)
+    );
+    assert_eq!(load.adapter_lag, Duration::from_micros(5));
+}
+
+#[test]
 fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/handover.txt");
     let corpus = std::fs::read_to_string(path).unwrap();

@@ -206,6 +206,9 @@ impl Adapter for Postgres {
                 number: AtomicU64::new(0),
             }
         });
+        let inbox = shared.inbox.clone();
+        let link = shared.link.outbound();
+        link.when_reached(move || inbox.may_have_missed());
         // This is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }

@@ -146,10 +146,19 @@ mod tests {
     fn a_question_is_for_the_servers_of_one_store() {
         let text = write(STORE, &Question::User("ann".into())).unwrap();
         let other = uuid::Uuid::from_u128(9);
-        assert!(matches!(read::<Question>(other, &text), Err(Ignored::Foreign)));
+        assert!(matches!(
+            read::<Question>(other, &text),
+            Err(Ignored::Foreign)
+        ));
         let foreign = write(other, &()).unwrap();
-        assert!(matches!(read::<NodeAnswer>(STORE, &foreign), Err(Ignored::Foreign)));
+        assert!(matches!(
+            read::<NodeAnswer>(STORE, &foreign),
+            Err(Ignored::Foreign)
+        ));
         let bare = r#"{"disconnect":{"user":"ann"}}"#;
-        assert!(matches!(read::<Question>(STORE, bare), Err(Ignored::Malformed)));
+        assert!(matches!(
+            read::<Question>(STORE, bare),
+            Err(Ignored::Malformed)
+        ));
     }
 }
