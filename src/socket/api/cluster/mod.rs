@@ -206,7 +206,7 @@ impl Io {
     /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
     /// others are told so and read again. `None` before the server is built.
     ///
-    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis and NATS there; else in the
+    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis, PostgreSQL and NATS there; else in the
     /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
     ///
     /// ```
