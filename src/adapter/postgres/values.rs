@@ -259,12 +259,7 @@ async fn put(
     Ok(known.map(|version| Put::Conflict(Some(version))))
 }
 
-async fn remove(
-    client: &Client,
-    scope: &str,
-    key: &str,
-    expected: Expected,
-) -> Result<Put, Error> {
+async fn remove(client: &Client, scope: &str, key: &str, expected: Expected) -> Result<Put, Error> {
     let version = version_of(expected);
     if expected != Expected::Nothing {
         let sql = "DELETE FROM roomcast_values
@@ -329,7 +324,8 @@ async fn renew(
     fence: u64,
     lease: Duration,
 ) -> Result<bool, Error> {
-    let sql = "UPDATE roomcast_locks SET expires_at = clock_timestamp() + $4 * interval '1 millisecond'
+    let sql =
+        "UPDATE roomcast_locks SET expires_at = clock_timestamp() + $4 * interval '1 millisecond'
                WHERE scope = $1 AND name = $2 AND fence = $3 AND expires_at > clock_timestamp()";
     let (fence, lease) = (signed(fence), milliseconds(lease));
     let renewed = client
