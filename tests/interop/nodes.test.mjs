@@ -219,6 +219,16 @@ describe("several servers that Redis joins", { concurrency: false }, () => {
     await metricIs(b.url, 'roomcast_node_lost{node="a"}', (count) => count > 0);
   });
 
+  test("a connection to the broker that breaks and is back at once is counted", async (t) => {
+    const a = await server(t, cluster()("a"));
+    await metricIs(a.url, "roomcast_adapter_up", (up) => up === 1);
+    const count = (to) => metric(a.url, `roomcast_adapter_transitions_total{to="${to}"}`);
+    const [downs, ups] = await Promise.all(["down", "up"].map(count));
+    await redis.command("CLIENT", "KILL", "TYPE", "pubsub");
+    await until(async () => (await count("down")) > downs && (await count("up")) > ups, "that it is counted");
+    await metricIs(a.url, "roomcast_adapter_up", (up) => up === 1);
+  });
+
   test("a user has one budget on all of them", async (t) => {
     // One more every 30 s: all that is said is said before that.
     const member = cluster({ ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "2" });

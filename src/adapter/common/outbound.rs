@@ -316,7 +316,13 @@ mod tests {
             millis(3003),
             "the first that nobody has heard counts"
         );
-        outbound.down("it broke");
+        assert!(outbound.up() && !outbound.up());
+        assert!(outbound.down("it broke") && !outbound.down("still"));
+        assert_eq!(
+            outbound.breaks.load(Ordering::Relaxed),
+            1,
+            "each break once"
+        );
         assert_eq!(lag(), None);
         outbound.hears_itself();
         assert_eq!(lag(), None, "it was said on another connection");

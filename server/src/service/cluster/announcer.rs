@@ -293,6 +293,14 @@ impl Announcer {
             (true, false) => metrics.shift(Gauge::AdapterUp, -1),
             (true, true) | (false, false) => {}
         }
+        // An adapter that has found its broker again between two looks was down as well.
+        let backlog = namespace.io().adapter_backlog().unwrap_or_default();
+        let unseen = seen.breaks(backlog.breaks, is_up);
+        if unseen > 0 {
+            metrics.add(Counter::AdapterDown, unseen);
+            metrics.add(Counter::AdapterUp, unseen);
+            tracing::warn!(times = unseen, "the adapter did not work for a moment");
+        }
         if seen.is_up.replace(is_up) != Some(is_up) {
             if is_up {
                 metrics.count(Counter::AdapterUp);
@@ -323,8 +331,22 @@ impl Announcer {
 struct Seen {
     is_up: Option<bool>,
     was_up: bool,
+    /// How often the connection had broken.
+    breaks: u64,
     /// What was said about it.
     remedy: Option<&'static str>,
+}
+
+impl Seen {
+    /// How often the adapter has stopped to work since the last look, and works again: with a break of which the end is
+    /// not seen yet, that is one less than the connection has broken.
+    fn breaks(&mut self, breaks: u64, is_up: bool) -> u64 {
+        let new = breaks.saturating_sub(self.breaks);
+        self.breaks = breaks;
+        // A server that was not reached at the last look had a break that was counted then.
+        let is_seen = self.is_up == Some(true) && !is_up;
+        new.saturating_sub(u64::from(is_seen))
+    }
 }
 
 /// What can be done about a broker that is there, and refuses. A broker that has never worked and says nothing may
@@ -420,6 +442,26 @@ const LOOK: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_adapter_that_breaks_between_two_looks_is_counted_as_often_as_it_did() {
+        let mut seen = Seen::default();
+        for (is_up, breaks, unseen) in [
+            (false, 0, 0),
+            (true, 0, 0),
+            (true, 2, 2),
+            (true, 2, 0),
+            // The last one is seen by its state.
+            (false, 3, 0),
+            (true, 3, 0),
+            (false, 6, 2),
+            // Back and away again.
+            (false, 7, 1),
+        ] {
+            assert_eq!(seen.breaks(breaks, is_up), unseen, "{breaks} {is_up}");
+            seen.is_up = Some(is_up);
+        }
+    }
 
     #[test]
     fn a_broker_that_refuses_is_told_from_one_that_is_away() {
