@@ -97,14 +97,14 @@ impl PostgresValuesInner {
         if is_good {
             self.idle.lock().push(kept);
         }
-        answer.map_err(unavailable)
+        answer.map_err(|error| unavailable(&error))
     }
 
     async fn connect(&self) -> Result<Kept, ValueError> {
         let connected = self.address.connect(&self.table).await;
         let (line, mut driver) = connected.map_err(ValueError::Unavailable)?;
         let prepared = tokio::select! {
-            prepared = prepare(line.client()) => prepared.map_err(unavailable),
+            prepared = prepare(line.client()) => prepared.map_err(|error| unavailable(&error)),
             _ = &mut driver => Err(ValueError::Unavailable(closed())),
         };
         prepared?;
@@ -364,19 +364,15 @@ async fn version_at(client: &Client, scope: &str, key: &str) -> Result<Option<u6
     Ok(known.map(|known| known.version))
 }
 
-const fn version_of(expected: Expected) -> Option<i64> {
+fn version_of(expected: Expected) -> Option<i64> {
     match expected {
         Expected::Version(version) => Some(signed(version)),
         Expected::Anything | Expected::Nothing => None,
     }
 }
 
-const fn signed(number: u64) -> i64 {
-    if number > i64::MAX as u64 {
-        i64::MAX
-    } else {
-        number as i64
-    }
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Numbers of the sequence are positive.
@@ -388,8 +384,8 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn unavailable(error: Error) -> ValueError {
-    ValueError::Unavailable(chain(&error))
+fn unavailable(error: &Error) -> ValueError {
+    ValueError::Unavailable(chain(error))
 }
 
 fn closed() -> String {

@@ -174,7 +174,7 @@ fn is_small(message: &Message) -> bool {
 }
 
 /// Bytes of what a message has of its sender and of others, as they are written.
-pub(super) fn bytes_of(message: &Message) -> usize {
+fn bytes_of(message: &Message) -> usize {
     let mentions = message.mentions.iter().map(|user| written(user) + 6);
     let reactions = message.reactions.iter().map(|reaction| {
         let users = reaction.user_ids.iter().map(|user| written(user) + 6);
@@ -192,7 +192,7 @@ pub(super) fn bytes_of(message: &Message) -> usize {
 
 /// Bytes of a text when it is a string of JSON within a string of JSON: news are text that adapters put into JSON of
 /// their own, where a quote takes four bytes.
-pub(super) fn written(text: &str) -> usize {
+fn written(text: &str) -> usize {
     let byte = |byte: u8| match byte {
         b'"' | b'\\' => 4,
         b'\n' | b'\r' | b'\t' => 3,
@@ -203,7 +203,7 @@ pub(super) fn written(text: &str) -> usize {
 }
 
 /// Bytes of JSON within a string of JSON.
-fn escaped(json: &str) -> usize {
+pub(super) fn escaped(json: &str) -> usize {
     let quotes = json.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
     json.len() + quotes.count()
 }
