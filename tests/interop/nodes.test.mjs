@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server, soon } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startRedis } from "./redis.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
 import { ask, command, metric, metricIs, open, outcome, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
@@ -120,11 +120,15 @@ describe("several servers on one database", { concurrency: false }, () => {
   });
 });
 
-describe("several servers that Redis joins", { concurrency: false }, () => {
+describe("several servers that a broker joins", { concurrency: false }, () => {
   let redis;
+  let nats;
   let clusters = 0;
-  before(async () => (redis = await startRedis()));
-  after(() => redis?.end());
+  before(async () => ([redis, nats] = await Promise.all([startRedis(), startBroker("nats", "-js")])));
+  after(() => {
+    redis?.end();
+    nats?.end();
+  });
 
   /** What the servers of one more cluster are given. */
   function cluster(env = {}) {
@@ -189,17 +193,23 @@ describe("several servers that Redis joins", { concurrency: false }, () => {
     await know([a], 1);
   });
 
-  test("one with the id of another does not start", async (t) => {
-    const member = cluster();
-    const a = await server(t, member("one"));
-    const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
-    await until(isOld, "the first to be nobody's twin");
-    const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
-    const said = second.stdout + second.stderr;
-    assert.equal(second.status, 1, said);
-    assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
-    await know([a], 1);
-  });
+  for (const [name, url] of [
+    ["Redis", () => `redis://${redis.address}`],
+    ["PostgreSQL", () => postgres.url],
+    ["NATS", () => `nats://${nats.address}`],
+  ]) {
+    test(`one with the id of another does not start, with ${name}`, async (t) => {
+      const member = cluster({ ROOMCAST_ADAPTER__URL: url() });
+      const a = await server(t, member("one"));
+      const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
+      await until(isOld, "the first to be nobody's twin");
+      const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
+      const said = second.stdout + second.stderr;
+      assert.equal(second.status, 1, said);
+      assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
+      await know([a], 1);
+    });
+  }
 
   test("what waits while the broker stands still is seen at its server, and what is lost at all, also in readiness", async (t) => {
     const own = await startRedis();

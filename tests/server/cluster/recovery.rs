@@ -131,6 +131,8 @@ fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
     let own = &servers[0];
     recovers_again(own);
     let before = away(own);
+    let mut witness = own.open();
+    enter(&mut witness, "");
     servers.hub().drop_one(&servers.node(1));
     // The next heartbeat tells of it.
     until(|| {
@@ -139,6 +141,9 @@ fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
             .iter()
             .any(|node| !node.is_this && node.load.lost == 1)
     });
+    // What comes behind the heartbeat shows that the server is done with it.
+    servers[1].io.emit("fence", ());
+    text(&mut witness);
     assert!(!goes_on(own, &before.0, &before.1));
     recovers_again(own);
 }
