@@ -221,10 +221,21 @@ test("servers of two databases on one Redis have nothing to do with each other",
   new Emitter(client, { key: "chat" }).to("user:ann of two").emit("end");
   await until(() => same.heard.some(([event]) => event === "end"), "the end");
   assert.deepEqual(same.all("message_read"), []);
+  // Nobody there could confirm anything.
+  const bob = await person(t, here, "bob of two");
+  await ann.must("add_member", { conversationId, userId: bob.name });
+  for (const one of [ann, bob]) await one.must("join_conversation", { conversationId });
+  bob.socket.on("message", (_, confirm) => confirm?.());
+  const report = next(ann.socket, "message_delivered");
+  await ann.must("message", { conversationId, content: "confirmed", confirmDelivery: true });
+  const [{ expected, delivered, timedOut }] = await report;
+  assert.deepEqual([expected, delivered, timedOut], [1, 1, false]);
+  bob.socket.disconnect();
   // What services ask of the one is not asked of the other, which holds nothing up and counts that it was asked.
   const questions = await heard();
   const { body: listed } = await call(here.url, "GET", "/api/v1/sockets");
-  assert.deepEqual([listed.sockets.map(({ userId }) => userId), listed.missing], [[ann.name], 0]);
+  assert.equal(listed.missing, 0);
+  for (const { userId, id } of listed.sockets) assert.ok([ann.name, bob.name].includes(userId) && id !== same.socket.id, userId);
   const { body: closed } = await call(here.url, "DELETE", `/api/v1/users/${encodeURIComponent(ann.name)}/sockets`);
   assert.deepEqual(closed, { disconnected: 1, missing: 0 });
   await until(() => !ann.socket.connected, "the end of her connection");

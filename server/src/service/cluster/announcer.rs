@@ -135,8 +135,14 @@ impl Announcer {
     }
 
     /// What another server asks.
-    pub(in crate::service) fn read_question(&self, text: &str) -> Option<Step> {
-        self.note(wire::read_question(self.0.id, text))
+    ///
+    /// # Errors
+    ///
+    /// If it is not for servers of this store, of another version, or unreadable.
+    pub(in crate::service) fn read_question(&self, text: &str) -> Result<Step, Ignored> {
+        let read = wire::read_question(self.0.id, text);
+        self.count(&read);
+        read
     }
 
     /// Writes what servers of this store alone are to read.
