@@ -118,6 +118,13 @@ pub trait Adapter: Send + Sync + 'static {
         None
     }
 
+    /// Whether what other servers send while this one is not reached arrives later. Where it does not, no client is
+    /// recovered while [`health`](Self::health) is not [`Ready`](Health::Ready), and the adapter tells when it is back by
+    /// [`Inbox::may_have_missed`]. Default `false`.
+    fn catches_up(&self) -> bool {
+        false
+    }
+
     /// What keeps the events that this adapter carries, and the state of clients that are away, so that they can come
     /// back to another server. Asked once, and only with [recovery](crate::Builder::recovery). Default: nothing does.
     fn journal(&self) -> Option<Arc<dyn Journal>> {
@@ -162,6 +169,8 @@ pub struct Backlog {
     /// How long the last message of this server to itself took there and back, or how long the one that is under way has taken
     /// if that is longer already; `None` while nothing is known, as without a connection.
     pub lag: Option<Duration>,
+    /// How often the connection has broken that had been made.
+    pub breaks: u64,
 }
 
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
@@ -248,7 +257,16 @@ impl Inbox {
         server.is_none_or(|server| server.passes_by(namespace, rooms, position))
     }
 
-    /// Tells that so many envelopes are known to be lost, for the metrics.
+    /// Tells that something that other servers have sent may be missing up to now, as after a connection that broke:
+    /// clients that come back and have nothing newer start afresh.
+    pub fn may_have_missed(&self) {
+        if let Some(server) = self.server.upgrade() {
+            server.may_have_missed();
+        }
+    }
+
+    /// Tells that so many envelopes are known to be lost: they are counted, and something
+    /// [may be missing](Self::may_have_missed), here and at other servers, which learn of it by a heartbeat.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
             server.lost(envelopes);
@@ -276,6 +294,7 @@ pub(super) trait Deliver: Send + Sync {
     fn deliver_here(self: Arc<Self>, publication: Publication);
     fn ignore(&self, error: &WireError);
     fn lost(&self, envelopes: u64);
+    fn may_have_missed(&self);
     fn left(&self, node: &NodeId);
     fn rooms(&self, namespace: &str) -> Vec<Room>;
     #[cfg(feature = "redis")]

@@ -1,14 +1,16 @@
 // The load balancers of deploy/ in front of two nodes: sessions stay at their node by cookie or address, upgrades pass, and
 // a node may be drained, killed and started again. The real nginx and HAProxy, stock clients.
 import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { connect as dial } from "node:net";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { agentOf, haproxy, nginx } from "./balancer.mjs";
 import { LOBBY } from "./crowd.mjs";
 import { io } from "./people.mjs";
-import { ask, lastingPort, metric, next, open, startServer, until } from "./support.mjs";
+import { ask, lastingPort, metric, next, open, startServer, temporary, until } from "./support.mjs";
 
 const OPEN = "/socket.io/?EIO=4&transport=polling";
 
@@ -20,6 +22,24 @@ async function node(t, port) {
     ROOMCAST_SERVER__DRAIN: "10s",
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
   });
+  t.after(() => server.stop("SIGKILL"));
+  return server;
+}
+
+/** The configuration of each server that docs/scaling.md tells to write, of which this changes nothing but addresses. */
+const written = /^On each server:\n\n```toml\n([^`]*)```$/m.exec(readFileSync(new URL("../../docs/scaling.md", import.meta.url), "utf8"))[1];
+
+/** A node that is configured by that file alone. */
+async function documented(t) {
+  let text = written;
+  for (const [from, to] of [["10.0.0.1:3000", "127.0.0.1:0"], ["10.0.0.10", "127.0.0.1"], ["postgres://…", "memory:"]]) {
+    assert.ok(text.includes(from), text);
+    text = text.replace(from, to);
+  }
+  const file = join(temporary(), "roomcast.toml");
+  writeFileSync(file, text);
+  // A variable that is undefined is not set, so that the file decides.
+  const server = await startServer({ ROOMCAST_CONFIG: file, ROOMCAST_LISTEN: undefined, ROOMCAST_STORE: undefined });
   t.after(() => server.stop("SIGKILL"));
   return server;
 }
@@ -64,8 +84,8 @@ async function talk(t, url, options) {
 
 for (const [name, balancer] of [["HAProxy", haproxy], ["nginx", nginx]]) {
   describe(name, () => {
-    test("sessions stay at their node by address, polling and upgrading, and both nodes have some", async (t) => {
-      const nodes = [await node(t, 0), await node(t, 0)];
+    test("sessions stay at their node, polling and upgrading, and both nodes have some, as they are documented", async (t) => {
+      const nodes = [await documented(t), await documented(t)];
       const url = await balancer(t, nodes.map(({ url }) => url));
       const kinds = [["polling"], ["websocket"], ["polling", "websocket"]];
       const talking = Array.from({ length: 24 }, (_, n) => talk(t, url, { transports: kinds[n % 3], agent: agentOf(t, n) }));

@@ -1,7 +1,10 @@
-// One chat on several servers whose broker is killed, comes back, or lets nobody in; and servers that NATS joins.
+// One chat on several servers whose broker is killed, comes back, or lets nobody in; servers that NATS joins; and one that a
+// pooler keeps from hearing.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { connect as dial, createServer as createPlainServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createServer } from "node:tls";
@@ -152,4 +155,55 @@ describe("NATS", () => {
     await ann.must("leave_conversation", { conversationId });
     assert.equal((await left)[0].userId, "ann");
   });
+});
+
+/** A pooler in transaction mode, as it looks to whoever listens: what PostgreSQL says comes through, but for notifications. */
+async function startPooler(t) {
+  const { hostname, port } = new URL(postgres.url);
+  const ends = new Set();
+  const pooler = createPlainServer((client) => {
+    const upstream = dial({ host: hostname, port: Number(port) });
+    let rest = Buffer.alloc(0);
+    upstream.on("data", (data) => {
+      rest = Buffer.concat([rest, data]);
+      // The kind of a message, and how long it is without that.
+      while (rest.length >= 5 && rest.length > rest.readUInt32BE(1)) {
+        const length = 1 + rest.readUInt32BE(1);
+        if (rest[0] !== "A".charCodeAt(0)) client.write(rest.subarray(0, length));
+        rest = rest.subarray(length);
+      }
+    });
+    client.on("data", (data) => upstream.write(data));
+    for (const [one, other] of [[client, upstream], [upstream, client]]) {
+      ends.add(one);
+      one.on("close", () => other.destroy());
+      // A broken connection is what its other end hears of.
+      one.on("error", () => {});
+    }
+  });
+  await once(pooler.listen(0, "127.0.0.1"), "listening");
+  t.after(() => {
+    for (const end of ends) end.destroy();
+    pooler.close();
+  });
+  return postgres.url.replace(`:${port}`, `:${pooler.address().port}`);
+}
+
+test("a server that a pooler keeps from hearing says so, and reads from the store what others do", async (t) => {
+  const [here] = await startServers(t, 1, {});
+  const there = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: await startPooler(t) });
+  await logged(there, /pooler in transaction mode/);
+  await metricIs(there.url, "roomcast_adapter_up", (up) => up === 0);
+  const ready = await fetch(`${there.url}/health/ready`);
+  assert.deepEqual([ready.status, (await ready.json()).adapter], [200, "unavailable"]);
+  const { people, conversationId } = await gathered(t, [here, there], ["ann pooled", "bob pooled"]);
+  const [ann, bob] = people;
+  for (let n = 0; n < 5; n++) {
+    await ann.must("message", { conversationId, content: `${n}` });
+    await bob.must("message", { conversationId, content: `${n}` });
+  }
+  for (const one of people) await until(() => seqs(one).length === 5, `what the other one says, at ${one.name}`);
+  for (const one of people) assert.deepEqual([...seqs(one)].sort((a, b) => a - b), seqs(one));
+  await ann.must("rename_conversation", { conversationId, title: "Renamed" });
+  await until(() => news(bob, conversationId).some((told) => told.startsWith("Renamed")), "the new title");
 });

@@ -1,235 +1,18 @@
 // One chat on several servers: stock clients at each of them, on one PostgreSQL, joined by it alone, by Redis and by nothing.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import {
-  acquainted, by, confirmsAcross, conversation, gathered, news, nothing, person, postgres, present, seqs, startServers, typesAcross, whatIsThere,
+  by, confirmsAcross, conversation, gathered, nothing, person, postgres, seqs, startServers, typesAcross, whatIsThere,
 } from "./chat_servers.mjs";
+import { whatever } from "./chat_whatever.mjs";
 import { startLink } from "./link.mjs";
 import { assertRevoked, call, farewell, io } from "./people.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
-import { ask, metric, metricIs, next, open, until } from "./support.mjs";
+import { metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
-
-/** A second is promised, also where nothing joins the servers; a machine that has much else to do may take nine more. */
-const PROMISED = 1_000 + 9_000;
-
-/** The last byte of an address of this machine that nobody has come from yet. */
-let unused = 2;
-
-/** Whatever the servers are joined by. */
-function whatever(servers, { isJoined }) {
-  test("what all of them send, edit and delete is seen at all in one order, each once", async (t) => {
-    const names = ["a1", "b1", "c1", "a2", "b2", "c2"].map((name) => `${name} ${isJoined}`);
-    const { people, conversationId } = await gathered(t, servers(), names);
-    const sent = await Promise.all(
-      people.map(async (one) => {
-        const own = [];
-        for (let n = 0; n < 20; n++) {
-          const { message } = await one.must("message", { conversationId, content: `${one.name} ${n}` });
-          own.push(message.seq);
-          if (n % 5 === 0) await one.must("edit_message", { messageId: message.id, content: `edited ${message.seq}` });
-          if (n % 5 === 1) await one.must("delete_message", { messageId: message.id });
-        }
-        return own;
-      }),
-    );
-    const { message: last } = await people[0].must("message", { conversationId, content: "last" });
-    const all = sent.flat().concat(last.seq).sort((a, b) => a - b);
-    assert.deepEqual(all, Array.from({ length: 121 }, (_, n) => n + 1));
-    for (const [n, one] of people.entries()) {
-      const own = new Set(n === 0 ? [...sent[n], last.seq] : sent[n]);
-      const expected = all.filter((seq) => !own.has(seq));
-      await until(() => seqs(one).length >= expected.length, `all messages at ${one.name}`);
-      assert.deepEqual(seqs(one), expected, one.name);
-      await until(() => one.all("message_edited").length >= 20, `all edits at ${one.name}`);
-      const edited = one.all("message_edited");
-      assert.equal(new Set(edited.map(({ seq }) => seq)).size, edited.length, "each once");
-      for (const { seq, content } of edited) assert.equal(content, `edited ${seq}`);
-      await until(() => one.all("message_deleted").length >= 20, `all deletions at ${one.name}`);
-      assert.equal(new Set(one.all("message_deleted").map(({ seq }) => seq)).size, 20, "each once");
-      // An edit comes behind its message.
-      const order = one.heard.filter(([event]) => event.startsWith("message"));
-      for (const [at, [event, { seq }]] of order.entries()) {
-        if (event === "message" || own.has(seq)) continue;
-        assert.ok(order.slice(0, at).some(([before, message]) => before === "message" && message.seq === seq));
-      }
-    }
-  });
-
-  test("what a user says is one at all of them, however many tabs there are, and the latest in the end", async (t) => {
-    const names = ["ann", "bob", "carl"].map((name) => `${name} of ${isJoined}`);
-    const { people, conversationId } = await gathered(t, servers(), names);
-    const [ann, bob, carl] = people;
-    const tab = await person(t, servers()[1], ann.name);
-    const said = await ann.must("set_status", { status: "busy", text: "in a meeting" });
-    const { success, ...status } = said;
-    assert.deepEqual([success, status.userId, status.status, status.text], [true, ann.name, "busy", "in a meeting"]);
-    for (const one of [bob, carl, tab]) {
-      await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
-      assert.deepEqual(one.all("status"), [status]);
-    }
-    assert.deepEqual(ann.all("status"), []);
-    // From two servers at the same time.
-    const texts = Array.from({ length: 10 }, (_, n) => `${n}`);
-    const answers = await Promise.all(
-      texts.flatMap((text) => [ann, tab].map((one) => one.must("set_status", { status: "away", text: `${text} ${one === tab}` }))),
-    );
-    const last = answers.map(({ timestamp }) => timestamp).sort().at(-1);
-    assert.equal(new Set(answers.map(({ timestamp }) => timestamp)).size, answers.length, "each has a time of its own");
-    for (const one of [bob, carl]) {
-      await until(() => one.all("status").at(-1).timestamp === last, `the latest at ${one.name}`);
-      const times = one.all("status").map(({ timestamp }) => timestamp);
-      assert.deepEqual(times, [...new Set(times)].sort(), "in their order, each once");
-    }
-    const { statuses } = await bob.must("statuses", { conversationId });
-    assert.deepEqual(statuses.map(({ timestamp }) => timestamp), [last]);
-    const back = await person(t, servers().at(-1), ann.name);
-    const joined = await back.must("join_conversation", { conversationId });
-    assert.deepEqual(joined.statuses, statuses);
-    await back.must("set_status", { status: "online" });
-  });
-
-  test("members hear of their conversations without being in them, each time once", async (t) => {
-    const [here, there] = servers();
-    const ann = await person(t, here, `ann ${isJoined}`);
-    const bob = await person(t, there, `bob ${isJoined}`);
-    const tab = await person(t, here, bob.name);
-    const eve = await person(t, there, `eve ${isJoined}`);
-    const id = await conversation([ann, bob], "One");
-    const told = async (one, expected) => {
-      await until(() => news(one, id).length >= expected.length, `${expected.at(-1)} for ${one.name}`);
-      assert.deepEqual(news(one, id), expected);
-    };
-    const [both, all] = [[ann.name, bob.name], [ann.name, bob.name, eve.name]].map((names) => names.join(" "));
-    const expected = [`One of ${both}`];
-    for (const one of [bob, tab]) await told(one, expected);
-    await ann.must("rename_conversation", { conversationId: id, title: "Two" });
-    expected.push(`Two of ${both}`);
-    for (const one of [bob, tab]) await told(one, expected);
-    await ann.must("add_member", { conversationId: id, userId: eve.name });
-    await told(eve, [`Two of ${all}`]);
-    await ann.must("remove_member", { conversationId: id, userId: bob.name });
-    expected.push(`Two of ${ann.name} ${eve.name}`);
-    for (const one of [bob, tab]) await told(one, expected);
-    await ann.must("delete_conversation", { conversationId: id });
-    await told(eve, [`Two of ${all}`, "deleted"]);
-    // What comes later shows that nothing else has.
-    const later = await conversation([ann, bob, eve]);
-    for (const one of [bob, tab, eve]) await until(() => news(one, later).length > 0, "the next conversation");
-    for (const one of [bob, tab]) assert.deepEqual(news(one, id), expected);
-    assert.deepEqual(news(eve, id), [`Two of ${all}`, "deleted"]);
-    assert.deepEqual(news(ann, id), [], "who does it has the answer");
-  });
-
-  test("who is removed at one hears nothing that comes after at another, and nobody hears a deleted conversation", async (t) => {
-    const { people, conversationId } = await gathered(t, servers().slice(0, 2), ["ann 2", "bob 2", "carl 2"]);
-    const [ann, bob, carl] = people;
-    await ann.must("message", { conversationId, content: "before" });
-    await until(() => bob.all("message").length === 1, "a message");
-    await ann.must("remove_member", { conversationId, userId: bob.name });
-    for (let n = 0; n < 10; n++) await ann.must("message", { conversationId, content: "after" });
-    await until(() => carl.all("message").length === 11, "all messages");
-    // Bob is told of it behind the last message that he gets.
-    await until(() => news(bob, conversationId).some((told) => !told.includes("bob")), "the removal");
-    const fence = await conversation([ann, bob]);
-    await until(() => news(bob, fence).length === 1, "the next conversation");
-    assert.deepEqual(bob.all("message").map(({ content }) => content), ["before"]);
-    assert.equal((await ask(bob.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
-    await until(async () => !(await present(ann, conversationId)).includes(bob.name), "his absence");
-    await ann.must("delete_conversation", { conversationId });
-    await until(() => carl.all("conversation_deleted").length === 1, "the end");
-    assert.equal((await ask(carl.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
-  });
-
-  test("who is removed, revoked or shut out at one is out at another within the promised second", async (t) => {
-    const [here, there] = servers();
-    const localAddress = `127.0.0.${unused++}`;
-    const ann = await person(t, here, `ann 5 ${isJoined}`);
-    const witness = await person(t, there, `witness ${isJoined}`);
-    const removed = await person(t, there, `removed ${isJoined}`);
-    const revoked = await person(t, there, `revoked ${isJoined}`);
-    const blocked = await person(t, there, `blocked ${isJoined}`, { localAddress });
-    const all = [ann, witness, removed, revoked, blocked];
-    const conversationId = await conversation(all);
-    for (const one of all) await one.must("join_conversation", { conversationId });
-    const heard = (one) => one.all("message").length + one.all("typing").length;
-    let isOver = false;
-    const speaking = (async () => {
-      for (let n = 0; !isOver; n++) {
-        await ann.must("message", { conversationId, content: `${n}` });
-        await ann.must("typing", { conversationId, isTyping: n % 2 === 0 });
-        await sleep(50); // The pace of one who speaks without a pause.
-      }
-    })();
-    try {
-      for (const one of all.slice(1)) await until(() => heard(one) > 0, `what is said, at ${one.name}`);
-      const gone = farewell(revoked.socket);
-      await ann.must("remove_member", { conversationId, userId: removed.name });
-      const isRemoved = () => news(removed, conversationId).some((told) => !told.includes(removed.name));
-      await until(isRemoved, "the removal", PROMISED);
-      const revocation = await call(here.url, "POST", "/api/v1/revocations", { userId: revoked.name });
-      assert.equal(revocation.status, 200, JSON.stringify(revocation));
-      await until(() => !revoked.socket.connected, "the revocation", PROMISED);
-      assertRevoked(revoked.socket, await gone);
-      const block = await call(here.url, "POST", "/api/v1/blocks", { cidr: localAddress, reason: "tests" });
-      assert.equal(block.status, 201, JSON.stringify(block));
-      await until(() => !blocked.socket.connected, "the block", PROMISED);
-      const out = [removed, revoked, blocked];
-      const before = out.map(heard);
-      const seen = heard(witness);
-      await until(() => heard(witness) >= seen + 10, "what is said after that");
-      assert.deepEqual(out.map(heard), before);
-      assert.equal((await ask(removed.socket, "presence", { conversationId })).error.code, "NOT_FOUND");
-    } finally {
-      isOver = true;
-      await speaking;
-    }
-  });
-
-  test("who comes and goes is told at all", async (t) => {
-    const names = [`ann 3 ${isJoined}`, `bob 3 ${isJoined}`];
-    const { people, conversationId } = await gathered(t, servers().slice(0, 2), names);
-    const [ann, bob] = people;
-    // From here on each server knows who is at the other.
-    await acquainted(people, conversationId);
-    const events = ["user_joined", "user_left", "user_disconnected"];
-    const heard = () => ann.heard.filter(([event, { userId }]) => events.includes(event) && userId === bob.name);
-    const told = [];
-    const from = heard().length;
-    const tells = async (event) => {
-      told.push(event);
-      await until(() => heard().length >= from + told.length, event);
-      assert.deepEqual(heard().slice(from).map(([event]) => event), told);
-    };
-    await bob.must("leave_conversation", { conversationId });
-    await tells(isJoined ? "user_left" : "user_disconnected");
-    await bob.must("join_conversation", { conversationId });
-    await tells("user_joined");
-    bob.socket.io.engine.close();
-    await tells("user_disconnected");
-    assert.deepEqual(await present(ann, conversationId), [ann.name]);
-  });
-
-  test("how far one has read is the same at all", async (t) => {
-    const [here, there] = servers();
-    const ann = await person(t, here, `ann 4 ${isJoined}`);
-    const [bob, tab] = [await person(t, here, `bob 4 ${isJoined}`), await person(t, there, `bob 4 ${isJoined}`)];
-    const conversationId = await conversation([ann, bob]);
-    for (let n = 0; n < 3; n++) await ann.must("message", { conversationId, content: `${n}` });
-    await bob.must("mark_read", { conversationId, seq: 2 });
-    const { conversations } = await tab.must("conversations", {});
-    const { readSeq, unread } = conversations.find(({ id }) => id === conversationId);
-    assert.deepEqual([readSeq, unread], [2, 1]);
-    if (isJoined) {
-      await until(() => tab.all("message_read").length === 1, "the mark in the other tab");
-      assert.deepEqual(tab.all("message_read"), [{ conversationId, userId: bob.name, seq: 2 }]);
-    }
-  });
-}
 
 describe("two servers that are told of nothing but one PostgreSQL", { concurrency: false }, () => {
   let started;
@@ -438,4 +221,25 @@ test("servers of two databases on one Redis have nothing to do with each other",
   new Emitter(client, { key: "chat" }).to("user:ann of two").emit("end");
   await until(() => same.heard.some(([event]) => event === "end"), "the end");
   assert.deepEqual(same.all("message_read"), []);
+  // Nobody there could confirm anything.
+  const bob = await person(t, here, "bob of two");
+  await ann.must("add_member", { conversationId, userId: bob.name });
+  for (const one of [ann, bob]) await one.must("join_conversation", { conversationId });
+  bob.socket.on("message", (_, confirm) => confirm?.());
+  const report = next(ann.socket, "message_delivered");
+  await ann.must("message", { conversationId, content: "confirmed", confirmDelivery: true });
+  const [{ expected, delivered, timedOut }] = await report;
+  assert.deepEqual([expected, delivered, timedOut], [1, 1, false]);
+  bob.socket.disconnect();
+  // What services ask of the one is not asked of the other, which holds nothing up and counts that it was asked.
+  const questions = await heard();
+  const { body: listed } = await call(here.url, "GET", "/api/v1/sockets");
+  assert.equal(listed.missing, 0);
+  for (const { userId, id } of listed.sockets) assert.ok([ann.name, bob.name].includes(userId) && id !== same.socket.id, userId);
+  const { body: closed } = await call(here.url, "DELETE", `/api/v1/users/${encodeURIComponent(ann.name)}/sockets`);
+  assert.deepEqual(closed, { disconnected: 1, missing: 0 });
+  await until(() => !ann.socket.connected, "the end of her connection");
+  await until(async () => (await heard()) >= questions + 2, "two questions that are left out");
+  assert.equal(same.socket.connected, true);
+  await same.must("conversations", {});
 });

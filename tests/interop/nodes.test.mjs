@@ -5,8 +5,8 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertRevoked, call, enter, farewell, io, keyed, LOBBY, refused, server, soon } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startRedis } from "./redis.mjs";
-import { ask, command, metricIs, open, outcome, until, within } from "./support.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
+import { ask, command, metric, metricIs, open, outcome, until, within } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 let postgres;
@@ -120,11 +120,15 @@ describe("several servers on one database", { concurrency: false }, () => {
   });
 });
 
-describe("several servers that Redis joins", { concurrency: false }, () => {
+describe("several servers that a broker joins", { concurrency: false }, () => {
   let redis;
+  let nats;
   let clusters = 0;
-  before(async () => (redis = await startRedis()));
-  after(() => redis?.end());
+  before(async () => ([redis, nats] = await Promise.all([startRedis(), startBroker("nats", "-js")])));
+  after(() => {
+    redis?.end();
+    nats?.end();
+  });
 
   /** What the servers of one more cluster are given. */
   function cluster(env = {}) {
@@ -166,6 +170,21 @@ describe("several servers that Redis joins", { concurrency: false }, () => {
     await metricIs(a.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
     await metricIs(b.url, 'roomcast_node_sockets{node="b"}', (sockets) => sockets === 1);
     await metricIs(b.url, "roomcast_nodes", (count) => count === 2);
+    // What is in a conversation is a room, at its server as at the other one.
+    const { socket: other } = await enter(t, b.url, { auth: { token: token({ sub: "l" }) } });
+    assert.equal((await ask(other, "join_conversation", LOBBY)).success, true);
+    for (const { url } of [a, b]) {
+      await metricIs(url, 'roomcast_node_rooms{node="b"}', (rooms) => rooms >= 2);
+      for (const id of ["a", "b"]) {
+        await metricIs(url, `roomcast_node_lag_seconds{node="${id}"}`, (lag) => lag >= 0 && lag < 60);
+        await metricIs(url, `roomcast_node_adapter_lag_seconds{node="${id}"}`, (lag) => lag > 0 && lag < 60);
+        for (const row of ["queued_bytes", "adapter_queued", "adapter_queued_bytes", "lost"]) {
+          await metricIs(url, `roomcast_node_${row}{node="${id}"}`, (count) => count >= 0);
+        }
+      }
+      await metricIs(url, "roomcast_adapter_lag_seconds", (lag) => lag > 0 && lag < 60);
+      for (const row of ["queued", "queued_bytes"]) await metricIs(url, `roomcast_adapter_${row}`, (count) => count >= 0);
+    }
     const user = await call(a.url, "GET", "/api/v1/nodes", undefined, `Bearer ${token({ sub: "k" })}`);
     assert.equal(user.status, 403);
     const nobody = await call(a.url, "GET", "/api/v1/nodes", undefined, "");
@@ -174,16 +193,50 @@ describe("several servers that Redis joins", { concurrency: false }, () => {
     await know([a], 1);
   });
 
-  test("one with the id of another does not start", async (t) => {
-    const member = cluster();
-    const a = await server(t, member("one"));
-    const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
-    await until(isOld, "the first to be nobody's twin");
-    const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
-    const said = second.stdout + second.stderr;
-    assert.equal(second.status, 1, said);
-    assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
-    await know([a], 1);
+  for (const [name, url] of [
+    ["Redis", () => `redis://${redis.address}`],
+    ["PostgreSQL", () => postgres.url],
+    ["NATS", () => `nats://${nats.address}`],
+  ]) {
+    test(`one with the id of another does not start, with ${name}`, async (t) => {
+      const member = cluster({ ROOMCAST_ADAPTER__URL: url() });
+      const a = await server(t, member("one"));
+      const isOld = async () => Date.now() - Date.parse((await nodes(a.url))[0].startedAt) > 3000;
+      await until(isOld, "the first to be nobody's twin");
+      const second = command([], { ...keyed, ...member("one"), ROOMCAST_LISTEN: "127.0.0.1:0" });
+      const said = second.stdout + second.stderr;
+      assert.equal(second.status, 1, said);
+      assert.match(said, /another server of the cluster is called `one`; it is at http:\/\/one\.example:3000/);
+      await know([a], 1);
+    });
+  }
+
+  test("what waits while the broker stands still is seen at its server, and what is lost at all, also in readiness", async (t) => {
+    const own = await startRedis();
+    t.after(() => own.end());
+    const member = cluster({ ROOMCAST_ADAPTER__URL: `redis://${own.address}` });
+    const [a, b] = await Promise.all(["a", "b"].map((id) => server(t, member(id))));
+    await know([a, b], 2);
+    const ready = async () => (await fetch(`${a.url}/health/ready`)).json();
+    assert.equal((await ready()).lost, 0);
+    await own.pause();
+    // Heartbeats and announcements wait.
+    await metricIs(a.url, "roomcast_adapter_queued", (count) => count > 0);
+    await metricIs(a.url, "roomcast_adapter_queued_bytes", (bytes) => bytes > 0);
+    await until(async () => (await ready()).lost > 0, "that what has waited for too long is lost");
+    assert.equal((await ready()).status, "ok");
+    await own.resume();
+    await metricIs(b.url, 'roomcast_node_lost{node="a"}', (count) => count > 0);
+  });
+
+  test("a connection to the broker that breaks and is back at once is counted", async (t) => {
+    const a = await server(t, cluster()("a"));
+    await metricIs(a.url, "roomcast_adapter_up", (up) => up === 1);
+    const count = (to) => metric(a.url, `roomcast_adapter_transitions_total{to="${to}"}`);
+    const [downs, ups] = await Promise.all(["down", "up"].map(count));
+    await redis.command("CLIENT", "KILL", "TYPE", "pubsub");
+    await until(async () => (await count("down")) > downs && (await count("up")) > ups, "that it is counted");
+    await metricIs(a.url, "roomcast_adapter_up", (up) => up === 1);
   });
 
   test("a user has one budget on all of them", async (t) => {

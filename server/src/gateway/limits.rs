@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
-use uuid::Uuid;
 
 use crate::{
     limit::{Allowance, Class, Spent, Users},
-    service::{ServiceError, policy},
+    service::{ServiceError, cluster::Announcer, policy},
 };
 use roomcast::{Event, Failure, Io, NamespaceBuilder, NoAck, ServerSide, Socket, network::Network};
 
@@ -30,24 +29,27 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
 
 /// What servers tell of users goes by this name, in the namespace `/`. Servers of another store, which may be on the
 /// same broker, have users of their own.
-fn spent_name(store: Uuid) -> String {
-    format!("roomcast:spent:{store}")
+fn spent_name(announcer: &Announcer) -> String {
+    format!("roomcast:spent:{}", announcer.store_id())
 }
 
 /// Charges what other servers of the store tell that users have done there.
-pub(super) fn listen(io: &mut NamespaceBuilder, store: Uuid) {
-    io.on_server_side(&spent_name(store), async |told: ServerSide| {
-        match told.arg::<Vec<Spent>>(0) {
+pub(super) fn listen(io: &mut NamespaceBuilder, announcer: &Announcer) {
+    let name = spent_name(announcer);
+    let announcer = announcer.clone();
+    io.on_server_side(&name, move |told: ServerSide| {
+        let text: String = told.arg(0).unwrap_or_default();
+        match announcer.read::<Vec<Spent>>(&text) {
             Ok(spent) => told.io().state::<Users>().charge(&spent),
-            Err(error) => tracing::debug!(%error, "another server tells of users in another way"),
+            Err(why) => tracing::debug!(?why, "another server tells of users in another way"),
         }
-        NoAck
+        std::future::ready(NoAck)
     });
 }
 
 /// Tells the other servers of the store about every second what users have done here.
-pub(crate) async fn tell(users: Arc<Users>, io: Io, store: Uuid) {
-    let name = spent_name(store);
+pub(crate) async fn tell(users: Arc<Users>, io: Io, announcer: Announcer) {
+    let name = spent_name(&announcer);
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = turns.tick().await;
@@ -56,7 +58,8 @@ pub(crate) async fn tell(users: Arc<Users>, io: Io, store: Uuid) {
         let spent = users.spent(io.nodes().len(), now - last);
         last = now;
         if !spent.is_empty()
-            && let Err(error) = io.of("/").server_side_emit(&name, spent)
+            && let Some(text) = announcer.write(&spent)
+            && let Err(error) = io.of("/").server_side_emit(&name, text)
         {
             tracing::debug!(%error, "other servers are not told what users have done");
         }
@@ -105,3 +108,22 @@ pub(super) fn may_tell(failure: &Failure<'_>) -> bool {
 
 /// What events count as that have no row.
 pub(super) const UNKNOWN: Class = Class::Requests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::{read, write};
+
+    #[test]
+    fn what_servers_of_every_version_tell_of_users_is_read_as_it_was_meant() {
+        let all = lines("questions.txt").into_iter();
+        let told: Vec<_> = all.filter(|line| line.is == "spent").collect();
+        assert!(!told.is_empty());
+        for line in told {
+            let spent: Vec<Spent> = read(STORE, &line.text).unwrap();
+            let again = write(STORE, &spent).unwrap();
+            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+        }
+    }
+}

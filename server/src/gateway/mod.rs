@@ -18,11 +18,11 @@ use std::sync::Arc;
 use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
 use crate::service::api::{ADMIN, Admin};
+use crate::service::cluster::Announcer;
 use crate::service::{Access, Chat, Hooks, Overlap};
 use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
-use uuid::Uuid;
 
 /// What events are handled with.
 pub(crate) struct Parts {
@@ -35,8 +35,13 @@ pub(crate) struct Parts {
 
 /// Registers all events of the namespace `/`, for those whom the authenticator lets in. The builder must be
 /// given the same [`Users`] and [`Chat`] as states, and a
-/// [`Market`](crate::service::Market). Where servers share a store this is its id.
-pub(crate) fn register(io: &mut Builder, parts: Parts, overlap: Overlap, store: Option<Uuid>) {
+/// [`Market`](crate::service::Market). The announcer tells other servers of the store, where there may be any.
+pub(crate) fn register(
+    io: &mut Builder,
+    parts: Parts,
+    overlap: Overlap,
+    announcer: Option<&Announcer>,
+) {
     let Parts {
         authenticator,
         users,
@@ -45,8 +50,8 @@ pub(crate) fn register(io: &mut Builder, parts: Parts, overlap: Overlap, store: 
         hooks,
     } = parts;
     hooks::register(io, &hooks);
-    if let Some(store) = store {
-        limits::listen(io.namespace("/"), store);
+    if let Some(announcer) = announcer {
+        limits::listen(io.namespace("/"), announcer);
     }
     let granted = access.clone();
     let mut catalogue = Catalogue::new(io, "/", Arc::clone(&users), access, overlap);

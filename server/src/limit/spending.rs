@@ -23,8 +23,10 @@ use super::users::{Allowance, Class, Users};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Spent {
     user: Arc<str>,
-    /// By class.
-    events: [u32; Class::ALL.len()],
+    /// By class, in their order. A server of another version may know fewer classes, or more: what it does not say is
+    /// nothing, and what this one does not know is left out.
+    #[serde(default)]
+    events: Vec<u32>,
 }
 
 /// Those who have done something that was not told.
@@ -105,7 +107,7 @@ impl Users {
                 is_left |= count.fetch_sub(taken, Ordering::Relaxed) > taken;
             }
             if events.iter().any(|count| *count > 0) {
-                let user = Arc::clone(&allowance.name);
+                let (user, events) = (Arc::clone(&allowance.name), events.to_vec());
                 told.push(Spent { user, events });
             }
             if is_left && servers > 1 && !untold.is_active.swap(true, Ordering::AcqRel) {
@@ -164,7 +166,7 @@ mod tests {
         let [a, b] = servers();
         assert_eq!(send(&a, "ann", 20), 20);
         let told = a.spent(2, SECOND);
-        let events = [20, 0, 0, 0];
+        let events = vec![20, 0, 0, 0];
         assert_eq!(
             told,
             [Spent {
@@ -190,6 +192,18 @@ mod tests {
         }
         let wait = b.take(Class::Messages, &ann).unwrap_err();
         assert!(wait <= 2 * SECOND, "{wait:?}");
+    }
+
+    #[test]
+    fn a_server_of_another_version_may_know_other_classes() {
+        let [a, _] = servers();
+        let read = |json: &str| serde_json::from_str::<Vec<Spent>>(json).unwrap();
+        a.charge(&read(r#"[{"user":"ann","events":[20]}]"#));
+        assert_eq!(send(&a, "ann", 30), 10);
+        a.charge(&read(r#"[{"user":"bob","events":[20,0,0,0,7],"later":1}]"#));
+        assert_eq!(send(&a, "bob", 30), 10);
+        a.charge(&read(r#"[{"user":"eve"}]"#));
+        assert_eq!(send(&a, "eve", 30), 30);
     }
 
     #[test]

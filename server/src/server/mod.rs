@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::service::{Hooks, Leases, Market, api::Publications, cluster};
 use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
-use roomcast::{Io, Server, adapter::Health};
+use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
@@ -80,7 +80,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
             .map_err(RunError::Store)?;
     }
 
-    let readiness = readiness(&store, &supervisor, &io, publications);
+    let readiness = readiness(&store, &supervisor, &io, publications, &services.metrics);
     let admin = services.admin.clone();
     admin.serve(io.clone(), blocks.clone(), readiness.clone());
     let watched = admin.clone();
@@ -159,8 +159,9 @@ fn readiness(
     supervisor: &Supervisor,
     io: &Io,
     publications: Option<Publications>,
+    metrics: &Arc<Metrics>,
 ) -> Readiness {
-    let store = store.clone();
+    let (store, metrics) = (store.clone(), Arc::clone(metrics));
     let (supervisor, tasks, adapter) = (supervisor.clone(), io.clone(), io.clone());
     Readiness::new(
         move || store.is_healthy(),
@@ -171,6 +172,7 @@ fn readiness(
         },
         move || publications.as_ref().map(Publications::is_working),
     )
+    .counting(move || metrics.library().counter(Counter::ClusterLost))
 }
 
 /// Ends what works for clients, once there are none.

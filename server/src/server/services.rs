@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use super::RunError;
 use super::options::{chat_settings, recovery_window};
 use crate::auth::{
@@ -132,7 +130,7 @@ impl Services {
             chat: self.chat.clone(),
             hooks: self.hooks.clone(),
         };
-        gateway::register(&mut io, parts, overlap, self.shared_store());
+        gateway::register(&mut io, parts, overlap, self.announcer.as_ref());
         gateway::register_admins(
             &mut io,
             self.authenticator.clone(),
@@ -145,8 +143,8 @@ impl Services {
         if self.announcer.is_some() && recovery_window(settings).is_some() {
             io = self.hand_over(io);
         }
-        if self.announcer.is_some() {
-            answer_others(&mut io);
+        if let Some(announcer) = &self.announcer {
+            answer_others(&mut io, announcer);
         }
         if settings.auth.at_handshake {
             let authenticator = self.authenticator.clone();
@@ -172,11 +170,6 @@ impl Services {
                 |room: &Room| Market::follows(room, &by) || Notifications::follows(room, &by);
             chat.leave_for_another(socket, follows)
         })
-    }
-
-    /// The id of the store that servers with an adapter share.
-    pub(super) fn shared_store(&self) -> Option<Uuid> {
-        self.announcer.as_ref().map(Announcer::store_id)
     }
 }
 

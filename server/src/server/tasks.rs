@@ -79,10 +79,11 @@ impl Started {
 fn limits(settings: &Settings, services: &Services, io: &Io, supervisor: &Supervisor) {
     let users = Arc::clone(&services.users);
     supervisor.start("user sweep", move || Arc::clone(&users).sweep());
-    if let Some(store) = services.shared_store().filter(|_| settings.limits.shared) {
+    let announcer = services.announcer.as_ref();
+    if let Some(announcer) = announcer.filter(|_| settings.limits.shared).cloned() {
         let (users, io) = (Arc::clone(&services.users), io.clone());
         supervisor.start("user spending", move || {
-            gateway::tell_spending(Arc::clone(&users), io.clone(), store)
+            gateway::tell_spending(Arc::clone(&users), io.clone(), announcer.clone())
         });
     }
 }

@@ -1,9 +1,11 @@
 //! This server as one of several: it numbers what it publishes, leaves out what has come before, and
 //! brings replies to who has asked.
 //!
-//! `mod.rs` has what is published and what arrives, `requests` who must answer and until when, `seen` what has come
-//! before, `tail` what of a journal is not applied yet. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
+//! `mod.rs` has what is published and what arrives, `gaps` what may be missing, `others` which servers there are, `requests` who must answer and until when, `seen` what
+//! has come before, `tail` what of a journal is not applied yet. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
 
+mod gaps;
+mod others;
 mod requests;
 mod seen;
 mod tail;
@@ -20,18 +22,17 @@ use std::{
 
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use self::{gaps::Gaps, requests::Requests, seen::Seen, tail::Tails};
 pub(crate) use self::{requests::Request, tail::Tail};
-use self::{requests::Requests, seen::Seen, tail::Tails};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Deliver, Health, Inbox, Servers},
     journal::{Journal, Position},
-    nodes::{self, Beat, Heard, Node, NodeTaken, Registry, Wanted},
+    nodes::{self, Node, Registry, Wanted},
     operation::Kind,
-    values,
 };
 use crate::{
     metrics::{Counter, Metrics},
@@ -97,6 +98,11 @@ impl Cluster {
     pub(crate) fn has_journal(&self) -> bool {
         self.joined().is_some_and(|joined| joined.journal.is_some())
     }
+
+    /// Whether something that other servers send may be missing now.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.joined().is_some_and(|joined| joined.has_gap())
+    }
 }
 
 /// A server in a cluster.
@@ -124,6 +130,7 @@ pub(crate) struct Joined {
     /// Held while something of the journal is applied.
     applied: Mutex<Tails>,
     registry: Arc<Registry>,
+    gaps: Gaps,
     metrics: Arc<Metrics>,
 }
 
@@ -138,6 +145,9 @@ pub(crate) trait Receiver: Send + Sync {
     /// is.
     #[cfg(feature = "redis")]
     fn reaches(&self, namespace: &Nsp, rooms: &[Room]) -> bool;
+
+    /// Something that others have sent up to now may be missing.
+    fn missed(&self);
 
     /// Another server was heard of for the first time.
     fn node_joined(&self, node: &Node);
@@ -179,6 +189,7 @@ impl Joined {
             namespaces: Mutex::default(),
             has_task: AtomicBool::new(false),
             registry,
+            gaps: Gaps::default(),
             metrics: Arc::clone(metrics),
         })
     }
@@ -194,29 +205,6 @@ impl Joined {
         &self.registry
     }
 
-    /// Tells the others that this server is there, and forgets those that are silent. A heartbeat that is
-    /// not heard is no failure and is not counted: the next one comes soon.
-    pub(crate) fn beat(&self) {
-        if let Some(beat) = self.registry.beat().publication() {
-            self.send_quietly(beat);
-        }
-        if self.registry.is_closed() {
-            // The server has left meanwhile. Its good-bye must come behind the heartbeat, which would bring it back.
-            self.send_quietly(nodes::bye());
-        }
-        for node in self.registry.expire() {
-            tracing::warn!(node = %node.id, name = %node.name, "a server of the cluster is silent");
-            self.forget(&node);
-        }
-    }
-
-    /// Tells the others that a value was changed. They look for themselves if they do not hear it.
-    pub(super) fn announce(&self, key: &str) {
-        if let Some(changed) = nodes::changed(key) {
-            self.send_quietly(changed);
-        }
-    }
-
     fn send_quietly(&self, publication: Publication) {
         let sent = self
             .adapter
@@ -224,57 +212,6 @@ impl Joined {
         if let Err(error) = sent {
             tracing::debug!(%error, "other servers do not hear that this one is there");
         }
-    }
-
-    /// Looks whether the id of this server is its own: tells the others of it, and waits until they
-    /// would have objected, or until it is clear that they are not reached now.
-    pub(crate) async fn check_node(&self) -> Result<(), NodeTaken> {
-        let reached = async {
-            while self.health() != Health::Ready {
-                sleep(LOOK).await;
-            }
-            self.beat();
-            sleep(OBJECTION).await;
-        };
-        tokio::select! {
-            taken = self.registry.until_taken() => Err(taken),
-            // An objection may come in the same moment, and `select!` picks either of two that are ready.
-            _ = timeout(REACHED, reached) => self.registry.taken().map_or(Ok(()), Err),
-        }
-    }
-
-    /// A server has gone: nothing waits for its answers any more.
-    fn forget(&self, node: &Node) {
-        self.seen.lock().forget(&node.name);
-        self.requests.left(&node.name);
-        self.receiver.node_left(node);
-    }
-
-    /// Takes in an event of the namespace of heartbeats.
-    fn hear(&self, from: &NodeId, kind: &Kind) -> Result<(), WireError> {
-        let Kind::ServerSide { event, args } = kind else {
-            return Err(WireError::UnknownKind);
-        };
-        match &**event {
-            nodes::BEAT => match self.registry.hear(from, Beat::read(args)?) {
-                Heard::Again => {}
-                Heard::New(node) => {
-                    tracing::info!(node = %node.id, name = %node.name, "a server has joined the cluster");
-                    self.receiver.node_joined(&node);
-                }
-                Heard::TooMany => return Err(WireError::TooLarge),
-            },
-            nodes::BYE => self.left(from),
-            nodes::CHANGED => {
-                let key: String = args.get(0).map_err(|_| WireError::Malformed("key"))?;
-                if !values::is_key(&key) {
-                    return Err(WireError::Malformed("key"));
-                }
-                self.receiver.value_changed(&key);
-            }
-            _ => return Err(WireError::UnknownKind),
-        }
-        Ok(())
     }
 
     /// `true` for the first who asks: the task of the adapter is to be started.
@@ -534,6 +471,12 @@ impl Deliver for Joined {
 
     fn lost(&self, envelopes: u64) {
         self.metrics.add(Counter::ClusterLost, envelopes);
+        self.registry.note_lost(envelopes);
+        self.notice_gap();
+    }
+
+    fn may_have_missed(&self) {
+        self.notice_gap();
     }
 
     fn left(&self, node: &NodeId) {
@@ -574,10 +517,3 @@ impl fmt::Debug for Joined {
             .finish_non_exhaustive()
     }
 }
-
-/// The pause between two looks whether others are reached.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long others take to object to an id, who tell of themselves soon after they hear of a new server.
-const OBJECTION: Duration = Duration::from_millis(500);
-/// How long a server waits for others that it does not reach.
-const REACHED: Duration = Duration::from_secs(3);

@@ -2,7 +2,10 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,10 @@ pub(in crate::adapter) struct Outbound<M> {
     queued: Notify,
     health: Mutex<Health>,
     echo: Mutex<Echo>,
+    /// How often the broker was reached and then was not.
+    breaks: AtomicU64,
+    /// Called when the broker is reached that was not.
+    when_reached: OnceLock<Box<dyn Fn() + Send + Sync>>,
     lifetime: Lifetime,
 }
 
@@ -78,6 +85,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
             messages,
             bytes,
             lag,
+            breaks: outbound.breaks.load(Ordering::Relaxed),
         }
     }
 
@@ -182,18 +190,30 @@ impl<M: Outgoing + Send> Outbound<M> {
             queued: Notify::new(),
             health: Mutex::new(untried()),
             echo: Mutex::default(),
+            breaks: AtomicU64::new(0),
+            when_reached: OnceLock::new(),
             lifetime: Lifetime::new(),
         }
     }
 
     /// Notes that the broker is reached. Returns whether that is new.
     pub(in crate::adapter) fn up(&self) -> bool {
-        let before = std::mem::replace(&mut *self.health.lock(), Health::Ready);
-        let is_new = before != Health::Ready;
+        let is_new = *self.health.lock() != Health::Ready;
         if is_new {
             tracing::info!("connected to {}", self.broker);
+            // Whoever sees that the broker is reached finds that done.
+            if let Some(reached) = self.when_reached.get() {
+                reached();
+            }
+            *self.health.lock() = Health::Ready;
         }
         is_new
+    }
+
+    /// What is done each time when the broker is reached that was not. It may not wait; the first one who says so stays.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(in crate::adapter) fn when_reached(&self, then: impl Fn() + Send + Sync + 'static) {
+        let _ = self.when_reached.set(Box::new(then));
     }
 
     /// Notes that this server says a word to itself, if none is under way.
@@ -216,6 +236,9 @@ impl<M: Outgoing + Send> Outbound<M> {
         let now = Health::Down(why.to_owned());
         let before = std::mem::replace(&mut *self.health.lock(), now);
         let was_up = before == Health::Ready;
+        if was_up {
+            self.breaks.fetch_add(1, Ordering::Relaxed);
+        }
         if was_up || before == untried() {
             tracing::warn!(why, "other servers are not reached through {}", self.broker);
         }
@@ -293,7 +316,13 @@ mod tests {
             millis(3003),
             "the first that nobody has heard counts"
         );
-        outbound.down("it broke");
+        assert!(outbound.up() && !outbound.up());
+        assert!(outbound.down("it broke") && !outbound.down("still"));
+        assert_eq!(
+            outbound.breaks.load(Ordering::Relaxed),
+            1,
+            "each break once"
+        );
         assert_eq!(lag(), None);
         outbound.hears_itself();
         assert_eq!(lag(), None, "it was said on another connection");

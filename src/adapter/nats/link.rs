@@ -6,7 +6,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,7 +31,10 @@ use tokio::{
 };
 
 use super::subjects::Subjects;
-use crate::adapter::common::{Broker, Doubtful, Limits, Outbound, Outgoing, chain, guarded};
+use crate::adapter::{
+    common::{Broker, Doubtful, Limits, Outbound, Outgoing, chain, guarded},
+    interface::Health,
+};
 
 /// What is done with what arrives.
 pub(super) trait Listener: Send + Sync {
@@ -36,6 +42,8 @@ pub(super) trait Listener: Send + Sync {
     fn hear(&self, subject: &str, payload: Bytes);
     /// Notes what a server says of itself. Returns whether it was this server.
     fn felt(&self, payload: &[u8]) -> bool;
+    /// Something that others have sent may be missing.
+    fn may_have_missed(&self);
     /// So many messages are lost, either way.
     fn lost(&self, messages: u64);
     /// Messages arrive from now on.
@@ -80,6 +88,8 @@ pub(super) struct Link {
     listener: Weak<dyn Listener>,
     /// Whether this program listens.
     listens: bool,
+    /// Whether this NATS keeps what is sent, as far as is known.
+    keeps: AtomicBool,
 }
 
 /// A place in a stream.
@@ -107,6 +117,7 @@ impl Link {
             cursor: Mutex::new(None),
             listener,
             listens,
+            keeps: AtomicBool::new(false),
         }
     }
 }
@@ -377,7 +388,21 @@ impl Link {
         }
     }
 
+    /// Whether what is sent while this server is not connected arrives later.
+    pub(super) fn catches_up(&self) -> bool {
+        self.keeps.load(Ordering::Relaxed)
+    }
+
     fn up(&self, keeps: bool) {
+        let goes_on = self.keeps.swap(keeps, Ordering::Relaxed) && keeps;
+        // It is told before NATS counts as reached: nobody is recovered in between. From the first connection on a
+        // stream is read from where this server has stopped.
+        if !goes_on
+            && self.health() != Health::Ready
+            && let Some(listener) = self.listener.upgrade()
+        {
+            listener.may_have_missed();
+        }
         if self.outbound.up() && !keeps {
             tracing::warn!(
                 "this NATS has no JetStream: what is sent while a server is not connected does not reach it"

@@ -281,6 +281,12 @@ impl Adapter for Nats {
         })
     }
 
+    /// JetStream keeps what is sent meanwhile, and what it does not keep any more is told as lost.
+    fn catches_up(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.link.catches_up())
+    }
+
     fn health(&self) -> Health {
         match self.shared.get() {
             Some(shared) => shared.link.health(),
@@ -387,6 +393,10 @@ impl Listener for NatsState {
             _ => self.members.heard(node),
         }
         false
+    }
+
+    fn may_have_missed(&self) {
+        self.inbox.may_have_missed();
     }
 
     fn lost(&self, messages: u64) {

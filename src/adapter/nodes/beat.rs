@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BEAT, BYE, CHANGED, NAMESPACE,
-    forwarding::Forwarding,
+    forwarding::{Forwarding, of_this_version},
     node::{Load, Node, NodeOptions, is_id, is_shown},
 };
 use crate::adapter::{
@@ -31,7 +31,11 @@ pub(in crate::adapter) struct Beat {
     started: u64,
     /// Milliseconds.
     uptime: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "of_this_version"
+    )]
     pub(super) forwarding: Option<Forwarding>,
     #[serde(default)]
     load: Figures,
@@ -48,6 +52,19 @@ struct Figures {
     lag_micros: u64,
     /// Thousandths.
     busy: u16,
+    #[serde(skip_serializing_if = "is_zero")]
+    adapter_queued: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    adapter_queued_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    adapter_lag_micros: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    lost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Beat {
@@ -67,8 +84,12 @@ impl Beat {
                 sockets: load.sockets,
                 rooms: load.rooms,
                 queued_bytes: load.queued_bytes,
-                lag_micros: u64::try_from(load.lag.as_micros()).unwrap_or(u64::MAX),
+                lag_micros: micros(load.lag),
                 busy: (load.busy * 1e3) as u16,
+                adapter_queued: load.adapter_queued,
+                adapter_queued_bytes: load.adapter_queued_bytes,
+                adapter_lag_micros: micros(load.adapter_lag),
+                lost: load.lost,
             },
         }
     }
@@ -93,6 +114,10 @@ impl Beat {
                 queued_bytes: load.queued_bytes,
                 lag: Duration::from_micros(load.lag_micros),
                 busy: f64::from(load.busy) / 1e3,
+                adapter_queued: load.adapter_queued,
+                adapter_queued_bytes: load.adapter_queued_bytes,
+                adapter_lag: Duration::from_micros(load.adapter_lag_micros),
+                lost: load.lost,
             },
             heard: Duration::ZERO,
             is_this: false,
@@ -143,6 +168,10 @@ pub(in crate::adapter) fn changed(key: &str) -> Option<Publication> {
 fn publication(event: &str, args: Args) -> Publication {
     let event = event.into();
     Publication::new(Nsp::from(NAMESPACE), Kind::ServerSide { event, args })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn millis(time: Duration) -> u64 {

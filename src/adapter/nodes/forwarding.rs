@@ -2,7 +2,8 @@ use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use roomcast_protocol::Tag;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 /// What other servers need to hand requests on to a server: the tag in the ids of its sessions, and the key by
 /// which it knows that they come from servers. Heartbeats tell it, so that whoever is heard of can be a sender.
@@ -41,6 +42,9 @@ impl fmt::Debug for Forwarding {
 /// `Forwarding` as a heartbeat has it, with the key in URL-safe base64.
 #[derive(Serialize, Deserialize)]
 struct Texts {
+    /// The version of the rest.
+    #[serde(default = "version")]
+    v: u32,
     tag: Arc<str>,
     key: Arc<str>,
 }
@@ -60,8 +64,35 @@ impl TryFrom<Texts> for Forwarding {
 impl From<Forwarding> for Texts {
     fn from(of: Forwarding) -> Self {
         Self {
+            v: VERSION,
             tag: of.tag.as_str().into(),
             key: URL_SAFE_NO_PAD.encode(of.key).into(),
         }
     }
 }
+
+/// Reads what a server says that is of this version. To one of another version requests are not handed on, and the rest
+/// of its heartbeat counts all the same.
+pub(super) fn of_this_version<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Forwarding>, D::Error> {
+    let Some(said) = Option::<Value>::deserialize(from)? else {
+        return Ok(None);
+    };
+    match said.get("v").map_or(Some(VERSION.into()), Value::as_u64) {
+        Some(v) if v == u64::from(VERSION) => {
+            let forwarding = serde_json::from_value(said);
+            forwarding.map(Some).map_err(D::Error::custom)
+        }
+        Some(_) => Ok(None),
+        None => Err(D::Error::custom("not a version")),
+    }
+}
+
+/// What servers say that name no version.
+const fn version() -> u32 {
+    VERSION
+}
+
+/// The version of what is said. One that servers of the version before cannot use has another.
+const VERSION: u32 = 1;

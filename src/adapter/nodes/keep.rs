@@ -27,6 +27,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
                 return;
             }
             rhythm.note(registry);
+            joined.mark_gaps();
             joined.beat();
             std::sync::Arc::clone(registry)
         };
@@ -34,6 +35,10 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
         let due = last + registry.options.heartbeat;
         let soon = async {
             registry.wanted.notified().await;
+            // Until a gap is marked nobody is recovered, so that does not wait.
+            if let Some(joined) = cluster.upgrade() {
+                joined.mark_gaps();
+            }
             // All servers that are new at about the same time are told at once. If the heartbeat is due before, they
             // hear that one.
             sleep_until(last + SOON).await;

@@ -32,8 +32,8 @@ pub(crate) use self::{
     keep::keep,
     moving::{Given, MissedEvent, Wanted},
 };
-use super::envelope::NodeId;
 pub(super) use super::operation::NAMESPACE;
+use super::{envelope::NodeId, interface::Backlog};
 use crate::metrics::{Gauge, Metrics};
 
 /// The events in it.
@@ -55,6 +55,9 @@ pub(crate) struct Registry {
     /// Microseconds, and thousandths.
     lag: AtomicU64,
     busy: AtomicU64,
+    /// Envelopes that are known to be lost.
+    lost: AtomicU64,
+    backlog: Mutex<Backlog>,
     /// Notified when a server is new, which should hear of this one before the next heartbeat is due.
     wanted: Notify,
     taken: watch::Sender<Option<NodeTaken>>,
@@ -76,6 +79,8 @@ struct KnownNode {
 pub(super) enum Heard {
     /// Nothing new.
     Again,
+    /// The server has lost something since it was heard last.
+    Losing,
     /// There is a server that was not known.
     New(Node),
     /// There are more servers than are remembered.
@@ -93,6 +98,8 @@ impl Registry {
             others: Mutex::default(),
             lag: AtomicU64::new(0),
             busy: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            backlog: Mutex::default(),
             wanted: Notify::new(),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
@@ -150,6 +157,8 @@ impl Registry {
     fn own(&self) -> Node {
         let gauge = |gauge| u64::try_from(self.metrics.gauge(gauge)).unwrap_or_default();
         let id = self.options.id.as_deref();
+        let backlog = *self.backlog.lock();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Node {
             id: id.unwrap_or(self.name.as_str()).into(),
             name: self.name.clone(),
@@ -164,10 +173,29 @@ impl Registry {
                 queued_bytes: gauge(Gauge::OutboxBytes),
                 lag: Duration::from_micros(self.lag.load(Ordering::Relaxed)),
                 busy: self.busy.load(Ordering::Relaxed) as f64 / 1e3,
+                adapter_queued: count(backlog.messages),
+                adapter_queued_bytes: count(backlog.bytes),
+                adapter_lag: backlog.lag.unwrap_or_default(),
+                lost: self.lost.load(Ordering::Relaxed),
             },
             heard: Duration::ZERO,
             is_this: true,
         }
+    }
+
+    /// Has the others hear of this server before the next heartbeat is due.
+    pub(super) fn beat_soon(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Notes that envelopes of this server or for it are lost.
+    pub(super) fn note_lost(&self, envelopes: u64) {
+        self.lost.fetch_add(envelopes, Ordering::Relaxed);
+    }
+
+    /// Notes what waits in the adapter.
+    pub(super) fn note_backlog(&self, backlog: Backlog) {
+        *self.backlog.lock() = backlog;
     }
 
     pub(super) fn beat(&self) -> Beat {
@@ -187,12 +215,16 @@ impl Registry {
         let count = others.len();
         match others.entry(from.clone()) {
             Entry::Occupied(mut known) => {
-                known.insert(KnownNode {
+                let lost = node.load.lost;
+                let before = known.insert(KnownNode {
                     node,
                     forwarding,
                     heard,
                 });
-                Heard::Again
+                match lost > before.node.load.lost {
+                    true => Heard::Losing,
+                    false => Heard::Again,
+                }
             }
             Entry::Vacant(_) if count >= MAX_NODES => Heard::TooMany,
             Entry::Vacant(place) => {

@@ -48,6 +48,14 @@ pub struct Load {
     /// The part of the time in which the worker threads of its runtime were busy, from 0 to 1, between
     /// its last two heartbeats.
     pub busy: f64,
+    /// Messages that wait in its adapter to be sent to other servers.
+    pub adapter_queued: u64,
+    /// Bytes of these messages.
+    pub adapter_queued_bytes: u64,
+    /// How long messages to itself take through the broker; zero while nothing is known.
+    pub adapter_lag: Duration,
+    /// Envelopes for other servers or from them that it knows to be lost since it started.
+    pub lost: u64,
 }
 
 /// What a server tells the others of itself, and how often; for [`Builder::node`](crate::Builder::node).

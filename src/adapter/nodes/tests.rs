@@ -68,6 +68,14 @@ fn a_heartbeat_says_where_requests_go_in_full_and_its_key_is_not_shown() {
     let good = forwarding("AAAAAAA_", &key).unwrap();
     assert!(good.forwarding.is_some());
     assert!(!format!("{good:?}").contains("0, 0"));
+    let versioned = |v: Value| {
+        let forwarding = json!({"v": v, "tag": "AAAAAAA_", "key": key, "later": 1});
+        beat(|beat| beat["forwarding"] = forwarding).map(|beat| beat.forwarding.is_some())
+    };
+    assert!(versioned(json!(1)).unwrap());
+    // A server of a later version is known like all others, and nothing is handed on to it.
+    assert!(!versioned(json!(2)).unwrap());
+    assert!(versioned(json!("1")).is_err());
     for (tag, key) in [
         ("AAAAAAA", &*key),
         ("AAAAAAA ", &key),
@@ -181,4 +189,64 @@ fn options_that_make_no_sense_are_refused() {
     ] {
         assert!(options.check().is_err(), "{options:?}");
     }
+}
+
+#[test]
+fn what_a_server_has_lost_is_heard_once_and_what_waits_there_is_known() {
+    let registry = registry(NodeOptions::default());
+    let told = |lost: u64| {
+        let beat = beat(|beat| {
+            beat["load"] = json!({"lost": lost, "adapterQueued": 3, "adapterLagMicros": 5})
+        });
+        registry.hear(&other("x"), beat.unwrap())
+    };
+    assert!(matches!(told(0), Heard::New(_)));
+    assert!(matches!(told(0), Heard::Again));
+    assert!(matches!(told(2), Heard::Losing));
+    assert!(matches!(told(2), Heard::Again));
+    let nodes = registry.nodes();
+    let load = nodes.iter().find(|node| !node.is_this).unwrap().load;
+    assert_eq!(
+        (load.lost, load.adapter_queued, load.adapter_queued_bytes),
+        (2, 3, 0)
+    );
+    assert_eq!(load.adapter_lag, Duration::from_micros(5));
+}
+
+#[test]
+fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/handover.txt");
+    let corpus = std::fs::read_to_string(path).unwrap();
+    let args = |text: &str| {
+        let bytes = serde_json::to_vec(&[text]).unwrap();
+        let args = Args::document(Parser::Json, bytes.into()).unwrap();
+        args.items(0).unwrap()
+    };
+    let mut read = Vec::new();
+    for line in corpus.lines().filter(|line| !line.starts_with('#')) {
+        let [is, _, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        // A later version may say more.
+        let more = text.replacen('{', r#"{"later":[1],"#, 1);
+        for text in [text, &more] {
+            match is {
+                "wanted" => {
+                    let wanted = Wanted::read(&args(text)).unwrap();
+                    let said = (&*wanted.pid, &*wanted.offset, &*wanted.namespace);
+                    assert_eq!(said, ("secret", "B.aaaaaa", "/"));
+                }
+                "given" => {
+                    let given = Given::read(&args(text)).unwrap();
+                    assert_eq!((&*given.saved.pid, &*given.name), ("secret", "Ann"));
+                    assert_eq!(given.saved.rooms.len(), 2);
+                    assert!(given.saved.roomcast.is_some() && given.expires_at.is_some());
+                    assert_eq!(given.missed[0].args.get(), r#"[1,{"b":null}]"#);
+                    assert_eq!(given.arrival, json!([7]));
+                }
+                // The chat reads that.
+                _ => continue,
+            }
+            read.push(is);
+        }
+    }
+    assert_eq!(read, ["wanted", "wanted", "given", "given"]);
 }

@@ -36,6 +36,10 @@ impl Cluster {
     pub(crate) fn has_journal(&self) -> bool {
         false
     }
+
+    pub(crate) fn has_gap(&self) -> bool {
+        false
+    }
 }
 
 /// A request to other servers, which nobody can make.

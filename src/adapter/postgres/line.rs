@@ -106,6 +106,11 @@ impl Address {
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Line {
+    /// What statements of others are sent on.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Makes the table if it is missing. `Ok(Err)` says why no rows can be stored in it.
     pub(crate) async fn prepare(&self) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;

@@ -18,6 +18,7 @@ mod link;
 mod members;
 mod outside;
 mod tls;
+mod values;
 mod wire;
 
 use std::{
@@ -42,6 +43,7 @@ use self::{
     line::Table,
     link::{Heard as Arrived, Link, Listener, Target},
     members::Members,
+    values::PostgresValues,
     wire::{channel, envelope, message, own_channel, read_envelope},
 };
 #[doc(hidden)]
@@ -55,6 +57,7 @@ use super::{
         Asked, FOREIGN, Heard, Pulse, Question, Response, read_message, write_message, write_pulse,
         write_response,
     },
+    values::ValueStore,
 };
 
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
@@ -64,7 +67,9 @@ use super::{
 ///
 /// The adapter has two connections: `LISTEN` needs one of its own, straight to the server or through a pooler in
 /// session mode. The role must be able to read, write and delete rows of the [table](Self::table), and to
-/// make it unless it is there.
+/// make it unless it is there. [Values and locks](crate::Io::values) are in tables and a sequence of their own,
+/// `roomcast_values`, `roomcast_locks` and `roomcast_numbers`, which are made when the first is asked for, and take up to four
+/// connections more while they are asked for.
 pub struct Postgres {
     address: Address,
     key: String,
@@ -206,6 +211,9 @@ impl Adapter for Postgres {
                 number: AtomicU64::new(0),
             }
         });
+        let inbox = shared.inbox.clone();
+        let link = shared.link.outbound();
+        link.when_reached(move || inbox.may_have_missed());
         // This is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }
@@ -290,6 +298,11 @@ impl Adapter for Postgres {
 
     fn request_timeout(&self) -> Duration {
         self.timeout
+    }
+
+    fn values(&self) -> Option<Box<dyn ValueStore>> {
+        let (address, table) = (self.address.clone(), self.table.clone());
+        Some(Box::new(PostgresValues::new(address, table, &self.key)))
     }
 
     fn namespace_opened(&self, namespace: &str) {

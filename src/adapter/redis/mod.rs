@@ -23,7 +23,10 @@ mod values;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -285,6 +288,17 @@ impl Adapter for Redis {
                 open: Default::default(),
             }
         });
+        let (inbox, has_stream) = (
+            shared.inbox.clone(),
+            matches!(self.wire, Wire::Streams { .. }),
+        );
+        let did_begin = AtomicBool::new(false);
+        shared.link.outbound().when_reached(move || {
+            // From the first connection on a stream is read from where this server has stopped.
+            if !did_begin.swap(true, Ordering::Relaxed) || !has_stream {
+                inbox.may_have_missed();
+            }
+        });
         // `receive` is called once, so that the cell is empty.
         let _ = self.shared.set(shared);
     }
@@ -335,6 +349,12 @@ impl Adapter for Redis {
             let heard_of = shared.heartbeats.count(&nsp);
             Ok(Servers::Count(others + heard_of))
         })
+    }
+
+    /// A stream is read from where this server has stopped.
+    fn catches_up(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.link.position().is_some())
     }
 
     fn health(&self) -> Health {

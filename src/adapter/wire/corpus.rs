@@ -57,8 +57,14 @@ fn publications() -> Vec<(&'static str, Publication)> {
     };
     let beat = r#"[{"id":"chat-1","version":"0.1.0","address":"http://10.0.0.7:3000","started":1700000000000,
         "uptime":5000,"load":{"connections":1,"sessions":2,"sockets":3,"rooms":4,"queuedBytes":5,"lagMicros":6,"busy":7}}]"#;
-    let beat = Args::document(Parser::Json, beat.into()).unwrap();
-    let beat = Beat::read(&beat.items(0).unwrap()).unwrap();
+    let read = |beat: String| {
+        let beat = Args::document(Parser::Json, beat.into()).unwrap();
+        Beat::read(&beat.items(0).unwrap()).unwrap()
+    };
+    let key = "A".repeat(43);
+    let forwarding = format!(r#""forwarding":{{"v":1,"tag":"AAAAAAA_","key":"{key}"}},"load""#);
+    let forwarding = read(beat.replace("\"load\"", &forwarding));
+    let beat = read(beat.to_owned());
     vec![
         ("an event", to_all(broadcast(text()))),
         (
@@ -145,6 +151,10 @@ fn publications() -> Vec<(&'static str, Publication)> {
             },
         ),
         ("a heartbeat", beat.publication().unwrap()),
+        (
+            "a heartbeat that says where requests go",
+            forwarding.publication().unwrap(),
+        ),
         ("a good-bye", bye()),
         ("a value was changed", changed("numbers:a\"").unwrap()),
     ]

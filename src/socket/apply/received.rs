@@ -117,6 +117,12 @@ impl Receiver for Applier {
         inner.is_some_and(|inner| inner.has_any(rooms))
     }
 
+    fn missed(&self) {
+        if let Some(io) = self.io.upgrade() {
+            io.mark_gap();
+        }
+    }
+
     fn node_joined(&self, node: &Node) {
         self.tell(&Lifecycle::NodeJoined { node });
     }

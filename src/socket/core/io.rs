@@ -278,6 +278,20 @@ impl Io {
         self.0.built.get()?.made.read().get(name).cloned()
     }
 
+    /// Notes in all namespaces that something of other servers may be missing up to now.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn mark_gap(&self) {
+        let Some(built) = self.0.built.get() else {
+            return;
+        };
+        let made: Vec<_> = built.made.read().values().cloned().collect();
+        for namespace in built.fixed.iter().chain(&made) {
+            if let Some(channel) = &namespace.channel {
+                channel.mark_gap();
+            }
+        }
+    }
+
     pub(crate) fn tell_created(&self, namespace: &Arc<namespace::NamespaceInner>) {
         if self.is_watched() {
             let namespace = Namespace::existing(self.clone(), Arc::clone(namespace));

@@ -11,7 +11,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{RecoveryTable, Socket},
-        recovery::{KnownClient, Offer, Pid},
+        recovery::{Channel, KnownClient, Offer, Pid},
         types::sweep,
     },
 };
@@ -117,6 +117,12 @@ impl RecoveryTable {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
+            return ClaimLookup::Nothing;
+        }
+        // What other servers have sent meanwhile may never have arrived here, and no client is told that it has
+        // everything.
+        let lacks = |channel: &Channel<Socket>| channel.has_gap_after(known);
+        if socket.io().cluster().has_gap() || inner.channel.as_deref().is_some_and(lacks) {
             return ClaimLookup::Nothing;
         }
         // The round is read before the socket is taken, so that a revalidation that does not find it any more is noticed.

@@ -25,6 +25,8 @@ use crate::{
 pub(crate) struct Channel<S> {
     id: u64,
     next: AtomicU64,
+    /// Behind the event before this number something of other servers may be missing.
+    gap: AtomicU64,
     limits: Limits,
     /// Set only in a cluster.
     tag: Option<Tag>,
@@ -44,6 +46,7 @@ impl<S: Clone> Channel<S> {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             next: AtomicU64::new(start << 16),
+            gap: AtomicU64::new(0),
             limits: limits(recovery),
             tag,
             journals,
@@ -75,6 +78,19 @@ impl<S: Clone> Channel<S> {
     pub(crate) fn away_of(&self, ids: &IdSet) -> Vec<S> {
         let away = self.away.lock();
         ids.iter().filter_map(|id| away.get(id).cloned()).collect()
+    }
+
+    /// Notes that something of other servers may be missing up to now.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn mark_gap(&self) {
+        self.gap
+            .store(self.next.load(Ordering::Relaxed), Ordering::Release);
+    }
+
+    /// Whether a client that has this event, and none that is newer, may lack something of other servers that is not
+    /// among what is kept for it.
+    pub(crate) fn has_gap_after(&self, known: Stamp) -> bool {
+        !self.journals && known.number < self.gap.load(Ordering::Acquire)
     }
 
     /// The stamp of a new event and what clients are told of it; with a journal only what has come from there has

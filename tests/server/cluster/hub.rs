@@ -172,7 +172,16 @@ impl Hub {
 
     /// A server that was cut off is reached again.
     pub(super) fn mend(&self, node: &NodeId) {
+        // As adapters do, before the server counts as reached.
+        let inbox = self.state().nodes[node].inbox.clone();
+        inbox.may_have_missed();
         self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = false);
+    }
+
+    /// A server loses something that it has for others.
+    pub(super) fn drop_one(&self, node: &NodeId) {
+        let inbox = self.state().nodes[node].inbox.clone();
+        inbox.lost(1);
     }
 
     /// Tells everybody that a server has gone.

@@ -28,13 +28,14 @@ use std::{
 };
 
 use roomcast::{
-    Builder, Io, ServerSide, SocketId,
+    Builder, Emitter, Io, ServerSide, SocketId,
     adapter::{
         Adapter, Health, NodeId,
         nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
+    types::Bytes,
 };
 
 use self::hub::Hub;
@@ -43,6 +44,7 @@ use crate::{
     nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
+    support::Frame,
 };
 
 /// The wires of the adapter for Redis.
@@ -284,4 +286,50 @@ fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce(
 fn quiet(mut io: Builder) -> Builder {
     io.namespace("/");
     io
+}
+
+/// A server that tells its clients of the event `note` of other servers.
+fn noted(mut io: Builder) -> Builder {
+    io.namespace("/")
+        .on_server_side("note", async |event: ServerSide| {
+            let namespace = event.namespace();
+            namespace.local().emit("noted", event.args().clone());
+        });
+    io
+}
+
+/// A program that is no server does to the clients of two [`noted`] ones all that it can.
+fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
+    let (mut a, a_id) = servers[0].connect();
+    let (mut b, b_id) = servers[1].connect();
+    let _runtime = servers[0].runtime.enter();
+    let emitter = emitter();
+    emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
+    for client in [&mut a, &mut b] {
+        let placeholder = "{\"_placeholder\":true,\"num\":0}";
+        client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
+        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
+    }
+    emitter.to([&a_id, &b_id]).join("room").unwrap();
+    until(|| (0..2).all(|i| servers[i].io.to("room").count() == 1));
+    servers.settle();
+    emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
+    emitter.to("room").except(&a_id).emit("b", ()).unwrap();
+    let both = emitter.to("room").compress(false);
+    both.emit("both", ()).unwrap();
+    a.expect_text("42[\"both\"]");
+    b.expect_text("42[\"b\"]");
+    b.expect_text("42[\"both\"]");
+    emitter.of("/").server_side_emit("note", 7).unwrap();
+    for client in [&mut a, &mut b] {
+        client.expect_text("42[\"noted\",7]");
+    }
+    assert!(emitter.emit("disconnect", ()).is_err());
+    emitter.to(&a_id).leave("room").unwrap();
+    emitter.to("room").disconnect(true).unwrap();
+    servers[0].runtime.block_on(emitter.close());
+    b.expect_text("41");
+    servers[0].io.emit("end", ());
+    a.expect_text("42[\"end\"]");
+    assert!(emitter.emit("closed", ()).is_err());
 }

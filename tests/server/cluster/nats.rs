@@ -10,7 +10,7 @@ use roomcast::{
     types::Bytes,
 };
 
-use super::{Servers, quiet, survives_outage};
+use super::{Servers, noted, quiet, reaches_everything, survives_outage};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -99,6 +99,14 @@ fn who_was_away_reads_what_was_sent_meanwhile() {
     for client in &mut clients {
         client.expect_text("42[\"end\"]");
     }
+}
+
+#[test]
+fn a_program_that_is_no_server_reaches_clients_and_servers() {
+    let nats = NatsServer::shared();
+    let servers = Servers::on_nats(nats, 2, noted);
+    let adapter = Nats::new(&nats.url()).unwrap().key(&servers.key);
+    reaches_everything(&servers, || Emitter::new(adapter));
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Clients that come back, and what other servers see of it.
 
-use roomcast::{Builder, Event, options::Recovery};
+use roomcast::{Builder, Event, adapter::Health, options::Recovery};
 use serde_json::Value;
 
-use super::{Servers, hub::Hub, quiet};
-use crate::{local::text, support::RawClient};
+use super::{Servers, Wire, hub::Hub, quiet};
+use crate::{
+    local::{Local, text, until},
+    redis_server::RedisServer,
+    support::RawClient,
+};
 
 fn recovering(io: Builder) -> Builder {
     let mut io = io.recovery(Recovery::default());
@@ -60,4 +64,104 @@ fn offsets_are_those_of_the_server_that_sends_to_the_client() {
         "the offset is of another server"
     );
     assert!(come(0, &pids[0], &offsets[0]));
+}
+
+/// Whether a client that comes back to a server with this offset goes on.
+fn goes_on(server: &Local, pid: &str, offset: &str) -> bool {
+    let mut client = server.open();
+    let offer = format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}");
+    let own = enter(&mut client, &offer);
+    // What it has missed comes first.
+    client.send_text("421[\"which\"]");
+    let is_answer = |event: &str| event.starts_with("431");
+    let answer = std::iter::repeat_with(|| text(&mut client)).find(|event| is_answer(event));
+    assert_eq!(answer.unwrap(), format!("431[{}]", own == pid));
+    own == pid
+}
+
+/// The secret and the last offset of a client that has got an event, and is away.
+fn away(server: &Local) -> (String, String) {
+    let mut client = server.open();
+    let pid = enter(&mut client, "");
+    server.io.local().emit("hi", 1);
+    let offset = offset(&text(&mut client));
+    (pid, offset)
+}
+
+/// Clients that begin now are recovered again, once this server knows from where on nothing is missing.
+fn recovers_again(server: &Local) {
+    until(|| {
+        let (pid, offset) = away(server);
+        goes_on(server, &pid, &offset)
+    });
+}
+
+#[test]
+fn who_comes_back_to_a_server_that_was_cut_off_is_told_so_by_starting_afresh() {
+    let servers = Servers::joined(2, recovering);
+    let (own, node) = (&servers[0], servers.node(0));
+    recovers_again(own);
+    let (during, after) = (away(own), away(own));
+    servers.hub().cut(&node);
+    servers[1].io.emit("missed", ());
+    servers.settle();
+    assert!(
+        !goes_on(own, &during.0, &during.1),
+        "what others send now never comes"
+    );
+    let meanwhile = away(own);
+    servers.hub().mend(&node);
+    for (pid, offset) in [after, meanwhile] {
+        assert!(
+            !goes_on(own, &pid, &offset),
+            "something is missing behind what it has"
+        );
+    }
+    recovers_again(own);
+    let (pid, offset) = away(&servers[1]);
+    assert!(
+        goes_on(&servers[1], &pid, &offset),
+        "the other server was not cut off"
+    );
+}
+
+#[test]
+fn who_comes_back_after_another_server_has_lost_something_starts_afresh() {
+    let servers = Servers::joined(2, recovering);
+    let own = &servers[0];
+    recovers_again(own);
+    let before = away(own);
+    let mut witness = own.open();
+    enter(&mut witness, "");
+    servers.hub().drop_one(&servers.node(1));
+    // The next heartbeat tells of it.
+    until(|| {
+        own.io
+            .nodes()
+            .iter()
+            .any(|node| !node.is_this && node.load.lost == 1)
+    });
+    // What comes behind the heartbeat shows that the server is done with it.
+    servers[1].io.emit("fence", ());
+    text(&mut witness);
+    assert!(!goes_on(own, &before.0, &before.1));
+    recovers_again(own);
+}
+
+#[test]
+fn after_redis_was_away_nobody_is_told_to_have_everything_who_was_there_before() {
+    for wire in [Wire::Classic, Wire::Sharded] {
+        let redis = RedisServer::start();
+        let servers = Servers::on_redis(&redis, 2, wire, recovering);
+        let own = &servers[0];
+        recovers_again(own);
+        let (during, after) = (away(own), away(own));
+        redis.kill();
+        until(|| own.io.adapter_health() != Some(Health::Ready));
+        assert!(!goes_on(own, &during.0, &during.1));
+        redis.restart();
+        until(|| own.io.adapter_health() == Some(Health::Ready));
+        assert!(!goes_on(own, &after.0, &after.1));
+        recovers_again(own);
+    }
 }

@@ -23,7 +23,7 @@ use roomcast::{
 
 use serde_json::Value;
 
-use super::{Servers, Wire, quiet, survives_outage};
+use super::{Servers, Wire, noted, quiet, reaches_everything, survives_outage};
 use crate::{
     local::{join, text, until},
     redis_server::RedisServer,
@@ -284,49 +284,10 @@ fn namespaces_with_special_names_are_apart() {
 #[test]
 fn a_program_that_is_no_server_reaches_clients_and_servers() {
     for wire in Wire::ALL {
-        let noted = |mut io: Builder| {
-            io.namespace("/")
-                .on_server_side("note", async |event: ServerSide| {
-                    let namespace = event.namespace();
-                    namespace.local().emit("noted", event.args().clone());
-                });
-            io
-        };
         let shared = RedisServer::shared();
         let servers = Servers::on_redis(shared, 2, wire, noted);
-        let (mut a, a_id) = servers[0].connect();
-        let (mut b, b_id) = servers[1].connect();
         let redis = wire.on(Redis::new(&shared.url()).unwrap().key(&servers.key));
-        let _runtime = servers[0].runtime.enter();
-        let emitter = Emitter::new(redis);
-        emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
-        for client in [&mut a, &mut b] {
-            let placeholder = "{\"_placeholder\":true,\"num\":0}";
-            client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
-            assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
-        }
-        emitter.to([&a_id, &b_id]).join("room").unwrap();
-        until(|| (0..2).all(|i| servers[i].io.to("room").count() == 1));
-        servers.settle();
-        emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
-        emitter.to("room").except(&a_id).emit("b", ()).unwrap();
-        let both = emitter.to("room").compress(false);
-        both.emit("both", ()).unwrap();
-        a.expect_text("42[\"both\"]");
-        b.expect_text("42[\"b\"]");
-        b.expect_text("42[\"both\"]");
-        emitter.of("/").server_side_emit("note", 7).unwrap();
-        for client in [&mut a, &mut b] {
-            client.expect_text("42[\"noted\",7]");
-        }
-        assert!(emitter.emit("disconnect", ()).is_err());
-        emitter.to(&a_id).leave("room").unwrap();
-        emitter.to("room").disconnect(true).unwrap();
-        servers[0].runtime.block_on(emitter.close());
-        b.expect_text("41");
-        servers[0].io.emit("end", ());
-        a.expect_text("42[\"end\"]");
-        assert!(emitter.emit("closed", ()).is_err());
+        reaches_everything(&servers, || Emitter::new(redis));
     }
 }
 

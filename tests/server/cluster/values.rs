@@ -19,7 +19,7 @@ use crate::{local::until, nats_server::NatsServer, redis_server::RedisServer};
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Three servers that share values in the memory of this process, and three that do so in Redis and in NATS.
+/// Three servers that share values in the memory of this process, and three that do so in Redis, in PostgreSQL and in NATS.
 fn each(suite: impl Fn(&Servers)) {
     let memory = Memory::default();
     suite(&Servers::joined(3, |io: Builder| {
@@ -28,6 +28,7 @@ fn each(suite: impl Fn(&Servers)) {
     for wire in Wire::ALL {
         suite(&Servers::on_redis(RedisServer::shared(), 3, wire, quiet));
     }
+    suite(&Servers::on_postgres(3, quiet));
     suite(&Servers::on_nats(NatsServer::shared(), 3, quiet));
 }
 

@@ -24,6 +24,8 @@ struct Ready {
     store: &'static str,
     /// What reaches other servers: nothing, an adapter, or one that does not work.
     adapter: &'static str,
+    /// How many messages for other servers or from them are known to be lost.
+    lost: u64,
     /// Whether what services publish in the store is emitted; nothing: it cannot be, or shall not.
     publications: &'static str,
     draining: bool,
@@ -55,6 +57,7 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
         status: told,
         store: word(store),
         adapter: readiness.adapter_word(),
+        lost: readiness.lost(),
         publications: readiness.publications_word(),
         draining,
         tasks,
@@ -124,7 +127,7 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","lost":0,"publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
         assert_eq!(body, expected);
     }
 
@@ -136,13 +139,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_adapter_does_not_work_says_so_and_is_ready() {
-        let readiness = Readiness::new(|| true, Vec::new, || Some(false), || None);
+        let readiness = Readiness::new(|| true, Vec::new, || Some(false), || None).counting(|| 7);
         let answer = ready(State(readiness)).await.into_response();
         assert_eq!(answer.status(), 200);
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","publications":"none","draining":false,"tasks":[]}"#;
+        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","lost":7,"publications":"none","draining":false,"tasks":[]}"#;
         assert_eq!(body, expected);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rooms::{self, RoomPage, RoomPart};
 use super::sockets::{self, SocketPage};
 use crate::service::chat::{Chat, Whereabouts};
-use crate::service::cluster::NAMESPACE;
+use crate::service::cluster::{Announcer, Ignored, NAMESPACE};
 use roomcast::{Ack, Builder, Io, ServerSide, ServerSideError};
 
 /// What a server is asked.
@@ -34,20 +34,24 @@ pub(super) enum NodeAnswer {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing(pub(crate) usize);
 
-/// Has this server answer what others ask. To be called only in a cluster: there no client gets into the namespace in
-/// which servers talk.
-pub(crate) fn answer_others(io: &mut Builder) {
+/// Has this server answer what other servers of its store ask. To be called only in a cluster: there no client gets into
+/// the namespace in which servers talk.
+pub(crate) fn answer_others(io: &mut Builder, announcer: &Announcer) {
+    let announcer = announcer.clone();
     io.namespace(NAMESPACE)
-        .on_server_side(EVENT, async |event: ServerSide| {
-            let asked: String = event.arg(0).unwrap_or_default();
-            // A server of another version may ask what this server does not know, and gets no answer.
-            let question = serde_json::from_str(&asked).ok();
-            let answer = match question {
-                Some(question) => Some(answer(event.io(), &question).await),
-                None => None,
-            };
-            let text = answer.and_then(|answer| serde_json::to_string(&answer).ok());
-            Ack(text.unwrap_or_default())
+        .on_server_side(EVENT, move |event: ServerSide| {
+            let announcer = announcer.clone();
+            async move {
+                let asked: String = event.arg(0).unwrap_or_default();
+                let answer = match announcer.read::<Question>(&asked) {
+                    Ok(question) => announcer.write(&answer(event.io(), &question).await),
+                    // Who asks from another store must not wait for the answer: this one says whose server it is.
+                    Err(Ignored::Foreign) => announcer.write(&()),
+                    // A server of another version may ask what this server does not know, and gets no answer.
+                    Err(Ignored::Malformed | Ignored::Unknown) => None,
+                };
+                Ack(answer.unwrap_or_default())
+            }
         });
 }
 
@@ -63,7 +67,11 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
     if io.nodes().len() < 2 {
         return Missing::default();
     }
-    let Ok(text) = serde_json::to_string(question) else {
+    let chat = io.state::<Chat>();
+    let Some((announcer, text)) = chat
+        .announcer()
+        .and_then(|announcer| Some((announcer, announcer.write(question)?)))
+    else {
         return Missing::default();
     };
     let namespace = io.of(NAMESPACE);
@@ -79,15 +87,17 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
             (Vec::new(), io.nodes().len() - 1)
         }
     };
-    let count = texts.len();
-    answers.extend(
-        texts
-            .iter()
-            .filter_map(|text| serde_json::from_str(text).ok()),
-    );
-    // A server of another version, or one that answered nothing, counts as missing: a list must not
-    // pass for whole.
-    let unread = count + 1 - answers.len();
+    let mut unread = 0;
+    for text in &texts {
+        match announcer.read(text) {
+            Ok(answer) => answers.push(answer),
+            // Servers of another store that share the broker have nothing that could be missing.
+            Err(Ignored::Foreign) => {}
+            // A server of another version, or one that answered nothing, counts as missing: a list must not pass for
+            // whole.
+            Err(Ignored::Malformed | Ignored::Unknown) => unread += 1,
+        }
+    }
     Missing(missing + unread)
 }
 
@@ -103,3 +113,52 @@ async fn answer(io: &Io, question: &Question) -> NodeAnswer {
 
 /// The name of the event between servers.
 const EVENT: &str = "api";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::cluster::corpus::{STORE, is_said_again, lines};
+    use crate::service::cluster::{read, write};
+
+    #[test]
+    fn what_servers_of_every_version_ask_and_answer_is_read_as_it_was_meant() {
+        let mut read_lines = 0;
+        for line in lines("questions.txt") {
+            let again = match &*line.is {
+                "question" => {
+                    let question: Question = read(STORE, &line.text).unwrap();
+                    write(STORE, &question)
+                }
+                "answer" => {
+                    let answer: NodeAnswer = read(STORE, &line.text).unwrap();
+                    write(STORE, &answer)
+                }
+                _ => continue,
+            };
+            let again = again.unwrap();
+            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
+            read_lines += 1;
+        }
+        assert_eq!(read_lines, 11, "one of each is in the corpus");
+    }
+
+    #[test]
+    fn a_question_is_for_the_servers_of_one_store() {
+        let text = write(STORE, &Question::User("ann".into())).unwrap();
+        let other = uuid::Uuid::from_u128(9);
+        assert!(matches!(
+            read::<Question>(other, &text),
+            Err(Ignored::Foreign)
+        ));
+        let foreign = write(other, &()).unwrap();
+        assert!(matches!(
+            read::<NodeAnswer>(STORE, &foreign),
+            Err(Ignored::Foreign)
+        ));
+        let bare = r#"{"disconnect":{"user":"ann"}}"#;
+        assert!(matches!(
+            read::<Question>(STORE, bare),
+            Err(Ignored::Malformed)
+        ));
+    }
+}

@@ -15,6 +15,7 @@ pub struct Readiness {
     tasks: Arc<dyn Fn() -> Vec<EndedTask> + Send + Sync>,
     adapter: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
     publications: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
+    lost: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Readiness {
@@ -33,7 +34,21 @@ impl Readiness {
             tasks: Arc::new(tasks),
             adapter: Arc::new(adapter),
             publications: Arc::new(publications),
+            lost: Arc::new(|| 0),
         }
+    }
+
+    /// Tells as well how many messages for other servers or from them are known to be `lost`, which changes nothing
+    /// either. Default: none.
+    #[must_use]
+    pub fn counting(mut self, lost: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.lost = Arc::new(lost);
+        self
+    }
+
+    /// How many messages for other servers or from them are known to be lost.
+    pub(crate) fn lost(&self) -> u64 {
+        (self.lost)()
     }
 
     /// Notes that the server is about to stop: from now on it is not ready.

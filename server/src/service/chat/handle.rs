@@ -74,6 +74,11 @@ impl Chat {
         }))
     }
 
+    /// What tells other servers of the store, if there are any to be told.
+    pub(crate) fn announcer(&self) -> Option<&Announcer> {
+        self.0.conversations.announcer()
+    }
+
     pub(super) fn actor(&self, by: &Principal) -> Actor {
         self.0.access.actor(by)
     }

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
-use crate::store::{Annotated, Committed, Revision, Store};
+use crate::store::{Committed, Revision, Store};
 use roomcast::adapter::Health;
 use roomcast::{Namespace, ServerSideError};
 
@@ -28,7 +30,7 @@ struct AnnouncerInner {
     /// Which store the servers share that are told.
     id: Uuid,
     store: Store,
-    queue: Mutex<VecDeque<Announcement>>,
+    queue: Mutex<Queue>,
     queued: Notify,
     is_up: AtomicBool,
     metrics: Arc<Metrics>,
@@ -108,17 +110,14 @@ impl Announcer {
     }
 
     fn push(&self, told: Announcement) {
-        let mut queue = self.0.queue.lock();
         // Nobody waits for an announcement and none has to arrive, so the newest one gives way when
         // there is no room.
-        if queue.len() >= MAX_QUEUED {
-            drop(queue);
+        let fits = self.0.queue.lock().push(told);
+        if fits {
+            self.0.queued.notify_one();
+        } else {
             self.0.metrics.count(Counter::AnnouncementsDropped);
-            return;
         }
-        queue.push_back(told);
-        drop(queue);
-        self.0.queued.notify_one();
     }
 
     /// What another server tells.
@@ -136,19 +135,45 @@ impl Announcer {
     }
 
     /// What another server asks.
-    pub(in crate::service) fn read_question(&self, text: &str) -> Option<Step> {
-        self.note(wire::read_question(self.0.id, text))
+    ///
+    /// # Errors
+    ///
+    /// If it is not for servers of this store, of another version, or unreadable.
+    pub(in crate::service) fn read_question(&self, text: &str) -> Result<Step, Ignored> {
+        let read = wire::read_question(self.0.id, text);
+        self.count(&read);
+        read
+    }
+
+    /// Writes what servers of this store alone are to read.
+    pub(crate) fn write(&self, content: &impl Serialize) -> Option<String> {
+        wire::write(self.0.id, content)
+    }
+
+    /// Reads what a server has written with [`Announcer::write`], and counts it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not for servers of this store, of another version, or unreadable.
+    pub(crate) fn read<T: DeserializeOwned>(&self, text: &str) -> Result<T, Ignored> {
+        let read = wire::read(self.0.id, text);
+        self.count(&read);
+        read
     }
 
     /// Counts what has come.
     fn note<T>(&self, read: Result<T, Ignored>) -> Option<T> {
-        self.0.metrics.count(match &read {
+        self.count(&read);
+        read.ok()
+    }
+
+    fn count<T>(&self, read: &Result<T, Ignored>) {
+        self.0.metrics.count(match read {
             Ok(_) => Counter::AnnouncementsHeard,
             Err(Ignored::Malformed) => Counter::AnnouncementsMalformed,
             Err(Ignored::Unknown) => Counter::AnnouncementsUnknown,
             Err(Ignored::Foreign) => Counter::AnnouncementsForeign,
         });
-        read.ok()
     }
 
     /// Sends what is to be told, for as long as it is polled.
@@ -169,51 +194,38 @@ impl Announcer {
     }
 
     fn send(&self, namespace: &Namespace) {
+        let mut batch = Batch::default();
         loop {
             // The lock is let go of before anything is sent, since the adapter has locks of its
             // own.
-            let told = self.0.queue.lock().pop_front();
+            let told = self.0.queue.lock().pop();
             match told {
-                None => return,
-                Some(Announcement::News(first)) => self.send_news(namespace, first),
+                None => return self.send_news(namespace, &batch),
+                Some(Announcement::News(news)) => {
+                    if let Some(full) = batch.add(&news) {
+                        self.send_news(namespace, &full);
+                    }
+                }
                 Some(Announcement::Question(question, answer)) => {
+                    self.send_news(namespace, &std::mem::take(&mut batch));
                     self.send_question(namespace, &question, answer);
                 }
             }
         }
     }
 
-    /// Sends one, and what has come behind it as far as that fits.
-    fn send_news(&self, namespace: &Namespace, first: News) {
-        let mut size = size_of(&first);
-        let mut all = vec![first];
-        while size < BATCH_BYTES && all.len() < BATCH {
-            let mut queue = self.0.queue.lock();
-            let fits = match queue.front() {
-                Some(Announcement::News(next)) => size + size_of(next) <= BATCH_BYTES,
-                Some(Announcement::Question(..)) | None => false,
-            };
-            let Some(Announcement::News(next)) = fits.then(|| queue.pop_front()).flatten() else {
-                break;
-            };
-            drop(queue);
-            // Reading the feed once is enough, however often something was added to it.
-            let is_double = matches!(next, News::Changes)
-                && all.iter().any(|news| matches!(news, News::Changes));
-            if !is_double {
-                size += size_of(&next);
-                all.push(next);
-            }
+    fn send_news(&self, namespace: &Namespace, batch: &Batch) {
+        if batch.all.is_empty() {
+            return;
         }
-        let count = all.len() as u64;
-        let sent = wire::write(self.0.id, &all)
+        let sent = wire::write(self.0.id, &batch.all)
             .is_some_and(|text| namespace.server_side_emit(NEWS, text).is_ok());
         let counter = if sent {
             Counter::AnnouncementsSent
         } else {
             Counter::AnnouncementsDropped
         };
-        self.0.metrics.add(counter, count);
+        self.0.metrics.add(counter, batch.all.len() as u64);
     }
 
     fn send_question(
@@ -272,6 +284,14 @@ impl Announcer {
             (true, false) => metrics.shift(Gauge::AdapterUp, -1),
             (true, true) | (false, false) => {}
         }
+        // An adapter that has found its broker again between two looks was down as well.
+        let backlog = namespace.io().adapter_backlog().unwrap_or_default();
+        let unseen = seen.breaks(backlog.breaks, is_up);
+        if unseen > 0 {
+            metrics.add(Counter::AdapterDown, unseen);
+            metrics.add(Counter::AdapterUp, unseen);
+            tracing::warn!(times = unseen, "the adapter did not work for a moment");
+        }
         if seen.is_up.replace(is_up) != Some(is_up) {
             if is_up {
                 metrics.count(Counter::AdapterUp);
@@ -302,8 +322,22 @@ impl Announcer {
 struct Seen {
     is_up: Option<bool>,
     was_up: bool,
+    /// How often the connection had broken.
+    breaks: u64,
     /// What was said about it.
     remedy: Option<&'static str>,
+}
+
+impl Seen {
+    /// How often the adapter has stopped to work since the last look, and works again: with a break of which the end is
+    /// not seen yet, that is one less than the connection has broken.
+    fn breaks(&mut self, breaks: u64, is_up: bool) -> u64 {
+        let new = breaks.saturating_sub(self.breaks);
+        self.breaks = breaks;
+        // A server that was not reached at the last look had a break that was counted then.
+        let is_seen = self.is_up == Some(true) && !is_up;
+        new.saturating_sub(u64::from(is_seen))
+    }
 }
 
 /// What can be done about a broker that is there, and refuses. A broker that has never worked and says nothing may
@@ -332,52 +366,64 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     }
 }
 
-/// Bytes that something takes in an event, roughly.
-fn size_of(news: &News) -> usize {
-    const AROUND: usize = 128;
-    match news {
-        News::Step(step) => match &step.event {
-            Some(
-                wire::Small::Message(message)
-                | wire::Small::Edited(message)
-                | wire::Small::Deleted { message, .. },
-            ) => {
-                4 * AROUND
-                    + wire::bytes_of(message)
-                    + wire::written(&message.user_id)
-                    + wire::written(&message.user_name)
-            }
-            Some(wire::Small::Annotated(annotated)) => 4 * AROUND + size_of_annotated(annotated),
-            None => AROUND,
-        },
-        News::Typing(typing) => {
-            AROUND + wire::written(&typing.user_id) + wire::written(&typing.name)
+/// What waits to be told: what is stored before what is over soon, each in its order.
+#[derive(Debug, Default)]
+struct Queue {
+    stored: VecDeque<Announcement>,
+    passing: VecDeque<Announcement>,
+}
+
+impl Queue {
+    /// Adds something. Returns `false` if there is no room.
+    fn push(&mut self, told: Announcement) -> bool {
+        let is_passing = match &told {
+            Announcement::News(News::Typing(_) | News::Presence(_)) => true,
+            Announcement::News(News::Step(_) | News::Read(_) | News::Level(_) | News::Changes)
+            | Announcement::Question(..) => false,
+        };
+        let queue = match is_passing {
+            true => &mut self.passing,
+            false => &mut self.stored,
+        };
+        let fits = queue.len() < MAX_QUEUED;
+        if fits {
+            queue.push_back(told);
         }
-        News::Presence(presence) => {
-            AROUND
-                + presence
-                    .left
-                    .iter()
-                    .map(|user| wire::written(user) + 6)
-                    .sum::<usize>()
-        }
-        News::Read(read) => AROUND + wire::written(&read.user_id),
-        News::Level(level) => AROUND + wire::written(&level.user_id),
-        News::Changes => AROUND / 8,
+        fits
+    }
+
+    fn pop(&mut self) -> Option<Announcement> {
+        let stored = self.stored.pop_front();
+        stored.or_else(|| self.passing.pop_front())
     }
 }
 
-fn size_of_annotated(annotated: &Annotated) -> usize {
-    match annotated {
-        Annotated::Reaction(reacted) => reacted.emoji.len() + wire::written(&reacted.user_id),
-        Annotated::Pinned(pinned) => {
-            let quote = &pinned.pin.message;
-            wire::written(&quote.excerpt)
-                + wire::written(&quote.user_id)
-                + wire::written(&quote.user_name)
-                + wire::written(&pinned.pin.pinned_by)
+/// News that go in one event.
+#[derive(Debug, Default)]
+struct Batch {
+    all: Vec<Box<RawValue>>,
+    /// What all of them take in the event.
+    bytes: usize,
+    has_changes: bool,
+}
+
+impl Batch {
+    /// Adds news. Returns what was in here before if it does not fit beside that.
+    fn add(&mut self, news: &News) -> Option<Self> {
+        let is_changes = matches!(news, News::Changes);
+        // Reading the feed once is enough, however often something was added to it.
+        if is_changes && self.has_changes {
+            return None;
         }
-        Annotated::Unpinned(unpinned) => unpinned.unpinned_by.len(),
+        // What is told are plain values, which can always be written.
+        let text = serde_json::value::to_raw_value(news).ok()?;
+        let bytes = wire::escaped(text.get()) + 1;
+        let fits = self.bytes + bytes <= BATCH_BYTES && self.all.len() < BATCH;
+        let full = (!fits && !self.all.is_empty()).then(|| std::mem::take(self));
+        self.all.push(text);
+        self.bytes += bytes;
+        self.has_changes |= is_changes;
+        full
     }
 }
 
@@ -388,9 +434,10 @@ pub(in crate::service) const NEWS: &str = "news";
 /// A message as a [`Step`], which every server answers with who has confirmed it.
 pub(in crate::service) const QUESTION: &str = "confirm";
 
-/// What may wait to be told: 16 MiB of messages at most.
+/// What may wait to be told, of what is stored and of what is over soon each: 16 MiB of messages at most.
 const MAX_QUEUED: usize = 4096;
-/// What is told at once: so many bytes, roughly, or one that is larger, and so many items.
+/// What is told at once: so many bytes, or one that is larger, and so many items. With all that stands around them these are
+/// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
 const BATCH_BYTES: usize = 7000;
 const BATCH: usize = 128;
 /// How often the adapter is looked at.
@@ -399,6 +446,95 @@ const LOOK: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn typing(name: &str) -> News {
+        News::Typing(wire::Typing {
+            conversation_id: Uuid::from_u128(1),
+            user_id: name.into(),
+            name: name.into(),
+            is_typing: true,
+        })
+    }
+
+    #[test]
+    fn what_is_stored_goes_before_what_is_over_soon_and_each_has_room_of_its_own() {
+        let mut queue = Queue::default();
+        for _ in 0..MAX_QUEUED {
+            assert!(queue.push(Announcement::News(typing("ann"))));
+        }
+        assert!(!queue.push(Announcement::News(typing("ann"))));
+        assert!(queue.push(Announcement::News(News::Changes)));
+        assert!(matches!(
+            queue.pop(),
+            Some(Announcement::News(News::Changes))
+        ));
+        for _ in 0..MAX_QUEUED {
+            assert!(queue.push(Announcement::News(News::Changes)));
+        }
+        assert!(!queue.push(Announcement::News(News::Changes)), "full");
+        let rest = std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>();
+        assert_eq!(rest.len(), 2 * MAX_QUEUED);
+        let is_typing = |told: &Announcement| matches!(told, Announcement::News(News::Typing(_)));
+        assert!(rest.iter().is_sorted_by_key(is_typing));
+    }
+
+    #[test]
+    fn an_event_has_at_most_7900_bytes_whatever_is_in_it() {
+        // What an adapter writes around an event: names, a number, the namespace.
+        const AROUND: usize = 400;
+        let store = Uuid::from_u128(1);
+        for name in [
+            "ann",
+            "\"\"\"\"\"\"",
+            "\\n\u{1}\u{2}\n",
+            "ü€😀",
+            &"\"".repeat(128),
+        ] {
+            let (mut batch, mut sent) = (Batch::default(), Vec::new());
+            for n in 0..1000 {
+                let news = match n % 3 {
+                    0 => News::Changes,
+                    1 => typing(name),
+                    _ => News::Presence(wire::Presence {
+                        conversation_id: store,
+                        left: vec![name.into(); n % 7],
+                    }),
+                };
+                sent.extend(batch.add(&news));
+            }
+            sent.push(batch);
+            assert!(sent.len() > 5, "{name}");
+            for batch in &sent {
+                assert!(batch.all.len() <= BATCH);
+                let text = wire::write(store, &batch.all).unwrap();
+                let event = serde_json::to_string(&[NEWS, &text]).unwrap();
+                assert!(event.len() + AROUND <= 7900, "{name}: {}", event.len());
+                // The count is what is written.
+                let inside = batch.all.iter().map(|news| wire::escaped(news.get()) + 1);
+                assert_eq!(batch.bytes, inside.sum::<usize>());
+            }
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_breaks_between_two_looks_is_counted_as_often_as_it_did() {
+        let mut seen = Seen::default();
+        for (is_up, breaks, unseen) in [
+            (false, 0, 0),
+            (true, 0, 0),
+            (true, 2, 2),
+            (true, 2, 0),
+            // The last one is seen by its state.
+            (false, 3, 0),
+            (true, 3, 0),
+            (false, 6, 2),
+            // Back and away again.
+            (false, 7, 1),
+        ] {
+            assert_eq!(seen.breaks(breaks, is_up), unseen, "{breaks} {is_up}");
+            seen.is_up = Some(is_up);
+        }
+    }
 
     #[test]
     fn a_broker_that_refuses_is_told_from_one_that_is_away() {

@@ -5,6 +5,8 @@
 
 mod adapter;
 mod announcer;
+#[cfg(test)]
+pub(crate) mod corpus;
 mod wire;
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
@@ -12,4 +14,7 @@ pub(crate) use adapter::emitter;
 pub(crate) use adapter::{AdapterFault, check, join, url};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
+pub(crate) use wire::Ignored;
 pub(in crate::service) use wire::{Confirmed, LevelOf, News, Presence, Read, Step, Typing};
+#[cfg(test)]
+pub(crate) use wire::{read, write};

@@ -174,7 +174,7 @@ fn is_small(message: &Message) -> bool {
 }
 
 /// Bytes of what a message has of its sender and of others, as they are written.
-pub(super) fn bytes_of(message: &Message) -> usize {
+fn bytes_of(message: &Message) -> usize {
     let mentions = message.mentions.iter().map(|user| written(user) + 6);
     let reactions = message.reactions.iter().map(|reaction| {
         let users = reaction.user_ids.iter().map(|user| written(user) + 6);
@@ -192,7 +192,7 @@ pub(super) fn bytes_of(message: &Message) -> usize {
 
 /// Bytes of a text when it is a string of JSON within a string of JSON: news are text that adapters put into JSON of
 /// their own, where a quote takes four bytes.
-pub(super) fn written(text: &str) -> usize {
+fn written(text: &str) -> usize {
     let byte = |byte: u8| match byte {
         b'"' | b'\\' => 4,
         b'\n' | b'\r' | b'\t' => 3,
@@ -203,7 +203,7 @@ pub(super) fn written(text: &str) -> usize {
 }
 
 /// Bytes of JSON within a string of JSON.
-fn escaped(json: &str) -> usize {
+pub(super) fn escaped(json: &str) -> usize {
     let quotes = json.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
     json.len() + quotes.count()
 }
@@ -221,7 +221,7 @@ struct Envelope<T> {
 
 /// Why something was left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Ignored {
+pub(crate) enum Ignored {
     /// The text is not readable.
     Malformed,
     /// The text is of a later version.
@@ -231,12 +231,13 @@ pub(in crate::service) enum Ignored {
 }
 
 /// Writes what servers of this store are to read.
-pub(super) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
+pub(crate) fn write(store: Uuid, content: &impl Serialize) -> Option<String> {
     let (v, content) = (VERSION, content);
     serde_json::to_string(&Envelope { v, store, content }).ok()
 }
 
-fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
+/// Reads what a server of this store has written.
+pub(crate) fn read<T: DeserializeOwned>(store: Uuid, text: &str) -> Result<T, Ignored> {
     // The content may look like nothing that this version knows, so it stays unparsed until the
     // version is known.
     let envelope: Envelope<Box<RawValue>> =
@@ -284,11 +285,8 @@ const CARRIED: usize = 4096;
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
-
     use super::*;
-
-    const STORE: Uuid = Uuid::from_u128(1);
+    use crate::service::cluster::corpus::{Line, STORE, is_said_again, lines};
 
     fn message(content: &str) -> Arc<Message> {
         let json = serde_json::json!({
@@ -323,32 +321,12 @@ mod tests {
         );
     }
 
-    /// Whether all that is said is said again; what is added to it may be known later.
-    fn is_said_again(before: &Value, after: &Value) -> bool {
-        match (before, after) {
-            (Value::Object(before), Value::Object(after)) => before.iter().all(|(name, value)| {
-                let after = after.get(name);
-                after.is_some_and(|after| is_said_again(value, after))
-            }),
-            (Value::Array(before), Value::Array(after)) => {
-                let mut both = before.iter().zip(after);
-                before.len() == after.len() && both.all(|(a, b)| is_said_again(a, b))
-            }
-            _ => before == after,
-        }
-    }
-
     #[test]
     fn what_servers_of_every_version_say_is_read_as_it_was_meant() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../tests/corpus/announcements.txt"
-        );
-        let corpus = std::fs::read_to_string(path).unwrap();
         let mut kinds = BTreeSet::new();
-        for line in corpus.lines().filter(|line| !line.starts_with('#')) {
-            let [is, name, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-            let again = match is {
+        for Line { is, name, text } in lines("announcements.txt") {
+            let text = &*text;
+            let again = match &*is {
                 "news" => {
                     let read = read_news(STORE, text).unwrap().into_iter();
                     let read: Vec<News> = read.map(Result::unwrap).collect();
@@ -375,8 +353,7 @@ mod tests {
                 }
                 unknown => panic!("{unknown}"),
             };
-            let [before, after] = [text, &again].map(|json| serde_json::from_str(json).unwrap());
-            assert!(is_said_again(&before, &after), "{name}: {again}");
+            assert!(is_said_again(text, &again), "{name}: {again}");
         }
         assert_eq!(kinds.len(), 10, "one of each is in the corpus: {kinds:?}");
     }

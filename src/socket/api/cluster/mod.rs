@@ -148,11 +148,18 @@ impl Io {
     }
 
     /// Writes how much the servers of the cluster have to do, in rows with the label `node`, their id: as
-    /// they have told in their last heartbeats, at most 256 of them, this one first. Nothing without an
-    /// [adapter](crate::Builder::adapter).
+    /// they have told in their last heartbeats, at most 256 of them, this one first. Before these, what waits now in the
+    /// adapter of this one. Nothing without an [adapter](crate::Builder::adapter).
     pub fn expose_nodes(&self, out: &mut Exposition) {
-        if self.cluster().joined().is_none() {
+        let Some(joined) = self.cluster().joined() else {
             return;
+        };
+        let backlog = joined.backlog();
+        out.gauge("roomcast_adapter_queued", backlog.messages);
+        out.gauge("roomcast_adapter_queued_bytes", backlog.bytes);
+        // As long as nothing is known there is no row, which is not the same as no lag.
+        if let Some(lag) = backlog.lag {
+            out.gauge("roomcast_adapter_lag_seconds", lag.as_secs_f64());
         }
         let mut nodes = self.nodes();
         // One of two servers with one id is about to go, and rows must differ.
@@ -170,6 +177,12 @@ impl Io {
             row("roomcast_node_lag_seconds", load.lag.as_secs_f64());
             row("roomcast_node_busy_ratio", load.busy);
             row("roomcast_node_heard_seconds", node.heard.as_secs_f64());
+            row("roomcast_node_adapter_queued", load.adapter_queued as f64);
+            let queued = load.adapter_queued_bytes as f64;
+            row("roomcast_node_adapter_queued_bytes", queued);
+            let lag = load.adapter_lag.as_secs_f64();
+            row("roomcast_node_adapter_lag_seconds", lag);
+            row("roomcast_node_lost", load.lost as f64);
         }
     }
 
@@ -206,7 +219,7 @@ impl Io {
     /// they are what is expected, and locks. Of those who change one version at the same time the first wins, the
     /// others are told so and read again. `None` before the server is built.
     ///
-    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis and NATS there; else in the
+    /// Values are kept where the [adapter](crate::adapter::Adapter::values) says, with Redis, PostgreSQL and NATS there; else in the
     /// memory of this server, unless [`Builder::values`](crate::Builder::values) was given a store.
     ///
     /// ```

@@ -357,6 +357,13 @@ mod tests {
         let mut newer = said;
         newer["more"] = Value::from(1);
         assert!(Leaving::read(&newer).is_some());
+        let all = crate::service::cluster::corpus::lines("handover.txt").into_iter();
+        let of_every_version: Vec<_> = all.filter(|line| line.is == "leaving").collect();
+        assert!(!of_every_version.is_empty());
+        for line in of_every_version {
+            let said = serde_json::from_str(&line.text).unwrap();
+            assert!(Leaving::read(&said).is_some(), "{}", line.name);
+        }
         for wrong in [
             Value::Null,
             Value::from(7),

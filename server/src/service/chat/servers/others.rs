@@ -13,7 +13,7 @@ use crate::service::chat::history::tell_read;
 use crate::service::chat::members::tell_level;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
-use crate::service::cluster::{Confirmed, NAMESPACE, NEWS, News, QUESTION, Step};
+use crate::service::cluster::{Confirmed, Ignored, NAMESPACE, NEWS, News, QUESTION, Step};
 use crate::service::feed::{Applied, Applier, Applying, Entries, Fed};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Feed, Missed, Revision, StoreError};
@@ -45,10 +45,10 @@ impl Chat {
             let asked = question.map(|step| chat.put(step));
             async move {
                 let confirmed = match asked {
-                    Some(Some(waiting)) => waiting.answer().await,
-                    // Nobody is in the conversation here.
-                    Some(None) => Confirmed::default(),
-                    None => Confirmed {
+                    Ok(Some(waiting)) => waiting.answer().await,
+                    // Nobody is in the conversation here, or in any of a server of another store.
+                    Ok(None) | Err(Ignored::Foreign) => Confirmed::default(),
+                    Err(Ignored::Malformed | Ignored::Unknown) => Confirmed {
                         timed_out: true,
                         ..Confirmed::default()
                     },

@@ -1,0 +1,48 @@
+//! What servers say to each other, as texts that are committed in `tests/corpus`: servers of every later version read them.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The store of all that is in there.
+pub(crate) const STORE: Uuid = Uuid::from_u128(1);
+
+/// One text: what it is, what it says, and the text itself.
+pub(crate) struct Line {
+    pub(crate) is: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// The texts of a file.
+pub(crate) fn lines(file: &str) -> Vec<Line> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/");
+    let corpus = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
+    let lines = corpus.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let parts: Vec<_> = line.split('\t').map(str::to_owned).collect();
+            let [is, name, text] = parts.try_into().unwrap();
+            Line { is, name, text }
+        })
+        .collect()
+}
+
+/// Whether all that is said is said again; what is added to it may be known later.
+pub(crate) fn is_said_again(before: &str, after: &str) -> bool {
+    let [before, after] = [before, after].map(|json| serde_json::from_str(json).unwrap());
+    contains(&before, &after)
+}
+
+fn contains(before: &Value, after: &Value) -> bool {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => before.iter().all(|(name, value)| {
+            let after = after.get(name);
+            after.is_some_and(|after| contains(value, after))
+        }),
+        (Value::Array(before), Value::Array(after)) => {
+            let mut both = before.iter().zip(after);
+            before.len() == after.len() && both.all(|(a, b)| contains(a, b))
+        }
+        _ => before == after,
+    }
+}

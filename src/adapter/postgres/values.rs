@@ -1,0 +1,398 @@
+//! Values and locks in tables of PostgreSQL, each change by one statement.
+//!
+//! Versions and fencing numbers come from one sequence, and are drawn while the row is held that they are for: of two
+//! holders of a lock the later one has the larger number, whoever asked first. Servers of another key have rows of their
+//! own. Nothing is prepared on a connection, so that a pooler may be between.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_postgres::{Client, Error, types::Type};
+
+use super::{
+    address::Address,
+    line::{Driver, Line, Table},
+};
+use crate::adapter::{
+    common::chain,
+    interface::BoxFuture,
+    values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
+};
+
+/// Connections of their own, made when they are needed and kept for the next question.
+pub(super) struct PostgresValues(Arc<PostgresValuesInner>);
+
+struct PostgresValuesInner {
+    address: Address,
+    table: Table,
+    /// Whose rows these are: the key of the adapter.
+    scope: String,
+    places: Semaphore,
+    idle: Mutex<Vec<Kept>>,
+}
+
+/// A connection, which moves as long as its driver is polled: while something is asked.
+struct Kept {
+    line: Line,
+    driver: Driver,
+}
+
+/// Asks something on a connection, as a future.
+macro_rules! ask {
+    ($values:expr, $scope:ident, $client:ident => $asked:expr) => {{
+        let inner = Arc::clone(&$values.0);
+        Box::pin(async move {
+            let (_place, mut kept) = inner.begin().await?;
+            let Kept { line, driver } = &mut kept;
+            let ($scope, $client) = (&*inner.scope, line.client());
+            let answer = tokio::select! {
+                answer = $asked => answer,
+                ended = driver => {
+                    let why = ended.err().map(|error| chain(&error));
+                    return Err(ValueError::Unavailable(why.unwrap_or_else(closed)));
+                }
+            };
+            inner.end(kept, answer)
+        })
+    }};
+}
+
+impl PostgresValues {
+    pub(super) fn new(address: Address, table: Table, scope: &str) -> Self {
+        Self(Arc::new(PostgresValuesInner {
+            address,
+            table,
+            scope: scope.to_owned(),
+            places: Semaphore::new(MAX_CONNECTIONS),
+            idle: Mutex::default(),
+        }))
+    }
+}
+
+impl PostgresValuesInner {
+    /// A connection that works as far as is known, and the place that it takes.
+    async fn begin(&self) -> Result<(SemaphorePermit<'_>, Kept), ValueError> {
+        let place = self.places.acquire().await;
+        let place = place.map_err(|_| ValueError::Unavailable(closed()))?;
+        loop {
+            let kept = self.idle.lock().pop();
+            let Some(mut kept) = kept else {
+                return Ok((place, self.connect().await?));
+            };
+            // One that was closed meanwhile has said so.
+            if (&mut kept.driver).now_or_never().is_none() {
+                return Ok((place, kept));
+            }
+        }
+    }
+
+    /// Keeps a connection on which a question was answered, if only by a refusal.
+    fn end<T>(&self, kept: Kept, answer: Result<T, Error>) -> Result<T, ValueError> {
+        let is_good = match &answer {
+            Ok(_) => true,
+            Err(error) => error.as_db_error().is_some() && !error.is_closed(),
+        };
+        if is_good {
+            self.idle.lock().push(kept);
+        }
+        answer.map_err(|error| unavailable(&error))
+    }
+
+    async fn connect(&self) -> Result<Kept, ValueError> {
+        let connected = self.address.connect(&self.table).await;
+        let (line, mut driver) = connected.map_err(ValueError::Unavailable)?;
+        let prepared = tokio::select! {
+            prepared = prepare(line.client()) => prepared.map_err(|error| unavailable(&error)),
+            _ = &mut driver => Err(ValueError::Unavailable(closed())),
+        };
+        prepared?;
+        Ok(Kept { line, driver })
+    }
+}
+
+impl ValueStore for PostgresValues {
+    fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
+        let key = key.to_owned();
+        ask!(self, scope, client => get(client, scope, &key))
+    }
+
+    fn put(
+        &self,
+        key: &str,
+        expected: Expected,
+        text: Option<Arc<str>>,
+    ) -> BoxFuture<Result<Put, ValueError>> {
+        let key = key.to_owned();
+        let asked: BoxFuture<Result<Option<Put>, ValueError>> = ask!(self, scope, client => async {
+            match &text {
+                Some(text) => put(client, scope, &key, expected, text).await,
+                None => remove(client, scope, &key, expected).await.map(Some),
+            }
+        });
+        Box::pin(async move { asked.await?.ok_or(ValueError::Full) })
+    }
+
+    fn lock(
+        &self,
+        name: &str,
+        holder: &str,
+        lease: Duration,
+    ) -> BoxFuture<Result<Option<u64>, ValueError>> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        ask!(self, scope, client => lock(client, scope, &name, &holder, lease))
+    }
+
+    fn renew(
+        &self,
+        name: &str,
+        fence: u64,
+        lease: Duration,
+    ) -> BoxFuture<Result<bool, ValueError>> {
+        let name = name.to_owned();
+        ask!(self, scope, client => renew(client, scope, &name, fence, lease))
+    }
+
+    fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>> {
+        let name = name.to_owned();
+        ask!(self, scope, client => unlock(client, scope, &name, fence))
+    }
+}
+
+/// Makes the tables if they are missing. A role that may not make any can be given them.
+async fn prepare(client: &Client) -> Result<(), Error> {
+    let sql = "SELECT to_regclass('roomcast_values') IS NOT NULL AND to_regclass('roomcast_locks') IS NOT NULL
+                   AND to_regclass('roomcast_numbers') IS NOT NULL";
+    let row = client.query_typed_one(sql, &[]).await?;
+    if row.try_get(0)? {
+        return Ok(());
+    }
+    // Two servers that make the tables at once would disturb each other.
+    let sql = format!(
+        r#"SELECT pg_advisory_xact_lock({TABLES_LOCK});
+           CREATE SEQUENCE IF NOT EXISTS roomcast_numbers AS bigint;
+           CREATE TABLE IF NOT EXISTS roomcast_values (
+               scope text NOT NULL COLLATE "C", key text NOT NULL COLLATE "C",
+               version bigint NOT NULL, value text NOT NULL, PRIMARY KEY (scope, key)
+           );
+           CREATE TABLE IF NOT EXISTS roomcast_locks (
+               scope text NOT NULL COLLATE "C", name text NOT NULL COLLATE "C",
+               fence bigint NOT NULL, holder text NOT NULL, expires_at timestamptz NOT NULL,
+               PRIMARY KEY (scope, name)
+           )"#
+    );
+    client.batch_execute(&sql).await
+}
+
+async fn get(client: &Client, scope: &str, key: &str) -> Result<Option<StoredValue>, Error> {
+    let sql = "SELECT version, value FROM roomcast_values WHERE scope = $1 AND key = $2";
+    let row = client
+        .query_typed_opt(sql, &[(&scope, Type::TEXT), (&key, Type::TEXT)])
+        .await?;
+    row.map(|row| {
+        let text: &str = row.try_get(1)?;
+        Ok(StoredValue {
+            version: number(row.try_get(0)?),
+            text: text.into(),
+        })
+    })
+    .transpose()
+}
+
+/// Stores a value. Returns `None` if there is no room for one more.
+async fn put(
+    client: &Client,
+    scope: &str,
+    key: &str,
+    expected: Expected,
+    text: &str,
+) -> Result<Option<Put>, Error> {
+    // A known value is updated first: an insertion counts all values, which is only needed for a new one.
+    if expected != Expected::Nothing {
+        let version = version_of(expected);
+        let sql = "UPDATE roomcast_values SET version = nextval('roomcast_numbers'), value = $4
+                   WHERE scope = $1 AND key = $2 AND ($3 IS NULL OR version = $3) RETURNING version";
+        let row = client
+            .query_typed_opt(
+                sql,
+                &[
+                    (&scope, Type::TEXT),
+                    (&key, Type::TEXT),
+                    (&version, Type::INT8),
+                    (&text, Type::TEXT),
+                ],
+            )
+            .await?;
+        if let Some(row) = row {
+            return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+        }
+        if version.is_some() {
+            // The version is read after the attempt and may be newer still; whoever asks reads the value again anyway.
+            return Ok(Some(Put::Conflict(version_at(client, scope, key).await?)));
+        }
+    }
+    let sql = "INSERT INTO roomcast_values AS known (scope, key, version, value)
+               SELECT $1, $2, nextval('roomcast_numbers'), $3
+               WHERE (SELECT count(*) FROM roomcast_values WHERE scope = $1) < $5
+               ON CONFLICT (scope, key) DO UPDATE
+               SET version = nextval('roomcast_numbers'), value = excluded.value WHERE $4
+               RETURNING version";
+    let may_replace = expected == Expected::Anything;
+    let most = i64::try_from(MAX_KEYS).unwrap_or(i64::MAX);
+    let row = client
+        .query_typed_opt(
+            sql,
+            &[
+                (&scope, Type::TEXT),
+                (&key, Type::TEXT),
+                (&text, Type::TEXT),
+                (&may_replace, Type::BOOL),
+                (&most, Type::INT8),
+            ],
+        )
+        .await?;
+    if let Some(row) = row {
+        return Ok(Some(Put::Stored(number(row.try_get(0)?))));
+    }
+    let known = version_at(client, scope, key).await?;
+    Ok(known.map(|version| Put::Conflict(Some(version))))
+}
+
+async fn remove(client: &Client, scope: &str, key: &str, expected: Expected) -> Result<Put, Error> {
+    let version = version_of(expected);
+    if expected != Expected::Nothing {
+        let sql = "DELETE FROM roomcast_values
+                   WHERE scope = $1 AND key = $2 AND ($3 IS NULL OR version = $3)";
+        let removed = client
+            .execute_typed(
+                sql,
+                &[
+                    (&scope, Type::TEXT),
+                    (&key, Type::TEXT),
+                    (&version, Type::INT8),
+                ],
+            )
+            .await?;
+        if removed == 0 && version.is_some() {
+            return Ok(Put::Conflict(version_at(client, scope, key).await?));
+        }
+    } else if let Some(known) = version_at(client, scope, key).await? {
+        return Ok(Put::Conflict(Some(known)));
+    }
+    let sql = "SELECT nextval('roomcast_numbers')";
+    let row = client.query_typed_one(sql, &[]).await?;
+    Ok(Put::Stored(number(row.try_get(0)?)))
+}
+
+/// The number of whoever has the lock from now on; `None` if somebody else has it.
+async fn lock(
+    client: &Client,
+    scope: &str,
+    name: &str,
+    holder: &str,
+    lease: Duration,
+) -> Result<Option<u64>, Error> {
+    // A lock that nobody holds stays, so that a number is always drawn while its row is held.
+    let sql = "INSERT INTO roomcast_locks (scope, name, fence, holder, expires_at)
+               VALUES ($1, $2, nextval('roomcast_numbers'), $3, clock_timestamp() + $4 * interval '1 millisecond')
+               ON CONFLICT (scope, name) DO UPDATE
+               SET fence = nextval('roomcast_numbers'), holder = excluded.holder,
+                   expires_at = clock_timestamp() + $4 * interval '1 millisecond'
+               WHERE roomcast_locks.expires_at <= clock_timestamp()
+                   OR roomcast_locks.holder = excluded.holder
+               RETURNING fence";
+    let lease = milliseconds(lease);
+    let row = client
+        .query_typed_opt(
+            sql,
+            &[
+                (&scope, Type::TEXT),
+                (&name, Type::TEXT),
+                (&holder, Type::TEXT),
+                (&lease, Type::FLOAT8),
+            ],
+        )
+        .await?;
+    row.map(|row| row.try_get(0).map(number)).transpose()
+}
+
+async fn renew(
+    client: &Client,
+    scope: &str,
+    name: &str,
+    fence: u64,
+    lease: Duration,
+) -> Result<bool, Error> {
+    let sql =
+        "UPDATE roomcast_locks SET expires_at = clock_timestamp() + $4 * interval '1 millisecond'
+               WHERE scope = $1 AND name = $2 AND fence = $3 AND expires_at > clock_timestamp()";
+    let (fence, lease) = (signed(fence), milliseconds(lease));
+    let renewed = client
+        .execute_typed(
+            sql,
+            &[
+                (&scope, Type::TEXT),
+                (&name, Type::TEXT),
+                (&fence, Type::INT8),
+                (&lease, Type::FLOAT8),
+            ],
+        )
+        .await?;
+    Ok(renewed > 0)
+}
+
+async fn unlock(client: &Client, scope: &str, name: &str, fence: u64) -> Result<bool, Error> {
+    let sql = "UPDATE roomcast_locks SET expires_at = '-infinity'
+               WHERE scope = $1 AND name = $2 AND fence = $3 AND expires_at > clock_timestamp()";
+    let fence = signed(fence);
+    let unlocked = client
+        .execute_typed(
+            sql,
+            &[
+                (&scope, Type::TEXT),
+                (&name, Type::TEXT),
+                (&fence, Type::INT8),
+            ],
+        )
+        .await?;
+    Ok(unlocked > 0)
+}
+
+async fn version_at(client: &Client, scope: &str, key: &str) -> Result<Option<u64>, Error> {
+    let known = get(client, scope, key).await?;
+    Ok(known.map(|known| known.version))
+}
+
+fn version_of(expected: Expected) -> Option<i64> {
+    match expected {
+        Expected::Version(version) => Some(signed(version)),
+        Expected::Anything | Expected::Nothing => None,
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Numbers of the sequence are positive.
+fn number(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn unavailable(error: &Error) -> ValueError {
+    ValueError::Unavailable(chain(error))
+}
+
+fn closed() -> String {
+    "the connection is closed".to_owned()
+}
+
+/// Connections of one server for values and locks.
+const MAX_CONNECTIONS: usize = 4;
+/// The advisory lock under which the tables are made; drawn at random, so that no application has the same.
+const TABLES_LOCK: i64 = 0x3b71_c4a8_90e6;

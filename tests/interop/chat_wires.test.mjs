@@ -1,0 +1,50 @@
+// One chat on two servers, whatever wire the broker between them has: Redis with sharded channels, a stream of Redis, and NATS.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { confirmsAcross, person, startServers, typesAcross } from "./chat_servers.mjs";
+import { whatever } from "./chat_whatever.mjs";
+import { keyed } from "./people.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
+import { command, until } from "./support.mjs";
+
+const KEY = { ROOMCAST_ADAPTER__KEY: "chat" };
+
+for (const [name, scheme, startOne] of [
+  ["Redis with sharded channels", "redis+sharded", startRedis],
+  ["a stream of Redis", "redis-streams", startRedis],
+  ["NATS", "nats", () => startBroker("nats", "-js")],
+]) {
+  describe(`two servers joined by ${name}`, { concurrency: false }, () => {
+    let broker;
+    let url;
+    let started;
+    const ends = [];
+    before(async () => {
+      broker = await startOne();
+      url = `${scheme}://${broker.address}`;
+      started = await startServers({ after: (end) => ends.push(end) }, 2, { ROOMCAST_ADAPTER__URL: url, ...KEY });
+    });
+    after(async () => {
+      for (const end of ends) await end();
+      broker?.end();
+    });
+
+    whatever(() => started, { isJoined: scheme });
+
+    test("who types is seen at both", (t) => typesAcross(t, started, `types ${scheme}`));
+
+    test("a message is confirmed by the sockets of both", (t) => {
+      return confirmsAcross(t, started, ["a", "b", "c", "d"].map((one) => `${one} ${scheme}`));
+    });
+
+    test("`roomcast emit --adapter` reaches the tabs of a user at both", async (t) => {
+      const tabs = await Promise.all(started.map((server) => person(t, server, `tabs ${scheme}`)));
+      const emitted = command(["emit", `user:tabs ${scheme}`, "news", '{"of":7}', "--adapter", url], { ...keyed, ...KEY });
+      assert.equal(emitted.status, 0, emitted.stderr);
+      for (const tab of tabs) {
+        await until(() => tab.all("news").length === 1, "the event");
+        assert.deepEqual(tab.all("news"), [{ of: 7 }]);
+      }
+    });
+  });
+}
