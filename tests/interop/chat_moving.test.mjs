@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
 import { startLink } from "./link.mjs";
+import { io } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, metric, metricIs, next, until } from "./support.mjs";
+import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_PRESENCE__GRACE: "2s" };
 
@@ -181,6 +182,26 @@ function whatever(servers) {
     ann.link.restore(here.url);
     await back;
     assert.notEqual(ann.socket._pid, pid);
+  });
+
+  test("two connections that offer the same at one moment at two servers are both answered, and one stays", async (t) => {
+    const [here, there, third] = servers();
+    const ann = await behindLink(t, here);
+    const conversationId = await conversation([ann]);
+    await ann.must("join_conversation", { conversationId });
+    const lost = next(ann.socket, "disconnect");
+    ann.link.cut();
+    await lost;
+    const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
+    const come = async ({ url }) => {
+      const socket = open(t, io, url, { auth: { ...auth, pid, offset }, transports: ["websocket"] });
+      await next(socket, "connect");
+      return { socket, isSame: socket._pid === pid };
+    };
+    const came = await Promise.all([come(there), come(third)]);
+    assert.ok(came.some(({ isSame }) => isSame), afresh(servers()));
+    const staying = () => came.filter(({ socket, isSame }) => isSame && socket.connected);
+    await until(() => staying().length === 1, "the end of the first, if both were she");
   });
 }
 

@@ -4,7 +4,10 @@
 //! The library alone cannot promise that nothing is missing between what the old server has sent and what the new one
 //! sends. So it gives a client away only where the application says that it knows the way: see `Builder::handover`.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use roomcast_protocol::{
     Frame,
@@ -17,6 +20,7 @@ use super::claiming::Claim;
 use crate::{
     Principal,
     adapter::{Given, Item, Joined, MissedEvent, SavedState, Wanted},
+    metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Numbered, Offer, Offset, Pid, Recoverable, Tag},
@@ -175,9 +179,14 @@ impl Claim {
         take: impl FnOnce(&Socket, roomcast_protocol::Stamp) -> Option<T>,
     ) -> Option<T> {
         let (known, socket) = self.take_own()?;
-        let taken = take(&socket, known);
+        // A panic of the application must neither leave the socket in its rooms nor the other server without an answer.
+        let taken = catch_unwind(AssertUnwindSafe(|| take(&socket, known)));
         socket.end_for_good();
-        taken
+        taken.unwrap_or_else(|_| {
+            socket.metrics().count(Counter::HandlerPanics);
+            tracing::error!(socket = %socket.id(), "a handler that gives clients away has panicked");
+            None
+        })
     }
 }
 

@@ -11,10 +11,13 @@ mod invites;
 mod members;
 mod messages;
 
+use std::time::Duration;
+
 use super::catalogue::Catalogue;
 use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
 use roomcast::{DisconnectReason, Event, Socket, State};
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// Registers the chat.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
@@ -66,7 +69,8 @@ async fn arrive(
         let following = notifications.arrive(socket, &followed);
         following.await.map_err(lost)
     };
-    match arriving.await {
+    let arrived = timeout(PATIENCE, arriving).await;
+    match arrived.unwrap_or(Err(Lost::TooLate)) {
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
@@ -75,3 +79,6 @@ async fn arrive(
         }
     }
 }
+
+/// How long a client is told what it has missed. Until then nobody else gets it, and it has nothing of what it follows.
+const PATIENCE: Duration = Duration::from_secs(20);

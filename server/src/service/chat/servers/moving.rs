@@ -57,6 +57,8 @@ pub(crate) enum Lost {
     TooFast,
     /// It cannot be read, or the client is in too many rooms.
     Failed,
+    /// Telling the client what it has missed takes too long.
+    TooLate,
 }
 
 impl From<StoreError> for Lost {
