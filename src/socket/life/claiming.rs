@@ -115,10 +115,10 @@ impl RecoveryTable {
             None => return ClaimLookup::Nothing,
         };
         let inner = socket.namespace_inner();
-        let Some(known) = inner
-            .known(offer.last)
-            .or_else(|| socket.known_from(offer.last))
-        else {
+        // What the client came with comes first: it may be an offset of this server, where it was before it was elsewhere, and
+        // what followed that then is not kept here.
+        let came_with = socket.known_from(offer.last);
+        let Some(known) = came_with.or_else(|| inner.known(offer.last)) else {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {

@@ -19,7 +19,7 @@ use tokio::time::Duration;
 use super::claiming::Claim;
 use crate::{
     Principal,
-    adapter::{Given, Item, Joined, MissedEvent, SavedState, Wanted},
+    adapter::{Given, Item, Joined, MissedEvent, NodeId, SavedState, Wanted},
     metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
@@ -76,12 +76,11 @@ impl Moved {
         io.handover()?;
         let last = offer.last.own?;
         let tag = last.tag?;
-        let is_its_server = |name: &str| Tag::of(name) == Some(tag);
-        // An offset of a server that nobody knows costs no question. All are asked, because the client may have gone on at
-        // another one without getting an event there.
-        if is_its_server(joined.node().as_str())
-            || !joined.registry().has(|node| is_its_server(node.as_str()))
-        {
+        // All are asked, because the client may have gone on at another one without getting an event there: also about an
+        // offset of this server, which does not have the client. An offset of a server that nobody knows costs no question.
+        let is_own = Tag::of(joined.node().as_str()) == Some(tag);
+        let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
+        if !joined.registry().has(is_known) {
             return None;
         }
         let wanted = Wanted {

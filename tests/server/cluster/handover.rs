@@ -211,7 +211,28 @@ fn goes_around(servers: &Servers) {
     assert_eq!(events, [json!(["n", 4])]);
     assert_eq!(person.sid, sid);
     assert_eq!(person.ask("arrived"), json!([null]));
-    let away = person.lose(&servers[0]);
+    let mut away = person.lose(&servers[0]);
+    // It gets nothing wherever it goes, and so offers an offset of the first one also where it comes back to that.
+    let offset = away.offset.clone();
+    for at in [1, 0, 0, 2, 0, 1, 2, 0] {
+        let (mut person, events) = away.come(&servers[at]);
+        assert!(
+            events.is_empty() && person.sid == sid,
+            "at {at}: {events:?}"
+        );
+        person.ask("arrived");
+        away = person.lose(&servers[at]);
+        assert_eq!(away.offset, offset);
+    }
+    servers[0].io.to("room").local().emit("n", 5);
+    for at in [0, 1, 0] {
+        let (mut person, events) = away.come(&servers[at]);
+        assert_eq!(events, [json!(["n", 5])], "at {at}");
+        person.ask("arrived");
+        // It has not read what was sent to it.
+        person.offset.clone_from(&offset);
+        away = person.lose(&servers[at]);
+    }
     let (person, _) = away.come(&servers[1]);
     assert_eq!(person.sid, sid);
     for server in &servers.servers {
