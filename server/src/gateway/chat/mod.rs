@@ -62,11 +62,17 @@ async fn arrive(
 ) {
     let arriving = async {
         let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
+        let followed = leaving.followed();
+        let by = socket.principal();
+        // What this server does not know must not be forgotten without a word.
+        let mut all = followed.iter();
+        if !all.all(|one| Market::follows(one, &by) || Notifications::follows(one, &by)) {
+            return Err(Lost::Unknown);
+        }
         chat.arrive(socket, &leaving).await?;
         let lost = |_: ServiceError| Lost::Failed;
-        let followed = leaving.followed();
-        market.arrive(socket, &followed).await.map_err(lost)?;
-        let following = notifications.arrive(socket, &followed);
+        market.arrive(socket, followed).await.map_err(lost)?;
+        let following = notifications.arrive(socket, followed);
         following.await.map_err(lost)
     };
     let arrived = timeout(PATIENCE, arriving).await;
