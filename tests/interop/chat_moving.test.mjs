@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
 import { startLink } from "./link.mjs";
+import { io } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, metric, metricIs, next, until } from "./support.mjs";
+import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 
 const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_PRESENCE__GRACE: "2s" };
 
@@ -176,11 +177,58 @@ function whatever(servers) {
     const second = await come(third);
     await until(() => !first.connected, "the end of the first");
     assert.ok(second.connected);
-    // She herself has come too late.
+    // She herself comes last, to the server whose offset all of them have.
     const back = next(ann.socket, "connect");
     ann.link.restore(here.url);
     await back;
-    assert.notEqual(ann.socket._pid, pid);
+    assert.equal(ann.socket.recovered, true, afresh(servers()));
+    assert.equal(ann.socket._pid, pid);
+    await until(() => !second.connected, "the end of the second");
+  });
+
+  test("a client to which nothing came at another server comes back to its first one and is recovered", async (t) => {
+    const [here, there] = servers();
+    const ann = await behindLink(t, here);
+    const bob = await person(t, there, other("bob", ann));
+    const conversationId = await conversation([bob, ann]);
+    for (const one of [ann, bob]) await one.must("join_conversation", { conversationId });
+    await ann.must("subscribe:notifications", {});
+    await bob.must("message", { conversationId, content: "first" });
+    await until(() => seqs(ann).length === 1, "the first message");
+    const { id, _lastOffset: offset } = ann.socket;
+    const subscribed = () => ann.all("notifications:subscribed").length;
+    for (const [n, to] of [there, here, there, here].entries()) {
+      const before = subscribed();
+      // What came since then counts as lost: this is what a client offers to which nothing came.
+      await move(ann, to, async () => void (ann.socket._lastOffset = offset));
+      assert.equal(ann.socket.recovered, true, afresh(servers()) || `move ${n}`);
+      assert.equal(ann.socket.id, id);
+      // What the servers before had sent comes again; the last one is what this server does last to let her in.
+      await until(() => subscribed() === before + n + 1, "the end of the arrival");
+    }
+    await bob.must("message", { conversationId, content: "second" });
+    await until(() => seqs(ann).includes(2), "the second message");
+    assert.deepEqual(seqs(ann), [1, 2]);
+  });
+
+  test("two connections that offer the same at one moment at two servers are both answered, and one stays", async (t) => {
+    const [here, there, third] = servers();
+    const ann = await behindLink(t, here);
+    const conversationId = await conversation([ann]);
+    await ann.must("join_conversation", { conversationId });
+    const lost = next(ann.socket, "disconnect");
+    ann.link.cut();
+    await lost;
+    const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
+    const come = async ({ url }) => {
+      const socket = open(t, io, url, { auth: { ...auth, pid, offset }, transports: ["websocket"] });
+      await next(socket, "connect");
+      return { socket, isSame: socket._pid === pid };
+    };
+    const came = await Promise.all([come(there), come(third)]);
+    assert.ok(came.some(({ isSame }) => isSame), afresh(servers()));
+    const staying = () => came.filter(({ socket, isSame }) => isSame && socket.connected);
+    await until(() => staying().length === 1, "the end of the first, if both were she");
   });
 }
 

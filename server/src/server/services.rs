@@ -18,7 +18,7 @@ use crate::service::{
     cluster::{self, Announcer},
 };
 use crate::store::{Store, StoreError};
-use roomcast::{Builder, EngineRequest, Room, internal::LogThrottle};
+use roomcast::{Builder, EngineRequest, internal::LogThrottle};
 
 /// What events and requests are handled with, and what tasks work on.
 pub(super) struct Services {
@@ -166,9 +166,10 @@ impl Services {
                 return None;
             }
             let by = socket.principal();
-            let follows =
-                |room: &Room| Market::follows(room, &by) || Notifications::follows(room, &by);
-            chat.leave_for_another(socket, follows)
+            chat.leave_for_another(socket, |room| {
+                let of_market = Market::followed(room, socket, &by);
+                of_market.or_else(|| Notifications::followed(room, &by))
+            })
         })
     }
 }

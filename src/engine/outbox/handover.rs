@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use roomcast_protocol::{Frame, Stamp, engine::CloseReason};
+use roomcast_protocol::{Frame, Stamp};
 
 use super::{
     handle::{Outbox, OutboxInner, Wake},
@@ -49,10 +49,11 @@ impl Outbox {
         }
     }
 
-    /// Cuts the session off as if its transport had just broken.
-    pub(crate) fn cut(&self) {
+    /// Ends the session as if its transport had just broken, because its client has a new one. What was queued before still
+    /// leaves, within a moment: of two that take themselves for one client both may be there, and each waits for an answer.
+    pub(crate) fn supersede(&self) {
         let mut queue = self.lock();
-        queue.seal(CloseReason::TransportClose);
+        queue.supersede();
         queue.wake_driver();
     }
 
@@ -193,7 +194,7 @@ mod tests {
         old.keep_for_replay(1, None, LIMITS);
         push(&old, [1, 2, 3]);
         let _ = old.push(&Frame::text(b"2[\"volatile\"]"), Mode::Volatile);
-        old.cut();
+        old.supersede();
         push(&old, [4]);
         let hello = Frame::text(b"0{}");
         assert_eq!(old.hand_over(stamp(2), &new, LIMITS, &hello), Some(2));
@@ -203,7 +204,7 @@ mod tests {
         // Nobody else gets it, and the new session can be gone on with as well.
         let third = outbox(&outboxes);
         assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
-        new.cut();
+        new.supersede();
         assert_eq!(new.hand_over(stamp(2), &third, LIMITS, &hello), Some(4));
         new.forget_replay(1);
         third.forget_replay(1);
@@ -216,7 +217,7 @@ mod tests {
         let (old, new) = (outbox(&outboxes), outbox(&outboxes));
         old.keep_for_replay(1, None, LIMITS);
         push(&old, [1, 2]);
-        old.cut();
+        old.supersede();
         let hello = Frame::text(b"0{}");
         let started = std::sync::Barrier::new(2);
         std::thread::scope(|scope| {
@@ -243,7 +244,7 @@ mod tests {
         let old = outbox(&outboxes);
         old.keep_for_replay(1, None, LIMITS);
         push(&old, [1]);
-        old.cut();
+        old.supersede();
         assert_eq!(
             old.hand_over(stamp(1), &old, LIMITS, &Frame::text(b"0{}")),
             None
@@ -258,8 +259,8 @@ mod tests {
         push(&old, [1]);
         let hello = Frame::text(b"0{}");
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
-        old.cut();
-        new.cut();
+        old.supersede();
+        new.supersede();
         assert_eq!(old.hand_over(stamp(1), &new, LIMITS, &hello), None);
         assert!(old.has_all_after(stamp(1)));
         assert!(!old.has_all_after(stamp(2)));

@@ -263,7 +263,7 @@ impl<H> Queue<H> {
     pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
         match self.life {
             Life::Cut(budget) => Some(budget),
-            Life::Open | Life::Sealed(_) => None,
+            Life::Open | Life::Sealed(_) | Life::Superseded => None,
         }
     }
 
@@ -286,6 +286,18 @@ impl<H> Queue<H> {
         if self.life.is_open() {
             self.life = Life::Sealed(reason);
         }
+    }
+
+    /// Takes no more frames from here on, because the client has a new session.
+    pub(super) fn supersede(&mut self) {
+        if self.life.is_open() {
+            self.life = Life::Superseded;
+        }
+    }
+
+    /// Whether the client had a new session before this one ended.
+    pub(in crate::engine) fn is_superseded(&self) -> bool {
+        self.life == Life::Superseded
     }
 
     /// Cuts the session off because the client does not keep up: no more frames are taken. If

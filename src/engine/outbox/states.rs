@@ -30,11 +30,11 @@
 //!
 //! **Whether the session takes frames**: [`Life`], which never goes back to `Open`.
 //!
-//! | state | sealed | cut | a frame comes |
-//! |---|---|---|---|
-//! | `Open` | `Sealed` | `Cut` | it is queued, conflated or dropped, or cuts the session |
-//! | `Sealed` | | | it is refused; what is kept for recovery is kept all the same |
-//! | `Cut` | | | it is refused, and nothing is kept |
+//! | state | sealed | superseded | cut | a frame comes |
+//! |---|---|---|---|---|
+//! | `Open` | `Sealed` | `Superseded` | `Cut` | it is queued, conflated or dropped, or cuts the session |
+//! | `Sealed`, `Superseded` | | | | it is refused; what is kept for recovery is kept all the same |
+//! | `Cut` | | | | it is refused, and nothing is kept |
 //!
 //! **Where frames go**: [`Sink`], from `Poll` to `WebSocket` once, and to `Detached` when the driver goes.
 //! Only while polling a request can wait. **Whether somebody asked to be told that all has left**:
@@ -82,6 +82,8 @@ pub(super) enum Life {
     Open,
     /// The session is over. What was queued before may still leave.
     Sealed(CloseReason),
+    /// The client has a new session. What was queued before still leaves, because somebody may read it after all.
+    Superseded,
     /// The session was cut off because its client does not keep up.
     Cut(Budget),
 }
@@ -96,6 +98,7 @@ impl Life {
         match self {
             Self::Open => None,
             Self::Sealed(reason) => Some(reason),
+            Self::Superseded => Some(CloseReason::TransportClose),
             Self::Cut(_) => Some(CloseReason::Overflow),
         }
     }

@@ -191,17 +191,25 @@ impl Driver {
 
     /// The outbox was closed by somebody else: a full queue or a broken pipe.
     fn lost(&mut self, reason: CloseReason) {
-        let exceeded = {
+        let (exceeded, is_superseded) = {
             let mut queue = self.outbox.lock();
             let exceeded = queue.exceeded();
             if exceeded.is_some() {
                 // What waits is what the client does not take, so only its farewell is still tried.
                 queue.forget_unsent(self.outbox.memory());
             }
-            exceeded
+            (exceeded, queue.is_superseded())
         };
         let Some(budget) = exceeded else {
-            self.end(reason, End::Gone);
+            if is_superseded {
+                self.end(reason, End::Flush(CloseCode::NORMAL));
+                // Most likely nobody is there any more, so this takes a moment and not `close_timeout`.
+                if let Some(ending) = &mut self.ending {
+                    ending.hurry(now());
+                }
+            } else {
+                self.end(reason, End::Gone);
+            }
             return;
         };
         self.engine.metrics.count(match budget {

@@ -49,6 +49,11 @@ impl Ending {
         self.deadline
     }
 
+    /// Ends within a moment.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.deadline = self.deadline.min(now + LINGER);
+    }
+
     /// Whether the session ends by the wish of the client or the application, and not by a fault.
     pub(super) fn is_orderly(&self) -> bool {
         self.end != End::Gone

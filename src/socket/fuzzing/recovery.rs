@@ -37,7 +37,7 @@ pub fn recovery_offers(data: &[u8]) {
     let mut text = String::from_utf8_lossy(data).into_owned();
     for (i, socket) in sockets.iter().enumerate() {
         let first = sent(socket, i);
-        socket.outbox().cut();
+        socket.outbox().supersede();
         socket.close(DisconnectReason::TransportClose);
         let last = sent(socket, i);
         let pid = socket.recoverable().map(|known| known.pid);

@@ -140,6 +140,8 @@ impl Connection {
             }
             socket.end_for_good();
             self.slots.retain(|slot| slot.nsp != *connect.nsp());
+            // Whoever disconnected it may have told the client so before the packet that admits it: what comes last counts.
+            self.dismiss(connect.nsp());
             return;
         }
         self.io.metrics().count(Counter::SocketsConnected);
@@ -265,19 +267,25 @@ impl Connection {
                 id,
                 Some(Box::new(recoverable)),
             );
-            if let Some(table) = self.io.recovery_table() {
-                table.enter(pid, socket.downgrade());
-            }
             self.shared.sockets.lock().push(socket.downgrade());
             socket
         });
-        if restored.is_none() {
-            if let Some(table) = self.io.recovery_table() {
-                table.forget(pid);
-            }
-            self.shared.forget_gone();
+        match (&restored, self.io.recovery_table()) {
+            // Only now can another client take the socket over: the packet that admits this one is queued.
+            (Some(socket), Some(table)) => table.enter(pid, socket.downgrade()),
+            (Some(_), None) => {}
+            (None, _) => self.shared.forget_gone(),
         }
         restored
+    }
+
+    /// Tells the client that it is not in a namespace.
+    fn dismiss(&self, nsp: &Nsp) {
+        let parser = self.io.config().sockets.parser;
+        if let Ok(frame) = parser.disconnect(nsp.as_str()) {
+            // A connection that is over takes nothing any more.
+            let _ = self.shared.push(&frame, Mode::Reliable, self.io.metrics());
+        }
     }
 
     fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {

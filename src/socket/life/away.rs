@@ -19,17 +19,25 @@ impl Socket {
         let stays = reason.is_recoverable()
             || reason == DisconnectReason::ServerShuttingDown && self.io().has_others_to_go_to();
         // A client from another server lacks what the application has yet to give it, and cannot be recovered before.
-        if stays && recoverable.arrival().is_none() {
+        if stays && !self.is_arriving() {
             table.leave(recoverable.pid);
             Some(recoverable)
         } else {
             table.forget(recoverable.pid);
+            // Whoever waits for the application to be done with the socket waits in vain.
+            table.settled.notify_waiters();
             // Another server can go on with the client when this one stops.
             if reason == DisconnectReason::ServerShuttingDown {
                 self.save_state(true);
             }
             None
         }
+    }
+
+    /// Whether the application has yet to give the client what it lacks of another server.
+    pub(crate) fn is_arriving(&self) -> bool {
+        let arrival = self.recoverable().and_then(Recoverable::arrival);
+        arrival.is_some()
     }
 
     /// The place here that stands for what a client has of the server from which it came.

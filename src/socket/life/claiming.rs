@@ -20,7 +20,8 @@ use crate::{
 enum ClaimLookup {
     Nothing,
     Connected(Socket),
-    Leaving,
+    /// In a moment it is away, or the application is done with it.
+    Unsettled,
     Claim(Claim),
 }
 
@@ -28,7 +29,7 @@ impl RecoveryTable {
     /// Keeps a socket whose client is away.
     pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
-        self.went_away.notify_waiters();
+        self.settled.notify_waiters();
     }
 
     /// Keeps a socket until a time, or ends it if it cannot be kept.
@@ -83,21 +84,25 @@ impl RecoveryTable {
 
     /// Takes the socket that a client asks to recover. The socket belongs to the claim from then
     /// on, so one of two clients gets it. A socket whose client seems to be connected is taken
-    /// from that connection.
+    /// from that connection. One that has come from another server is taken when the application is done with it: until then
+    /// nobody could go on as it, and it stays where it is if that takes too long.
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The waiter is registered before looking, so that a socket that is kept in between wakes this task.
-            let went_away = self.went_away.notified();
-            tokio::pin!(went_away);
-            went_away.as_mut().enable();
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
             match self.look(offer, nsp) {
                 ClaimLookup::Claim(claim) => return Some(claim),
                 // The connection is known to be dead, since its client has a new one. Its socket is
-                // kept or about to be when this looks again.
-                ClaimLookup::Connected(socket) => socket.break_off(),
-                ClaimLookup::Leaving if timeout_at(deadline, went_away.as_mut()).await.is_ok() => {}
-                ClaimLookup::Leaving | ClaimLookup::Nothing => return None,
+                // kept or about to be when this looks again. The time is looked at because others may let the client in
+                // again and again meanwhile.
+                ClaimLookup::Connected(socket) if Instant::now() < deadline => socket.break_off(),
+                ClaimLookup::Unsettled if timeout_at(deadline, settled.as_mut()).await.is_ok() => {}
+                ClaimLookup::Connected(_) | ClaimLookup::Unsettled | ClaimLookup::Nothing => {
+                    return None;
+                }
             }
         }
     }
@@ -106,14 +111,14 @@ impl RecoveryTable {
         let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
             Some(KnownClient::Away(socket)) => (socket, true),
             Some(KnownClient::Connected(socket)) => (socket, false),
-            Some(KnownClient::Leaving) => return ClaimLookup::Leaving,
+            Some(KnownClient::Leaving) => return ClaimLookup::Unsettled,
             None => return ClaimLookup::Nothing,
         };
         let inner = socket.namespace_inner();
-        let Some(known) = inner
-            .known(offer.last)
-            .or_else(|| socket.known_from(offer.last))
-        else {
+        // What the client came with comes first: it may be an offset of this server, where it was before it was elsewhere, and
+        // what followed that then is not kept here.
+        let came_with = socket.known_from(offer.last);
+        let Some(known) = came_with.or_else(|| inner.known(offer.last)) else {
             return ClaimLookup::Nothing;
         };
         if inner.name != *nsp || !socket.outbox().has_all_after(known) {
@@ -137,8 +142,9 @@ impl RecoveryTable {
                     held: Some(Claimed::Here(known, away)),
                 })
             }),
+            false if socket.is_connected() && socket.is_arriving() => ClaimLookup::Unsettled,
             false if socket.is_connected() => ClaimLookup::Connected(socket),
-            false => ClaimLookup::Leaving,
+            false => ClaimLookup::Unsettled,
         }
     }
 
@@ -287,5 +293,5 @@ impl fmt::Debug for Claim {
 }
 
 /// How long a client that comes back waits for the handlers of its socket that was just
-/// disconnected. After that it is admitted as a new one.
+/// disconnected, or has just come from another server. After that it is admitted as a new one.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -155,9 +155,10 @@ impl Socket {
         waiting
     }
 
-    /// Ends the whole connection, whose client is known to have a new one.
+    /// Ends the whole connection, whose client is known to have a new one. What was queued for it still leaves: its client
+    /// may be about to be told that it is connected.
     pub(crate) fn break_off(&self) {
-        self.outbox().cut();
+        self.outbox().supersede();
         for socket in self.shared().sockets() {
             socket.close(DisconnectReason::TransportClose);
         }

@@ -4,7 +4,10 @@
 //! The library alone cannot promise that nothing is missing between what the old server has sent and what the new one
 //! sends. So it gives a client away only where the application says that it knows the way: see `Builder::handover`.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use roomcast_protocol::{
     Frame,
@@ -16,7 +19,8 @@ use tokio::time::Duration;
 use super::claiming::Claim;
 use crate::{
     Principal,
-    adapter::{Given, Item, Joined, MissedEvent, SavedState, Wanted},
+    adapter::{Given, Item, Joined, MissedEvent, NodeId, SavedState, Wanted},
+    metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Numbered, Offer, Offset, Pid, Recoverable, Tag},
@@ -72,12 +76,11 @@ impl Moved {
         io.handover()?;
         let last = offer.last.own?;
         let tag = last.tag?;
-        let is_its_server = |name: &str| Tag::of(name) == Some(tag);
-        // An offset of a server that nobody knows costs no question. All are asked, because the client may have gone on at
-        // another one without getting an event there.
-        if is_its_server(joined.node().as_str())
-            || !joined.registry().has(|node| is_its_server(node.as_str()))
-        {
+        // All are asked, because the client may have gone on at another one without getting an event there: also about an
+        // offset of this server, which does not have the client. An offset of a server that nobody knows costs no question.
+        let is_own = Tag::of(joined.node().as_str()) == Some(tag);
+        let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
+        if !joined.registry().has(is_known) {
             return None;
         }
         let wanted = Wanted {
@@ -175,9 +178,14 @@ impl Claim {
         take: impl FnOnce(&Socket, roomcast_protocol::Stamp) -> Option<T>,
     ) -> Option<T> {
         let (known, socket) = self.take_own()?;
-        let taken = take(&socket, known);
+        // A panic of the application must neither leave the socket in its rooms nor the other server without an answer.
+        let taken = catch_unwind(AssertUnwindSafe(|| take(&socket, known)));
         socket.end_for_good();
-        taken
+        taken.unwrap_or_else(|_| {
+            socket.metrics().count(Counter::HandlerPanics);
+            tracing::error!(socket = %socket.id(), "a handler that gives clients away has panicked");
+            None
+        })
     }
 }
 

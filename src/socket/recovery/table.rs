@@ -28,8 +28,9 @@ pub(crate) struct RecoveryTable<S, W> {
     pub(crate) limits: Limits,
     state: Mutex<Entries<S, W>>,
     rounds: AtomicU64,
-    /// Notified when a socket is kept whose client has gone away.
-    pub(crate) went_away: Notify,
+    /// Notified when a socket is kept whose client has gone away, and when the application is done with one that has come from
+    /// another server.
+    pub(crate) settled: Notify,
     /// Notified when there is no socket any more, whether its client is away or not.
     emptied: Notify,
     pub(crate) metrics: Arc<Metrics>,
@@ -99,7 +100,7 @@ impl<S, W> RecoveryTable<S, W> {
             limits: limits(recovery),
             state: Mutex::default(),
             rounds: AtomicU64::new(0),
-            went_away: Notify::new(),
+            settled: Notify::new(),
             emptied: Notify::new(),
             metrics,
         }

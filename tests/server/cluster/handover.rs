@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use roomcast::{
-    Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room, metrics::Gauge,
+    Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room,
+    metrics::{Counter, Gauge},
     options::Recovery,
 };
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
     redis_server::RedisServer,
-    support::RawClient,
+    support::{Frame, RawClient},
 };
 
 /// A server whose application knows the way of `news`, of which it says 7, and lets clients go on that are not in `secret`.
@@ -141,10 +142,13 @@ struct Away {
 }
 
 impl Away {
+    fn offer(&self) -> String {
+        json!({"pid": self.pid, "offset": self.offset}).to_string()
+    }
+
     /// Comes to a server; the events that it gets before it is told that it is connected.
     fn come(&self, server: &Local) -> (Person, Vec<Value>) {
-        let offer = json!({"pid": self.pid, "offset": self.offset}).to_string();
-        let (mut person, events) = Person::enter(server, &offer);
+        let (mut person, events) = Person::enter(server, &self.offer());
         if events.is_empty() {
             person.offset.clone_from(&self.offset);
         }
@@ -207,7 +211,28 @@ fn goes_around(servers: &Servers) {
     assert_eq!(events, [json!(["n", 4])]);
     assert_eq!(person.sid, sid);
     assert_eq!(person.ask("arrived"), json!([null]));
-    let away = person.lose(&servers[0]);
+    let mut away = person.lose(&servers[0]);
+    // It gets nothing wherever it goes, and so offers an offset of the first one also where it comes back to that.
+    let offset = away.offset.clone();
+    for at in [1, 0, 0, 2, 0, 1, 2, 0] {
+        let (mut person, events) = away.come(&servers[at]);
+        assert!(
+            events.is_empty() && person.sid == sid,
+            "at {at}: {events:?}"
+        );
+        person.ask("arrived");
+        away = person.lose(&servers[at]);
+        assert_eq!(away.offset, offset);
+    }
+    servers[0].io.to("room").local().emit("n", 5);
+    for at in [0, 1, 0] {
+        let (mut person, events) = away.come(&servers[at]);
+        assert_eq!(events, [json!(["n", 5])], "at {at}");
+        person.ask("arrived");
+        // It has not read what was sent to it.
+        person.offset.clone_from(&offset);
+        away = person.lose(&servers[at]);
+    }
     let (person, _) = away.come(&servers[1]);
     assert_eq!(person.sid, sid);
     for server in &servers.servers {
@@ -247,6 +272,84 @@ fn of_two_servers_to_which_a_client_comes_the_later_one_has_it() {
     let (second, _) = away.come(&servers[2]);
     assert_eq!(second.pid, away.pid);
     until(|| [0, 1, 2].map(|at| servers[at].io.count()) == [0, 0, 1]);
+}
+
+#[test]
+fn of_two_servers_that_are_asked_at_once_one_gets_the_client_and_both_answer() {
+    let servers = three();
+    for _ in 0..5 {
+        let away = Person::new(&servers[0]).lose(&servers[0]);
+        // The application is never done with the one that comes first, so that nobody takes the client from there.
+        let same = std::thread::scope(|scope| {
+            let came = [1, 2].map(|at| {
+                let (away, server) = (&away, &servers[at]);
+                scope.spawn(move || away.come(server).0.pid == away.pid)
+            });
+            came.map(|came| came.join().unwrap())
+        });
+        assert_eq!(same.into_iter().filter(|same| *same).count(), 1);
+    }
+}
+
+#[test]
+fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() {
+    let holds = Arc::new(AtomicBool::new(false));
+    let build = |io| {
+        let mut io = vouching(io);
+        let holds = Arc::clone(&holds);
+        io.namespace("/").on_connect(move |event: Event| {
+            if holds.swap(false, Ordering::Relaxed) {
+                event.socket.arrived();
+                // The packet that admits the client is queued, and cannot leave before this returns.
+                until(|| !event.socket.is_connected());
+            }
+            async {}
+        });
+        io
+    };
+    let servers = Servers::joined(3, build);
+    acquainted(&servers);
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    holds.store(true, Ordering::Relaxed);
+    let mut first = servers[1].open();
+    first.send_text(format!("40{}", away.offer()));
+    until(|| !holds.load(Ordering::Relaxed));
+    let (second, _) = away.come(&servers[2]);
+    assert_eq!(second.pid, away.pid);
+    let told = text(&mut first);
+    let told: Value = serde_json::from_str(told.strip_prefix("40").unwrap()).unwrap();
+    assert_eq!(told["pid"], away.pid);
+    assert!(matches!(first.message(), Frame::Close(_)));
+}
+
+#[test]
+fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where_it_is() {
+    let servers = three();
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    let (mut first, _) = away.come(&servers[1]);
+    assert_eq!(first.pid, away.pid);
+    assert_ne!(away.come(&servers[2]).0.pid, away.pid);
+    assert_eq!(first.ask("who"), json!([true, ["room"]]));
+    let second = std::thread::scope(|scope| {
+        let coming = scope.spawn(|| away.come(&servers[2]).0);
+        until(|| servers[2].io.metrics().gauge(Gauge::ClusterRequests) > 0);
+        first.ask("arrived");
+        coming.join().unwrap()
+    });
+    assert_eq!(second.pid, away.pid);
+}
+
+#[test]
+fn an_application_that_panics_gives_nobody_away_and_leaves_nobody_behind() {
+    let servers = Servers::joined(2, |io| {
+        recovering(io).handover(|_| panic!("it cannot say where the client stands"))
+    });
+    acquainted(&servers);
+    let away = Person::new(&servers[0]).lose(&servers[0]);
+    assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+    let metrics = servers[0].io.metrics();
+    until(|| metrics.gauge(Gauge::Rooms) == 0 && metrics.gauge(Gauge::RecoverySessions) == 0);
+    assert_eq!(metrics.counter(Counter::HandlerPanics), 1);
 }
 
 #[test]

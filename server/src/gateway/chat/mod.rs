@@ -11,10 +11,13 @@ mod invites;
 mod members;
 mod messages;
 
+use std::time::Duration;
+
 use super::catalogue::Catalogue;
 use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
 use roomcast::{DisconnectReason, Event, Socket, State};
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// Registers the chat.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
@@ -59,14 +62,21 @@ async fn arrive(
 ) {
     let arriving = async {
         let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
+        let followed = leaving.followed();
+        let by = socket.principal();
+        // What this server does not know must not be forgotten without a word.
+        let mut all = followed.iter();
+        if !all.all(|one| Market::follows(one, &by) || Notifications::follows(one, &by)) {
+            return Err(Lost::Unknown);
+        }
         chat.arrive(socket, &leaving).await?;
         let lost = |_: ServiceError| Lost::Failed;
-        let followed = leaving.followed();
-        market.arrive(socket, &followed).await.map_err(lost)?;
-        let following = notifications.arrive(socket, &followed);
+        market.arrive(socket, followed).await.map_err(lost)?;
+        let following = notifications.arrive(socket, followed);
         following.await.map_err(lost)
     };
-    match arriving.await {
+    let arrived = timeout(PATIENCE, arriving).await;
+    match arrived.unwrap_or(Err(Lost::TooLate)) {
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
@@ -75,3 +85,6 @@ async fn arrive(
         }
     }
 }
+
+/// How long a client is told what it has missed. Until then nobody else gets it, and it has nothing of what it follows.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::service::fault::ServiceError;
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{Followed, room_named};
 use roomcast::{Room, Socket};
 
 /// The channels that a socket follows in rooms whose names have only their hashes. They stay with the socket, so that it can be given
@@ -51,6 +51,15 @@ pub(super) fn channel_of(socket: &Socket, room: &Room) -> Result<Option<String>,
     }
     let rest = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
     Ok(rest.strip_prefix(':').map(str::to_owned))
+}
+
+/// What a socket follows that is in a room of signals; `None` if nobody knows the channel.
+pub(super) fn followed(socket: &Socket, room: &Room) -> Option<Followed> {
+    if !is_hashed(room) {
+        return Some(Followed::Room(room.as_str().to_owned()));
+    }
+    let signals = channel_of(socket, room).ok()??;
+    Some(Followed::Channel { signals })
 }
 
 /// The room of all signals, or of those of a channel.
@@ -121,6 +130,10 @@ mod tests {
             assert_eq!(channel_of(&socket, room).unwrap().as_ref(), Some(name));
         }
         assert_eq!(channel_of(&socket, &room_of(None)), Ok(None));
+        let said = |at: usize| followed(&socket, &rooms[at]);
+        let signals = names[0].clone();
+        assert_eq!(said(0), Some(Followed::Channel { signals }));
+        assert_eq!(said(3), Some(Followed::Room("signals:gold".into())));
         let [first, second, third, _] = &rooms[..] else {
             panic!("{rooms:?}");
         };
@@ -131,5 +144,6 @@ mod tests {
         let known: Vec<_> = known.0.lock().values().cloned().collect();
         assert_eq!(known, [names[2].clone()]);
         assert!(channel_of(&socket, first).is_err());
+        assert_eq!(said(0), None);
     }
 }

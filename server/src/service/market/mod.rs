@@ -23,7 +23,7 @@ use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::Update;
 use crate::service::rules::emissions::signals::SIGNALS_UNSUBSCRIBED;
 use crate::service::rules::emissions::trades::TRADES_UNSUBSCRIBED;
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{Followed, room_named};
 use crate::store::Entry;
 use execution::Execution;
 pub(crate) use execution::{Refused, Told};
@@ -92,12 +92,25 @@ impl Market {
         self.renew_prices(socket).await;
     }
 
-    /// Whether a socket that is in this room at another server can be given at this one what it follows there.
-    pub(crate) fn follows(room: &Room, by: &Principal) -> bool {
-        *room == room_named(trades::KIND, &by.subject)
-            || *room == room_named(portfolio::KIND, &by.subject)
-            || channels::is_named(room)
-            || prices::is_room(room)
+    /// What a socket follows here that is in a room; `None` if that is nothing of the market, or nobody knows what.
+    pub(crate) fn followed(room: &Room, socket: &Socket, by: &Principal) -> Option<Followed> {
+        if channels::is_room(room) {
+            return channels::followed(socket, room);
+        }
+        let named = Followed::Room(room.as_str().to_owned());
+        Self::follows(&named, by).then_some(named)
+    }
+
+    /// Whether a socket of this user that has followed this at another server can follow it here.
+    pub(crate) fn follows(followed: &Followed, by: &Principal) -> bool {
+        let room = match followed {
+            Followed::Channel { .. } => return true,
+            Followed::Room(room) => Room::from(room.as_str()),
+        };
+        room == room_named(trades::KIND, &by.subject)
+            || room == room_named(portfolio::KIND, &by.subject)
+            || channels::is_named(&room)
+            || prices::is_room(&room)
     }
 
     /// Lets a socket whose client was at another server follow again what it followed there, from a snapshot on.
@@ -108,24 +121,25 @@ impl Market {
     pub(crate) async fn arrive(
         &self,
         socket: &Socket,
-        followed: &[Room],
+        followed: &[Followed],
     ) -> Result<(), ServiceError> {
         let by = socket.principal();
-        let (prices, others): (Vec<_>, Vec<_>) = followed
-            .iter()
-            .filter(|room| Self::follows(room, &by))
-            .partition(|room| prices::is_room(room));
-        for room in others {
-            if *room == room_named(trades::KIND, &by.subject) {
+        for one in followed.iter().filter(|one| Self::follows(one, &by)) {
+            let room = match one {
+                Followed::Channel { signals } => {
+                    self.follow_channel(signals, socket).await?;
+                    continue;
+                }
+                Followed::Room(room) => Room::from(room.as_str()),
+            };
+            if room == room_named(trades::KIND, &by.subject) {
                 self.follow_trades(socket, &by).await?;
-            } else if *room == room_named(portfolio::KIND, &by.subject) {
+            } else if room == room_named(portfolio::KIND, &by.subject) {
                 self.renew_portfolio(socket, &by).await?;
-            } else {
-                self.follow_room_of_signals(room, socket).await?;
-            }
-        }
-        for room in prices {
-            if let Err(JoinError::NameTooLong | JoinError::TooManyRooms) = socket.join(room) {
+            } else if channels::is_named(&room) {
+                self.follow_room_of_signals(&room, socket).await?;
+            } else if let Err(JoinError::NameTooLong | JoinError::TooManyRooms) = socket.join(&room)
+            {
                 return Err(ServiceError::Conflict("in too many rooms"));
             }
         }

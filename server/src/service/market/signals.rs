@@ -67,22 +67,25 @@ impl Market {
                 return Err(ServiceError::Conflict("subscribed to too many channels"));
             }
         }
-        self.follow_signals(room, channel_id.as_deref(), socket)
+        self.follow_signals(room, channel_id.as_deref(), socket, true)
             .await
     }
 
+    /// Lets a socket follow signals. A snapshot that is shared is what this server has told: whoever was at another one, which may
+    /// have told more, needs its own.
     async fn follow_signals(
         &self,
         room: Room,
         category: Option<&str>,
         socket: &Socket,
+        is_shared: bool,
     ) -> Result<Subscribed<Signals>, ServiceError> {
         let subscription = Subscription {
             journal: JOURNAL.into(),
             category,
             open: 0,
             newest: NEWEST,
-            is_shared: true,
+            is_shared,
             room: room.clone(),
             teller: Arc::new(SignalsTeller),
             event: &SIGNALS_SUBSCRIBED,
@@ -122,14 +125,25 @@ impl Market {
         self.follow_room_of_signals(room, socket).await
     }
 
-    /// Lets a socket follow the signals of a room, from a snapshot on.
+    /// Lets a socket follow the signals of a room, from a snapshot on that has all that any server has told.
     pub(super) async fn follow_room_of_signals(
         &self,
         room: &Room,
         socket: &Socket,
     ) -> Result<(), ServiceError> {
         let channel = channel_of(socket, room)?;
-        let following = self.follow_signals(room.clone(), channel.as_deref(), socket);
+        let following = self.follow_signals(room.clone(), channel.as_deref(), socket, false);
+        following.await.map(drop)
+    }
+
+    /// Lets a socket follow the signals of a channel as it did at another server.
+    pub(super) async fn follow_channel(
+        &self,
+        channel: &str,
+        socket: &Socket,
+    ) -> Result<(), ServiceError> {
+        checks::name("channelId", channel)?;
+        let following = self.follow_signals(room_of(Some(channel)), Some(channel), socket, false);
         following.await.map(drop)
     }
 

@@ -27,7 +27,7 @@ use crate::service::rules::emissions::notifications::{
     NotificationBatch, NotificationKind, Priority,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{Followed, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
 use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
@@ -241,9 +241,15 @@ impl Notifications {
         })
     }
 
-    /// Whether a socket that is in this room at another server follows its user's notifications there.
-    pub(crate) fn follows(room: &Room, by: &Principal) -> bool {
-        *room == room_named(KIND, &by.subject)
+    /// What a socket follows here that is in a room, if that is its user's notifications.
+    pub(crate) fn followed(room: &Room, by: &Principal) -> Option<Followed> {
+        let named = Followed::Room(room.as_str().to_owned());
+        Self::follows(&named, by).then_some(named)
+    }
+
+    /// Whether a socket of this user has followed its notifications at another server.
+    pub(crate) fn follows(followed: &Followed, by: &Principal) -> bool {
+        matches!(followed, Followed::Room(room) if *room == room_named(KIND, &by.subject).as_str())
     }
 
     /// Lets a socket whose client was at another server follow its user's notifications again, if it did there.
@@ -254,10 +260,10 @@ impl Notifications {
     pub(crate) async fn arrive(
         &self,
         socket: &Socket,
-        followed: &[Room],
+        followed: &[Followed],
     ) -> Result<(), ServiceError> {
         let by = socket.principal();
-        if followed.iter().any(|room| Self::follows(room, &by)) {
+        if followed.iter().any(|one| Self::follows(one, &by)) {
             self.follow(socket, &by).await?;
         }
         Ok(())

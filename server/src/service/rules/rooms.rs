@@ -1,7 +1,22 @@
 //! The names of rooms.
 
 use roomcast::Room;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// What a socket follows beside conversations, as one server tells another to which its client goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Followed {
+    /// A room whose name says what it is.
+    Room(String),
+    /// A channel of signals whose room has only a hash in its name. A server of a version before this does not understand it, and
+    /// has the client start afresh.
+    Channel {
+        /// The channel.
+        signals: String,
+    },
+}
 
 /// The room `KIND:ID`, such as `user:ann`. Names of rooms are limited in bytes and ids in characters, so that a long id is in
 /// it as `KIND#` and its hash.

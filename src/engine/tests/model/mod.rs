@@ -323,7 +323,7 @@ impl World {
             }
             Step::Cut => {
                 client.is_spoilt = true;
-                outbox.cut();
+                outbox.supersede();
             }
             Step::Shed => self.shed(),
             Step::Recover => self.recover(which),
@@ -381,7 +381,7 @@ impl World {
         let client = &mut self.clients[which];
         client.receive();
         let old = client.session.outbox.clone();
-        old.cut();
+        old.supersede();
         let outbox = self.outboxes.outbox(random_sid(), BUDGET);
         let missed = client.got.last().and_then(|known| {
             old.hand_over(stamp(*known), &outbox, LIMITS, &Frame::text(b"hello"))

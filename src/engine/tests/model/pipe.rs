@@ -154,7 +154,7 @@ impl Pipe {
                     }
                 }
                 Meanwhile::Detach => outbox.detach(),
-                Meanwhile::Cut => outbox.cut(),
+                Meanwhile::Cut => outbox.supersede(),
             }
         }
     }

@@ -63,10 +63,14 @@ impl Socket {
 
     /// The application has sent what the client lacked of what another server would have sent, and it is in its rooms again.
     /// Until then a client whose connection breaks again starts afresh, as it does when the application ends the
-    /// connection because it could not do that ([`drop_connection`](Self::drop_connection)).
+    /// connection because it could not do that ([`drop_connection`](Self::drop_connection)). A second connection that offers
+    /// the same client waits for this for a second, and starts afresh then.
     pub fn arrived(&self) {
         if let Some(recoverable) = self.recoverable() {
             recoverable.arrived();
+            if let Some(table) = self.io().recovery_table() {
+                table.settled.notify_waiters();
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::service::chat::sequencer::gap::as_shown;
 use crate::service::chat::sequencer::recorded::Recorded;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::STATUS;
+use crate::service::rules::rooms::Followed;
 use crate::store::{Committed, MOST_RECENT, Missed, RecentChange, Revision, StoreError, Time};
 use roomcast::{Broadcast, Room, Socket};
 
@@ -24,7 +25,7 @@ pub(crate) struct Leaving {
     /// The conversations that the client was in, and how far it was sent each of them.
     conversations: Vec<(Uuid, Told)>,
     /// What else it followed, and follows anew.
-    followed: Vec<String>,
+    followed: Vec<Followed>,
 }
 
 /// How far a conversation was told.
@@ -57,6 +58,8 @@ pub(crate) enum Lost {
     TooFast,
     /// It cannot be read, or the client is in too many rooms.
     Failed,
+    /// Telling the client what it has missed takes too long.
+    TooLate,
 }
 
 impl From<StoreError> for Lost {
@@ -89,20 +92,19 @@ impl Leaving {
         Self::deserialize(said).ok()
     }
 
-    /// The rooms of what the client followed beside conversations.
-    pub(crate) fn followed(&self) -> Vec<Room> {
-        let rooms = self.followed.iter();
-        rooms.map(|room| Room::from(room.as_str())).collect()
+    /// What the client followed beside conversations.
+    pub(crate) fn followed(&self) -> &[Followed] {
+        &self.followed
     }
 }
 
 impl Chat {
     /// Takes leave of a socket whose client goes to another server: takes it out of its conversations and of the rooms that
-    /// it `follows`, and says how far it was told. `None` if it is in a room of which nobody here knows what was sent to it.
+    /// it `follows`, of which that says what they are, and says how far it was told. `None` if it is in a room of which nobody here knows what was sent to it.
     pub(crate) fn leave_for_another(
         &self,
         socket: &Socket,
-        follows: impl Fn(&Room) -> bool,
+        follows: impl Fn(&Room) -> Option<Followed>,
     ) -> Option<Value> {
         if !self.0.store.is_shared() {
             return None;
@@ -123,11 +125,9 @@ impl Chat {
                     Some((false, _)) => {}
                     Some((true, None)) | None => return None,
                 }
-            } else if follows(&room) {
-                socket.leave(&room);
-                followed.push(room.as_str().to_owned());
             } else {
-                return None;
+                followed.push(follows(&room)?);
+                socket.leave(&room);
             }
         }
         let leaving = Leaving {
@@ -350,7 +350,12 @@ mod tests {
     fn what_the_old_server_says_is_understood_or_nothing() {
         let leaving = Leaving {
             conversations: vec![(Uuid::from_u128(7), Told { seq: 3, changes: 4 })],
-            followed: vec!["trades:ann".into()],
+            followed: vec![
+                Followed::Room("trades:ann".into()),
+                Followed::Channel {
+                    signals: "a long one".into(),
+                },
+            ],
         };
         let said = serde_json::to_value(&leaving).unwrap();
         assert_eq!(Leaving::read(&said), Some(leaving));
@@ -368,6 +373,7 @@ mod tests {
             Value::Null,
             Value::from(7),
             serde_json::json!({"conversations": 1}),
+            serde_json::json!({"conversations": [], "followed": [{"kinds": "unknown"}]}),
         ] {
             assert_eq!(Leaving::read(&wrong), None, "{wrong}");
         }
