@@ -24,6 +24,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -35,6 +36,7 @@ use roomcast::{
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
+    metrics::Counter,
 };
 
 use self::hub::Hub;
@@ -200,7 +202,7 @@ impl Servers {
     /// The same, at the same time: for a suite of which most is waiting.
     fn each_at_once(build: impl Fn(Builder) -> Builder + Sync, suite: impl Fn(&Self) + Sync) {
         let (build, suite) = (&build, &suite);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| suite(&Self::alone(build)));
             scope.spawn(|| suite(&Self::joined(3, build)));
             for wire in Wire::ALL {
@@ -278,6 +280,44 @@ fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce(
         event = text(&mut b);
     }
     assert_eq!(event, "42[\"back\"]");
+}
+
+/// A server that is alone publishes nothing once it is sure of that, and from the greeting of another one on everything.
+fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
+    let serve = || Local::serve(quiet(Io::builder().adapter(adapter())));
+    let first = serve();
+    let (mut near, _) = first.connect();
+    let published = || first.io.metrics().counter(Counter::ClusterSent);
+    let mut sent = 0;
+    let mut emit = || {
+        let before = published();
+        first.io.emit("n", sent);
+        near.expect_text(&format!("42[\"n\",{sent}]"));
+        sent += 1;
+        published() > before
+    };
+    assert!(emit(), "others may be there for all it knows");
+    let is_alone = (0..1000).any(|_| {
+        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+        !emit()
+    });
+    assert!(is_alone && !emit());
+    // What somebody has to answer is asked all the same.
+    let before = published();
+    let all = first.runtime.block_on(first.io.fetch_sockets());
+    assert!(all.missing.is_empty() && published() > before);
+    let second = serve();
+    let (mut far, _) = second.connect();
+    until(|| second.io.adapter_health() == Some(Health::Ready));
+    second.runtime.block_on(second.io.rooms_followed());
+    for n in 0..100 {
+        first.io.emit("far", n);
+        far.expect_text(&format!("42[\"far\",{n}]"));
+    }
+    drop(second);
+    let before = published();
+    first.io.emit("gone", ());
+    assert!(published() > before, "another one may come in its place");
 }
 
 /// A server in whose namespaces nothing is handled.

@@ -10,7 +10,7 @@ use roomcast::{
     types::Bytes,
 };
 
-use super::{Servers, quiet, survives_outage};
+use super::{Servers, publishes_only_to_others, quiet, survives_outage};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -108,6 +108,12 @@ fn servers_go_on_when_nats_was_restarted_and_its_stream_is_gone() {
         let servers = Servers::on_nats(&nats, 2, quiet);
         survives_outage(&servers, || nats.kill(), || nats.restart());
     }
+}
+
+#[test]
+fn who_is_alone_at_nats_publishes_nothing_until_another_greets() {
+    let nats = NatsServer::start_with("");
+    publishes_only_to_others(|| Nats::new(&nats.url()).unwrap());
 }
 
 #[test]
