@@ -19,6 +19,7 @@ mod streams;
 mod values;
 
 use std::{
+    net::TcpListener,
     ops::Index,
     sync::{
         Arc,
@@ -38,6 +39,7 @@ use roomcast::{
     },
     metrics::Counter,
 };
+use tokio::time::timeout;
 
 use self::hub::Hub;
 use crate::{
@@ -45,6 +47,7 @@ use crate::{
     nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
+    support::DEADLINE,
 };
 
 /// The wires of the adapter for Redis.
@@ -318,6 +321,39 @@ fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
     let before = published();
     first.io.emit("gone", ());
     assert!(published() > before, "another one may come in its place");
+}
+
+/// A broker whose machine takes connections for it, and that never answers, for each adapter.
+#[test]
+fn a_broker_that_takes_connections_and_says_nothing_is_told_of_and_a_server_goes_on_and_ends_without_it()
+ {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let redis = |wire: Wire| wire.on(Redis::new(&format!("redis://127.0.0.1:{port}")).unwrap());
+    let url = format!("postgres://roomcast@127.0.0.1:{port}/postgres");
+    let adapters: [Box<dyn FnOnce(Builder) -> Builder + Send + '_>; 5] = [
+        Box::new(|io| io.adapter(redis(Wire::Classic))),
+        Box::new(|io| io.adapter(redis(Wire::Sharded))),
+        Box::new(|io| io.adapter(redis(Wire::Streams))),
+        Box::new(|io| io.adapter(Postgres::new(&url).unwrap())),
+        Box::new(|io| io.adapter(Nats::new(&format!("nats://127.0.0.1:{port}")).unwrap())),
+    ];
+    thread::scope(|scope| {
+        for adapter in adapters {
+            scope.spawn(move || {
+                let server = Local::serve(quiet(adapter(Io::builder())));
+                let (mut client, _) = server.connect();
+                until(|| match server.io.adapter_health() {
+                    Some(Health::Down(why)) => why != "not connected yet",
+                    health => panic!("{health:?}"),
+                });
+                server.io.emit("here", ());
+                client.expect_text("42[\"here\"]");
+                let closing = async { timeout(DEADLINE, server.io.close(DEADLINE * 2)).await };
+                assert!(server.runtime.block_on(closing).is_ok());
+            });
+        }
+    });
 }
 
 /// A server in whose namespaces nothing is handled.

@@ -117,6 +117,15 @@ fn who_is_alone_at_nats_publishes_nothing_until_another_greets() {
 }
 
 #[test]
+fn servers_go_on_when_nats_has_stood_still_whether_it_keeps_messages_or_not() {
+    for options in ["-js", ""] {
+        let nats = NatsServer::start_with(options);
+        let servers = Servers::on_nats(&nats, 2, quiet);
+        survives_outage(&servers, || nats.pause(), || nats.resume());
+    }
+}
+
+#[test]
 fn what_is_larger_than_nats_takes_is_lost_and_counted() {
     let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
     let (mut client, _) = servers[1].connect();
