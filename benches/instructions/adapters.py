@@ -5,9 +5,10 @@
     benches/instructions/adapters.py TARGET/release/examples/fanout [ADAPTER...]
 
 It plays the contract server with one worker, without an adapter and with each that is named (postgres, redis, redis-sharded,
-redis-streams, nats; default: all), whose broker it starts itself. A count is the difference of two runs that differ in the
-number of broadcasts, so that starting, connecting and joining are no part of it; what the adapter does each second is,
-for the time that the broadcasts take under callgrind. Wants valgrind.
+redis-streams, nats, nats-jetstream; default: all), whose broker it starts itself. A count is the difference of two runs that
+differ in the number of broadcasts, so that starting, connecting and joining are no part of it; what the adapter does each
+second is, for the time that the broadcasts take under callgrind. With PostgreSQL and NATS it begins when the server knows that
+it is alone; with postgres-settling and nats-settling before. Wants valgrind.
 """
 import os
 import re
@@ -15,16 +16,21 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parents[2] / "tests" / "support"
+# The broker, its options, the seconds after which a server knows that it is alone, and the URL.
 SCHEMES = {
-    "postgres": ("postgres", "postgres://roomcast@127.0.0.1:{}/postgres"),
-    "redis": ("redis", "redis://127.0.0.1:{}"),
-    "redis-sharded": ("redis", "redis+sharded://127.0.0.1:{}"),
-    "redis-streams": ("redis", "redis-streams://127.0.0.1:{}"),
-    "nats": ("nats", "nats://127.0.0.1:{}"),
+    "postgres": ("postgres", "", 20, "postgres://roomcast@127.0.0.1:{}/postgres"),
+    "postgres-settling": ("postgres", "", 0, "postgres://roomcast@127.0.0.1:{}/postgres"),
+    "redis": ("redis", "", 0, "redis://127.0.0.1:{}"),
+    "redis-sharded": ("redis", "", 0, "redis+sharded://127.0.0.1:{}"),
+    "redis-streams": ("redis", "", 0, "redis-streams://127.0.0.1:{}"),
+    "nats": ("nats", "", 20, "nats://127.0.0.1:{}"),
+    "nats-settling": ("nats", "", 0, "nats://127.0.0.1:{}"),
+    "nats-jetstream": ("nats", "-js", 0, "nats://127.0.0.1:{}"),
 }
 # Members of the room, and broadcasts that are counted.
 ROOMS = [(10, 4000), (100, 1000), (1000, 200)]
@@ -34,12 +40,12 @@ PAYLOAD = b"x" * 128
 
 
 @contextmanager
-def broker(script):
+def broker(script, options):
     """A private broker: the port that it listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = dict(os.environ, OPTIONS="")
+    env = dict(os.environ, OPTIONS=options)
     supervisor = subprocess.Popen(
         [SUPPORT / f"{script}.sh", str(port)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -95,7 +101,7 @@ class Client:
             self.fill()
 
 
-def collected(program, play, **more):
+def collected(program, play, settling=0, **more):
     """Instructions of a whole run of the contract server with one worker, for which `play` is called with the port."""
     env = dict(os.environ, PORT="0", WORKERS="1", PING_INTERVAL_MS="3600000")
     env.pop("ADAPTER", None)
@@ -106,7 +112,10 @@ def collected(program, play, **more):
         stderr=subprocess.PIPE,
         text=True,
     )
-    play(int(re.search(r":(\d+)$", server.stdout.readline().strip())[1]))
+    port = int(re.search(r":(\d+)$", server.stdout.readline().strip())[1])
+    # A server that is alone knows it after a while.
+    time.sleep(settling)
+    play(port)
     server.terminate()
     said = server.communicate(timeout=120)[1]
     return int(re.search(r"Collected : (\d+)", said)[1])
@@ -128,23 +137,23 @@ def broadcasting(members, broadcasts):
     return play
 
 
-def count(program, adapter, members, broadcasts):
+def count(program, adapter, settling, members, broadcasts):
     """Instructions of one broadcast."""
     more = {"ADAPTER": adapter} if adapter else {}
-    many, none = (collected(program, broadcasting(members, number), **more) for number in (broadcasts, 0))
+    many, none = (collected(program, broadcasting(members, number), settling, **more) for number in (broadcasts, 0))
     return (many - none) / broadcasts
 
 
 def main():
     program, *named = sys.argv[1:]
-    alone = {room: count(program, None, *room) for room in ROOMS}
+    alone = {room: count(program, None, 0, *room) for room in ROOMS}
     print("| adapter | " + " | ".join(f"room of {members}" for members, _ in ROOMS) + " |")
     print("|---" * (len(ROOMS) + 1) + "|")
     print("| none | " + " | ".join(f"{alone[room]:,.0f}" for room in ROOMS) + " |", flush=True)
     for name in named or SCHEMES:
-        script, url = SCHEMES[name]
-        with broker(script) as port:
-            counts = {room: count(program, url.format(port), *room) for room in ROOMS}
+        script, options, settling, url = SCHEMES[name]
+        with broker(script, options) as port:
+            counts = {room: count(program, url.format(port), settling, *room) for room in ROOMS}
         cells = [f"{counts[room]:,.0f} (+{counts[room] / alone[room] * 100 - 100:.1f} %)" for room in ROOMS]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 

@@ -42,6 +42,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// When it will not be sent. The server counts it; its own sockets have got it already.
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError>;
 
+    /// Whether certainly no other server listens, so that what nobody has to answer need not be published. Asked for
+    /// every event, join, leave and disconnect in a namespace that is open on this server, before it is written. Default
+    /// `false`: everything is published.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
     /// Sends a reply to one server.
     ///
     /// # Errors

@@ -286,6 +286,12 @@ impl Joined {
         self.timeout
     }
 
+    /// Whether certainly no other server listens.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.adapter.is_alone()
+    }
+
     /// Sends an operation to the other servers.
     pub(crate) fn publish(&self, publication: Publication) -> Result<(), AdapterError> {
         let published = self

@@ -4,6 +4,8 @@
 //!
 //! Nothing in here knows a transport.
 
+#[cfg(any(feature = "nats", feature = "postgres"))]
+mod alone;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod channels;
 mod emitter;
@@ -13,6 +15,8 @@ mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+#[cfg(any(feature = "nats", feature = "postgres"))]
+pub(super) use alone::{Alone, GREETING};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
 pub use emitter::{Emission, Emitter};

@@ -46,8 +46,10 @@ pub(super) trait Listener: Send + Sync {
     fn may_have_missed(&self);
     /// So many messages are lost, either way.
     fn lost(&self, messages: u64);
-    /// Messages arrive from now on.
-    fn listening(&self);
+    /// Messages arrive from now on, and are kept for those who are away or not.
+    fn listening(&self, keeps: bool);
+    /// The connection is over.
+    fn cut_off(&self);
     /// A second is over.
     fn tick(&self);
 }
@@ -176,10 +178,14 @@ impl Broker for Link {
                 Err(_) => CLOSED.to_owned(),
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             why = broken => Err(why),
             ended = self.work(&client) => ended,
+        };
+        if let Some(listener) = self.listener.upgrade() {
+            listener.cut_off();
         }
+        ended
     }
 }
 
@@ -278,7 +284,7 @@ impl Link {
             Err(error) => return chain(&error),
         };
         *self.cursor.lock() = Some(Cursor { created, last });
-        self.listening();
+        self.listening(true);
         while let Some(message) = messages.next().await {
             let message = match message {
                 Ok(message) => message,
@@ -307,7 +313,7 @@ impl Link {
         if let Err(error) = client.flush().await {
             return chain(&error);
         }
-        self.listening();
+        self.listening(false);
         while let Some(message) = messages.next().await {
             self.hear(&message.subject, message.payload);
         }
@@ -320,9 +326,9 @@ impl Link {
         }
     }
 
-    fn listening(&self) {
+    fn listening(&self, keeps: bool) {
         if let Some(listener) = self.listener.upgrade() {
-            listener.listening();
+            listener.listening(keeps);
         }
     }
 

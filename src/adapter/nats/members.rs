@@ -5,11 +5,15 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::adapter::envelope::NodeId;
+use crate::adapter::{common::Alone, envelope::NodeId};
 
 /// The other servers.
-#[derive(Debug, Default)]
-pub(super) struct Members(Mutex<Table>);
+#[derive(Debug)]
+pub(super) struct Members {
+    table: Mutex<Table>,
+    /// Whether there is nobody else, and nothing is kept for anybody.
+    pub(super) alone: Alone,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -19,11 +23,26 @@ struct Table {
     heard: HashMap<NodeId, Instant>,
 }
 
+impl Default for Members {
+    fn default() -> Self {
+        Self {
+            table: Mutex::default(),
+            alone: Alone::new(SETTLING, PATIENCE * 30),
+        }
+    }
+}
+
 impl Members {
-    /// Notes that this server listens from now on, maybe again: who was there before has time to say so.
-    pub(super) fn listening(&self) {
+    /// Notes that this server listens from now on, maybe again: who was there before has time to say so. What a stream
+    /// `keeps` is for those who are away as well, so that nobody is alone with one.
+    pub(super) fn listening(&self, keeps: bool) {
+        if keeps {
+            self.alone.cut_off();
+        } else {
+            self.alone.listens();
+        }
         let now = Instant::now();
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table.since = Some(now);
         for heard in table.heard.values_mut() {
             *heard = now;
@@ -32,12 +51,13 @@ impl Members {
 
     /// Since when this server listens.
     pub(super) fn since(&self) -> Option<Instant> {
-        self.0.lock().since
+        self.table.lock().since
     }
 
     /// Another server says something.
     pub(super) fn heard(&self, node: NodeId) {
-        let mut table = self.0.lock();
+        self.alone.hears_another();
+        let mut table = self.table.lock();
         if table.heard.len() < MAX_NODES || table.heard.contains_key(&node) {
             table.heard.insert(node, Instant::now());
         }
@@ -45,19 +65,20 @@ impl Members {
 
     /// Another server leaves. Returns whether it was there.
     pub(super) fn bye(&self, node: &NodeId) -> bool {
-        self.0.lock().heard.remove(node).is_some()
+        self.alone.hears_another();
+        self.table.lock().heard.remove(node).is_some()
     }
 
     /// The others.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.0.lock().heard.keys().cloned().collect()
+        self.table.lock().heard.keys().cloned().collect()
     }
 
     /// Removes and returns the servers that have been silent for too long.
     pub(super) fn gone(&self) -> Vec<NodeId> {
         let now = Instant::now();
         let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PATIENCE;
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table
             .heard
             .extract_if(is_gone)
@@ -70,6 +91,8 @@ impl Members {
 const MAX_NODES: usize = 4096;
 /// How long a server may be silent. It speaks every second.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long this server must have listened to know that there is nobody else.
+const SETTLING: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
@@ -87,7 +110,7 @@ mod tests {
         assert_eq!(members.gone(), std::slice::from_ref(&x));
         assert_eq!(members.nodes(), std::slice::from_ref(&y));
         tokio::time::advance(Duration::from_secs(60)).await;
-        members.listening();
+        members.listening(true);
         assert_eq!(members.gone(), []);
         assert!(members.bye(&y));
         assert!(!members.bye(&x), "it is gone already");

@@ -39,7 +39,7 @@ use self::{
     values::NatsValues,
 };
 use super::{
-    common::{Broker as _, Limits, unwritten},
+    common::{Broker as _, GREETING, Limits, unwritten},
     envelope::{Envelope, NodeId},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     values::ValueStore,
@@ -261,6 +261,20 @@ impl Adapter for Nats {
         shared.send(subject, &envelope)
     }
 
+    fn is_alone(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.members.alone.is_certain())
+    }
+
+    fn followed(&self) -> BoxFuture<()> {
+        let shared = self.shared.get().cloned();
+        Box::pin(async {
+            if let Some(shared) = shared {
+                shared.members.alone.until_known().await;
+            }
+        })
+    }
+
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         shared.send(shared.subjects.to(to), &envelope)
@@ -377,6 +391,8 @@ impl Listener for NatsState {
             return false;
         };
         if node == *self.inbox.node() {
+            // What others have said of themselves before this has come on the same way.
+            self.members.alone.hears_itself();
             return true;
         }
         match word {
@@ -403,9 +419,13 @@ impl Listener for NatsState {
         self.inbox.lost(messages);
     }
 
-    fn listening(&self) {
-        self.members.listening();
+    fn listening(&self, keeps: bool) {
+        self.members.listening(keeps);
         self.say(HELLO);
+    }
+
+    fn cut_off(&self) {
+        self.members.alone.cut_off();
     }
 
     fn tick(&self) {
@@ -450,8 +470,6 @@ fn read_pulse(payload: &[u8]) -> Option<(u8, NodeId)> {
 const HELLO: u8 = b'h';
 const ALIVE: u8 = b'a';
 const BYE: u8 = b'b';
-/// How long servers that are there may take to say so to one that has come.
-const GREETING: Duration = Duration::from_millis(300);
 /// How long NATS may take to let a server in, or to answer a request.
 const CONNECTING: Duration = Duration::from_secs(5);
 

@@ -37,8 +37,11 @@ impl Inbound {
         Some((target, text))
     }
 
+    /// How many messages of others wait. What this server says to itself is empty, and is none.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.lock().0.len()
+        let waiting = self.waiting.lock();
+        let messages = waiting.0.iter();
+        messages.filter(|(_, text)| !text.is_empty()).count()
     }
 
     /// Resolves when there may be something to take.

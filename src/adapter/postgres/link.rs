@@ -50,6 +50,10 @@ pub(crate) trait Listener: Send + Sync {
     fn lost(&self, messages: u64);
     /// Notifications of these namespaces arrive from now on.
     fn listening(&self, namespaces: Vec<Nsp>);
+    /// This server has heard itself, and everything that had come before was given to this listener.
+    fn caught_up(&self);
+    /// The connection is over.
+    fn cut_off(&self);
     /// Says a part of what this server has to say of itself. Returns whether there is more to say.
     fn speak(&self) -> bool;
     /// Called every second while there is a connection.
@@ -218,6 +222,7 @@ impl Broker for Link {
             ended = working => ended,
         };
         self.lost(inbound.len() as u64);
+        self.tell(|listener| listener.cut_off());
         ended
     }
 }
@@ -422,6 +427,8 @@ impl Link {
             *self.heard.lock() = Some(Instant::now());
             self.outbound.hears_itself();
             self.outbound.up();
+            // It is read behind all that has come before. If there is no room for it the next one tells the same.
+            let _ = inbound.push(Target::Envelopes, text, &self.limits);
             return;
         }
         if speaks == Some(notification.process_id()) {
@@ -446,6 +453,10 @@ impl Link {
                     inbound.arrived().await;
                     continue;
                 };
+                if text.is_empty() && target == Target::Envelopes {
+                    self.tell(|listener| listener.caught_up());
+                    continue;
+                }
                 if let Err(why) = self.read(line, uid, target, text).await {
                     return why;
                 }

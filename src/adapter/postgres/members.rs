@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::adapter::{envelope::NodeId, message::Pulse};
+use crate::adapter::{common::Alone, envelope::NodeId, message::Pulse};
 
 /// The other servers on each namespace of this one.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Members {
     /// Who is silent for longer has left.
     patience: Duration,
     table: Mutex<Table>,
+    /// Whether there is nobody else in any namespace.
+    pub(crate) alone: Alone,
     /// Notified when this server has greeted the others of a namespace, or has closed it.
     greeted: Notify,
 }
@@ -51,11 +53,16 @@ impl Members {
             interval,
             patience,
             table: Mutex::default(),
+            // A server that is there says so in each interval, and one that is not heard for its time has left. Both are
+            // taken several times over.
+            alone: Alone::new(interval * 3, patience * 30),
             greeted: Notify::new(),
         }
     }
 
     pub(crate) fn open(&self, nsp: &Nsp) {
+        // Others may have been in there for long, and were never heard in here.
+        self.alone.listens();
         let mut table = self.table.lock();
         table.namespaces.entry(nsp.clone()).or_default();
     }
@@ -78,6 +85,7 @@ impl Members {
     /// Notes that this server listens from now on, maybe again: the others are to be greeted, and who was there before has
     /// time to say so.
     pub(crate) fn listening(&self, nsp: &Nsp) {
+        self.alone.listens();
         let now = Instant::now();
         let mut table = self.table.lock();
         let table = &mut *table;

@@ -50,7 +50,7 @@ use self::{
 pub use super::common::chain;
 use super::{
     WireError,
-    common::{Broker as _, Limits, UID, unwritten},
+    common::{Broker as _, GREETING, Limits, UID, unwritten},
     envelope::{Envelope, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     message::{
@@ -231,6 +231,11 @@ impl Adapter for Postgres {
         }
     }
 
+    fn is_alone(&self) -> bool {
+        let shared = self.shared.get();
+        shared.is_some_and(|shared| shared.members.alone.is_certain())
+    }
+
     fn reply(&self, to: &NodeId, sealed: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         match sealed.message {
@@ -326,10 +331,11 @@ impl Adapter for Postgres {
     }
 
     fn followed(&self) -> BoxFuture<()> {
-        let link = self.shared.get().map(|shared| Arc::clone(&shared.link));
+        let shared = self.shared.get().cloned();
         Box::pin(async {
-            if let Some(link) = link {
-                link.followed().await;
+            if let Some(shared) = shared {
+                Arc::clone(&shared.link).followed().await;
+                shared.members.alone.until_known().await;
             }
         })
     }
@@ -373,8 +379,11 @@ impl PostgresState {
             Heard::Nothing | Heard::Rooms(_) => {}
             Heard::Publication(node, mut publication, request) => {
                 // Emitters share one name and never listen, so that there is nobody to greet.
-                if node.as_str() != UID && self.members.published(nsp, &node) {
-                    self.link.speak_soon();
+                if node.as_str() != UID {
+                    self.members.alone.hears_another();
+                    if self.members.published(nsp, &node) {
+                        self.link.speak_soon();
+                    }
                 }
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
@@ -384,6 +393,7 @@ impl PostgresState {
             }
             Heard::Answer(question, node, said) => {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
+                self.members.alone.hears_another();
                 self.members.heard(nsp, &node);
                 let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
@@ -396,6 +406,7 @@ impl PostgresState {
     }
 
     fn felt(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
+        self.members.alone.hears_another();
         match pulse {
             Pulse::Hello => {
                 self.members.greeted(nsp, node);
@@ -445,6 +456,14 @@ impl Listener for PostgresState {
         self.link.speak_soon();
     }
 
+    fn caught_up(&self) {
+        self.members.alone.hears_itself();
+    }
+
+    fn cut_off(&self) {
+        self.members.alone.cut_off();
+    }
+
     fn speak(&self) -> bool {
         let (pulses, has_more) = self.members.pulses(PULSES);
         for (nsp, pulse) in pulses {
@@ -480,7 +499,5 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// How long others may take to say that they are there, before anything is asked of them.
-const GREETING: Duration = Duration::from_millis(300);
 /// Namespaces in which this server says at once that it is there.
 const PULSES: usize = 512;

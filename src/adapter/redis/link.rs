@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     channels::{How, Name, Target},
+    echoes::Own,
     line::{Line, OnPush, RedisAddress, Sent},
     streams::{self, Event, Reader, Stream},
 };
@@ -58,6 +59,8 @@ pub(crate) struct Link {
     listener: Weak<dyn Listener>,
     /// The stream that is read, if any.
     reader: Option<Reader>,
+    /// How messages of this server look, which it hears as all others do.
+    sent: Option<Arc<Own>>,
 }
 
 impl Link {
@@ -82,7 +85,14 @@ impl Link {
             heard: Mutex::new(Instant::now()),
             listener,
             reader: None,
+            sent: None,
         }
+    }
+
+    /// This link, which leaves out messages that look like these.
+    pub(crate) fn knowing(mut self, own: Own) -> Self {
+        self.sent = Some(Arc::new(own));
+        self
     }
 
     /// This link, with a stream that is read.
@@ -280,7 +290,7 @@ impl Link {
     fn on_push(self: &Arc<Self>, pair: &Arc<ConnectionPair>) -> OnPush {
         let link = Arc::downgrade(self);
         let pair = Arc::clone(pair);
-        Arc::new(move |info| {
+        let act = Arc::new(move |info: PushInfo| {
             let Some(link) = link.upgrade() else {
                 return;
             };
@@ -292,7 +302,9 @@ impl Link {
             }
             // The task of the connection must outlive a fault of what is done with a message.
             guarded(|| link.pushed(info, &pair.broken));
-        })
+        });
+        let own = self.sent.clone();
+        OnPush { act, own }
     }
 
     fn pushed(&self, info: PushInfo, broken: &Notify) {
@@ -331,6 +343,9 @@ impl Link {
         let Some(payload) = next() else {
             return;
         };
+        if self.sent.as_ref().is_some_and(|own| own.has_sent(&payload)) {
+            return;
+        }
         // What is done with a message may open rooms, so nothing is locked meanwhile.
         let target = self.channels.lock().target(&(how, name));
         match target {

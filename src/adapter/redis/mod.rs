@@ -13,6 +13,7 @@
 
 mod channels;
 mod classic;
+mod echoes;
 mod line;
 mod link;
 mod outside;
@@ -35,6 +36,7 @@ use roomcast_protocol::socket::Nsp;
 pub use self::line::InvalidUrl;
 use self::{
     channels::{How, Route, Scope, Target},
+    echoes::Own,
     line::{RedisAddress, Sent},
     link::{Link, Listener},
     shared::{RedisState, own_channel, room_channel},
@@ -270,6 +272,7 @@ impl Adapter for Redis {
             let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
             let link = Link::new(self.place.clone(), how, own, self.limits, listener);
+            let link = link.knowing(Own::new(inbox.node().as_str()));
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
                 Wire::Classic | Wire::Sharded(_) => link,

@@ -25,6 +25,25 @@ fn is_journaled<A>(joined: &Joined, operation: &Operation<'_, A>) -> bool {
         }
 }
 
+/// Whether nobody has to hear of an operation: no other server listens, and none would have to answer. Where the namespace is
+/// not open on this server, nobody here knows who is in it.
+fn is_for_nobody<A>(
+    joined: &Joined,
+    target_namespace: &TargetNamespace,
+    operation: &Operation<'_, A>,
+) -> bool {
+    match operation.kind {
+        Kind::Broadcast { .. } | Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } => {
+            target_namespace.local().is_some() && joined.is_alone()
+        }
+        // Events between servers are rare, and heartbeats are among them.
+        Kind::BroadcastWithAck { .. }
+        | Kind::FetchSockets
+        | Kind::ServerSide { .. }
+        | Kind::ServerSideWithAck { .. } => false,
+    }
+}
+
 /// Gives an operation to a journal, from which it comes to this server as well; `None` if it does not go there.
 pub(super) fn journal<A: Arguments>(
     target_namespace: &TargetNamespace,
@@ -53,7 +72,9 @@ pub(super) fn others<A: Arguments>(
         Some(joined) if !operation.target.local && is_journaled(joined, operation) => {
             RemoteOutcome::Failed(Unpublished::Adapter(joined.unreached()))
         }
-        Some(joined) if !operation.target.local => {
+        Some(joined)
+            if !operation.target.local && !is_for_nobody(joined, target_namespace, operation) =>
+        {
             publish(joined, target_namespace, operation, local, frame)
         }
         Some(_) | None => RemoteOutcome::None,

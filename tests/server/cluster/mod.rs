@@ -19,11 +19,13 @@ mod streams;
 mod values;
 
 use std::{
+    net::TcpListener,
     ops::Index,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -35,8 +37,10 @@ use roomcast::{
         postgres::Postgres,
         redis::{Redis, Subscriptions},
     },
+    metrics::Counter,
     types::Bytes,
 };
+use tokio::time::timeout;
 
 use self::hub::Hub;
 use crate::{
@@ -44,7 +48,7 @@ use crate::{
     nats_server::NatsServer,
     postgres_server,
     redis_server::RedisServer,
-    support::Frame,
+    support::{DEADLINE, Frame},
 };
 
 /// The wires of the adapter for Redis.
@@ -202,7 +206,7 @@ impl Servers {
     /// The same, at the same time: for a suite of which most is waiting.
     fn each_at_once(build: impl Fn(Builder) -> Builder + Sync, suite: impl Fn(&Self) + Sync) {
         let (build, suite) = (&build, &suite);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| suite(&Self::alone(build)));
             scope.spawn(|| suite(&Self::joined(3, build)));
             for wire in Wire::ALL {
@@ -280,6 +284,77 @@ fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce(
         event = text(&mut b);
     }
     assert_eq!(event, "42[\"back\"]");
+}
+
+/// A server that is alone publishes nothing once it is sure of that, and from the greeting of another one on everything.
+fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
+    let serve = || Local::serve(quiet(Io::builder().adapter(adapter())));
+    let first = serve();
+    let (mut near, _) = first.connect();
+    let published = || first.io.metrics().counter(Counter::ClusterSent);
+    let mut sent = 0;
+    let mut emit = || {
+        let before = published();
+        first.io.emit("n", sent);
+        near.expect_text(&format!("42[\"n\",{sent}]"));
+        sent += 1;
+        published() > before
+    };
+    assert!(emit(), "others may be there for all it knows");
+    let is_alone = (0..1000).any(|_| {
+        thread::sleep(Duration::from_millis(20)); // The pace of asking.
+        !emit()
+    });
+    assert!(is_alone && !emit());
+    // What somebody has to answer is asked all the same.
+    let before = published();
+    let all = first.runtime.block_on(first.io.fetch_sockets());
+    assert!(all.missing.is_empty() && published() > before);
+    let second = serve();
+    let (mut far, _) = second.connect();
+    until(|| second.io.adapter_health() == Some(Health::Ready));
+    second.runtime.block_on(second.io.rooms_followed());
+    for n in 0..100 {
+        first.io.emit("far", n);
+        far.expect_text(&format!("42[\"far\",{n}]"));
+    }
+    drop(second);
+    let before = published();
+    first.io.emit("gone", ());
+    assert!(published() > before, "another one may come in its place");
+}
+
+/// A broker whose machine takes connections for it, and that never answers, for each adapter.
+#[test]
+fn a_broker_that_takes_connections_and_says_nothing_is_told_of_and_a_server_goes_on_and_ends_without_it()
+ {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let redis = |wire: Wire| wire.on(Redis::new(&format!("redis://127.0.0.1:{port}")).unwrap());
+    let url = format!("postgres://roomcast@127.0.0.1:{port}/postgres");
+    let adapters: [Box<dyn FnOnce(Builder) -> Builder + Send + '_>; 5] = [
+        Box::new(|io| io.adapter(redis(Wire::Classic))),
+        Box::new(|io| io.adapter(redis(Wire::Sharded))),
+        Box::new(|io| io.adapter(redis(Wire::Streams))),
+        Box::new(|io| io.adapter(Postgres::new(&url).unwrap())),
+        Box::new(|io| io.adapter(Nats::new(&format!("nats://127.0.0.1:{port}")).unwrap())),
+    ];
+    thread::scope(|scope| {
+        for adapter in adapters {
+            scope.spawn(move || {
+                let server = Local::serve(quiet(adapter(Io::builder())));
+                let (mut client, _) = server.connect();
+                until(|| match server.io.adapter_health() {
+                    Some(Health::Down(why)) => why != "not connected yet",
+                    health => panic!("{health:?}"),
+                });
+                server.io.emit("here", ());
+                client.expect_text("42[\"here\"]");
+                let closing = async { timeout(DEADLINE, server.io.close(DEADLINE * 2)).await };
+                assert!(server.runtime.block_on(closing).is_ok());
+            });
+        }
+    });
 }
 
 /// A server in whose namespaces nothing is handled.

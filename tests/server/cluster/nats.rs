@@ -10,7 +10,7 @@ use roomcast::{
     types::Bytes,
 };
 
-use super::{Servers, noted, quiet, reaches_everything, survives_outage};
+use super::{Servers, noted, publishes_only_to_others, quiet, reaches_everything, survives_outage};
 use crate::{
     local::{Local, text, until},
     nats_server::NatsServer,
@@ -115,6 +115,21 @@ fn servers_go_on_when_nats_was_restarted_and_its_stream_is_gone() {
         let nats = NatsServer::start_with(options);
         let servers = Servers::on_nats(&nats, 2, quiet);
         survives_outage(&servers, || nats.kill(), || nats.restart());
+    }
+}
+
+#[test]
+fn who_is_alone_at_nats_publishes_nothing_until_another_greets() {
+    let nats = NatsServer::start_with("");
+    publishes_only_to_others(|| Nats::new(&nats.url()).unwrap());
+}
+
+#[test]
+fn servers_go_on_when_nats_has_stood_still_whether_it_keeps_messages_or_not() {
+    for options in ["-js", ""] {
+        let nats = NatsServer::start_with(options);
+        let servers = Servers::on_nats(&nats, 2, quiet);
+        survives_outage(&servers, || nats.pause(), || nats.resume());
     }
 }
 

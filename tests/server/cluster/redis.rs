@@ -215,6 +215,7 @@ fn after_redis_was_killed_or_stood_still_everything_works_again() {
         (Wire::Sharded, false),
         (Wire::Streams, false),
         (Wire::Classic, true),
+        (Wire::Sharded, true),
         (Wire::Streams, true),
     ] {
         let redis = RedisServer::start();

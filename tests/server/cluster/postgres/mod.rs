@@ -13,7 +13,7 @@ use roomcast::{
 };
 use tempfile::TempDir;
 
-use super::{Servers, postgres_url, quiet, survives_outage};
+use super::{Servers, postgres_url, publishes_only_to_others, quiet, survives_outage};
 use crate::{
     local::{Local, join, text, until},
     postgres_server::{self, Postgres as Server},
@@ -235,6 +235,16 @@ fn what_is_queued_for_postgresql_is_sent_before_a_server_ends_and_nobody_waits_f
     until(|| {
         let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
         fetched.missing.is_empty()
+    });
+}
+
+#[test]
+fn who_is_alone_at_postgresql_publishes_nothing_until_another_greets() {
+    let url = postgres_url();
+    let interval = Duration::from_millis(100);
+    publishes_only_to_others(|| {
+        let postgres = Postgres::new(&url).unwrap().key("lonely");
+        postgres.heartbeat(interval, interval * 10)
     });
 }
 
