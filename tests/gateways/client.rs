@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -12,6 +12,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// How long anything may take that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a store may refuse something before it does it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client in the namespace `/`.
 pub(crate) struct Client {
@@ -99,6 +102,22 @@ impl Client {
         let answer = self.ask(event, payload).await;
         assert_eq!(answer["success"], true, "{answer}");
         answer
+    }
+
+    /// Asks until the store of the server, which may be too slow for it, has done it: again when the server says, as clients do.
+    pub(crate) async fn insist(&mut self, event: &str, payload: Value) -> Value {
+        let start = Instant::now();
+        loop {
+            let answer = self.ask(event, payload.clone()).await;
+            if answer["success"] == true {
+                return answer;
+            }
+            assert!(start.elapsed() < PATIENCE, "{event} {payload}: {answer}");
+            assert_eq!(answer["error"]["code"], "STORE_UNAVAILABLE", "{answer}");
+            let wait = answer["error"]["retryAfter"].as_u64().unwrap();
+            // As long as the server asks for.
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
     }
 
     /// Makes a conversation and returns its id: `new` is the payload of `create_conversation`.

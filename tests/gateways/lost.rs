@@ -98,13 +98,7 @@ async fn what_a_server_cannot_emit_yet_is_behind_and_what_was_late_is_in_its_lag
     let database = Database::new();
     drop(database.server_with(&[]));
     // The server reads publications, and may not note how far it is.
-    let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
-    database.sql(&format!(
-        "CREATE ROLE {role} LOGIN;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
-         REVOKE INSERT, UPDATE ON publication_nodes FROM {role}"
-    ));
+    let role = database.restricted_role("REVOKE INSERT, UPDATE ON publication_nodes FROM {role}");
     let url = database.url_as(&role);
     let own = [
         ("ROOMCAST_ADAPTER__URL", "none"),

@@ -75,6 +75,20 @@ impl Database {
         self.url.replace("//roomcast@", &format!("//{role}@"))
     }
 
+    /// A role of its own that may do here what `docs/storage.md` gives one that does not own the tables, and then
+    /// what `more` gives and takes, in which `{role}` stands for its name. Returns the name.
+    pub(crate) fn restricted_role(&self, more: &str) -> String {
+        let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
+        self.sql(&format!(
+            "CREATE ROLE {role} LOGIN;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
+             {}",
+            more.replace("{role}", &role)
+        ));
+        role
+    }
+
     /// A connection of somebody else.
     pub(crate) async fn client(&self) -> tokio_postgres::Client {
         self.client_as("roomcast").await
@@ -284,21 +298,13 @@ async fn a_database_that_knows_ascii_letters_only_is_warned_of_at_start() {
     assert!(!database.server().early_log().contains("search finds"));
 }
 
-/// What `docs/storage.md` gives a role that does not own the tables.
-const GRANTS: &str = "
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO only_the_tables;
-    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO only_the_tables";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_make_the_table_of_the_adapter_is_joined_and_says_once_what_is_missing()
 {
     let database = Database::new();
     migrate(database.folder.path(), &database.url);
-    database.sql(&format!(
-        "DO $$ BEGIN CREATE ROLE only_the_tables LOGIN; EXCEPTION WHEN duplicate_object THEN END $$;
-         REVOKE CREATE ON SCHEMA public FROM PUBLIC; {GRANTS}"
-    ));
-    let url = database.url.replace("roomcast@", "only_the_tables@");
+    let role = database.restricted_role("REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = database.url_as(&role);
     let servers = [(); 2].map(|()| {
         let own = [
             ("ROOMCAST_STORE", url.as_str()),

@@ -15,21 +15,6 @@ use crate::support::RawClient;
 /// How long anything may take that is expected to happen.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The answer to a request that the store may be too slow for: it is made again when the server says so, as clients do.
-async fn answered(client: &mut Client, event: &str, payload: Value) -> Value {
-    let start = Instant::now();
-    loop {
-        let answer = client.ask(event, payload.clone()).await;
-        if answer["success"] == true {
-            return answer;
-        }
-        assert!(start.elapsed() < DEADLINE, "{answer}");
-        let wait = answer["error"]["retryAfter"].as_u64().unwrap();
-        // As long as the server asks for.
-        tokio::time::sleep(Duration::from_millis(wait)).await;
-    }
-}
-
 /// For outages that are noticed by the time that passes. What is asked of a database that works may be refused with
 /// these as well, on a machine that stands still.
 const IMPATIENT: [(&str, &str); 4] = [
@@ -64,7 +49,7 @@ impl Outage {
         let mut ann = binary.guest("ann").await;
         let mut bob = binary.guest("bob").await;
         for client in [&mut ann, &mut bob] {
-            answered(client, "join_conversation", json!(LOBBY)).await;
+            client.insist("join_conversation", json!(LOBBY)).await;
         }
         let (_, database) = url.rsplit_once('/').unwrap();
         let mut outage = Self {
@@ -123,7 +108,7 @@ impl Outage {
 
     /// Sends a message until it is acknowledged.
     async fn until_stored(&mut self, message: Value) -> Value {
-        let mut answer = answered(&mut self.ann, "message", message).await;
+        let mut answer = self.ann.insist("message", message).await;
         answer["message"].take()
     }
 
@@ -143,7 +128,7 @@ impl Outage {
 
     async fn stored(&mut self) -> Vec<String> {
         let history = json!({"conversationId": LOBBY});
-        let answer = answered(&mut self.bob, "message_history", history).await;
+        let answer = self.bob.insist("message_history", history).await;
         let messages = answer["messages"].as_array().unwrap();
         messages
             .iter()

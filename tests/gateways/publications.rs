@@ -454,13 +454,9 @@ async fn a_role_that_may_only_publish_can_do_that_and_nothing_else() {
 async fn a_server_that_may_not_read_publications_says_so_and_does_the_rest_until_it_may() {
     let database = Database::new();
     drop(database.server_with(&[]));
-    let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
-    database.sql(&format!(
-        "CREATE ROLE {role} LOGIN;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
-         REVOKE ALL ON publications, publication_head, publication_nodes, publication_keys FROM {role}"
-    ));
+    let role = database.restricted_role(
+        "REVOKE ALL ON publications, publication_head, publication_nodes, publication_keys FROM {role}",
+    );
     let server = Binary::start(
         database.folder(),
         &[

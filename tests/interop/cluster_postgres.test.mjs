@@ -6,9 +6,10 @@ import { Emitter } from "@socket.io/postgres-emitter";
 import pg from "pg";
 import { io as client } from "socket.io-client";
 import { all, people, serveNode } from "./cluster.mjs";
+import { clusterEvents } from "./cluster_events.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { ask, connect, next, startExample, until } from "./support.mjs";
+import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 const key = "key *1";
 
@@ -25,8 +26,7 @@ function connectPool(postgres) {
 async function startCluster() {
   const postgres = await startPostgres();
   const pool = connectPool(postgres);
-  const start = (NODE_NAME) =>
-    startExample("interop", { ADAPTER: postgres.url, ADAPTER_KEY: key, NODE_NAME });
+  const start = (name) => startNamed(name, { ADAPTER: postgres.url, ADAPTER_KEY: key });
   const [a, b] = await Promise.all([start("a"), start("b")]);
   const node = await serveNode({ adapter: createAdapter(pool, { channelPrefix: key }) });
   const stop = async () => {
@@ -35,7 +35,7 @@ async function startCluster() {
     pool.end();
     await postgres.close();
   };
-  return { postgres, pool, a, b, node, servers: [a, b, node], stop };
+  return { postgres, pool, a, b, node, ours: [a, b], servers: [a, b, node], stop };
 }
 
 describe("two servers of ours and one of Node", () => {
@@ -48,10 +48,9 @@ describe("two servers of ours and one of Node", () => {
   });
   after(() => cluster.stop());
 
-  joinedServers(() => cluster, {
-    sent: [ARGS, [1, "é".repeat(9_000), [2 ** 53 + 2]], ["small"]],
-    asked: [7, "x".repeat(9_000), Buffer.from([0, 255])],
-  });
+  const asked = [7, "x".repeat(9_000), Buffer.from([0, 255])];
+  joinedServers(() => cluster, { sent: [ARGS, [1, "é".repeat(9_000), [2 ** 53 + 2]], ["small"]], asked });
+  clusterEvents(() => cluster, { others: ["node"], asked });
 
   test("an event of every length about the longest notification arrives at all", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
@@ -140,8 +139,8 @@ describe("two servers of ours and one of Node", () => {
   });
 
   test("a server that was killed is counted no more after a while, and one that stops at once", async (t) => {
-    const start = () => startExample("interop", { ADAPTER: cluster.postgres.url, ADAPTER_KEY: key });
-    const [killed, stopped] = await Promise.all([start(), start()]);
+    const start = (name) => startNamed(name, { ADAPTER: cluster.postgres.url, ADAPTER_KEY: key });
+    const [killed, stopped] = await Promise.all(["c", "d"].map(start));
     const { sockets } = await people(t, [cluster.a]);
     const servers = (count) => async () => (await ask(sockets[0], "servers")) === count;
     await until(servers(5), "all servers");
@@ -159,7 +158,7 @@ test("an adapter that finds no PostgreSQL waits for it", async (t) => {
   const postgres = await startPostgres();
   await postgres.kill();
   const env = { ADAPTER: postgres.url };
-  const servers = await Promise.all([startExample("interop", env), startExample("interop", env)]);
+  const servers = await Promise.all(["a", "b"].map((name) => startNamed(name, env)));
   t.after(() => Promise.all(servers.map((server) => server.stop())).then(() => postgres.close()));
   const [a, b] = await Promise.all(servers.map(({ url }) => connect(t, client, url)));
   a.emit("all", "news", "alone");

@@ -4,9 +4,10 @@ import { after, before, describe, test } from "node:test";
 import { Emitter } from "@socket.io/redis-emitter";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
+import { clusterEvents } from "./cluster_events.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
-import { ask, connect, next, startExample, until } from "./support.mjs";
+import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 /** Two servers of ours and one of Node. */
 async function startCluster({ scheme, ...more }) {
@@ -14,13 +15,13 @@ async function startCluster({ scheme, ...more }) {
   const key = `key*${scheme}`;
   const sharded = scheme !== "redis";
   const ADAPTER = `${scheme}://${redis.address}`;
-  const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: key, NODE_NAME });
+  const start = (name) => startNamed(name, { ADAPTER, ADAPTER_KEY: key });
   const [a, b, node] = await Promise.all([start("a"), start("b"), startNode(redis, { sharded, key, ...more })]);
   const stop = async () => {
     await Promise.all([a.stop(), b.stop(), node.stop()]);
     redis.end();
   };
-  return { redis, key, a, b, node, servers: [a, b, node], stop };
+  return { redis, key, a, b, node, ours: [a, b], servers: [a, b, node], stop };
 }
 
 for (const [name, wire] of Object.entries({
@@ -41,6 +42,7 @@ for (const [name, wire] of Object.entries({
     after(() => cluster.stop());
 
     joinedServers(() => cluster, { dated: ARGS });
+    clusterEvents(() => cluster, { others: ["node"] });
 
     test("heartbeats of ours disturb no Node server, not even one that has their namespace", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
@@ -127,7 +129,7 @@ test("an adapter that finds no Redis waits for it", async (t) => {
   const redis = await startRedis();
   await redis.kill();
   const env = { ADAPTER: `redis://${redis.address}` };
-  const servers = await Promise.all([startExample("interop", env), startExample("interop", env)]);
+  const servers = await Promise.all(["a", "b"].map((name) => startNamed(name, env)));
   t.after(() => Promise.all(servers.map((server) => server.stop())).then(redis.end));
   const [a, b] = await Promise.all(servers.map(({ url }) => connect(t, client, url)));
   a.emit("all", "news", "alone");

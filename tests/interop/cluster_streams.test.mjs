@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
+import { clusterEvents } from "./cluster_events.mjs";
 import { joinedServers } from "./cluster_suite.mjs";
 import { startLink } from "./link.mjs";
 import { startRedis, startStreamsNode } from "./redis.mjs";
-import { ask, connect, next, startExample, until } from "./support.mjs";
+import { ask, connect, next, startNamed, until } from "./support.mjs";
 
 const PERSISTENT = "--appendonly yes --appendfsync always";
 
@@ -16,14 +17,14 @@ async function startCluster(version) {
   const redis = await startRedis(PERSISTENT);
   const key = `key*${version}`;
   const ADAPTER = `redis-streams://${redis.address}`;
-  const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: key, NODE_NAME });
+  const start = (name) => startNamed(name, { ADAPTER, ADAPTER_KEY: key });
   const [a, b, node] = await Promise.all([start("a"), start("b"), startStreamsNode(redis, { key, version })]);
   const stop = async () => {
     await Promise.all([a.stop(), b.stop(), node.stop()]);
     redis.end();
   };
   const xadd = (...fields) => redis.command("XADD", key, "*", ...fields);
-  return { redis, key, a, b, node, servers: [a, b, node], xadd, stop };
+  return { redis, key, a, b, node, ours: [a, b], servers: [a, b, node], xadd, stop };
 }
 
 for (const version of ["0.3", "0.2"]) {
@@ -40,6 +41,7 @@ for (const version of ["0.3", "0.2"]) {
     after(() => cluster.stop());
 
     joinedServers(() => cluster, { listed: version === "0.3" ? 3 : 2 });
+    clusterEvents(() => cluster, { others: ["node"] });
 
     test("servers stay known to each other although nothing is sent", async (t) => {
       const { sockets } = await people(t, cluster.servers);
@@ -114,7 +116,7 @@ describe("a client that comes back to another server", () => {
   before(async () => {
     redis = await startRedis();
     const ADAPTER = `redis-streams://${redis.address}`;
-    const start = (NODE_NAME) => startExample("interop", { ADAPTER, ADAPTER_KEY: "key", NODE_NAME });
+    const start = (name) => startNamed(name, { ADAPTER, ADAPTER_KEY: "key" });
     const onNode = startStreamsNode(redis, { key: "key-recovery", recovery: 60_000 });
     [a, b, node] = await Promise.all([start("a"), start("b"), onNode]);
     const recovering = (url) => url.replace(/\d+$/, (port) => Number(port) + 2);

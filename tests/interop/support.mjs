@@ -72,6 +72,11 @@ export function startExample(name, env = {}) {
   return start(command, args, { PORT: "0", ...env }, main);
 }
 
+/** A server `interop` of this name, as one node of a cluster. */
+export async function startNamed(name, env) {
+  return { name, ...(await startExample("interop", { NODE_NAME: name, ...env })) };
+}
+
 /** How many lasting ports this process has looked at. */
 let looked = 0;
 

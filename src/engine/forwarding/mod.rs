@@ -87,7 +87,9 @@ pub(crate) struct Forwarder {
 /// Why there is no answer of the other server.
 #[derive(Debug)]
 pub(in crate::engine) enum ForwardError {
-    /// No server is known that has such sessions, or it has gone meanwhile.
+    /// No server is known that has such sessions.
+    Unowned,
+    /// The server has gone meanwhile, or this one stops.
     Gone,
     /// The answer did not come in time.
     Late,
@@ -167,7 +169,7 @@ impl Forwarder {
         body: Outgoing,
         patience: Duration,
     ) -> Result<Response<Incoming>, ForwardError> {
-        let owner = self.owner(tag).ok_or(ForwardError::Gone)?;
+        let owner = self.owner(tag).ok_or(ForwardError::Unowned)?;
         let mut request = Request::new(body);
         *request.uri_mut() = owner.uri(said.target).ok_or(ForwardError::Request)?;
         *request.method_mut() = said.method.clone();
@@ -263,6 +265,7 @@ impl AsRef<[u8]> for BudgetedBytes {
 impl fmt::Display for ForwardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unowned => f.write_str("no server is known that has such sessions"),
             Self::Gone => f.write_str("the server of the session has gone"),
             Self::Late => f.write_str("the server of the session is late"),
             Self::Answer(error) => write!(f, "its answer cannot be read: {error}"),

@@ -20,7 +20,7 @@ use super::{
         body::Pieces,
         cors::Verdict,
         host,
-        refusal::RequestError,
+        refusal::{RequestError, Unknown},
         reply::{self, Form, HandedOn, HttpAnswer, Reply},
         request::{self, Ask},
     },
@@ -222,7 +222,7 @@ impl Engine {
             if is_handed_on {
                 // A request is handed on once: two servers that both take the other for the owner
                 // would send it back and forth.
-                return Err(RequestError::UnknownSession);
+                return Err(RequestError::UnknownSession(Unknown::Misdirected));
             }
             // Handing on is boxed, so that requests of this server's own sessions need no room for
             // it.
@@ -305,8 +305,10 @@ impl Engine {
                 // The session may have been opened at another server, and a load balancer tries that
                 // one next.
                 RequestError::Draining(self.connection_limiter.turn_away(Duration::ZERO))
+            } else if self.sessions.has_ended(sid) {
+                RequestError::UnknownSession(Unknown::Over)
             } else {
-                RequestError::UnknownSession
+                RequestError::UnknownSession(Unknown::Never)
             }
         })
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::message::{
     body::Pieces,
-    refusal::RequestError,
+    refusal::{RequestError, Unknown},
     reply::{self, Form, HttpAnswer, Reply},
 };
 use crate::{
@@ -29,7 +29,7 @@ impl Engine {
     ) -> Result<HttpAnswer, RequestError> {
         let id = self.next_poll_id();
         let answer = match outbox.poll(id) {
-            Polled::Unknown => return Err(RequestError::UnknownSession),
+            Polled::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
             Polled::Answered(answer) => Ok(answer),
             Polled::Waiting(answered) => {
                 // A cancellation point: when the client closes the connection, this future is dropped
@@ -50,7 +50,7 @@ impl Engine {
             Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
             Ok(PollAnswer::Refused) => return Ok(refused()),
             // The driver has dropped the sender without an answer: the session is over.
-            Err(_) => return Err(RequestError::UnknownSession),
+            Err(_) => return Err(RequestError::UnknownSession(Unknown::Over)),
         };
         match (&self.config.http.http_compression, form.encoding) {
             (Some(options), Some(encoding))
@@ -105,13 +105,13 @@ impl Engine {
         drop(waiting);
         let (answer, answered) = oneshot::channel();
         if !guard.hand_over(Control::Post { body, answer }) {
-            return Err(RequestError::UnknownSession);
+            return Err(RequestError::UnknownSession(Unknown::Over));
         }
         // From here on the driver has the payload, and cancellation loses nothing but the answer.
         match answered.await {
             Ok(PostAnswer::Accepted) => Ok(HttpAnswer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
-            Err(_) => Err(RequestError::UnknownSession),
+            Err(_) => Err(RequestError::UnknownSession(Unknown::Over)),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     handoff::{Handoff, HandoffCell},
     message::{
         body,
-        refusal::RequestError,
+        refusal::{RequestError, Unknown},
         reply::{self, HandedOn, Reply},
     },
     tunnel::Tunnel,
@@ -80,7 +80,7 @@ impl Engine {
         handoff: &HandoffCell,
     ) -> Result<Reply, RequestError> {
         let forwarder = self.forwarder.as_ref();
-        let forwarder = forwarder.ok_or(RequestError::UnknownSession)?;
+        let forwarder = forwarder.ok_or(RequestError::UnknownSession(Unknown::Unowned))?;
         let Some(place) = forwarder.place() else {
             self.metrics.count(Counter::ForwardedFull);
             return Err(RequestError::Busy);
@@ -107,7 +107,14 @@ impl Engine {
             Err(error) => {
                 self.metrics.count(Counter::ForwardedFailed);
                 tracing::debug!(tag = tag.as_str(), %error, "a request cannot be handed on");
-                Err(RequestError::UnknownSession)
+                Err(RequestError::UnknownSession(match error {
+                    ForwardError::Unowned => Unknown::Unowned,
+                    ForwardError::Gone
+                    | ForwardError::Late
+                    | ForwardError::Answer(_)
+                    | ForwardError::Http(_)
+                    | ForwardError::Request => Unknown::Unreached,
+                }))
             }
         }
     }

@@ -7,7 +7,11 @@ use roomcast_protocol::Tag;
 
 use super::{
     handoff::HandoffCell,
-    message::{body::Pieces, refusal::RequestError, reply::Reply},
+    message::{
+        body::Pieces,
+        refusal::{RequestError, Unknown},
+        reply::Reply,
+    },
 };
 use crate::engine::{primitives::Peer, session::Engine};
 
@@ -25,6 +29,6 @@ impl Engine {
         _: Option<&str>,
         _: &HandoffCell,
     ) -> Result<Reply, RequestError> {
-        Err(RequestError::UnknownSession)
+        Err(RequestError::UnknownSession(Unknown::Unowned))
     }
 }

@@ -1,7 +1,7 @@
-//! The sessions that are open, by id.
+//! The sessions that are open, by id, and the ids of some that have ended.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
 };
 
@@ -12,11 +12,29 @@ use crate::engine::outbox::Outbox;
 
 /// Locks that look-ups of different sessions spread over.
 const SHARDS: usize = 64;
+/// Ids of sessions that have ended, of which each shard keeps the latest: 160 KiB for all shards together.
+const ENDED: usize = 128;
 
 /// A map from session id to session, in shards.
 #[derive(Debug)]
 pub(in crate::engine) struct Sessions {
-    shards: Box<[Mutex<HashMap<Sid, Outbox>>]>,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    open: HashMap<Sid, Outbox>,
+    /// The oldest comes first. Only what is counted depends on it.
+    ended: VecDeque<Sid>,
+}
+
+impl Shard {
+    fn note_end(&mut self, sid: Sid) {
+        if self.ended.len() == ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(sid);
+    }
 }
 
 impl Sessions {
@@ -29,7 +47,7 @@ impl Sessions {
     /// Returns `false` if another session has this id.
     pub(in crate::engine) fn insert(&self, outbox: &Outbox) -> bool {
         let sid = outbox.sid();
-        self.with(sid, |shard| match shard.entry(sid) {
+        self.with(sid, |shard| match shard.open.entry(sid) {
             Entry::Occupied(_) => false,
             Entry::Vacant(entry) => {
                 entry.insert(outbox.clone());
@@ -39,34 +57,45 @@ impl Sessions {
     }
 
     pub(in crate::engine) fn get(&self, sid: Sid) -> Option<Outbox> {
-        self.with(sid, |shard| shard.get(&sid).cloned())
+        self.with(sid, |shard| shard.open.get(&sid).cloned())
+    }
+
+    /// Whether a session with this id is known to have ended. The last eight thousand or so are.
+    pub(in crate::engine) fn has_ended(&self, sid: Sid) -> bool {
+        self.with(sid, |shard| shard.ended.contains(&sid))
     }
 
     pub(super) fn remove(&self, sid: Sid) {
         self.with(sid, |shard| {
             // Whoever removes a session still holds its outbox, so nothing is torn down under this
             // lock.
-            shard.remove(&sid);
-            if shard.is_empty() {
-                shard.shrink_to_fit();
+            if shard.open.remove(&sid).is_none() {
+                return;
             }
+            if shard.open.is_empty() {
+                shard.open.shrink_to_fit();
+            }
+            shard.note_end(sid);
         });
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().open.len())
+            .sum()
     }
 
     /// The sessions open now.
     pub(in crate::engine) fn all(&self) -> Vec<Outbox> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(shard.lock().values().cloned());
+            all.extend(shard.lock().open.values().cloned());
         }
         all
     }
 
-    fn with<T: Default>(&self, sid: Sid, f: impl FnOnce(&mut HashMap<Sid, Outbox>) -> T) -> T {
+    fn with<T: Default>(&self, sid: Sid, f: impl FnOnce(&mut Shard) -> T) -> T {
         // The id is random, so any byte of it spreads well.
         let index = sid.as_str().bytes().fold(0, |sum: usize, byte| {
             sum.wrapping_mul(31) + usize::from(byte)
@@ -105,5 +134,27 @@ impl Drop for Announced {
         if let Some(outbox) = self.outbox.take() {
             self.sessions.remove(outbox.sid());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_sessions_that_have_ended_the_latest_are_known() {
+        let sid = |n: usize| {
+            let [low, high, ..] = n.to_le_bytes();
+            let mut bytes = [0; 15];
+            bytes[..2].copy_from_slice(&[low, high]);
+            Sid::from_random(bytes)
+        };
+        let mut shard = Shard::default();
+        for n in 0..3 * ENDED {
+            shard.note_end(sid(n));
+        }
+        assert_eq!(shard.ended.len(), ENDED);
+        assert!(!shard.ended.contains(&sid(2 * ENDED - 1)));
+        assert!(shard.ended.contains(&sid(2 * ENDED)));
     }
 }

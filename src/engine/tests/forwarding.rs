@@ -125,6 +125,9 @@ async fn a_session_is_served_through_another_server_as_by_its_own() {
     assert_eq!(b.post(&sid, "1").await.0, 200);
     a.all_gone().await;
     assert_eq!(b.poll(&sid).await, (400, UNKNOWN.into()));
+    // The server that knows why has counted it.
+    assert_eq!(count(&a, Counter::RejectedSessionOver), 1);
+    assert_eq!(count(&b, Counter::RejectedSessionOver), 0);
     assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
     let received = count(&a, Counter::ForwardedReceived);
     assert_eq!(received, count(&b, Counter::Forwarded));
@@ -309,12 +312,15 @@ async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
     let strange = format!("{}{}", "A".repeat(20), tag(9).as_str());
     assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::ForwardedFailed), 1);
+    assert_eq!(count(&b, Counter::RejectedSessionUnowned), 1);
     // One that has died and is still known: nobody listens there any more.
     let (listener, address) = mute().await;
     drop(listener);
     cluster.register(9, address);
     assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::ForwardedFailed), 2);
+    assert_eq!(count(&b, Counter::RejectedSessionUnowned), 1);
+    assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
 }
 
 #[tokio::test]
@@ -330,6 +336,7 @@ async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
         accepted
     });
     assert_eq!(answer, (400, UNKNOWN.into()));
+    assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
 }
 
 #[tokio::test]
@@ -353,6 +360,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_takes_no_more_than_its_pl
         listener.accept()
     );
     assert_eq!(late, (400, UNKNOWN.into()));
+    assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
     assert_eq!(full.0, 503);
     assert_eq!(count(&b, Counter::ForwardedFull), 1);
     assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
@@ -423,6 +431,7 @@ async fn a_request_is_handed_on_once_and_no_further() {
         "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: {proof}\r\n\r\n"
     );
     assert!(a.exchange(&get).await.ends_with(UNKNOWN));
+    assert_eq!(count(&a, Counter::RejectedSessionMisdirected), 1);
     assert_eq!(
         (
             count(&a, Counter::Forwarded),
@@ -477,4 +486,5 @@ async fn a_server_that_is_alone_has_short_ids_and_knows_no_proofs() {
     assert!(echo.exchange(&request).await.starts_with("HTTP/1.1 200 "));
     let tagged = format!("{sid}{}", tag(1).as_str());
     assert_eq!(echo.poll(&tagged).await, (400, UNKNOWN.into()));
+    assert_eq!(count(&echo, Counter::RejectedSessionUnowned), 1);
 }

@@ -187,6 +187,30 @@ async fn a_session_that_was_closed_for_a_fault_is_unknown_at_once() {
 }
 
 #[tokio::test]
+async fn why_a_session_is_unknown_is_counted() {
+    let echo = echo(Config::default()).await;
+    let counters = [
+        Counter::RejectedSession,
+        Counter::RejectedSessionOver,
+        Counter::RejectedSessionMalformed,
+    ];
+    let counted = || counters.map(|counter| echo.engine.metrics.counter(counter));
+    let never = "A".repeat(20);
+    assert_eq!(echo.poll(&never).await.0, 400);
+    assert_eq!(echo.post(&never, "4x").await.0, 400);
+    assert_eq!(counted(), [2, 0, 0]);
+    for malformed in ["x", "A&sid=A"] {
+        assert_eq!(echo.poll(malformed).await.0, 400);
+    }
+    assert_eq!(counted(), [2, 0, 2]);
+    let sid = echo.open().await;
+    assert_eq!(echo.post(&sid, "1").await.0, 200);
+    echo.all_gone().await;
+    assert_eq!(echo.poll(&sid).await.0, 400);
+    assert_eq!(counted(), [2, 1, 2]);
+}
+
+#[tokio::test]
 async fn a_session_that_its_client_has_closed_answers_the_poll_that_waits_and_is_unknown() {
     let echo = echo(Config::default()).await;
     let waits = |outbox: &Outbox| outbox.lock().has_poll();

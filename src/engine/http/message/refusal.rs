@@ -15,7 +15,7 @@ pub(in crate::engine::http) enum RequestError {
     /// `transport` is none of the server's.
     UnknownTransport,
     /// `sid` is no open session's.
-    UnknownSession,
+    UnknownSession(Unknown),
     /// Only `GET` opens a session.
     BadMethod,
     /// The request is too large, or asks for what is switched off.
@@ -56,6 +56,52 @@ pub(in crate::engine::http) enum RequestError {
     BadWebSocketVersion,
 }
 
+/// Why nobody knows a session. Its client is told the same of all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine::http) enum Unknown {
+    /// `sid` has not the form of an id, or comes twice.
+    Malformed,
+    /// There was no such session here, or it has ended so long ago that it is forgotten.
+    Never,
+    /// It has ended.
+    Over,
+    /// It is another server's, and no server is registered that has such sessions.
+    Unowned,
+    /// It is another server's, from which no answer can be had.
+    #[cfg_attr(
+        not(feature = "forwarding"),
+        expect(dead_code, reason = "no request is handed on")
+    )]
+    Unreached,
+    /// Another server has handed the request on to this one, which has not such sessions either.
+    Misdirected,
+}
+
+impl Unknown {
+    /// For the log.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "session id malformed",
+            Self::Never => "session id unknown",
+            Self::Over => "session over",
+            Self::Unowned => "session of no known server",
+            Self::Unreached => "session not reached",
+            Self::Misdirected => "session of a third server",
+        }
+    }
+
+    fn counter(self) -> Counter {
+        match self {
+            Self::Malformed => Counter::RejectedSessionMalformed,
+            Self::Never => Counter::RejectedSession,
+            Self::Over => Counter::RejectedSessionOver,
+            Self::Unowned => Counter::RejectedSessionUnowned,
+            Self::Unreached => Counter::RejectedSessionUnreached,
+            Self::Misdirected => Counter::RejectedSessionMisdirected,
+        }
+    }
+}
+
 impl RequestError {
     /// Number and text in the body of the answer, and its HTTP status: the one table of
     /// the official codes.
@@ -63,7 +109,7 @@ impl RequestError {
         let bad = StatusCode::BAD_REQUEST;
         match self {
             Self::UnknownTransport => (0, "Transport unknown", bad),
-            Self::UnknownSession => (1, "Session ID unknown", bad),
+            Self::UnknownSession(_) => (1, "Session ID unknown", bad),
             Self::BadMethod => (2, "Bad handshake method", bad),
             Self::BadRequest
             | Self::InvalidOrigin
@@ -103,7 +149,7 @@ impl RequestError {
             Self::Crowded(seconds) | Self::Draining(seconds) => Some(*seconds),
             Self::Refused(refused) => Some(refused.retry_after.as_secs_f64().ceil() as u64),
             Self::UnknownTransport
-            | Self::UnknownSession
+            | Self::UnknownSession(_)
             | Self::BadMethod
             | Self::BadRequest
             | Self::CredentialsTooLarge
@@ -128,6 +174,8 @@ impl RequestError {
             "not handed on by a server"
         } else if matches!(self, Self::Denied(_)) {
             "denied by the application"
+        } else if let Self::UnknownSession(unknown) = self {
+            unknown.reason()
         } else {
             self.answer().1
         }
@@ -136,7 +184,7 @@ impl RequestError {
     pub(in crate::engine::http) fn counter(&self) -> Counter {
         match self {
             Self::UnknownTransport => Counter::RejectedTransport,
-            Self::UnknownSession => Counter::RejectedSession,
+            Self::UnknownSession(unknown) => unknown.counter(),
             Self::BadMethod => Counter::RejectedMethod,
             Self::BadRequest
             | Self::CredentialsTooLarge
@@ -187,7 +235,7 @@ impl RequestError {
             Self::UnknownTransport => ErrorContext::UnknownTransport {
                 transport: query("transport"),
             },
-            Self::UnknownSession => ErrorContext::UnknownSid { sid: query("sid") },
+            Self::UnknownSession(_) => ErrorContext::UnknownSid { sid: query("sid") },
             Self::BadMethod => ErrorContext::BadHandshakeMethod {
                 method: request.method().to_string(),
             },

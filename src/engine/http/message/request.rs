@@ -12,7 +12,7 @@ use roomcast_protocol::{
     websocket::handshake::{self, HandshakeError},
 };
 
-use super::refusal::RequestError;
+use super::refusal::{RequestError, Unknown};
 use crate::{
     Config,
     engine::admission::{CredentialsFault, check_credentials},
@@ -158,9 +158,10 @@ pub(in crate::engine::http) fn parse(
                 Ok(Ask::Open)
             }
         }
-        Parameter::Twice => Err(RequestError::UnknownSession),
+        Parameter::Twice => Err(RequestError::UnknownSession(Unknown::Malformed)),
         Parameter::Once(sid) => {
-            let sid = SessionId::parse(&sid).ok_or(RequestError::UnknownSession)?;
+            let malformed = RequestError::UnknownSession(Unknown::Malformed);
+            let sid = SessionId::parse(&sid).ok_or(malformed)?;
             if contradicts {
                 Ok(Ask::Mismatch(sid))
             } else if upgrade {
@@ -368,7 +369,11 @@ mod tests {
             "AAAAAAAAAAAAAAAAAAAA&sid=AAAAAAAAAAAAAAAAAAAA",
         ] {
             let query = format!("EIO=4&transport=polling&sid={sid}");
-            assert_eq!(get(&query), Err(RequestError::UnknownSession), "{sid}");
+            assert_eq!(
+                get(&query),
+                Err(RequestError::UnknownSession(Unknown::Malformed)),
+                "{sid}"
+            );
         }
     }
 
