@@ -79,7 +79,10 @@ pub(super) fn of_this_version<'de, D: Deserializer<'de>>(
     let Some(said) = Option::<Value>::deserialize(from)? else {
         return Ok(None);
     };
-    match said.get("v").map_or(Some(VERSION.into()), Value::as_u64) {
+    match said
+        .get("v")
+        .map_or_else(|| Some(u64::from(VERSION)), Value::as_u64)
+    {
         Some(v) if v == u64::from(VERSION) => {
             let forwarding = serde_json::from_value(said);
             forwarding.map(Some).map_err(D::Error::custom)

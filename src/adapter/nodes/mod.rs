@@ -82,7 +82,7 @@ pub(super) enum Heard {
     /// The server has lost something since it was heard last.
     Losing,
     /// There is a server that was not known.
-    New(Node),
+    New(Box<Node>),
     /// There are more servers than are remembered.
     TooMany,
 }
@@ -236,7 +236,7 @@ impl Registry {
                 drop(others);
                 // One permit is enough for all servers that are new, since all of them hear the same heartbeat.
                 self.wanted.notify_one();
-                Heard::New(node)
+                Heard::New(Box::new(node))
             }
         }
     }

@@ -321,7 +321,9 @@ mod tests {
                 async |event: Event, market: State<Market>, channel: Option<String>| {
                     let channel = channel.as_deref();
                     let room = room_of(channel);
-                    let followed = market.follow_signals(room, channel, &event.socket).await;
+                    let followed = market
+                        .follow_signals(room, channel, &event.socket, true)
+                        .await;
                     Ack(followed.is_ok())
                 },
             )

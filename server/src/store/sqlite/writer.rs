@@ -17,10 +17,6 @@ use crate::store::{StoreError, Time};
 
 /// What waits for the writer.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all orders are writes, which a box would only make slower"
-)]
 pub(super) enum Order {
     Write(Write),
     Job(Job),
