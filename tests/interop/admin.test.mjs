@@ -7,8 +7,6 @@ import { startPostgres } from "./postgres.mjs";
 import { ask, connect, next, open, outcome, startServer, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-checksAll(import.meta.url);
-
 /** An admin in the namespace, and all that it is told. */
 async function watch(t, url) {
   const socket = open(t, io, `${url}/admin`, { auth: { token: admin() } });
@@ -184,3 +182,5 @@ test("admins of two servers are told of both: refusals, servers that come and go
   await postgres.start();
   await until(() => ["adapter ok", "publications ok", "store ok"].every((one) => alerts(root).includes(one)), "all again");
 });
+
+checksAll(import.meta.url);

@@ -1,7 +1,7 @@
 // What the catalogue of events says that is sent, as `roomcast catalog` prints it.
 import assert from "node:assert/strict";
 import { basename } from "node:path";
-import { after } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import Ajv from "ajv/dist/2020.js";
 import { command } from "./support.mjs";
@@ -52,12 +52,12 @@ export const CHECKED = {
 /** What the checks of this process have seen. */
 const seen = { clientToServer: new Set(), serverToClient: new Set() };
 
-/** Has a file of tests fail whose checks have not seen all that it is to check. */
+/** Has a file of tests fail whose checks have not seen all that it is to check. It is called behind all other tests. */
 export function checksAll(url) {
   // Whoever runs some of the tests sees some of the events.
   if (process.execArgv.some((flag) => flag.startsWith("--test-name-pattern"))) return;
   const checked = CHECKED[basename(fileURLToPath(url))];
-  after(() => {
+  test("the checks of this file have seen every event that it is to check", () => {
     for (const [direction, events] of Object.entries(checked)) {
       assert.deepEqual(events.filter((event) => !seen[direction].has(event)), [], `${direction}: no check has seen these`);
     }

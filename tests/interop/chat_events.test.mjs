@@ -4,8 +4,6 @@ import { after, before, describe, test } from "node:test";
 import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { ask, clients, next, open, startServer, until, within } from "./support.mjs";
 
-checksAll(import.meta.url);
-
 const LOBBY = "00000000-0000-4000-8000-000000000001";
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -290,6 +288,9 @@ for (const [client, io] of clients) {
         const again = await bob.tab(options);
         await must(again, "join_conversation", conversationId);
         await ada.event("user_joined", ({ userId, timestamp }) => userId === bob.userId && timestamp > lost.timestamp);
+        await must(again, "leave_conversation", conversationId);
+        assert.equal((await ada.event("user_left")).userId, bob.userId);
+        await must(again, "join_conversation", conversationId);
         again.socket.disconnect();
         assert.equal((await ada.event("user_left")).userId, bob.userId);
       });
@@ -422,3 +423,5 @@ test("html is sanitised for clients that insert it", async (t) => {
     '<b>bold</b> &amp; <a href="https://example.org" rel="noopener noreferrer nofollow">link</a>',
   );
 });
+
+checksAll(import.meta.url);

@@ -11,8 +11,6 @@ import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server
 import { ask, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
 
-checksAll(import.meta.url);
-
 /** What the role `coach` allows, and `user`, from which it has it. */
 const granted = ["chat:read", "chat:send", "chat:manage", "chat:type"];
 
@@ -532,3 +530,5 @@ describe("sessions", () => {
     }
   });
 });
+
+checksAll(import.meta.url);

@@ -10,8 +10,6 @@ import { call, enter, io, server } from "./people.mjs";
 import { ask, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-checksAll(import.meta.url);
-
 const service = token({ sub: "backend", roles: ["service"] });
 
 /** Asks and expects success. */
@@ -379,3 +377,5 @@ describe("notifications", () => {
     });
   }
 });
+
+checksAll(import.meta.url);
