@@ -1,6 +1,6 @@
 //! Connections to Redis: to one server, to the one that sentinels name, or to a cluster.
 
-use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{
@@ -14,11 +14,10 @@ use redis::{
 };
 
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::oneshot, task::AbortHandle, time::timeout};
+use tokio::sync::oneshot;
 
 use super::{
     channels::{How, Name},
-    echoes::{Own, Sieve},
     streams::{Info, Stream, StreamEntry},
 };
 use crate::adapter::{Publication, common::Outgoing};
@@ -45,13 +44,8 @@ impl fmt::Display for InvalidUrl {
 
 impl std::error::Error for InvalidUrl {}
 
-/// What is done with what is pushed.
-#[derive(Clone)]
-pub(crate) struct OnPush {
-    pub(crate) act: Arc<dyn Fn(PushInfo) + Send + Sync>,
-    /// Messages that look like these need not be pushed.
-    pub(crate) own: Option<Arc<Own>>,
-}
+/// Does something with what is pushed.
+pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// What is sent to Redis.
 #[derive(Clone, Debug)]
@@ -123,22 +117,8 @@ impl Sent {
 /// A connection to Redis. Cloning gives another handle to it.
 #[derive(Clone)]
 pub(crate) enum Line {
-    /// The task is kept by what has started it.
-    One(
-        MultiplexedConnection,
-        #[expect(dead_code, reason = "it ends the task when it is dropped")] Option<Arc<Driver>>,
-    ),
+    One(MultiplexedConnection),
     Cluster(ClusterConnection),
-}
-
-/// The task that moves the bytes of a connection; it ends with the last handle.
-#[derive(Debug)]
-pub(crate) struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl RedisAddress {
@@ -205,10 +185,9 @@ impl RedisAddress {
     }
 
     pub(crate) async fn connect(&self, on_push: Option<OnPush>) -> RedisResult<Line> {
-        let own = on_push.as_ref().and_then(|on_push| on_push.own.clone());
         let push = on_push.map(|on_push| {
             move |info| -> Result<(), ()> {
-                (on_push.act)(info);
+                on_push(info);
                 Ok(())
             }
         });
@@ -222,11 +201,13 @@ impl RedisAddress {
         match self {
             Self::One(info) => {
                 let client = Client::open(info.clone())?;
-                connect(&client, config, own).await
+                let line = client.get_multiplexed_async_connection_with_config(&config);
+                Ok(Line::One(line.await?))
             }
             Self::Sentinels(sentinels, service) => {
-                let mut sentinels = sentinel(sentinels, service)?.build()?;
-                connect(&sentinels.async_get_client().await?, config, own).await
+                let mut client = sentinel(sentinels, service)?.build()?;
+                let line = client.get_async_connection_with_config(&config);
+                Ok(Line::One(line.await?))
             }
             Self::Cluster(nodes) => {
                 let builder: ClusterClientBuilder = ClusterClient::builder(nodes.clone())
@@ -243,29 +224,6 @@ impl RedisAddress {
             }
         }
     }
-}
-
-/// Connects to one Redis. Messages of this server itself are left out before they are read if the bytes can be seen here.
-async fn connect(
-    client: &Client,
-    config: AsyncConnectionConfig,
-    own: Option<Arc<Own>>,
-) -> RedisResult<Line> {
-    let info = client.get_connection_info();
-    let (Some(own), ConnectionAddr::Tcp(host, port)) = (own, info.addr()) else {
-        let line = client.get_multiplexed_async_connection_with_config(&config);
-        return Ok(Line::One(line.await?, None));
-    };
-    let connecting = async {
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
-        let stream = Sieve::new(stream, own);
-        let settings = info.redis_settings();
-        MultiplexedConnection::new_with_config(settings, stream, config).await
-    };
-    let connected = timeout(CONNECT, connecting).await;
-    let (line, driver) = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let driver = Driver(tokio::spawn(driver).abort_handle());
-    Ok(Line::One(line, Some(Arc::new(driver))))
 }
 
 fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<SentinelClientBuilder> {
@@ -296,12 +254,12 @@ impl Line {
     pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<()> {
         match (self, messages) {
             // One message by itself needs no list of answers.
-            (Self::One(line, _), [message]) => {
+            (Self::One(line), [message]) => {
                 let value = message.command(how).query_async::<Value>(line).await?;
                 message.answered(value);
                 Ok(())
             }
-            (Self::One(line, _), _) => {
+            (Self::One(line), _) => {
                 // All messages leave in one pipeline, and Redis answers in their order.
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
@@ -369,7 +327,7 @@ impl Line {
 
     pub(crate) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::One(line, _) => command.query_async(line).await,
+            Self::One(line) => command.query_async(line).await,
             Self::Cluster(line) => command.query_async(line).await,
         }
     }
@@ -377,7 +335,7 @@ impl Line {
     /// Subscribes to channels, or not any more, and waits until that is so.
     pub(crate) async fn subscribe(&mut self, changes: &[(Name, bool)]) -> RedisResult<()> {
         match self {
-            Self::One(line, _) => {
+            Self::One(line) => {
                 let mut all = Pipeline::with_capacity(changes.len());
                 for ((how, name), on) in changes {
                     all.cmd(how.command(*on)).arg(&name[..]);
@@ -411,7 +369,7 @@ impl Line {
         question.arg(channel);
         type Counts = Vec<(Vec<u8>, usize)>;
         let counts: Counts = match self {
-            Self::One(line, _) => question.query_async(line).await?,
+            Self::One(line) => question.query_async(line).await?,
             Self::Cluster(line) => {
                 // Each node of a cluster counts its own subscribers alone, and those of a channel may be at any node.
                 let everywhere =

@@ -60,7 +60,7 @@ pub(crate) struct Link {
     /// The stream that is read, if any.
     reader: Option<Reader>,
     /// How messages of this server look, which it hears as all others do.
-    sent: Option<Arc<Own>>,
+    sent: Option<Own>,
 }
 
 impl Link {
@@ -91,7 +91,7 @@ impl Link {
 
     /// This link, which leaves out messages that look like these.
     pub(crate) fn knowing(mut self, own: Own) -> Self {
-        self.sent = Some(Arc::new(own));
+        self.sent = Some(own);
         self
     }
 
@@ -290,7 +290,7 @@ impl Link {
     fn on_push(self: &Arc<Self>, pair: &Arc<ConnectionPair>) -> OnPush {
         let link = Arc::downgrade(self);
         let pair = Arc::clone(pair);
-        let act = Arc::new(move |info: PushInfo| {
+        Arc::new(move |info| {
             let Some(link) = link.upgrade() else {
                 return;
             };
@@ -302,9 +302,7 @@ impl Link {
             }
             // The task of the connection must outlive a fault of what is done with a message.
             guarded(|| link.pushed(info, &pair.broken));
-        });
-        let own = self.sent.clone();
-        OnPush { act, own }
+        })
     }
 
     fn pushed(&self, info: PushInfo, broken: &Notify) {
