@@ -265,7 +265,8 @@ impl Inbox {
     }
 
     /// Tells that something that other servers have sent may be missing up to now, as after a connection that broke:
-    /// clients that come back and have nothing newer start afresh.
+    /// clients that come back and have nothing newer start afresh. The namespaces know of it when this returns; it is called
+    /// by the task of the adapter, not from within one of its methods.
     pub fn may_have_missed(&self) {
         if let Some(server) = self.server.upgrade() {
             server.may_have_missed();

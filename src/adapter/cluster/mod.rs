@@ -483,6 +483,8 @@ impl Deliver for Joined {
 
     fn may_have_missed(&self) {
         self.notice_gap();
+        // No lock is held here, so that the namespaces can know before anybody sees that the others are reached.
+        self.mark_gaps();
     }
 
     fn left(&self, node: &NodeId) {

@@ -7,6 +7,7 @@ use std::sync::{
 
 use roomcast::{
     Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room,
+    adapter::Health,
     metrics::{Counter, Gauge},
     options::Recovery,
 };
@@ -156,10 +157,11 @@ impl Away {
     }
 }
 
-/// Waits until all servers know each other.
+/// Waits until all servers know each other, and reach one another: who has got something before is not recovered.
 fn acquainted(servers: &Servers) {
     for server in &servers.servers {
         until(|| server.io.nodes().len() == servers.servers.len());
+        until(|| server.io.adapter_health() == Some(Health::Ready));
     }
 }
 
