@@ -62,6 +62,8 @@ fn servers_know_each_other_by_id_and_are_told_who_comes_and_goes() {
     assert!(first.name.as_str().ends_with("~a"));
     a.runtime.block_on(a.io.close(Duration::from_secs(10)));
     until(|| names(&b.io) == [b.io.node().unwrap().clone()]);
+    // The application is told of it a moment after the server is gone from the list.
+    until(|| told.lock().unwrap().iter().any(|line| line == "b -a"));
     let told = told.lock().unwrap();
     for line in ["a +b", "b +a", "b -a"] {
         assert_eq!(
