@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
-import { startLink } from "./link.mjs";
+import { QUICK, cutOff, move, startLink } from "./link.mjs";
 import { io } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
 import { ask, metric, metricIs, next, open, until } from "./support.mjs";
@@ -24,24 +24,13 @@ let made = 0;
 async function behindLink(t, server, options = {}) {
   const link = await startLink(server.url);
   t.after(() => link.close());
-  const quick = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100, ...options };
+  const quick = { ...QUICK, ...options };
   const one = await person(t, { url: link.url }, `moving ${made++}`, quick);
   return { ...one, link };
 }
 
 /** Why clients of other servers could not go on at these. */
 const afresh = (servers) => servers.flatMap((server) => server.output().match(/.*afresh.*/g) ?? []).join("\n");
-
-/** Cuts somebody off, and lets it come back at another server after something was done. */
-async function move(one, to, meanwhile = async () => {}) {
-  const lost = next(one.socket, "disconnect");
-  one.link.cut();
-  await lost;
-  await meanwhile();
-  const back = next(one.socket, "connect");
-  one.link.restore(to.url);
-  await back;
-}
 
 /** Writes and changes messages until it is told to stop; what the last version of each is. */
 function busy(one, conversationId) {
@@ -166,9 +155,7 @@ function whatever(servers) {
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
     await ann.must("join_conversation", { conversationId });
-    const lost = next(ann.socket, "disconnect");
-    ann.link.cut();
-    await lost;
+    await cutOff(ann);
     const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
     assert.ok(pid && offset);
     const come = async (server) => (await person(t, server, ann.name, { auth: { ...auth, pid, offset } })).socket;
@@ -216,9 +203,7 @@ function whatever(servers) {
     const ann = await behindLink(t, here);
     const conversationId = await conversation([ann]);
     await ann.must("join_conversation", { conversationId });
-    const lost = next(ann.socket, "disconnect");
-    ann.link.cut();
-    await lost;
+    await cutOff(ann);
     const { _pid: pid, _lastOffset: offset, auth } = ann.socket;
     const come = async ({ url }) => {
       const socket = open(t, io, url, { auth: { ...auth, pid, offset }, transports: ["websocket"] });

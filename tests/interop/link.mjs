@@ -2,6 +2,7 @@
 // hold back answers, and made to swallow everything without a word.
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
+import { next } from "./support.mjs";
 
 /** Listens on a port of its own and passes everything on to `url`. */
 export async function startLink(url) {
@@ -78,4 +79,23 @@ export async function startLink(url) {
       server.close();
     },
   };
+}
+
+/** Has a client come back soon after its link is cut. */
+export const QUICK = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 };
+
+/** Cuts somebody behind a link off, who knows it when this returns. */
+export async function cutOff({ socket, link }) {
+  const lost = next(socket, "disconnect");
+  link.cut();
+  await lost;
+}
+
+/** Cuts somebody off, and lets it come back at another server after something was done. */
+export async function move(one, to, meanwhile = async () => {}) {
+  await cutOff(one);
+  await meanwhile();
+  const back = next(one.socket, "connect");
+  one.link.restore(to.url);
+  await back;
 }

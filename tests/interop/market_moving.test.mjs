@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { checkAnswered, checkHeard } from "./catalog.mjs";
 import { by, person, startServers, whatIsThere } from "./chat_servers.mjs";
-import { startLink } from "./link.mjs";
+import { QUICK, move, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startRedis } from "./redis.mjs";
 import { metricIs, next, until } from "./support.mjs";
@@ -32,7 +32,7 @@ async function follower(t, server, options = {}) {
   t.after(() => link.close());
   const name = `follower ${made++}`;
   const auth = { token: token({ sub: name, roles: ["user", "reader"] }) };
-  const quick = { auth, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100, ...options };
+  const quick = { auth, ...QUICK, ...options };
   const { socket } = await person(t, { url: link.url }, name, quick);
   const events = [];
   for (const event of FOLLOWED) {
@@ -57,17 +57,6 @@ async function followAll({ name, must }) {
   for (const [, channelId] of CHANNELS) await must("subscribe:signals", { channelId });
   await must("subscribe:prices", { symbols: ["AAPL", "MSFT"] });
   await must("subscribe:notifications", {});
-}
-
-/** Cuts somebody off, and lets it come back at another server after something was done. */
-async function move(one, to, meanwhile = async () => {}) {
-  const lost = next(one.socket, "disconnect");
-  one.link.cut();
-  await lost;
-  await meanwhile();
-  const back = next(one.socket, "connect");
-  one.link.restore(to.url);
-  await back;
 }
 
 /** Publishes one of everything for somebody; `n` tells them apart. */
