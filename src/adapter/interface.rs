@@ -43,8 +43,8 @@ pub trait Adapter: Send + Sync + 'static {
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError>;
 
     /// Whether certainly no other server listens, so that what nobody has to answer need not be published. Asked for
-    /// every event, join, leave and disconnect in a namespace that is open on this server, before it is written. Default
-    /// `false`: everything is published.
+    /// every event, join, leave and disconnect in a namespace that is open on this server, before it is written. The
+    /// default is `false`, with which everything is published.
     fn is_alone(&self) -> bool {
         false
     }

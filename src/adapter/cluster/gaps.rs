@@ -1,7 +1,7 @@
 //! What this server may have missed of others: a client that comes back is told so by starting afresh.
 //!
-//! Whoever learns of a gap notes it without a lock; the task of heartbeats then has the namespaces know up to which of
-//! their events something may be missing. Until they do, nobody is recovered.
+//! A gap is noted without a lock; the task of heartbeats, or that of the adapter when it is connected again, then has the
+//! namespaces know up to which of their events something may be missing. Until the namespaces know, nobody is recovered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

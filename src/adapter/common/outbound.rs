@@ -210,7 +210,7 @@ impl<M: Outgoing + Send> Outbound<M> {
         is_new
     }
 
-    /// What is done each time when the broker is reached that was not. It may not wait; the first one who says so stays.
+    /// Sets what is done each time when the broker is reached that was not. The function may not wait; the one that is set first stays.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(in crate::adapter) fn when_reached(&self, then: impl Fn() + Send + Sync + 'static) {
         let _ = self.when_reached.set(Box::new(then));

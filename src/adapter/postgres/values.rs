@@ -27,7 +27,7 @@ pub(super) struct PostgresValues(Arc<PostgresValuesInner>);
 struct PostgresValuesInner {
     address: Address,
     table: Table,
-    /// Whose rows these are: the key of the adapter.
+    /// The key of the adapter, to which the rows belong.
     scope: String,
     places: Semaphore,
     idle: Mutex<Vec<Kept>>,

@@ -366,7 +366,7 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
     }
 }
 
-/// What waits to be told: what is stored before what is over soon, each in its order.
+/// The news that wait to be told: those of what is stored before those of what is over soon, each in their order.
 #[derive(Debug, Default)]
 struct Queue {
     stored: VecDeque<Announcement>,
@@ -434,9 +434,9 @@ pub(in crate::service) const NEWS: &str = "news";
 /// A message as a [`Step`], which every server answers with who has confirmed it.
 pub(in crate::service) const QUESTION: &str = "confirm";
 
-/// What may wait to be told, of what is stored and of what is over soon each: 16 MiB of messages at most.
+/// News that may wait to be told, of what is stored and of what is over soon each; their messages are 16 MiB at most.
 const MAX_QUEUED: usize = 4096;
-/// What is told at once: so many bytes, or one that is larger, and so many items. With all that stands around them these are
+/// One announcement has at most so many bytes, or one that is larger, and so many items. With all that stands around them these are
 /// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
 const BATCH_BYTES: usize = 7000;
 const BATCH: usize = 128;
