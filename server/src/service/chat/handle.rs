@@ -10,8 +10,8 @@ use crate::auth::Principal;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Going, Tempo};
-use crate::service::chat::presence::remote::SharedPresence;
-use crate::service::chat::sequencer::conversations::{Common, Conversations, Look, Looks};
+use crate::service::chat::presence::remote::{Gone, SharedPresence};
+use crate::service::chat::sequencer::conversations::{Common, Conversations, Looks};
 use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::chat::servers::SharedStatuses;
 use crate::service::cluster::{Announcer, News, Presence as Stir};
@@ -117,12 +117,16 @@ impl Chat {
         for rows in rows.chunk_by(|a, b| a.conversation_id == b.conversation_id) {
             // Other servers read from the store who is gone; only the reason is not in it, so that
             // alone is told.
-            let gone = |row: &&SharedPresence| row.present.is_none() && row.going == Going::Left;
-            let left = rows.iter().filter(gone).map(|row| Arc::clone(&row.user_id));
+            let gone = |going| {
+                let has = move |row: &&SharedPresence| row.present.is_none() && row.going == going;
+                let rows = rows.iter().filter(has);
+                rows.map(|row| Arc::clone(&row.user_id)).collect()
+            };
             if let Some(row) = rows.first() {
                 announcer.tell(News::Presence(Stir {
                     conversation_id: row.conversation_id,
-                    left: left.collect(),
+                    left: gone(Going::Left),
+                    lost: gone(Going::Lost),
                 }));
             }
         }
@@ -150,25 +154,21 @@ impl Chat {
         &self.0.store
     }
 
-    /// Takes note of all users that other servers have in a conversation now, for this reason.
+    /// Takes note of all users that other servers have in a conversation now, and of how others have gone.
     pub(super) fn set_remote(
         &self,
         namespace: &Namespace,
         id: Uuid,
         rows: Vec<Present>,
-        look: &Look,
+        told: &Gone,
     ) {
         let conversations = &self.0.conversations;
         let may_be_told = conversations.announcer().is_some_and(Announcer::is_up);
         // The store may show that a user is gone before the announcement says why. Without an
         // adapter nobody would say.
-        let patience = if may_be_told && !look.is_told {
-            WORD
-        } else {
-            Duration::ZERO
-        };
+        let patience = if may_be_told { WORD } else { Duration::ZERO };
         let is_unexplained = conversations.with(id, |live| {
-            for notice in live.presence.set_remote(now(), rows, &look.left, patience) {
+            for notice in live.presence.set_remote(now(), rows, told, patience) {
                 live.tell(namespace, notice);
             }
             live.advance(namespace, now());
@@ -182,8 +182,8 @@ impl Chat {
     }
 }
 
-/// How long after another server has taken out users it may be heard of that they have left.
-const WORD: Duration = Duration::from_millis(500);
+/// How long after another server has taken out users it may be heard how they have gone.
+const WORD: Duration = Duration::from_secs(2);
 
 pub(super) fn user(by: &Principal) -> User {
     User {

@@ -498,6 +498,7 @@ mod tests {
                     _ => News::Presence(wire::Presence {
                         conversation_id: store,
                         left: vec![name.into(); n % 7],
+                        lost: vec![name.into(); n % 5],
                     }),
                 };
                 sent.extend(batch.add(&news));

@@ -65,8 +65,11 @@ pub(in crate::service) struct Typing {
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct Presence {
     pub(in crate::service) conversation_id: Uuid,
-    /// Who has gone on purpose; others who are not there any more were lost.
+    /// Who has gone on purpose.
     pub(in crate::service) left: Vec<Arc<str>>,
+    /// Who has gone without a word; servers of an earlier version do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::service) lost: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

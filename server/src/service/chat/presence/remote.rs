@@ -4,7 +4,7 @@
 //! It does not know how servers tell one another. A server that is dead has nothing written down any
 //! more, so its users are gone from what goes in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ use uuid::Uuid;
 use crate::service::chat::presence::conversation::{Going, Notice, Presence};
 use crate::service::rules::emissions::attendance::Present;
 use crate::store::Time;
+
+/// How users have gone, by what other servers have told of them.
+pub(in crate::service) type Gone = BTreeMap<Arc<str>, Going>;
 
 /// The users that other servers have in a conversation.
 #[derive(Debug, Default)]
@@ -78,13 +81,13 @@ impl RemotePresence {
 
 impl Presence {
     /// Takes note of all users that other servers have here now; two servers may have the same one. Of those who
-    /// are gone these have `left` on purpose. Users of whom that was not told count as present for as long as `patience`, since
-    /// what is written down may be seen before it is told. Says who has come and who has gone with that, as far as it is to be told now.
+    /// are gone it was told of these how. Users of whom that was not told count as present for as long as `patience`, since what is
+    /// written down may be seen before it is told. Says who has come and who has gone with that, as far as it is to be told now.
     pub(in crate::service) fn set_remote(
         &mut self,
         now: Instant,
         rows: impl IntoIterator<Item = Present>,
-        left: &BTreeSet<Arc<str>>,
+        told: &Gone,
         patience: Duration,
     ) -> Vec<Notice> {
         let mut users: BTreeMap<Arc<str>, Present> = BTreeMap::new();
@@ -105,9 +108,9 @@ impl Presence {
         let mut unexplained = BTreeMap::new();
         for present in known.users() {
             let user_id = &present.user.user_id;
-            // Nothing is unexplained about those who are still there, who said that they leave, or
-            // who are here themselves.
-            if users.contains_key(user_id) || left.contains(user_id) || self.is_here(user_id) {
+            // Nothing is unexplained about those who are still there, of whom it was told how they
+            // have gone, or who are here themselves.
+            if users.contains_key(user_id) || told.contains_key(user_id) || self.is_here(user_id) {
                 continue;
             }
             let since = known.unexplained.get(user_id).copied().unwrap_or(now);
@@ -134,11 +137,9 @@ impl Presence {
         }
         for (user_id, present) in before {
             if !after.has(&user_id) && !self.is_here(&user_id) {
-                let has_left = left.contains(&user_id);
-                notices.push(if has_left {
-                    Notice::Left(present.user)
-                } else {
-                    Notice::Disconnected(present.user)
+                notices.push(match told.get(&user_id) {
+                    Some(Going::Left) => Notice::Left(present.user),
+                    Some(Going::Lost) | None => Notice::Disconnected(present.user),
                 });
             }
         }
@@ -227,7 +228,7 @@ mod tests {
         let (mut presence, now) = start();
         presence.join(now, socket(1), &user("ann"), since(1));
         presence.set_remote(now, [row("bob", 1, 1), row("eve", 1, 1)], &none(), AT_ONCE);
-        let left = BTreeSet::from(["bob".into(), "ann".into()]);
+        let left = BTreeMap::from(["bob", "ann"].map(|user| (user.into(), Going::Left)));
         let notices = presence.set_remote(now, [], &left, AT_ONCE);
         let expected = [Notice::Left(user("bob")), Notice::Disconnected(user("eve"))];
         assert_eq!(notices, expected);
@@ -240,10 +241,12 @@ mod tests {
         presence.join(now, socket(1), &user("ann"), since(1));
         let both = [row("bob", 1, 1), row("eve", 1, 1)];
         presence.set_remote(now, both, &none(), patience);
-        assert_eq!(presence.set_remote(now, [], &none(), patience), []);
+        // What is told of others explains nothing, not even by the same server.
+        let others = BTreeMap::from([("zoe".into(), Going::Left)]);
+        assert_eq!(presence.set_remote(now, [], &others, patience), []);
         assert!(presence.remote().is_unexplained());
         let soon = now + Duration::from_millis(300);
-        let left = BTreeSet::from(["bob".into()]);
+        let left = BTreeMap::from([("bob".into(), Going::Left)]);
         let notices = presence.set_remote(soon, [], &left, patience);
         assert_eq!(notices, [Notice::Left(user("bob"))]);
         assert_eq!(presence.set_remote(soon, [], &none(), patience), []);
@@ -252,10 +255,22 @@ mod tests {
         assert!(!presence.remote().is_unexplained());
     }
 
+    #[test]
+    fn who_is_told_to_be_lost_is_waited_for_no_longer() {
+        let (mut presence, now) = start();
+        let patience = Duration::from_secs(2);
+        presence.join(now, socket(1), &user("ann"), since(1));
+        presence.set_remote(now, [row("bob", 1, 1)], &none(), patience);
+        let lost = BTreeMap::from([("bob".into(), Going::Lost)]);
+        let notices = presence.set_remote(now, [], &lost, patience);
+        assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
+        assert!(!presence.remote().is_unexplained());
+    }
+
     const AT_ONCE: Duration = Duration::ZERO;
 
-    fn none() -> BTreeSet<Arc<str>> {
-        BTreeSet::new()
+    fn none() -> Gone {
+        Gone::new()
     }
 
     fn start() -> (Presence, Instant) {

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
-use crate::service::chat::presence::remote::SharedPresence;
-use crate::service::chat::sequencer::conversations::{Look, Looks};
+use crate::service::chat::presence::remote::{Gone, SharedPresence};
+use crate::service::chat::sequencer::conversations::Looks;
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::store::{self, Here, StoreError};
 use crate::supervisor::Supervisor;
@@ -228,7 +228,7 @@ impl Keeper {
 
     /// Looks who is at the others in these conversations.
     async fn look_at(&self, node: Uuid, all: &[Uuid], looks: &Looks) -> Result<(), StoreError> {
-        let unasked = Look::default();
+        let untold = Gone::new();
         for conversations in all.chunks(BATCH) {
             let mut rows = self
                 .store
@@ -245,8 +245,8 @@ impl Keeper {
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     there.push(present(&row));
                 }
-                let look = looks.get(&id).unwrap_or(&unasked);
-                self.chat.set_remote(&self.namespace, id, there, look);
+                let gone = looks.get(&id).unwrap_or(&untold);
+                self.chat.set_remote(&self.namespace, id, there, gone);
             }
         }
         Ok(())

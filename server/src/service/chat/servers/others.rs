@@ -11,9 +11,12 @@ use uuid::Uuid;
 use crate::service::chat::handle::{Chat, now};
 use crate::service::chat::history::tell_read;
 use crate::service::chat::members::tell_level;
+use crate::service::chat::presence::conversation::Going;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
-use crate::service::cluster::{Confirmed, Ignored, NAMESPACE, NEWS, News, QUESTION, Step};
+use crate::service::cluster::{
+    Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, QUESTION, Step,
+};
 use crate::service::feed::{Applied, Applier, Applying, Entries, Fed};
 use crate::service::rules::emissions::attendance::User;
 use crate::store::{Feed, Missed, Revision, StoreError};
@@ -84,7 +87,10 @@ impl Chat {
                     .with(presence.conversation_id, |_| ())
                     .is_some()
                 {
-                    conversations.look_at_told(presence.conversation_id, presence.left);
+                    let Presence { left, lost, .. } = presence;
+                    let left = left.into_iter().map(|user| (user, Going::Left));
+                    let lost = lost.into_iter().map(|user| (user, Going::Lost));
+                    conversations.look_at_told(presence.conversation_id, left.chain(lost));
                 }
             }
             News::Read(read) => tell_read(io.of("/").local(), &read),

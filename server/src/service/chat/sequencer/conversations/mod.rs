@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub(in crate::service) use self::live::{Common, Live};
 use self::schedule::Schedule;
 use self::sharing::Changes;
-pub(in crate::service) use self::sharing::{Look, Looks};
+pub(in crate::service) use self::sharing::Looks;
 use crate::service::chat::presence::conversation::Tempo;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::sharded::Sharded;

@@ -1,13 +1,13 @@
 //! Of whom other servers have to be told, and in which conversations their users are to be looked up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::Conversations;
 use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::presence::remote::SharedPresence;
+use crate::service::chat::presence::remote::{Gone, SharedPresence};
 
 /// Users of whom other servers have to be told, each once.
 #[derive(Debug, Default)]
@@ -31,16 +31,7 @@ impl Changes {
 }
 
 /// Conversations whose presence is to be looked up soon.
-pub(in crate::service) type Looks = HashMap<Uuid, Look>;
-
-/// Why the presence of a conversation is looked up.
-#[derive(Debug, Default)]
-pub(in crate::service) struct Look {
-    /// Whether another server has told that users have come or gone there.
-    pub(in crate::service) is_told: bool,
-    /// The users of whom it told that they have left on purpose.
-    pub(in crate::service) left: BTreeSet<Arc<str>>,
-}
+pub(in crate::service) type Looks = HashMap<Uuid, Gone>;
 
 impl Conversations {
     /// Has a conversation looked up soon.
@@ -48,22 +39,20 @@ impl Conversations {
         self.note_look(id, |_| ());
     }
 
-    /// Has a conversation looked up soon, in which users have come or gone at another server. Of these `left` are
-    /// the users who have left it on purpose.
+    /// Has a conversation looked up soon, in which users have come or gone at another server: these in this way.
     pub(in crate::service) fn look_at_told(
         &self,
         id: Uuid,
-        left: impl IntoIterator<Item = Arc<str>>,
+        gone: impl IntoIterator<Item = (Arc<str>, Going)>,
     ) {
-        self.note_look(id, |look| {
-            look.is_told = true;
-            let room = MAX_LEFT - look.left.len().min(MAX_LEFT);
-            // Beyond the limit users count as lost, which is a difference of one word only.
-            look.left.extend(left.into_iter().take(room));
+        self.note_look(id, |told| {
+            let room = MAX_GONE - told.len().min(MAX_GONE);
+            // Beyond the limit users count as lost after a while, which is a difference of one word only.
+            told.extend(gone.into_iter().take(room));
         });
     }
 
-    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Look)) {
+    fn note_look(&self, id: Uuid, note: impl FnOnce(&mut Gone)) {
         let mut looks = self.looks.lock();
         // A conversation that finds no room here is looked up with all the others.
         if looks.len() < MAX_LOOKS || looks.contains_key(&id) {
@@ -149,6 +138,6 @@ impl Conversations {
 const MAX_CHANGES: usize = 100_000;
 
 /// How many conversations are noted that are to be looked up soon, and in each of them how many of those who have
-/// left it.
+/// gone.
 const MAX_LOOKS: usize = 10_000;
-const MAX_LEFT: usize = 1000;
+const MAX_GONE: usize = 1000;
