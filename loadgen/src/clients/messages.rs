@@ -166,9 +166,11 @@ fn account(worker: &Worker) {
     if plan.scenario == Scenario::Echo {
         stats.expected = stats.sent - stats.refused.total().min(stats.sent);
     }
+    // Nobody has waited for what was under way when the run was stopped.
+    let is_stopped = worker.shared.is_stopped();
     for member in worker.members() {
         let state = member.state.borrow();
-        if !state.has_ended {
+        if !state.has_ended && !is_stopped {
             stats.faults.unanswered += state.pending.len() as u64;
         }
         if !plan.scenario.is_broadcast() {
@@ -190,8 +192,8 @@ fn account(worker: &Worker) {
             holes += track.holes(&total.excused);
             received += track.received();
             expected += total.sent.saturating_sub(total.excused.len() as u64);
-            if total.ended {
-                // Nobody knows whether these ever left.
+            if total.ended || is_stopped {
+                // Nobody knows whether these ever left, or would still have come.
                 expected = expected.saturating_sub(tail);
             } else {
                 tails += tail;
