@@ -141,6 +141,7 @@ async fn a_task_of_servers_that_share_a_store_is_started_again_when_it_is_killed
     ]);
     let names = [
         "database health",
+        "search index",
         "lease",
         "change feed",
         "conversation news",

@@ -33,14 +33,16 @@ fn is_for_nobody<A>(
     operation: &Operation<'_, A>,
 ) -> bool {
     match operation.kind {
-        Kind::Broadcast { .. } | Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } => {
-            target_namespace.local().is_some() && joined.is_alone()
+        // Heartbeats are events between servers as well, but do not come here.
+        Kind::Broadcast { .. }
+        | Kind::Join(_)
+        | Kind::Leave(_)
+        | Kind::Disconnect { .. }
+        | Kind::ServerSide { .. } => target_namespace.local().is_some() && joined.is_alone(),
+        // Questions are rare, and servers that should answer are waited for.
+        Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
+            false
         }
-        // Events between servers are rare, and heartbeats are among them.
-        Kind::BroadcastWithAck { .. }
-        | Kind::FetchSockets
-        | Kind::ServerSide { .. }
-        | Kind::ServerSideWithAck { .. } => false,
     }
 }
 

@@ -306,6 +306,13 @@ fn publishes_only_to_others<A: Adapter>(adapter: impl Fn() -> A) {
         !emit()
     });
     assert!(is_alone && !emit());
+    let before = published();
+    first.io.of("/").server_side_emit("note", 1).unwrap();
+    assert_eq!(
+        published(),
+        before,
+        "nobody would hear what servers tell each other"
+    );
     // What somebody has to answer is asked all the same.
     let before = published();
     let all = first.runtime.block_on(first.io.fetch_sockets());

@@ -38,6 +38,8 @@ pub(super) struct Lane {
     pub(super) metrics: Arc<Metrics>,
     /// One permit, which all lanes have in common: whoever has it stores its group.
     pub(super) turn: Arc<Semaphore>,
+    /// How many messages all lanes have stored.
+    pub(super) stored: Arc<watch::Sender<u64>>,
     /// Changes of one transaction at most.
     pub(super) group: usize,
     /// How long one step of a transaction may take.
@@ -282,8 +284,10 @@ impl Lane {
 
     async fn hand_on(&self, group: Vec<Write>, done: Vec<(Done, Revision)>) {
         let stored = done.iter().filter(|(done, _)| done.is_new_message());
-        self.metrics
-            .add(Counter::MessagesStored, stored.count() as u64);
+        let stored = stored.count() as u64;
+        self.metrics.add(Counter::MessagesStored, stored);
+        self.stored
+            .send_modify(|all| *all = all.saturating_add(stored));
         self.metrics.count(Counter::StoreCommits);
         // The order of the group is that of its numbers, and is kept on the way to whoever emits.
         for (write, (done, revision)) in group.into_iter().zip(done) {

@@ -17,6 +17,7 @@ mod queries;
 mod reading;
 mod shared;
 mod texts;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,11 +80,14 @@ impl Postgres {
         // lane and not all.
         let (emitted, commits) = lane_ends::commits(count, config.queue.div_ceil(count));
         // The readers get one connection more, for the question whether the database is there.
-        let writers = address.pool(count)?;
+        // The writers get one as well, to sort the words of what they have written.
+        let writers = address.pool(count.saturating_add(1))?;
         let readers = address.pool(config.readers.saturating_add(1))?;
         // The server's own limit comes first; this one is for a server that says nothing at all.
         let patience = config.statement_timeout + MARGIN;
         let turn = Arc::new(Semaphore::new(1));
+        let (stored, counted) = watch::channel(0);
+        let stored = Arc::new(stored);
         let mut running = Vec::new();
         for (waiting, commits) in waiting.into_iter().zip(emitted.into_queues()) {
             let lane = Lane {
@@ -92,6 +96,7 @@ impl Postgres {
                 health: Arc::clone(&health),
                 metrics: Arc::clone(&metrics),
                 turn: Arc::clone(&turn),
+                stored: Arc::clone(&stored),
                 group: config.group,
                 patience,
                 retry: config.retry_timeout,
@@ -101,6 +106,9 @@ impl Postgres {
             // of its group.
             running.push(supervisor.start_once("store lane", lane.run(waiting)));
         }
+        supervisor.start("search index", move || {
+            words::keep_sorted(counted.clone(), writers.clone(), patience)
+        });
         supervisor.start("database health", {
             let (health, readers) = (Arc::downgrade(&health), readers.clone());
             let interval = config.health_interval;

@@ -23,7 +23,7 @@ use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, Statement};
 use uuid::Uuid;
 
 use self::annotations::{annotate, show};
@@ -245,6 +245,8 @@ async fn within<T>(
 
 /// What a transaction knows of the conversations it has locked.
 struct LockedRows {
+    /// Writes down `last_seq`. It is prepared at the beginning, since the commit is sent right behind it.
+    counting: Statement,
     transaction: String,
     process: i32,
     rooms: HashMap<Uuid, Room>,
@@ -317,6 +319,13 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
                  WHERE user_id = sent.sender AND client_message_id = sent.as_id LIMIT 1) AS found",
         ))
         .await?;
+    let counting = client
+        .prepare_cached(
+            "UPDATE conversations SET last_seq = w.last_seq
+             FROM unnest($1::uuid[], $2::int8[]) AS w (id, last_seq)
+             WHERE conversations.id = w.id",
+        )
+        .await?;
     type Parameters<'a, const N: usize> = [&'a (dyn ToSql + Sync); N];
     let (locks, asked, repeats): (Parameters<'_, 1>, Parameters<'_, 2>, Parameters<'_, 2>) =
         ([&ids], [&homes, &users], [&senders, &sent_ids]);
@@ -339,6 +348,7 @@ async fn begin(client: &ClientWrapper, group: &[Write]) -> Result<LockedRows, Er
     show(client, &mut messages, None).await?;
     let sent = messages.into_iter().zip(sent_ids);
     Ok(LockedRows {
+        counting,
         references: References::read(client, group).await?,
         transaction: name.try_get(0)?,
         process: name.try_get(1)?,
@@ -489,20 +499,8 @@ impl LockedRows {
         if ids.is_empty() {
             return Ok(());
         }
-        // The statement is not prepared: that would wait for an answer, and the commit is to be
-        // sent right behind.
-        let types = [
-            tokio_postgres::types::Type::UUID_ARRAY,
-            tokio_postgres::types::Type::INT8_ARRAY,
-        ];
-        let [ids_type, seqs_type] = types;
         client
-            .query_typed(
-                "UPDATE conversations SET last_seq = w.last_seq
-                 FROM unnest($1::uuid[], $2::int8[]) AS w (id, last_seq)
-                 WHERE conversations.id = w.id",
-                &[(&ids, ids_type), (&seqs, seqs_type)],
-            )
+            .execute(&self.counting, &[&ids, &seqs])
             .await
             .map(|_| ())
     }
