@@ -65,3 +65,24 @@ async fn the_list_of_new_words_is_short_enough_to_be_sorted_at_once() {
     );
     assert_eq!(options.trim(), "gin_pending_list_limit=512");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_of_many_messages_are_sorted_into_the_index_and_not_left_for_a_lane() {
+    let (config, _) = postgres();
+    let harness = Harness::new((config.clone(), None)).await;
+    let id = harness.open_conversation().await;
+    sql(&config, "CREATE EXTENSION pgstattuple");
+    for n in 0..300 {
+        harness.send(id, "ann", &format!("word{n}")).await;
+    }
+    // The list of the database has room for thousands.
+    let sorted = async {
+        let waiting = "SELECT pending_tuples < 256 FROM pgstatginindex('messages_by_word')";
+        while sql(&config, waiting).trim() != "t" {
+            sleep(Duration::from_millis(10)).await; // The pace of asking.
+        }
+    };
+    timeout(DEADLINE, sorted)
+        .await
+        .expect("the words are sorted in");
+}
