@@ -113,6 +113,18 @@ export function joinedServers(joined, { sent = [ARGS], dated = ["plain"], asked 
     await all(heard.slice(1, 2), 1);
   });
 
+  test("who is let into a room from elsewhere hears once what is sent there next", async (t) => {
+    const { sockets, heard, room } = await people(t, joined().servers);
+    const numbers = Array.from({ length: 200 }, (_, n) => n);
+    for (const n of numbers) {
+      sockets[0].emit("sockets-join", room, [`${room} ${n}`]);
+      sockets[0].emit("in", `${room} ${n}`, "news", n);
+    }
+    sockets[0].emit("in", room, "news", "end");
+    await until(() => heard.every((list) => list.at(-1)?.[0] === "end"), "the end");
+    for (const list of heard) assert.deepEqual(list.flat(), [...numbers, "end"]);
+  });
+
   test("servers tell and ask each other", async (t) => {
     const { sockets } = await people(t, joined().servers);
     const noted = sockets.map((socket) => {

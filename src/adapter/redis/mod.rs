@@ -14,6 +14,7 @@
 mod channels;
 mod classic;
 mod echoes;
+mod joins;
 mod line;
 mod link;
 mod outside;
@@ -287,6 +288,7 @@ impl Adapter for Redis {
                 asked: Default::default(),
                 unnamed: Default::default(),
                 heartbeats: Default::default(),
+                joins: Default::default(),
                 journals,
                 open: Default::default(),
             }

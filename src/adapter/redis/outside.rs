@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     Redis,
+    joins::RecentJoins,
     link::Link,
-    shared::{RedisState, own_channel, write_publication},
+    shared::{RedisState, note_joins, own_channel, write_publication},
     streams::Stream,
 };
 use crate::adapter::{
@@ -36,6 +37,7 @@ impl From<Redis> for Emitter {
         Self::through(Connected {
             redis,
             stream,
+            joins: RecentJoins::default(),
             link,
         })
     }
@@ -44,13 +46,16 @@ impl From<Redis> for Emitter {
 struct Connected {
     redis: Redis,
     stream: Arc<Stream>,
+    joins: RecentJoins,
     link: Arc<Link>,
 }
 
 impl Outlet for Connected {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
         let Redis { wire, key, .. } = &self.redis;
-        let sent = write_publication(*wire, key, &self.stream, UID, publication)?;
+        let joins = &self.joins;
+        note_joins(*wire, key, joins, publication);
+        let sent = write_publication(*wire, key, &self.stream, joins, UID, publication)?;
         self.link.publish(sent)
     }
 

@@ -10,6 +10,7 @@ use super::{
     Subscriptions, Wire,
     channels::{How, Route, Scope, Target, escape},
     classic,
+    joins::RecentJoins,
     line::Sent,
     link::{Link, Listener},
     streams::{self, Data, Heartbeats, Stream, StreamEntry},
@@ -42,6 +43,7 @@ pub(super) struct RedisState {
     pub(super) asked: Asked,
     pub(super) unnamed: Unnamed,
     pub(super) heartbeats: Heartbeats,
+    pub(super) joins: RecentJoins,
     /// Whether what this server sends comes back to it before it is applied.
     pub(super) journals: bool,
     /// The namespaces of this server: what a stream has for others is not looked at.
@@ -118,7 +120,9 @@ impl RedisState {
 
     pub(super) fn publish(&self, publication: &Publication) -> Result<(), AdapterError> {
         let own = self.inbox.node().as_str();
-        let mut sent = write_publication(self.wire, &self.key, &self.stream, own, publication)?;
+        let (wire, key, joins) = (self.wire, &self.key, &self.joins);
+        note_joins(wire, key, joins, publication);
+        let mut sent = write_publication(wire, key, &self.stream, joins, own, publication)?;
         if let Sent::Entry(_, entry, waiting) = &mut sent
             && self.journals
             && entry.is_journaled()
@@ -239,6 +243,7 @@ impl RedisState {
             // Heartbeats of streams were taken out before, and the other wires of Redis have none.
             Heard::Nothing | Heard::Pulse(..) => {}
             Heard::Publication(node, mut publication, request) => {
+                note_joins(self.wire, &self.key, &self.joins, &publication);
                 if let Some(request) = request {
                     publication.request = Some(self.asked.open(request, &publication));
                 }
@@ -298,11 +303,24 @@ impl Listener for RedisState {
     }
 }
 
+/// Notes which rooms sockets of other servers are let into by a publication.
+pub(super) fn note_joins(wire: Wire, key: &str, joins: &RecentJoins, publication: &Publication) {
+    if let Kind::Join(rooms) = &publication.kind {
+        let channels = rooms.iter();
+        for channel in
+            channels.filter_map(|room| room_channel(wire, key, &publication.namespace, room))
+        {
+            joins.note(&channel);
+        }
+    }
+}
+
 /// Where a publication goes, and as what.
 pub(super) fn write_publication(
     wire: Wire,
     key: &str,
     stream: &Arc<Stream>,
+    joins: &RecentJoins,
     own: &str,
     publication: &Publication,
 ) -> Result<Sent, AdapterError> {
@@ -324,6 +342,7 @@ pub(super) fn write_publication(
         (Kind::Broadcast { .. }, Some([room])) => room_channel(wire, key, nsp, room),
         _ => None,
     };
+    let room = room.filter(|channel| !joins.may_be_early(channel));
     let channel = room.unwrap_or_else(|| Scope::Events.channel(key, nsp));
     let payload = write_message(own, publication).map_err(unwritten)?;
     Ok(Sent::Message(channel, payload))
