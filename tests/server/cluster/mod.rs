@@ -12,6 +12,7 @@ mod journal;
 mod model;
 mod nats;
 mod nodes;
+mod options;
 mod postgres;
 mod recovery;
 mod redis;
@@ -124,13 +125,23 @@ impl Servers {
         wire: Wire,
         build: impl Fn(Builder) -> Builder,
     ) -> Self {
+        Self::on_redis_with(url, count, |redis| wire.on(redis), build)
+    }
+
+    /// Servers that Redis joins, with these options.
+    fn on_redis_with(
+        url: &str,
+        count: usize,
+        options: impl Fn(Redis) -> Redis,
+        build: impl Fn(Builder) -> Builder,
+    ) -> Self {
         static CLUSTERS: AtomicU32 = AtomicU32::new(0);
         let cluster = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         // A pattern must not take it for one.
         let key = format!("test*{cluster}");
         let serve = |_| {
             let adapter = Redis::new(url).unwrap();
-            let adapter = wire.on(adapter.key(&key));
+            let adapter = options(adapter.key(&key));
             Local::serve(build(Io::builder().adapter(adapter)))
         };
         let servers = Self {

@@ -1,0 +1,220 @@
+//! Options of the adapter for Redis: what each of them changes for others to see.
+
+use std::time::Duration;
+
+use roomcast::{
+    Ack, Builder, Io, ServerSide, SocketId,
+    adapter::redis::{Redis, Subscriptions},
+    metrics::Counter,
+    options::Recovery,
+};
+
+use super::{Servers, quiet};
+use crate::{
+    local::{Local, text, until},
+    port::free_port,
+    redis_server::{Listening, RedisServer},
+};
+
+/// Servers on the Redis of all tests.
+fn servers(count: usize, options: impl Fn(Redis) -> Redis) -> Servers {
+    let url = RedisServer::shared().url();
+    Servers::on_redis_with(&url, count, options, quiet)
+}
+
+/// The channels of some servers to which somebody listens.
+fn channels(servers: &Servers, kind: &str) -> Vec<String> {
+    let names = RedisServer::shared().ask(&["pubsub", kind]);
+    let starts = ["#", "-"].map(|next| format!("{}{next}", servers.key));
+    let are_own = |name: &&str| starts.iter().any(|start| name.starts_with(start));
+    names.lines().filter(are_own).map(str::to_owned).collect()
+}
+
+#[test]
+fn with_channels_of_namespaces_alone_rooms_have_none_and_every_server_hears_them() {
+    for (subscriptions, has_rooms) in [
+        (Subscriptions::Namespaces, false),
+        (Subscriptions::Rooms, true),
+    ] {
+        let servers = servers(3, |redis| redis.sharded(subscriptions));
+        let (mut client, id) = servers[1].connect();
+        let id = SocketId::parse(&id).unwrap();
+        servers[1].io.local().in_(id).join("room");
+        servers.settle();
+        let room = format!("{}#/#room#", servers.key);
+        assert_eq!(
+            channels(&servers, "shardchannels").contains(&room),
+            has_rooms
+        );
+        let heard = || servers[2].io.metrics().counter(Counter::ClusterReceived);
+        let before = heard();
+        for n in 0..200 {
+            servers[0].io.to("room").emit("n", n);
+            client.expect_text(&format!("42[\"n\",{n}]"));
+        }
+        if has_rooms {
+            // Heartbeats are all that comes to a server without members.
+            assert!(heard() < before + 100);
+        } else {
+            until(|| heard() >= before + 200);
+        }
+    }
+}
+
+#[test]
+fn a_node_server_is_answered_on_a_channel_of_its_own_if_that_is_wanted() {
+    let build = |mut io: Builder| {
+        io.namespace("/")
+            .on_server_side("question", async |_: ServerSide| Ack(1));
+        io
+    };
+    let redis = RedisServer::shared();
+    for is_own in [false, true] {
+        let options = |redis: Redis| redis.publish_on_specific_response_channel(is_own);
+        let servers = Servers::on_redis_with(&redis.url(), 1, options, build);
+        let key = &servers.key;
+        let common = format!("{key}-response#/#");
+        let mut answers = redis.listen("psubscribe", &format!("{common}*"));
+        for (asked, expected) in [
+            (
+                r#""type":5,"opts":{"rooms":[],"except":[]}"#,
+                match is_own {
+                    true => format!("{common}asker#"),
+                    false => common.clone(),
+                },
+            ),
+            // Node's adapter itself leaves the option out of account for these.
+            (r#""type":6,"data":["question"]"#, common.clone()),
+        ] {
+            let asked = format!(r#"{{"uid":"asker","requestId":"1",{asked}}}"#);
+            let requests = format!("{key}-request#/#");
+            redis.command(&["publish", &requests], asked.as_bytes());
+            let [_, _, channel, _] = answers.next();
+            assert_eq!(channel, expected);
+        }
+    }
+}
+
+#[test]
+fn with_sharded_channels_answers_to_what_is_in_a_stream_take_these() {
+    for is_sharded in [false, true] {
+        let servers = servers(2, |redis| redis.streams().sharded_channels(is_sharded));
+        let _client = servers[1].connect();
+        let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
+        assert_eq!(
+            (fetched.sockets.len(), fetched.missing.is_empty()),
+            (1, true)
+        );
+        assert_eq!(channels(&servers, "channels").is_empty(), is_sharded);
+        assert_eq!(channels(&servers, "shardchannels").is_empty(), !is_sharded);
+    }
+}
+
+#[test]
+fn a_stream_has_the_name_that_it_was_given_and_no_more_entries_than_it_may() {
+    let redis = RedisServer::shared();
+    for (most, kept) in [(100, 100..300), (10_000, 1_000..2_000)] {
+        let name = format!("stream of {most}");
+        let servers = servers(2, |redis| redis.streams().stream_name(&name).max_len(most));
+        let (mut client, _) = servers[1].connect();
+        for n in 0..1_000 {
+            servers[0].io.emit("n", n);
+            if n % 100 == 99 {
+                (n - 99..=n).for_each(|n| client.expect_text(&format!("42[\"n\",{n}]")));
+            }
+        }
+        let length = redis.ask(&["xlen", &name]);
+        assert!(kept.contains(&length.trim().parse().unwrap()), "{length}");
+        assert_eq!(redis.ask(&["exists", &servers.key]).trim(), "0");
+    }
+}
+
+#[test]
+fn as_many_entries_are_read_at_once_as_may_be() {
+    // Nobody reads while a script runs.
+    let script = "for n = 1, 64 do redis.call('XADD', KEYS[1], '*', 'uid', 'x', 'nsp', '/', 'type', '3', 'data', ARGV[1]) end";
+    let data = br#"{"packet":{"type":2,"data":["n"],"nsp":"/"},"opts":{"rooms":[],"except":[],"flags":{}}}"#;
+    for (most, is_alone) in [(1, true), (100, false)] {
+        let redis = RedisServer::start();
+        let options = |redis: Redis| redis.streams().read_count(most);
+        let servers = Servers::on_redis_with(&redis.url(), 1, options, quiet);
+        let (mut client, _) = servers[0].connect();
+        redis.command(&["config"], b"resetstat");
+        redis.command(&["eval", script, "1", &servers.key], data);
+        (0..64).for_each(|_| client.expect_text("42[\"n\"]"));
+        let stats = redis.ask(&["info", "commandstats"]);
+        let reads = stats.split_once("cmdstat_xread:calls=").unwrap().1;
+        let reads: u64 = reads.split_once(',').unwrap().0.parse().unwrap();
+        assert_eq!(reads >= 64, is_alone, "{reads}");
+    }
+}
+
+#[test]
+fn sessions_lie_under_keys_that_begin_as_they_should() {
+    let redis = RedisServer::shared();
+    let options = |redis: Redis| {
+        let redis = redis.streams().recovery(true);
+        redis.session_key_prefix("sessions of the options:")
+    };
+    let build = |io: Builder| quiet(io.recovery(Recovery::default()));
+    let servers = Servers::on_redis_with(&redis.url(), 1, options, build);
+    let mut client = servers[0].open();
+    client.send_text("40");
+    assert!(text(&mut client).contains("\"pid\""));
+    drop(client);
+    until(|| {
+        !redis
+            .ask(&["keys", "sessions of the options:*"])
+            .trim()
+            .is_empty()
+    });
+}
+
+#[test]
+fn others_have_as_long_to_answer_as_was_said() {
+    let redis = RedisServer::shared();
+    // A server that listens and never answers.
+    let [slow, fast] = [3_600_000, 100].map(|ms| {
+        let servers = servers(1, |redis| redis.request_timeout(Duration::from_millis(ms)));
+        let requests = format!("{}-request#/#", servers.key);
+        let silent: Listening = redis.listen("subscribe", &requests);
+        (servers, silent)
+    });
+    let (slow, fast) = (&slow.0[0], &fast.0[0]);
+    slow.runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = slow.io.fetch_sockets() => panic!("the one with an hour was faster"),
+            fetched = fast.io.fetch_sockets() => assert_eq!(fetched.missing.unnamed, 1),
+        }
+    });
+}
+
+#[test]
+fn as_much_waits_for_redis_as_may() {
+    let unsent = |options: &dyn Fn(Redis) -> Redis| {
+        let nowhere = format!("redis://127.0.0.1:{}", free_port());
+        let redis = options(Redis::new(&nowhere).unwrap());
+        let server = Local::serve(quiet(Io::builder().adapter(redis)));
+        for _ in 0..10 {
+            server.io.emit("n", "x".repeat(5_000));
+        }
+        server.io.metrics().counter(Counter::ClusterUnsent)
+    };
+    // Heartbeats may take a place as well.
+    assert!((7..).contains(&unsent(&|redis| redis.queue(3, 64 << 20))));
+    assert!((8..).contains(&unsent(&|redis| redis.queue(65_536, 12_000))));
+    assert_eq!(unsent(&|redis| redis), 0);
+}
+
+#[test]
+fn a_message_is_no_larger_than_it_may_be() {
+    let servers = servers(2, |redis| redis.max_message(1_000));
+    let (mut client, _) = servers[1].connect();
+    let unsent = || servers[0].io.metrics().counter(Counter::ClusterUnsent);
+    let before = unsent();
+    servers[0].io.emit("large", "x".repeat(2_000));
+    assert_eq!(unsent(), before + 1);
+    servers[0].io.emit("small", ());
+    client.expect_text("42[\"small\"]");
+}
