@@ -10,13 +10,13 @@ use crate::{local::text, nats_server::NatsServer, redis_server::RedisServer};
 /// Rooms that are joined before anybody looks at what has come.
 const BATCH: usize = 100;
 
-/// A server lets a socket of each server join a room and sends an event there, ten thousand times without a pause.
-fn joins_and_emits(servers: &Servers) {
+/// A server lets a socket of each server join a room and sends an event there, so often without a pause.
+pub(super) fn joins_and_emits(servers: &Servers, times: usize) {
     let mut clients = [0, 1, 2].map(|i| servers[i].connect());
     let ids = clients
         .each_ref()
         .map(|(_, id)| SocketId::parse(id).unwrap());
-    for (batch, first) in (0..10_000).step_by(BATCH).enumerate() {
+    for (batch, first) in (0..times).step_by(BATCH).enumerate() {
         let io = &servers[batch].io;
         let numbers = first..first + BATCH;
         let rooms: Vec<_> = numbers.clone().map(|n| format!("room {n}")).collect();
@@ -43,13 +43,16 @@ fn joins_and_emits(servers: &Servers) {
 
 #[test]
 fn who_is_let_into_a_room_hears_once_and_in_order_what_is_sent_there_next_ten_thousand_times() {
+    const TIMES: usize = 10_000;
     thread::scope(|scope| {
         for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
             let shared = RedisServer::shared();
-            scope.spawn(move || joins_and_emits(&Servers::on_redis(shared, 3, wire, quiet)));
+            scope.spawn(move || joins_and_emits(&Servers::on_redis(shared, 3, wire, quiet), TIMES));
         }
-        scope.spawn(|| joins_and_emits(&Servers::on_postgres(3, quiet)));
-        scope.spawn(|| joins_and_emits(&Servers::on_nats(NatsServer::shared(), 3, quiet)));
+        scope.spawn(|| joins_and_emits(&Servers::on_postgres(3, quiet), TIMES));
+        scope.spawn(|| {
+            joins_and_emits(&Servers::on_nats(NatsServer::shared(), 3, quiet), TIMES);
+        });
     });
 }
 

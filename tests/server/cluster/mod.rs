@@ -16,6 +16,7 @@ mod options;
 mod postgres;
 mod recovery;
 mod redis;
+mod redis_cluster;
 mod server_side;
 mod streams;
 mod values;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -97,12 +96,7 @@ fn with_channels_of_sockets_what_is_for_one_socket_reaches_its_server_alone() {
 
 /// The sharded channels of servers with this key on which somebody listens.
 fn channels(key: &str) -> Vec<String> {
-    let port = RedisServer::shared().port().to_string();
-    let asked = Command::new("redis-cli")
-        .args(["-p", &port, "pubsub", "shardchannels"])
-        .output()
-        .unwrap();
-    let names = String::from_utf8(asked.stdout).unwrap();
+    let names = RedisServer::shared().ask(&["pubsub", "shardchannels"]);
     let own = names.lines().filter(|name| name.starts_with(key));
     own.map(str::to_owned).collect()
 }
@@ -307,46 +301,10 @@ fn what_a_program_has_sent_right_before_it_ends_arrives() {
 }
 
 #[test]
-fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
-    let redis = RedisServer::start_cluster();
-    let hosts = redis
-        .each_ref()
-        .map(|node| node.url().replace("redis://", ""));
-    let url = format!("redis+cluster://{}", hosts.join(","));
-    for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
-        let servers = Servers::on_redis_at(&url, 3, wire, quiet);
-        let mut clients = [0, 1, 2].map(|i| servers[i].connect());
-        for (i, (_, id)) in clients.iter().enumerate() {
-            let id = SocketId::parse(id).unwrap();
-            servers[i].io.local().in_(id).join(["all", "also"]);
-        }
-        servers.settle();
-        for i in 0..3 {
-            servers[i].io.emit("everybody", i);
-            servers[i].io.to(["all", "also"]).emit("room", i);
-            servers[i].io.to("all").emit("all", i);
-            // Channels may lie on different nodes, between which there is no order.
-            for (client, _) in &mut clients {
-                let mut events = [0; 3].map(|_| text(client));
-                events.sort_unstable();
-                let expected =
-                    ["all", "everybody", "room"].map(|name| format!("42[\"{name}\",{i}]"));
-                assert_eq!(events, expected);
-            }
-        }
-        let found = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
-        assert_eq!((found.sockets.len(), found.missing.unnamed), (3, 0));
-    }
-}
-
-#[test]
 fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_connects_anew() {
     const PAUSE: Duration = Duration::from_millis(100);
     let redis = RedisServer::start_cluster();
-    let hosts = redis
-        .each_ref()
-        .map(|node| node.url().replace("redis://", ""));
-    let url = format!("redis+cluster://{}", hosts.join(","));
+    let url = RedisServer::cluster_url(&redis);
     let taken = Arc::new(AtomicUsize::new(0));
     let slow = |io: Builder| {
         let mut io = quiet(io);

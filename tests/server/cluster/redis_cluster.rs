@@ -1,0 +1,180 @@
+//! Servers that a cluster of Redis joins, whose nodes die and hand over what they have.
+
+use std::collections::BTreeSet;
+
+use roomcast::{SocketId, adapter::Health};
+
+use super::{Servers, Wire, joining::joins_and_emits, quiet};
+use crate::{
+    local::{text, until},
+    redis_server::RedisServer,
+    support::RawClient,
+};
+
+#[test]
+fn a_cluster_of_redis_joins_servers_as_one_redis_does() {
+    let redis = RedisServer::start_cluster();
+    let url = RedisServer::cluster_url(&redis);
+    for wire in Wire::ALL.into_iter().chain([Wire::Private]) {
+        let servers = Servers::on_redis_at(&url, 3, wire, quiet);
+        let mut clients = [0, 1, 2].map(|i| servers[i].connect());
+        for (i, (_, id)) in clients.iter().enumerate() {
+            let id = SocketId::parse(id).unwrap();
+            servers[i].io.local().in_(id).join(["all", "also"]);
+        }
+        servers.settle();
+        for i in 0..3 {
+            servers[i].io.emit("everybody", i);
+            servers[i].io.to(["all", "also"]).emit("room", i);
+            servers[i].io.to("all").emit("all", i);
+            // Channels may lie on different nodes, between which there is no order.
+            for (client, _) in &mut clients {
+                let mut events = [0; 3].map(|_| text(client));
+                events.sort_unstable();
+                let expected =
+                    ["all", "everybody", "room"].map(|name| format!("42[\"{name}\",{i}]"));
+                assert_eq!(events, expected);
+            }
+        }
+        let found = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
+        assert_eq!((found.sockets.len(), found.missing.unnamed), (3, 0));
+    }
+}
+
+#[test]
+fn in_a_cluster_of_redis_who_is_let_into_a_room_hears_what_is_sent_there_next() {
+    let redis = RedisServer::start_cluster();
+    for wire in [Wire::Sharded, Wire::Private] {
+        let url = RedisServer::cluster_url(&redis);
+        joins_and_emits(&Servers::on_redis_at(&url, 3, wire, quiet), 500);
+    }
+}
+
+/// Rooms whose channels lie on all nodes.
+const ROOMS: usize = 24;
+
+/// Three servers with a client each, which is in all rooms.
+struct Rooms {
+    servers: Servers,
+    clients: [RawClient; 3],
+    said: usize,
+}
+
+impl Rooms {
+    fn open(url: &str, wire: Wire) -> Self {
+        let servers = Servers::on_redis_at(url, 3, wire, quiet);
+        let clients = [0, 1, 2].map(|i| {
+            let (client, id) = servers[i].connect();
+            let id = SocketId::parse(&id).unwrap();
+            let rooms = (0..ROOMS).map(|n| format!("room {n}"));
+            servers[i].io.local().in_(id).join(rooms);
+            client
+        });
+        servers.settle();
+        Self {
+            servers,
+            clients,
+            said: 0,
+        }
+    }
+
+    /// Every server says something in every room, and to all; every client hears all of it, once.
+    fn all_hear_all(&mut self) {
+        self.said += 1;
+        let mut expected = BTreeSet::new();
+        for i in 0..3 {
+            let io = &self.servers[i].io;
+            for n in 0..ROOMS {
+                let said = format!("{} of {i} in {n}", self.said);
+                io.to(format!("room {n}")).emit("said", &said);
+                expected.insert(format!("42[\"said\",\"{said}\"]"));
+            }
+            let said = format!("{} of {i} to all", self.said);
+            io.emit("said", &said);
+            expected.insert(format!("42[\"said\",\"{said}\"]"));
+        }
+        for client in &mut self.clients {
+            let mut missing = expected.clone();
+            while !missing.is_empty() {
+                let event = text(client);
+                assert!(missing.remove(&event), "{event} instead of {missing:?}");
+            }
+        }
+    }
+
+    fn breaks(&self) -> [u64; 3] {
+        let broken = |i: usize| self.servers[i].io.adapter_backlog().unwrap().breaks;
+        [0, 1, 2].map(broken)
+    }
+
+    /// Waits until each of these servers has lost its connections since then, and has them again.
+    fn until_back(&self, who: &[usize], before: [u64; 3]) {
+        until(|| who.iter().all(|i| self.breaks()[*i] > before[*i]));
+        let health = |i: usize| self.servers[i].io.adapter_health();
+        until(|| (0..3).all(|i| health(i) == Some(Health::Ready)));
+        self.servers.settle();
+    }
+}
+
+/// The one of these nodes that has a channel.
+fn owner<'a>(nodes: &'a [RedisServer], channel: &str) -> &'a RedisServer {
+    let has = |node: &&RedisServer| !node.ask(&["get", channel]).contains("MOVED");
+    nodes.iter().find(has).unwrap()
+}
+
+#[test]
+fn when_a_node_of_a_cluster_is_killed_servers_hear_each_other_through_its_replica() {
+    let nodes = RedisServer::start_cluster_with_replicas();
+    let url = RedisServer::cluster_url(&nodes);
+    let mut all: Vec<_> = Wire::ALL
+        .into_iter()
+        .chain([Wire::Private])
+        .map(|wire| Rooms::open(&url, wire))
+        .collect();
+    for rooms in &mut all {
+        rooms.all_hear_all();
+    }
+    let before: Vec<_> = all.iter().map(Rooms::breaks).collect();
+    let key = &all[1].servers.key;
+    let victim = owner(&nodes, &format!("{key}#/#room 0#"));
+    victim.kill();
+    let rest = || nodes.iter().filter(|node| node.port() != victim.port());
+    let is_master = |node: &RedisServer| node.ask(&["role"]).starts_with("master");
+    until(|| rest().filter(|node| is_master(node)).count() == 3);
+    let knows = |node: &RedisServer| node.ask(&["cluster", "info"]).contains("cluster_state:ok");
+    until(|| rest().all(knows));
+    for (rooms, before) in all.iter_mut().zip(before) {
+        rooms.until_back(&[0, 1, 2], before);
+        rooms.all_hear_all();
+    }
+}
+
+#[test]
+fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there() {
+    let nodes = RedisServer::start_cluster();
+    let url = RedisServer::cluster_url(&nodes);
+    let mut rooms = Rooms::open(&url, Wire::Sharded);
+    let key = rooms.servers.key.clone();
+    let own = format!("{key}-roomcast#{}#", rooms.servers.node(0));
+    for (channel, listening) in [
+        (format!("{key}#/#room 0#"), &[0, 1, 2][..]),
+        (format!("{key}#/#"), &[0, 1, 2]),
+        (own, &[0]),
+    ] {
+        let before = rooms.breaks();
+        let from = owner(&nodes, &channel);
+        let to = nodes
+            .iter()
+            .find(|node| node.port() != from.port())
+            .unwrap();
+        let slot = from.ask(&["cluster", "keyslot", &channel]);
+        let id = to.ask(&["cluster", "myid"]);
+        // Who gives it away tells its listeners so.
+        for node in [to, from] {
+            let told = node.ask(&["cluster", "setslot", slot.trim(), "node", id.trim()]);
+            assert_eq!(told.trim(), "OK");
+        }
+        rooms.until_back(listening, before);
+        rooms.all_hear_all();
+    }
+}
