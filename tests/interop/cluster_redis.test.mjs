@@ -13,7 +13,7 @@ import { ask, connect, next, startNamed, until } from "./support.mjs";
 async function startCluster({ scheme, ...more }) {
   const redis = await startRedis();
   const key = `key*${scheme}`;
-  const sharded = scheme !== "redis";
+  const sharded = scheme.includes("sharded");
   const ADAPTER = `${scheme}://${redis.address}`;
   const start = (name) => startNamed(name, { ADAPTER, ADAPTER_KEY: key });
   const [a, b, node] = await Promise.all([start("a"), start("b"), startNode(redis, { sharded, key, ...more })]);
@@ -124,6 +124,51 @@ for (const [name, wire] of Object.entries({
     });
   });
 }
+
+/** Waits until all servers of a cluster are known to each other. */
+async function known(t, cluster) {
+  t.after(() => cluster.stop());
+  const socket = await connect(t, client, cluster.a.url);
+  await until(async () => (await ask(socket, "servers")) === 3, "all servers");
+}
+
+/** What each server says reaches the clients of all, and each is answered what it asks the others. */
+async function talk(t, { node, servers }) {
+  const { sockets, heard, room } = await people(t, servers);
+  sockets[0].emit("in", room, "news", "a");
+  sockets[1].emit("in", room, "news", "b");
+  node.io.to(room).emit("news", "node");
+  await all(heard, 3);
+  for (const list of heard) assert.deepEqual(list.flat().sort(), ["a", "b", "node"]);
+  const ids = sockets.map(({ id }) => id).sort();
+  for (const socket of sockets.slice(0, 2)) {
+    assert.deepEqual((await ask(socket, "fetch", room)).map(({ id }) => id).sort(), ids);
+  }
+  assert.deepEqual((await node.io.in(room).fetchSockets()).map(({ id }) => id).sort(), ids);
+  return room;
+}
+
+test("with channels of namespaces alone rooms have none", async (t) => {
+  const cluster = await startCluster({ scheme: "redis+sharded-static", subscriptionMode: "static" });
+  await known(t, cluster);
+  const room = await talk(t, cluster);
+  const channels = await cluster.redis.command("pubsub", "shardchannels");
+  assert.ok(channels.includes(`${cluster.key}#/#`) && !channels.includes(room), channels);
+});
+
+test("with answers on channels of those who ask, nobody else gets one", async (t) => {
+  const cluster = await startCluster({ scheme: "redis+specific", publishOnSpecificResponseChannel: true });
+  const spy = await connectRedis(cluster.redis);
+  t.after(() => spy.close());
+  await known(t, cluster);
+  const responses = `${cluster.key}-response#/#`;
+  const channels = new Set();
+  await spy.pSubscribe(`${responses}*`, (_, channel) => channels.add(channel));
+  await talk(t, cluster);
+  // Those of Node, and of the two of ours that have asked it.
+  assert.equal(channels.size, 3);
+  assert.ok(!channels.has(responses));
+});
 
 test("an adapter that finds no Redis waits for it", async (t) => {
   const redis = await startRedis();

@@ -196,3 +196,27 @@ describe("a client that comes back to another server", () => {
     assert.notEqual(socket.id, id);
   });
 });
+
+test("answers take sharded channels, and the stream has a name of its own, if that is wanted", async (t) => {
+  const redis = await startRedis();
+  const key = "sharded";
+  const streamName = `stream of ${key}`;
+  const start = (name) => startNamed(name, { ADAPTER: `redis-streams+sharded://${redis.address}`, ADAPTER_KEY: key });
+  const node = await startStreamsNode(redis, { key, version: "0.3", streamName, useShardedPubSub: true });
+  const [a, b] = await Promise.all([start("a"), start("b")]);
+  t.after(() => Promise.all([a, b, node].map((server) => server.stop())).then(redis.end));
+  const socket = await connect(t, client, a.url);
+  await until(async () => (await ask(socket, "servers")) === 3, "all servers");
+  const { sockets, heard, room } = await people(t, [a, b, node]);
+  sockets[0].emit("in", room, "news", "a");
+  node.io.to(room).emit("news", "node");
+  await all(heard, 2);
+  for (const list of heard) assert.deepEqual(list.flat().sort(), ["a", "node"]);
+  const ids = sockets.map(({ id }) => id).sort();
+  assert.deepEqual((await ask(sockets[1], "fetch", room)).map(({ id }) => id).sort(), ids);
+  assert.deepEqual((await node.io.in(room).fetchSockets()).map(({ id }) => id).sort(), ids);
+  assert.ok(Number(await redis.command("xlen", streamName)) > 0);
+  assert.equal(await redis.command("exists", key), "0");
+  assert.ok((await redis.command("pubsub", "shardchannels")).includes(`${key}#/#`));
+  assert.ok(!(await redis.command("pubsub", "channels")).includes(`${key}#/#`));
+});

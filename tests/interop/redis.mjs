@@ -61,7 +61,7 @@ export async function startNode(redis, { sharded, key, ...more }) {
   const [pub, sub] = await Promise.all([connectRedis(redis), connectRedis(redis)]);
   const adapter = sharded
     ? createShardedAdapter(pub, sub, { channelPrefix: key, ...more })
-    : createAdapter(pub, sub, { key });
+    : createAdapter(pub, sub, { key, ...more });
   const node = await serveNode({ adapter }, () => Promise.all([pub, sub].map((client) => client.close())));
   return { ...node, pub };
 }

@@ -1,7 +1,8 @@
 //! What joins a contract server to others.
 //!
-//! `ADAPTER` is `redis://…`, `redis+sharded://…`, `redis+sharded-private://…`, `redis-streams://…`, `nats://…` or `postgres://…`, `ADAPTER_KEY` what the names of
-//! channels begin with, and the name of the stream.
+//! `ADAPTER` is `redis://…`, `redis+OPTION://…`, `redis-streams://…`, `redis-streams+sharded://…`, `nats://…` or `postgres://…`, `ADAPTER_KEY` what the names of
+//! channels begin with, and the name of the stream. An option of Redis is `sharded`, `sharded-private` or `sharded-static`, which say what has a channel, or `specific`,
+//! with which Node servers are answered on channels of their own. With `redis-streams+sharded` answers take sharded channels, and the stream is called `stream of KEY`.
 
 use std::env;
 
@@ -29,17 +30,24 @@ pub(crate) fn join(io: Builder, suffix: &str) -> Builder {
         let nats = Nats::new(&url).unwrap_or_else(|error| panic!("{error}"));
         return io.adapter(nats.key(&key));
     }
-    let private = url.replacen("redis+sharded-private:", "redis+sharded:", 1);
-    let subscriptions = match private == url {
-        true => Subscriptions::Rooms,
-        false => Subscriptions::RoomsAndSockets,
-    };
-    let plain = private.replacen("redis+sharded:", "redis:", 1);
-    let redis = Redis::new(&plain).unwrap_or_else(|error| panic!("{url}: {error}"));
-    let redis = redis.key(&key);
+    // What stands behind the plus sign is an option of the adapter, for one server of Redis.
+    let (kind, address) = url.split_once("://").unwrap_or_default();
+    let (scheme, option) = kind.split_once('+').unwrap_or((kind, ""));
+    let redis = Redis::new(&format!("{scheme}://{address}"));
+    let redis = redis
+        .unwrap_or_else(|error| panic!("{url}: {error}"))
+        .key(&key);
     let redis = redis.recovery(suffix.ends_with("-recovery"));
-    io.adapter(match plain == url {
-        true => redis,
-        false => redis.sharded(subscriptions),
+    io.adapter(match option {
+        "" => redis,
+        "specific" => redis.publish_on_specific_response_channel(true),
+        "sharded" if scheme == "redis" => redis.sharded(Subscriptions::Rooms),
+        "sharded" => {
+            let name = format!("stream of {key}");
+            redis.sharded_channels(true).stream_name(&name)
+        }
+        "sharded-private" => redis.sharded(Subscriptions::RoomsAndSockets),
+        "sharded-static" => redis.sharded(Subscriptions::Namespaces),
+        option => panic!("an unknown option: {option}"),
     })
 }
