@@ -8,6 +8,7 @@ import { connect as dial, createServer as createPlainServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createServer } from "node:tls";
+import { vouched } from "./certificates.mjs";
 import { by, gathered, news, person, postgres, seqs, startServers, typesAcross } from "./chat_servers.mjs";
 import { logged, server } from "./people.mjs";
 import { connectRedis, startBroker, startRedis } from "./redis.mjs";
@@ -20,18 +21,6 @@ function certificate(t) {
   const args = ["req", "-x509", ...kind, "-keyout", key, "-out", cert, "-subj", "/CN=localhost"];
   execFileSync("openssl", args, { stdio: "ignore" });
   return { cert: readFileSync(cert), key: readFileSync(key) };
-}
-
-/** The files of a certificate for localhost and its key, and of whoever vouches for it. */
-function vouched(t) {
-  const folder = temporary();
-  const [ca, caKey, key, request, cert] = ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem"].map((name) => join(folder, name));
-  const openssl = (...args) => execFileSync("openssl", args, { stdio: "ignore" });
-  const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  openssl("req", "-x509", ...fresh, "-days", "1", "-keyout", caKey, "-out", ca, "-subj", "/CN=somebody");
-  openssl("req", ...fresh, "-keyout", key, "-out", request, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost");
-  openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", caKey, "-CAcreateserial", "-days", "1", "-copy_extensions", "copy", "-out", cert);
-  return { ca, key, cert };
 }
 
 describe("a Redis that fails", { concurrency: false }, () => {
@@ -102,7 +91,7 @@ describe("a Redis that fails", { concurrency: false }, () => {
   });
 
   test("is used over TLS if somebody who is trusted vouches for it, and told once, and clearly, if not", async (t) => {
-    const [files, others] = [vouched(t), vouched(t)];
+    const [files, others] = [vouched(), vouched()];
     const port = await lastingPort();
     const own = `--tls-cert-file ${files.cert} --tls-key-file ${files.key} --tls-ca-cert-file ${files.ca}`;
     const redis = await startRedis(`--tls-port ${port} --tls-auth-clients no ${own}`);

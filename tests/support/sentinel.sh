@@ -1,7 +1,8 @@
 #!/bin/sh
 # A private sentinel of Redis on a free port of the loopback address: sentinel.sh PORT
 #
-# OPTIONS in the environment is the port of the Redis that it calls `main`, which must have a replica.
+# OPTIONS in the environment is the port of the Redis that it calls `main`, which must have a replica; lines behind it
+# are more of its configuration.
 #
 # Commands on standard input: see broker.sh.
 set -u
@@ -13,7 +14,8 @@ port $port
 bind 127.0.0.1
 dir $folder
 logfile $folder/log
-sentinel monitor main 127.0.0.1 $OPTIONS 1
+$(printf '%s\n' "$OPTIONS" | tail -n +2)
+sentinel monitor main 127.0.0.1 $(printf '%s\n' "$OPTIONS" | head -n 1) 1
 sentinel down-after-milliseconds main 5000
 sentinel failover-timeout main 5000
 CONFIG

@@ -1,0 +1,77 @@
+// One chat on several servers that a Redis joins which speaks TLS alone: behind a sentinel, and as a cluster.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { test } from "node:test";
+import { promisify } from "node:util";
+import { vouched } from "./certificates.mjs";
+import { postgres, startServers, typesAcross } from "./chat_servers.mjs";
+import { logged, server } from "./people.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
+import { lastingPort, metric, metricIs, until } from "./support.mjs";
+
+/** The files of a certificate under which Redis is reached, and those of somebody whom nobody knows. */
+const certificates = () => ["DNS:localhost,IP:127.0.0.1", "DNS:localhost"].map(vouched);
+
+/** What Redis is told of a certificate, each with this before it. */
+const told = ({ cert, key, ca }, before, more) =>
+  Object.entries({ "cert-file": cert, "key-file": key, "ca-cert-file": ca, "auth-clients": "no", ...more })
+    .map(([name, value]) => `${before}tls-${name} ${value}`);
+
+/** A Redis that is reached over TLS alone, at `port`. */
+async function startSecure(t, files, options = "", more = {}) {
+  const [port, bus] = [await lastingPort(), await lastingPort()];
+  const own = told(files, "--", { port, replication: "yes", ...more });
+  const redis = await startRedis([...own, options.replace("BUS", bus)].join(" "));
+  t.after(() => redis.end());
+  // The port without TLS was for seeing that it has started.
+  await redis.command("config", "set", "port", "0");
+  return { ...redis, port };
+}
+
+/** Runs a command of the command line over TLS. */
+const cli = async ({ ca }, ...args) => (await promisify(execFile)("redis-cli", ["--tls", "--cacert", ca, ...args])).stdout.trim();
+
+/** A server that is told to trust somebody else says why it is not joined, once, and works without. */
+async function isRefused(t, url, { ca }) {
+  const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: url, SSL_CERT_FILE: ca });
+  await logged(one, /ERROR.* TLS/);
+  assert.equal((await (await fetch(`${one.url}/health/ready`)).json()).adapter, "unavailable");
+  await one.stop();
+  assert.equal(one.output().match(/ERROR/g).length, 1, one.output());
+}
+
+test("a sentinel over TLS names a Redis over TLS, and another one when that dies", async (t) => {
+  const [files, others] = certificates();
+  const master = await startSecure(t, files);
+  const replica = await startSecure(t, files, `--replicaof 127.0.0.1 ${master.port}`);
+  const port = await lastingPort();
+  const sentinel = await startBroker("sentinel", [master.port, ...told(files, "", { port, replication: "yes" })].join("\n"));
+  t.after(() => sentinel.end());
+  const url = `rediss+sentinel://127.0.0.1:${port}/main`;
+  const servers = await startServers(t, 2, { ROOMCAST_ADAPTER__URL: url, SSL_CERT_FILE: files.ca });
+  await typesAcross(t, servers, "behind a sentinel");
+  const downs = () => Promise.all(servers.map(({ url }) => metric(url, 'roomcast_adapter_transitions_total{to="down"}')));
+  const before = await downs();
+  assert.equal(await cli(files, "-p", `${port}`, "sentinel", "set", "main", "down-after-milliseconds", "1000"), "OK");
+  await master.kill();
+  await until(async () => (await downs()).every((count, n) => count > before[n]), "the master to be missed");
+  await Promise.all(servers.map(({ url }) => metricIs(url, "roomcast_adapter_up", (up) => up === 1)));
+  assert.match(await cli(files, "-p", `${replica.port}`, "role"), /^master/);
+  await typesAcross(t, servers, "behind another one");
+  await isRefused(t, url, others);
+});
+
+test("a cluster of Redis over TLS joins servers in the classic form and in the sharded one", async (t) => {
+  const [files, others] = certificates();
+  const options = "--cluster-enabled yes --cluster-port BUS";
+  const nodes = await Promise.all([1, 2, 3].map(() => startSecure(t, files, options, { cluster: "yes" })));
+  const hosts = nodes.map(({ port }) => `127.0.0.1:${port}`);
+  await cli(files, "--cluster", "create", ...hosts, "--cluster-yes");
+  for (const scheme of ["rediss+cluster", "rediss+cluster+sharded"]) {
+    const env = { ROOMCAST_ADAPTER__URL: `${scheme}://${hosts}`, SSL_CERT_FILE: files.ca };
+    const servers = await startServers(t, 2, env);
+    await typesAcross(t, servers, scheme);
+    await Promise.all(servers.map((one) => one.stop()));
+  }
+  await isRefused(t, `rediss+cluster://${hosts}`, others);
+});
