@@ -39,7 +39,8 @@ pub trait Adapter: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it will not be sent. The server counts it; its own sockets have got it already.
+    /// When it will not be sent. The server counts it. What is [`TooLarge`](AdapterError::TooLarge) is refused as a whole where
+    /// it was emitted, and not sent to the server's own sockets either; they get what is refused for any other reason.
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError>;
 
     /// Whether certainly no other server listens, so that what nobody has to answer need not be published. Asked for

@@ -338,6 +338,9 @@ impl Joined {
     pub(crate) fn reply(&self, to: &NodeId, request: u64, total: Option<u32>, item: Option<Item>) {
         let reply = Reply::new(to.clone(), request, total, item);
         let replied = self.adapter.reply(to, self.seal(Message::Reply(reply)));
+        if matches!(replied, Err(AdapterError::TooLarge)) {
+            tracing::warn!(%to, "an answer to another server is too large");
+        }
         self.note(&replied);
     }
 
@@ -358,6 +361,8 @@ impl Joined {
                     tracing::info!("the adapter takes what is for other servers again");
                 }
             }
+            // The adapter does not fail: this one message is too large, which whoever has sent it is told.
+            Err(AdapterError::TooLarge) => self.metrics.count(Counter::ClusterUnsent),
             Err(error) => {
                 self.metrics.count(Counter::ClusterUnsent);
                 // One line for a failure that lasts.

@@ -89,13 +89,18 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         }
     }
 
+    /// Whether the broker takes a message of this size, as far as is known now.
+    fn takes(&self, message: &Self::Message) -> bool {
+        message.bytes() <= self.outbound().limits().message_bytes
+    }
+
     /// Queues a message. What could not be sent in a few seconds is forgotten.
     fn publish(&self, message: Self::Message) -> Result<(), AdapterError> {
         let outbound = self.outbound();
         if outbound.lifetime.is_closing() {
             return Err(AdapterError::Closed);
         }
-        if message.bytes() > outbound.limits.message_bytes {
+        if !self.takes(&message) {
             return Err(AdapterError::TooLarge);
         }
         let (fits, stale) = outbound.queue.lock().push(message, &outbound.limits);
@@ -194,6 +199,11 @@ impl<M: Outgoing + Send> Outbound<M> {
             when_reached: OnceLock::new(),
             lifetime: Lifetime::new(),
         }
+    }
+
+    /// What may wait.
+    pub(in crate::adapter) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Notes that the broker is reached. Returns whether that is new.

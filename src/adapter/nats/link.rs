@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -92,6 +92,8 @@ pub(super) struct Link {
     listens: bool,
     /// Whether this NATS keeps what is sent, as far as is known.
     keeps: AtomicBool,
+    /// The most bytes of a payload that this NATS takes. Until the first connection nothing is known of that.
+    max_payload: AtomicUsize,
 }
 
 /// A place in a stream.
@@ -120,6 +122,7 @@ impl Link {
             listener,
             listens,
             keeps: AtomicBool::new(false),
+            max_payload: AtomicUsize::new(usize::MAX),
         }
     }
 }
@@ -133,6 +136,11 @@ impl Broker for Link {
 
     fn unsent(&self, messages: Vec<Message>) {
         self.lost(envelopes(&messages));
+    }
+
+    fn takes(&self, message: &Message) -> bool {
+        message.bytes() <= self.outbound.limits().message_bytes
+            && message.payload.len() <= self.max_payload.load(Ordering::Relaxed)
     }
 
     async fn run_connection(
@@ -191,6 +199,9 @@ impl Broker for Link {
 
 impl Link {
     async fn work(&self, client: &Client) -> Result<(), String> {
+        // The bound is known before NATS counts as reached, so that from then on nothing larger is accepted.
+        let max_payload = client.server_info().max_payload;
+        self.max_payload.store(max_payload, Ordering::Relaxed);
         let context = jetstream::new(client.clone());
         let kept = self.stream(&context).await?;
         let keeps = kept.is_some().then_some(&context);
@@ -339,7 +350,8 @@ impl Link {
             let mut acknowledged = FuturesUnordered::new();
             for message in batch {
                 if message.payload.len() > most {
-                    // The message never counts as arrived, so that it is counted as lost at the end of its batch.
+                    // The message was queued before this NATS was known. It never counts as arrived, so that it is counted as lost
+                    // at the end of its batch.
                     let bytes = message.payload.len();
                     tracing::warn!(bytes, most, "a message is larger than NATS takes");
                     continue;

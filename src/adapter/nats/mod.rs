@@ -170,8 +170,9 @@ impl Nats {
         self
     }
 
-    /// The largest message. Default 64 MiB; what is larger than the `max_payload` of NATS, by default 1 MiB, is
-    /// lost and counted.
+    /// The largest message in bytes, with its subject. Default 64 MiB. What is larger, or larger than the `max_payload` of
+    /// NATS, by default 1 MiB, is refused where it is emitted. Before NATS was reached for the first time its bound is not known:
+    /// what turns out to be larger then is lost and counted.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;

@@ -2,7 +2,7 @@
 
 use roomcast_protocol::Frame;
 
-use super::{Outcome, RemoteOutcome, TargetNamespace};
+use super::{RemoteOutcome, TargetNamespace};
 use crate::adapter::Operation;
 
 #[inline]
@@ -14,8 +14,7 @@ pub(super) fn journal<A>(_: &TargetNamespace, _: &Operation<'_, A>) -> Option<Re
 pub(super) fn others<A>(
     _: &TargetNamespace,
     _: &Operation<'_, A>,
-    _: &Outcome,
-    _: Option<Frame>,
+    _: Option<&Frame>,
 ) -> RemoteOutcome {
     RemoteOutcome::None
 }

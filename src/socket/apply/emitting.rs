@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::{Frame, socket::Arguments};
 
-use super::{Outcome, acting::excepted};
+use super::{Applied, Outcome, RemoteOutcome, acting::excepted};
 use crate::{
     adapter::Target,
     socket::{
@@ -18,45 +18,56 @@ use crate::{
 /// A question to many clients and how many received it, or why nobody did.
 pub(crate) type Asked = Result<(Question, usize), EmitError>;
 
+/// Gives an event to the adapter, by `publish`, and then to the sockets of this server: who is told that the adapter does not carry it must
+/// be able to rely on nobody having got it.
 #[inline]
 pub(super) fn emit(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
-) -> (Outcome, Option<Frame>) {
+    publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
+) -> Applied {
     let frame = match encode(target.flags, namespace, None, event, args) {
         Ok(frame) => frame,
-        Err(error) => return (Outcome::Emitted(Emitted::failed(event, error)), None),
+        Err(error) => return Applied::emitted(Emitted::failed(event, error)),
     };
+    let remote = publish(Some(&frame));
+    if let Some(error) = remote.refusal() {
+        let local = Outcome::Emitted(Emitted::failed(event, error));
+        return Applied { local, remote };
+    }
     let mut reached = Vec::new();
     let told = namespace.has_observers().then_some(&mut reached);
     let tally = push(namespace, target, &frame, told);
     tell_observers(namespace, &reached, event, args, &frame);
-    (Outcome::Emitted(tally.into()), Some(frame))
+    let local = Outcome::Emitted(tally.into());
+    Applied { local, remote }
 }
 
+/// As [`emit`], for an event that asks for acknowledgements.
 pub(super) fn ask(
     namespace: &Arc<namespace::NamespaceInner>,
     target: &Target<'_>,
     event: &str,
     args: &impl Arguments,
-) -> (Outcome, Option<Frame>) {
+    publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
+) -> Applied {
     let config = &namespace.config().sockets;
     let timeout = target.flags.timeout.unwrap_or(config.ack_timeout);
     let id = namespace.next_ack_id();
     let frame = match encode(target.flags, namespace, Some(id), event, args) {
         Ok(frame) => frame,
-        Err(error) => {
-            let failed = Emitted::failed(event, error).ok();
-            let error = failed.err().unwrap_or(EmitError::Closed);
-            return (Outcome::Asked(Err(error)), None);
-        }
+        Err(error) => return unasked(event, error.into(), RemoteOutcome::None),
     };
     let question = match Question::open(namespace, id, timeout, config.max_pending_acks) {
         Ok(question) => question,
-        Err(error) => return (Outcome::Asked(Err(error)), None),
+        Err(error) => return unasked(event, error, RemoteOutcome::None),
     };
+    let remote = publish(Some(&frame));
+    if let Some(error) = remote.refusal() {
+        return unasked(event, error, remote);
+    }
     // No answer is counted before all recipients are known, or the question could end too early. This lock comes before
     // those of rooms.
     let mut recipients = question.collect();
@@ -66,7 +77,14 @@ pub(super) fn ask(
     let expected = recipients.len();
     drop(recipients);
     tell_observers(namespace, &reached, event, args, &frame);
-    (Outcome::Asked(Ok((question, expected))), Some(frame))
+    let local = Outcome::Asked(Ok((question, expected)));
+    Applied { local, remote }
+}
+
+fn unasked(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
+    tracing::warn!(event, %error, "an event is not sent");
+    let local = Outcome::Asked(Err(error));
+    Applied { local, remote }
 }
 
 fn push(

@@ -6,8 +6,9 @@
 //! operations let sockets join, leave and end, and `sending`. Nothing in this module may know how
 //! an operation came about.
 //!
-//! Local sockets come first, because they must never wait for the network. An operation that cannot
-//! be published is counted there, and callers that can be told are told.
+//! Local sockets never wait for the network: adapters only queue. An event is given to the adapter before it is given to the sockets of
+//! this server, so that one that is too large for the adapter is refused as a whole. Whatever else cannot be published is applied on
+//! this server all the same; it is counted, and callers that can be told are told.
 
 mod acting;
 mod emitting;
@@ -80,32 +81,38 @@ pub(crate) fn apply<A: Arguments>(
         let local = Outcome::Nothing;
         return Applied { local, remote };
     }
-    let (local, frame) = match target_namespace.local() {
-        Some(namespace) => act(namespace, operation),
-        None => (Outcome::Nothing, None),
-    };
-    let remote = publishing::others(target_namespace, operation, &local, frame);
-    Applied { local, remote }
+    let publish = |frame: Option<&Frame>| publishing::others(target_namespace, operation, frame);
+    match target_namespace.local() {
+        Some(namespace) => act(namespace, operation, publish),
+        None => Applied {
+            remote: publish(None),
+            local: Outcome::Nothing,
+        },
+    }
 }
 
-/// Applies an operation to the sockets of this server. Returns also the frame that they received.
+/// Applies an operation to the sockets of this server, and publishes it by `publish`, which is given the frame that they receive.
 #[inline]
 fn act<A: Arguments>(
     namespace: &Arc<namespace::NamespaceInner>,
     operation: &Operation<'_, A>,
-) -> (Outcome, Option<Frame>) {
+    publish: impl FnOnce(Option<&Frame>) -> RemoteOutcome,
+) -> Applied {
     let target = &operation.target;
-    match operation.kind {
-        Kind::Broadcast { event, args } => emitting::emit(namespace, target, event, args),
-        Kind::BroadcastWithAck { event, args } => emitting::ask(namespace, target, event, args),
-        Kind::Join(rooms) => (acting::join(namespace, target, rooms), None),
-        Kind::Leave(rooms) => (acting::leave(namespace, target, rooms), None),
-        Kind::Disconnect { close } => (acting::disconnect(namespace, target, close), None),
-        Kind::FetchSockets => {
-            let sockets = acting::sockets(namespace, target);
-            (Outcome::Sockets(sockets), None)
+    let local = match operation.kind {
+        Kind::Broadcast { event, args } => {
+            return emitting::emit(namespace, target, event, args, publish);
         }
+        Kind::BroadcastWithAck { event, args } => {
+            return emitting::ask(namespace, target, event, args, publish);
+        }
+        Kind::Join(rooms) => acting::join(namespace, target, rooms),
+        Kind::Leave(rooms) => acting::leave(namespace, target, rooms),
+        Kind::Disconnect { close } => acting::disconnect(namespace, target, close),
+        Kind::FetchSockets => Outcome::Sockets(acting::sockets(namespace, target)),
         // These operations are for the handlers of other servers, not for sockets.
-        Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. } => (Outcome::Nothing, None),
-    }
+        Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. } => Outcome::Nothing,
+    };
+    let remote = publish(None);
+    Applied { local, remote }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::{Frame, socket::Arguments};
 
-use super::{Outcome, RemoteOutcome, TargetNamespace, Unpublished};
+use super::{RemoteOutcome, TargetNamespace, Unpublished};
 use crate::{
     adapter::{Joined, Kind, Operation},
     metrics::Counter,
@@ -55,19 +55,20 @@ pub(super) fn journal<A: Arguments>(
     if operation.target.local || !is_journaled(joined, operation) || !joined.journal()?.is_up() {
         return None;
     }
-    let remote = publish(joined, target_namespace, operation, &Outcome::Nothing, None);
+    let remote = publish(joined, target_namespace, operation, None);
     let has_failed = matches!(remote, RemoteOutcome::Failed(Unpublished::Adapter(_)));
-    // What the journal does not take is applied to the sockets of this server at once instead.
-    (!has_failed).then_some(remote)
+    let is_refused = remote.refusal().is_some() && matches!(operation.kind, Kind::Broadcast { .. });
+    // What the journal does not take is applied to the sockets of this server at once instead, unless it is an event that
+    // is too large for it.
+    (!has_failed || is_refused).then_some(remote)
 }
 
-/// Publishes an operation that was applied to the sockets of this server, unless it is local.
+/// Publishes an operation unless it is local. `frame` is what the sockets of this server get of it.
 #[inline]
 pub(super) fn others<A: Arguments>(
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
-    local: &Outcome,
-    frame: Option<Frame>,
+    frame: Option<&Frame>,
 ) -> RemoteOutcome {
     match target_namespace.cluster().joined() {
         // Only what the journal has not taken comes here.
@@ -77,7 +78,7 @@ pub(super) fn others<A: Arguments>(
         Some(joined)
             if !operation.target.local && !is_for_nobody(joined, target_namespace, operation) =>
         {
-            publish(joined, target_namespace, operation, local, frame)
+            publish(joined, target_namespace, operation, frame)
         }
         Some(_) | None => RemoteOutcome::None,
     }
@@ -87,21 +88,15 @@ fn publish<A: Arguments>(
     joined: &Arc<Joined>,
     target_namespace: &TargetNamespace,
     operation: &Operation<'_, A>,
-    local: &Outcome,
-    frame: Option<Frame>,
+    frame: Option<&Frame>,
 ) -> RemoteOutcome {
-    let has_failed = match local {
-        Outcome::Emitted(emitted) => emitted.error.is_some(),
-        Outcome::Asked(asked) => asked.is_err(),
-        Outcome::Nothing | Outcome::Sockets(_) => false,
-    };
-    if has_failed || operation.target.rooms.is_nobody() {
+    if operation.target.rooms.is_nobody() {
         return RemoteOutcome::None;
     }
     let parser = target_namespace.config().sockets.parser;
     // The frame holds the encoded arguments already, unless an offset was added to it.
     let frame = frame.filter(|frame| frame.stamp().is_none());
-    let publication = operation.publication(|given| match &frame {
+    let publication = operation.publication(|given| match frame {
         Some(frame) => args::read(parser, frame),
         None => args::arguments(parser, given),
     });
@@ -116,7 +111,13 @@ fn publish<A: Arguments>(
         | Kind::Disconnect { .. }
         | Kind::ServerSide { .. } => match joined.publish(publication) {
             Ok(()) => RemoteOutcome::Published,
-            Err(error) => RemoteOutcome::Failed(Unpublished::Adapter(error)),
+            Err(error) => {
+                // Of an event the application is told, and of the others it cannot be.
+                if let Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } = operation.kind {
+                    tracing::warn!(%error, "rooms or connections are changed on this server alone");
+                }
+                RemoteOutcome::Failed(Unpublished::Adapter(error))
+            }
         },
         Kind::BroadcastWithAck { .. } | Kind::FetchSockets | Kind::ServerSideWithAck { .. } => {
             let timeout = operation.target.flags.timeout;

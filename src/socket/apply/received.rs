@@ -15,7 +15,7 @@ use roomcast_protocol::socket::Nsp;
 use roomcast_protocol::socket::{Args, Parser};
 use tokio::runtime::Handle;
 
-use super::{Outcome, Record, act};
+use super::{Outcome, Record, RemoteOutcome, act};
 use crate::{
     adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver, Wanted},
     metrics::Counter,
@@ -172,8 +172,8 @@ fn apply(namespace: &Namespace, publication: &Publication, asker: Option<Asker>)
         let except = publication.excepted();
         // Every server numbers streams in its own way. The servers share the names of streams.
         let number = |delivery: &Delivery| stream(&inner.name, delivery);
-        let (outcome, _) = act(&inner, &publication.operation(&rooms, &except, number));
-        outcome
+        let operation = publication.operation(&rooms, &except, number);
+        act(&inner, &operation, |_| RemoteOutcome::None).local
     });
     let Some(asker) = asker else {
         return;

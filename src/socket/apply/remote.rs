@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use roomcast_protocol::socket::EncodeError;
 
-use crate::adapter::{AdapterError, Missing};
+use crate::{
+    adapter::{AdapterError, Missing},
+    socket::types::EmitError,
+};
 
 /// The result of an operation on other servers.
 #[cfg_attr(
@@ -21,6 +24,18 @@ pub(crate) enum RemoteOutcome {
     Requested(crate::adapter::Request),
     /// The operation was not published.
     Failed(Unpublished),
+}
+
+impl RemoteOutcome {
+    /// Why the operation must not be applied to the sockets of this server either.
+    pub(crate) fn refusal(&self) -> Option<EmitError> {
+        match self {
+            Self::Failed(Unpublished::Adapter(AdapterError::TooLarge)) => Some(EmitError::TooLarge),
+            Self::Failed(_) | Self::None | Self::Published => None,
+            #[cfg(feature = "cluster")]
+            Self::Requested(_) => None,
+        }
+    }
 }
 
 /// Why an operation was not published.

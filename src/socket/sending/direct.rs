@@ -80,8 +80,8 @@ impl<'a> Direct<'a> {
     #[cfg(feature = "cluster")]
     fn publish(&self, event: &str, args: &impl Arguments) -> Option<Emitted> {
         use crate::{
-            adapter::{Kind, Publication},
-            socket::types::{Room, args},
+            adapter::{AdapterError, Kind, Publication},
+            socket::types::{EmitError, Room, args},
         };
         let namespace = self.socket.namespace_inner();
         let joined = namespace.cluster.joined()?;
@@ -93,15 +93,22 @@ impl<'a> Direct<'a> {
             Ok(args) => args,
             Err(error) => return Some(Emitted::failed(event, error)),
         };
-        let event = event.into();
+        let kind = Kind::Broadcast {
+            event: event.into(),
+            args,
+        };
         let publication = Publication {
             rooms: Some(vec![Room::from(self.socket.id().as_str())]),
             compress: self.flags.compress,
-            ..Publication::new(namespace.name.clone(), Kind::Broadcast { event, args })
+            ..Publication::new(namespace.name.clone(), kind)
         };
-        let published = joined.publish(publication);
-        // What the adapter refuses is sent to the client directly.
-        published.is_ok().then(Emitted::default)
+        match joined.publish(publication) {
+            Ok(()) => Some(Emitted::default()),
+            // Sent directly it would overtake what is on its way through the journal.
+            Err(AdapterError::TooLarge) => Some(Emitted::failed(event, EmitError::TooLarge)),
+            // What the adapter refuses for another reason is sent to the client directly.
+            Err(_) => None,
+        }
     }
 
     /// Sends an event to the client. See [`Socket::emit`](crate::Socket::emit).

@@ -29,8 +29,8 @@ pub struct Emitted {
     pub overflowed: usize,
     /// The number of sockets that had just been closed.
     pub closed: usize,
-    /// Why it went nowhere: it could not be encoded.
-    pub error: Option<EncodeError>,
+    /// Why it went nowhere: it could not be encoded, or is too large for the adapter.
+    pub error: Option<EmitError>,
 }
 
 impl Emitted {
@@ -38,17 +38,18 @@ impl Emitted {
     ///
     /// # Errors
     ///
-    /// When it could not be encoded, and when the only recipients were closed or overflowed.
+    /// When it went nowhere (see [`error`](Self::error)), and when the only recipients were closed or overflowed.
     pub fn ok(self) -> Result<Self, EmitError> {
         match self.error {
-            Some(error) => Err(EmitError::Encode(error)),
+            Some(error) => Err(error),
             None if self.queued == 0 && self.closed + self.overflowed > 0 => Err(EmitError::Closed),
             None => Ok(self),
         }
     }
 
-    pub(crate) fn failed(event: &str, error: EncodeError) -> Self {
-        tracing::warn!(event, %error, "an event cannot be encoded");
+    pub(crate) fn failed(event: &str, error: impl Into<EmitError>) -> Self {
+        let error = error.into();
+        tracing::warn!(event, %error, "an event is not sent");
         Self {
             error: Some(error),
             ..Self::default()

@@ -70,6 +70,14 @@ pub enum EmitError {
     /// Nothing was sent: as many broadcasts wait for acknowledgements as
     /// [`Config::max_pending_acks`](crate::Config::max_pending_acks) allows.
     TooManyPending,
+    /// Nothing was sent, on no server: the event is larger than the adapter carries.
+    TooLarge,
+}
+
+impl From<EncodeError> for EmitError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
 }
 
 impl fmt::Display for EmitError {
@@ -78,6 +86,7 @@ impl fmt::Display for EmitError {
             Self::Closed => "socket has been disconnected",
             Self::Encode(error) => return write!(f, "the event cannot be encoded: {error}"),
             Self::TooManyPending => "too many acknowledgements are outstanding",
+            Self::TooLarge => "the event is too large for other servers",
         })
     }
 }

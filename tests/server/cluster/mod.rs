@@ -2,6 +2,7 @@
 //! that Redis, PostgreSQL or NATS joins.
 
 mod acks;
+mod bounds;
 mod emit;
 mod fetch;
 mod forwarding;

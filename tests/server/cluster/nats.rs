@@ -134,16 +134,6 @@ fn servers_go_on_when_nats_has_stood_still_whether_it_keeps_messages_or_not() {
 }
 
 #[test]
-fn what_is_larger_than_nats_takes_is_lost_and_counted() {
-    let servers = Servers::on_nats(NatsServer::shared(), 2, quiet);
-    let (mut client, _) = servers[1].connect();
-    servers[0].io.emit("large", "x".repeat(2 << 20));
-    servers[0].io.emit("small", ());
-    client.expect_text("42[\"small\"]");
-    until(|| servers[0].io.metrics().counter(Counter::ClusterLost) == 1);
-}
-
-#[test]
 fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_joined() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();

@@ -6,7 +6,7 @@ use roomcast_protocol::socket::{Argument, Arguments};
 
 use super::remote::Fetched;
 use crate::{
-    adapter::{Audience, Delivery, Flags, Kind, Operation, Target},
+    adapter::{AdapterError, Audience, Delivery, Flags, Kind, Operation, Target},
     socket::{
         apply::{
             Applied, Outcome, RemoteOutcome, TargetNamespace, Unpublished, apply, apply_paced,
@@ -212,7 +212,8 @@ impl<'a> Broadcast<'a> {
     /// holds on each server, for the events of each server that sends.
     ///
     /// What is returned is about the sockets of this server; it is empty for an event that
-    /// [waits](Self::conflate_every).
+    /// [waits](Self::conflate_every). One that is larger than the adapter carries is sent to nobody, on no server, and
+    /// [`Emitted::error`] says so; what the adapter does not take for another reason reaches the sockets of this server.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(&self, event: &str, args: impl Arguments) -> Emitted {
         let args = &args;
@@ -223,9 +224,13 @@ impl<'a> Broadcast<'a> {
         };
         match (applied.local, applied.remote) {
             (Outcome::Emitted(emitted), _) => emitted,
-            // The namespace is not on this server, so that only publishing has found that the event cannot be encoded.
+            // The namespace is not on this server, or the event goes through a journal, so that only publishing has found
+            // what is wrong with the event.
             (_, RemoteOutcome::Failed(Unpublished::Encode(error))) => Emitted::failed(event, error),
-            _ => Emitted::default(),
+            (_, remote) => match remote.refusal() {
+                Some(error) => Emitted::failed(event, error),
+                None => Emitted::default(),
+            },
         }
     }
 
@@ -268,6 +273,11 @@ impl<'a> Broadcast<'a> {
             RemoteOutcome::Requested(request) => Acks::asked(local, Some(request)),
             RemoteOutcome::Failed(Unpublished::Encode(error)) if local.is_none() => {
                 Acks::failed(EmitError::Encode(error))
+            }
+            RemoteOutcome::Failed(Unpublished::Adapter(AdapterError::TooLarge))
+                if local.is_none() =>
+            {
+                Acks::failed(EmitError::TooLarge)
             }
             RemoteOutcome::Failed(why) => Acks::asked(local, None).without(why.missing()),
         }
