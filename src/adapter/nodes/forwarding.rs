@@ -12,6 +12,8 @@ use serde_json::Value;
 pub(crate) struct Forwarding {
     pub(crate) tag: Tag,
     pub(crate) key: [u8; Self::KEY],
+    /// Whether it says when it hands a request on, and wants to be told so.
+    pub(crate) is_timed: bool,
 }
 
 impl Forwarding {
@@ -26,6 +28,7 @@ impl Forwarding {
         Self {
             tag: Tag::from_random(tag),
             key,
+            is_timed: true,
         }
     }
 }
@@ -47,6 +50,9 @@ struct Texts {
     v: u32,
     tag: Arc<str>,
     key: Arc<str>,
+    /// Servers of the version before neither say this nor read it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    timed: bool,
 }
 
 impl TryFrom<Texts> for Forwarding {
@@ -57,6 +63,7 @@ impl TryFrom<Texts> for Forwarding {
         Ok(Self {
             tag: Tag::parse(&texts.tag).ok_or("not a tag")?,
             key: key.and_then(|key| key.try_into().ok()).ok_or("not a key")?,
+            is_timed: texts.timed,
         })
     }
 }
@@ -67,6 +74,7 @@ impl From<Forwarding> for Texts {
             v: VERSION,
             tag: of.tag.as_str().into(),
             key: URL_SAFE_NO_PAD.encode(of.key).into(),
+            timed: of.is_timed,
         }
     }
 }

@@ -72,6 +72,13 @@ struct KnownNode {
         expect(dead_code, reason = "nobody asks for it")
     )]
     forwarding: Option<Forwarding>,
+    /// For how long it had been running when that was heard.
+    #[cfg_attr(
+        not(feature = "forwarding"),
+        expect(dead_code, reason = "nobody asks for it")
+    )]
+    uptime: (Duration, Instant),
+    /// When it was heard, without the time for which this server could hear nobody.
     heard: Instant,
 }
 
@@ -114,9 +121,13 @@ impl Registry {
         self
     }
 
-    /// Where the other server is to which requests are handed on by this tag, and with which key.
+    /// Where the other server is to which requests are handed on by this tag, with which key, and for how long it has been
+    /// running, if it wants to be told when a request is handed on.
     #[cfg(feature = "forwarding")]
-    pub(crate) fn owner(&self, tag: roomcast_protocol::Tag) -> Option<(Arc<str>, [u8; 32])> {
+    pub(crate) fn owner(
+        &self,
+        tag: roomcast_protocol::Tag,
+    ) -> Option<(Arc<str>, [u8; 32], Option<Duration>)> {
         // All are looked through: there are a thousand servers at most, and only requests for other servers ask.
         let others = self.others.lock();
         let mut others = others.values();
@@ -124,8 +135,27 @@ impl Registry {
             let forwarding = known
                 .forwarding
                 .filter(|forwarding| forwarding.tag == tag)?;
-            Some((known.node.address.clone()?, forwarding.key))
+            let (uptime, told) = known.uptime;
+            // A heartbeat that was long under way makes the other server seem younger than it is, until the next one.
+            let uptime = forwarding
+                .is_timed
+                .then(|| uptime.saturating_add(told.elapsed()));
+            Some((known.node.address.clone()?, forwarding.key, uptime))
         })
+    }
+
+    /// For how long this server has been running.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether another server hands requests on without saying when, as those of the version before do.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn has_untimed(&self) -> bool {
+        let others = self.others.lock();
+        let mut forwarding = others.values().filter_map(|known| known.forwarding);
+        forwarding.any(|forwarding| !forwarding.is_timed)
     }
 
     /// Whether one of the other servers is such a one.
@@ -210,6 +240,7 @@ impl Registry {
         }
         let heard = Instant::now();
         let forwarding = beat.forwarding;
+        let uptime = (beat.uptime(), heard);
         let node = beat.node(from.clone());
         let mut others = self.others.lock();
         let count = others.len();
@@ -219,6 +250,7 @@ impl Registry {
                 let before = known.insert(KnownNode {
                     node,
                     forwarding,
+                    uptime,
                     heard,
                 });
                 match lost > before.node.load.lost {
@@ -231,6 +263,7 @@ impl Registry {
                 place.insert(KnownNode {
                     node: node.clone(),
                     forwarding,
+                    uptime,
                     heard,
                 });
                 drop(others);

@@ -51,11 +51,39 @@ fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
     };
     let heard = registry(options);
     heard.hear(&other("x"), Beat::read(&args).unwrap());
-    let (address, key) = heard.owner(forwarding.tag).unwrap();
+    let (address, key, uptime) = heard.owner(forwarding.tag).unwrap();
     assert_eq!((&*address, key), ("http://h:1", forwarding.key));
+    assert!(uptime.unwrap() <= told.uptime() + Duration::from_millis(1));
+    assert!(!heard.has_untimed());
     assert!(heard.owner(Forwarding::random().tag).is_none());
     heard.forget(&other("x"));
     assert!(heard.owner(forwarding.tag).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+#[cfg(feature = "forwarding")]
+async fn how_long_another_server_has_been_running_is_known_between_its_heartbeats() {
+    let registry = registry(NodeOptions::default());
+    let key = "A".repeat(43);
+    let heard = |timed: Value| {
+        let forwarding = json!({"tag": "AAAAAAA_", "key": key, "timed": timed});
+        let heard = beat(|beat| beat["forwarding"] = forwarding).unwrap();
+        registry.hear(&other("x"), heard);
+    };
+    let uptime = || {
+        let (.., uptime) = registry.owner(roomcast_protocol::Tag::parse("AAAAAAA_")?)?;
+        uptime
+    };
+    heard(json!(true));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    assert_eq!(uptime(), Some(Duration::from_secs(8)));
+    assert!(!registry.has_untimed());
+    // A server of the version before says nothing of times.
+    heard(json!(false));
+    assert_eq!(uptime(), None);
+    assert!(registry.has_untimed());
+    registry.forget(&other("x"));
+    assert!(!registry.has_untimed());
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tokio::{
 
 pub(in crate::engine) use self::{
     outgoing::{Outgoing, Pieces},
-    proof::{HEADER, Said, sign},
+    proof::{HEADER, Said, Unproved, sign},
 };
 
 /// How long a server may take to accept a connection.
@@ -46,11 +46,23 @@ const UNIT: usize = 1024;
 pub(crate) struct Owner {
     authority: Authority,
     key: [u8; 32],
+    /// For how long that server has been running; `None` if it reads no times.
+    uptime: Option<Duration>,
+}
+
+/// What the servers of the cluster have told of themselves.
+pub(crate) trait Directory: Send + Sync {
+    /// The other server that has sessions with this tag.
+    fn owner(&self, tag: Tag) -> Option<Owner>;
+    /// For how long this server has been running.
+    fn uptime(&self) -> Duration;
+    /// Whether one of the others hands requests on without saying when.
+    fn has_untimed(&self) -> bool;
 }
 
 impl Owner {
     /// The server at this address, if that is `http://HOST:PORT`.
-    pub(crate) fn new(address: &str, key: [u8; 32]) -> Option<Self> {
+    pub(crate) fn new(address: &str, key: [u8; 32], uptime: Option<Duration>) -> Option<Self> {
         let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
         // Parsing a number accepts a sign in front, which no port has.
         let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
@@ -58,7 +70,11 @@ impl Owner {
         let is_plain = port.is_some_and(|port| port.as_u16() > 0)
             && !authority.host().is_empty()
             && !authority.as_str().contains('@');
-        is_plain.then_some(Self { authority, key })
+        is_plain.then_some(Self {
+            authority,
+            key,
+            uptime,
+        })
     }
 
     /// Where a request with this target goes.
@@ -73,7 +89,7 @@ impl Owner {
 pub(crate) struct Forwarder {
     tag: Tag,
     key: [u8; 32],
-    owners: Box<dyn Fn(Tag) -> Option<Owner> + Send + Sync>,
+    directory: Box<dyn Directory>,
     client: Client<HttpConnector, Outgoing>,
     /// Requests and WebSockets that may be under way.
     places: Arc<Semaphore>,
@@ -101,13 +117,12 @@ pub(in crate::engine) enum ForwardError {
 }
 
 impl Forwarder {
-    /// Makes the forwarder of the server with this tag and key. `owners` tells which server of the
-    /// cluster has another tag; answers have at most `max_answer` bytes.
+    /// Makes the forwarder of the server with this tag and key. Answers have at most `max_answer` bytes.
     pub(crate) fn new(
         (tag, key): (Tag, [u8; 32]),
         limit: usize,
         max_answer: usize,
-        owners: impl Fn(Tag) -> Option<Owner> + Send + Sync + 'static,
+        directory: impl Directory + 'static,
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT));
@@ -124,7 +139,7 @@ impl Forwarder {
         Self {
             tag,
             key,
-            owners: Box::new(owners),
+            directory: Box::new(directory),
             client,
             places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
             answers: Arc::new(Semaphore::new(answers.min(Semaphore::MAX_PERMITS))),
@@ -144,18 +159,23 @@ impl Forwarder {
     }
 
     pub(in crate::engine) fn owner(&self, tag: Tag) -> Option<Owner> {
-        (self.owners)(tag)
+        self.directory.owner(tag)
     }
 
-    /// Who the client is of a request that another server has handed on to this one, or `None` if
-    /// no server of the cluster has.
+    /// Who the client is of a request that another server has handed on to this one, or why no server
+    /// of the cluster has.
     pub(in crate::engine) fn verify(
         &self,
         method: &http::Method,
         target: &str,
         proof: &http::HeaderValue,
-    ) -> Option<crate::engine::primitives::Peer> {
-        proof::verify(&self.key, method, target, proof)
+    ) -> Result<crate::engine::primitives::Peer, Unproved> {
+        let known = proof::Known {
+            key: &self.key,
+            uptime: self.directory.uptime(),
+            takes_untimed: self.directory.has_untimed(),
+        };
+        proof::verify(&known, method, target, proof)
     }
 
     /// Sends a request to the server with that tag, and returns the head of its answer. Dropping
@@ -174,7 +194,7 @@ impl Forwarder {
         *request.uri_mut() = owner.uri(said.target).ok_or(ForwardError::Request)?;
         *request.method_mut() = said.method.clone();
         *request.headers_mut() = headers;
-        let proof = sign(&owner.key, said).ok_or(ForwardError::Request)?;
+        let proof = sign(&owner.key, said, owner.uptime).ok_or(ForwardError::Request)?;
         request.headers_mut().insert(HEADER, proof);
         // Nothing closes the connection to a machine that has failed, and a poll may be patient for
         // long: the request ends as soon as the cluster has noticed.
@@ -298,7 +318,7 @@ mod tests {
             "http://10.0.0.2:65535",
             "http://[fd00::1]:3000",
         ] {
-            assert!(Owner::new(address, [0; 32]).is_some(), "{address}");
+            assert!(Owner::new(address, [0; 32], None).is_some(), "{address}");
         }
         for address in [
             "10.0.0.2:3000",
@@ -310,7 +330,7 @@ mod tests {
             "http://u@b:1",
             "http://b:+1",
         ] {
-            assert!(Owner::new(address, [0; 32]).is_none(), "{address}");
+            assert!(Owner::new(address, [0; 32], None).is_none(), "{address}");
         }
     }
 }

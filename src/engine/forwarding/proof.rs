@@ -1,5 +1,10 @@
-//! How a server knows that a request was handed on by another server, and whose it is: an HMAC with SHA-256
-//! (RFC 2104) over what matters of it, with the key of the server that gets it.
+//! How a server knows that a request was handed on by another server, whose it is, and that it was handed on just now: an
+//! HMAC with SHA-256 (RFC 2104) over what matters of it, with the key of the server that gets it.
+//!
+//! The time in a proof is that of the server that gets it, in seconds since it was started, as its heartbeats tell the
+//! others. So the clocks of servers do not matter, and neither does it when one of them is set.
+
+use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -8,8 +13,13 @@ use sha2::Sha256;
 
 use crate::engine::primitives::Peer;
 
-/// The header with the proof: `http` or `https`, the client's address, and the code.
+/// The header with the proof: `http` or `https`, the client's address, the time, and the code. Servers of the version before
+/// write no time, and are sent none.
 pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-roomcast-forwarded");
+
+/// How far the time in a proof may be from that of the server that gets it, in either direction. The heartbeat from which the
+/// sender knows that time may have been under way for long, in a broker that keeps what it cannot deliver.
+pub(in crate::engine) const LEEWAY: Duration = Duration::from_secs(60);
 
 /// What is proved.
 #[derive(Clone, Copy, Debug)]
@@ -20,29 +30,97 @@ pub(in crate::engine) struct Said<'a> {
     pub(in crate::engine) client: Peer,
 }
 
-pub(in crate::engine) fn sign(key: &[u8; 32], said: Said<'_>) -> Option<HeaderValue> {
-    let client = shown(said.client);
-    let code = mac(key, said.method, said.target, &client)?;
+/// What a proof is checked against.
+pub(super) struct Known<'a> {
+    pub(super) key: &'a [u8; 32],
+    /// For how long the server has been running that checks.
+    pub(super) uptime: Duration,
+    /// Whether some server of the cluster writes no time.
+    pub(super) takes_untimed: bool,
+}
+
+/// Why a request counts as one that no server has handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Unproved {
+    /// Its code is not that of a server of the cluster, or it is malformed.
+    Forged,
+    /// It was handed on at another time.
+    Stale {
+        /// The time in the proof, in seconds since the start of the server that checks.
+        at: u64,
+        /// The time of the server that checks.
+        now: u64,
+    },
+    /// It does not say when it was handed on, and all servers of the cluster do.
+    Untimed,
+}
+
+impl fmt::Display for Unproved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forged => f.write_str("its code is wrong"),
+            Self::Stale { at, now } => write!(
+                f,
+                "it is of second {at} of this server, and this is second {now}"
+            ),
+            Self::Untimed => f.write_str("it has no time"),
+        }
+    }
+}
+
+/// The proof for a server that has been running for `uptime`; without a time where that server reads none.
+pub(in crate::engine) fn sign(
+    key: &[u8; 32],
+    said: Said<'_>,
+    uptime: Option<Duration>,
+) -> Option<HeaderValue> {
+    let mut shown = shown(said.client);
+    if let Some(uptime) = uptime {
+        shown = format!("{shown} {}", uptime.as_secs());
+    }
+    let code = mac(key, said.method, said.target, &shown)?;
     let code = URL_SAFE_NO_PAD.encode(code.finalize().into_bytes());
-    HeaderValue::try_from(format!("{client} {code}")).ok()
+    HeaderValue::try_from(format!("{shown} {code}")).ok()
 }
 
 pub(super) fn verify(
+    known: &Known<'_>,
+    method: &Method,
+    target: &str,
+    proof: &HeaderValue,
+) -> Result<Peer, Unproved> {
+    let (peer, at) = read(known.key, method, target, proof).ok_or(Unproved::Forged)?;
+    let now = known.uptime.as_secs();
+    match at {
+        Some(at) if at.abs_diff(now) > LEEWAY.as_secs() => Err(Unproved::Stale { at, now }),
+        None if !known.takes_untimed => Err(Unproved::Untimed),
+        Some(_) | None => Ok(peer),
+    }
+}
+
+/// What a proof says whose code is right.
+fn read(
     key: &[u8; 32],
     method: &Method,
     target: &str,
     proof: &HeaderValue,
-) -> Option<Peer> {
-    let (client, code) = proof.to_str().ok()?.rsplit_once(' ')?;
+) -> Option<(Peer, Option<u64>)> {
+    let (shown, code) = proof.to_str().ok()?.rsplit_once(' ')?;
     let code = URL_SAFE_NO_PAD.decode(code).ok()?;
     // `verify_slice` takes as long whichever byte differs, so its duration tells nothing of the
     // code.
-    mac(key, method, target, client)?.verify_slice(&code).ok()?;
-    let (scheme, address) = client.split_once(' ')?;
-    Some(Peer {
+    mac(key, method, target, shown)?.verify_slice(&code).ok()?;
+    let mut parts = shown.split(' ');
+    let (scheme, address) = (parts.next()?, parts.next()?);
+    let at = match parts.next() {
+        Some(at) => Some(at.parse().ok()?),
+        None => None,
+    };
+    let peer = Peer {
         address: address.parse().ok()?,
         secure: scheme == "https",
-    })
+    };
+    parts.next().is_none().then_some((peer, at))
 }
 
 fn shown(client: Peer) -> String {
@@ -50,11 +128,11 @@ fn shown(client: Peer) -> String {
     format!("{scheme} {}", client.address)
 }
 
-/// The code over all parts. None of them can contain the separator, so no two requests have the
-/// same input.
-fn mac(key: &[u8; 32], method: &Method, target: &str, client: &str) -> Option<Hmac<Sha256>> {
+/// The code over all parts. None of them can contain the separator, so no two requests have the same input; and what is
+/// shown has a time or none, so that a proof with one is no proof without, whoever cuts it.
+fn mac(key: &[u8; 32], method: &Method, target: &str, shown: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-    for part in [method.as_str(), target, client] {
+    for part in [method.as_str(), target, shown] {
         mac.update(part.as_bytes());
         mac.update(b"\0");
     }
@@ -66,8 +144,9 @@ mod tests {
     use super::*;
 
     const TARGET: &str = "/socket.io/?EIO=4&sid=x";
+    const NOW: Duration = Duration::from_millis(1_000_900);
 
-    fn signed(key: &[u8; 32]) -> (Peer, HeaderValue) {
+    fn signed(at: Option<u64>) -> (Peer, HeaderValue) {
         let client = Peer {
             address: "[2001:db8::7]:4711".parse().unwrap(),
             secure: true,
@@ -77,43 +156,90 @@ mod tests {
             target: TARGET,
             client,
         };
-        (client, sign(key, said).unwrap())
+        let proof = sign(&[7; 32], said, at.map(Duration::from_secs));
+        (client, proof.unwrap())
+    }
+
+    fn known(key: &[u8; 32], takes_untimed: bool) -> Known<'_> {
+        Known {
+            key,
+            uptime: NOW,
+            takes_untimed,
+        }
     }
 
     #[test]
     fn a_proof_has_the_documented_form() {
-        let (_, proof) = signed(&[7; 32]);
-        let (client, code) = proof.to_str().unwrap().rsplit_once(' ').unwrap();
-        assert_eq!(client, "https [2001:db8::7]:4711");
-        assert_eq!(code.len(), 43);
+        for (at, expected) in [
+            (Some(1000), "https [2001:db8::7]:4711 1000"),
+            (None, "https [2001:db8::7]:4711"),
+        ] {
+            let (_, proof) = signed(at);
+            let (shown, code) = proof.to_str().unwrap().rsplit_once(' ').unwrap();
+            assert_eq!(shown, expected);
+            assert_eq!(code.len(), 43);
+        }
     }
 
     #[test]
-    fn a_proof_is_for_one_key_one_request_and_one_client() {
-        let (client, proof) = signed(&[7; 32]);
+    fn a_proof_is_for_one_key_one_request_one_client_and_one_time() {
+        let (client, proof) = signed(Some(1000));
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {
-            verify(key, method, target, proof)
+            verify(&known(key, true), method, target, proof)
         };
-        assert_eq!(check(&[7; 32], &Method::GET, TARGET, &proof), Some(client));
-        assert_eq!(check(&[8; 32], &Method::GET, TARGET, &proof), None);
-        assert_eq!(check(&[7; 32], &Method::POST, TARGET, &proof), None);
-        assert_eq!(check(&[7; 32], &Method::GET, "/socket.io/", &proof), None);
+        let (good, forged) = (Ok(client), Err(Unproved::Forged));
+        assert_eq!(check(&[7; 32], &Method::GET, TARGET, &proof), good);
+        assert_eq!(check(&[8; 32], &Method::GET, TARGET, &proof), forged);
+        assert_eq!(check(&[7; 32], &Method::POST, TARGET, &proof), forged);
+        let elsewhere = check(&[7; 32], &Method::GET, "/socket.io/", &proof);
+        assert_eq!(elsewhere, forged);
         let text = proof.to_str().unwrap();
-        for forged in [
+        for changed in [
             text.replace("https", "http"),
             text.replace("4711", "4712"),
+            text.replace(" 1000", " 1001"),
+            text.replace(" 1000", ""),
+            text.replace(" 1000", " 1000 1000"),
             text.replace(' ', "  "),
             text[..text.len() - 1].to_owned(),
             format!("{text}A"),
             "https 1.2.3.4:5".to_owned(),
+            "https 1.2.3.4:5 1000".to_owned(),
             String::new(),
         ] {
-            let forged = HeaderValue::try_from(forged).unwrap();
-            assert_eq!(
-                check(&[7; 32], &Method::GET, TARGET, &forged),
-                None,
-                "{forged:?}"
-            );
+            let changed = HeaderValue::try_from(changed).unwrap();
+            let checked = check(&[7; 32], &Method::GET, TARGET, &changed);
+            assert_eq!(checked, forged, "{changed:?}");
         }
+    }
+
+    #[test]
+    fn a_proof_holds_for_a_minute_before_its_time_and_behind_it() {
+        for (at, holds) in [
+            (0, false),
+            (939, false),
+            (940, true),
+            (1000, true),
+            (1060, true),
+            (1061, false),
+            (u64::MAX, false),
+        ] {
+            let (client, proof) = signed(Some(at));
+            let checked = verify(&known(&[7; 32], true), &Method::GET, TARGET, &proof);
+            let stale = Unproved::Stale { at, now: 1000 };
+            let expected = if holds { Ok(client) } else { Err(stale) };
+            assert_eq!(checked, expected);
+        }
+    }
+
+    #[test]
+    fn a_proof_without_a_time_counts_only_where_some_server_writes_none() {
+        let (client, proof) = signed(None);
+        let check = |takes_untimed| {
+            let known = known(&[7; 32], takes_untimed);
+            verify(&known, &Method::GET, TARGET, &proof)
+        };
+        assert_eq!(check(true), Ok(client));
+        assert_eq!(check(false), Err(Unproved::Untimed));
     }
 }

@@ -62,7 +62,10 @@ impl Engine {
         // the other.
         let target = target(parts);
         let client = forwarder.verify(&parts.method, target, proof);
-        let client = client.ok_or(RequestError::Forged)?;
+        let client = client.map_err(|why| {
+            tracing::debug!(%why, "a request was not handed on by a server of the cluster");
+            RequestError::Forged
+        })?;
         parts.headers.remove(forwarding::HEADER);
         self.metrics.count(Counter::ForwardedReceived);
         Ok(Some(client))

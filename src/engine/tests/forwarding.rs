@@ -13,30 +13,66 @@ use super::{
 };
 use crate::{
     config::{AddressLimits, Cookie, Cors},
-    engine::{Forwarder, forwarding::Owner},
+    engine::{
+        Forwarder,
+        forwarding::{Directory, Owner},
+    },
     limit::{Guard, Proxies},
 };
 
-/// What servers have told of themselves: where they are, and their key.
+/// What servers have told of themselves.
 #[derive(Clone, Default)]
-struct Cluster(Arc<Mutex<HashMap<Tag, (String, u8)>>>);
+struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
+
+#[derive(Clone)]
+struct Known {
+    address: String,
+    key: u8,
+    /// Whether it reads times.
+    is_timed: bool,
+}
+
+/// For how long all servers have been running.
+const UPTIME: Duration = Duration::from_secs(1000);
+
+impl Directory for Cluster {
+    fn owner(&self, tag: Tag) -> Option<Owner> {
+        let known = self.0.lock().get(&tag).cloned()?;
+        let uptime = known.is_timed.then_some(UPTIME);
+        Owner::new(&known.address, [known.key; 32], uptime)
+    }
+
+    fn uptime(&self) -> Duration {
+        UPTIME
+    }
+
+    fn has_untimed(&self) -> bool {
+        self.0.lock().values().any(|known| !known.is_timed)
+    }
+}
 
 impl Cluster {
     /// What the server with this number hands requests on with.
     fn forwarder(&self, number: u8, limit: usize) -> Arc<Forwarder> {
-        let known = Arc::clone(&self.0);
-        let owner = move |tag| {
-            let (address, key) = known.lock().get(&tag).cloned()?;
-            Owner::new(&address, [key; 32])
-        };
         let own = (tag(number), [number; 32]);
-        Arc::new(Forwarder::new(own, limit, 4 << 20, owner))
+        Arc::new(Forwarder::new(own, limit, 4 << 20, self.clone()))
     }
 
     /// The server with this number says that it is there.
     fn register(&self, number: u8, address: SocketAddr) {
-        let known = (format!("http://{address}"), number);
+        let known = Known {
+            address: format!("http://{address}"),
+            key: number,
+            is_timed: true,
+        };
         self.0.lock().insert(tag(number), known);
+    }
+
+    /// Which servers read times.
+    fn set_timed(&self, is_timed: impl Fn(u8) -> bool) {
+        for known in self.0.lock().values_mut() {
+            known.is_timed = is_timed(known.key);
+        }
     }
 
     async fn serve(&self, number: u8, config: Config) -> Echo {
@@ -376,15 +412,17 @@ async fn what_no_server_has_handed_on_is_refused() {
         address: "192.0.2.1:7".parse().unwrap(),
         secure: true,
     };
-    let proof = |key: u8, target: &str| {
+    let proof_at = |key: u8, target: &str, at: Option<u64>| {
         let said = crate::engine::forwarding::Said {
             method: &Method::POST,
             target,
             client,
         };
-        let proof = crate::engine::forwarding::sign(&[key; 32], said).unwrap();
+        let at = at.map(Duration::from_secs);
+        let proof = crate::engine::forwarding::sign(&[key; 32], said, at).unwrap();
         format!("{HEADER}: {}\r\n", proof.to_str().unwrap())
     };
+    let proof = |key: u8, target: &str| proof_at(key, target, Some(1000));
     let post = async |headers: &str| {
         let request = format!(
             "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: 2\r\n\r\n4x"
@@ -397,15 +435,38 @@ async fn what_no_server_has_handed_on_is_refused() {
         proof(2, &target),
         proof(1, "/socket.io/"),
         format!("{good}{good}"),
+        // Long ago, long ahead, at no time.
+        proof_at(1, &target, Some(939)),
+        proof_at(1, &target, Some(1061)),
+        proof_at(1, &target, None),
         good.replace("https", "http"),
         format!("{HEADER}: https 192.0.2.1:7 AAAA\r\n"),
         format!("{HEADER}:\r\n"),
     ] {
         assert_eq!(post(&headers).await, "403", "{headers}");
     }
-    assert_eq!(count(&a, Counter::RejectedForged), 6);
+    assert_eq!(count(&a, Counter::RejectedForged), 9);
     assert_eq!(post(&good).await, "200");
-    assert_eq!(a.poll(&sid).await, (200, "4x".into()));
+    assert_eq!(post(&proof_at(1, &target, Some(940))).await, "200");
+    assert_eq!(a.poll(&sid).await, (200, "4x\u{1e}4x".into()));
+}
+
+#[tokio::test]
+async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    let sid = a.open().await;
+    // Both write as the version before does to a server that reads no times, and take from others what that one writes. And of two
+    // versions each understands the other one.
+    for timed in [0, 1, 2] {
+        cluster.set_timed(|number| number == timed);
+        assert_eq!(b.post(&sid, "4x").await.0, 200);
+        assert_eq!(b.poll(&sid).await, (200, "4x".into()));
+    }
+    // Once the last one has gone, times are told again; what has none is refused then, as the test above shows.
+    cluster.set_timed(|_| true);
+    assert_eq!(b.post(&sid, "4x").await.0, 200);
+    assert_eq!(count(&a, Counter::RejectedForged), 0);
 }
 
 #[tokio::test]
@@ -425,7 +486,7 @@ async fn a_request_is_handed_on_once_and_no_further() {
             secure: false,
         },
     };
-    let proof = crate::engine::forwarding::sign(&[1; 32], said).unwrap();
+    let proof = crate::engine::forwarding::sign(&[1; 32], said, Some(UPTIME)).unwrap();
     let proof = proof.to_str().unwrap();
     let get = format!(
         "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: {proof}\r\n\r\n"

@@ -31,7 +31,10 @@ use crate::{
 };
 
 #[cfg(feature = "forwarding")]
-use crate::{adapter::Forwarding, engine::Owner};
+use crate::{
+    adapter::Forwarding,
+    engine::{Directory, Owner},
+};
 
 /// What was said of the cluster of a server.
 #[derive(Default)]
@@ -91,20 +94,32 @@ fn registry(
         let forwarding = Forwarding::random();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
-        let others = Arc::clone(&registry);
-        let owner = move |tag| {
-            let (address, key) = others.owner(tag)?;
-            Owner::new(&address, key)
-        };
         // Binary data grows by a third, and what was compressed may be larger than it was.
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
         let own = (forwarding.tag, forwarding.key);
-        let forwarder = Forwarder::new(own, limit, largest.saturating_add(64 * 1024), owner);
+        let largest = largest.saturating_add(64 * 1024);
+        let forwarder = Forwarder::new(own, limit, largest, Arc::clone(&registry));
         return (registry, Some(Arc::new(forwarder)));
     }
     let _ = (is_alone, config);
     let registry = Registry::new(name.clone(), options, metrics);
     (Arc::new(registry), None)
+}
+
+#[cfg(feature = "forwarding")]
+impl Directory for Arc<Registry> {
+    fn owner(&self, tag: roomcast_protocol::Tag) -> Option<Owner> {
+        let (address, key, uptime) = Registry::owner(self, tag)?;
+        Owner::new(&address, key, uptime)
+    }
+
+    fn uptime(&self) -> std::time::Duration {
+        Registry::uptime(self)
+    }
+
+    fn has_untimed(&self) -> bool {
+        Registry::has_untimed(self)
+    }
 }
 
 impl Builder {
