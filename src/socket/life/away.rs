@@ -5,9 +5,24 @@ use roomcast_protocol::Stamp;
 
 use crate::socket::{
     core::Socket,
-    recovery::{Last, Recoverable},
+    recovery::{Last, Pid, Recoverable},
     types::{DisconnectReason, Room},
 };
+
+/// A socket that is away in all rooms, and that no client can claim yet. It can from when this is dropped, whatever
+/// happens in between: who waits for the client would wait in vain for one that leaves for ever.
+pub(crate) struct Leaving<'a> {
+    socket: &'a Socket,
+    pid: Pid,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Some(table) = self.socket.io().recovery_table() {
+            table.keep_away(self.pid, self.socket);
+        }
+    }
+}
 
 impl Socket {
     /// Notes that the client leaves, before its handlers are told. Returns `Some` if it may come back as the same
@@ -47,8 +62,8 @@ impl Socket {
         Some(Stamp { channel, number })
     }
 
-    /// Keeps the socket in its rooms for a client that is away.
-    pub(crate) fn keep_away(&self, recoverable: &Recoverable) {
+    /// Keeps the socket in its rooms for a client that is away. The client may come back once what is returned is dropped.
+    pub(crate) fn keep_away(&self, recoverable: &Recoverable) -> Leaving<'_> {
         let is_told = self.tells_of_rooms();
         let mut news: Vec<(Room, bool)> = Vec::new();
         self.stay(|room, cell| {
@@ -59,9 +74,9 @@ impl Socket {
         });
         self.namespace_inner().keep_away(self);
         self.tell_left(&news);
-        // The table comes last: only now may a client claim the socket, which is away in all rooms by then.
-        if let Some(table) = self.io().recovery_table() {
-            table.keep_away(recoverable.pid, self);
+        Leaving {
+            socket: self,
+            pid: recoverable.pid,
         }
     }
 

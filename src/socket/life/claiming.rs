@@ -26,7 +26,7 @@ enum ClaimLookup {
 }
 
 impl RecoveryTable {
-    /// Keeps a socket whose client is away.
+    /// Keeps a socket whose client is away, and of whose end its handlers have begun to be told.
     pub(crate) fn keep_away(self: &Arc<Self>, pid: Pid, socket: &Socket) {
         self.keep(pid, socket, Instant::now() + self.window);
         self.settled.notify_waiters();
@@ -37,14 +37,17 @@ impl RecoveryTable {
         let io = socket.io().clone();
         // The state is saved before the table knows the socket, so that whoever expels the socket removes what was saved.
         socket.save_state(true);
-        let (gone, must_sweep) = self.insert(pid, socket.clone(), until);
-        self.end(gone);
+        let kept = self.insert(pid, socket.clone(), until);
+        if kept.is_expelled {
+            socket.forget_saved_state();
+        }
+        self.end(kept.gone);
         // The credentials may have been revoked after the client had left and before the socket
         // could be found here.
         if !socket.may_go_on() {
             self.expel(pid);
         }
-        if must_sweep {
+        if kept.must_sweep {
             let table = Arc::downgrade(self);
             let sweeping = move || sweep(table.clone(), Self::expire);
             io.keep("recovery sweep", sweeping);
@@ -73,9 +76,9 @@ impl RecoveryTable {
         self.end(self.take_all());
     }
 
-    /// Ends a socket whose client is away.
+    /// Ends a socket whose client is away, or is just leaving.
     pub(crate) fn expel(&self, pid: Pid) {
-        let gone = self.take(pid).map(|(_, socket)| socket);
+        let gone = self.lock_out(pid);
         if let Some(socket) = &gone {
             socket.forget_saved_state();
         }

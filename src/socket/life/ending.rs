@@ -117,9 +117,9 @@ impl Socket {
         let recoverable = self.begin_leaving(reason);
         // These handlers may look at the rooms of the socket, which therefore is still in them.
         let mut waiting = self.start_own("disconnecting", &handlers.disconnecting, &args);
-        match recoverable {
-            Some(recoverable) => self.keep_away(recoverable),
-            None => self.end_for_good(),
+        let leaving = recoverable.map(|recoverable| self.keep_away(recoverable));
+        if leaving.is_none() {
+            self.end_for_good();
         }
         self.acks().close(self.metrics());
         self.0.namespace.questions.leave(self.0.id);
@@ -139,6 +139,9 @@ impl Socket {
             self.0.namespace.set_observed(self, false);
         }
         self.0.io.detach(waiting, &self.0.shared);
+        // Only now may the client go on, here or at another server: its new socket is connected after the handlers of this one
+        // have begun. Whoever asks for it waits, and not for longer than a moment, if one of them blocks this thread.
+        drop(leaving);
     }
 
     /// Starts the handlers of an event of the library's own. Returns those that wait.

@@ -63,6 +63,18 @@ enum ClientState<W> {
     Connected(W),
     /// The client has just disconnected, and its handlers are being told.
     Leaving,
+    /// As `Leaving`, and the client may not come back.
+    Expelled,
+}
+
+/// What became of a socket that was to be kept.
+pub(crate) struct Kept<S> {
+    /// The sockets that have to end for it, the socket itself if it cannot be kept.
+    pub(crate) gone: Vec<S>,
+    /// Whether the caller must start a task that sweeps.
+    pub(crate) must_sweep: bool,
+    /// Whether the client was expelled while it was leaving.
+    pub(crate) is_expelled: bool,
 }
 
 /// What is known about the client of a socket.
@@ -126,21 +138,29 @@ impl<S, W> RecoveryTable<S, W> {
         drop(gone);
     }
 
-    /// Keeps a socket whose client is away. Returns the sockets that have to end for it (the socket itself
-    /// if it cannot be kept), and whether the caller must start a task that sweeps.
-    pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> (Vec<S>, bool) {
+    /// Keeps a socket whose client is away.
+    pub(crate) fn insert(&self, pid: Pid, socket: S, until: Instant) -> Kept<S> {
         self.change(|state| {
             // The secret moves from one map to the other under the lock, so that a client that asks finds it in one of them.
-            state.present.remove(&pid);
-            if state.is_closed || until <= Instant::now() {
-                return (vec![socket], false);
+            let before = state.present.remove(&pid);
+            let is_expelled = matches!(before, Some(ClientState::Expelled));
+            if state.is_closed || is_expelled || until <= Instant::now() {
+                return Kept {
+                    gone: vec![socket],
+                    must_sweep: false,
+                    is_expelled,
+                };
             }
             let mut gone = Vec::from_iter(state.away.insert(pid, socket, until));
             // The sockets that would expire first make room.
             while state.away.len() > self.max {
                 gone.extend(state.away.pop().map(|(_, socket)| socket));
             }
-            (gone, state.away.must_sweep())
+            Kept {
+                gone,
+                must_sweep: state.away.must_sweep(),
+                is_expelled,
+            }
         })
     }
 
@@ -178,7 +198,7 @@ impl<S, W> RecoveryTable<S, W> {
                 upgrade(socket).map(KnownClient::Connected)
             }
             (None, Some(ClientState::Leaving)) => Some(KnownClient::Leaving),
-            (None, None) => None,
+            (None, Some(ClientState::Expelled) | None) => None,
         }
     }
 
@@ -221,6 +241,16 @@ impl<S, W> RecoveryTable<S, W> {
             }
             emptied.await;
         }
+    }
+
+    /// Takes the socket of a client that may not come back, if it is kept already; if it is about to be, it will not.
+    pub(crate) fn lock_out(&self, pid: Pid) -> Option<S> {
+        self.change(|state| {
+            if let Some(state @ ClientState::Leaving) = state.present.get_mut(&pid) {
+                *state = ClientState::Expelled;
+            }
+            state.away.remove(&pid).map(|(_, socket)| socket)
+        })
     }
 
     /// Takes a socket whose client is away, with the time until which it was to be kept.

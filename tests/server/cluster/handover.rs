@@ -1,12 +1,16 @@
 //! Clients that go on at another server because that asks for them: no journal keeps what they missed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use roomcast::{
-    Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room,
+    Ack, Authenticate, Builder, Connect, Event, Lifecycle, Principal, Refusal, Room,
     adapter::Health,
     metrics::{Counter, Gauge},
     options::Recovery,
@@ -282,7 +286,7 @@ fn of_two_servers_that_are_asked_at_once_one_gets_the_client_and_both_answer() {
     for _ in 0..5 {
         let away = Person::new(&servers[0]).lose(&servers[0]);
         // The application is never done with the one that comes first, so that nobody takes the client from there.
-        let same = std::thread::scope(|scope| {
+        let same = thread::scope(|scope| {
             let came = [1, 2].map(|at| {
                 let (away, server) = (&away, &servers[at]);
                 scope.spawn(move || away.come(server).0.pid == away.pid)
@@ -325,6 +329,53 @@ fn who_is_taken_over_before_it_is_told_of_its_connection_is_told_all_the_same() 
 }
 
 #[test]
+fn the_handlers_of_a_socket_that_ends_begin_before_another_server_goes_on_with_its_client() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let build = |io| {
+        let mut io = vouching(io);
+        let (ending, begun, going_on) = (told.clone(), told.clone(), told.clone());
+        io.on_event(move |event: &Lifecycle<'_>| {
+            if let Lifecycle::Disconnected { .. } = event {
+                // The socket has left its rooms, and the other server has all the time that it would need to be faster.
+                for _ in 0..20 {
+                    if ending.lock().unwrap().is_empty() {
+                        thread::sleep(Duration::from_millis(5)); // The pace of asking.
+                    }
+                }
+            }
+        });
+        io.namespace("/")
+            .on("disconnect", move |_: Event| {
+                begun.lock().unwrap().push("disconnect");
+                // A handler that waits for ever keeps nobody from going on.
+                std::future::pending::<()>()
+            })
+            .on_connect(move |event: Event| {
+                if event.socket.recovered() {
+                    going_on.lock().unwrap().push("connection");
+                }
+                async {}
+            });
+        io
+    };
+    let servers = Servers::joined(2, build);
+    acquainted(&servers);
+    let mut people = Vec::new();
+    for seems_connected in [false, true] {
+        told.lock().unwrap().clear();
+        let old = Person::new(&servers[0]);
+        let away = old.away();
+        // Who is there to the end says nothing in between.
+        people.extend(seems_connected.then_some(old));
+        let (person, _) = away.come(&servers[1]);
+        assert_eq!(person.sid, away.sid);
+        until(|| told.lock().unwrap().len() == 2);
+        assert_eq!(*told.lock().unwrap(), ["disconnect", "connection"]);
+        people.push(person);
+    }
+}
+
+#[test]
 fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where_it_is() {
     let servers = three();
     let away = Person::new(&servers[0]).lose(&servers[0]);
@@ -332,7 +383,7 @@ fn a_client_with_which_the_application_is_busy_is_waited_for_and_then_left_where
     assert_eq!(first.pid, away.pid);
     assert_ne!(away.come(&servers[2]).0.pid, away.pid);
     assert_eq!(first.ask("who"), json!([true, ["room"]]));
-    let second = std::thread::scope(|scope| {
+    let second = thread::scope(|scope| {
         let coming = scope.spawn(|| away.come(&servers[2]).0);
         until(|| servers[2].io.metrics().gauge(Gauge::ClusterRequests) > 0);
         first.ask("arrived");

@@ -16,6 +16,46 @@ fn memory_is_returned_when_the_time_is_over() {
 }
 
 #[test]
+fn a_handler_that_blocks_the_end_of_a_socket_delays_nobody_for_long_who_comes_back() {
+    let (begin, begun) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (begin, released) = (Mutex::new(begin), Mutex::new(released));
+    let mut io = on(Recovery::default());
+    io.namespace("/").on("disconnect", move |_: Event| {
+        let _ = begin.lock().unwrap().send(());
+        // This holds up the task of the connection, and ends when the test says so or is over.
+        let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv());
+        async {}
+    });
+    let server = Local::serve(io);
+    // A test that fails lets the handler go before it waits for the end of the server.
+    let release = release;
+    let (client, mut session) = member(&server);
+    drop(client);
+    begun.recv().unwrap();
+    let (_client, missed, is_same) = come_back(&server, &mut session);
+    assert!(!is_same && missed.is_empty());
+    assert_eq!(recoverable(&server), 0);
+    drop(release);
+    until(|| recoverable(&server) == 1);
+}
+
+#[test]
+fn whoever_is_sent_away_by_the_handlers_of_its_own_end_does_not_come_back() {
+    let mut io = on(Recovery::default());
+    io.namespace("/").on("disconnect", async |event: Event| {
+        let io = event.socket.io();
+        io.in_(event.socket.id()).disconnect(true);
+    });
+    let server = Local::serve(io);
+    let (client, mut session) = member(&server);
+    drop(client);
+    until(|| server.io.metrics().gauge(Gauge::Rooms) == 0);
+    assert_eq!(recoverable(&server), 0);
+    assert!(!come_back(&server, &mut session).2);
+}
+
+#[test]
 fn a_session_whose_client_was_refused_ends_in_its_time_even_if_all_others_have() {
     let (open, opened) = tokio::sync::watch::channel(false);
     let mut io = on(Recovery::default()
