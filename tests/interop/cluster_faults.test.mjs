@@ -1,6 +1,6 @@
-// Members chat at three nodes behind HAProxy, which keeps them at their node or, in some of the turns, does not, while the nodes,
+// Members chat at three nodes behind HAProxy, which keeps them at their node or, in the first of the turns, does not, while the nodes,
 // HAProxy, their PostgreSQL and the broker that joins them are killed and paused, and whatever goes between two of them is
-// swallowed for a while, all at random. Afterwards what was acknowledged is stored once, everybody has seen each message once
+// swallowed for a while, all at random; where HAProxy does not keep them, also what the nodes hand on to each other. Afterwards what was acknowledged is stored once, everybody has seen each message once
 // and in order, all nodes agree who is there, and no process has died that was not killed.
 //
 // FAULTS_SECONDS: how long it rages with each adapter (default 8, with shorter faults; `tests/run faults SECONDS`).
@@ -80,10 +80,13 @@ for (const [name, scheme, startBalancer] of [
     };
     const nodes = [];
     const urls = [];
-    const ways = { store: [], broker: [], clients: [] };
+    const ways = { store: [], broker: [], clients: [], others: [] };
+    const isScattered = startBalancer === startScattering;
     for (let n = 0; n < 3; n++) {
       const at = `127.0.0.1:${await lastingPort()}`;
-      const own = { ROOMCAST_LISTEN: at, ...(startBalancer === startScattering && { ROOMCAST_NODE__ADDRESS: `http://${at}` }) };
+      const own = { ROOMCAST_LISTEN: at };
+      // The other nodes reach it where it says, and so by a way that can be cut.
+      if (isScattered) [ways.others[n], own.ROOMCAST_NODE__ADDRESS] = await through(`http://${at}`);
       [ways.store[n], own.ROOMCAST_STORE] = await through(postgres.url);
       if (broker) [ways.broker[n], own.ROOMCAST_ADAPTER__URL] = await through(broker.url);
       const node = new Supervised({ ...env, ...own });
@@ -97,7 +100,9 @@ for (const [name, scheme, startBalancer] of [
     ways.clients = fronts.map(([link]) => link);
     const balancer = await startBalancer(t, fronts.map(([, url]) => url));
     try {
-      const members = await enter(t, balancer.url, random, MEMBERS, (n) => ({ agent: agentOf(t, n) }));
+      // Where requests are handed on some members poll for as long as they are there, and the others until they have a WebSocket.
+      const polls = (n) => isScattered && n % 4 === 0 && { transports: ["polling"] };
+      const members = await enter(t, balancer.url, random, MEMBERS, (n) => ({ agent: agentOf(t, n), ...polls(n) }));
       const sending = members.map((member) => member.send(randomness(random() * 2 ** 32), pace));
       const happened = await rage(seconds, random, [
         faultsOf("a node", () => nodes[Math.floor(random() * nodes.length)], random, span),
@@ -108,6 +113,7 @@ for (const [name, scheme, startBalancer] of [
           ...partitions("a node and PostgreSQL", ways.store, random, longestPartition),
           ...(broker && partitions("a node and its broker", ways.broker, random, longestPartition)),
           ...partitions("a node and HAProxy", ways.clients, random, longestPartition),
+          ...(isScattered && partitions("a node and the others", ways.others, random, longestPartition)),
         },
       ], span);
       await joined();
@@ -118,6 +124,9 @@ for (const [name, scheme, startBalancer] of [
       t.diagnostic(JSON.stringify({ ...counts, ...happened }));
       assert.ok(acked.size > MEMBERS, "there was something to lose");
       assert.ok(links.every((link) => link.connections() > 0), "what was swallowed had been on its way");
+      // Each node counts from when it was last started, and members poll to the end.
+      const handsOn = (result) => urls.map((url) => metricIs(url, `roomcast_requests_forwarded_total{result="${result}"}`, (count) => count > 0));
+      if (isScattered) await Promise.all(["done", "received"].flatMap(handsOn));
 
       // A node looks who is in a conversation where somebody of its own is.
       const observers = await Promise.all(urls.map((url) => connect(t, io, url, { auth: identity("observer") })));
