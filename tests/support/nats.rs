@@ -4,7 +4,7 @@
 
 use std::{ops::Deref, sync::OnceLock};
 
-use crate::broker::Broker;
+use crate::{broker::Broker, port::free_port};
 
 /// A server of its own. It is gone when this is dropped, and when the process of the test ends.
 pub struct NatsServer(Broker);
@@ -18,6 +18,24 @@ impl NatsServer {
     /// Starts one with these options of its command line; `FOLDER` in them is a folder of its own.
     pub fn start_with(options: &str) -> Self {
         Self(Broker::start("nats.sh", options))
+    }
+
+    /// Three that are one cluster, each of which says nothing of the others to its clients, and the ports at which they tell of
+    /// themselves over HTTP.
+    pub fn cluster() -> [(Self, u16); 3] {
+        let routes: [u16; 3] = std::array::from_fn(|_| free_port());
+        std::array::from_fn(|n| {
+            let others = routes.iter().filter(|port| **port != routes[n]);
+            let others: Vec<_> = others
+                .map(|port| format!("nats://127.0.0.1:{port}"))
+                .collect();
+            let (own, others, port) = (routes[n], others.join(","), free_port());
+            let options = format!(
+                "-js --name n{n} -m {port} --cluster_name roomcast --no_advertise \
+                 --cluster nats://127.0.0.1:{own} --routes {others}"
+            );
+            (Self::start_with(&options), port)
+        })
     }
 
     /// One for all tests of the process that do nothing to it.

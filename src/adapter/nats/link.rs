@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -94,6 +94,8 @@ pub(super) struct Link {
     keeps: AtomicBool,
     /// The most bytes of a payload that this NATS takes. Until the first connection nothing is known of that.
     max_payload: AtomicUsize,
+    /// The number of the last message that the stream has acknowledged on this connection.
+    acknowledged: AtomicU64,
 }
 
 /// A place in a stream.
@@ -123,6 +125,7 @@ impl Link {
             listens,
             keeps: AtomicBool::new(false),
             max_payload: AtomicUsize::new(usize::MAX),
+            acknowledged: AtomicU64::new(0),
         }
     }
 }
@@ -202,6 +205,8 @@ impl Link {
         // The bound is known before NATS counts as reached, so that from then on nothing larger is accepted.
         let max_payload = client.server_info().max_payload;
         self.max_payload.store(max_payload, Ordering::Relaxed);
+        // A stream that is made anew counts from one again.
+        self.acknowledged.store(0, Ordering::Relaxed);
         let context = jetstream::new(client.clone());
         let kept = self.stream(&context).await?;
         let keeps = kept.is_some().then_some(&context);
@@ -381,7 +386,11 @@ impl Link {
                 .map_err(|_| "NATS does not acknowledge what it is sent".to_owned())?
             {
                 match answer {
-                    Ok(_) => doubtful.arrived(),
+                    Ok(kept) => {
+                        self.acknowledged
+                            .fetch_max(kept.sequence, Ordering::Relaxed);
+                        doubtful.arrived();
+                    }
                     Err(error) => tracing::warn!(error = chain(&error), "NATS refuses a message"),
                 }
             }
@@ -393,6 +402,7 @@ impl Link {
     /// Says every second that this server is there: a connection may be dead without a sign of it.
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
+        let mut stalled = Stalled::since(since);
         loop {
             self.outbound.says_a_word();
             if let Some(listener) = self.listener.upgrade() {
@@ -402,6 +412,11 @@ impl Link {
             let heard = self.heard.lock().unwrap_or(since);
             if heard.elapsed() > DEAF {
                 return "NATS delivers nothing any more".to_owned();
+            }
+            let read = self.cursor.lock().map(|cursor| cursor.last);
+            let acknowledged = self.acknowledged.load(Ordering::Relaxed);
+            if read.is_some_and(|read| stalled.is(read, acknowledged, Instant::now())) {
+                return "the stream delivers nothing any more".to_owned();
             }
         }
     }
@@ -434,6 +449,32 @@ impl Link {
         {
             listener.lost(messages);
         }
+    }
+}
+
+/// Whether the stream is read. In a cluster of NATS what reads it for this server may be gone with another server than the one that
+/// this connection leads to, which goes on bringing pulses.
+struct Stalled {
+    /// The last message that was read, and since when none was.
+    read: u64,
+    since: Instant,
+}
+
+impl Stalled {
+    const fn since(now: Instant) -> Self {
+        Self {
+            read: 0,
+            since: now,
+        }
+    }
+
+    /// Whether nothing was read for long although the stream has more. Every server sends a heartbeat each second, so that it always
+    /// has.
+    fn is(&mut self, read: u64, acknowledged: u64, now: Instant) -> bool {
+        if read != self.read || read >= acknowledged {
+            (self.read, self.since) = (read, now);
+        }
+        now.duration_since(self.since) > DEAF
     }
 }
 
@@ -472,3 +513,22 @@ const SECOND: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(5);
 /// How long NATS may take to acknowledge a message.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_has_stalled_that_has_more_and_of_which_nothing_comes() {
+        let start = Instant::now();
+        let mut stalled = Stalled::since(start);
+        let mut at =
+            |seconds, read, acknowledged| stalled.is(read, acknowledged, start + seconds * SECOND);
+        // Everything was read, for however long.
+        assert!(!at(0, 7, 7) && !at(60, 7, 7));
+        // What has come is slow, and goes on coming.
+        assert!(!at(65, 8, 100) && !at(70, 9, 100) && !at(75, 9, 100));
+        assert!(at(76, 9, 100));
+        assert!(!at(77, 10, 100));
+    }
+}

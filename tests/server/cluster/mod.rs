@@ -12,6 +12,7 @@ mod joining;
 mod journal;
 mod model;
 mod nats;
+mod nats_cluster;
 mod nodes;
 mod options;
 mod postgres;

@@ -1,0 +1,177 @@
+//! Servers that a cluster of three NATS joins, one of which dies.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use async_nats::jetstream::{
+    self,
+    stream::{Config, StorageType, Stream},
+};
+use futures_util::TryStreamExt as _;
+use roomcast::{
+    Io,
+    adapter::{Health, nats::Nats},
+    metrics::Counter,
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::quiet;
+use crate::{
+    local::{Local, text, until},
+    nats_server::NatsServer,
+    support::RawClient,
+};
+
+const KEY: &str = "replicated";
+
+/// Who has made the stream with a copy at each of the three, and looks at what reads it.
+struct Operator {
+    runtime: Runtime,
+    stream: Stream,
+}
+
+impl Operator {
+    fn new(urls: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let urls: Vec<_> = urls.split(',').collect();
+        let stream = runtime.block_on(async {
+            let client = async_nats::connect(&*urls).await.unwrap();
+            let context = jetstream::new(client);
+            loop {
+                let config = Config {
+                    name: format!("roomcast-{KEY}"),
+                    subjects: vec![format!("roomcast.{KEY}.>")],
+                    storage: StorageType::Memory,
+                    num_replicas: 3,
+                    ..Config::default()
+                };
+                // The three have to find each other before one of them can be asked.
+                match context.create_stream(config).await {
+                    Ok(stream) => break stream,
+                    Err(_) => tokio::time::sleep(PACE).await, // The pace of asking.
+                }
+            }
+        });
+        Self { runtime, stream }
+    }
+
+    /// By what servers read, and at which NATS that is.
+    fn consumers(&self) -> BTreeMap<String, String> {
+        let consumers = self.stream.consumers();
+        let consumers: Vec<_> = self.runtime.block_on(consumers.try_collect()).unwrap();
+        let at = consumers.into_iter().filter_map(|consumer| {
+            let leader = consumer.cluster?.leader?;
+            Some((consumer.name, leader))
+        });
+        at.collect()
+    }
+
+    /// A server of ours that reads the stream, and the NATS that delivers to it, which need not be the one that it is connected to.
+    fn serve(&self, urls: &str) -> (Local, String) {
+        let before = self.consumers();
+        let adapter = Nats::new(urls).unwrap().key(KEY);
+        let server = Local::serve(quiet(Io::builder().adapter(adapter)));
+        until(|| is_ready(&server));
+        loop {
+            let now = self.consumers().into_iter();
+            let mut new = now.filter(|(name, _)| !before.contains_key(name));
+            if let Some((_, host)) = new.next() {
+                return (server, host);
+            }
+            thread::sleep(PACE); // The pace of asking.
+        }
+    }
+}
+
+fn is_ready(server: &Local) -> bool {
+    server.io.adapter_health() == Some(Health::Ready)
+}
+
+/// How many clients a NATS has.
+fn clients(port: u16) -> u64 {
+    let answer = RawClient::connect(([127, 0, 0, 1], port).into()).get("/connz");
+    let told: Value = serde_json::from_str(&answer.body).unwrap();
+    told["num_connections"].as_u64().unwrap()
+}
+
+/// The numbers of the events `n` that a client gets up to the event `end`.
+fn numbers(client: &mut RawClient) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    loop {
+        let packet = text(client);
+        let (name, n): (String, u64) = serde_json::from_str(&packet[2..]).unwrap();
+        match &*name {
+            "n" => numbers.push(n),
+            _ => return numbers,
+        }
+    }
+}
+
+#[test]
+fn servers_go_on_at_another_nats_of_a_cluster_and_read_what_they_missed() {
+    let cluster = NatsServer::cluster();
+    let urls: Vec<_> = cluster.iter().map(|(nats, _)| nats.url()).collect();
+    let urls = urls.join(",");
+    let operator = Operator::new(&urls);
+    let (sends, _) = operator.serve(&urls);
+    // NATS chooses where something is, and the client which NATS it connects to, so these are tried until they fit.
+    let mut tries = 0..100;
+    let (stays, dying) = tries
+        .by_ref()
+        .map(|_| operator.serve(&cluster[0].0.url()))
+        .find(|(_, host)| host != "n0")
+        .unwrap();
+    let (dies, port) = &cluster[dying[1..].parse::<usize>().unwrap()];
+    let moves = tries
+        .map(|_| {
+            let before = clients(*port);
+            (operator.serve(&urls).0, clients(*port) > before)
+        })
+        .find_map(|(server, is_there)| is_there.then_some(server))
+        .unwrap();
+    let (is_cut_off, _) = operator.serve(&dies.url());
+    drop(operator);
+    let receivers = [&stays, &moves, &is_cut_off];
+    let mut heard = receivers.map(|server| server.connect().0);
+    sends.io.emit("n", 0);
+    for client in &mut heard {
+        client.expect_text("42[\"n\",0]");
+    }
+
+    dies.kill();
+    until(|| !is_ready(&is_cut_off));
+    // While another one of the three becomes the leader of the stream, nothing is taken, and that is counted.
+    let received = |server: &Local| server.io.metrics().counter(Counter::ClusterReceived);
+    let before = [&stays, &moves].map(received);
+    let mut emitted = 0;
+    while received(&stays) < before[0] + 10 || received(&moves) < before[1] + 10 {
+        assert!(emitted < 1000, "nothing comes any more");
+        emitted += 1;
+        sends.io.emit("n", emitted);
+        thread::sleep(PACE); // The pace of what is sent.
+    }
+    sends.io.emit("end", 0);
+    let [at_stays, at_moves, at_cut_off] = &mut heard;
+    let came = numbers(at_stays);
+    assert!(came.is_sorted_by(|a, b| a < b), "{came:?}");
+    let lost = sends.io.metrics().counter(Counter::ClusterLost);
+    assert!(came.len() as u64 + lost >= emitted, "{lost} and {came:?}");
+    assert_eq!(numbers(at_moves), came);
+    // Its connection was well. It was made anew because nothing came from the stream.
+    assert!(stays.io.adapter_backlog().unwrap().breaks > 0);
+
+    // It reads what the others have kept for it, when its own one is back.
+    dies.restart();
+    until(|| is_ready(&is_cut_off));
+    assert_eq!(numbers(at_cut_off), came);
+    sends.io.emit("back", 0);
+    for client in &mut heard {
+        client.expect_text("42[\"back\",0]");
+    }
+}
+
+/// Between two events, or two questions whether something is so.
+const PACE: Duration = Duration::from_millis(50);
