@@ -16,9 +16,9 @@
     reason = "a bench"
 )]
 
-#[path = "support/binary.rs"]
+#[path = "../support/binary.rs"]
 mod binary;
-#[path = "support/processor.rs"]
+#[path = "../support/processor.rs"]
 mod processor;
 
 use std::{

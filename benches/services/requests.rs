@@ -14,13 +14,13 @@
     reason = "a bench"
 )]
 
-#[path = "support/binary.rs"]
+#[path = "../support/binary.rs"]
 mod binary;
-#[path = "../tests/support/port.rs"]
+#[path = "../../tests/support/port.rs"]
 mod port;
-#[path = "../tests/support/postgres.rs"]
+#[path = "../../tests/support/postgres.rs"]
 mod postgres;
-#[path = "support/processor.rs"]
+#[path = "../support/processor.rs"]
 mod processor;
 
 use std::{
