@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, start};
+use super::rights::{body, document, full, routes};
+use super::{Caller, start, user};
 use crate::server::LOBBY;
 
 #[tokio::test]
@@ -97,15 +98,92 @@ async fn fields_and_parameters_that_nobody_knows_are_refused_and_not_overlooked(
         assert!(message.contains("unknown field"), "{path}: {message}");
         assert_eq!(error["details"]["field"], field, "{path}: {error}");
     }
-    for path in [
-        "/sockets?user=ann",
-        "/rooms?prefx=a",
-        "/users/ann/conversations?limt=1",
-    ] {
+    let document = document(&server).await;
+    for (method, path, _) in routes(&document) {
+        let whole = full(&path);
+        let sign = if whole.contains('?') { '&' } else { '?' };
+        let asked = format!("{whole}{sign}nobody=1");
+        let body = body(&method, &path);
+        let given = serde_json::from_str(&body).unwrap_or_default();
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", (&method, &asked, given))
+            .await;
+        assert_eq!(error["details"]["field"], "nobody", "{method} {asked}");
+        if !body.is_empty() {
+            continue;
+        }
+        for body in [r#"{"userId":"bob"}"#, "garbage", " "] {
+            for caller in [&service, &service.with_key("k")] {
+                let answer = caller.send(&method, &whole, body).await;
+                assert_eq!(answer.status, 400, "{method} {whole} {body}");
+                assert!(answer.body.contains("takes no body"), "{}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_with_too_much_is_not_done() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut ann = user(&server, "ann").await;
+    for asked in ["?room=lobby", "?room", "?%00", "?&room=lobby"] {
+        let path = format!("/users/ann/sockets{asked}");
         service
-            .refused(400, "INVALID_PAYLOAD", ("GET", path, Value::Null))
+            .refused(400, "INVALID_PAYLOAD", ("DELETE", &path, Value::Null))
             .await;
     }
+    let rooms = json!({"room": "lobby"});
+    service
+        .refused(
+            400,
+            "INVALID_PAYLOAD",
+            ("DELETE", "/users/ann/sockets", rooms),
+        )
+        .await;
+    ann.must("conversations", json!({})).await;
+    // A question mark with nothing behind it asks for nothing.
+    service
+        .must(200, "DELETE", "/users/ann/sockets?", Value::Null)
+        .await;
+}
+
+#[tokio::test]
+async fn a_parameter_or_header_that_does_not_fit_is_named() {
+    let server = start();
+    let service = Caller::service(&server);
+    for (path, field) in [
+        ("/sockets?user=ann", "user"),
+        ("/sockets?limit=abc", "limit"),
+        ("/sockets?limit=-1", "limit"),
+        ("/sockets?limit=", "limit"),
+        ("/sockets?limit=0", "limit"),
+        ("/sockets?limit=1&limit=2", "limit"),
+        ("/rooms?prefx=a", "prefx"),
+        ("/users/ann/conversations?limt=1", "limt"),
+        ("/users/ann/trades?limit=2&Limit=2", "Limit"),
+        ("/explain?user=ann", "event"),
+        ("/explain?event=message", "user"),
+        ("/explain?user=ann&event=message&of=x", "of"),
+        ("/nodes?limit=2", "limit"),
+    ] {
+        let error = service
+            .refused(400, "INVALID_PAYLOAD", ("GET", path, Value::Null))
+            .await;
+        assert_eq!(error["details"]["field"], field, "{path}: {error}");
+    }
+    let long = format!("/sockets?{}=1", "x".repeat(4000));
+    let error = service
+        .refused(400, "INVALID_PAYLOAD", ("GET", &long, Value::Null))
+        .await;
+    let field = error["details"]["field"].as_str().unwrap();
+    assert!(long.contains(field) && field.len() <= 200, "{field}");
+    let nameless = json!({"content": "x", "userName": "Ann"});
+    let path = format!("/conversations/{LOBBY}/messages");
+    let error = service
+        .refused(400, "INVALID_PAYLOAD", ("POST", &path, nameless))
+        .await;
+    assert_eq!(error["details"]["field"], "userId");
 }
 
 #[tokio::test]

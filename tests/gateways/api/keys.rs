@@ -303,6 +303,8 @@ async fn a_key_is_a_short_text_without_spaces_and_counts_for_what_is_made() {
     for key in ["", "a b", "ä", &"x".repeat(256), "a\r\nIdempotency-Key: b"] {
         let answer = service.with_key(key).call("POST", "/emit", &body).await;
         assert_eq!(answer.0, 400, "{key}");
+        let field = &answer.1["error"]["details"]["field"];
+        assert_eq!(field, "Idempotency-Key", "{key}");
     }
     let long = "x".repeat(255);
     service

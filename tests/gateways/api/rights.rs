@@ -8,7 +8,7 @@ use crate::server::Server;
 use crate::support::RawClient;
 
 /// The document, as everybody may read it.
-async fn document(server: &Server) -> Value {
+pub(super) async fn document(server: &Server) -> Value {
     let address = server.address();
     let read = move || RawClient::connect(address).get("/api/v1/openapi.json");
     let answer = tokio::task::spawn_blocking(read).await.unwrap();
@@ -18,7 +18,7 @@ async fn document(server: &Server) -> Value {
 }
 
 /// Method, path and permission of all routes in the document.
-fn routes(document: &Value) -> Vec<(String, String, String)> {
+pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
     let mut routes = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
@@ -34,7 +34,7 @@ fn routes(document: &Value) -> Vec<(String, String, String)> {
 }
 
 /// A body that each route with this one takes.
-fn body(method: &str, path: &str) -> String {
+pub(super) fn body(method: &str, path: &str) -> String {
     let body = match (method, path) {
         ("POST", "/sessions") => json!({"userId": "ann", "ttlSeconds": 60}),
         ("POST", "/revocations") => json!({"jti": "x"}),
@@ -69,7 +69,7 @@ fn shown(path: &str) -> String {
 }
 
 /// Where `explain` needs parameters.
-fn full(path: &str) -> String {
+pub(super) fn full(path: &str) -> String {
     match path {
         "/explain" => "/explain?user=ann&event=message".into(),
         path => path.into(),

@@ -10,12 +10,16 @@ use axum::{
     extract::DefaultBodyLimit,
     handler::Handler,
     http::Method,
+    middleware::from_fn_with_state,
     routing::{MethodFilter, on},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{MAX_BODY_BYTES, PREFIX, error::ErrorBody};
+use super::{
+    MAX_BODY_BYTES, PREFIX,
+    error::{ErrorBody, Takes, refuse_more},
+};
 use crate::auth::Permission;
 
 /// Routes and what is said of them.
@@ -149,7 +153,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }
     }
 
-    /// Adds a route, below `/api/v1`.
+    /// Adds a route, below `/api/v1`. Parameters and a body that its description does not have are refused.
     ///
     /// # Panics
     ///
@@ -162,7 +166,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         operation: Operation,
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a common method");
+        let takes = Takes {
+            query: operation.query.is_some(),
+            body: operation.body.is_some(),
+        };
         let mut route = on(filter, handler);
+        if !(takes.query && takes.body) {
+            route = route.route_layer(from_fn_with_state(takes, refuse_more));
+        }
         if let Some(bytes) = operation.body_bytes {
             route = route.layer(DefaultBodyLimit::max(bytes));
         }

@@ -1,16 +1,24 @@
 //! What refusals look like, and what bodies and parameters are refused for.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{
+        FromRequest, FromRequestParts, Path, Query, Request, State, rejection::QueryRejection,
+    },
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
+use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, value},
+};
+use serde_path_to_error::Error as PathError;
 use uuid::Uuid;
 
 use crate::service::ServiceError;
@@ -43,7 +51,7 @@ impl ApiError {
 
     /// Names the field that does not fit.
     #[must_use]
-    fn field(mut self, field: impl Into<String>) -> Self {
+    pub(super) fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
@@ -180,9 +188,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if !error.is_data() {
         return Err(ApiError::invalid("the body is not JSON"));
     }
-    let mut said = error.to_string();
-    // The parser repeats what it was given, whose length the caller decides.
-    said.truncate(said.floor_char_boundary(MAX_MESSAGE));
+    let said = shortened(error.to_string());
     let refusal = ApiError::invalid(format!("the body has not the right fields: {said}"));
     // The path costs allocations, so only an error is looked at again.
     let mut again = serde_json::Deserializer::from_slice(body);
@@ -199,11 +205,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
                 }
                 path.push_str(field);
             }
-            path.truncate(path.floor_char_boundary(MAX_MESSAGE));
             if path.is_empty() {
                 return Err(refusal);
             }
-            Err(refusal.field(path))
+            Err(refusal.field(shortened(path)))
         }
         Ok(_) => Err(refusal),
     }
@@ -241,8 +246,33 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
         let query = Query::from_request_parts(parts, state).await;
         query
             .map(|Query(value)| Self(value))
-            .map_err(|_| ApiError::invalid("the query has not the right parameters"))
+            .map_err(|refused| wrong_query(&refused))
     }
+}
+
+/// Names the parameter that does not fit, and says why.
+fn wrong_query(refused: &QueryRejection) -> ApiError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(refused);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<PathError<value::Error>>() {
+            let said = error.inner().to_string();
+            let path = match error.path().iter().len() {
+                0 => String::new(),
+                _ => error.path().to_string(),
+            };
+            let field = named(&said, &path).unwrap_or(&path);
+            let message = format!("the query has not the right parameters: {said}");
+            return ApiError::invalid(shortened(message)).field(shortened(field.to_owned()));
+        }
+        cause = error.source();
+    }
+    ApiError::invalid("the query has not the right parameters")
+}
+
+/// A text about what the caller has sent, whose length the caller decides.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+    text
 }
 
 /// A UUID in the path; what has another form is the id of nothing.
@@ -276,5 +306,74 @@ pub(super) fn uuid_of(text: &str) -> Option<Uuid> {
     is_hyphenated.then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
-/// Bytes of a text about a body, which may repeat what is in it.
+/// What a route takes beside its path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Takes {
+    pub(super) query: bool,
+    pub(super) body: bool,
+}
+
+/// Refuses parameters and a body that a route does not take: it would do something else than what the caller meant.
+pub(super) async fn refuse_more(
+    State(takes): State<Takes>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let query = request.uri().query().unwrap_or_default();
+    if let Some((name, _)) = form_urlencoded::parse(query.as_bytes()).next()
+        && !takes.query
+    {
+        let name = shortened(name.into_owned());
+        return Err(ApiError::invalid("the route takes no parameters").field(name));
+    }
+    if takes.body {
+        return Ok(next.run(request).await);
+    }
+    let (parts, mut body) = request.into_parts();
+    // A body without a length may turn out to be empty, so it is read up to its first byte.
+    while let Some(frame) = body.frame().await {
+        let is_empty = frame.is_ok_and(|frame| frame.data_ref().is_none_or(Bytes::is_empty));
+        if !is_empty {
+            return Err(ApiError::invalid("the route takes no body"));
+        }
+    }
+    Ok(next.run(Request::from_parts(parts, Body::empty())).await)
+}
+
+/// Bytes of a text about what was sent, which may repeat what is in it.
 const MAX_MESSAGE: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, middleware::from_fn_with_state, routing::post};
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_turns_out_to_be_empty_is_none() {
+        let takes = Takes {
+            query: false,
+            body: false,
+        };
+        let route = post(async || "done").route_layer(from_fn_with_state(takes, refuse_more));
+        let api = Router::new().route("/", route);
+        for (pieces, status) in [
+            (vec![], StatusCode::OK),
+            (vec!["", ""], StatusCode::OK),
+            (vec!["", "x"], StatusCode::BAD_REQUEST),
+        ] {
+            let frames = pieces.iter().map(|piece| {
+                let frame = Frame::data(Bytes::from_static(piece.as_bytes()));
+                Ok::<_, std::io::Error>(frame)
+            });
+            let body = Body::new(StreamBody::new(stream::iter(frames.collect::<Vec<_>>())));
+            let request = Request::post("/").body(body).unwrap();
+            let answer = api.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{pieces:?}");
+        }
+    }
+}

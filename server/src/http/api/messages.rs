@@ -252,7 +252,9 @@ async fn send(
             name,
         }),
         (None, None) => None,
-        (None, Some(_)) => return Err(ApiError::invalid("userName needs userId")),
+        (None, Some(_)) => {
+            return Err(ApiError::invalid("userName needs userId").field("userId"));
+        }
     };
     let message = SendMessage {
         conversation_id,

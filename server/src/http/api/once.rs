@@ -90,7 +90,8 @@ pub(super) async fn once(State(once): State<Once>, request: Request, next: Next)
         .filter(|key| second.is_none() && is_key(key))
     else {
         let message = "Idempotency-Key must have 1 to 255 characters, visible ones of ASCII";
-        return ApiError::invalid(message).into_response();
+        let error = ApiError::invalid(message);
+        return error.field("Idempotency-Key").into_response();
     };
     let key = key.to_owned();
     match take(&once, &key, request).await {
