@@ -421,6 +421,7 @@ async fn what_is_published_keeps_to_the_bounds_of_its_fields() {
     let price = || json!({"symbol": "AAPL", "price": 190});
     let portfolio = || json!({"userId": "ann", "totalValue": 1, "cash": 1, "positions": []});
     let position = |symbol: &str, quantity: Value| json!([{"symbol": symbol, "quantity": quantity, "avgPrice": 1}]);
+    let not_executed = |status: &str| trade("t", status);
     let trade = || trade("t", "executed");
     let signal = || signal("s", None);
     let many = |count: usize| vec![position("A", json!(1))[0].clone(); count];
@@ -438,6 +439,27 @@ async fn what_is_published_keeps_to_the_bounds_of_its_fields() {
         ("/trades", trade(), "quantity", json!("2"), ""),
         ("/trades", trade(), "executedPrice", Value::Null, ""),
         ("/trades", trade(), "executedPrice", json!(-1), ""),
+        (
+            "/trades",
+            not_executed("pending"),
+            "executedPrice",
+            json!(7),
+            "",
+        ),
+        (
+            "/trades",
+            not_executed("failed"),
+            "executedPrice",
+            json!(7),
+            "",
+        ),
+        (
+            "/trades",
+            not_executed("canceled"),
+            "executedPrice",
+            json!(7),
+            "",
+        ),
         ("/trades", trade(), "timestamp", json!("yesterday"), ""),
         ("/signals", signal(), "action", json!("wait"), ""),
         ("/signals", signal(), "confidence", json!(101), ""),

@@ -432,11 +432,19 @@ async fn what_the_back_end_has_settled_meanwhile_counts() {
     ann.refused("execute:trade", order("AAPL"), "CONFLICT")
         .await;
     let pending = states(&mut ann, &["pending"]).await;
-    let settled = json!({
-        "tradeId": pending["tradeId"], "userId": "ann", "symbol": "AAPL", "quantity": 2,
-        "status": "executed", "executedPrice": 7,
-    });
-    assert_eq!(publish(&server.binary, "/trades", settled).await.0, 200);
+    let settled = |symbol: &str| {
+        json!({
+            "tradeId": pending["tradeId"], "userId": "ann", "symbol": symbol, "quantity": 2,
+            "status": "executed", "executedPrice": 7,
+        })
+    };
+    let (status, answer) = publish(&server.binary, "/trades", settled("TSLA")).await;
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("CONFLICT")),
+        "it is a trade of another symbol"
+    );
+    must(&server.binary, "/trades", settled("AAPL")).await;
     hook.plan(Reply::Answer(200, r#"{"status":"failed"}"#));
     let told = ann.event("trade:executed").await;
     assert_eq!(

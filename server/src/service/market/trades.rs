@@ -137,9 +137,13 @@ impl Market {
         checks::symbol("symbol", &new.symbol)?;
         checks::above_zero("quantity", new.quantity)?;
         match (new.status, new.executed_price) {
-            (_, Some(price)) => checks::above_zero("executedPrice", price)?,
+            (TradeStatus::Executed, Some(price)) => checks::above_zero("executedPrice", price)?,
             (TradeStatus::Executed, None) => {
                 let problem = "is missing, and the trade is executed";
+                return Err(ServiceError::invalid("executedPrice", problem));
+            }
+            (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, Some(_)) => {
+                let problem = "must be null or left out, unless the trade is executed";
                 return Err(ServiceError::invalid("executedPrice", problem));
             }
             (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
@@ -154,6 +158,7 @@ impl Market {
             quantity: new.quantity,
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
+        self.check_symbol(&trade).await?;
         let settled = self.store_trade(&trade, namespace).await?;
         let is_same = |known: &Trade| {
             let timestamp = if has_time {
@@ -170,6 +175,19 @@ impl Market {
             // contradiction.
             Some(known) if is_same(&known) => Ok(known),
             Some(_) => Err(ServiceError::Conflict("the trade is settled already")),
+        }
+    }
+
+    /// Refuses another symbol under the id of a trade: whoever has ordered that one is told of the symbol of the order.
+    async fn check_symbol(&self, trade: &Trade) -> Result<(), ServiceError> {
+        let store = self.0.journals.store();
+        let journal = journal_of(KIND, &trade.user_id);
+        let entry = store.journal_entry(&journal, &trade.trade_id).await?;
+        match entry.as_ref().and_then(read::<Trade>) {
+            Some(known) if known.symbol != trade.symbol => {
+                Err(ServiceError::Conflict("the trade has another symbol"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

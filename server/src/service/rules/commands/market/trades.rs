@@ -76,8 +76,10 @@ fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
 pub(crate) struct PublishTrade {
     pub(crate) trade_id: String,
     pub(crate) user_id: String,
+    /// The same in everything that is said of one trade.
     pub(crate) symbol: String,
     pub(crate) status: TradeStatus,
+    /// Needed if the trade is executed, and refused if it is not.
     pub(crate) executed_price: Option<f64>,
     pub(crate) quantity: f64,
     /// Default: now.
