@@ -5,7 +5,7 @@ use std::{
         Arc, LazyLock, OnceLock, Weak,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
@@ -98,6 +98,12 @@ impl<S> ConnInner<S> {
         Duration::from_secs(seconds(now).saturating_sub(heard).into())
     }
 
+    /// When the client last sent a packet: the beginning of that second, by the clock of the system.
+    pub(crate) fn last_active(&self) -> SystemTime {
+        let heard = self.heard.load(Ordering::Relaxed);
+        started() + Duration::from_secs(heard.into())
+    }
+
     #[inline]
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
@@ -129,3 +135,28 @@ fn seconds(now: Instant) -> u32 {
     let since = now.saturating_duration_since(*START);
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
+
+/// When [`START`] was, by the clock of the system. Two clocks that are read one after the other never agree to the millisecond,
+/// so the time that was found first stays until the clock of the system was set.
+fn started() -> SystemTime {
+    // The order of reading keeps what comes out from being later than it was.
+    let clock = SystemTime::now();
+    let now = tokio::time::Instant::now().into_std();
+    let since = now.saturating_duration_since(*START);
+    let at = clock.checked_sub(since).unwrap_or(UNIX_EPOCH);
+    let mut started = STARTED.lock();
+    match *started {
+        Some(known) if apart(known, at) < CLOCK_WAS_SET => known,
+        Some(_) | None => *started.insert(at),
+    }
+}
+
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    let distance = one.duration_since(other);
+    distance.unwrap_or_else(|error| error.duration())
+}
+
+/// What [`started`] has found.
+static STARTED: Mutex<Option<SystemTime>> = Mutex::new(None);
+/// How far the clock of the system is off by itself at most.
+const CLOCK_WAS_SET: Duration = Duration::from_secs(2);

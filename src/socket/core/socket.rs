@@ -4,7 +4,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -206,6 +206,13 @@ impl Socket {
     #[must_use]
     pub fn idle(&self) -> Duration {
         self.0.shared.idle(tokio::time::Instant::now().into_std())
+    }
+
+    /// When the client last sent a packet on its connection that is no heartbeat: the beginning of that second, by the clock of the
+    /// system. It stays the same for as long as the client is silent, unless that clock is set.
+    #[must_use]
+    pub fn last_active(&self) -> SystemTime {
+        self.0.shared.last_active()
     }
 
     /// The whole server.

@@ -1,7 +1,5 @@
 //! The sockets of all servers: listed page by page, and disconnected.
 
-use std::time::SystemTime;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -212,24 +210,22 @@ pub(super) async fn here(io: &Io, wanted: &Wanted) -> SocketPage {
     }
     sockets.sort_unstable_by(by_id);
     let node = node_of(io);
-    let now = SystemTime::now();
     SocketPage {
         sockets: sockets
             .iter()
-            .map(|socket| describe(socket, &node, now))
+            .map(|socket| describe(socket, &node))
             .collect(),
         has_more,
     }
 }
 
-fn describe(socket: &Socket, node: &str, now: SystemTime) -> SocketInfo {
+fn describe(socket: &Socket, node: &str) -> SocketInfo {
     let principal = socket.principal();
     let mut rooms = socket.rooms();
     let room_count = rooms.len();
     // Clients decide how many rooms a socket is in, so a page would otherwise have no bound.
     rooms.truncate(MAX_ROOMS);
     let opened = socket.handshake().time();
-    let active = now.checked_sub(socket.idle()).unwrap_or(now);
     SocketInfo {
         id: socket.id(),
         user_id: principal.subject.clone(),
@@ -239,7 +235,7 @@ fn describe(socket: &Socket, node: &str, now: SystemTime) -> SocketInfo {
         transport: transport_of(socket.transport()).to_owned(),
         address: socket.handshake().address().ip().to_canonical().to_string(),
         connection_time: opened.into(),
-        last_activity: active.max(opened).into(),
+        last_activity: socket.last_active().max(opened).into(),
         node: node.to_owned(),
     }
 }
