@@ -23,13 +23,14 @@ use crate::service::rules::admin::emissions::{
     ALERT, Alert, Change, NODE, NodeChange, Part, PartState, REFUSALS, RefusalCount, Refusals,
 };
 use crate::service::rules::event::Command;
+use crate::service::rules::rooms::RoomKind;
 use crate::store::Time;
 use roomcast::{Io, Namespace, Socket, metrics::Counter as Library};
 
 /// The namespace of admins.
 pub(crate) const NAMESPACE: &str = "/admin";
 /// The room that all admins are in.
-const ROOM: &str = "admin";
+const ROOM: &str = RoomKind::Admin.prefix();
 
 /// Coming into the namespace.
 #[derive(Debug)]

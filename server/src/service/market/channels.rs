@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::service::fault::ServiceError;
-use crate::service::rules::rooms::{Followed, room_named};
+use crate::service::rules::rooms::{Followed, RoomKind, room_named};
 use roomcast::{Room, Socket};
 
 /// The channels that a socket follows in rooms whose names have only their hashes. They stay with the socket, so that it can be given
@@ -88,7 +88,7 @@ fn is_hashed(room: &Room) -> bool {
 }
 
 /// The journal of signals, and the room of all of them.
-pub(super) const JOURNAL: &str = "signals";
+pub(super) const JOURNAL: &str = RoomKind::Signals.prefix();
 
 #[cfg(test)]
 mod tests {

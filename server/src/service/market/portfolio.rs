@@ -17,7 +17,7 @@ use crate::service::rules::emissions::portfolio::{
     NewestPortfolio, PORTFOLIO_SUBSCRIBED, PORTFOLIO_UNSUBSCRIBED, PORTFOLIO_UPDATE, Portfolio,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Socket};
 
@@ -181,5 +181,5 @@ impl Market {
     }
 }
 
-pub(super) const KIND: &str = "portfolio";
+pub(super) const KIND: &str = RoomKind::Portfolio.prefix();
 const MAX_POSITIONS: usize = 1000;

@@ -17,7 +17,7 @@ use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Upda
 use crate::service::rules::emissions::trades::{
     TRADE_UPDATE, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus, Trades,
 };
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Time};
 use roomcast::{Namespace, Room, Socket};
 
@@ -229,6 +229,6 @@ impl Market {
     }
 }
 
-pub(super) const KIND: &str = "trades";
+pub(super) const KIND: &str = RoomKind::Trades.prefix();
 /// How many of the last trades a snapshot has beside those that are open.
 const NEWEST: usize = 50;

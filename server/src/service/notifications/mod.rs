@@ -27,7 +27,7 @@ use crate::service::rules::emissions::notifications::{
     NotificationBatch, NotificationKind, Priority,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
-use crate::service::rules::rooms::{Followed, room_named};
+use crate::service::rules::rooms::{Followed, RoomKind, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
 use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
@@ -477,7 +477,7 @@ fn is_path(url: &str) -> bool {
 }
 
 const NONE: ServiceError = ServiceError::NotFound("no such notification");
-const KIND: &str = "notifications";
+const KIND: &str = RoomKind::Notifications.prefix();
 const MAX_ID: usize = 128;
 const MAX_TITLE: usize = 200;
 const MAX_MESSAGE: usize = 2000;

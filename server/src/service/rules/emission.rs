@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::service::rules::rooms::RoomKind;
 use crate::service::rules::versions::{Overlap, Replaces};
 
 /// An event that the server sends, the type of its argument, and how it is delivered.
@@ -39,6 +40,8 @@ pub(crate) struct EmissionPolicy {
     pub(crate) tells: &'static str,
     /// Who gets it.
     pub(crate) to: &'static str,
+    /// The rooms that it goes to; none if it goes to one socket alone.
+    pub(crate) rooms: &'static [RoomKind],
     /// An argument.
     pub(crate) example: fn() -> Value,
     /// The source file of the row, from the root of the repository.
@@ -67,6 +70,11 @@ impl EmissionPolicy {
     /// The namespace in which it is sent.
     pub(crate) fn namespace(&self) -> &'static str {
         namespace(self.event)
+    }
+
+    /// The names of the rooms that it goes to, with what is variable in angle brackets.
+    pub(in crate::service::rules) fn room_names(&self) -> Vec<&'static str> {
+        self.rooms.iter().map(|kind| kind.pattern()).collect()
     }
 }
 
@@ -332,13 +340,13 @@ macro_rules! replaces {
     };
 }
 
-/// The rows of one feature: each is `NAME: Payload, Delivery = "event", "what it tells", "who gets it", an
-/// example;`, where the delivery is one of the types above. One that replaces another is `Succeeding<Before, Conflated>`, with the
-/// payload of that and a way of delivery (`Reliable` if none is named), and ends in `, replaces "event" since "2026-11-21";`. All of
-/// them are its `EMISSIONS`.
+/// The rows of one feature: each is `NAME: Payload, Delivery = "event", "what it tells", "who gets it", [the rooms that it goes
+/// to], an example;`, where the delivery is one of the types above, and the rooms are of `RoomKind`. One that replaces another is
+/// `Succeeding<Before, Conflated>`, with the payload of that and a way of delivery (`Reliable` if none is named), and ends in
+/// `, replaces "event" since "2026-11-21";`. All of them are its `EMISSIONS`.
 macro_rules! emissions {
     ($($name:ident: $payload:ty, $delivery:ident $(<$old:ty $(, $way:ident)?>)? = $event:literal, $tells:literal, $to:literal,
-        $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {
+        [$($room:ident),*], $example:expr $(, replaces $before:literal since $day:literal)?;)+) => {
         $(
             #[doc = concat!("`", $event, "`")]
             pub(crate) static $name: $crate::service::rules::emission::Emission<
@@ -355,6 +363,7 @@ macro_rules! emissions {
                     payload: $crate::service::rules::emission::schema_of::<$payload>,
                     tells: $tells,
                     to: $to,
+                    rooms: &[$($crate::service::rules::rooms::RoomKind::$room),*],
                     example: || {
                         let example: $payload = $example;
                         serde_json::json!(example)

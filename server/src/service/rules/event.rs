@@ -111,6 +111,15 @@ impl EventPolicy {
         namespace(self.event)
     }
 
+    /// Who may send it, beside that it takes its permission.
+    pub(in crate::service::rules) fn who(&self) -> &'static str {
+        let needed = self.permission.or_else(|| self.entry());
+        match (self.room, needed) {
+            (RoomRule::Anyone, Some(_)) => "whoever has the permission",
+            (rule, _) => rule.as_str(),
+        }
+    }
+
     /// What the sender must be allowed to do as well, to come into its namespace.
     pub(crate) fn entry(&self) -> Option<Permission> {
         (self.namespace() != "/").then_some(Permission::Admin)

@@ -55,14 +55,14 @@ pub(crate) mod sample {
     }
 
     emissions! {
-        PRICE: Price, Reliable = "price:update", "a price has changed", "everybody", Price { price: "1.5".to_owned() };
-        EXACT_PRICE: ExactPrice, Succeeding<Price> = "price:update:v2", "a price has changed", "everybody",
+        PRICE: Price, Reliable = "price:update", "a price has changed", "everybody", [], Price { price: "1.5".to_owned() };
+        EXACT_PRICE: ExactPrice, Succeeding<Price> = "price:update:v2", "a price has changed", "everybody", [],
             ExactPrice { cents: 150 }, replaces "price:update" since "2025-01-31";
-        LAST_PRICE: Price, Conflated = "price:last", "the last price", "everybody", Price { price: "1.5".to_owned() };
-        LAST_EXACT_PRICE: ExactPrice, Succeeding<Price, Conflated> = "price:last:v2", "the last price", "everybody",
+        LAST_PRICE: Price, Conflated = "price:last", "the last price", "everybody", [], Price { price: "1.5".to_owned() };
+        LAST_EXACT_PRICE: ExactPrice, Succeeding<Price, Conflated> = "price:last:v2", "the last price", "everybody", [],
             ExactPrice { cents: 150 }, replaces "price:last" since "2025-01-31";
-        FINAL_PRICE: Price, Confirmed = "price:final", "the final price", "everybody", Price { price: "1.5".to_owned() };
-        FINAL_EXACT_PRICE: ExactPrice, Succeeding<Price, Confirmed> = "price:final:v2", "the final price", "everybody",
+        FINAL_PRICE: Price, Confirmed = "price:final", "the final price", "everybody", [], Price { price: "1.5".to_owned() };
+        FINAL_EXACT_PRICE: ExactPrice, Succeeding<Price, Confirmed> = "price:final:v2", "the final price", "everybody", [],
             ExactPrice { cents: 150 }, replaces "price:final" since "2025-01-31";
     }
 

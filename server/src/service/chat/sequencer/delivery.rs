@@ -17,7 +17,7 @@ use crate::service::rules::emissions::messages::{
     Deleted, MESSAGE, MESSAGE_DELETED, MESSAGE_EDITED, MESSAGE_PINNED, MESSAGE_REACTION,
     MESSAGE_UNPINNED,
 };
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Annotated, Commit, Committed, Conversation, Message, Revision, Time};
 use roomcast::{Broadcast, Namespace, Room, SocketId};
 
@@ -422,5 +422,5 @@ pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
 
 /// The room of all sockets of a user.
 pub(in crate::service) fn user_room(user: &str) -> Room {
-    room_named("user", user)
+    room_named(RoomKind::User.prefix(), user)
 }

@@ -29,7 +29,7 @@ use crate::service::journals::{journal_of, read};
 use crate::service::rules::commands::trades::ExecuteTrade;
 use crate::service::rules::content::check_client_id;
 use crate::service::rules::emissions::trades::{Trade, TradeStatus};
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Appended, Current, Entry, Time};
 use executor::{Executor, Outcome};
 pub(crate) use order::Told;
@@ -251,7 +251,7 @@ impl Market {
         let told = stored.told(&trade);
         let user = namespace
             .local()
-            .to(room_named("user", &stored.order.user_id));
+            .to(room_named(RoomKind::User.prefix(), &stored.order.user_id));
         match socket.filter(|socket| socket.is_connected()) {
             Some(socket) => told.emit_to(socket),
             // Another tab of the user is as good as the one that has asked.

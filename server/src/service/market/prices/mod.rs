@@ -25,7 +25,7 @@ use crate::service::rules::emissions::prices::{
     LastPrices, PRICE_UPDATE, PRICES_SUBSCRIBED, PRICES_UNSUBSCRIBED, Price, PricesSubscribed,
     PricesUnsubscribed,
 };
-use crate::service::rules::rooms::room_named;
+use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{StoreError, Time};
 use keeping::Kept;
 pub(crate) use news::PriceNews;
@@ -292,7 +292,7 @@ pub(super) fn is_room(room: &Room) -> bool {
     symbol_of(room).is_some()
 }
 
-const KIND: &str = "prices";
+const KIND: &str = RoomKind::Prices.prefix();
 /// The journal of prices, in which symbols are keys.
 const JOURNAL: &str = "prices";
 /// Prices that are published at once.

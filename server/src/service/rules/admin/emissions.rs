@@ -9,14 +9,14 @@ use crate::store::Time;
 
 emissions! {
     REFUSALS: Refusals<'static>, Reliable = "admin:refusals",
-        "what a server has refused since it last said so, once a second at most", "those in `/admin`, at every server",
+        "what a server has refused since it last said so, once a second at most", "those in `/admin`, at every server", [Admin],
         Refusals {
             node: "chat-1",
             refusals: vec![RefusalCount { kind: "authentication", reason: "expired", count: 3 }],
             timestamp: examples::time(NOON),
         };
     ALERT: Alert<'static>, Reliable = "admin:alert",
-        "something that a server needs works no longer, or works again", "those in `/admin`, at every server; who connects, what does not work at its server",
+        "something that a server needs works no longer, or works again", "those in `/admin`, at every server; who connects, what does not work at its server", [Admin],
         Alert {
             node: "chat-1",
             part: Part::Store,
@@ -25,7 +25,7 @@ emissions! {
             timestamp: examples::time(NOON),
         };
     NODE: NodeChange<'static>, Reliable = "admin:node", "a server has joined the cluster, has left it, or is about to stop",
-        "those in `/admin`, at every server", NodeChange {
+        "those in `/admin`, at every server", [Admin], NodeChange {
             node: "chat-2",
             change: Change::Joined,
             timestamp: examples::time(NOON),

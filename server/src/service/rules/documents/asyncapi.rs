@@ -59,7 +59,7 @@ impl Document {
             "x-deprecated": event.deprecated,
             "x-permission": row.permission.map(|needed| needed.as_str()),
             "x-limit": row.class.as_str(),
-            "x-room": row.room.as_str(),
+            "x-who": row.who(),
             "x-source": row.file,
         });
         let channel = Channel::of(row.namespace());
@@ -96,6 +96,7 @@ impl Document {
             "x-version": row.version(),
             "x-deprecated": event.deprecated,
             "x-to": row.to,
+            "x-room": row.room_names(),
             "x-delivery": row.delivery.to_string(),
             "x-confirmed": row.is_confirmed,
             "x-source": row.file,

@@ -29,17 +29,22 @@ impl Catalogue {
                 row.version(),
                 row.does,
                 row.class.as_str(),
-                row.room.as_str(),
+                row.who(),
             );
         }
         text.push_str(
             "\n## What the server sends\n\n\
-         | event | version | tells | who gets it | delivery |\n|---|---|---|---|---|\n",
+         | event | version | tells | who gets it | rooms | delivery |\n|---|---|---|---|---|---|\n",
         );
         for Sent { row, .. } in &self.sent {
+            let rooms = row.room_names().into_iter().map(|name| format!("`{name}`"));
+            let rooms = match rooms.collect::<Vec<_>>() {
+                none if none.is_empty() => "–".to_owned(),
+                rooms => rooms.join(", "),
+            };
             let _ = writeln!(
                 text,
-                "| [`{}`](#{}-from-the-server) | {} | {} | {} | {} |",
+                "| [`{}`](#{}-from-the-server) | {} | {} | {} | {rooms} | {} |",
                 row.event,
                 anchor(row.event),
                 row.version(),
@@ -52,7 +57,9 @@ impl Catalogue {
         "\n*Reliable* events wait for a client that is too slow, and one for which too much waits is disconnected. \
          *Conflated* ones give way to the next of the same key, and are dropped where there is no room for them either: they never cost a \
          client its connection. No event is *volatile*, which is never to wait: `typing` is one for the moment, and a client that polls would \
-         never hear of it between two polls.\n",
+         never hear of it between two polls.\n\n\
+         An event goes to the sockets in its *rooms*, or where there is none to one socket. A long id is in the name of a room as a hash: \
+         names are for people and for the [HTTP API](http-api.md).\n",
     );
         for event in &self.received {
             event.describe(&mut text);

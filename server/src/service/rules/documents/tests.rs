@@ -289,3 +289,36 @@ fn an_event_that_is_replaced_has_a_notice_in_every_document() {
     );
     assert_eq!(summary("server.price.update.v2"), "A price has changed.");
 }
+
+#[test]
+fn the_documents_name_the_rooms_of_events_and_who_may_send_them() {
+    let catalogue = Catalogue::new();
+    let messages = &catalogue.asyncapi()["components"]["messages"];
+    for (message, rooms) in [
+        ("server.trade.update", json!(["trades:<userId>"])),
+        (
+            "server.signal.new",
+            json!(["signals", "signals:<channelId>"]),
+        ),
+        (
+            "server.status",
+            json!(["conversation:<conversationId>", "user:<userId>"]),
+        ),
+        ("server.session", json!([])),
+    ] {
+        assert_eq!(messages[message]["x-room"], rooms, "{message}");
+    }
+    for (message, who) in [
+        ("client.execute.trade", "whoever has the permission"),
+        ("client.admin.stats", "whoever has the permission"),
+        ("client.subscribe.prices", "everybody"),
+        ("client.message", "members of the conversation"),
+    ] {
+        assert_eq!(messages[message]["x-who"], who, "{message}");
+        assert_eq!(messages[message]["x-room"], Value::Null, "{message}");
+    }
+    let markdown = catalogue.markdown();
+    let row = "| a signal was published | who follows all signals, or those of its channel | \
+               `signals`, `signals:<channelId>` | reliable |";
+    assert!(markdown.contains(row), "{markdown}");
+}

@@ -12,23 +12,23 @@ use crate::store::Time;
 
 emissions! {
     USER_JOINED: System, Reliable = "user_joined", "a user has come with the first socket",
-        "who has joined, but the user", system();
+        "who has joined, but the user", [Conversation], system();
     USER_LEFT: System, Reliable = "user_left", "a user has gone on purpose with the last socket",
-        "who has joined, but the user", system();
+        "who has joined, but the user", [Conversation], system();
     USER_DISCONNECTED: System, Reliable = "user_disconnected",
         "a user has lost the last socket and did not come back",
-        "who has joined, but the user", system();
+        "who has joined, but the user", [Conversation], system();
     PRESENCE: Here, Reliable = "presence", "those who are there have changed",
-        "who has joined", presence();
+        "who has joined", [Conversation], presence();
     TYPING: Typing, Conflated = "typing", "somebody types, or has stopped",
-        "who has joined, but the sending socket", Typing {
+        "who has joined, but the sending socket", [Conversation], Typing {
             conversation_id: CONVERSATION,
             user: user(),
             is_typing: true,
             timestamp: examples::time(NOON),
         };
     STATUS: UserStatus, Reliable = "status", "a user says something else of itself",
-        "who has joined a conversation of which the user is a member, and the user's other tabs; not the socket that did it",
+        "who has joined a conversation of which the user is a member, and the user's other tabs; not the socket that did it", [Conversation, User],
         status();
 }
 

@@ -13,18 +13,18 @@ use crate::store::{Conversation, DeletedConversation, Level, Time};
 emissions! {
     CONVERSATION_UPDATED: Updated<'static>, Reliable = "conversation_updated",
         "a conversation was made, or has another title or other members",
-        "who has joined, and in all tabs whoever was made or is no longer a member, or all members if it is the title; not the socket that did it",
+        "who has joined, and in all tabs whoever was made or is no longer a member, or all members if it is the title; not the socket that did it", [Conversation, User],
         Updated {
             conversation: Cow::Owned(examples::conversation()),
             timestamp: examples::time(NOON),
         };
     CONVERSATION_DELETED: DeletedConversation, Reliable = "conversation_deleted",
         "a conversation was deleted with all that was in it",
-        "who has joined, and all members in all tabs; not the socket that did it",
+        "who has joined, and all members in all tabs; not the socket that did it", [Conversation, User],
         examples::deleted_conversation();
     NOTIFICATION_LEVEL: NotificationLevel, Reliable = "notification_level",
         "a user has said of what in a conversation it wants to be notified",
-        "the user's other tabs",
+        "the user's other tabs", [User],
         NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
 }
 

@@ -11,7 +11,7 @@ use crate::store::Time;
 
 emissions! {
     SESSION: Identity<'static>, Reliable = "session", "who the client is",
-        "the socket, after it has connected", Identity {
+        "the socket, after it has connected", [], Identity {
             user_id: ADA,
             name: "Ada",
             roles: &[],
@@ -22,7 +22,7 @@ emissions! {
         };
     ERROR: ErrorEvent<'static>, Reliable = "error",
         "an event has failed that was sent without asking for an acknowledgement",
-        "the socket whose event failed", ErrorEvent {
+        "the socket whose event failed", [], ErrorEvent {
             kind: "rateLimit",
             code: "RATE_LIMITED",
             message: "too many events of this kind, try again later",
@@ -32,7 +32,7 @@ emissions! {
             status: 429,
         };
     EXPIRING: Expiring, Reliable = "auth:expiring", "the credentials end soon; `auth:refresh` prolongs them",
-        "the socket, before its credentials end", Expiring { expires_at: examples::time(NOON) };
+        "the socket, before its credentials end", [], Expiring { expires_at: examples::time(NOON) };
 }
 
 /// `session`.

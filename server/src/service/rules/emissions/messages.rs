@@ -10,11 +10,11 @@ use crate::store::{Message, Pinned, Reacted, Time, Unpinned};
 
 emissions! {
     MESSAGE: Message, Confirmed = "message", "a message was stored",
-        "who has joined, but the sending socket", examples::reply();
+        "who has joined, but the sending socket", [Conversation], examples::reply();
     MESSAGE_EDITED: Message, Reliable = "message_edited", "a message has a new text",
-        "who has joined, but the sending socket", examples::edited();
+        "who has joined, but the sending socket", [Conversation], examples::edited();
     MESSAGE_DELETED: Deleted<'static>, Reliable = "message_deleted", "a message has lost its text",
-        "who has joined, but the sending socket", Deleted {
+        "who has joined, but the sending socket", [Conversation], Deleted {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
             seq: 7,
@@ -22,7 +22,7 @@ emissions! {
             deleted_by: ADA,
         };
     MESSAGE_DELIVERED: Delivered, Reliable = "message_delivered",
-        "how many have confirmed a message", "the sending socket, if it wanted `confirmDelivery`", Delivered {
+        "how many have confirmed a message", "the sending socket, if it wanted `confirmDelivery`", [], Delivered {
             conversation_id: CONVERSATION,
             message_id: MESSAGE_ID,
             expected: 2,
@@ -30,19 +30,19 @@ emissions! {
             timed_out: false,
         };
     MESSAGE_READ: Read<'static>, Reliable = "message_read", "somebody has read on to a message",
-        "the user's other tabs, and who has joined where there are at most 50 sockets", Read {
+        "the user's other tabs, and who has joined where there are at most 50 sockets", [Conversation, User], Read {
             conversation_id: CONVERSATION,
             user_id: ADA,
             seq: 7,
         };
     MESSAGE_REACTION: Reacted, Reliable = "message_reaction",
         "somebody has reacted to a message, or has taken that back",
-        "who has joined, but the sending socket", examples::reacted();
+        "who has joined, but the sending socket", [Conversation], examples::reacted();
     MESSAGE_PINNED: Pinned, Reliable = "message_pinned", "a message was pinned to its conversation",
-        "who has joined, but the sending socket",
+        "who has joined, but the sending socket", [Conversation],
         Pinned { conversation_id: CONVERSATION, pin: examples::pin() };
     MESSAGE_UNPINNED: Unpinned, Reliable = "message_unpinned", "a message is pinned no longer",
-        "who has joined, but the sending socket", examples::unpinned();
+        "who has joined, but the sending socket", [Conversation], examples::unpinned();
 }
 
 /// `message_deleted`.

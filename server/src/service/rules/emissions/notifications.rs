@@ -10,19 +10,19 @@ use crate::store::Time;
 
 emissions! {
     NOTIFICATIONS_SUBSCRIBED: Subscribed<Notifications>, Reliable = "notifications:subscribed",
-        "the socket follows its user's notifications from here on", "the socket", subscribed();
+        "the socket follows its user's notifications from here on", "the socket", [], subscribed();
     NOTIFICATIONS_UNSUBSCRIBED: Unsubscribed, Reliable = "notifications:unsubscribed",
-        "the socket follows its user's notifications no longer", "the socket",
+        "the socket follows its user's notifications no longer", "the socket", [],
         Unsubscribed::example("notifications:ada");
     NOTIFICATION_NEW: Update<Notification>, Reliable = "notification:new", "there is a notification",
-        "who follows the notifications of the user", Update { body: notification(), revision: 1 };
+        "who follows the notifications of the user", [Notifications], Update { body: notification(), revision: 1 };
     NOTIFICATION_BATCH: NotificationBatch, Reliable = "notification:batch", "there are several",
-        "who follows the notifications of the user", NotificationBatch {
+        "who follows the notifications of the user", [Notifications], NotificationBatch {
             notifications: vec![Update { body: notification(), revision: 1 }],
         };
     NOTIFICATION_ACKED: NotificationAcked, Reliable = "notification:acked",
         "a notification was acknowledged",
-        "who follows the notifications of the user, but the socket that has done it", acked();
+        "who follows the notifications of the user, but the socket that has done it", [Notifications], acked();
 }
 
 /// What a notification is.

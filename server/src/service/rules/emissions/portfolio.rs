@@ -10,12 +10,12 @@ use crate::store::Time;
 
 emissions! {
     PORTFOLIO_SUBSCRIBED: Subscribed<NewestPortfolio>, Reliable = "portfolio:subscribed",
-        "the socket follows its user's portfolio from here on", "the socket", subscribed();
+        "the socket follows its user's portfolio from here on", "the socket", [], subscribed();
     PORTFOLIO_UNSUBSCRIBED: Unsubscribed, Reliable = "portfolio:unsubscribed",
-        "the socket follows its user's portfolio no longer", "the socket",
+        "the socket follows its user's portfolio no longer", "the socket", [],
         Unsubscribed::example("portfolio:ada");
     PORTFOLIO_UPDATE: Update<Portfolio>, Conflated = "portfolio:update", "the portfolio has changed",
-        "who follows the portfolio", Update { body: portfolio(), revision: 1 };
+        "who follows the portfolio", [Portfolio], Update { body: portfolio(), revision: 1 };
 }
 
 /// What a user has of a symbol; a short position is below zero.

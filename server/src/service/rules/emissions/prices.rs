@@ -9,12 +9,12 @@ use crate::store::Time;
 
 emissions! {
     PRICES_SUBSCRIBED: PricesSubscribed, Reliable = "prices:subscribed",
-        "the socket follows the prices of these symbols from here on", "the socket", subscribed();
+        "the socket follows the prices of these symbols from here on", "the socket", [], subscribed();
     PRICES_UNSUBSCRIBED: PricesUnsubscribed, Reliable = "prices:unsubscribed",
-        "the socket follows the prices of these symbols no longer", "the socket", unsubscribed();
+        "the socket follows the prices of these symbols no longer", "the socket", [], unsubscribed();
     PRICE_UPDATE: Price, Conflated = "price:update",
         "the price of a symbol has changed; of prices that come within `market.price_interval` the newest is told",
-        "who follows the symbol", price();
+        "who follows the symbol", [Prices], price();
 }
 
 /// The last price of a symbol.

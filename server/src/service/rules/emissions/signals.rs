@@ -10,11 +10,11 @@ use crate::store::Time;
 
 emissions! {
     SIGNALS_SUBSCRIBED: Subscribed<Signals>, Reliable = "signals:subscribed",
-        "the socket follows signals from here on", "the socket", subscribed();
+        "the socket follows signals from here on", "the socket", [], subscribed();
     SIGNALS_UNSUBSCRIBED: Unsubscribed, Reliable = "signals:unsubscribed",
-        "the socket follows these signals no longer", "the socket", Unsubscribed::example("signals");
+        "the socket follows these signals no longer", "the socket", [], Unsubscribed::example("signals");
     SIGNAL_NEW: Update<Signal>, Reliable = "signal:new", "a signal was published",
-        "who follows all signals, or those of its channel", Update { body: signal(), revision: 1 };
+        "who follows all signals, or those of its channel", [Signals, Channel], Update { body: signal(), revision: 1 };
 }
 
 /// What a signal advises.

@@ -10,15 +10,15 @@ use crate::store::Time;
 
 emissions! {
     TRADES_SUBSCRIBED: Subscribed<Trades>, Reliable = "trades:subscribed",
-        "the socket follows its user's trades from here on", "the socket", subscribed();
+        "the socket follows its user's trades from here on", "the socket", [], subscribed();
     TRADES_UNSUBSCRIBED: Unsubscribed, Reliable = "trades:unsubscribed",
-        "the socket follows its user's trades no longer", "the socket", Unsubscribed::example("trades:ada");
+        "the socket follows its user's trades no longer", "the socket", [], Unsubscribed::example("trades:ada");
     TRADE_UPDATE: Update<Trade>, Reliable = "trade:update", "a trade was published or has changed",
-        "who follows the trades of the user", Update { body: trade(), revision: 1 };
+        "who follows the trades of the user", [Trades], Update { body: trade(), revision: 1 };
     TRADE_EXECUTED: TradeExecuted, Reliable = "trade:executed", "a trade was executed as it was ordered",
-        "the socket that has ordered it, or the user's others if that has gone", executed();
+        "the socket that has ordered it, or the user's others if that has gone", [User], executed();
     TRADE_ERROR: TradeError, Reliable = "trade:error", "a trade was not executed, or nobody knows yet",
-        "the socket that has ordered it, or the user's others if that has gone", TradeError {
+        "the socket that has ordered it, or the user's others if that has gone", [User], TradeError {
             code: "NO_PRICE".into(),
             message: "no price of the symbol is known".into(),
             symbol: "AAPL".into(),

@@ -28,6 +28,7 @@ use crate::service::chat::presence::conversation::Tempo;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::sharded::Sharded;
 use crate::service::cluster::Announcer;
+use crate::service::rules::rooms::RoomKind;
 use roomcast::{Room, SocketId};
 
 /// All conversations in which somebody is. One that is left by everybody is forgotten.
@@ -233,18 +234,22 @@ impl Drop for Pin<'_> {
 
 /// The room of a conversation.
 pub(in crate::service) fn room_of(id: Uuid) -> Room {
-    Room::from(format!("{ROOM}{id}"))
+    Room::from(format!("{}:{id}", ROOM.prefix()))
 }
 
 /// The conversation whose room this is.
 pub(in crate::service) fn conversation_of(room: &Room) -> Option<Uuid> {
-    Uuid::try_parse(room.as_str().strip_prefix(ROOM)?).ok()
+    Uuid::try_parse(id_in(room.as_str())?).ok()
 }
 
 /// Whether the name of a room is one that only conversations have.
 pub(in crate::service) fn is_room_of_conversation(room: &str) -> bool {
-    room.starts_with(ROOM)
+    id_in(room).is_some()
 }
 
-/// What the names of these rooms begin with.
-const ROOM: &str = "conversation:";
+/// What is behind the beginning that the names of these rooms have.
+fn id_in(room: &str) -> Option<&str> {
+    room.strip_prefix(ROOM.prefix())?.strip_prefix(':')
+}
+
+const ROOM: RoomKind = RoomKind::Conversation;
