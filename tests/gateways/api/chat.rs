@@ -296,3 +296,27 @@ async fn a_service_reads_and_sets_what_a_user_says_of_itself() {
         .refused(403, "FORBIDDEN", ("GET", path, Value::Null))
         .await;
 }
+
+#[tokio::test]
+async fn who_is_in_a_conversation_is_told_and_there_is_nobody_in_one_that_does_not_exist() {
+    let server = start();
+    let service = Caller::service(&server);
+    let id = conversation(&service).await;
+    let presence = format!("/conversations/{id}/presence");
+    let empty = service.get(&presence).await;
+    assert_eq!(empty["users"], json!([]), "{empty}");
+    let mut ann = user(&server, "ann").await;
+    ann.must("join_conversation", json!(id)).await;
+    let here = service.get(&presence).await;
+    assert_eq!(here["users"][0]["userId"], "ann", "{here}");
+    let conversation = format!("/conversations/{id}");
+    service
+        .must(200, "DELETE", &conversation, Value::Null)
+        .await;
+    let never = "/conversations/0f8fad5b-d9cb-469f-a165-70867728950e/presence";
+    for path in [&presence, never] {
+        service
+            .refused(404, "NOT_FOUND", ("GET", path, Value::Null))
+            .await;
+    }
+}

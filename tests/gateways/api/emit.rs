@@ -1,12 +1,29 @@
 //! Events that services publish.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::{Caller, QUICK, start, user};
 use crate::guard::KEY;
 use crate::server::Server;
+use crate::support::DEADLINE;
+
+#[tokio::test]
+async fn a_volatile_event_comes_where_nothing_waits() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut ann = user(&server, "ann").await;
+    let event = json!({"event": "news", "users": ["ann"], "args": [1], "volatile": true});
+    let begin = Instant::now();
+    // Until all that a client is told at the start is written, something waits, and the event is dropped.
+    while service.must(200, "POST", "/emit", event.clone()).await["queued"] == 0 {
+        assert!(begin.elapsed() < DEADLINE, "it never came");
+    }
+    assert_eq!(ann.event("news").await, json!(1));
+    assert!(ann.events_until_now("news").await.is_empty(), "told once");
+}
 
 #[tokio::test]
 async fn an_event_reaches_rooms_users_or_everyone_with_all_its_arguments() {

@@ -277,7 +277,7 @@ pub(in crate::http) fn turn_away(
                 let reason = "needs another role";
                 tracing::info!(path, user, reason, more, "api call refused");
             }
-            let message = "needs the role service or admin";
+            let message = "needs a role that may call the API";
             ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", message).into_response()
         }
     }
@@ -377,6 +377,9 @@ mod tests {
         let (_, none, _) = call(get_as("/api/v1/who", None)).await;
         let (_, wrong, _) = call(get_as("/api/v1/who", Some("Bearer wrong"))).await;
         assert_eq!(none, wrong);
+        let (_, user, _) = call(get_as("/api/v1/who", Some("Bearer u"))).await;
+        let message = "needs a role that may call the API";
+        assert_eq!(user["error"]["message"], message, "roles may be one's own");
         let (status, body, headers) = call(get_as("/api/v1/who", Some("Bearer s"))).await;
         assert_eq!((status, body), (200, json!("s")));
         assert_eq!(headers["cache-control"], "no-store");

@@ -35,7 +35,8 @@ pub(super) fn routes() -> Routes<Api> {
                 ApiPresence,
             )
             .id("id", "The id of the conversation.")
-            .answer::<Here>(200),
+            .answer::<Here>(200)
+            .refuses(404),
         )
         .on(
             Method::GET,
@@ -78,7 +79,7 @@ async fn conversation(
     Id(id): Id,
 ) -> Result<Response, ApiError> {
     let allowed = at.access.allow(by, WhoIsIn { id })?;
-    Ok(Json(at.chat.who_is_in(allowed)).into_response())
+    Ok(Json(at.chat.who_is_in(allowed).await?).into_response())
 }
 
 async fn user(

@@ -433,11 +433,18 @@ impl Chat {
         keeping.await;
     }
 
-    /// Who is in a conversation on this server, for other services.
-    pub(crate) fn who_is_in(&self, allowed: Allowed<WhoIsIn>) -> Here {
+    /// Who is in a conversation, for other services. Where nobody is, the store says whether there is such a conversation, as far as
+    /// it can be asked.
+    pub(crate) async fn who_is_in(&self, allowed: Allowed<WhoIsIn>) -> Result<Here, ServiceError> {
         let (_, WhoIsIn { id }) = allowed.into_parts();
         let here = self.0.conversations.with(id, |live| live.presence.here(id));
-        here.unwrap_or_else(|| Here::nobody(id))
+        if let Some(here) = here {
+            return Ok(here);
+        }
+        match self.0.store.conversation(id).await {
+            Ok(None) => Err(NO_CONVERSATION),
+            Ok(Some(_)) | Err(_) => Ok(Here::nobody(id)),
+        }
     }
 
     /// Where a user is on this server.
