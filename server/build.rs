@@ -1,4 +1,4 @@
-//! Builds the chat page of `web/` with npm, for `server/src/http/page.rs` to embed, and takes the builds of
+//! Builds the pages of `web/` with npm: the chat and the dashboard, for `server/src/http/page.rs` to embed, and takes the builds of
 //! the JavaScript client from the same packages, for `server/src/http/client_files.rs`.
 //!
 //! Everything happens below `OUT_DIR`: the source tree stays clean, and builds with other target
@@ -16,8 +16,9 @@ use std::{
 /// Where the sources of the page are.
 const WEB: &str = "../web";
 /// What the page is made of, below them.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "index.html",
+    "dashboard.html",
     "package.json",
     "package-lock.json",
     "packages/client/src",
@@ -143,6 +144,8 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
         work,
         &["run", "build", "--", "--outDir", &out, "--emptyOutDir"],
     )?;
+    // Built apart from the chat: the scripts that both have would otherwise come to the chat in more files.
+    run(work, &["run", "build:dashboard", "--", "--outDir", &out])?;
     compress(&page.join("assets"), "");
     Ok(())
 }

@@ -67,6 +67,11 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
         details["rooms"],
         json!({"count": 3, "members": 4, "largest": 2})
     );
+    assert_eq!(details["users"], json!(2));
+    let traffic = &details["traffic"];
+    for field in ["received", "sent", "bytesReceived", "bytesSent"] {
+        assert!(traffic[field].as_u64().unwrap() > 0, "{field}: {traffic}");
+    }
     for (field, expected) in [
         ("store", json!("ok")),
         ("adapter", json!("none")),

@@ -1,4 +1,4 @@
-//! The chat page at `/`, built by `build.rs` and part of the binary.
+//! The chat page at `/` and the dashboard at `/dashboard`, built by `build.rs` and part of the binary.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 
 use super::PageSettings;
 
-/// A route for every file of the page, `/` being its `index.html`, which is told how the server is entered and whose pictures
-/// it may show.
+/// A route for every file of the pages, `/` being `index.html` and `/dashboard` `dashboard.html`. Both are told how the server is
+/// entered, and the first whose pictures it may show.
 pub(super) fn routes<S>(settings: &PageSettings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Asset {
     fn new(name: &str, file: EmbeddedFile, settings: &PageSettings, security: Security) -> Self {
         let content_type = content_type(file.metadata.mimetype());
         let body = match name {
-            INDEX => with_settings(&file.data, settings),
+            INDEX | DASHBOARD => with_settings(&file.data, settings),
             _ => Bytes::from(file.data.into_owned()),
         };
         let smaller = ENCODINGS.iter().filter_map(|(encoding, end)| {
@@ -134,6 +134,7 @@ fn accepts(request: &HeaderMap, encoding: &HeaderValue) -> bool {
 }
 
 const INDEX: &str = "index.html";
+const DASHBOARD: &str = "dashboard.html";
 
 /// What keeps browsers from doing more with the page than it is for.
 type Security = [(HeaderName, HeaderValue); 6];
@@ -173,6 +174,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 fn route(name: &str) -> String {
     match name {
         INDEX => "/".to_owned(),
+        DASHBOARD => "/dashboard".to_owned(),
         _ => format!("/{name}"),
     }
 }
@@ -270,12 +272,27 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_may_reach_its_own_server_alone_and_never_makes_markup_of_text() {
-        let response = fetch("/").await;
-        let policy = header(&response, CONTENT_SECURITY_POLICY);
-        assert!(policy.starts_with("default-src 'none'; script-src 'self';"));
-        assert!(policy.contains("connect-src 'self';"));
-        assert!(policy.contains("require-trusted-types-for 'script'"));
-        assert_eq!(header(&response, X_CONTENT_TYPE_OPTIONS), "nosniff");
+        for path in ["/", "/dashboard"] {
+            let response = fetch(path).await;
+            let policy = header(&response, CONTENT_SECURITY_POLICY);
+            assert!(policy.starts_with("default-src 'none'; script-src 'self';"));
+            assert!(policy.contains("connect-src 'self';"));
+            assert!(policy.contains("require-trusted-types-for 'script'"));
+            assert_eq!(header(&response, X_CONTENT_TYPE_OPTIONS), "nosniff");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_dashboard_is_a_page_of_its_own_with_none_of_the_chats_scripts() {
+        let scripts = async |path: &str| {
+            let page = text(fetch(path).await).await;
+            assert!(page.starts_with("<!doctype html>"), "{path}");
+            let parts = page.split('"').filter(|part| part.starts_with("/assets/"));
+            parts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (chat, dashboard) = (scripts("/").await, scripts("/dashboard").await);
+        assert!(!chat.is_empty() && !dashboard.is_empty());
+        assert!(dashboard.iter().all(|part| !chat.contains(part)));
     }
 
     #[tokio::test]
@@ -349,6 +366,8 @@ mod tests {
     async fn what_is_not_part_of_the_page_is_not_found() {
         for path in [
             "/index.html",
+            "/dashboard.html",
+            "/dashboard/",
             "/assets/",
             "/assets/none.js",
             "/../Cargo.toml",

@@ -132,6 +132,37 @@ async fn sockets_and_rooms_are_read_page_by_page_without_a_gap_or_a_double() {
 }
 
 #[tokio::test]
+async fn the_largest_rooms_come_first_where_that_is_asked_for_and_in_one_page() {
+    let server = start();
+    let service = Caller::service(&server);
+    let mut tabs = Vec::new();
+    for name in ["ann", "bob", "bob", "cat"] {
+        tabs.push(user(&server, name).await);
+    }
+    for tab in &mut tabs[..3] {
+        tab.must("join_conversation", json!(LOBBY)).await;
+    }
+    let largest = service.get("/rooms?order=size&limit=3").await;
+    let expected = json!([
+        {"room": format!("conversation:{LOBBY}"), "sockets": 3},
+        {"room": "user:bob", "sockets": 2},
+        {"room": "user:ann", "sockets": 1},
+    ]);
+    assert_eq!(
+        (&largest["rooms"], &largest["hasMore"]),
+        (&expected, &json!(true))
+    );
+    assert!(largest.get("cursor").is_none(), "{largest}");
+    let by_name = service.get("/rooms?order=name&limit=1").await;
+    assert_eq!(by_name["rooms"], json!([expected[0]]));
+    for path in ["/rooms?order=size&cursor=user%3Aann", "/rooms?order=age"] {
+        service
+            .refused(400, "INVALID_PAYLOAD", ("GET", path, Value::Null))
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_room_is_told_by_its_name_as_long_as_somebody_is_in_it() {
     let server = start();
     let service = Caller::service(&server);

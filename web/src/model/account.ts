@@ -1,11 +1,10 @@
 import { type QueueStorage, defaultStorage } from "../../packages/client/src/queue/storage.ts";
 import { randomId } from "../../packages/client/src/time.ts";
-import { browser, tab } from "./storage.ts";
+import { TOKEN, browser, tab } from "./storage.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
 
 const NAME = "roomcast.name";
 const GUEST_KEY = "roomcast.guestKey";
-const TOKEN = "roomcast.token";
 const DRAFT = "roomcast.draft.";
 
 /** What is sent with CONNECT. */
@@ -22,7 +21,6 @@ export function storeName(name: string): void {
   browser.set(NAME, name);
 }
 
-/** A token lives as long as its tab, so that nobody finds it afterwards. */
 export function storeToken(token: string): void {
   isForgotten = false;
   tab.set(TOKEN, token);

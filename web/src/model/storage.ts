@@ -47,3 +47,6 @@ export const browser = new Memory(() => localStorage);
 
 /** Of this tab alone. */
 export const tab = new Memory(() => sessionStorage);
+
+/** Where a token is kept: as long as its tab, so that nobody finds it afterwards. */
+export const TOKEN = "roomcast.token";

@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import type { App } from "../app.ts";
 import { isName } from "../model/account.ts";
 import { MAX_NAME, cleanName, scalarCount } from "../words/text.ts";
+import { TokenForm } from "./token.tsx";
 
 /** What a visitor sees first: a name for guests, a token or the address of the login for others. */
 export function Entry({ app }: { app: App }) {
@@ -81,32 +82,6 @@ export function NameForm({ name = "", submit, children }: { name?: string; submi
         {help}
       </p>
       {children}
-    </form>
-  );
-}
-
-function TokenForm({ submit }: { submit: (token: string) => void }) {
-  const [value, setValue] = useState("");
-  const [isWrong, setIsWrong] = useState(false);
-  return (
-    <form
-      class="form"
-      noValidate
-      onSubmit={(event) => {
-        event.preventDefault();
-        const isToken = /^\s*[\w.~+/=-]{8,8192}\s*$/.test(value);
-        setIsWrong(!isToken);
-        if (isToken) submit(value);
-      }}
-    >
-      <label for="token">Token</label>
-      <input id="token" type="password" value={value} autocomplete="off" aria-describedby="token-help" aria-invalid={isWrong} onInput={(event) => setValue(event.currentTarget.value)} />
-      <p id="token-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
-        {isWrong ? "This does not look like a token." : "It is kept until this tab is closed."}
-      </p>
-      <button class="button button-primary" type="submit">
-        Sign in
-      </button>
     </form>
   );
 }

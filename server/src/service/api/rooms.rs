@@ -1,5 +1,6 @@
 //! The rooms of all servers, and who is in them.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
-use roomcast::{Io, Transport};
+use roomcast::{Io, Room, Transport};
 
 /// `GET /api/v1/rooms`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -20,11 +21,24 @@ use roomcast::{Io, Transport};
 pub(crate) struct ListRooms {
     /// Only rooms whose names begin so.
     pub(crate) prefix: Option<String>,
-    /// The `cursor` of the page before; without it, the first page.
+    /// By `name`, page by page, or the largest first (`size`), of which there is one page. Default: by name.
+    #[serde(default)]
+    pub(crate) order: RoomOrder,
+    /// The `cursor` of the page before; without it, the first page. Not with `order=size`.
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
     pub(crate) limit: Option<usize>,
+}
+
+/// The order of a list of rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum RoomOrder {
+    #[default]
+    Name,
+    Size,
 }
 
 impl Command for ListRooms {
@@ -50,7 +64,7 @@ pub(crate) struct RoomSize {
     sockets: usize,
 }
 
-/// A page of rooms, in the order of their names.
+/// A page of rooms, in the order that was asked for.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomList {
@@ -108,6 +122,9 @@ pub(super) struct Wanted {
     prefix: Option<String>,
     after: Option<String>,
     limit: usize,
+    /// Whether the largest rooms are wanted. A server of a version before this gives the first by name.
+    #[serde(default)]
+    by_size: bool,
 }
 
 /// What a server has of a list of rooms.
@@ -125,10 +142,17 @@ pub(crate) async fn list_rooms(
 ) -> Result<RoomList, ServiceError> {
     let (_, asked) = allowed.into_parts();
     let limit = page_limit(asked.limit)?;
+    let by_size = asked.order == RoomOrder::Size;
+    if by_size && asked.cursor.is_some() {
+        let problem = "is for lists by name: by size there is one page";
+        return Err(ServiceError::invalid("cursor", problem));
+    }
     let wanted = Wanted {
         prefix: asked.prefix,
         after: asked.cursor,
-        limit,
+        // A room that is small at one server may be the largest of all together.
+        limit: if by_size { MAX_PAGE } else { limit },
+        by_size,
     };
     let (answers, Missing(missing)) = ask(io, &Question::Rooms(wanted)).await;
     let mut sizes = BTreeMap::<String, usize>::new();
@@ -144,14 +168,19 @@ pub(crate) async fn list_rooms(
     // Each server returns its own first page, so the first names of all of them together are
     // complete.
     has_more |= sizes.len() > limit;
-    let rooms = sizes.into_iter().take(limit);
-    let rooms: Vec<_> = rooms
+    let mut rooms: Vec<_> = sizes
+        .into_iter()
         .map(|(room, sockets)| RoomSize { room, sockets })
         .collect();
+    if by_size {
+        // Those of one size stay in the order of their names.
+        rooms.sort_by_key(|room| Reverse(room.sockets));
+    }
+    rooms.truncate(limit);
     Ok(RoomList {
         cursor: rooms
             .last()
-            .filter(|_| has_more)
+            .filter(|_| has_more && !by_size)
             .map(|last| last.room.clone()),
         rooms,
         has_more,
@@ -203,13 +232,21 @@ pub(super) fn here(io: &Io, wanted: &Wanted) -> RoomPage {
     // trust.
     let limit = wanted.limit.min(MAX_PAGE);
     let has_more = rooms.len() > limit;
+    let order = |one: &(Room, usize), other: &(Room, usize)| {
+        let by_name = one.0.cmp(&other.0);
+        if wanted.by_size {
+            other.1.cmp(&one.1).then(by_name)
+        } else {
+            by_name
+        }
+    };
     if has_more {
         // Only the first page is sorted: a server may have a room for every user.
-        rooms.select_nth_unstable(limit);
+        rooms.select_nth_unstable_by(limit, order);
         rooms.truncate(limit);
     }
-    rooms.sort_unstable();
-    let size = |(room, sockets): (roomcast::Room, usize)| RoomSize {
+    rooms.sort_unstable_by(order);
+    let size = |(room, sockets): (Room, usize)| RoomSize {
         room: room.to_string(),
         sockets,
     };

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::health::Readiness;
 use crate::metrics::{Metrics, Timing};
+use crate::service::chat::is_user_room;
 use crate::service::rules::admin::commands::{
-    AdapterState, Percentiles, Queues, Rooms, Sessions, Statistics, Times,
+    AdapterState, Percentiles, Queues, Rooms, Sessions, Statistics, Times, Traffic,
 };
 use roomcast::{
     Io,
@@ -18,23 +19,30 @@ impl Statistics {
     pub(crate) fn of(io: &Io, metrics: &Metrics, readiness: &Readiness) -> Self {
         let rooms = io.of("/").rooms();
         let sizes = rooms.iter().map(|(_, members)| *members);
+        // Every socket of the chat is in the room of its user.
+        let users = rooms.iter().filter(|(room, _)| is_user_room(room)).count();
         let processing = Timing::MessageProcessing;
         let library = |timing: Library| {
             let library = metrics.library();
             percentiles(library.timed(timing), |q| library.quantile(timing, q))
         };
+        let nodes = io.nodes();
+        let this = nodes.iter().find(|node| node.is_this);
         Self {
+            node: this.map_or_else(String::new, |node| node.id.to_string()),
             sessions: Sessions {
                 total: io.clients_count(),
                 polling: gauge(metrics, Gauge::SessionsPolling),
                 websocket: gauge(metrics, Gauge::SessionsWebSocket),
             },
             sockets: gauge(metrics, Gauge::Sockets),
+            users,
             rooms: Rooms {
                 count: rooms.len(),
                 members: sizes.clone().sum(),
                 largest: sizes.max().unwrap_or(0),
             },
+            traffic: Traffic::of(metrics),
             queues: Queues {
                 bytes: gauge(metrics, Gauge::OutboxBytes),
                 acks_pending: gauge(metrics, Gauge::AcksPending),
@@ -50,8 +58,20 @@ impl Statistics {
             store: readiness.store_word(),
             adapter: readiness.adapter_word(),
             adapter_state: AdapterState::of(io, metrics),
-            nodes: io.nodes().len(),
+            nodes: nodes.len(),
             draining: readiness.is_draining(),
+        }
+    }
+}
+
+impl Traffic {
+    fn of(metrics: &Metrics) -> Self {
+        let library = metrics.library();
+        Self {
+            received: library.counter(Counter::MessagesReceived),
+            sent: library.counter(Counter::FramesSent),
+            bytes_received: library.counter(Counter::BytesReceived),
+            bytes_sent: library.counter(Counter::BytesSent),
         }
     }
 }

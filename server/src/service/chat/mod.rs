@@ -27,6 +27,7 @@ pub(crate) use handle::Chat;
 pub(crate) use history::ReadMessages;
 pub(crate) use retention::Retention;
 pub(in crate::service) use sequencer::{
-    conversations::is_room_of_conversation, delivery::user_room,
+    conversations::is_room_of_conversation,
+    delivery::{is_user_room, user_room},
 };
 pub(crate) use servers::{ConversationNews, Leases, Leaving, Lost};

@@ -424,3 +424,9 @@ pub(super) fn tell_members(here: Broadcast<'_>, conversation: &Conversation) {
 pub(in crate::service) fn user_room(user: &str) -> Room {
     room_named(RoomKind::User.prefix(), user)
 }
+
+/// Whether a room is that of a user's sockets.
+pub(in crate::service) fn is_user_room(room: &Room) -> bool {
+    let name = room.as_str();
+    name.starts_with("user:") || name.starts_with("user#")
+}

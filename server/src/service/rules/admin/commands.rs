@@ -74,9 +74,15 @@ pub(crate) struct ReadStatistics {}
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Statistics {
+    /// The id of the server that these are the figures of.
+    pub(crate) node: String,
     pub(crate) sessions: Sessions,
     pub(crate) sockets: u64,
+    /// Users who are connected to the chat, however many sockets each has.
+    pub(crate) users: usize,
     pub(crate) rooms: Rooms,
+    /// Since the server was started.
+    pub(crate) traffic: Traffic,
     pub(crate) queues: Queues,
     /// Since the server was started.
     pub(crate) times: Times,
@@ -106,6 +112,20 @@ pub(crate) struct Rooms {
     /// Members of all of them; a socket that is in three counts three times.
     pub(crate) members: usize,
     pub(crate) largest: usize,
+}
+
+/// What has come from clients and gone to them. Rates are differences of two answers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Traffic {
+    /// Messages of clients: events and acknowledgements, and what they connect with.
+    pub(crate) received: u64,
+    /// Messages to clients, counted once for each client that gets one.
+    pub(crate) sent: u64,
+    /// Bytes of the messages of clients.
+    pub(crate) bytes_received: u64,
+    /// Bytes that were written to clients.
+    pub(crate) bytes_sent: u64,
 }
 
 /// Bytes, acknowledgements and polls that wait.
@@ -173,16 +193,24 @@ impl Statistics {
             p99: Some(6.2),
         };
         Self {
+            node: "chat-1".to_owned(),
             sessions: Sessions {
                 total: 120,
                 polling: 2,
                 websocket: 118,
             },
             sockets: 120,
+            users: 96,
             rooms: Rooms {
                 count: 140,
                 members: 260,
                 largest: 96,
+            },
+            traffic: Traffic {
+                received: 4_120,
+                sent: 39_800,
+                bytes_received: 612_000,
+                bytes_sent: 7_240_000,
             },
             queues: Queues {
                 bytes: 0,

@@ -1,0 +1,277 @@
+// The dashboard of admins in real Chromium: figures that follow what happens, refusals, one user found, disconnected and shut
+// out, and nothing at all for those who are no admins.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { io } from "socket.io-client";
+import { violations } from "./axe.mjs";
+import { DESK, client, keyed, look, must, noComplaints, shared, tokenOf } from "./page_support.mjs";
+import { connect, next, open, startServer, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+import { Visitor } from "./visitor.mjs";
+
+const NARROW = { width: 360, height: 740 };
+const PATH = "/dashboard";
+const admin = (sub = "root") => token({ sub, name: "Root", roles: ["admin"] });
+
+/** The dashboard in front of somebody who has typed a token. */
+async function watch(t, credentials, { url = shared.server.url, ...options } = {}) {
+  const visitor = await Visitor.open(t, shared.browser, url, { path: PATH, viewport: DESK, ...options });
+  await visitor.giveToken(credentials);
+  return visitor;
+}
+
+/** The dashboard of an admin, with its first figures. */
+async function live(t, options) {
+  const visitor = await watch(t, admin(), options);
+  await total(visitor, "Connections").waitFor();
+  return visitor;
+}
+
+const total = ({ page }, name) => page.locator(`[data-total="${name}"] .total-value`);
+const section = ({ page }, name) => page.getByRole("region", { name, exact: true });
+
+/** Waits for a figure that fits. */
+async function shows(visitor, name, fits) {
+  let shown;
+  await until(async () => fits(Number((shown = await total(visitor, name).textContent()).replace(/[,/s]/g, ""))), () => `${name}: ${shown}`);
+}
+
+async function find({ page }, userId) {
+  await page.getByRole("textbox", { name: "Id of the user" }).fill(userId);
+  await page.getByRole("button", { name: "Find" }).press("Enter");
+}
+
+for (const [where, viewport] of Object.entries({ desk: DESK, narrow: NARROW })) {
+  for (const colorScheme of ["light", "dark"]) {
+    test(`an admin sees figures follow what happens, and what is refused, at ${where} in ${colorScheme}`, async (t) => {
+      const self = `${where}-${colorScheme}`;
+      const server = await startServer(keyed);
+      t.after(() => server.stop());
+      const root = await live(t, { url: server.url, viewport, colorScheme });
+      const { page } = root;
+      await shows(root, "Connections", (shown) => shown === 1);
+      await section(root, "Alerts").getByText("Nothing has failed since this page was opened.").waitFor();
+      await section(root, "Refusals").getByText("Nothing was refused since this page was opened.").waitFor();
+      await section(root, "Rooms").getByText("Nobody is in a room.").waitFor();
+      await look(root, `dashboard-${self}-empty`);
+
+      const people = [];
+      for (const name of ["ann", "bob", "bob"]) people.push(await client(t, name, name, server.url));
+      await shows(root, "Connections", (shown) => shown === 4);
+      await shows(root, "Users", (shown) => shown === 2);
+      await page.locator('[data-total="Connections"]').getByText("WebSocket").waitFor();
+      await section(root, "Rooms").getByRole("row", { name: "user:bob 2" }).waitFor();
+      await page.getByRole("img", { name: /open 4 now, at most 4/ }).waitFor();
+      const { nodes } = await (await fetch(`${server.url}/api/v1/nodes`, { headers: { authorization: `Bearer ${admin()}` } })).json();
+      await section(root, "Servers").locator(`[data-node="${nodes[0].id}"]`).getByText("up", { exact: true }).waitFor();
+      await section(root, "Servers").getByText(nodes[0].version, { exact: true }).waitFor();
+
+      // Events go on while somebody looks, so that there is a rate to see whenever figures are taken.
+      let isOver = false;
+      const talking = (async () => {
+        while (!isOver) await must(people[0], "conversations", {});
+      })();
+      t.after(() => (isOver = true));
+      await shows(root, "Events in", (shown) => shown > 0.5);
+      await shows(root, "Events out", (shown) => shown > 0.5);
+      await page.getByRole("img", { name: /in [\d,.]+ now, at most [\d,.]+; out [\d,.]+ now/ }).waitFor();
+      isOver = true;
+      await talking;
+
+      const stranger = open(t, io, server.url, { auth: { token: "a.b.c" }, reconnection: false });
+      await next(stranger, "connect_error");
+      await section(root, "Refusals").getByRole("row", { name: /^authentication malformed/ }).waitFor();
+      await section(root, "Refusals").getByRole("list").getByText("authentication: malformed").first().waitFor();
+      await look(root, `dashboard-${self}-busy`);
+      await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
+      await root.screenshot(`dashboard-${self}-end`);
+      noComplaints(root);
+    });
+  }
+}
+
+test("a user is found by keyboard alone, its name is text, and it is disconnected once that was confirmed", async (t) => {
+  const sub = "mallory-found";
+  const name = `<img src=x onerror=alert(1)> <b>M</b>`;
+  const clients = [];
+  for (let index = 0; index < 2; index += 1) clients.push(await connect(t, io, shared.server.url, { auth: { token: tokenOf(sub, name) }, reconnection: false }));
+  const root = await live(t);
+  const { page } = root;
+  await find(root, "nobody-here");
+  await page.getByRole("status").getByText("Nobody with the id nobody-here is connected.").waitFor();
+  await find(root, sub);
+  const user = page.locator(`[data-user="${sub}"]`);
+  await user.getByText(name, { exact: true }).waitFor();
+  assert.equal(await page.locator(".desk-main img:not([src='/favicon.svg']), .desk-main b").count(), 0);
+  assert.equal(await user.locator("tbody tr").count(), 2);
+  const row = user.locator("tbody tr").first();
+  for (const text of ["127.0.0.1", "WebSocket"]) await row.getByText(text, { exact: true }).waitFor();
+  await row.locator("summary").press("Enter");
+  await row.getByText(`user:${sub}`, { exact: true }).waitFor();
+  await look(root, "dashboard-user");
+
+  // Escape leaves everything as it was.
+  const dialog = page.getByRole("dialog", { name: "Disconnect a user" });
+  await user.getByRole("button", { name: "Disconnect this user" }).press("Enter");
+  await dialog.waitFor();
+  await look(root, "dashboard-kick");
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+  assert.deepEqual(clients.map(({ connected }) => connected), [true, true]);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Disconnect this user");
+
+  const gone = Promise.all(clients.map((socket) => next(socket, "disconnect")));
+  await page.keyboard.press("Enter");
+  await dialog.getByRole("button", { name: "Disconnect" }).press("Enter");
+  await gone;
+  await page.getByRole("status").getByText("2 connections closed.").waitFor();
+  await user.waitFor({ state: "detached" });
+  noComplaints(root);
+});
+
+test("an address is shut out with a reason, once that was confirmed", async (t) => {
+  const server = await startServer({ ...keyed, ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1" });
+  t.after(() => server.stop());
+  const far = { "x-forwarded-for": "192.0.2.7" };
+  const mallory = await connect(t, io, server.url, { auth: { token: tokenOf("mallory", "Mallory") }, reconnection: false, transports: ["websocket"], extraHeaders: far });
+  for (const viewport of [NARROW, DESK]) {
+    const root = await live(t, { url: server.url, viewport });
+    const { page } = root;
+    await find(root, "mallory");
+    await page.getByRole("button", { name: "Block 192.0.2.7" }).press("Enter");
+    const dialog = page.getByRole("dialog", { name: "Block an address" });
+    await dialog.getByRole("button", { name: "Block" }).press("Enter");
+    await dialog.getByText("Please say why, for whoever finds the block later.").waitFor();
+    await look(root, `dashboard-block-${viewport.width}`);
+    if (viewport === NARROW) {
+      await dialog.getByRole("button", { name: "Cancel" }).press("Enter");
+      assert.equal(mallory.connected, true);
+      continue;
+    }
+    const gone = next(mallory, "disconnect");
+    await dialog.getByLabel("Reason").fill("a flood");
+    await dialog.getByLabel("For how long").selectOption("1 day");
+    await dialog.getByLabel("Reason").press("Enter");
+    await gone;
+    await page.getByRole("status").getByText(/^192\.0\.2\.7(\/32)? is blocked until /).waitFor();
+    const { blocks } = await (await fetch(`${server.url}/api/v1/blocks`, { headers: { authorization: `Bearer ${admin()}` } })).json();
+    assert.deepEqual(blocks.map(({ reason }) => reason), ["a flood"]);
+    noComplaints(root);
+  }
+});
+
+test("who is no admin sees one sentence and no figures, and the server is asked for none", async (t) => {
+  for (const roles of [["user"], ["service"]]) {
+    const visitor = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: NARROW });
+    const asked = [];
+    visitor.page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await visitor.giveToken(token({ sub: `no-admin-${roles}`, roles }));
+    await visitor.page.getByRole("alert").getByText("This page is for admins, and your role does not permit it.").waitFor();
+    assert.equal(await visitor.page.locator(".desk, .card, table").count(), 0);
+    assert.deepEqual(asked.filter((path) => path.startsWith("/api") || path.startsWith("/health")), []);
+    await look(visitor, `dashboard-forbidden-${roles}`);
+    // Also on the next visit, and the chat of this tab goes on with the same token.
+    await visitor.page.reload();
+    await visitor.page.getByRole("alert").getByText("This page is for admins").waitFor();
+    await visitor.page.getByRole("button", { name: "Use another token" }).press("Enter");
+    await visitor.giveToken(admin());
+    await total(visitor, "Connections").waitFor();
+    noComplaints(visitor);
+  }
+});
+
+test("a token is needed, stays in its tab and out of addresses, and is gone after signing out", async (t) => {
+  const secret = admin("root-token");
+  const root = await Visitor.open(t, shared.browser, shared.server.url, { path: PATH, viewport: DESK });
+  const { page } = root;
+  const addresses = [];
+  page.on("request", (request) => addresses.push(request.url()));
+  await page.getByRole("heading", { name: "Dashboard" }).waitFor();
+  await look(root, "dashboard-entry");
+  await root.giveToken("this-is-no-token");
+  await page.getByRole("alert").getByText("This token is not valid here, or not any more.").waitFor();
+  assert.deepEqual(await violations(root), []);
+  await root.giveToken(secret);
+  await total(root, "Connections").waitFor();
+  assert.deepEqual(addresses.filter((address) => address.includes(secret)), []);
+  assert.equal(page.url().endsWith(PATH), true);
+  assert.equal(await page.evaluate((secret) => JSON.stringify({ ...localStorage }).includes(secret) || document.cookie.includes(secret), secret), false);
+  await page.reload();
+  await total(root, "Connections").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).press("Enter");
+  await page.getByLabel("Token").waitFor();
+  assert.equal(await page.evaluate(() => JSON.stringify({ ...sessionStorage })), "{}");
+  assert.equal(await page.locator(".desk").count(), 0);
+  noComplaints(root);
+
+  // Who is revoked while looking sees nothing any more.
+  const other = await watch(t, admin("root-revoked"));
+  await total(other, "Connections").waitFor();
+  const revoked = await fetch(`${shared.server.url}/api/v1/revocations`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${token({ sub: "backend", roles: ["service"] })}`, "content-type": "application/json" },
+    body: JSON.stringify({ userId: "root-revoked" }),
+  });
+  assert.equal(revoked.status, 200);
+  await other.page.getByRole("alert").getByText("Your access to this page has ended.").waitFor();
+  assert.equal(await other.page.locator(".desk").count(), 0);
+  noComplaints(other);
+});
+
+test("without a connection the page says so and of when its figures are, and goes on by itself", async (t) => {
+  const root = await live(t);
+  const { page } = root;
+  await page.locator("[data-state=live]").waitFor();
+  root.link.cut();
+  await page.getByRole("status").getByText(/^Not connected since \S.*\. The figures are of \S.*\. Trying again…$/).waitFor();
+  await look(root, "dashboard-lost");
+  assert.equal(await page.getByRole("button", { name: "Find" }).isDisabled(), true);
+  // The figures of before are still there.
+  assert.ok(Number(await total(root, "Connections").textContent()) > 0);
+  root.link.restore();
+  await page.locator("[data-state=live]").waitFor();
+  noComplaints(root);
+});
+
+test("figures are pulled at a pace while somebody looks, and not at all while the tab is hidden", async (t) => {
+  const root = await live(t);
+  const { page } = root;
+  const pulls = [];
+  page.on("request", (request) => request.url().endsWith("/api/v1/nodes") && pulls.push(Date.now()));
+  await until(() => pulls.length >= 3, "some pulls");
+  // Timers of the browser are no earlier than they should be, however busy the machine is.
+  assert.ok(pulls[2] - pulls[0] >= 3_500, `${pulls[2] - pulls[0]} ms`);
+  const hide = (state) =>
+    page.evaluate((state) => {
+      Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, state);
+  const answered = page.waitForResponse((response) => response.url().endsWith("/api/v1/nodes"));
+  await answered;
+  await hide("hidden");
+  const before = pulls.length;
+  await sleep(5_000); // That nothing is asked for in this time is what is looked at.
+  // One may have been on its way out when the tab was hidden.
+  assert.ok(pulls.length <= before + 1, `${pulls.length - before} pulls`);
+  await hide("visible");
+  await until(() => pulls.length > before + 1, "pulls again");
+  noComplaints(root);
+});
+
+test("what a role does not permit is said in its place, and not asked for again and again", async (t) => {
+  const server = await startServer({ ...keyed, ROOMCAST_AUTH__ROLES__WATCHER__PERMISSIONS: "admin" });
+  t.after(() => server.stop());
+  const root = await watch(t, token({ sub: "watcher", roles: ["watcher"] }), { url: server.url });
+  const { page } = root;
+  await page.getByText("Your role does not permit figures (api:metrics).").waitFor();
+  await section(root, "Servers").getByText("Your role does not permit this (api:metrics).").waitFor();
+  await section(root, "Rooms").getByText("Your role does not permit this (api:rooms).").waitFor();
+  await find(root, "ann");
+  await page.getByRole("status").getByText("Your role does not permit that.").waitFor();
+  await look(root, "dashboard-watcher");
+  const asked = [];
+  page.on("request", (request) => request.url().includes("/api/") && asked.push(request.url()));
+  await sleep(5_000); // That nothing is asked for in this time is what is looked at.
+  assert.deepEqual(asked, []);
+});

@@ -1,0 +1,214 @@
+import { useState } from "preact/hooks";
+import { Window } from "../windows/window.tsx";
+import { Time } from "../view/parts.tsx";
+import { type Desk, type Found, explain, silent } from "./desk.ts";
+import { Card, Table } from "./lists.tsx";
+import type { Socket } from "./types.ts";
+import { count, many } from "./words.ts";
+
+/** What somebody is asked before it is done. */
+type Asked = { kick: string } | { block: string } | undefined;
+
+/** Finds one user, whose connections can be closed and whose addresses can be shut out. */
+export function Find({ desk }: { desk: Desk }) {
+  const [wanted, setWanted] = useState("");
+  const [found, setFound] = useState<Found>();
+  const [outcome, setOutcome] = useState("");
+  const [isBusy, setIsBusy] = useState(false);
+  const [asked, setAsked] = useState<Asked>();
+  const attempt = async (act: () => Promise<string>) => {
+    if (isBusy) return;
+    setIsBusy(true);
+    setOutcome("");
+    try {
+      setOutcome(await act());
+    } catch (error) {
+      setOutcome(explain(error));
+    }
+    setIsBusy(false);
+  };
+  const look = async (userId: string) => {
+    setFound(undefined);
+    const user = await desk.find(userId);
+    setFound(user);
+    return user.sockets.length === 0 ? `Nobody with the id ${userId} is connected.${silent(user.missing)}` : "";
+  };
+  const kick = (userId: string) =>
+    attempt(async () => {
+      const done = await desk.kick(userId);
+      setFound(await desk.find(userId));
+      return done;
+    });
+  return (
+    <Card title="Find a user" size="wide">
+      <form
+        class="find"
+        role="search"
+        onSubmit={(event) => {
+          event.preventDefault();
+          const userId = wanted.trim();
+          if (userId !== "") void attempt(() => look(userId));
+        }}
+      >
+        <label for="user">Id of the user</label>
+        <input id="user" type="text" dir="auto" value={wanted} autocomplete="off" spellcheck={false} maxLength={128} onInput={(event) => setWanted(event.currentTarget.value)} />
+        <button class="button button-primary" type="submit" disabled={isBusy || !desk.isOnline}>
+          Find
+        </button>
+      </form>
+      <p class="outcome-line" role="status">
+        <bdi>{outcome}</bdi>
+      </p>
+      {found !== undefined && found.sockets.length > 0 && <User found={found} isOnline={desk.isOnline && !isBusy} ask={setAsked} />}
+      {asked !== undefined && "kick" in asked && (
+        <Confirm title="Disconnect a user" act="Disconnect" onClose={() => setAsked(undefined)} onConfirm={() => void kick(asked.kick)}>
+          <p>
+            All connections of <bdi class="strong">{asked.kick}</bdi> to the chat are closed. Stock clients come back by themselves; who must stay away is revoked or blocked.
+          </p>
+        </Confirm>
+      )}
+      {asked !== undefined && "block" in asked && (
+        <Block address={asked.block} onClose={() => setAsked(undefined)} onConfirm={(reason, seconds) => void attempt(() => desk.block(asked.block, reason, seconds))} />
+      )}
+    </Card>
+  );
+}
+
+function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: (what: Asked) => void }) {
+  const { userId, sockets, hasMore, missing } = found;
+  const names = [...new Set(sockets.map(({ name }) => name))];
+  return (
+    <div class="user" data-user={userId}>
+      <div class="user-head">
+        <p>
+          {names.map((name) => (
+            <bdi key={name} class="strong">
+              {name}
+            </bdi>
+          ))}{" "}
+          <bdi>{userId}</bdi>, {many(sockets.length, "socket")}
+          {hasMore && " shown, and there are more"}.{silent(missing)}
+        </p>
+        <button class="button button-bad" type="button" disabled={!isOnline} onClick={() => ask({ kick: userId })}>
+          Disconnect this user
+        </button>
+      </div>
+      <Table name="Sockets of the user" heads={["Address", "Transport", "Connected since", "Server", "Rooms", "Do"]}>
+        {sockets.map((socket) => (
+          <tr key={socket.id} data-socket={socket.id}>
+            <th scope="row">{socket.address}</th>
+            <td class="text">{socket.transport === "websocket" ? "WebSocket" : socket.transport}</td>
+            <td class="text">
+              <Time at={socket.connectionTime} />
+            </td>
+            <td class="text">
+              {/* The name of a server is a mark of its start and its id. */}
+              <bdi>{socket.node.slice(socket.node.indexOf("~") + 1)}</bdi>
+            </td>
+            <td class="text">
+              <RoomsOf socket={socket} />
+            </td>
+            <td class="text">
+              <button class="link-button" type="button" disabled={!isOnline} aria-label={`Block ${socket.address}`} onClick={() => ask({ block: socket.address })}>
+                Block
+              </button>
+            </td>
+          </tr>
+        ))}
+      </Table>
+    </div>
+  );
+}
+
+function RoomsOf({ socket: { rooms, roomCount } }: { socket: Socket }) {
+  if (roomCount === 0) return <>none</>;
+  return (
+    <details>
+      <summary>{many(roomCount, "room")}</summary>
+      <ul>
+        {rooms.map((room) => (
+          <li key={room}>
+            <bdi>{room}</bdi>
+          </li>
+        ))}
+        {roomCount > rooms.length && <li>and {count(roomCount - rooms.length)} more</li>}
+      </ul>
+    </details>
+  );
+}
+
+function Confirm({ title, act, onClose, onConfirm, children }: { title: string; act: string; onClose: () => void; onConfirm: () => void; children: preact.ComponentChildren }) {
+  return (
+    <Window title={title} onClose={onClose}>
+      {children}
+      <div class="dialog-actions">
+        <button class="button" type="button" onClick={onClose}>
+          Cancel
+        </button>
+        <button
+          class="button button-bad"
+          type="button"
+          onClick={() => {
+            onClose();
+            onConfirm();
+          }}
+        >
+          {act}
+        </button>
+      </div>
+    </Window>
+  );
+}
+
+/** For how long an address may be shut out, in seconds. */
+const LASTING = [
+  ["1 hour", 3_600],
+  ["1 day", 86_400],
+  ["30 days", 2_592_000],
+  ["for good", undefined],
+] as const;
+
+function Block({ address, onClose, onConfirm }: { address: string; onClose: () => void; onConfirm: (reason: string, seconds: number | undefined) => void }) {
+  const [reason, setReason] = useState("");
+  const [choice, setChoice] = useState(0);
+  const [isWrong, setIsWrong] = useState(false);
+  return (
+    <Window title="Block an address" onClose={onClose}>
+      <form
+        class="form"
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (reason.trim() === "") return setIsWrong(true);
+          onClose();
+          onConfirm(reason.trim(), LASTING[choice]?.[1]);
+        }}
+      >
+        <p>
+          <bdi class="strong">{address}</bdi> is shut out of all servers, with everybody who comes from there. That may be you as well.
+        </p>
+        <label for="block-reason">Reason</label>
+        <input id="block-reason" type="text" dir="auto" value={reason} maxLength={200} autocomplete="off" aria-describedby="block-help" aria-invalid={isWrong} onInput={(event) => setReason(event.currentTarget.value)} />
+        <p id="block-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
+          {isWrong ? "Please say why, for whoever finds the block later." : "For whoever finds the block later."}
+        </p>
+        <label for="block-lasting">For how long</label>
+        <select id="block-lasting" value={String(choice)} onChange={(event) => setChoice(Number(event.currentTarget.value))}>
+          {LASTING.map(([name], index) => (
+            <option key={name} value={String(index)}>
+              {name}
+            </option>
+          ))}
+        </select>
+        <div class="dialog-actions">
+          <button class="button" type="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button class="button button-bad" type="submit">
+            Block
+          </button>
+        </div>
+      </form>
+    </Window>
+  );
+}

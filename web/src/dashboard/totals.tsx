@@ -1,0 +1,57 @@
+import type { ComponentChildren } from "preact";
+import type { Desk } from "./desk.ts";
+import { bytes, count, many, millis, rate } from "./words.ts";
+
+/** How many of everything there are, and how much goes in and out. */
+export function Figures({ desk }: { desk: Desk }) {
+  const { reading } = desk;
+  if (reading === undefined) return <p class="card wide">Loading…</p>;
+  const { sessions, sockets, users, rooms, queues, store, adapter, adapterState, draining } = reading.statistics;
+  const rates = desk.points.items.at(-1)?.rates;
+  const each = (value: number | undefined, inWords: (value: number) => string) => (value === undefined ? "–" : `${inWords(value)}/s`);
+  return (
+    <section class="wide" aria-label="Figures">
+      <dl class="totals">
+        <Total name="Connections" more={`WebSocket ${count(sessions.websocket)}, polling ${count(sessions.polling)}`}>
+          {count(sessions.total)}
+        </Total>
+        <Total name="Users" more={`${many(sockets, "socket")} of all namespaces`}>
+          {count(users)}
+        </Total>
+        <Total name="Rooms" more={`the largest has ${many(rooms.largest, "socket")}`}>
+          {count(rooms.count)}
+        </Total>
+        <Total name="Events in" more={each(rates?.bytesReceived, bytes)}>
+          {each(rates?.received, rate)}
+        </Total>
+        <Total name="Events out" more={each(rates?.bytesSent, bytes)}>
+          {each(rates?.sent, rate)}
+        </Total>
+        <Total name="Waiting" more={`${many(queues.acksPending, "acknowledgement")}, ${many(queues.polls, "poll")}`}>
+          {bytes(queues.bytes)}
+        </Total>
+        <Total name="Store" more={draining ? "this server is about to stop" : "keeps messages"} isBad={store !== "ok"}>
+          {store}
+        </Total>
+        <Total name="Adapter" more={adapterInWords(adapter, adapterState)} isBad={adapter !== "ok" && adapter !== "none"}>
+          {adapter}
+        </Total>
+      </dl>
+    </section>
+  );
+}
+
+function adapterInWords(adapter: string, state: NonNullable<Desk["reading"]>["statistics"]["adapterState"]): string {
+  if (state === undefined) return adapter === "none" ? "this server is alone" : "joins servers";
+  return `${many(state.queued, "message waits", "messages wait")}, ${count(state.lost)} lost, lag ${millis(state.lag)}`;
+}
+
+function Total({ name, more, isBad = false, children }: { name: string; more: string; isBad?: boolean; children: ComponentChildren }) {
+  return (
+    <div class={isBad ? "card total is-bad" : "card total"} data-total={name}>
+      <dt>{name}</dt>
+      <dd class="total-value">{children}</dd>
+      <dd class="total-more">{more}</dd>
+    </div>
+  );
+}

@@ -1,0 +1,28 @@
+import { useState } from "preact/hooks";
+
+/** Asks for a token. */
+export function TokenForm({ submit }: { submit: (token: string) => void }) {
+  const [value, setValue] = useState("");
+  const [isWrong, setIsWrong] = useState(false);
+  return (
+    <form
+      class="form"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        const isToken = /^\s*[\w.~+/=-]{8,8192}\s*$/.test(value);
+        setIsWrong(!isToken);
+        if (isToken) submit(value);
+      }}
+    >
+      <label for="token">Token</label>
+      <input id="token" type="password" value={value} autocomplete="off" aria-describedby="token-help" aria-invalid={isWrong} onInput={(event) => setValue(event.currentTarget.value)} />
+      <p id="token-help" class={isWrong ? "help is-wrong" : "help"} aria-live="polite">
+        {isWrong ? "This does not look like a token." : "It is kept until this tab is closed."}
+      </p>
+      <button class="button button-primary" type="submit">
+        Sign in
+      </button>
+    </form>
+  );
+}

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Reading, Ring, pathOf, ratesOf, roundUp } from "../src/dashboard/figures.ts";
+import { Journal, KEPT } from "../src/dashboard/journal.ts";
+import type { Statistics } from "../src/dashboard/types.ts";
+import { bytes, lasting, many, millis, rate } from "../src/dashboard/words.ts";
+
+const reading = (at: number, received: number, node = "a"): Reading => {
+  const traffic = { received, sent: received * 10, bytesReceived: received * 100, bytesSent: received * 1_000 };
+  return { at, statistics: { node, traffic } as Statistics };
+};
+
+test("rates are differences of two readings in the time between them", () => {
+  assert.deepEqual(ratesOf(reading(1_000, 10), reading(3_000, 15)), { received: 2.5, sent: 25, bytesReceived: 250, bytesSent: 2_500 });
+  assert.deepEqual(ratesOf(reading(0, 10), reading(2_000, 10)), { received: 0, sent: 0, bytesReceived: 0, bytesSent: 0 });
+});
+
+test("nothing is said of a second before there are two readings of one server that went on", () => {
+  assert.equal(ratesOf(undefined, reading(1_000, 10)), undefined);
+  assert.equal(ratesOf(reading(0, 10), reading(1_000, 20, "b")), undefined, "another server");
+  assert.equal(ratesOf(reading(0, 10), reading(1_000, 9)), undefined, "started again");
+  assert.equal(ratesOf(reading(1_000, 10), reading(1_000, 20)), undefined, "no time between them");
+});
+
+test("a ring keeps the newest, oldest first, and never changes what it has given away", () => {
+  const ring = new Ring<number>(3);
+  for (const item of [1, 2]) ring.push(item);
+  const before = ring.items;
+  for (const item of [3, 4, 5]) ring.push(item);
+  assert.deepEqual([before, ring.items], [[1, 2], [3, 4, 5]]);
+  ring.clear();
+  assert.deepEqual(ring.items, []);
+});
+
+test("a chart ends at a round number that is no less than its highest value", () => {
+  const expected = [[0, 1], [1, 1], [1.5, 2], [3, 5], [7, 10], [10, 10], [101, 200], [4_200, 5_000]];
+  for (const [value = 0, top] of expected) assert.equal(roundUp(value), top, String(value));
+  assert.equal(roundUp(Number.NaN), 1);
+});
+
+test("a line stays in its frame and is interrupted where nothing is known", () => {
+  const frame = { from: 0, to: 100, top: 10, width: 100, height: 50 };
+  const values = [
+    { at: -5, value: 1 },
+    { at: 0, value: 0 },
+    { at: 10, value: 5 },
+    { at: 20, value: undefined },
+    { at: 30, value: 10 },
+    { at: 90, value: 99 },
+  ];
+  assert.equal(pathOf(values, frame, 20), "M0.0 50.0L10.0 25.0M30.0 0.0M90.0 0.0");
+  assert.equal(pathOf([], frame, 20), "");
+});
+
+test("refusals are added up by reason, and the latest of them are kept, newest first", () => {
+  const journal = new Journal();
+  const tell = (reason: string, count: number) => journal.refused({ node: "a", refusals: [{ type: "rateLimit", reason, count }], timestamp: "2026-01-01T00:00:00.000Z" });
+  tell("typing", 2);
+  tell("messages", 1);
+  tell("messages", 4);
+  assert.deepEqual(journal.reasons.map(({ reason, count }) => [reason, count]), [["messages", 5], ["typing", 2]]);
+  assert.deepEqual(journal.refusals.map(({ text }) => text), ["rate limit: messages × 4", "rate limit: messages", "rate limit: typing × 2"]);
+  for (let index = 0; index < 1_000; index += 1) tell(`reason ${index}`, 1);
+  assert.equal(journal.refusals.length, KEPT);
+  assert.ok(journal.reasons.length <= 100);
+});
+
+test("a server is about to stop until it has left", () => {
+  const journal = new Journal();
+  const move = (change: string) => journal.moved({ node: "b", change, timestamp: "2026-01-01T00:00:00.000Z" });
+  move("draining");
+  assert.equal(journal.isDraining("b"), true);
+  move("left");
+  assert.equal(journal.isDraining("b"), false);
+  journal.alerted({ node: "b", part: "task", task: "retention", state: "unavailable", timestamp: "2026-01-01T00:00:00.000Z" });
+  journal.alerted({ node: "b", part: "store", state: "ok", timestamp: "2026-01-01T00:00:00.000Z" });
+  assert.deepEqual(journal.alerts.map(({ text }) => text), ["store works again", "task retention does not work", "the server left the cluster", "the server is about to stop"]);
+});
+
+test("figures are in words of their size", () => {
+  assert.deepEqual([0, 999, 1_024, 1_572_864, 2 ** 50].map(bytes), ["0 B", "999 B", "1 KiB", "1.5 MiB", "1,024 TiB"]);
+  assert.deepEqual([0, 0.25, 99.96, 1_234.5].map(rate), ["0", "0.3", "100", "1,235"]);
+  assert.deepEqual([undefined, 0.0625, 1.55, 12.4].map(millis), ["–", "0.063 ms", "1.6 ms", "12 ms"]);
+  assert.deepEqual([-1, 59_999, 61_000, 3_660_000, 90_000_000].map(lasting), ["0 s", "59 s", "1 min 1 s", "1 h 1 min", "1 day 1 h"]);
+  assert.deepEqual([many(1, "server"), many(2, "server")], ["1 server", "2 servers"]);
+});
