@@ -48,7 +48,7 @@ test("a line stays in its frame and is interrupted where nothing is known", () =
     { at: 30, value: 10 },
     { at: 90, value: 99 },
   ];
-  assert.equal(pathOf(values, frame, 20), "M0.0 50.0L10.0 25.0M30.0 0.0M90.0 0.0");
+  assert.equal(pathOf(values, frame, 20), "M0.0 50.0h0L10.0 25.0M30.0 0.0h0M90.0 0.0h0");
   assert.equal(pathOf([], frame, 20), "");
 });
 

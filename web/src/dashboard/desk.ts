@@ -41,8 +41,8 @@ export class Desk {
   asOf: Date | undefined;
   /** Since when there is no connection. */
   lostAt: Date | undefined;
-  /** Why the last figures did not come although there is a connection. */
-  trouble = "";
+  /** Which parts did not come the last time although there is a connection, and why. */
+  readonly troubles = new Map<Part, string>();
   nodes: readonly Node[] = [];
   rooms: Rooms | undefined;
   readonly points = new Ring<Point>(POINTS);
@@ -136,7 +136,7 @@ export class Desk {
     this.phase = phase;
     this.reason = reason;
     this.reading = this.asOf = this.lostAt = this.rooms = undefined;
-    this.trouble = "";
+    this.troubles.clear();
     this.nodes = [];
     this.points.clear();
     this.journal.clear();
@@ -187,11 +187,11 @@ export class Desk {
     if (this.denied.has(part)) return;
     try {
       await take();
-      if (part === "figures") this.trouble = "";
+      if (visit === this.#visit) this.troubles.delete(part);
     } catch (error) {
       if (visit !== this.#visit) return;
       if (isDenied(error)) this.denied.add(part);
-      else if (part === "figures") this.trouble = explain(error);
+      else this.troubles.set(part, explain(error));
     }
   }
 

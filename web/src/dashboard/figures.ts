@@ -91,7 +91,9 @@ export function pathOf(values: readonly Value[], { from, to, top, width, height 
     const x = ((at - from) / (to - from)) * width;
     const y = height - (Math.min(value, top) / top) * height;
     const isNew = before === undefined || at - before > gap;
-    parts.push(`${isNew ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`);
+    const place = `${x.toFixed(1)} ${y.toFixed(1)}`;
+    // One that stands alone is seen as a dot.
+    parts.push(isNew ? `M${place}h0` : `L${place}`);
     before = at;
   }
   return parts.join("");

@@ -93,7 +93,7 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
           Disconnect this user
         </button>
       </div>
-      <Table name="Sockets of the user" heads={["Address", "Transport", "Connected since", "Server", "Rooms", "Do"]}>
+      <Table name="Sockets of the user" texts={6} heads={["Address", "Transport", "Connected since", "Server", "Rooms", "Do"]}>
         {sockets.map((socket) => (
           <tr key={socket.id} data-socket={socket.id}>
             <th scope="row">{socket.address}</th>

@@ -21,16 +21,16 @@ export function Card({ title, size = "half", children }: { title: string; size?:
   );
 }
 
-/** A table that is moved sideways where there is no room for it, also by keyboard. */
-export function Table({ name, heads, children }: { name: string; heads: readonly string[]; children: ComponentChildren }) {
+/** A table that is moved sideways where there is no room for it, also by keyboard. Its first columns are texts, the others numbers. */
+export function Table({ name, heads, texts = 1, children }: { name: string; heads: readonly string[]; texts?: number; children: ComponentChildren }) {
   return (
     <div class="table" role="region" aria-label={name} tabIndex={0}>
       <table>
         <caption class="spoken">{name}</caption>
         <thead>
           <tr>
-            {heads.map((head) => (
-              <th key={head} scope="col">
+            {heads.map((head, index) => (
+              <th key={head} scope="col" class={index < texts ? "text" : ""}>
                 {head}
               </th>
             ))}
@@ -45,21 +45,21 @@ export function Table({ name, heads, children }: { name: string; heads: readonly
 export function Servers({ desk }: { desk: Desk }) {
   const { nodes } = desk;
   const own = desk.reading?.statistics.node;
-  if (desk.denied.has("servers")) return <Denied title="Servers" permission="api:metrics" />;
+  if (desk.denied.has("servers")) return <Denied title="Servers" permission="api:metrics" size="wide" />;
   return (
     <Card title="Servers" size="wide">
       {nodes.length === 0 ? (
         <p class="nothing">Loading…</p>
       ) : (
-        <Table name="All servers" heads={["Server", "State", "Version", "Up for", "Connections", "Sessions", "Rooms", "Waiting", "Lag", "Busy"]}>
+        <Table name="All servers" texts={3} heads={["Server", "State", "Version", "Up for", "Connections", "Sessions", "Rooms", "Waiting", "Lag", "Busy"]}>
           {nodes.slice(0, SHOWN_SERVERS).map((node) => (
             <tr key={node.name} data-node={node.id}>
               <th scope="row">
                 <bdi>{node.id}</bdi>
                 {node.id === own && <span class="tag">shown</span>}
               </th>
-              <td>{stateOf(node, desk)}</td>
-              <td>{node.version}</td>
+              <td class="text">{stateOf(node, desk)}</td>
+              <td class="text">{node.version}</td>
               <td>{lasting(Date.now() - Date.parse(node.startedAt))}</td>
               <td>{count(node.load.connections)}</td>
               <td>{count(node.load.sessions)}</td>
@@ -94,7 +94,7 @@ export function Times({ desk }: { desk: Desk }) {
   const cells = ({ count: all, p50, p95, p99 }: Percentiles) => [millis(p50), millis(p95), millis(p99), count(all)];
   return (
     <Card title="Times">
-      <Table name="Times since the start" heads={["", "50 %", "95 %", "99 %", "of"].map((head) => head || "What")}>
+      <Table name="Times since the start" heads={["What", "50 %", "95 %", "99 %", "Count"]}>
         {times.map(([field, name]) => (
           <tr key={field} data-time={field}>
             <th scope="row">{name}</th>
@@ -158,7 +158,7 @@ export function Refusals({ desk }: { desk: Desk }) {
         <p class="nothing">Nothing was refused since this page was opened.</p>
       ) : (
         <>
-          <Table name="Refusals by reason" heads={["What", "Reason", "Times"]}>
+          <Table name="Refusals by reason" texts={2} heads={["What", "Reason", "Times"]}>
             {reasons.map(({ type, reason, count: often }) => (
               <tr key={`${type} ${reason}`}>
                 <th scope="row">{typeInWords(type)}</th>
@@ -193,9 +193,9 @@ function Entries({ entries }: { entries: readonly Entry[] }) {
   );
 }
 
-function Denied({ title, permission }: { title: string; permission: string }) {
+function Denied({ title, permission, size = "half" }: { title: string; permission: string; size?: "half" | "wide" }) {
   return (
-    <Card title={title}>
+    <Card title={title} size={size}>
       <p class="nothing">Your role does not permit this ({permission}).</p>
     </Card>
   );

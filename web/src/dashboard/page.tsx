@@ -1,7 +1,7 @@
 import { TokenForm } from "../view/token.tsx";
 import { ThemeToggle } from "../view/theme.tsx";
 import { Chart } from "./chart.tsx";
-import type { Desk } from "./desk.ts";
+import type { Desk, Part } from "./desk.ts";
 import { Figures } from "./totals.tsx";
 import { Find } from "./find.tsx";
 import { Alerts, Refusals, Rooms, Servers, Times } from "./lists.tsx";
@@ -118,16 +118,19 @@ function Live({ desk }: { desk: Desk }) {
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+const partNames: Record<Part, string> = { figures: "Figures", servers: "Servers", rooms: "Rooms" };
+
 /** Whether what is shown is of now; of when it is, if not. */
 function State({ desk }: { desk: Desk }) {
-  const { asOf, lostAt, trouble, isOnline } = desk;
+  const { asOf, lostAt, troubles, isOnline } = desk;
+  const [trouble] = troubles;
   const of = asOf === undefined ? "" : ` The figures are of ${clock.format(asOf)}.`;
-  const isOld = !isOnline || trouble !== "";
+  const isOld = !isOnline || trouble !== undefined;
   return (
     <section class={isOld ? "state is-old" : "state"} data-state={isOld ? "old" : "live"} aria-label="Connection">
       <p role="status">
         {!isOnline && `Not connected${lostAt === undefined ? "" : ` since ${clock.format(lostAt)}`}.${of} Trying again…`}
-        {isOnline && trouble !== "" && `${trouble}${of}`}
+        {isOnline && trouble !== undefined && `${partNames[trouble[0]]}: ${trouble[1]}${of}`}
         {!isOld && "Live"}
       </p>
       {!isOld && asOf !== undefined && <p>{clock.format(asOf)}</p>}

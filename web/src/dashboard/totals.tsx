@@ -15,7 +15,7 @@ export function Figures({ desk }: { desk: Desk }) {
         <Total name="Connections" more={`WebSocket ${count(sessions.websocket)}, polling ${count(sessions.polling)}`}>
           {count(sessions.total)}
         </Total>
-        <Total name="Users" more={`${many(sockets, "socket")} of all namespaces`}>
+        <Total name="Users" more={`${many(sockets, "socket")} in all namespaces`}>
           {count(users)}
         </Total>
         <Total name="Rooms" more={`the largest has ${many(rooms.largest, "socket")}`}>
@@ -27,7 +27,7 @@ export function Figures({ desk }: { desk: Desk }) {
         <Total name="Events out" more={each(rates?.bytesSent, bytes)}>
           {each(rates?.sent, rate)}
         </Total>
-        <Total name="Waiting" more={`${many(queues.acksPending, "acknowledgement")}, ${many(queues.polls, "poll")}`}>
+        <Total name="Waiting to be sent" more={`${many(queues.acksPending, "acknowledgement")}, ${many(queues.polls, "poll")}`}>
           {bytes(queues.bytes)}
         </Total>
         <Total name="Store" more={draining ? "this server is about to stop" : "keeps messages"} isBad={store !== "ok"}>
