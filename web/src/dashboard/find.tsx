@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { Window } from "../windows/window.tsx";
-import { Time } from "../view/parts.tsx";
+import { exactTime } from "../words/time.ts";
 import { type Desk, type Found, explain, silent } from "./desk.ts";
 import { Card, Table } from "./lists.tsx";
 import type { Socket } from "./types.ts";
@@ -99,7 +99,7 @@ function User({ found, isOnline, ask }: { found: Found; isOnline: boolean; ask: 
             <th scope="row">{socket.address}</th>
             <td class="text">{socket.transport === "websocket" ? "WebSocket" : socket.transport}</td>
             <td class="text">
-              <Time at={socket.connectionTime} />
+              <time datetime={socket.connectionTime}>{exactTime(socket.connectionTime)}</time>
             </td>
             <td class="text">
               {/* The name of a server is a mark of its start and its id. */}
