@@ -888,6 +888,8 @@ export interface Statistics {
   /** What joins this server to others; absent where nothing does. */
   adapterState?: AdapterState;
   draining: boolean;
+  /** The id of the server that these are the figures of. */
+  node: string;
   /** Servers of the cluster, this one among them. */
   nodes: number;
   queues: Queues;
@@ -897,6 +899,10 @@ export interface Statistics {
   store: string;
   /** Since the server was started. */
   times: Times;
+  /** Since the server was started. */
+  traffic: Traffic;
+  /** Users who are connected to the chat, however many sockets each has. */
+  users: number;
 }
 
 /** The acknowledgement of what stores or changes a message. */
@@ -1014,6 +1020,18 @@ export interface TradesSubscribed {
   room: string;
   /** What there is at that moment; everything after it comes as an event. */
   snapshot: Trades;
+}
+
+/** What has come from clients and gone to them. Rates are differences of two answers. */
+export interface Traffic {
+  /** Bytes of the messages of clients. */
+  bytesReceived: number;
+  /** Bytes that were written to clients. */
+  bytesSent: number;
+  /** Messages of clients: events and acknowledgements, and what they connect with. */
+  received: number;
+  /** Messages to clients, counted once for each client that gets one. */
+  sent: number;
 }
 
 /** `typing`. */

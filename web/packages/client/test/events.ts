@@ -290,6 +290,7 @@ export async function talk(): Promise<void> {
   console.log(answer42.adapter);
   console.log(answer42.adapterState);
   console.log(answer42.draining);
+  console.log(answer42.node);
   console.log(answer42.nodes);
   console.log(answer42.queues);
   console.log(answer42.rooms);
@@ -297,4 +298,6 @@ export async function talk(): Promise<void> {
   console.log(answer42.sockets);
   console.log(answer42.store);
   console.log(answer42.times);
+  console.log(answer42.traffic);
+  console.log(answer42.users);
 }
