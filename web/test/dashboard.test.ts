@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Reading, Ring, pathOf, ratesOf, roundUp } from "../src/dashboard/figures.ts";
 import { Journal, KEPT } from "../src/dashboard/journal.ts";
-import type { Statistics } from "../src/dashboard/types.ts";
+import type { NodeChange, Statistics } from "../src/dashboard/types.ts";
 import { bytes, lasting, many, millis, rate } from "../src/dashboard/words.ts";
 
 const reading = (at: number, received: number, node = "a"): Reading => {
@@ -67,7 +67,7 @@ test("refusals are added up by reason, and the latest of them are kept, newest f
 
 test("a server is about to stop until it has left", () => {
   const journal = new Journal();
-  const move = (change: string) => journal.moved({ node: "b", change, timestamp: "2026-01-01T00:00:00.000Z" });
+  const move = (change: NodeChange["change"]) => journal.moved({ node: "b", change, timestamp: "2026-01-01T00:00:00.000Z" });
   move("draining");
   assert.equal(journal.isDraining("b"), true);
   move("left");

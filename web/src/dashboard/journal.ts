@@ -23,7 +23,7 @@ export interface Refused {
   count: number;
 }
 
-const changes: Record<string, string> = { joined: "joined the cluster", left: "left the cluster", draining: "is about to stop" };
+const changes: Record<NodeChange["change"], string> = { joined: "joined the cluster", left: "left the cluster", draining: "is about to stop" };
 
 /** What servers have told since this page is open: refusals, added up and the latest of them, and alerts. */
 export class Journal {

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import type { Desk } from "./desk.ts";
+import type { Statistics } from "./types.ts";
 import { bytes, count, many, millis, rate } from "./words.ts";
 
 /** How many of everything there are, and how much goes in and out. */
@@ -41,7 +42,7 @@ export function Figures({ desk }: { desk: Desk }) {
   );
 }
 
-function adapterInWords(adapter: string, state: NonNullable<Desk["reading"]>["statistics"]["adapterState"]): string {
+function adapterInWords(adapter: string, state: Statistics["adapterState"]): string {
   if (state === undefined) return adapter === "none" ? "this server is alone" : "joins servers";
   return `${many(state.queued, "message waits", "messages wait")}, ${count(state.lost)} lost, lag ${millis(state.lag)}`;
 }
