@@ -1,5 +1,5 @@
-//! Limits log lines that an attacker could cause as often as it likes: a burst of lines, then one
-//! line per second.
+//! Limits log lines that an attacker, or a fault, could cause as often as it likes: a burst of lines, then one line
+//! per second or however often is said.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,21 +13,31 @@ use super::pace::SharedRested;
 pub struct LogThrottle {
     since: Instant,
     burst: u32,
+    /// The time between two lines when the burst is used up.
+    pace: Duration,
     rested: SharedRested,
-    /// Lines left out since the last one that was written.
+    /// What no line has told of since the last one that was written.
     left_out: AtomicU64,
 }
-
-/// The time between two lines when the burst is used up.
-const PACE: Duration = Duration::from_secs(1);
 
 impl LogThrottle {
     /// Permits `burst` lines at once, and one line per second after that.
     #[must_use]
     pub fn new(burst: u32) -> Self {
+        Self::paced(burst.max(1), Duration::from_secs(1))
+    }
+
+    /// Permits one line in each such time.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(crate) fn every(pace: Duration) -> Self {
+        Self::paced(1, pace)
+    }
+
+    fn paced(burst: u32, pace: Duration) -> Self {
         Self {
             since: now(),
-            burst: burst.max(1),
+            burst,
+            pace,
             rested: SharedRested::default(),
             left_out: AtomicU64::new(0),
         }
@@ -36,16 +46,29 @@ impl LogThrottle {
     /// Returns `Some` if a line may be written now, with the number of lines left out since the last
     /// one.
     pub fn permit(&self) -> Option<u64> {
-        self.permit_at(now().saturating_duration_since(self.since))
+        self.add(1).map(|all| all.saturating_sub(1))
     }
 
-    fn permit_at(&self, now: Duration) -> Option<u64> {
-        if self.rested.take(now, PACE, self.burst * PACE).is_ok() {
+    /// Adds to what there is to tell of. Returns all of it if there is any and a line may be written now.
+    pub(crate) fn add(&self, count: u64) -> Option<u64> {
+        self.add_at(count, now().saturating_duration_since(self.since))
+    }
+
+    fn add_at(&self, count: u64, now: Duration) -> Option<u64> {
+        if count == 0 && self.left_out.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let rested = self.rested.take(now, self.pace, self.burst * self.pace);
+        if rested.is_ok() {
             // The count is only told to people, so `Relaxed` is enough: a line may be told of with
             // the one after the next.
-            Some(self.left_out.swap(0, Ordering::Relaxed))
+            Some(
+                self.left_out
+                    .swap(0, Ordering::Relaxed)
+                    .saturating_add(count),
+            )
         } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.left_out.fetch_add(count, Ordering::Relaxed);
             None
         }
     }
@@ -68,7 +91,8 @@ mod tests {
     use super::*;
 
     fn at(log_throttle: &LogThrottle, milliseconds: u64) -> Option<u64> {
-        log_throttle.permit_at(Duration::from_millis(milliseconds))
+        let all = log_throttle.add_at(1, Duration::from_millis(milliseconds));
+        all.map(|all| all - 1)
     }
 
     #[test]
@@ -92,5 +116,17 @@ mod tests {
         assert_eq!((1..=60).map(written).sum::<usize>(), 60);
         // After a rest there is a burst again.
         assert_eq!(written(1000), 100);
+    }
+
+    #[test]
+    fn a_line_in_ten_seconds_tells_of_all_that_came_before() {
+        let log_throttle = LogThrottle::every(Duration::from_secs(10));
+        let add = |count, second| log_throttle.add_at(count, Duration::from_secs(second));
+        assert_eq!(add(2, 0), Some(2));
+        for second in 1..10 {
+            assert_eq!(add(3, second), None);
+        }
+        assert_eq!(add(1, 10), Some(28));
+        assert_eq!(add(1, 11), None);
     }
 }

@@ -49,6 +49,11 @@ impl Exposition {
         self.row("gauge", &(name, ""), &value);
     }
 
+    /// Writes one number that only grows.
+    pub fn total(&mut self, name: &'static str, value: impl Display) {
+        self.row("counter", &(name, ""), &value);
+    }
+
     /// Writes one number of a family whose rows are told apart by a label. How many rows there are is for
     /// whoever calls to limit.
     pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {

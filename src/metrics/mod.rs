@@ -58,6 +58,7 @@ metric_table! {
         Forwarded => "roomcast_requests_forwarded_total"["result" = "done"],
         ForwardedFailed => "roomcast_requests_forwarded_total"["result" = "failed"],
         ForwardedFull => "roomcast_requests_forwarded_total"["result" = "full"],
+        TunnelsRefused => "roomcast_tunnels_refused_total",
         ForwardedReceived => "roomcast_requests_forwarded_total"["result" = "received"],
         FrameErrors => "roomcast_decode_errors_total"["layer" = "websocket"],
         EnginePacketErrors => "roomcast_decode_errors_total"["layer" = "engine.io"],

@@ -103,6 +103,41 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The value as `JSON.stringify` of Node.js writes it: binary is `{"type":"Buffer","data":[1,2]}`, as of a `Buffer`.
+    #[must_use]
+    pub fn to_json_with_buffers(&self) -> serde_json::Value {
+        match self {
+            Self::Binary(data) => {
+                let data = data.iter().copied().collect();
+                let fields = [("type", "Buffer".into()), ("data", data)];
+                let fields = fields.map(|(key, value): (_, serde_json::Value)| (key.into(), value));
+                serde_json::Value::Object(fields.into_iter().collect())
+            }
+            Self::Array(values) => values.iter().map(Self::to_json_with_buffers).collect(),
+            Self::Object(fields) => {
+                let field =
+                    |(key, value): (&String, &Self)| (key.clone(), value.to_json_with_buffers());
+                serde_json::Value::Object(fields.iter().map(field).collect())
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => {
+                self.to_json().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Whether binary is in it.
+    #[must_use]
+    pub fn has_binary(&self) -> bool {
+        match self {
+            Self::Binary(_) => true,
+            Self::Array(values) => values.iter().any(Self::has_binary),
+            Self::Object(fields) => fields.values().any(Self::has_binary),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::String(_) => false,
+        }
+    }
+}
+
 impl From<Bytes> for Value {
     fn from(data: Bytes) -> Self {
         Self::Binary(data)

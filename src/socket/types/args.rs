@@ -22,6 +22,15 @@ pub(crate) fn arguments(parser: Parser, args: &impl Arguments) -> Result<Args, E
     read(parser, &parser.ack("/", 0, args)?)
 }
 
+/// The same in JSON, or in MessagePack where more binary is in them than JSON has places for.
+pub(crate) fn whatever(args: &impl Arguments) -> Result<Args, EncodeError> {
+    match arguments(Parser::Json, args) {
+        #[cfg(feature = "msgpack")]
+        Err(EncodeError::TooManyAttachments) => arguments(Parser::MessagePack, args),
+        written => written,
+    }
+}
+
 /// The arguments in a frame that is one packet of ours.
 pub(crate) fn read(parser: Parser, frame: &Frame) -> Result<Args, EncodeError> {
     Ok(packet(parser, frame)?.args)

@@ -3,6 +3,8 @@ use std::{
     sync::Arc,
 };
 
+use roomcast_protocol::socket::Value;
+
 /// The type of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StateKind {
@@ -78,7 +80,7 @@ impl std::fmt::Debug for States {
 }
 
 /// What a socket shows of itself to other servers; kept among its data.
-pub(crate) struct Shared(pub(crate) serde_json::Value);
+pub(crate) struct Shared(pub(crate) Value);
 
 #[cfg(test)]
 mod tests {
