@@ -181,6 +181,21 @@ pub struct Backlog {
     pub breaks: u64,
 }
 
+/// How often, and for how long, a server was cut off from the others, so that what they sent may be missing there; for
+/// [`Io::adapter_gaps`](crate::Io::adapter_gaps). What [arrives later](Adapter::catches_up) is no gap. How many envelopes
+/// are missing is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gaps {
+    /// How often since the server was built.
+    pub count: u64,
+    /// For how long, all these times together and the time of one that lasts: from when the others were certainly reached,
+    /// which is known once in each heartbeat.
+    pub time: Duration,
+    /// Whether it is cut off now.
+    pub is_cut_off: bool,
+}
+
 /// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
 /// server alive.
 ///

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use roomcast_protocol::socket::Nsp;
+use roomcast_protocol::socket::{Nsp, Value};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::Value as Json;
 
 pub(super) use super::operation::Position;
 use super::{
@@ -73,7 +73,7 @@ pub struct SavedState {
     /// The rooms of the socket, with that of its own id.
     #[serde(deserialize_with = "rooms")]
     pub rooms: Vec<Room>,
-    /// What the socket [shares](crate::Socket::share).
+    /// What the socket [shares](crate::Socket::share), with binary at any depth.
     #[serde(default)]
     pub data: Value,
     /// Where the state comes from, if a server of this library has kept it.
@@ -99,8 +99,8 @@ pub struct Origin {
 
 /// Reads the names of rooms, which are texts or, from Node servers, numbers.
 fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
-    let names = Vec::<Value>::deserialize(deserializer)?;
-    let room = |name: &Value| match name.as_str() {
+    let names = Vec::<Json>::deserialize(deserializer)?;
+    let room = |name: &Json| match name.as_str() {
         Some(name) => Room::from(name),
         None => Room::from(name.to_string()),
     };

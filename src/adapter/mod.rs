@@ -55,17 +55,17 @@ pub(crate) use cluster::{Cluster, Request};
 #[cfg(feature = "cluster")]
 pub(crate) use cluster::{Joined, Receiver, Tail};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub use common::{Emission, Emitter};
+pub use common::{Emission, Emitter, Lost};
 #[cfg(feature = "cluster")]
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 #[cfg(feature = "cluster")]
-pub use interface::{Adapter, Backlog, BoxFuture, Health, Inbox, Servers};
+pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
 #[cfg(feature = "cluster")]
 pub use journal::{Journal, Missed, Origin, SavedState};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
 #[cfg(feature = "cluster")]
-pub(crate) use nodes::{Given, MissedEvent, Registry, Wanted, keep as keep_nodes};
+pub(crate) use nodes::{Given, MissedEvent, Question, Registry, Wanted, keep as keep_nodes};
 #[cfg(feature = "cluster")]
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};

@@ -29,7 +29,9 @@ pub(crate) use self::{requests::Request, tail::Tail};
 use super::{
     WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
-    interface::{Adapter, AdapterError, Backlog, BoxFuture, Deliver, Health, Inbox, Servers},
+    interface::{
+        Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
+    },
     journal::{Journal, Position},
     nodes::{self, Node, Registry, Wanted},
     operation::Kind,
@@ -270,6 +272,10 @@ impl Joined {
         self.adapter.backlog()
     }
 
+    pub(crate) fn adapter_gaps(&self) -> Missed {
+        self.registry.gaps()
+    }
+
     pub(crate) async fn close(&self) {
         if self.registry.close() {
             self.send_quietly(nodes::bye());
@@ -487,6 +493,8 @@ impl Deliver for Joined {
     }
 
     fn may_have_missed(&self) {
+        self.registry.note_deaf();
+        self.registry.note_missed();
         self.notice_gap();
         // No lock is held here, so that the namespaces can know before anybody sees that the others are reached.
         self.mark_gaps();

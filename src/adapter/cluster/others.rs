@@ -15,16 +15,33 @@ use crate::adapter::{
 };
 
 impl Joined {
-    /// Tells the others that this server is there, and forgets those that are silent. A heartbeat that is
-    /// not heard is no failure and is not counted: the next one comes soon.
+    /// Tells the others that this server is there, and forgets those that are silent, unless this one hears nobody. A
+    /// heartbeat that is not heard is no failure and is not counted: the next one comes soon.
     pub(crate) fn beat(&self) {
         self.registry.note_backlog(self.backlog());
+        let is_ready = self.health() == Health::Ready;
+        // What is read later is not missing.
+        if is_ready || !self.adapter.catches_up() {
+            self.registry.note_reached(is_ready);
+        }
         if let Some(beat) = self.registry.beat().publication() {
             self.send_quietly(beat);
         }
         if self.registry.is_closed() {
             // The server has left meanwhile. Its good-bye must come behind the heartbeat, which would bring it back.
             self.send_quietly(nodes::bye());
+        }
+        // Without its way to the others this server would take all of them for gone, and would know no more where requests
+        // of their sessions go, which it reaches without that way.
+        if !is_ready {
+            self.registry.note_deaf();
+        }
+        if let Some(requests) = self.registry.astray() {
+            tracing::warn!(
+                requests,
+                "requests of sessions that this server never had, while there are other servers: the load balancer must keep a \
+                 session at its server (sticky sessions), or each server must say where others reach it (node.address)"
+            );
         }
         for node in self.registry.expire() {
             tracing::warn!(node = %node.id, name = %node.name, "a server of the cluster is silent");

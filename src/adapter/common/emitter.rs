@@ -1,9 +1,16 @@
 //! Sending to the clients of servers without being one.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use roomcast_protocol::socket::{Arguments, Nsp, RESERVED_EVENTS};
 
+use super::outbound::Broker;
 use crate::{
     adapter::{
         WireError,
@@ -27,23 +34,100 @@ use crate::{
 /// let emitter = Emitter::new(Redis::new("redis://localhost")?);
 /// emitter.to("lobby").emit("news", "it is noon")?;
 /// emitter.of("/chat").except("muted").emit("news", 1)?;
-/// emitter.close().await;
+/// emitter.close().await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// An emitter connects in the background. What is sent waits for the connection, at most five seconds and within
-/// the limits of the queue; that nobody hears it is no error. Cloning gives another handle; when the last
+/// the limits of the queue. What the broker does not get or refuses is counted, which [`lost`](Self::lost) and
+/// [`close`](Self::close) tell; that nobody hears what it has got is no error. Cloning gives another handle; when the last
 /// one is gone, so is what has not been sent.
 #[derive(Clone)]
 pub struct Emitter(Arc<dyn Outlet>);
 
-/// What an emitter sends through. The connection ends when this is dropped.
-pub(crate) trait Outlet: fmt::Debug + Send + Sync {
+/// The connection of an emitter, which ends when this is dropped.
+trait Outlet: Send + Sync {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError>;
     fn health(&self) -> Health;
+    /// How many messages the broker has not got.
+    fn lost(&self) -> u64;
+    /// Why the broker has refused a message last.
+    fn refusal(&self) -> Option<String>;
     fn close(&self) -> BoxFuture<()>;
 }
+
+struct Connected<B: Broker, W> {
+    link: Arc<B>,
+    losses: Arc<Losses>,
+    /// Writes what is sent for the broker, and queues it.
+    write: W,
+}
+
+impl<B, W> Outlet for Connected<B, W>
+where
+    B: Broker,
+    W: Fn(&B, &Publication) -> Result<(), AdapterError> + Send + Sync,
+{
+    fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
+        (self.write)(&self.link, publication)
+    }
+
+    fn health(&self) -> Health {
+        self.link.health()
+    }
+
+    fn lost(&self) -> u64 {
+        self.losses.count()
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.link.outbound().refusal()
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        Box::pin(Arc::clone(&self.link).close())
+    }
+}
+
+impl<B: Broker, W> Drop for Connected<B, W> {
+    fn drop(&mut self) {
+        self.link.abandon();
+    }
+}
+
+/// What the connection of an emitter tells: how much of what was sent is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(AtomicU64);
+
+impl Losses {
+    pub(crate) fn add(&self, messages: u64) {
+        self.0.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that an [`Emitter`] was to send has not reached the broker, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// How many messages, since the emitter was made. What was under way when a connection broke counts as lost, and may have arrived.
+    pub messages: u64,
+    /// Why, as the broker or the connection to it has said last.
+    pub why: String,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, why } = self;
+        write!(f, "{messages} of the messages were not sent: {why}")
+    }
+}
+
+impl std::error::Error for Lost {}
 
 /// The name of all senders that are no servers.
 pub(crate) const UID: &str = "emitter";
@@ -59,8 +143,20 @@ impl Emitter {
         adapter.into()
     }
 
-    pub(crate) fn through(outlet: impl Outlet + 'static) -> Self {
-        Self(Arc::new(outlet))
+    /// Starts to connect. What is sent is given to `write`, which queues it.
+    pub(in crate::adapter) fn connect<B: Broker>(
+        link: B,
+        losses: Arc<Losses>,
+        write: impl Fn(&B, &Publication) -> Result<(), AdapterError> + Send + Sync + 'static,
+    ) -> Self {
+        let link = Arc::new(link);
+        link.open();
+        tokio::spawn(Arc::clone(&link).run());
+        Self(Arc::new(Connected {
+            link,
+            losses,
+            write,
+        }))
     }
 
     /// What is sent to a namespace; without this it is `/`. The leading slash may be left out.
@@ -100,9 +196,29 @@ impl Emitter {
         self.0.health()
     }
 
+    /// How many messages of this emitter are lost so far: they found no connection within five seconds, the broker has refused them,
+    /// or a connection broke while they were under way, so that they may have arrived.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.lost()
+    }
+
     /// Sends what is queued and ends. What finds no connection within five seconds is lost.
-    pub async fn close(&self) {
+    ///
+    /// # Errors
+    ///
+    /// When anything is [lost](Self::lost) that this emitter was to send, now or before.
+    pub async fn close(&self) -> Result<(), Lost> {
         self.0.close().await;
+        let messages = self.0.lost();
+        if messages == 0 {
+            return Ok(());
+        }
+        let why = match (self.0.refusal(), self.0.health()) {
+            (Some(why), _) | (None, Health::Down(why)) => why,
+            (None, Health::Ready) => "the connection broke".to_owned(),
+        };
+        Err(Lost { messages, why })
     }
 }
 
@@ -230,7 +346,7 @@ fn add<'r, M>(names: &mut Vec<Room>, rooms: impl IntoRooms<'r, M>) {
 
 impl fmt::Debug for Emitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Emitter").field(&self.0).finish()
+        f.debug_tuple("Emitter").field(&self.health()).finish()
     }
 }
 

@@ -105,3 +105,6 @@ impl Pauses {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How long what waits is held back after a connection that broke: so long other servers may pause until they connect
+/// to the same broker again, and a little more to do so.
+pub(super) const HOLD: Duration = Duration::from_millis(3500);

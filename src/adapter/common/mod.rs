@@ -19,8 +19,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use alone::{Alone, GREETING};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
-pub use emitter::{Emission, Emitter};
-pub(super) use emitter::{Outlet, UID, unwritten};
+pub use emitter::{Emission, Emitter, Lost};
+pub(super) use emitter::{Losses, UID, unwritten};
 pub(super) use outbound::{Broker, Doubtful, Outbound};
 pub(super) use queue::{Limits, Outgoing};
 

@@ -10,28 +10,86 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::{
-    lifetime::{Lifetime, Pauses},
+    lifetime::{HOLD, Lifetime, Pauses},
     queue::{Limits, Outgoing, Queue},
 };
-use crate::adapter::interface::{AdapterError, Backlog, Health};
+use crate::{
+    adapter::interface::{AdapterError, Backlog, Health},
+    limit::LogThrottle,
+};
 
 /// What waits to be sent, and whether the broker is reached.
 pub(in crate::adapter) struct Outbound<M> {
     /// The name of the broker in the log.
     broker: &'static str,
     limits: Limits,
-    queue: Mutex<Queue<M>>,
-    queued: Notify,
+    /// The messages that wait, and behind them those that wait [apart](Outgoing::is_apart). There is no order between the two.
+    lanes: [Lane<M>; 2],
+    hold: Mutex<Hold>,
+    /// The messages that are sent although the lanes are held back.
+    passing: Mutex<Queue<M>>,
     health: Mutex<Health>,
+    /// Since when the broker is reached.
+    reached: Mutex<Option<Instant>>,
+    told: Mutex<Told>,
+    refusals: LogThrottle,
+    /// Why the broker has refused a message last.
+    refusal: Mutex<Option<String>>,
     echo: Mutex<Echo>,
     /// How often the broker was reached and then was not.
     breaks: AtomicU64,
     /// Called when the broker is reached that was not.
     when_reached: OnceLock<Box<dyn Fn() + Send + Sync>>,
     lifetime: Lifetime,
+}
+
+/// The messages that wait for one connection.
+struct Lane<M> {
+    queue: Mutex<Queue<M>>,
+    queued: Notify,
+}
+
+impl<M> Default for Lane<M> {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            queued: Notify::new(),
+        }
+    }
+}
+
+/// Whether what waits is held back. Other servers have lost the broker as well, and what is sent before they listen again does not
+/// reach them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    No,
+    /// Until the broker is reached, and longer.
+    Unreached,
+    /// Until then at most.
+    Until(Instant),
+}
+
+/// What the log says of the connection: what breaks again and again is told of once in a while.
+#[derive(Debug)]
+struct Told {
+    /// Whether the log was told last that the broker is reached; `None` at first.
+    is_up: Option<bool>,
+    breaks: LogThrottle,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            is_up: None,
+            breaks: LogThrottle::every(LINES),
+        }
+    }
 }
 
 /// How long what this server says to itself takes through the broker.
@@ -68,6 +126,12 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
+    /// Whether what waits is held back after a connection that broke until [`Outbound::release`] tells that the other servers are
+    /// there again.
+    fn holds(&self) -> bool {
+        false
+    }
+
     /// Whether the broker is reached.
     fn health(&self) -> Health {
         self.outbound().health.lock().clone()
@@ -76,10 +140,12 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     /// What waits to be sent, and how long messages take.
     fn backlog(&self) -> Backlog {
         let outbound = self.outbound();
-        let (messages, bytes) = {
-            let queue = outbound.queue.lock();
-            (queue.len(), queue.bytes())
-        };
+        let (mut messages, mut bytes) = (0, 0);
+        for lane in &outbound.lanes {
+            let queue = lane.queue.lock();
+            messages += queue.len();
+            bytes += queue.bytes();
+        }
         let lag = outbound.echo.lock().lag();
         Backlog {
             messages,
@@ -103,9 +169,15 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         if !self.takes(&message) {
             return Err(AdapterError::TooLarge);
         }
-        let (fits, stale) = outbound.queue.lock().push(message, &outbound.limits);
+        let is_passing = message.is_pulse() && outbound.is_held();
+        let lane = outbound.lane(message.is_apart() && !is_passing);
+        let queue = match is_passing {
+            true => &outbound.passing,
+            false => &lane.queue,
+        };
+        let (fits, stale) = queue.lock().push(message, &outbound.limits);
         self.unsent(stale);
-        outbound.queued.notify_one();
+        lane.queued.notify_one();
         if fits {
             Ok(())
         } else {
@@ -114,12 +186,29 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     }
 
     /// What is sent next, waited for; `None` if the adapter is closed and everything has been sent.
+    #[cfg(any(feature = "nats", feature = "redis"))]
     fn next(&self) -> impl Future<Output = Option<Vec<Self::Message>>> + Send {
+        self.next_of(false)
+    }
+
+    /// The same for what waits apart, or for the rest.
+    fn next_of(&self, is_apart: bool) -> impl Future<Output = Option<Vec<Self::Message>>> + Send {
         let outbound = self.outbound();
+        let lane = outbound.lane(is_apart);
         async move {
             loop {
-                let (batch, stale) = outbound.queue.lock().take();
-                self.unsent(stale);
+                let mut batch = Vec::new();
+                if !is_apart {
+                    let (next, stale) = outbound.passing.lock().take();
+                    self.unsent(stale);
+                    batch = next;
+                }
+                let held = outbound.held();
+                if batch.is_empty() && held == Hold::No {
+                    let (next, stale) = lane.queue.lock().take();
+                    self.unsent(stale);
+                    batch = next;
+                }
                 if !batch.is_empty() {
                     return Some(batch);
                 }
@@ -128,7 +217,13 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 }
                 // `notify_one` leaves a permit behind when nobody waits: what is queued between the look above and this
                 // line wakes this task as well. Dropping the future here loses nothing, since nothing was taken.
-                outbound.queued.notified().await;
+                let queued = lane.queued.notified();
+                match held {
+                    Hold::Until(deadline) => {
+                        let _ = timeout_at(deadline, queued).await;
+                    }
+                    Hold::No | Hold::Unreached => queued.await,
+                }
             }
         }
     }
@@ -145,8 +240,12 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
             outbound.lifetime.open();
             // A task that has panicked leaves the health of its connection behind.
             *outbound.health.lock() = untried();
+            *outbound.reached.lock() = None;
             let mut pauses = Pauses::new();
-            let is_empty = || outbound.queue.lock().len() == 0;
+            let is_empty = || {
+                let mut lanes = outbound.lanes.iter();
+                lanes.all(|lane| lane.queue.lock().len() == 0)
+            };
             // This future is pinned outside of the loop, so that its time goes on across connections.
             let mut given_up = pin!(outbound.lifetime.given_up(is_empty));
             loop {
@@ -155,6 +254,10 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                     () = outbound.lifetime.ended() => Ok(()),
                 };
                 let Err(why) = ended else { break };
+                if self.holds() && self.health() == Health::Ready {
+                    *outbound.hold.lock() = Hold::Unreached;
+                }
+                // A connection that breaks as soon as it is there must not be made anew at once for ever.
                 if outbound.down(&why) {
                     pauses.reset();
                 }
@@ -163,8 +266,11 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 }
             }
             // What is left is counted before the end is told, so that whoever waits for the end finds it counted.
-            let left = std::mem::take(&mut *outbound.queue.lock());
-            self.unsent(left.into_messages());
+            let lanes = outbound.lanes.iter().map(|lane| &lane.queue);
+            for queue in lanes.chain([&outbound.passing]) {
+                let left = std::mem::take(&mut *queue.lock());
+                self.unsent(left.into_messages());
+            }
             outbound.lifetime.end();
         }
     }
@@ -175,7 +281,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
             let outbound = self.outbound();
             outbound.lifetime.close();
             // The task may be waiting for something to send, and must see that the adapter closes.
-            outbound.queued.notify_one();
+            outbound.wake();
             outbound.lifetime.ended().await;
         }
     }
@@ -191,14 +297,24 @@ impl<M: Outgoing + Send> Outbound<M> {
         Self {
             broker,
             limits,
-            queue: Mutex::default(),
-            queued: Notify::new(),
+            lanes: Default::default(),
+            hold: Mutex::new(Hold::No),
+            passing: Mutex::default(),
             health: Mutex::new(untried()),
+            reached: Mutex::default(),
+            told: Mutex::new(Told::new()),
+            refusals: LogThrottle::every(LINES),
+            refusal: Mutex::default(),
             echo: Mutex::default(),
             breaks: AtomicU64::new(0),
             when_reached: OnceLock::new(),
             lifetime: Lifetime::new(),
         }
+    }
+
+    const fn lane(&self, is_apart: bool) -> &Lane<M> {
+        let [together, apart] = &self.lanes;
+        if is_apart { apart } else { together }
     }
 
     /// What may wait.
@@ -210,14 +326,49 @@ impl<M: Outgoing + Send> Outbound<M> {
     pub(in crate::adapter) fn up(&self) -> bool {
         let is_new = *self.health.lock() != Health::Ready;
         if is_new {
-            tracing::info!("connected to {}", self.broker);
+            self.tell_up();
+            *self.reached.lock() = Some(Instant::now());
             // Whoever sees that the broker is reached finds that done.
             if let Some(reached) = self.when_reached.get() {
                 reached();
             }
             *self.health.lock() = Health::Ready;
+            let mut hold = self.hold.lock();
+            if *hold == Hold::Unreached {
+                *hold = Hold::Until(Instant::now() + HOLD);
+            }
+            self.wake();
         }
         is_new
+    }
+
+    /// Whether what waits is held back.
+    pub(in crate::adapter) fn is_held(&self) -> bool {
+        self.held() != Hold::No
+    }
+
+    fn held(&self) -> Hold {
+        // Who closes waits for nobody.
+        if self.lifetime.is_closing() {
+            return Hold::No;
+        }
+        match *self.hold.lock() {
+            Hold::Until(deadline) if deadline <= Instant::now() => Hold::No,
+            hold @ (Hold::No | Hold::Unreached | Hold::Until(_)) => hold,
+        }
+    }
+
+    /// Notes that the other servers that were known are there again, or that nobody has to be waited for.
+    pub(in crate::adapter) fn release(&self) {
+        *self.hold.lock() = Hold::No;
+        self.wake();
+    }
+
+    /// Has those that send look again. `notify_one` leaves a permit behind if nobody waits for something to send.
+    fn wake(&self) {
+        for lane in &self.lanes {
+            lane.queued.notify_one();
+        }
     }
 
     /// Sets what is done each time when the broker is reached that was not. The function may not wait; the one that is set first stays.
@@ -240,19 +391,58 @@ impl<M: Outgoing + Send> Outbound<M> {
         }
     }
 
-    /// Notes that the broker is not reached. Returns whether that is new.
+    fn tell_up(&self) {
+        let mut told = self.told.lock();
+        if told.is_up.replace(true) != Some(true) {
+            tracing::info!("connected to {}", self.broker);
+        }
+    }
+
+    fn tell_down(&self, why: &str) {
+        let mut told = self.told.lock();
+        // What was not told because a line was written a moment ago is told by a later attempt to connect.
+        if told.is_up != Some(false)
+            && let Some(breaks) = told.breaks.add(1)
+        {
+            told.is_up = Some(false);
+            tracing::warn!(
+                why,
+                breaks,
+                "other servers are not reached through {}",
+                self.broker
+            );
+        }
+    }
+
+    /// Notes that the broker has refused messages, which the caller counts as lost.
+    pub(in crate::adapter) fn refused(&self, messages: u64, why: &str) {
+        *self.refusal.lock() = Some(why.to_owned());
+        if let Some(messages) = self.refusals.add(messages) {
+            tracing::warn!(
+                why,
+                messages,
+                "{} refuses messages for other servers",
+                self.broker
+            );
+        }
+    }
+
+    /// Why the broker has refused a message last.
+    pub(in crate::adapter) fn refusal(&self) -> Option<String> {
+        self.refusal.lock().clone()
+    }
+
+    /// Notes that the broker is not reached. Returns whether a connection had lasted before.
     fn down(&self, why: &str) -> bool {
         *self.echo.lock() = Echo::default();
         let now = Health::Down(why.to_owned());
         let before = std::mem::replace(&mut *self.health.lock(), now);
-        let was_up = before == Health::Ready;
-        if was_up {
+        if before == Health::Ready {
             self.breaks.fetch_add(1, Ordering::Relaxed);
         }
-        if was_up || before == untried() {
-            tracing::warn!(why, "other servers are not reached through {}", self.broker);
-        }
-        was_up
+        self.tell_down(why);
+        let reached = self.reached.lock().take();
+        reached.is_some_and(|reached| reached.elapsed() >= LASTING)
     }
 }
 
@@ -268,10 +458,10 @@ impl<F: Fn(u64)> Doubtful<F> {
         Self { messages, lost }
     }
 
-    /// Notes that one of the messages has arrived.
-    #[cfg(feature = "nats")]
-    pub(in crate::adapter) const fn arrived(&mut self) {
-        self.messages = self.messages.saturating_sub(1);
+    /// Notes that so many of the messages have arrived.
+    #[cfg(any(feature = "nats", feature = "postgres"))]
+    pub(in crate::adapter) const fn arrived(&mut self, messages: u64) {
+        self.messages = self.messages.saturating_sub(messages);
     }
 
     /// Notes that all of the messages have arrived.
@@ -288,6 +478,11 @@ impl<F: Fn(u64)> Drop for Doubtful<F> {
         }
     }
 }
+
+/// How long a connection must have lasted so that the next one is made at once when it breaks.
+const LASTING: Duration = Duration::from_secs(5);
+/// The time between two lines of the log that say the same.
+const LINES: Duration = Duration::from_secs(10);
 
 fn untried() -> Health {
     Health::Down("not connected yet".to_owned())
@@ -327,7 +522,7 @@ mod tests {
             "the first that nobody has heard counts"
         );
         assert!(outbound.up() && !outbound.up());
-        assert!(outbound.down("it broke") && !outbound.down("still"));
+        assert!(!outbound.down("it broke") && !outbound.down("still"));
         assert_eq!(
             outbound.breaks.load(Ordering::Relaxed),
             1,
@@ -336,6 +531,9 @@ mod tests {
         assert_eq!(lag(), None);
         outbound.hears_itself();
         assert_eq!(lag(), None, "it was said on another connection");
+        assert!(outbound.up());
+        advance(LASTING).await;
+        assert!(outbound.down("it had lasted"));
     }
 
     struct NoMessage;

@@ -9,6 +9,16 @@ pub(in crate::adapter) trait Outgoing {
     /// The bytes that count for the bound of the queue.
     fn bytes(&self) -> usize;
 
+    /// Whether this is a word of a server about itself, for which nothing is waited for.
+    fn is_pulse(&self) -> bool {
+        false
+    }
+
+    /// Whether the message has a queue and a connection apart from those of most, so that it does not wait behind them.
+    fn is_apart(&self) -> bool {
+        false
+    }
+
     /// Whether no other message is sent together with this one.
     fn is_alone(&self) -> bool {
         false

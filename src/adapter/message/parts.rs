@@ -1,6 +1,6 @@
 //! Packets, arguments and targets in messages of Node's adapters.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use roomcast_protocol::socket::{
@@ -299,8 +299,11 @@ fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, Encod
 pub(crate) fn sockets(lists: &[Args], ids_only: bool) -> Result<Bytes, WireError> {
     let mut sockets: Vec<Json> = Vec::new();
     for list in lists {
-        let list = list.get::<Vec<Map<String, Json>>>(0);
-        for mut socket in list.map_err(|_| malformed("sockets"))? {
+        let list = list.get::<Vec<BTreeMap<String, Value>>>(0);
+        for socket in list.map_err(|_| malformed("sockets"))? {
+            let fields = socket.iter();
+            let fields = fields.map(|(name, value)| (name.clone(), value.to_json_with_buffers()));
+            let mut socket: Map<String, Json> = fields.collect();
             let id = socket.get("id").cloned().unwrap_or_default();
             if ids_only {
                 sockets.push(id);

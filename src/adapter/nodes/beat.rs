@@ -60,6 +60,10 @@ struct Figures {
     adapter_lag_micros: u64,
     #[serde(skip_serializing_if = "is_zero")]
     lost: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    gaps: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    cut_off_millis: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -90,6 +94,8 @@ impl Beat {
                 adapter_queued_bytes: load.adapter_queued_bytes,
                 adapter_lag_micros: micros(load.adapter_lag),
                 lost: load.lost,
+                gaps: load.gaps,
+                cut_off_millis: millis(load.cut_off),
             },
         }
     }
@@ -118,6 +124,8 @@ impl Beat {
                 adapter_queued_bytes: load.adapter_queued_bytes,
                 adapter_lag: Duration::from_micros(load.adapter_lag_micros),
                 lost: load.lost,
+                gaps: load.gaps,
+                cut_off: Duration::from_millis(load.cut_off_millis),
             },
             heard: Duration::ZERO,
             is_this: false,

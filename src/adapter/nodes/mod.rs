@@ -9,6 +9,7 @@ mod forwarding;
 mod keep;
 mod moving;
 mod node;
+mod reach;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -27,14 +28,21 @@ use tokio::{
 
 pub(super) use self::beat::{Beat, bye, changed};
 pub use self::node::{Load, Node, NodeOptions, NodeTaken};
+use self::reach::Reach;
 pub(crate) use self::{
     forwarding::Forwarding,
     keep::keep,
-    moving::{Given, MissedEvent, Wanted},
+    moving::{Given, MissedEvent, Question, Wanted},
 };
 pub(super) use super::operation::NAMESPACE;
-use super::{envelope::NodeId, interface::Backlog};
-use crate::metrics::{Gauge, Metrics};
+use super::{
+    envelope::NodeId,
+    interface::{Backlog, Gaps},
+};
+use crate::{
+    limit::LogThrottle,
+    metrics::{Counter, Gauge, Metrics},
+};
 
 /// The events in it.
 pub(super) const BEAT: &str = "beat";
@@ -52,12 +60,17 @@ pub(crate) struct Registry {
     started: SystemTime,
     since: Instant,
     others: Mutex<HashMap<NodeId, KnownNode>>,
+    /// Since when this server hears what others say, as far as is known: silence before that proves nothing.
+    hears_since: Mutex<Instant>,
     /// Microseconds, and thousandths.
     lag: AtomicU64,
     busy: AtomicU64,
     /// Envelopes that are known to be lost.
     lost: AtomicU64,
     backlog: Mutex<Backlog>,
+    reach: Mutex<Reach>,
+    /// How many requests had come for sessions that this server never had when that was looked at last, and when to tell of more.
+    astray: (AtomicU64, LogThrottle),
     /// Notified when a server is new, which should hear of this one before the next heartbeat is due.
     wanted: Notify,
     taken: watch::Sender<Option<NodeTaken>>,
@@ -103,10 +116,13 @@ impl Registry {
             started: SystemTime::now(),
             since: Instant::now(),
             others: Mutex::default(),
+            hears_since: Mutex::new(Instant::now()),
             lag: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             backlog: Mutex::default(),
+            reach: Mutex::default(),
+            astray: (AtomicU64::new(0), LogThrottle::every(ASTRAY)),
             wanted: Notify::new(),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
@@ -188,6 +204,7 @@ impl Registry {
         let gauge = |gauge| u64::try_from(self.metrics.gauge(gauge)).unwrap_or_default();
         let id = self.options.id.as_deref();
         let backlog = *self.backlog.lock();
+        let gaps = self.gaps();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Node {
             id: id.unwrap_or(self.name.as_str()).into(),
@@ -207,6 +224,8 @@ impl Registry {
                 adapter_queued_bytes: count(backlog.bytes),
                 adapter_lag: backlog.lag.unwrap_or_default(),
                 lost: self.lost.load(Ordering::Relaxed),
+                gaps: gaps.count,
+                cut_off: gaps.time,
             },
             heard: Duration::ZERO,
             is_this: true,
@@ -226,6 +245,33 @@ impl Registry {
     /// Notes what waits in the adapter.
     pub(super) fn note_backlog(&self, backlog: Backlog) {
         *self.backlog.lock() = backlog;
+    }
+
+    /// Notes whether others are reached; not to be called while they are not, and what they send comes later.
+    pub(super) fn note_reached(&self, is_reached: bool) {
+        let lag = self.backlog.lock().lag.unwrap_or_default();
+        let mut reach = self.reach.lock();
+        reach.look(is_reached, lag, Instant::now());
+    }
+
+    /// How many requests have come for sessions that this server never had, if that is to be told now: others, which may
+    /// have them, are known.
+    pub(super) fn astray(&self) -> Option<u64> {
+        let (before, log_throttle) = &self.astray;
+        let all = self.metrics.counter(Counter::RejectedSession);
+        let more = all.saturating_sub(before.swap(all, Ordering::Relaxed));
+        let has_others = !self.others.lock().is_empty();
+        has_others.then(|| log_throttle.add(more)).flatten()
+    }
+
+    /// Notes that what others have sent up to now may be missing.
+    pub(super) fn note_missed(&self) {
+        self.reach.lock().back(Instant::now());
+    }
+
+    /// How often, and for how long, this server was cut off.
+    pub(super) fn gaps(&self) -> Gaps {
+        self.reach.lock().gaps(Instant::now())
     }
 
     pub(super) fn beat(&self) -> Beat {
@@ -305,9 +351,19 @@ impl Registry {
         })
     }
 
-    /// The servers that nothing was heard of for too long; they are forgotten.
+    /// Notes that this server hears nobody, or has heard nobody up to now. Nobody is taken for gone before it has heard
+    /// others for a whole lease again.
+    pub(super) fn note_deaf(&self) {
+        *self.hears_since.lock() = Instant::now();
+    }
+
+    /// The servers that nothing was heard of for too long, while this one could hear; they are forgotten.
     pub(super) fn expire(&self) -> Vec<Node> {
         let lease = self.options.lease;
+        let since = *self.hears_since.lock();
+        if since.elapsed() <= lease {
+            return Vec::new();
+        }
         let mut others = self.others.lock();
         let silent = others
             .values()
@@ -366,6 +422,8 @@ impl Registry {
 
 /// Servers that are remembered, about half a kibibyte each.
 const MAX_NODES: usize = 1024;
+/// The time between two lines of the log about requests that go astray.
+const ASTRAY: Duration = Duration::from_secs(60);
 /// More than a heartbeat is under way.
 const ABOUT_EQUAL: Duration = Duration::from_secs(2);
 

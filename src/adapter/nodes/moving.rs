@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use super::{NAMESPACE, TAKE};
-use crate::adapter::{WireError, envelope::Publication, journal::SavedState, operation::Kind};
+use crate::adapter::{
+    NodeId, WireError, envelope::Publication, journal::SavedState, operation::Kind,
+};
 
 /// Which client is asked for. The secret is in it, so it is never shown.
 #[derive(Serialize, Deserialize)]
@@ -18,6 +20,15 @@ pub(crate) struct Wanted {
     /// The last event that the client has.
     pub(crate) offset: String,
     pub(crate) namespace: String,
+}
+
+/// Which question it was with which a server has asked for a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Question {
+    /// The server that has asked.
+    pub(crate) node: NodeId,
+    /// Its number there.
+    pub(crate) request: u64,
 }
 
 /// What a server gives of a client, which from then on belongs to the server that has asked.
@@ -34,6 +45,9 @@ pub(crate) struct Given {
     pub(crate) missed: Vec<MissedEvent>,
     /// What the application says at the old server to itself at the new one.
     pub(crate) arrival: Value,
+    /// The latest questions by which the client has come to the old server, from server to server.
+    #[serde(default)]
+    pub(crate) answered: Vec<Question>,
 }
 
 /// An event without its offset.
@@ -108,6 +122,7 @@ mod tests {
                 args,
             }],
             arrival: serde_json::json!([7]),
+            answered: Vec::new(),
         }
     }
 

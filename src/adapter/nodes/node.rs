@@ -56,6 +56,10 @@ pub struct Load {
     pub adapter_lag: Duration,
     /// Envelopes for other servers or from them that it knows to be lost since it started.
     pub lost: u64,
+    /// How often it was cut off from the others since it started, so that what they sent may be missing there.
+    pub gaps: u64,
+    /// For how long it was cut off, all these times together.
+    pub cut_off: Duration,
 }
 
 /// What a server tells the others of itself, and how often; for [`Builder::node`](crate::Builder::node).
@@ -67,7 +71,8 @@ pub struct NodeOptions {
     pub(super) address: Option<Arc<str>>,
     pub(super) heartbeat: Duration,
     pub(super) lease: Duration,
-    pub(super) max_forwarded: usize,
+    pub(super) max_forwarded: Option<usize>,
+    pub(super) max_tunnels: Option<usize>,
 }
 
 impl Default for NodeOptions {
@@ -78,7 +83,8 @@ impl Default for NodeOptions {
             address: None,
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(10),
-            max_forwarded: 4096,
+            max_forwarded: None,
+            max_tunnels: None,
         }
     }
 }
@@ -122,27 +128,38 @@ impl NodeOptions {
         self
     }
 
-    /// For how long others may be silent until they count as gone; at least two heartbeats. All servers
-    /// should agree. Default 10 s.
+    /// For how long others may be silent until they count as gone; at least two heartbeats. Silence while this server
+    /// itself hears nobody does not count, as long as its adapter is [`Down`](crate::adapter::Health::Down) and for one
+    /// lease behind that. All servers should agree. Default 10 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Requests and WebSockets of other servers' sessions that this server may have under way at the same
-    /// time; further ones are answered 503. Zero: none, and the ids of sessions are as without an address.
-    /// Default 4,096.
+    /// Requests of other servers' sessions that this server may have under way at the same time: nearly one for each client
+    /// that polls through it. Further ones wait for their turn, and polls are answered sooner meanwhile; who has waited for
+    /// the ping timeout is answered 503. Zero: none, and the ids of sessions are as without an address. Default: as many as
+    /// [connections](crate::options::AddressLimits::connections), which no client gets beyond that uses HTTP/1.1.
     pub fn max_forwarded(mut self, requests: usize) -> Self {
-        self.max_forwarded = requests;
+        self.max_forwarded = Some(requests);
         self
     }
 
-    /// How many requests of other servers' sessions this server takes, if it takes any.
+    /// WebSockets of other servers' sessions that may go through this server at the same time. Further ones are refused with
+    /// 503, and their clients go on polling. Default: as many as [connections](crate::options::AddressLimits::connections).
+    pub fn max_tunnels(mut self, websockets: usize) -> Self {
+        self.max_tunnels = Some(websockets);
+        self
+    }
+
+    /// How many requests and how many WebSockets of other servers' sessions a server takes that has so many connections, if
+    /// it takes any.
     #[cfg(feature = "forwarding")]
-    pub(crate) fn forwards(&self) -> Option<usize> {
+    pub(crate) fn forwards(&self, connections: usize) -> Option<(usize, usize)> {
         let address = self.address.as_deref()?;
-        let is_reached = address.starts_with("http://") && self.max_forwarded > 0;
-        is_reached.then_some(self.max_forwarded)
+        let requests = self.max_forwarded.unwrap_or(connections);
+        let is_reached = address.starts_with("http://") && requests > 0;
+        is_reached.then_some((requests, self.max_tunnels.unwrap_or(connections)))
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {

@@ -1,4 +1,5 @@
 use serde_json::{Value, json};
+use tokio::time::advance;
 
 use super::*;
 use crate::adapter::{WireError, operation::Kind};
@@ -39,6 +40,30 @@ fn what_a_heartbeat_says_is_read_as_it_was_written() {
     assert!(node.started <= own.started && !node.is_this);
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_that_went_astray_are_told_of_once_a_minute_and_only_where_there_are_others() {
+    let metrics = Arc::<Metrics>::default();
+    let options = NodeOptions::default();
+    let registry = Registry::new(options.name("own").unwrap(), options, &metrics);
+    let come = |requests| {
+        metrics.add(Counter::RejectedSession, requests);
+        registry.astray()
+    };
+    // Those of a server that was started again.
+    assert_eq!(come(5), None);
+    registry.hear(&other("x"), beat(|_| {}).unwrap());
+    assert_eq!(come(0), None);
+    assert_eq!(come(2), Some(2));
+    assert_eq!(come(2), None);
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(come(1), Some(3));
+    advance(Duration::from_secs(138)).await;
+    assert_eq!(come(0), None);
+    assert_eq!((come(1), come(1)), (Some(1), None));
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(come(0), Some(1), "what was left out is told when it may be");
+}
+
 #[test]
 #[cfg(feature = "forwarding")]
 fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
@@ -75,7 +100,7 @@ async fn how_long_another_server_has_been_running_is_known_between_its_heartbeat
         uptime
     };
     heard(json!(true));
-    tokio::time::advance(Duration::from_secs(3)).await;
+    advance(Duration::from_secs(3)).await;
     assert_eq!(uptime(), Some(Duration::from_secs(8)));
     assert!(!registry.has_untimed());
     // A server of the version before says nothing of times.
@@ -148,9 +173,9 @@ async fn a_node_that_is_silent_for_its_lease_is_gone_unless_this_one_stood_still
     let hear = |name: &str| registry.hear(&other(name), beat(|_| {}).unwrap());
     assert!(matches!(hear("x"), Heard::New(_)));
     assert!(matches!(hear("x"), Heard::Again));
-    tokio::time::advance(Duration::from_secs(6)).await;
+    advance(Duration::from_secs(6)).await;
     assert!(matches!(hear("y"), Heard::New(_)));
-    tokio::time::advance(Duration::from_secs(6)).await;
+    advance(Duration::from_secs(6)).await;
     let gone = registry.expire();
     assert_eq!(gone.len(), 1);
     assert_eq!(
@@ -158,12 +183,35 @@ async fn a_node_that_is_silent_for_its_lease_is_gone_unless_this_one_stood_still
         (&other("x"), Duration::from_secs(12))
     );
     assert!(registry.expire().is_empty());
-    tokio::time::advance(Duration::from_secs(60)).await;
+    advance(Duration::from_secs(60)).await;
     registry.note_lag(Duration::from_secs(60));
     assert!(registry.expire().is_empty());
-    tokio::time::advance(Duration::from_secs(5)).await;
+    advance(Duration::from_secs(5)).await;
     assert_eq!(registry.expire().len(), 1);
     assert_eq!(registry.nodes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_that() {
+    let registry = registry(NodeOptions::default());
+    registry.hear(&other("x"), beat(|_| {}).unwrap());
+    registry.hear(&other("y"), beat(|_| {}).unwrap());
+    for _ in 0..30 {
+        advance(Duration::from_secs(1)).await;
+        registry.note_deaf();
+        assert!(registry.expire().is_empty());
+    }
+    // It hears again, and one of the others has gone meanwhile.
+    for _ in 0..10 {
+        advance(Duration::from_secs(1)).await;
+        registry.hear(&other("x"), beat(|_| {}).unwrap());
+        assert!(registry.expire().is_empty());
+    }
+    advance(Duration::from_secs(1)).await;
+    let gone = registry.expire();
+    assert_eq!(gone.len(), 1);
+    let heard = Duration::from_secs(41);
+    assert_eq!((&gone[0].name, gone[0].heard), (&other("y"), heard));
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,7 +227,7 @@ async fn of_two_nodes_with_one_id_the_younger_one_must_go() {
         (1_000, 1_500, "a", false),
     ] {
         let registry = registry(options.clone());
-        tokio::time::advance(Duration::from_millis(own)).await;
+        advance(Duration::from_millis(own)).await;
         registry.hear(&other(name), with(uptime));
         assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
     }
@@ -250,7 +298,16 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
         let args = Args::document(Parser::Json, bytes.into()).unwrap();
         args.items(0).unwrap()
     };
-    let mut read = Vec::new();
+    let (mut read, mut numbers) = (Vec::new(), Vec::new());
+    // What it says is said again, with whatever was added to it since.
+    let assert_said_again = |text: &str, again: Option<Args>| {
+        let again: String = again.unwrap().get(0).unwrap();
+        let [before, again]: [Value; 2] =
+            [text, &*again].map(|text| serde_json::from_str(text).unwrap());
+        for (name, value) in before.as_object().unwrap() {
+            assert!(name == "later" || again[name] == *value, "{name}: {again}");
+        }
+    };
     for line in corpus.lines().filter(|line| !line.starts_with('#')) {
         let [is, _, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         // A later version may say more.
@@ -261,6 +318,11 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
                     let wanted = Wanted::read(&args(text)).unwrap();
                     let said = (&*wanted.pid, &*wanted.offset, &*wanted.namespace);
                     assert_eq!(said, ("secret", "B.aaaaaa", "/"));
+                    let Kind::ServerSideWithAck { args, .. } = wanted.publication().unwrap().kind
+                    else {
+                        panic!("no question");
+                    };
+                    assert_said_again(text, Some(args));
                 }
                 "given" => {
                     let given = Given::read(&args(text)).unwrap();
@@ -269,6 +331,9 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
                     assert!(given.saved.roomcast.is_some() && given.expires_at.is_some());
                     assert_eq!(given.missed[0].args.get(), r#"[1,{"b":null}]"#);
                     assert_eq!(given.arrival, json!([7]));
+                    assert_said_again(text, given.answer());
+                    let answered = given.answered.iter();
+                    numbers.extend(answered.map(|question| question.request));
                 }
                 // The chat reads that.
                 _ => continue,
@@ -276,5 +341,9 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
             read.push(is);
         }
     }
-    assert_eq!(read, ["wanted", "wanted", "given", "given"]);
+    assert_eq!(
+        read,
+        ["wanted", "wanted", "given", "given", "given", "given"]
+    );
+    assert_eq!(numbers, [1, 7, 1, 7]);
 }

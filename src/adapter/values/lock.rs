@@ -1,5 +1,6 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -74,23 +75,91 @@ impl Drop for Attempt {
         if self.is_doubtful
             && let Ok(runtime) = Handle::try_current()
         {
-            let (values, name) = (self.values.clone(), Arc::clone(&self.name));
-            let (holder, lease) = (Arc::clone(&self.holder), self.lease);
-            runtime.spawn(async move { give_up(&values, &name, &holder, lease).await });
+            let doubtful = Doubtful {
+                name: Arc::clone(&self.name),
+                holder: Arc::clone(&self.holder),
+                over: Instant::now() + self.lease,
+            };
+            if self.values.0.doubtful.add(doubtful) {
+                let giving = Giving(self.values.clone());
+                runtime.spawn(giving.run());
+            }
         }
     }
 }
 
-/// Ends a lock that an attempt may have got without knowing: takes it once more, for a moment.
-async fn give_up(values: &Values, name: &str, holder: &str, lease: Duration) {
-    let over = Instant::now() + lease;
-    while Instant::now() < over {
-        // The store gives the lock to its own holder again, with this short lease in place of the long one.
-        let taking = values.0.store.lock(name, holder, SHORTEST);
-        if values.within(taking).await.is_ok() {
-            return;
+/// A lock that an attempt may have got without knowing.
+#[derive(Debug)]
+struct Doubtful {
+    name: Arc<str>,
+    holder: Arc<str>,
+    /// When it has ended by itself.
+    over: Instant,
+}
+
+/// The locks of a server of which it does not know whether it has got them. One task gives all of them up, however many
+/// attempts fail while the store is away.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Mutex<DoubtsInner>);
+
+#[derive(Debug, Default)]
+struct DoubtsInner {
+    /// At most [`MOST`]; what finds no room ends with its lease.
+    locks: VecDeque<Doubtful>,
+    is_running: bool,
+}
+
+impl Doubts {
+    /// Notes one more. Returns `true` if the task is to be started that gives them up.
+    fn add(&self, doubtful: Doubtful) -> bool {
+        let mut inner = self.0.lock();
+        if inner.locks.len() >= MOST {
+            let now = Instant::now();
+            inner.locks.retain(|lock| lock.over > now);
         }
-        sleep(PAUSE).await;
+        if inner.locks.len() < MOST {
+            inner.locks.push_back(doubtful);
+        }
+        !std::mem::replace(&mut inner.is_running, true)
+    }
+
+    /// The next one, as long as there are any.
+    fn next(&self) -> Option<Doubtful> {
+        let mut inner = self.0.lock();
+        let now = Instant::now();
+        while let Some(next) = inner.locks.pop_front() {
+            if next.over > now {
+                return Some(next);
+            }
+        }
+        // Under the lock under which it was found empty, so that whoever adds one after that starts a task.
+        inner.is_running = false;
+        None
+    }
+}
+
+/// The task that gives them up.
+struct Giving(Values);
+
+impl Giving {
+    async fn run(self) {
+        let values = &self.0;
+        let doubts = &values.0.doubtful;
+        while let Some(lock) = doubts.next() {
+            // The store gives the lock to its own holder again, with this short lease in place of the long one.
+            let taking = values.0.store.lock(&lock.name, &lock.holder, SHORTEST);
+            if values.within(taking).await.is_err() {
+                doubts.0.lock().locks.push_back(lock);
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Drop for Giving {
+    fn drop(&mut self) {
+        // A store that panics ends the task, and so does the end of its runtime: the next attempt starts another one.
+        self.0.0.doubtful.0.lock().is_running = false;
     }
 }
 
@@ -132,6 +201,8 @@ impl Lock {
     }
 }
 
+/// The locks that are remembered for being given up.
+pub(super) const MOST: usize = 1024;
 /// The pause between two attempts to end a lock while the store does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(10);

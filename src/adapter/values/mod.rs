@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::broadcast, time::timeout};
 
-use self::lock::Attempt;
+use self::lock::{Attempt, Doubts};
 pub use self::{
     keyspace::{Changes, Keyspace, Versioned, Watch},
     lock::Lock,
@@ -134,6 +134,8 @@ struct ValuesInner {
     cluster: Cluster,
     /// The keys that were changed, as far as this server has heard.
     changed: broadcast::Sender<Arc<str>>,
+    /// Locks that this server may hold without knowing.
+    doubtful: Doubts,
 }
 
 impl Values {
@@ -142,6 +144,7 @@ impl Values {
             store,
             cluster,
             changed: broadcast::Sender::new(ANNOUNCED),
+            doubtful: Doubts::default(),
         }))
     }
 

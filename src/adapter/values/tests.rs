@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -81,6 +81,28 @@ async fn what_was_stored_with_an_older_schema_is_migrated_and_what_is_newer_is_l
 }
 
 #[tokio::test]
+async fn what_servers_of_every_version_have_stored_is_read_and_stored_so_again() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/values.txt");
+    let corpus = std::fs::read_to_string(path).unwrap();
+    let values = servers(1).remove(0);
+    for line in corpus.lines().filter(|line| !line.starts_with('#')) {
+        let [keyspace, _, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let key = format!("{keyspace}:7");
+        let stored = values
+            .0
+            .store
+            .put(&key, Expected::Anything, Some(text.into()));
+        assert!(matches!(stored.await, Ok(Put::Stored(_))));
+        let keyspace = values.keyspace::<Value>(keyspace, 1, same);
+        let read = keyspace.get("7").await.unwrap().unwrap();
+        let again = keyspace.put("7", Expected::Version(read.version), &read.value);
+        assert!(matches!(again.await, Ok(Put::Stored(_))));
+        let stored = values.0.store.get(&key).await.unwrap().unwrap();
+        assert_eq!(&*stored.text, text);
+    }
+}
+
+#[tokio::test]
 async fn keys_values_and_their_number_are_bounded() {
     let server = servers(1).remove(0);
     let values = server.keyspace::<String>("n", 1, same);
@@ -160,10 +182,10 @@ async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
     assert!(waiting.await.unwrap().unwrap().fence() > fence);
 }
 
-/// A store that does what it is told, and whose first answer about a lock is too late.
-struct Late(Memory, AtomicBool);
+/// A store that does what it is told, and answers a question about a lock when the future of this has ended.
+struct Stalling<F>(Memory, F);
 
-impl ValueStore for Late {
+impl<F: Fn() -> BoxFuture<()> + Send + Sync + 'static> ValueStore for Stalling<F> {
     fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>> {
         self.0.get(key)
     }
@@ -183,13 +205,11 @@ impl ValueStore for Late {
         holder: &str,
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>> {
-        let locked = self.0.lock(name, holder, lease);
-        let is_late = self.1.swap(false, Ordering::Relaxed);
+        let (locked, stalled) = (self.0.lock(name, holder, lease), (self.1)());
         Box::pin(async move {
-            if is_late {
-                tokio::time::sleep(PATIENCE * 2).await; // It stands for a store that does not answer.
-            }
-            locked.await
+            let locked = locked.await;
+            stalled.await;
+            locked
         })
     }
 
@@ -212,8 +232,15 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
     let lease = 24 * 60 * 60 * SECOND;
     let memory = Memory::default();
     let server = |is_late| {
-        let store = Late(memory.clone(), AtomicBool::new(is_late));
-        Values::new(Box::new(store), Cluster::Local)
+        let is_late = AtomicBool::new(is_late);
+        let stall = move || -> BoxFuture<()> {
+            // The first answer is too late. It stands for a store that does not answer.
+            match is_late.swap(false, Ordering::Relaxed) {
+                true => Box::pin(tokio::time::sleep(PATIENCE * 2)),
+                false => Box::pin(std::future::ready(())),
+            }
+        };
+        Values::new(Box::new(Stalling(memory.clone(), stall)), Cluster::Local)
     };
     let start = tokio::time::Instant::now();
     let late = server(true).try_lock("x", lease).await;
@@ -230,4 +257,53 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
     let own = server(true).lock("x", lease).await.unwrap();
     assert!(start.elapsed() < lease, "no lease has ended");
     assert!(own.release().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_time_gives_them_up()
+{
+    #[derive(Default)]
+    struct Asked {
+        is_away: AtomicBool,
+        now: AtomicUsize,
+    }
+
+    struct Counted(Arc<Asked>);
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.now.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    let lease = 24 * 60 * 60 * SECOND;
+    let (memory, asked) = (Memory::default(), Arc::<Asked>::default());
+    // While the store is away, it takes what it is asked and answers nobody.
+    let known = Arc::clone(&asked);
+    let stall = move || -> BoxFuture<()> {
+        known.now.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(&known));
+        Box::pin(async move {
+            if counted.0.is_away.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        })
+    };
+    let values = Values::new(Box::new(Stalling(memory.clone(), stall)), Cluster::Local);
+    asked.is_away.store(true, Ordering::Relaxed);
+    for n in 0..lock::MOST * 2 {
+        // The caller gives up at once.
+        let name = n.to_string();
+        let tried = timeout(SECOND / 1000, values.try_lock(&name, lease)).await;
+        assert!(tried.is_err());
+        assert!(asked.now.load(Ordering::Relaxed) <= 1, "{n}");
+    }
+    asked.is_away.store(false, Ordering::Relaxed);
+    let other = Values::new(Box::new(memory), Cluster::Local);
+    // Those that there was room for are free long before their leases end.
+    let start = tokio::time::Instant::now();
+    for n in 0..lock::MOST {
+        assert!(other.lock(&n.to_string(), lease).await.is_ok());
+    }
+    assert!(start.elapsed() < lease);
 }

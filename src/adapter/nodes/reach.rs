@@ -1,0 +1,153 @@
+//! How often this server was cut off from the others, and for how long.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::interface::Gaps;
+
+/// Whether the others are reached, as the adapter tells.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// When they were reached for the last time, as far as is known; nothing before they were once.
+    last: Option<Instant>,
+    /// Whether they are not reached now. What is missing since `last` is counted already.
+    is_cut: bool,
+    /// When they were told to be back for the last time.
+    back: Option<Instant>,
+    count: u64,
+    /// For how long, without the time since `last` if they are not reached now.
+    time: Duration,
+}
+
+impl Reach {
+    /// Notes whether the others are reached; `lag` is how long nothing may have come although they seem to be.
+    pub(super) fn look(&mut self, is_reached: bool, lag: Duration, now: Instant) {
+        if !is_reached {
+            // An adapter says that others are back a moment before it says that they are reached.
+            let is_coming = |back| now.saturating_duration_since(back) < MOMENT;
+            if !self.back.is_some_and(is_coming) {
+                self.cut();
+            }
+            return;
+        }
+        if self.is_cut {
+            self.back(now);
+        }
+        // It never goes back, since what came after a lag has come.
+        self.last = self.last.max(now.checked_sub(lag)).or(Some(now));
+    }
+
+    fn cut(&mut self) {
+        if self.last.is_some() && !self.is_cut {
+            self.is_cut = true;
+            self.count += 1;
+            tracing::warn!("this server is cut off from the others, and misses what they send");
+        }
+    }
+
+    /// The others are reached again, or for the first time, and what they have sent before may be missing.
+    pub(super) fn back(&mut self, now: Instant) {
+        // A break between two looks is one all the same; at the start nothing was missed.
+        self.cut();
+        self.back = Some(now);
+        let Some(last) = self.last.replace(now) else {
+            return;
+        };
+        let time = now.saturating_duration_since(last);
+        tracing::warn!(
+            ?time,
+            "this server was cut off from the others: what they sent may be missing"
+        );
+        self.time += time;
+        self.is_cut = false;
+    }
+
+    pub(super) fn gaps(&self, now: Instant) -> Gaps {
+        let since = self.last.filter(|_| self.is_cut);
+        let open = since.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        Gaps {
+            count: self.count,
+            time: self.time + open,
+            is_cut_off: self.is_cut,
+        }
+    }
+}
+
+/// Less than the time between two heartbeats, which look.
+const MOMENT: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn each_time_others_are_not_reached_is_counted_once_and_lasts_until_they_are_again() {
+        let start = Instant::now();
+        let at = |seconds: u32| start + SECOND * seconds;
+        let mut reach = Reach::default();
+        reach.look(false, Duration::ZERO, at(0));
+        reach.back(at(1));
+        assert_eq!(
+            reach.gaps(at(2)),
+            Gaps::default(),
+            "it was never reached before"
+        );
+        reach.look(true, Duration::ZERO, at(2));
+        reach.look(true, Duration::ZERO, at(3));
+        for seconds in [5, 6, 7] {
+            reach.look(false, Duration::ZERO, at(seconds));
+            let gaps = reach.gaps(at(seconds));
+            assert_eq!((gaps.count, gaps.is_cut_off), (1, true));
+            assert_eq!(gaps.time, SECOND * (seconds - 3));
+        }
+        reach.back(at(8));
+        reach.look(true, Duration::ZERO, at(9));
+        let gaps = reach.gaps(at(20));
+        assert_eq!(
+            (gaps.count, gaps.time, gaps.is_cut_off),
+            (1, SECOND * 5, false)
+        );
+        // It breaks and is mended between two looks.
+        reach.back(at(10));
+        let gaps = reach.gaps(at(20));
+        assert_eq!(
+            (gaps.count, gaps.time, gaps.is_cut_off),
+            (2, SECOND * 6, false)
+        );
+    }
+
+    #[test]
+    fn the_time_in_which_nothing_came_before_that_was_known_counts() {
+        let start = Instant::now() + SECOND * 60;
+        let at = |seconds: u32| start + SECOND * seconds;
+        let mut reach = Reach::default();
+        reach.look(true, Duration::ZERO, at(0));
+        for seconds in 1..=5 {
+            reach.look(true, SECOND * seconds, at(seconds));
+        }
+        reach.look(false, Duration::ZERO, at(6));
+        reach.back(at(7));
+        let gaps = reach.gaps(at(7));
+        assert_eq!((gaps.count, gaps.time), (1, SECOND * 7));
+    }
+
+    #[test]
+    fn who_is_told_to_be_back_is_not_cut_off_again_because_it_is_not_reached_yet() {
+        let start = Instant::now();
+        let mut reach = Reach::default();
+        reach.look(true, Duration::ZERO, start);
+        reach.look(false, Duration::ZERO, start + SECOND);
+        reach.back(start + 2 * SECOND);
+        reach.look(false, Duration::ZERO, start + 2 * SECOND);
+        let gaps = reach.gaps(start + 2 * SECOND);
+        assert_eq!((gaps.count, gaps.is_cut_off), (1, false));
+        assert_eq!(gaps.time, 2 * SECOND);
+        // It was not reached after all.
+        reach.look(false, Duration::ZERO, start + 3 * SECOND);
+        let gaps = reach.gaps(start + 3 * SECOND);
+        assert_eq!((gaps.count, gaps.is_cut_off), (2, true));
+    }
+}
