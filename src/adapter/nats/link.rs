@@ -18,21 +18,20 @@ use async_nats::{
     jetstream::{
         self, Context,
         consumer::{DeliverPolicy, pull::OrderedConfig},
-        context::{CreateStreamError, CreateStreamErrorKind},
         stream::{self, DiscardPolicy, StorageType},
     },
 };
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-use super::subjects::Subjects;
+use super::{streams, subjects::Subjects};
 use crate::adapter::{
-    common::{Broker, Doubtful, Limits, Outbound, Outgoing, chain, guarded},
+    common::{Broker, Limits, Outbound, Outgoing, chain, guarded},
     interface::Health,
 };
 
@@ -66,6 +65,10 @@ impl Outgoing for Message {
     fn bytes(&self) -> usize {
         self.subject.len() + self.payload.len()
     }
+
+    fn is_pulse(&self) -> bool {
+        self.is_pulse
+    }
 }
 
 /// How NATS is reached, and what it is to keep.
@@ -81,8 +84,8 @@ pub(super) struct Address {
 
 pub(super) struct Link {
     address: Address,
-    subjects: Arc<Subjects>,
-    outbound: Outbound<Message>,
+    pub(super) subjects: Arc<Subjects>,
+    pub(super) outbound: Outbound<Message>,
     /// When this server has heard itself last on the connection there is.
     heard: Mutex<Option<Instant>>,
     /// How far the stream was read.
@@ -91,11 +94,13 @@ pub(super) struct Link {
     /// Whether this program listens.
     listens: bool,
     /// Whether this NATS keeps what is sent, as far as is known.
-    keeps: AtomicBool,
+    pub(super) keeps: AtomicBool,
     /// The most bytes of a payload that this NATS takes. Until the first connection nothing is known of that.
-    max_payload: AtomicUsize,
+    pub(super) max_payload: AtomicUsize,
     /// The number of the last message that the stream has acknowledged on this connection.
-    acknowledged: AtomicU64,
+    pub(super) acknowledged: AtomicU64,
+    /// How many messages NATS has refused because this user may not send them.
+    pub(super) forbidden: watch::Sender<u64>,
 }
 
 /// A place in a stream.
@@ -126,6 +131,7 @@ impl Link {
             keeps: AtomicBool::new(false),
             max_payload: AtomicUsize::new(usize::MAX),
             acknowledged: AtomicU64::new(0),
+            forbidden: watch::Sender::new(0),
         }
     }
 }
@@ -135,6 +141,10 @@ impl Broker for Link {
 
     fn outbound(&self) -> &Outbound<Message> {
         &self.outbound
+    }
+
+    fn holds(&self) -> bool {
+        self.listens
     }
 
     fn unsent(&self, messages: Vec<Message>) {
@@ -152,6 +162,8 @@ impl Broker for Link {
     ) -> Result<(), String> {
         *self.heard.lock() = None;
         let (broken, breaks) = watch::channel(None);
+        let (draining, mut drained) = watch::channel(false);
+        let link = Arc::downgrade(self);
         let listener = self.listener.clone();
         let options = self.address.options.clone().event_callback(move |event| {
             match event {
@@ -162,7 +174,14 @@ impl Broker for Link {
                     });
                 }
                 Event::ServerError(error) => {
-                    broken.send_replace(Some(error.to_string()));
+                    let why = error.to_string();
+                    let is_refusal = link.upgrade().is_some_and(|link| link.is_forbidden(&why));
+                    if !is_refusal {
+                        broken.send_replace(Some(why));
+                    }
+                }
+                Event::Draining => {
+                    draining.send_replace(true);
                 }
                 // The client has dropped at least one message that was not taken in time.
                 Event::SlowConsumer(_) => {
@@ -170,10 +189,7 @@ impl Broker for Link {
                         listener.lost(1);
                     }
                 }
-                Event::Connected
-                | Event::LameDuckMode
-                | Event::Draining
-                | Event::ClientError(_) => {}
+                Event::Connected | Event::LameDuckMode | Event::ClientError(_) => {}
             }
             std::future::ready(())
         });
@@ -193,6 +209,11 @@ impl Broker for Link {
             why = broken => Err(why),
             ended = self.work(&client) => ended,
         };
+        // NATS tells of a refusal beside everything else. Who ends and has heard of all that was told before the end
+        // of the connection has counted what was refused.
+        if ended.is_ok() && client.drain().await.is_ok() {
+            let _ = timeout(SECOND, drained.wait_for(|is_draining| *is_draining)).await;
+        }
         if let Some(listener) = self.listener.upgrade() {
             listener.cut_off();
         }
@@ -245,7 +266,7 @@ impl Link {
     }
 
     /// The stream that keeps what is sent; `None` if this NATS keeps nothing.
-    async fn stream(&self, context: &Context) -> Result<Option<stream::Stream>, String> {
+    pub(super) async fn stream(&self, context: &Context) -> Result<Option<stream::Stream>, String> {
         let config = stream::Config {
             name: self.subjects.stream.clone(),
             subjects: vec![self.subjects.everything()],
@@ -256,14 +277,10 @@ impl Link {
             max_bytes: self.address.keep_bytes,
             ..stream::Config::default()
         };
-        let error = match context.get_or_create_stream(config).await {
-            Ok(stream) => return Ok(Some(stream)),
-            Err(error) => error,
-        };
-        if has_no_jetstream(&error) {
-            Ok(None)
-        } else {
-            Err(chain(&error))
+        match streams::open(context, config).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if streams::has_no_jetstream(&error) => Ok(None),
+            Err(error) => Err(chain(&error)),
         }
     }
 
@@ -348,57 +365,6 @@ impl Link {
         }
     }
 
-    async fn publish_all(&self, client: &Client, context: Option<&Context>) -> Result<(), String> {
-        let most = client.server_info().max_payload;
-        while let Some(batch) = self.next().await {
-            let mut doubtful = Doubtful::new(envelopes(&batch), |lost| self.lost(lost));
-            let mut acknowledged = FuturesUnordered::new();
-            for message in batch {
-                if message.payload.len() > most {
-                    // The message was queued before this NATS was known. It never counts as arrived, so that it is counted as lost
-                    // at the end of its batch.
-                    let bytes = message.payload.len();
-                    tracing::warn!(bytes, most, "a message is larger than NATS takes");
-                    continue;
-                }
-                let Message {
-                    subject,
-                    payload,
-                    is_pulse,
-                } = message;
-                match context.filter(|_| !is_pulse) {
-                    Some(context) => {
-                        let published = context.publish(subject, payload).await;
-                        acknowledged.push(published.map_err(|error| chain(&error))?.into_future());
-                    }
-                    None => {
-                        let published = client.publish(subject, payload).await;
-                        published.map_err(|error| chain(&error))?;
-                        if !is_pulse {
-                            doubtful.arrived();
-                        }
-                    }
-                }
-            }
-            // The whole batch is on its way before the first acknowledgement is waited for, which takes one round trip for all.
-            while let Some(answer) = timeout(PATIENCE, acknowledged.next())
-                .await
-                .map_err(|_| "NATS does not acknowledge what it is sent".to_owned())?
-            {
-                match answer {
-                    Ok(kept) => {
-                        self.acknowledged
-                            .fetch_max(kept.sequence, Ordering::Relaxed);
-                        doubtful.arrived();
-                    }
-                    Err(error) => tracing::warn!(error = chain(&error), "NATS refuses a message"),
-                }
-            }
-        }
-        // The client has a buffer of its own, and the program may end when this returns.
-        client.flush().await.map_err(|error| chain(&error))
-    }
-
     /// Says every second that this server is there: a connection may be dead without a sign of it.
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
@@ -443,7 +409,7 @@ impl Link {
         }
     }
 
-    fn lost(&self, messages: u64) {
+    pub(super) fn lost(&self, messages: u64) {
         if messages > 0
             && let Some(listener) = self.listener.upgrade()
         {
@@ -479,40 +445,14 @@ impl Stalled {
 }
 
 /// How many messages are no pulses. The loss of a pulse does not matter.
-fn envelopes(messages: &[Message]) -> u64 {
+pub(super) fn envelopes(messages: &[Message]) -> u64 {
     messages.iter().filter(|message| !message.is_pulse).count() as u64
-}
-
-/// Whether no stream was made because this NATS, or the account, has no JetStream.
-pub(super) fn has_no_jetstream(error: &CreateStreamError) -> bool {
-    match error.kind() {
-        CreateStreamErrorKind::JetStreamUnavailable => true,
-        CreateStreamErrorKind::JetStream(fault) => is_absent(&fault),
-        CreateStreamErrorKind::EmptyStreamName
-        | CreateStreamErrorKind::InvalidStreamName
-        | CreateStreamErrorKind::DomainAndExternalSet
-        | CreateStreamErrorKind::TimedOut
-        | CreateStreamErrorKind::Response
-        | CreateStreamErrorKind::NotFound
-        | CreateStreamErrorKind::ResponseParse => false,
-    }
-}
-
-fn is_absent(fault: &jetstream::Error) -> bool {
-    use jetstream::ErrorCode;
-    [
-        ErrorCode::JETSTREAM_NOT_ENABLED,
-        ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT,
-    ]
-    .contains(&fault.error_code())
 }
 
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
 /// How long this server may not hear itself.
 const DEAF: Duration = Duration::from_secs(5);
-/// How long NATS may take to acknowledge a message.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,9 @@
 //! Which servers there are, by what they say of themselves.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -21,6 +24,8 @@ struct Table {
     since: Option<Instant>,
     /// When others have been heard last.
     heard: HashMap<NodeId, Instant>,
+    /// Those of whom nothing was heard since this server was cut off.
+    missed: HashSet<NodeId>,
 }
 
 impl Default for Members {
@@ -49,6 +54,18 @@ impl Members {
         }
     }
 
+    /// Notes that this server hears nobody any more.
+    pub(super) fn cut_off(&self) {
+        self.alone.cut_off();
+        let mut table = self.table.lock();
+        table.missed = table.heard.keys().cloned().collect();
+    }
+
+    /// Whether all others were heard again that were there before this server was cut off, or have left.
+    pub(super) fn are_back(&self) -> bool {
+        self.table.lock().missed.is_empty()
+    }
+
     /// Since when this server listens.
     pub(super) fn since(&self) -> Option<Instant> {
         self.table.lock().since
@@ -58,6 +75,7 @@ impl Members {
     pub(super) fn heard(&self, node: NodeId) {
         self.alone.hears_another();
         let mut table = self.table.lock();
+        table.missed.remove(&node);
         if table.heard.len() < MAX_NODES || table.heard.contains_key(&node) {
             table.heard.insert(node, Instant::now());
         }
@@ -66,7 +84,9 @@ impl Members {
     /// Another server leaves. Returns whether it was there.
     pub(super) fn bye(&self, node: &NodeId) -> bool {
         self.alone.hears_another();
-        self.table.lock().heard.remove(node).is_some()
+        let mut table = self.table.lock();
+        table.missed.remove(node);
+        table.heard.remove(node).is_some()
     }
 
     /// The others.
@@ -110,9 +130,12 @@ mod tests {
         assert_eq!(members.gone(), std::slice::from_ref(&x));
         assert_eq!(members.nodes(), std::slice::from_ref(&y));
         tokio::time::advance(Duration::from_secs(60)).await;
+        members.cut_off();
         members.listening(true);
         assert_eq!(members.gone(), []);
+        assert!(!members.are_back());
         assert!(members.bye(&y));
+        assert!(members.are_back());
         assert!(!members.bye(&x), "it is gone already");
     }
 }

@@ -14,6 +14,8 @@
 mod link;
 mod members;
 mod outside;
+mod publishing;
+mod streams;
 mod subjects;
 mod values;
 
@@ -49,7 +51,9 @@ use crate::names::Room;
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
 /// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds reach the others when it is back. If NATS has
+/// reach the clients of this server; those of the last five seconds are sent when it is back and, without JetStream, the other servers
+/// listen again, for which they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost
+/// and counted. If NATS has
 /// JetStream, a stream in its memory keeps all messages for [a while](Self::keep), and a server that was away
 /// reads there what it has missed.
 ///
@@ -383,6 +387,9 @@ impl Listener for NatsState {
             // An envelope for a room that is not open here is not even decoded.
             Some(Receiver::Room(name)) if !self.rooms.lock().contains(name) => {}
             Some(Receiver::All | Receiver::Room(_)) => self.inbox.deliver_bytes(payload),
+            Some(Receiver::Unknown) => {
+                self.inbox.ignore(&super::WireError::Malformed("subject"));
+            }
         }
     }
 
@@ -396,18 +403,9 @@ impl Listener for NatsState {
             self.members.alone.hears_itself();
             return true;
         }
-        match word {
-            BYE => {
-                if self.members.bye(&node) {
-                    self.inbox.left(&node);
-                }
-            }
-            HELLO => {
-                self.members.heard(node);
-                // The newcomer must learn of this server before the next pulse is due.
-                self.say(ALIVE);
-            }
-            _ => self.members.heard(node),
+        self.felt_another(word, node);
+        if self.members.are_back() {
+            self.link.outbound().release();
         }
         false
     }
@@ -423,16 +421,38 @@ impl Listener for NatsState {
     fn listening(&self, keeps: bool) {
         self.members.listening(keeps);
         self.say(HELLO);
+        // What is kept reaches those who come back later as well.
+        if keeps || self.members.are_back() {
+            self.link.outbound().release();
+        }
     }
 
     fn cut_off(&self) {
-        self.members.alone.cut_off();
+        self.members.cut_off();
     }
 
     fn tick(&self) {
         self.say(ALIVE);
         for node in self.members.gone() {
             self.inbox.left(&node);
+        }
+    }
+}
+
+impl NatsState {
+    fn felt_another(&self, word: u8, node: NodeId) {
+        match word {
+            BYE => {
+                if self.members.bye(&node) {
+                    self.inbox.left(&node);
+                }
+            }
+            HELLO => {
+                self.members.heard(node);
+                // The newcomer must learn of this server before the next pulse is due.
+                self.say(ALIVE);
+            }
+            _ => self.members.heard(node),
         }
     }
 }

@@ -1,75 +1,60 @@
 //! NATS for programs that are no server.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{
     Nats,
-    link::{Link, Message},
+    link::{Link, Listener, Message},
     subjects::Subjects,
 };
 use crate::adapter::{
-    common::{Broker as _, Emitter, Outlet, UID, unwritten},
-    envelope::{self, Envelope, NodeId, Publication},
-    interface::{AdapterError, BoxFuture, Health},
+    common::{Broker as _, Emitter, Losses, UID, unwritten},
+    envelope::{self, Envelope, NodeId},
+    interface::AdapterError,
 };
 
 impl From<Nats> for Emitter {
     /// See [`Emitter::new`].
     fn from(nats: Nats) -> Self {
-        let nobody: Weak<super::NatsState> = Weak::new();
+        let losses = Arc::new(Losses::default());
+        let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
+        let listener = Arc::downgrade(&listener);
         let subjects = Arc::new(Subjects::new(&nats.key, UID));
-        let link = Arc::new(nats.link(Arc::clone(&subjects), nobody, false));
-        link.open();
-        tokio::spawn(Arc::clone(&link).run());
-        Self::through(Connected {
-            nats,
-            subjects,
-            link,
+        let link = nats.link(Arc::clone(&subjects), listener, false);
+        Self::connect(link, losses, move |link: &Link, publication| {
+            let node = NodeId::new(UID).ok_or(AdapterError::Closed)?;
+            let message = envelope::Message::Publication(publication.clone());
+            // All such programs have one name, so that numbers of theirs would collide.
+            let envelope = Envelope::new(node, None, message);
+            let subject = subjects.of(envelope.channel());
+            let payload = envelope.to_bytes().map_err(unwritten)?;
+            link.publish(Message {
+                subject,
+                payload,
+                is_pulse: false,
+            })
         })
     }
 }
 
-struct Connected {
-    nats: Nats,
-    subjects: Arc<Subjects>,
-    link: Arc<Link>,
-}
+impl Listener for Losses {
+    fn hear(&self, _: &str, _: Bytes) {}
 
-impl Outlet for Connected {
-    fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let node = NodeId::new(UID).ok_or(AdapterError::Closed)?;
-        let message = envelope::Message::Publication(publication.clone());
-        // All such programs have one name, so that numbers of theirs would collide.
-        let envelope = Envelope::new(node, None, message);
-        let subject = self.subjects.of(envelope.channel());
-        let payload = envelope.to_bytes().map_err(unwritten)?;
-        self.link.publish(Message {
-            subject,
-            payload,
-            is_pulse: false,
-        })
+    fn felt(&self, _: &[u8]) -> bool {
+        false
     }
 
-    fn health(&self) -> Health {
-        self.link.health()
+    fn may_have_missed(&self) {}
+
+    fn lost(&self, messages: u64) {
+        self.add(messages);
     }
 
-    fn close(&self) -> BoxFuture<()> {
-        Box::pin(Arc::clone(&self.link).close())
-    }
-}
+    fn listening(&self, _: bool) {}
 
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.link.abandon();
-    }
-}
+    fn cut_off(&self) {}
 
-impl fmt::Debug for Connected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.nats.fmt(f)
-    }
+    fn tick(&self) {}
 }

@@ -30,6 +30,8 @@ pub(super) enum Receiver<'a> {
     All,
     /// Servers on which the room with this [name](room) is open.
     Room(&'a str),
+    /// Nobody who is known: it is not a subject to which servers of this version send.
+    Unknown,
 }
 
 impl Subjects {
@@ -68,10 +70,19 @@ impl Subjects {
         format!("{prefix}node.{}.{sender}", token(node.as_str()))
     }
 
-    /// Whom a message is for that has come; `None` if it is this server's own, for another server alone, or for
-    /// nobody who is known.
+    /// Whether NATS says that an envelope must not be sent.
+    pub(super) fn is_forbidden(&self, error: &str) -> bool {
+        let error = error.to_lowercase();
+        let refusal = format!("permissions violation for publish to \"{}", self.prefix);
+        error.contains(&refusal.to_lowercase())
+    }
+
+    /// Whom a message is for that has come; `None` if it is this server's own, or for another server alone.
     pub(super) fn receiver<'a>(&self, subject: &'a str) -> Option<Receiver<'a>> {
-        let (to, sender) = subject.strip_prefix(&*self.prefix)?.rsplit_once('.')?;
+        let path = subject.strip_prefix(&*self.prefix);
+        let Some((to, sender)) = path.and_then(|path| path.rsplit_once('.')) else {
+            return Some(Receiver::Unknown);
+        };
         if sender == self.sender {
             return None;
         }
@@ -79,7 +90,8 @@ impl Subjects {
             None if to == "all" => Some(Receiver::All),
             Some(("room", name)) => Some(Receiver::Room(name)),
             Some(("node", node)) if node == self.sender => Some(Receiver::All),
-            Some(_) | None => None,
+            Some(("node", _)) => None,
+            Some(_) | None => Some(Receiver::Unknown),
         }
     }
 }
@@ -161,7 +173,7 @@ mod tests {
             assert_eq!(sender.receiver(subject), None, "{subject} is its own");
             assert_eq!(
                 other.receiver(subject),
-                None,
+                Some(Receiver::Unknown),
                 "{subject} is of another cluster"
             );
         }
@@ -171,7 +183,11 @@ mod tests {
             "roomcast.k=2e1.all",
             "roomcast.k=2e1.x.y.a",
         ] {
-            assert_eq!(receiver.receiver(subject), None, "{subject}");
+            assert_eq!(
+                receiver.receiver(subject),
+                Some(Receiver::Unknown),
+                "{subject}"
+            );
         }
     }
 }

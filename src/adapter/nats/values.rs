@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    link::{Address, has_no_jetstream},
+    link::Address,
+    streams::{self, Settling},
     subjects::{bucket, token},
 };
 use crate::adapter::{
@@ -47,8 +48,7 @@ struct NatsValuesInner {
 struct Line {
     context: Context,
     stream: Stream,
-    /// What subjects begin with, with the full stop behind it.
-    prefix: Arc<str>,
+    bucket: Arc<str>,
 }
 
 /// The last message of a subject.
@@ -114,38 +114,42 @@ impl NatsValuesInner {
         let connecting = self.options.clone().connect(&*self.servers);
         let client = connecting.await.map_err(|error| unavailable(&error))?;
         let context = jetstream::new(client);
-        let prefix = format!("$KV.{}.", self.bucket);
-        let config = stream::Config {
-            name: format!("KV_{}", self.bucket),
-            subjects: vec![format!("{prefix}>")],
-            storage: StorageType::File,
-            // A full bucket refuses new keys instead of forgetting old ones.
-            discard: DiscardPolicy::New,
-            max_messages: MAX_KEYS as i64,
-            max_messages_per_subject: 1,
-            allow_rollup: true,
-            ..stream::Config::default()
-        };
-        let stream = context.get_or_create_stream(config).await;
-        let stream = stream.map_err(|error| match has_no_jetstream(&error) {
-            true => ValueError::Unavailable(NO_JETSTREAM.to_owned()),
-            false => unavailable(&error),
-        })?;
+        let stream = open(&context, &self.bucket).await?;
         Ok(Line {
             context,
             stream,
-            prefix: prefix.into(),
+            bucket: self.bucket.as_str().into(),
         })
     }
 }
 
+/// The stream of a bucket, which is made if there is none.
+async fn open(context: &Context, bucket: &str) -> Result<Stream, ValueError> {
+    let config = stream::Config {
+        name: format!("KV_{bucket}"),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        storage: StorageType::File,
+        // A full bucket refuses new keys instead of forgetting old ones.
+        discard: DiscardPolicy::New,
+        max_messages: MAX_KEYS as i64,
+        max_messages_per_subject: 1,
+        allow_rollup: true,
+        ..stream::Config::default()
+    };
+    let opened = streams::open(context, config).await;
+    opened.map_err(|error| match streams::has_no_jetstream(&error) {
+        true => ValueError::Unavailable(NO_JETSTREAM.to_owned()),
+        false => unavailable(&error),
+    })
+}
+
 impl Line {
     fn value(&self, key: &str) -> String {
-        format!("{}v.{}", self.prefix, token(key))
+        format!("$KV.{}.v.{}", self.bucket, token(key))
     }
 
     fn lock(&self, name: &str) -> String {
-        format!("{}l.{}", self.prefix, token(name))
+        format!("$KV.{}.l.{}", self.bucket, token(name))
     }
 
     /// The last message of a subject, and whether it says that what was there is removed.
@@ -178,21 +182,30 @@ impl Line {
             Some(number) => message.expected_last_subject_sequence(number),
             None => message,
         };
-        let sent = self.context.send_publish(subject.to_owned(), message).await;
-        let written = match sent {
-            Ok(acknowledged) => acknowledged.await,
-            Err(error) => Err(error),
-        };
-        match written {
-            Ok(acknowledged) => Ok(Some(acknowledged.sequence)),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
-            Err(error) => {
-                let why = chain(&error);
-                if why.contains(FULL) {
-                    return Err(ValueError::Full);
-                }
-                Err(ValueError::Unavailable(why))
+        let settling = Settling::new();
+        loop {
+            let (subject, message) = (subject.to_owned(), message.clone());
+            let written = match self.context.send_publish(subject, message).await {
+                Ok(acknowledged) => acknowledged.await,
+                Err(error) => Err(error),
+            };
+            let error = match written {
+                Ok(acknowledged) => return Ok(Some(acknowledged.sequence)),
+                Err(error) => error,
+            };
+            if error.kind() == PublishErrorKind::WrongLastSequence {
+                return Ok(None);
             }
+            // Nothing has got the message then, so that it is not written twice.
+            if error.kind() == PublishErrorKind::StreamNotFound && settling.goes_on().await {
+                open(&self.context, &self.bucket).await?;
+                continue;
+            }
+            let why = chain(&error);
+            return Err(match why.contains(FULL) {
+                true => ValueError::Full,
+                false => ValueError::Unavailable(why),
+            });
         }
     }
 
@@ -252,7 +265,7 @@ impl Line {
     /// The time of NATS, in nanoseconds since 1970.
     async fn now(&self) -> Result<i128, ValueError> {
         // NATS cannot be asked for its time, but it notes when it has got a message.
-        let subject = format!("{}clock", self.prefix);
+        let subject = format!("$KV.{}.clock", self.bucket);
         self.write(&subject, PublishMessage::build(), None).await?;
         let last = self.read(&subject).await?;
         let (last, _) = last.ok_or_else(|| ValueError::Unavailable(RACED.to_owned()))?;

@@ -1,0 +1,165 @@
+//! Sending on a connection to NATS: the messages that go out, and what NATS makes of them.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_nats::{
+    Client,
+    client::RequestErrorKind,
+    jetstream::{Context, context::PublishErrorKind},
+};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    link::{Link, Message, envelopes},
+    streams::Settling,
+};
+use crate::adapter::common::{Broker as _, Doubtful, chain};
+
+impl Link {
+    /// Counts a message that this user may not send. Returns whether that is what the error says: all others are the end of the
+    /// connection.
+    pub(super) fn is_forbidden(&self, why: &str) -> bool {
+        let is = self.subjects.is_forbidden(why);
+        if is {
+            self.outbound.refused(1, why);
+            // What is not acknowledged is counted by who waits for that.
+            if !self.keeps.load(Ordering::Relaxed) {
+                self.lost(1);
+            }
+            self.forbidden.send_modify(|count| *count += 1);
+        }
+        is
+    }
+
+    /// Waits until NATS has read all that was sent before. A client that has written something does not know that, and NATS without
+    /// JetStream acknowledges nothing; but it answers everything in order, be it that nobody is there for a question.
+    async fn confirm(client: &Client) -> Result<(), String> {
+        let answer = timeout(PATIENCE, client.request(NOTHING, Bytes::new())).await;
+        match answer.map_err(|_| SILENT.to_owned())? {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Err(error) => Err(chain(&error)),
+        }
+    }
+
+    pub(super) async fn publish_all(
+        &self,
+        client: &Client,
+        context: Option<&Context>,
+    ) -> Result<(), String> {
+        let mut has_begun = context.is_none();
+        while let Some(mut batch) = self.next().await {
+            let mut doubtful = Doubtful::new(envelopes(&batch), |lost| self.lost(lost));
+            // A stream may be too new to take messages. The first is sent until one is taken, and the others keep their order behind it.
+            let first = batch.iter().position(|message| !message.is_pulse);
+            if let Some(first) = first.filter(|_| !has_begun) {
+                has_begun = true;
+                let others = batch.split_off(first + 1);
+                self.publish_batch(client, context, batch, &mut doubtful, Some(Settling::new()))
+                    .await?;
+                batch = others;
+            }
+            self.publish_batch(client, context, batch, &mut doubtful, None)
+                .await?;
+        }
+        // The client has a buffer of its own, and the program may end when this returns.
+        client.flush().await.map_err(|error| chain(&error))
+    }
+
+    /// Sends what is together, with one message for the stream at most if that may be `settling`.
+    async fn publish_batch(
+        &self,
+        client: &Client,
+        context: Option<&Context>,
+        batch: Vec<Message>,
+        doubtful: &mut Doubtful<impl Fn(u64)>,
+        settling: Option<Settling>,
+    ) -> Result<(), String> {
+        let most = self.max_payload.load(Ordering::Relaxed);
+        let mut doubtful_here = 0;
+        let mut forbidden = self.forbidden.subscribe();
+        let forbidden_before = *forbidden.borrow_and_update();
+        let mut first = None;
+        let mut acknowledged = FuturesUnordered::new();
+        for message in batch {
+            if message.payload.len() > most {
+                // The message was queued before this NATS was known. It never counts as arrived, so that it is counted as lost
+                // at the end of its batch.
+                let bytes = message.payload.len();
+                let why = format!("{bytes} bytes are more than the {most} that it takes");
+                self.outbound.refused(1, &why);
+                continue;
+            }
+            let Message {
+                subject,
+                payload,
+                is_pulse,
+            } = message;
+            match context.filter(|_| !is_pulse) {
+                Some(context) => {
+                    if settling.is_some() {
+                        first = Some((context, subject.clone(), payload.clone()));
+                    }
+                    let published = context.publish(subject, payload).await;
+                    acknowledged.push(published.map_err(|error| chain(&error))?.into_future());
+                }
+                None => {
+                    let published = client.publish(subject, payload).await;
+                    published.map_err(|error| chain(&error))?;
+                    doubtful_here += u64::from(!is_pulse);
+                }
+            }
+        }
+        // The whole batch is on its way before the first acknowledgement is waited for, which takes one round trip for all.
+        let patience = Instant::now() + PATIENCE;
+        while !acknowledged.is_empty() {
+            // What is forbidden is never acknowledged.
+            let refused = *forbidden.borrow_and_update() - forbidden_before;
+            if acknowledged.len() as u64 <= refused {
+                break;
+            }
+            let answer = tokio::select! {
+                answer = acknowledged.next() => answer,
+                _ = forbidden.changed() => continue,
+                () = sleep_until(patience) => return Err(SILENT.to_owned()),
+            };
+            match answer {
+                Some(Ok(kept)) => {
+                    self.acknowledged
+                        .fetch_max(kept.sequence, Ordering::Relaxed);
+                    doubtful.arrived(1);
+                }
+                Some(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+                    let why = chain(&error);
+                    let (Some(settling), Some((context, subject, payload))) = (&settling, &first)
+                    else {
+                        // The next connection makes the stream anew.
+                        return Err(why);
+                    };
+                    if !settling.goes_on().await {
+                        return Err(why);
+                    }
+                    self.stream(context).await?;
+                    let again = context.publish(subject.clone(), payload.clone()).await;
+                    acknowledged.push(again.map_err(|error| chain(&error))?.into_future());
+                }
+                Some(Err(error)) => self.outbound.refused(1, &chain(&error)),
+                None => break,
+            }
+        }
+        if doubtful_here > 0 {
+            Self::confirm(client).await?;
+            // What was forbidden of it is counted where that is told.
+            doubtful.arrived(doubtful_here);
+        }
+        Ok(())
+    }
+}
+
+const SILENT: &str = "NATS does not acknowledge what it is sent";
+/// How long NATS may take to acknowledge a message.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The subject of a question that is asked only to see that an answer comes: of JetStream, if there is any.
+const NOTHING: &str = "$JS.API.INFO";
