@@ -1,6 +1,9 @@
 //! What has arrived and waits to be read.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -13,6 +16,8 @@ use crate::adapter::common::Limits;
 pub(crate) struct Inbound {
     waiting: Mutex<(VecDeque<(Target, String)>, usize)>,
     arrived: Notify,
+    /// Whether a message was taken that is being read.
+    is_reading: AtomicBool,
 }
 
 impl Inbound {
@@ -34,7 +39,18 @@ impl Inbound {
         let mut waiting = self.waiting.lock();
         let (target, text) = waiting.0.pop_front()?;
         waiting.1 -= text.len();
+        self.is_reading.store(true, Ordering::Relaxed);
         Some((target, text))
+    }
+
+    /// Notes that what was taken last is read.
+    pub(crate) fn has_read(&self) {
+        self.is_reading.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether everything is read that has come.
+    pub(crate) fn is_read(&self) -> bool {
+        self.waiting.lock().0.is_empty() && !self.is_reading.load(Ordering::Relaxed)
     }
 
     /// How many messages of others wait. What this server says to itself is empty, and is none.

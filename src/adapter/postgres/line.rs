@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_postgres::{
     Client, Connection, Socket,
+    error::{Severity, SqlState},
     types::{ToSql, Type},
 };
 
@@ -36,6 +37,10 @@ pub(crate) struct Table(String);
 pub(crate) struct Message {
     pub(crate) channel: Arc<str>,
     pub(crate) body: Body,
+    /// Whether the message is a word of this server about itself.
+    pub(crate) is_pulse: bool,
+    /// Whether the message goes over the connection of namespaces that are apart.
+    pub(crate) is_apart: bool,
 }
 
 #[derive(Debug)]
@@ -55,6 +60,14 @@ impl Outgoing for Message {
                 Body::Text(text) => text.len(),
                 Body::Attached { payload, .. } => payload.len(),
             }
+    }
+
+    fn is_pulse(&self) -> bool {
+        self.is_pulse
+    }
+
+    fn is_apart(&self) -> bool {
+        self.is_apart
     }
 
     fn is_alone(&self) -> bool {
@@ -163,11 +176,11 @@ impl Line {
     }
 
     /// Sends notifications in this order, in one transaction. Those that say the same on one channel
-    /// would be taken for one.
+    /// would be taken for one. `Ok(Err)`: the database sends none of them.
     pub(crate) async fn notify<'a>(
         &self,
         messages: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), String>, String> {
         let (channels, texts): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         // PostgreSQL leaves out a subquery to which nothing refers, hence the condition on `quick`.
         let sql = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
@@ -176,8 +189,8 @@ impl Line {
                    WHERE now = 'off' ORDER BY number";
         let parameters: [Parameter<'_>; 2] =
             [(&channels, Type::TEXT_ARRAY), (&texts, Type::TEXT_ARRAY)];
-        timely(self.client.query_typed(sql, &parameters)).await?;
-        Ok(())
+        let sent = answered(self.client.query_typed(sql, &parameters)).await?;
+        Ok(sent.map(drop))
     }
 
     /// Stores something and sends the notification of it. `Ok(Err)`: the database will not store it.
@@ -263,12 +276,26 @@ async fn answered<T>(
 ) -> Result<Result<T, String>, String> {
     match timeout(RESPONSE, asked).await {
         Ok(Ok(answer)) => Ok(Ok(answer)),
-        Ok(Err(error)) if error.as_db_error().is_some() && !error.is_closed() => {
-            Ok(Err(chain(&error)))
-        }
+        Ok(Err(error)) if is_refusal(&error) => Ok(Err(chain(&error))),
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(SILENT.to_owned()),
     }
+}
+
+/// Whether an error is the answer to one statement on a connection that goes on. What says that this is the wrong server now, or one that
+/// shuts down, is the end of the connection, which is then made to another one.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    let Some(told) = error.as_db_error() else {
+        return false;
+    };
+    let is_over = told
+        .parsed_severity()
+        .is_some_and(|severity| matches!(severity, Severity::Fatal | Severity::Panic));
+    let code = told.code();
+    !(error.is_closed()
+        || is_over
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || [ADMIN_SHUTDOWN, CRASH_SHUTDOWN, CANNOT_CONNECT_NOW].contains(&code.code()))
 }
 
 /// What the database answers in time. A refusal counts as a broken connection as well.
@@ -279,6 +306,9 @@ async fn timely<T>(
 }
 
 const SILENT: &str = "PostgreSQL does not answer";
+const ADMIN_SHUTDOWN: &str = "57P01";
+const CRASH_SHUTDOWN: &str = "57P02";
+const CANNOT_CONNECT_NOW: &str = "57P03";
 /// How long a connection and an answer may take.
 const CONNECT: Duration = Duration::from_secs(3);
 const RESPONSE: Duration = Duration::from_secs(4);

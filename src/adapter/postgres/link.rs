@@ -2,7 +2,7 @@
 //! notification to itself every second that shows that both work.
 
 use std::{
-    future::poll_fn,
+    collections::HashSet,
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -16,16 +16,13 @@ use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 use tokio::{
     sync::{Notify, watch},
-    task::yield_now,
     time::{Instant, sleep},
 };
-use tokio_postgres::{AsyncMessage, Notification};
 
 use super::{
     address::Address,
     inbound::Inbound,
-    line::{Attachment, Body, Driver, Line, Message, Table},
-    wire,
+    line::{Body, Driver, Line, Message, Table},
 };
 use crate::adapter::{
     WireError,
@@ -73,22 +70,26 @@ pub(crate) struct Link {
     table: Table,
     /// Whether rows of the table can be stored.
     stores: AtomicBool,
+    /// Why they cannot.
+    unstored: Mutex<String>,
     /// How long what is stored is kept.
     age: Duration,
+    /// The namespaces whose messages do not wait behind others.
+    apart: HashSet<Nsp>,
     /// The name of this server in messages, and the channel on which it hears itself; nothing if it only
     /// sends.
     own: Option<(String, Arc<str>)>,
-    outbound: Outbound<Message>,
+    pub(super) outbound: Outbound<Message>,
     /// What may have arrived and not been read.
-    limits: Limits,
-    channels: Mutex<Channels<Arc<str>, Target>>,
+    pub(super) limits: Limits,
+    pub(super) channels: Mutex<Channels<Arc<str>, Target>>,
     relisten: Notify,
     /// The listener has something to say of itself.
     spoken: Notify,
     /// The version of the channels that are all listened on.
     settled: watch::Sender<u64>,
     /// When this server has heard itself last on the connection there is.
-    heard: Mutex<Option<Instant>>,
+    pub(super) heard: Mutex<Option<Instant>>,
     listener: Weak<dyn Listener>,
 }
 
@@ -97,6 +98,7 @@ impl Link {
         address: Address,
         table: Table,
         age: Duration,
+        apart: HashSet<Nsp>,
         own: Option<(String, Arc<str>)>,
         limits: Limits,
         listener: Weak<dyn Listener>,
@@ -109,7 +111,9 @@ impl Link {
             address,
             table,
             stores: AtomicBool::new(true),
+            unstored: Mutex::default(),
             age,
+            apart,
             own,
             outbound: Outbound::new("PostgreSQL", limits),
             limits,
@@ -122,9 +126,27 @@ impl Link {
         }
     }
 
-    /// Queues what is to be said on a channel.
-    pub(crate) fn publish(&self, channel: Arc<str>, body: Body) -> Result<(), AdapterError> {
-        Broker::publish(self, Message { channel, body })
+    /// Queues what is to be said on a channel, of a namespace if there is one; `is_pulse` if it is a word of this server about itself.
+    pub(crate) fn publish(
+        &self,
+        nsp: Option<&Nsp>,
+        channel: Arc<str>,
+        body: Body,
+        is_pulse: bool,
+    ) -> Result<(), AdapterError> {
+        let is_apart = nsp.is_some_and(|nsp| self.is_apart(nsp));
+        let message = Message {
+            channel,
+            body,
+            is_pulse,
+            is_apart,
+        };
+        Broker::publish(self, message)
+    }
+
+    /// Whether a namespace has a queue and a connection of its own. A program that is no server has one connection alone.
+    pub(super) fn is_apart(&self, nsp: &Nsp) -> bool {
+        self.own.is_some() && self.apart.contains(nsp)
     }
 
     /// Listens on a channel from now on (`Some`), or not any more.
@@ -160,6 +182,10 @@ impl Broker for Link {
         &self.outbound
     }
 
+    fn holds(&self) -> bool {
+        self.own.is_some()
+    }
+
     fn unsent(&self, messages: Vec<Message>) {
         self.lost(messages.len() as u64);
     }
@@ -171,57 +197,61 @@ impl Broker for Link {
         *self.heard.lock() = None;
         let connecting = async {
             let (speaker, speaking) = self.address.connect(&self.table).await?;
-            let listener = match &self.own {
-                Some(own) => Some((own, self.address.connect(&self.table).await?)),
+            let others = match &self.own {
+                Some(own) => {
+                    let apart = self.address.connect(&self.table).await?;
+                    Some((own, apart, self.address.connect(&self.table).await?))
+                }
                 None => None,
             };
-            Ok::<_, String>((speaker, speaking, listener))
+            Ok::<_, String>((speaker, speaking, others))
         };
         // Connecting may take long, and an adapter that closes need not wait for it.
-        let (speaker, speaking, listener) = tokio::select! {
+        let (speaker, speaking, others) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
         };
         let closed = || "the connection is closed".to_owned();
-        let spoken = async {
-            match speaking.await {
-                Ok(()) => closed(),
-                Err(error) => chain(&error),
-            }
+        let spoken = async |speaking: Driver| match speaking.await {
+            Ok(()) => closed(),
+            Err(error) => chain(&error),
         };
-        let Some(((uid, own), (listener, listening))) = listener else {
+        let spoken_together = spoken(speaking);
+        let Some(((uid, own), (apart, speaking_apart), (listener, listening))) = others else {
             return tokio::select! {
-                why = spoken => Err(why),
+                why = spoken_together => Err(why),
                 ended = self.speak(&speaker) => ended,
             };
         };
         // Reading an attachment waits for the database, which needs the driver to be polled meanwhile. So what arrives is
         // queued first and read beside it.
-        let inbound = Inbound::default();
-        // The process behind the speaking connection: what it notifies of is this server's own and is left out.
+        let inbound = [Inbound::default(), Inbound::default()];
+        // The processes behind the speaking connections: what they notify of is this server's own and is left out.
         let speaks = watch::Sender::new(None);
         // Nothing moves on a connection whose driver is not polled, so the drivers and the work run side by side below.
         let working = async {
             self.prepare(&listener).await?;
             // The process is known before anything is listened to, so that the first own message is left out already.
-            speaks.send_replace(Some(speaker.process().await?));
+            speaks.send_replace(Some([speaker.process().await?, apart.process().await?]));
             self.relisten(&listener).await?;
             tokio::select! {
-                // The first part that ends is the end of both connections, which are made anew together.
-                ended = self.publish_all(&speaker) => ended,
+                // The first part that ends is the end of all connections, which are made anew together.
+                ended = async { tokio::try_join!(self.publish_all(&speaker, false), self.publish_all(&apart, true)) } => ended.map(drop),
                 why = self.keep_listening(&listener) => Err(why),
-                why = self.digest(&listener, uid, &inbound) => Err(why),
+                why = self.digest(&listener, uid, &inbound, false) => Err(why),
+                why = self.digest(&listener, uid, &inbound, true) => Err(why),
                 why = self.hear_itself(&speaker, own) => Err(why),
                 why = self.speak_of_itself() => Err(why),
                 why = self.clean_up(&speaker) => Err(why),
             }
         };
         let ended = tokio::select! {
-            why = spoken => Err(why),
+            why = spoken_together => Err(why),
+            why = spoken(speaking_apart) => Err(why),
             why = self.receive(listening, own, &speaks, &inbound) => Err(why.unwrap_or_else(closed)),
             ended = working => ended,
         };
-        self.lost(inbound.len() as u64);
+        self.lost(inbound.iter().map(|inbound| inbound.len() as u64).sum());
         self.tell(|listener| listener.cut_off());
         ended
     }
@@ -233,7 +263,7 @@ impl Link {
         self.prepare(speaker).await?;
         self.outbound.up();
         tokio::select! {
-            ended = self.publish_all(speaker) => ended,
+            ended = self.publish_all(speaker, false) => ended,
             why = self.clean_up(speaker) => Err(why),
         }
     }
@@ -241,6 +271,9 @@ impl Link {
     /// Looks whether rows can be stored. Notifications need none.
     async fn prepare(&self, line: &Line) -> Result<(), String> {
         let prepared = line.prepare().await?;
+        if let Err(why) = &prepared {
+            why.clone_into(&mut self.unstored.lock());
+        }
         let did_store = self.stores.swap(prepared.is_ok(), Ordering::Relaxed);
         match prepared {
             Ok(()) if !did_store => tracing::info!("everything is sent to other servers again"),
@@ -253,14 +286,14 @@ impl Link {
         Ok(())
     }
 
-    fn lost(&self, messages: u64) {
+    pub(super) fn lost(&self, messages: u64) {
         if messages > 0 {
             self.tell(|listener| listener.lost(messages));
         }
     }
 
     /// Tells the listener, which may fail without an end of the connection.
-    fn tell(&self, what: impl FnOnce(&dyn Listener)) {
+    pub(super) fn tell(&self, what: impl FnOnce(&dyn Listener)) {
         if let Some(listener) = self.listener.upgrade() {
             guarded(|| what(&*listener));
         }
@@ -280,30 +313,48 @@ impl Link {
         }
     }
 
-    async fn publish_all(&self, line: &Line) -> Result<(), String> {
-        while let Some(batch) = self.next().await {
-            let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
-            if let [Message { channel, body }] = &*batch
-                && let Body::Attached { head, payload } = body
-            {
+    async fn publish_all(&self, line: &Line, is_apart: bool) -> Result<(), String> {
+        while let Some(batch) = self.next_of(is_apart).await {
+            let mut doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
+            match self.publish_together(line, &batch).await? {
+                Ok(()) => doubtful.all_arrived(),
+                // Nothing of the transaction has taken place. What is refused is one message, and no reason to lose the others.
+                Err(_) if batch.len() > 1 => {
+                    for message in &batch {
+                        let alone = std::slice::from_ref(message);
+                        match self.publish_together(line, alone).await? {
+                            Ok(()) => doubtful.arrived(1),
+                            Err(why) => self.outbound.refused(1, &why),
+                        }
+                    }
+                }
                 // The message never counts as arrived, so that it is counted as lost.
-                if !self.stores.load(Ordering::Relaxed) {
-                    continue;
-                }
-                if let Err(why) = line.attach(channel, head, payload).await? {
-                    tracing::warn!(why, "a message for other servers cannot be stored");
-                    continue;
-                }
-            } else {
-                let texts = batch.iter().filter_map(|message| match &message.body {
-                    Body::Text(text) => Some((&*message.channel, &**text)),
-                    Body::Attached { .. } => None,
-                });
-                line.notify(texts).await?;
+                Err(why) => self.outbound.refused(1, &why),
             }
-            doubtful.all_arrived();
         }
         Ok(())
+    }
+
+    /// Sends in one transaction; `Ok(Err)` says why the database refuses that.
+    async fn publish_together(
+        &self,
+        line: &Line,
+        messages: &[Message],
+    ) -> Result<Result<(), String>, String> {
+        if let [Message { channel, body, .. }] = messages
+            && let Body::Attached { head, payload } = body
+        {
+            if !self.stores.load(Ordering::Relaxed) {
+                let why = self.unstored.lock().clone();
+                return Ok(Err(why));
+            }
+            return line.attach(channel, head, payload).await;
+        }
+        let texts = messages.iter().filter_map(|message| match &message.body {
+            Body::Text(text) => Some((&*message.channel, &**text)),
+            Body::Attached { .. } => None,
+        });
+        line.notify(texts).await
     }
 
     async fn relisten(&self, line: &Line) -> Result<(), String> {
@@ -356,7 +407,7 @@ impl Link {
         let since = Instant::now();
         loop {
             self.outbound.says_a_word();
-            if let Err(why) = line.notify([(own, "")]).await {
+            if let Ok(Err(why)) | Err(why) = line.notify([(own, "")]).await {
                 return why;
             }
             sleep(CANARY).await;
@@ -395,115 +446,12 @@ impl Link {
             }
         }
     }
-
-    /// Receives until the connection is closed.
-    async fn receive(
-        &self,
-        mut driver: Driver,
-        own: &str,
-        speaks: &watch::Sender<Option<i32>>,
-        inbound: &Inbound,
-    ) -> Option<String> {
-        loop {
-            let message = match poll_fn(|cx| driver.poll_message(cx)).await? {
-                Ok(message) => message,
-                Err(error) => return Some(chain(&error)),
-            };
-            if let AsyncMessage::Notification(notification) = message {
-                self.notified(&notification, own, *speaks.borrow(), inbound);
-            }
-        }
-    }
-
-    fn notified(
-        &self,
-        notification: &Notification,
-        own: &str,
-        speaks: Option<i32>,
-        inbound: &Inbound,
-    ) {
-        let (channel, text) = (notification.channel(), notification.payload());
-        if channel == own && text.is_empty() {
-            *self.heard.lock() = Some(Instant::now());
-            self.outbound.hears_itself();
-            self.outbound.up();
-            // It is read behind all that has come before. If there is no room for it the next one tells the same.
-            let _ = inbound.push(Target::Envelopes, text, &self.limits);
-            return;
-        }
-        if speaks == Some(notification.process_id()) {
-            return;
-        }
-        let target = self.channels.lock().target(channel);
-        match target {
-            Some(target) => {
-                if !inbound.push(target, text, &self.limits) {
-                    self.lost(1);
-                }
-            }
-            None => self.tell(|listener| listener.ignore(&WireError::Malformed("channel"))),
-        }
-    }
-
-    /// Handles all messages in the order in which they have come.
-    async fn digest(&self, line: &Line, uid: &str, inbound: &Inbound) -> String {
-        loop {
-            for _ in 0..TURN {
-                let Some((target, text)) = inbound.take() else {
-                    inbound.arrived().await;
-                    continue;
-                };
-                if text.is_empty() && target == Target::Envelopes {
-                    self.tell(|listener| listener.caught_up());
-                    continue;
-                }
-                if let Err(why) = self.read(line, uid, target, text).await {
-                    return why;
-                }
-            }
-            // Other tasks of this thread get their turn.
-            yield_now().await;
-        }
-    }
-
-    async fn read(
-        &self,
-        line: &Line,
-        uid: &str,
-        target: Target,
-        text: String,
-    ) -> Result<(), String> {
-        let header = match wire::header(&text) {
-            Ok(Some(header)) => header,
-            Ok(None) => {
-                self.tell(|listener| listener.hear(target, Heard::Text(text.into())));
-                return Ok(());
-            }
-            Err(error) => {
-                self.tell(|listener| listener.ignore(&error));
-                return Ok(());
-            }
-        };
-        // An attachment of this server itself is not fetched only to be left out.
-        if header.uid.as_deref() == Some(uid) {
-            return Ok(());
-        }
-        let fetched = line.fetch(header.id).await?;
-        self.tell(|listener| match fetched {
-            Attachment::Here(payload) => listener.hear(target, Heard::Attached(payload)),
-            Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
-            Attachment::Gone => listener.lost(1),
-        });
-        Ok(())
-    }
 }
 
 /// Channels that are turned on or off at once.
 const BATCH: usize = 256;
 /// The pause between two times that this server speaks of itself.
 const BREATH: Duration = Duration::from_millis(100);
-/// Messages that are read in a row.
-const TURN: usize = 64;
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
                       such as pgbouncer, does that: connect to the server itself, or in session mode";
 /// How often this server speaks to itself, and how long it may not hear that.

@@ -43,6 +43,8 @@ struct Namespace {
     said: Option<Instant>,
     /// When others have been heard last.
     heard: HashMap<NodeId, Instant>,
+    /// Those of whom nothing was heard since this server was cut off.
+    missed: HashSet<NodeId>,
     /// The servers that have published something and not said that they listen.
     strangers: HashMap<NodeId, Instant>,
 }
@@ -98,6 +100,21 @@ impl Members {
         }
     }
 
+    /// Notes that this server hears nobody any more.
+    pub(crate) fn cut_off(&self) {
+        self.alone.cut_off();
+        for namespace in self.table.lock().namespaces.values_mut() {
+            namespace.missed = namespace.heard.keys().cloned().collect();
+        }
+    }
+
+    /// Whether all others were heard again wherever they were before this server was cut off, or have left.
+    pub(crate) fn are_back(&self) -> bool {
+        let table = self.table.lock();
+        let mut namespaces = table.namespaces.values();
+        namespaces.all(|namespace| namespace.missed.is_empty())
+    }
+
     /// Notes that this server has said something.
     pub(crate) fn said(&self, nsp: &Nsp) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
@@ -109,6 +126,7 @@ impl Members {
     pub(crate) fn heard(&self, nsp: &Nsp, node: &NodeId) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.strangers.remove(node);
+            namespace.missed.remove(node);
             note(&mut namespace.heard, node);
         }
     }
@@ -171,7 +189,10 @@ impl Members {
     pub(crate) fn bye(&self, nsp: &Nsp, node: &NodeId) -> Vec<NodeId> {
         let mut table = self.table.lock();
         let namespace = table.namespaces.get_mut(nsp);
-        let was_there = namespace.and_then(|namespace| namespace.heard.remove(node));
+        let was_there = namespace.and_then(|namespace| {
+            namespace.missed.remove(node);
+            namespace.heard.remove(node)
+        });
         table.gone(was_there.map(|_| node.clone()))
     }
 
@@ -310,10 +331,18 @@ mod tests {
         assert_eq!(members.tick(), slice::from_ref(&x));
         assert_eq!(members.nodes(&a), slice::from_ref(&y));
         tokio::time::advance(60 * SECOND).await;
+        members.cut_off();
         members.listening(&a);
         assert_eq!(members.tick(), []);
+        assert!(!members.are_back());
         members.open(&b);
         members.heard(&b, &y);
+        assert!(
+            !members.are_back(),
+            "it may not listen in all namespaces yet"
+        );
+        members.heard(&a, &y);
+        assert!(members.are_back());
         assert_eq!(members.bye(&a, &y), [], "it is elsewhere yet");
         assert_eq!(members.bye(&a, &x), [], "it has left before");
         assert_eq!(members.close(&b), [y]);

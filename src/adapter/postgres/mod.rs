@@ -17,11 +17,13 @@ mod line;
 mod link;
 mod members;
 mod outside;
+mod receiving;
 mod tls;
 mod values;
 mod wire;
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc, OnceLock, Weak,
@@ -40,7 +42,7 @@ pub use self::{
     tls::{Connect, MakeTls, Stream},
 };
 use self::{
-    line::Table,
+    line::{Body, Table},
     link::{Heard as Arrived, Link, Listener, Target},
     members::Members,
     values::PostgresValues,
@@ -57,15 +59,17 @@ use super::{
         Asked, FOREIGN, Heard, Pulse, Question, Response, read_message, write_message, write_pulse,
         write_response,
     },
+    nodes::NAMESPACE,
     values::ValueStore,
 };
 
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
 /// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds reach the others when it is back.
+/// reach the clients of this server; those of the last five seconds are sent when it is back and the other servers listen again, for which
+/// they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost and counted.
 ///
-/// The adapter has two connections: `LISTEN` needs one of its own, straight to the server or through a pooler in
+/// The adapter has three connections: one to notify, one to notify [apart](Self::apart) from that, and `LISTEN` needs one of its own, straight to the server or through a pooler in
 /// session mode. The role must be able to read, write and delete rows of the [table](Self::table), and to
 /// make it unless it is there. [Values and locks](crate::Io::values) are in tables and a sequence of their own,
 /// `roomcast_values`, `roomcast_locks` and `roomcast_numbers`, which are made when the first is asked for, and take up to four
@@ -75,6 +79,7 @@ pub struct Postgres {
     key: String,
     table: Table,
     age: Duration,
+    apart: HashSet<Nsp>,
     heartbeat: (Duration, Duration),
     timeout: Duration,
     limits: Limits,
@@ -109,6 +114,7 @@ impl Postgres {
             key: "socket.io".to_owned(),
             table: Table::new("socket_io_attachments"),
             age: Duration::from_secs(30),
+            apart: HashSet::from([Nsp::from(NAMESPACE)]),
             heartbeat: (Duration::from_secs(5), Duration::from_secs(10)),
             timeout: Duration::from_secs(5),
             limits: Limits {
@@ -159,8 +165,17 @@ impl Postgres {
         self
     }
 
+    /// Namespaces whose messages have a queue and a connection of their own, so that they do not wait behind large or many events of others;
+    /// each call adds some. What one server sends in a namespace stays in order, and between namespaces no order is promised.
+    /// Default: that of the heartbeats of servers alone.
+    #[must_use]
+    pub fn apart<'a>(mut self, namespaces: impl IntoIterator<Item = &'a str>) -> Self {
+        self.apart.extend(namespaces.into_iter().map(Nsp::from));
+        self
+    }
+
     /// What may wait to be sent: messages, default 65,536, and their bytes, default 64 MiB. As much may
-    /// wait to be read.
+    /// wait to be read. Both count for each of the two queues ([`apart`](Self::apart)).
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;
@@ -181,7 +196,8 @@ impl Postgres {
 
     fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> Link {
         let (address, table) = (self.address.clone(), self.table.clone());
-        Link::new(address, table, self.age, own, self.limits, listener)
+        let apart = self.apart.clone();
+        Link::new(address, table, self.age, apart, own, self.limits, listener)
     }
 }
 
@@ -249,7 +265,7 @@ impl Adapter for Postgres {
             Message::Reply(_) | Message::Publication(_) => {
                 let bytes = sealed.to_bytes().map_err(unwritten)?;
                 let channel = own_channel(&shared.key, to);
-                shared.link.publish(channel, envelope(bytes))
+                shared.link.publish(None, channel, envelope(bytes), false)
             }
         }
     }
@@ -352,17 +368,36 @@ impl PostgresState {
     }
 
     fn send(&self, nsp: &Nsp, written: Bytes) -> Result<(), AdapterError> {
-        // The number only has to differ from all others.
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let body = message(self.own(), number, written).map_err(unwritten)?;
-        self.link.publish(channel(&self.key, nsp), body)?;
+        let (channel, body) = self.written(nsp, written)?;
+        self.link.publish(Some(nsp), channel, body, false)?;
         self.members.said(nsp);
         Ok(())
     }
 
+    fn written(&self, nsp: &Nsp, written: Bytes) -> Result<(Arc<str>, Body), AdapterError> {
+        // The number only has to differ from all others.
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let body = message(self.own(), number, written).map_err(unwritten)?;
+        Ok((channel(&self.key, nsp), body))
+    }
+
+    /// Lets go what was held back once all others are there again.
+    fn release_if_back(&self) {
+        let outbound = self.link.outbound();
+        if outbound.is_held() && self.members.are_back() {
+            outbound.release();
+        }
+    }
+
     /// Says something of this server. That others do not hear it is no worse than that it is away.
     fn say(&self, nsp: &Nsp, pulse: Pulse) {
-        let _ = self.send(nsp, write_pulse(self.own(), nsp, pulse));
+        let pulse = write_pulse(self.own(), nsp, pulse);
+        let said = self.written(nsp, pulse);
+        let said =
+            said.and_then(|(channel, body)| self.link.publish(Some(nsp), channel, body, true));
+        if said.is_ok() {
+            self.members.said(nsp);
+        }
     }
 
     /// Answers another kind of server.
@@ -419,6 +454,7 @@ impl PostgresState {
                 }
             }
         }
+        self.release_if_back();
     }
 }
 
@@ -453,6 +489,7 @@ impl Listener for PostgresState {
         for nsp in namespaces {
             self.members.listening(&nsp);
         }
+        self.release_if_back();
         self.link.speak_soon();
     }
 
@@ -461,7 +498,7 @@ impl Listener for PostgresState {
     }
 
     fn cut_off(&self) {
-        self.members.alone.cut_off();
+        self.members.cut_off();
     }
 
     fn speak(&self) -> bool {

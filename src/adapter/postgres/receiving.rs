@@ -1,0 +1,138 @@
+//! What comes in on the connection that listens, and what is done with it.
+
+use std::future::poll_fn;
+
+use tokio::{sync::watch, task::yield_now, time::Instant};
+use tokio_postgres::{AsyncMessage, Notification};
+
+use super::{
+    inbound::Inbound,
+    line::{Attachment, Driver, Line},
+    link::{Heard, Link, Target},
+    wire,
+};
+use crate::adapter::{WireError, common::chain};
+
+impl Link {
+    /// Receives until the connection is closed.
+    pub(super) async fn receive(
+        &self,
+        mut driver: Driver,
+        own: &str,
+        speaks: &watch::Sender<Option<[i32; 2]>>,
+        inbound: &[Inbound; 2],
+    ) -> Option<String> {
+        loop {
+            let message = match poll_fn(|cx| driver.poll_message(cx)).await? {
+                Ok(message) => message,
+                Err(error) => return Some(chain(&error)),
+            };
+            if let AsyncMessage::Notification(notification) = message {
+                self.notified(&notification, own, *speaks.borrow(), inbound);
+            }
+        }
+    }
+
+    fn notified(
+        &self,
+        notification: &Notification,
+        own: &str,
+        speaks: Option<[i32; 2]>,
+        inbound: &[Inbound; 2],
+    ) {
+        let [together, apart] = inbound;
+        let (channel, text) = (notification.channel(), notification.payload());
+        if channel == own && text.is_empty() {
+            *self.heard.lock() = Some(Instant::now());
+            self.outbound.hears_itself();
+            self.outbound.up();
+            // It is read behind all that has come before. If there is no room for it the next one tells the same.
+            let _ = together.push(Target::Envelopes, text, &self.limits);
+            return;
+        }
+        if speaks.is_some_and(|processes| processes.contains(&notification.process_id())) {
+            return;
+        }
+        let target = self.channels.lock().target(channel);
+        match target {
+            Some(target) => {
+                let is_apart = match &target {
+                    Target::Namespace(nsp) => self.is_apart(nsp),
+                    Target::Envelopes => false,
+                };
+                let inbound = if is_apart { apart } else { together };
+                if !inbound.push(target, text, &self.limits) {
+                    self.lost(1);
+                }
+            }
+            None => self.tell(|listener| listener.ignore(&WireError::Malformed("channel"))),
+        }
+    }
+
+    /// Handles all messages of the namespaces that are apart, or all others, in the order in which they have come.
+    pub(super) async fn digest(
+        &self,
+        line: &Line,
+        uid: &str,
+        inbound: &[Inbound; 2],
+        is_apart: bool,
+    ) -> String {
+        let [together, apart] = inbound;
+        let inbound = if is_apart { apart } else { together };
+        loop {
+            for _ in 0..TURN {
+                let Some((target, text)) = inbound.take() else {
+                    inbound.arrived().await;
+                    continue;
+                };
+                if text.is_empty() && target == Target::Envelopes {
+                    // What has come before on the other way must have been read as well; if not, the next word tells the same.
+                    if apart.is_read() {
+                        self.tell(|listener| listener.caught_up());
+                    }
+                    continue;
+                }
+                if let Err(why) = self.read(line, uid, target, text).await {
+                    return why;
+                }
+                inbound.has_read();
+            }
+            // Other tasks of this thread get their turn.
+            yield_now().await;
+        }
+    }
+
+    async fn read(
+        &self,
+        line: &Line,
+        uid: &str,
+        target: Target,
+        text: String,
+    ) -> Result<(), String> {
+        let header = match wire::header(&text) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                self.tell(|listener| listener.hear(target, Heard::Text(text.into())));
+                return Ok(());
+            }
+            Err(error) => {
+                self.tell(|listener| listener.ignore(&error));
+                return Ok(());
+            }
+        };
+        // An attachment of this server itself is not fetched only to be left out.
+        if header.uid.as_deref() == Some(uid) {
+            return Ok(());
+        }
+        let fetched = line.fetch(header.id).await?;
+        self.tell(|listener| match fetched {
+            Attachment::Here(payload) => listener.hear(target, Heard::Attached(payload)),
+            Attachment::TooLarge => listener.ignore(&WireError::TooLarge),
+            Attachment::Gone => listener.lost(1),
+        });
+        Ok(())
+    }
+}
+
+/// Messages that are read in a row.
+const TURN: usize = 64;
