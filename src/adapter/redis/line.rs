@@ -4,8 +4,9 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    Pipeline, ProtocolVersion, PushInfo, RedisResult, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo as _, Pipeline, ProtocolVersion, PushInfo, RedisError, RedisResult,
+    ServerErrorKind, TlsMode, Value,
     aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
@@ -14,6 +15,7 @@ use redis::{
 };
 
 use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use tokio::sync::oneshot;
 
 use super::{
@@ -28,8 +30,34 @@ pub(crate) enum RedisAddress {
     One(ConnectionInfo),
     /// Any of a cluster's nodes.
     Cluster(Vec<ConnectionInfo>),
-    /// Sentinels, and what they call the service.
-    Sentinels(Vec<ConnectionInfo>, String),
+    /// Sentinels, what they call the service, and who one is to them.
+    Sentinels(Vec<ConnectionInfo>, String, SentinelUser),
+}
+
+/// Who one is to sentinels, which have users and passwords of their own.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct SentinelUser {
+    name: Option<String>,
+    password: Option<String>,
+}
+
+impl SentinelUser {
+    /// Reads the query of a URL.
+    fn parse(query: &str) -> Result<Self, InvalidUrl> {
+        let mut user = Self::default();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let value = percent_decode_str(value).decode_utf8();
+            let value = value.map_err(|_| InvalidUrl("a parameter is not UTF-8".to_owned()))?;
+            let value = Some(value.into_owned());
+            match name {
+                "sentinel_user" => user.name = value,
+                "sentinel_password" => user.password = value,
+                _ => return Err(InvalidUrl("unknown parameter".to_owned())),
+            }
+        }
+        Ok(user)
+    }
 }
 
 /// Why a URL names no Redis.
@@ -114,6 +142,34 @@ impl Sent {
     }
 }
 
+/// What Redis has not taken of what was sent at once, by its place there.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) index: usize,
+    pub(crate) error: RedisError,
+}
+
+/// Whether an error is the answer to one command on a connection that goes on: there is no memory for it, no permission, no disk. What
+/// says that this is the wrong server now, or not ready, is the end of the connection, which is then made to another one.
+fn is_refusal(error: &RedisError) -> bool {
+    let kind = error.kind();
+    if kind == ErrorKind::Extension {
+        return !matches!(error.code(), Some("NOAUTH" | "WRONGPASS"));
+    }
+    matches!(
+        kind,
+        ErrorKind::Server(
+            ServerErrorKind::ResponseError
+                | ServerErrorKind::ExecAbort
+                | ServerErrorKind::NoScript
+                | ServerErrorKind::CrossSlot
+                | ServerErrorKind::NotBusy
+                | ServerErrorKind::NoSub
+                | ServerErrorKind::NoPerm
+        )
+    )
+}
+
 /// A connection to Redis. Cloning gives another handle to it.
 #[derive(Clone)]
 pub(crate) enum Line {
@@ -153,6 +209,10 @@ impl RedisAddress {
             return Err(fault("unknown scheme"));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (path, query) = match several {
+            "sentinel" => path.split_once('?').unwrap_or((path, "")),
+            _ => (path, ""),
+        };
         // The last `@` counts, because a password may have one in it and a host may not.
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (format!("{user}@"), hosts),
@@ -168,7 +228,7 @@ impl RedisAddress {
         let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
         let place = match several {
             "sentinel" if service.is_empty() => return Err(fault("no name of the service")),
-            "sentinel" => Self::Sentinels(hosts, service.to_owned()),
+            "sentinel" => Self::Sentinels(hosts, service.to_owned(), SentinelUser::parse(query)?),
             _ => Self::Cluster(hosts),
         };
         place.prepare_tls(scheme == "rediss");
@@ -204,8 +264,8 @@ impl RedisAddress {
                 let line = client.get_multiplexed_async_connection_with_config(&config);
                 Ok(Line::One(line.await?))
             }
-            Self::Sentinels(sentinels, service) => {
-                let mut client = sentinel(sentinels, service)?.build()?;
+            Self::Sentinels(sentinels, service, user) => {
+                let mut client = sentinel(sentinels, service, user)?.build()?;
                 let line = client.get_async_connection_with_config(&config);
                 Ok(Line::One(line.await?))
             }
@@ -226,10 +286,20 @@ impl RedisAddress {
     }
 }
 
-fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<SentinelClientBuilder> {
+fn sentinel(
+    sentinels: &[ConnectionInfo],
+    service: &str,
+    user: &SentinelUser,
+) -> RedisResult<SentinelClientBuilder> {
     let addresses = sentinels.iter().map(|info| info.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, service, SentinelServerType::Master)?
         .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+    if let Some(name) = &user.name {
+        builder = builder.set_client_to_sentinel_username(name);
+    }
+    if let Some(password) = &user.password {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
     // The settings are those of Redis itself, and the URL gives them to all sentinels alike.
     if let Some(info) = sentinels.first() {
         let settings = info.redis_settings();
@@ -250,36 +320,44 @@ fn sentinel(sentinels: &[ConnectionInfo], service: &str) -> RedisResult<Sentinel
 }
 
 impl Line {
-    /// Sends in this order.
-    pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<()> {
+    /// Sends in this order. An error is the end of the connection; what Redis refuses by itself is returned.
+    pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<Vec<Refusal>> {
+        let mut refusals = Vec::new();
+        let mut take = |index: usize, answer: RedisResult<Value>| {
+            match answer {
+                Ok(value) => {
+                    if let Some(message) = messages.get(index) {
+                        message.answered(value);
+                    }
+                }
+                Err(error) if is_refusal(&error) => refusals.push(Refusal { index, error }),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
         match (self, messages) {
             // One message by itself needs no list of answers.
-            (Self::One(line), [message]) => {
-                let value = message.command(how).query_async::<Value>(line).await?;
-                message.answered(value);
-                Ok(())
-            }
+            (Self::One(line), [message]) => take(0, message.command(how).query_async(line).await)?,
             (Self::One(line), _) => {
                 // All messages leave in one pipeline, and Redis answers in their order.
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
                     all.add_command(message.command(how));
                 }
-                let answers: Vec<Value> = all.query_async(line).await?;
-                for (message, value) in messages.iter().zip(answers) {
-                    message.answered(value);
+                let answers: Vec<RedisResult<Value>> =
+                    all.ignore_errors().query_async(line).await?;
+                for (index, answer) in answers.into_iter().enumerate().take(messages.len()) {
+                    take(index, answer)?;
                 }
-                Ok(())
             }
             // Channels may lie on several nodes, so that there is an order within each channel alone.
             (Self::Cluster(line), _) => {
-                for message in messages {
-                    let value = message.command(how).query_async::<Value>(line).await?;
-                    message.answered(value);
+                for (index, message) in messages.iter().enumerate() {
+                    take(index, message.command(how).query_async(line).await)?;
                 }
-                Ok(())
             }
         }
+        Ok(refusals)
     }
 
     /// The entries that follow one in a stream; waits a moment if there is none.
@@ -421,11 +499,20 @@ mod tests {
         let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
         assert_eq!(addresses, ["a:1", "b:6379"]);
         assert_eq!(nodes[1].redis_settings().password(), Some("secret"));
-        let Ok((RedisAddress::Sentinels(nodes, service), false)) =
+        let Ok((RedisAddress::Sentinels(nodes, service, user), false)) =
             RedisAddress::parse("rediss+sentinel://a:26379,b:26379/main/3")
         else {
             panic!("no sentinels");
         };
+        assert!(user == SentinelUser::default());
+        let url = "redis+sentinel://u:p@a/main?sentinel_user=w&sentinel_password=%26%2f%C3%BC";
+        let Ok((RedisAddress::Sentinels(own, of_url, user), false)) = RedisAddress::parse(url)
+        else {
+            panic!("no sentinels");
+        };
+        assert_eq!((&*of_url, user.name.as_deref()), ("main", Some("w")));
+        assert_eq!(user.password.as_deref(), Some("&/ü"));
+        assert_eq!(own[0].redis_settings().password(), Some("p"));
         assert_eq!((nodes.len(), &*service), (2, "main"));
         assert_eq!(nodes[0].redis_settings().db(), 3);
         assert!(matches!(nodes[0].addr(), ConnectionAddr::TcpTls { .. }));
@@ -435,6 +522,8 @@ mod tests {
             "redis+sentinel://a",
             "redis+else://a",
             "http+cluster://a",
+            "redis+sentinel://a/main?password=x",
+            "redis+sentinel://a/main?sentinel_password=%ff",
             "redis+cluster://a:x",
             "redis-streamed://a",
         ] {

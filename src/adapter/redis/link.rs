@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     channels::{How, Name, Target},
     echoes::Own,
-    line::{Line, OnPush, RedisAddress, Sent},
+    line::{Line, OnPush, RedisAddress, Refusal, Sent},
     streams::{self, Event, Reader, Stream},
 };
 use crate::adapter::{
@@ -61,6 +61,10 @@ pub(crate) struct Link {
     reader: Option<Reader>,
     /// How messages of this server look, which it hears as all others do.
     sent: Option<Own>,
+    /// The channel on which all servers of this library listen; nothing if it does not matter who hears what is sent, or when.
+    census: Option<String>,
+    /// How many listened there when that was looked at last.
+    known: AtomicUsize,
 }
 
 impl Link {
@@ -86,7 +90,15 @@ impl Link {
             listener,
             reader: None,
             sent: None,
+            census: None,
+            known: AtomicUsize::new(0),
         }
+    }
+
+    /// This link, which waits after a break for as many as have listened on a channel before.
+    pub(crate) fn counting(mut self, channel: String) -> Self {
+        self.census = Some(channel);
+        self
     }
 
     /// This link, which leaves out messages that look like these.
@@ -152,6 +164,10 @@ impl Broker for Link {
         &self.outbound
     }
 
+    fn holds(&self) -> bool {
+        self.census.is_some()
+    }
+
     fn unsent(&self, messages: Vec<Sent>) {
         if !messages.is_empty()
             && let Some(listener) = self.listener.upgrade()
@@ -182,6 +198,7 @@ impl Broker for Link {
                 Some(reader) => {
                     let mut line = self.place.connect(None).await.map_err(text)?;
                     self.event(Event::Lost(reader.look(&mut line).await.map_err(text)?));
+                    reader.look_around(&mut line).await;
                     Some((reader, line))
                 }
                 None => None,
@@ -206,6 +223,7 @@ impl Broker for Link {
             ended = reading => Err(text(ended)),
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
             ended = self.keep_subscribed(subscriber) => Err(text(ended)),
+            ended = self.count_others(publisher.clone()) => Err(text(ended)),
             why = self.hear_itself(publisher) => Err(why),
             () = broken.notified() => Err("the connection is closed".to_owned()),
         }
@@ -238,10 +256,22 @@ impl Link {
         while let Some(batch) = self.next().await {
             // Whether sending fails or this future is dropped meanwhile, the batch is counted as lost.
             let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
-            line.send(self.how, &batch).await?;
+            let refusals = line.send(self.how, &batch).await?;
             doubtful.all_arrived();
+            self.refused(batch, &refusals);
         }
         Ok(())
+    }
+
+    /// Counts what Redis has refused of a batch.
+    fn refused(&self, batch: Vec<Sent>, refusals: &[Refusal]) {
+        let Some(last) = refusals.last() else { return };
+        let why = last.error.to_string();
+        self.outbound.refused(refusals.len() as u64, &why);
+        let mut indices = refusals.iter().map(|refusal| refusal.index).peekable();
+        let refused = batch.into_iter().enumerate();
+        let refused = refused.filter(|(index, _)| indices.next_if_eq(index).is_some());
+        self.unsent(refused.map(|(_, message)| message).collect());
     }
 
     async fn subscribe(&self, line: &mut Line) -> redis::RedisResult<()> {
@@ -271,14 +301,39 @@ impl Link {
         }
     }
 
+    /// Counts who listens every second, and waits after a break until so many listen again.
+    async fn count_others(&self, mut line: Line) -> redis::RedisError {
+        let Some(channel) = &self.census else {
+            return std::future::pending().await;
+        };
+        loop {
+            let listening = match line.subscribers(self.how, channel).await {
+                Ok(listening) => listening,
+                Err(error) => return error,
+            };
+            if self.outbound.is_held() && listening < self.known.load(Ordering::Relaxed) {
+                sleep(SOON).await;
+                continue;
+            }
+            self.outbound.release();
+            self.known.store(listening, Ordering::Relaxed);
+            sleep(CANARY).await;
+        }
+    }
+
     /// Redis may take what is published and deliver nothing, and a connection may be dead without a
     /// sign of it.
     async fn hear_itself(&self, mut line: Line) -> String {
         loop {
             let message = [Sent::Message(self.own.clone(), Bytes::new())];
             self.outbound.says_a_word();
-            if let Err(error) = line.send(self.how, &message).await {
-                return error.to_string();
+            match line.send(self.how, &message).await {
+                Ok(refusals) => {
+                    if let Some(refusal) = refusals.first() {
+                        return refusal.error.to_string();
+                    }
+                }
+                Err(error) => return error.to_string(),
             }
             sleep(CANARY).await;
             if self.heard.lock().elapsed() > DEAF {
@@ -294,18 +349,12 @@ impl Link {
             let Some(link) = link.upgrade() else {
                 return;
             };
-            // A client of a cluster queues what comes without a bound, and goes on with that after its connection has
-            // ended. Relaxed is enough: what slips through in that moment counts as come before the end.
-            if pair.is_over.load(Ordering::Relaxed) {
-                link.lost(u64::from(is_message(&info.kind)));
-                return;
-            }
             // The task of the connection must outlive a fault of what is done with a message.
-            guarded(|| link.pushed(info, &pair.broken));
+            guarded(|| link.pushed(info, &pair));
         })
     }
 
-    fn pushed(&self, info: PushInfo, broken: &Notify) {
+    fn pushed(&self, info: PushInfo, pair: &ConnectionPair) {
         let mut data = info.data.into_iter();
         let mut next = || match data.next() {
             Some(Value::BulkString(bytes)) => Some(Bytes::from(bytes)),
@@ -327,7 +376,7 @@ impl Link {
             // The slot of a channel has moved to another node, or the connection is gone.
             // The connection may break while it is still being made: `notify_one` keeps that until somebody waits.
             if is_unasked || info.kind == PushKind::Disconnection {
-                broken.notify_one();
+                pair.broken.notify_one();
             }
             return;
         };
@@ -346,7 +395,12 @@ impl Link {
         }
         // What is done with a message may open rooms, so nothing is locked meanwhile.
         let target = self.channels.lock().target(&(how, name));
+        // A client of a cluster queues what comes without a bound, and goes on with that after its connection has
+        // ended. Relaxed is enough: what slips through in that moment counts as come before the end.
+        let is_over = pair.is_over.load(Ordering::Relaxed);
         match target {
+            // The loss of an empty word, which this server says to itself, is none.
+            Some(_) if is_over => self.lost(u64::from(!payload.is_empty())),
             Some(Target::Envelopes) if payload.is_empty() => {
                 *self.heard.lock() = Instant::now();
                 self.outbound.hears_itself();
@@ -356,6 +410,7 @@ impl Link {
                     listener.hear(target, payload);
                 }
             }
+            // What was sent before this server has left the channel may come right after it.
             None => {}
         }
     }
@@ -378,10 +433,6 @@ impl Drop for Ending<'_> {
     }
 }
 
-fn is_message(kind: &PushKind) -> bool {
-    [PushKind::Message, PushKind::PMessage, PushKind::SMessage].contains(kind)
-}
-
 /// Redis can be asked as long as this value lives.
 struct Connected<'a>(&'a Link);
 
@@ -395,4 +446,70 @@ impl Drop for Connected<'_> {
 const BATCH: usize = 256;
 /// How often this server speaks to itself, and how long it may not hear that.
 const CANARY: Duration = Duration::from_secs(1);
+/// How often is looked whether the others are there again.
+const SOON: Duration = Duration::from_millis(50);
 const DEAF: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard {
+        messages: AtomicU64,
+        lost: AtomicU64,
+    }
+
+    impl Listener for Heard {
+        fn hear(&self, _: Target, _: Bytes) {
+            self.messages.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn read(&self, _: streams::Read) {}
+
+        fn lost(&self, messages: u64) {
+            self.lost.fetch_add(messages, Ordering::Relaxed);
+        }
+
+        fn unsent(&self, _: Sent) {}
+    }
+
+    #[test]
+    fn what_comes_behind_the_end_of_its_connection_is_lost_but_for_what_this_server_has_said() {
+        let heard = Arc::new(Heard::default());
+        let listener: Arc<dyn Listener> = Arc::<Heard>::clone(&heard);
+        let (place, _) = RedisAddress::parse("redis://localhost").unwrap();
+        let limits = Limits {
+            messages: 1,
+            bytes: 1,
+            message_bytes: 1,
+        };
+        let own = "own".to_owned();
+        let link = Link::new(place, How::Plain, own, limits, Arc::downgrade(&listener));
+        let link = Arc::new(link.knowing(Own::new("me")));
+        let pair = Arc::new(ConnectionPair::default());
+        let on_push = link.on_push(&pair);
+        let say = |channel: &str, payload: &[u8]| {
+            let data = [channel.as_bytes(), payload].map(|part| Value::BulkString(part.to_vec()));
+            on_push(PushInfo {
+                kind: PushKind::Message,
+                data: data.into(),
+            });
+            let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+            (load(&heard.messages), load(&heard.lost))
+        };
+        let long_ago = *link.heard.lock();
+        assert_eq!(say("own", b"an envelope"), (1, 0));
+        assert_eq!(say("own", b""), (1, 0));
+        let last = *link.heard.lock();
+        assert!(last > long_ago);
+        drop(Ending(&pair));
+        assert_eq!(say("own", b""), (1, 0));
+        assert_eq!(*link.heard.lock(), last);
+        assert_eq!(say("own", b"\x93\xa2me of this server"), (1, 0));
+        assert_eq!(say("left", b"a message"), (1, 0));
+        assert_eq!(say("own", b"an envelope"), (1, 1));
+    }
+}

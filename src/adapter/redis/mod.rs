@@ -44,13 +44,14 @@ use self::{
     streams::{RedisJournal, Stream},
     values::RedisValues,
 };
-pub use super::common::{Emission, Emitter};
+pub use super::common::{Emission, Emitter, Lost};
 use super::{
     common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     journal::Journal,
     message::FOREIGN,
+    nodes::NAMESPACE,
     values::ValueStore,
 };
 use crate::names::Room;
@@ -58,7 +59,8 @@ use crate::names::Room;
 /// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
 ///
 /// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds reach the others when it is back.
+/// reach the clients of this server; those of the last five seconds are sent when it is back and the other servers listen again, for which
+/// they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost and counted.
 pub struct Redis {
     place: RedisAddress,
     key: String,
@@ -108,7 +110,7 @@ impl Redis {
     /// |---|---|
     /// | `redis://user:password@host:6379/0` | one server |
     /// | `rediss://…` | the same with TLS |
-    /// | `redis+sentinel://user:password@host:26379,host:26379/service/0` | what sentinels call so; user and password are those of Redis |
+    /// | `redis+sentinel://user:password@host:26379,host:26379/service/0` | what sentinels call so; user and password are those of Redis, and those of the sentinels, if they want any, parameters: `…/service?sentinel_user=…&sentinel_password=…` |
     /// | `redis+cluster://user:password@host:6379,host:6379` | a cluster |
     /// | `redis-streams://…`, `redis-streams+cluster://…` and so on | the same, with [streams](Self::streams) |
     ///
@@ -274,9 +276,12 @@ impl Adapter for Redis {
             let listener: Weak<dyn Listener> = shared.clone();
             let link = Link::new(self.place.clone(), how, own, self.limits, listener);
             let link = link.knowing(Own::new(inbox.node().as_str()));
+            let heartbeats = Nsp::from(NAMESPACE);
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
-                Wire::Classic | Wire::Sharded(_) => link,
+                // Of the channels of a namespace that are counted all servers of this library have that of heartbeats.
+                Wire::Classic => link.counting(Scope::Requests.channel(&self.key, &heartbeats)),
+                Wire::Sharded(_) => link.counting(Scope::Events.channel(&self.key, &heartbeats)),
             };
             RedisState {
                 link: Arc::new(link),

@@ -1,81 +1,57 @@
 //! Redis for programs that are no server.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{
     Redis,
+    channels::Target,
     joins::RecentJoins,
-    link::Link,
-    shared::{RedisState, note_joins, own_channel, write_publication},
-    streams::Stream,
+    line::Sent,
+    link::{Link, Listener},
+    shared::{note_joins, own_channel, write_publication},
+    streams,
 };
 use crate::adapter::{
-    common::{Broker as _, Emitter, Outlet, UID},
-    envelope::{NodeId, Publication},
-    interface::{AdapterError, BoxFuture, Health},
+    common::{Broker as _, Emitter, Losses, UID},
+    envelope::NodeId,
 };
 
 impl From<Redis> for Emitter {
     /// See [`Emitter::new`].
     fn from(redis: Redis) -> Self {
         let own = format!("{UID}-{:016x}", getrandom::u64().unwrap_or_default());
-        let nobody: Weak<RedisState> = Weak::new();
+        let losses = Arc::new(Losses::default());
+        let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
+        let listener = Arc::downgrade(&listener);
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
-        let link = Arc::new(Link::new(
+        let link = Link::new(
             redis.place.clone(),
             redis.wire.how(),
             own.unwrap_or_default(),
             redis.limits,
-            nobody,
-        ));
-        link.open();
-        tokio::spawn(Arc::clone(&link).run());
+            listener,
+        );
         let stream = Arc::new(redis.stream());
-        Self::through(Connected {
-            redis,
-            stream,
-            joins: RecentJoins::default(),
-            link,
+        let joins = RecentJoins::default();
+        Self::connect(link, losses, move |link: &Link, publication| {
+            let Redis { wire, key, .. } = &redis;
+            note_joins(*wire, key, &joins, publication);
+            let sent = write_publication(*wire, key, &stream, &joins, UID, publication)?;
+            link.publish(sent)
         })
     }
 }
 
-struct Connected {
-    redis: Redis,
-    stream: Arc<Stream>,
-    joins: RecentJoins,
-    link: Arc<Link>,
-}
+impl Listener for Losses {
+    fn hear(&self, _: Target, _: Bytes) {}
 
-impl Outlet for Connected {
-    fn send(&self, publication: &Publication) -> Result<(), AdapterError> {
-        let Redis { wire, key, .. } = &self.redis;
-        let joins = &self.joins;
-        note_joins(*wire, key, joins, publication);
-        let sent = write_publication(*wire, key, &self.stream, joins, UID, publication)?;
-        self.link.publish(sent)
+    fn read(&self, _: streams::Read) {}
+
+    fn lost(&self, messages: u64) {
+        self.add(messages);
     }
 
-    fn health(&self) -> Health {
-        self.link.health()
-    }
-
-    fn close(&self) -> BoxFuture<()> {
-        Box::pin(Arc::clone(&self.link).close())
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.link.abandon();
-    }
-}
-
-impl fmt::Debug for Connected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.redis.fmt(f)
-    }
+    fn unsent(&self, _: Sent) {}
 }

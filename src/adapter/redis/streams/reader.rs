@@ -1,5 +1,7 @@
 //! Reads a stream from where it was, on a connection of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
@@ -15,6 +17,7 @@ use crate::adapter::{
 pub(crate) struct Reader {
     pub(crate) stream: Stream,
     place: Mutex<Option<StreamPosition>>,
+    did_look_around: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ impl Reader {
         Self {
             stream,
             place: Mutex::default(),
+            did_look_around: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +57,28 @@ impl Reader {
         };
         *place = Some(now);
         Ok(lost)
+    }
+
+    /// Says once if there are streams of Node servers with several, which are not read here.
+    pub(crate) async fn look_around(&self, line: &mut Line) {
+        if self.did_look_around.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for number in 0..2 {
+            let name = format!("{}-{number}", self.stream.name);
+            let mut question = redis::cmd("TYPE");
+            // Who may not ask is not told.
+            let Ok(answer) = line.ask(question.arg(&name)).await else {
+                return;
+            };
+            if redis::from_redis_value::<String>(answer).is_ok_and(|kind| kind == "stream") {
+                tracing::warn!(
+                    name,
+                    "servers with a streamCount above 1 write to this stream, and are not heard here"
+                );
+                return;
+            }
+        }
     }
 
     /// Reads until the connection breaks. Everything goes to the listener, which is never waited for by
