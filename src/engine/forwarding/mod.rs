@@ -5,6 +5,7 @@
 //! not know either of them, and of the cluster only a function that tells where a tag's server is.
 
 mod outgoing;
+mod places;
 mod proof;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
@@ -23,11 +24,19 @@ use tokio::{
     time::timeout,
 };
 
+use crate::limit::LogThrottle;
+
+pub(crate) use self::places::Bounds;
+use self::places::Places;
 pub(in crate::engine) use self::{
     outgoing::{Outgoing, Pieces},
     proof::{HEADER, Said, Unproved, sign},
 };
 
+/// The header by which a server says for how many milliseconds a poll that it hands on should wait at most. It is heeded
+/// with a proof alone; servers of the version before let the poll wait for as long as it wants.
+pub(in crate::engine) const HOLD: http::HeaderName =
+    http::HeaderName::from_static("x-roomcast-hold");
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Connections to one server that are kept without a request.
@@ -91,8 +100,9 @@ pub(crate) struct Forwarder {
     key: [u8; 32],
     directory: Box<dyn Directory>,
     client: Client<HttpConnector, Outgoing>,
-    /// Requests and WebSockets that may be under way.
-    places: Arc<Semaphore>,
+    places: Places,
+    /// Limits the log lines about places that are not there.
+    shortages: LogThrottle,
     /// Room for answers.
     answers: Arc<Semaphore>,
     max_answer: usize,
@@ -120,7 +130,7 @@ impl Forwarder {
     /// Makes the forwarder of the server with this tag and key. Answers have at most `max_answer` bytes.
     pub(crate) fn new(
         (tag, key): (Tag, [u8; 32]),
-        limit: usize,
+        bounds: Bounds,
         max_answer: usize,
         directory: impl Directory + 'static,
     ) -> Self {
@@ -141,7 +151,8 @@ impl Forwarder {
             key,
             directory: Box::new(directory),
             client,
-            places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(bounds),
+            shortages: LogThrottle::default(),
             answers: Arc::new(Semaphore::new(answers.min(Semaphore::MAX_PERMITS))),
             max_answer,
             leaving: watch::Sender::default(),
@@ -153,9 +164,37 @@ impl Forwarder {
         self.tag
     }
 
-    /// A place for one more request or WebSocket; `None` if there are too many.
-    pub(in crate::engine) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// A place for one more WebSocket, or for a request as soon as there is one; `None` if there are too many.
+    pub(in crate::engine) async fn place(
+        &self,
+        is_websocket: bool,
+        patience: Duration,
+    ) -> Option<OwnedSemaphorePermit> {
+        let place = match is_websocket {
+            true => self.places.tunnel(),
+            false => self.places.request(patience).await,
+        };
+        if place.is_none()
+            && let Some(more) = self.shortages.permit()
+        {
+            // Whoever operates the server has set the bound too low, or has too few servers.
+            tracing::warn!(
+                is_websocket,
+                more,
+                "more requests or WebSockets of other servers' sessions than may be under way: refused"
+            );
+        }
+        place
+    }
+
+    /// Whether so many requests wait for a place that new sessions should be opened elsewhere.
+    pub(in crate::engine) fn is_crowded(&self) -> bool {
+        self.places.are_crowded()
+    }
+
+    /// How long a poll should wait at the server of its session, if others want its place.
+    pub(in crate::engine) fn hold(&self) -> Option<Duration> {
+        self.places.hold()
     }
 
     pub(in crate::engine) fn owner(&self, tag: Tag) -> Option<Owner> {

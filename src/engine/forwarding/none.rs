@@ -18,6 +18,10 @@ impl Forwarder {
         match *self {}
     }
 
+    pub(in crate::engine) fn is_crowded(&self) -> bool {
+        match *self {}
+    }
+
     pub(in crate::engine) fn send_away(&self, _: Duration) {
         match *self {}
     }

@@ -182,6 +182,27 @@ mod tests {
     }
 
     #[test]
+    fn proofs_of_every_version_are_read_as_they_were_meant_and_todays_are_written_so() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/forwarding.txt");
+        let corpus = std::fs::read_to_string(path).unwrap();
+        let mut read_lines = 0;
+        for line in corpus.lines().filter(|line| !line.starts_with('#')) {
+            let [is, _, proof] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+            let (client, again) = match is {
+                "timed" => signed(Some(1000)),
+                "untimed" => signed(None),
+                unknown => panic!("{unknown}"),
+            };
+            assert_eq!(again, proof);
+            let proof = HeaderValue::from_str(proof).unwrap();
+            let checked = verify(&known(&[7; 32], true), &Method::GET, TARGET, &proof);
+            assert_eq!(checked, Ok(client));
+            read_lines += 1;
+        }
+        assert_eq!(read_lines, 2, "both are in the corpus");
+    }
+
+    #[test]
     fn a_proof_is_for_one_key_one_request_one_client_and_one_time() {
         let (client, proof) = signed(Some(1000));
         let check = |key: &[u8; 32], method: &Method, target: &str, proof: &HeaderValue| {

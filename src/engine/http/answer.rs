@@ -15,7 +15,7 @@ use roomcast_protocol::{
 
 use super::{
     exchange,
-    handoff::{Handoff, HandoffCell},
+    handoff::{Handoff, HandoffCell, Received},
     message::{
         body::Pieces,
         cors::Verdict,
@@ -68,7 +68,7 @@ impl Engine {
         let handed_on = self.take_proof(&mut parts);
         let peer = match &handed_on {
             // The server that the client came to has asked its proxies already.
-            Ok(Some(client)) => *client,
+            Ok(Some(received)) => received.client,
             Ok(None) | Err(_) => self.identify(peer, &parts.headers),
         };
         join_cookies(&mut parts.headers);
@@ -93,7 +93,7 @@ impl Engine {
             Some(cors) if cors.enforce && is_foreign => Err(RequestError::ForeignOrigin),
             Some(_) | None => match handed_on {
                 Ok(by) => {
-                    self.respond(parts, body, peer, view.as_ref(), handoff, by.is_some())
+                    self.respond(parts, body, peer, view.as_ref(), handoff, by)
                         .await
                 }
                 Err(forged) => Err(forged),
@@ -133,7 +133,7 @@ impl Engine {
         peer: Peer,
     ) -> HttpAnswer {
         let outcome = match (self.find_for(sid, peer), body) {
-            (Ok(outbox), None) => self.poll(outbox, form).await,
+            (Ok(outbox), None) => self.poll(outbox, form, None).await,
             // The post is boxed, so that connections whose polls wait do not keep the room for it.
             (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
             (Err(error), _) => Err(error),
@@ -205,7 +205,7 @@ impl Engine {
         peer: Peer,
         view: Option<&EngineRequest>,
         handoff: &HandoffCell,
-        is_handed_on: bool,
+        handed_on: Option<Received>,
     ) -> Result<Reply, RequestError> {
         self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
@@ -219,7 +219,7 @@ impl Engine {
             && self.is_foreign(id)
             && let Some(tag) = id.tag
         {
-            if is_handed_on {
+            if handed_on.is_some() {
                 // A request is handed on once: two servers that both take the other for the owner
                 // would send it back and forth.
                 return Err(RequestError::UnknownSession(Unknown::Misdirected));
@@ -234,6 +234,11 @@ impl Engine {
             Ask::Open => {
                 // The limits come first: a client that is above them must not make the application
                 // work. The permit is a guard, which a refusal below gives back.
+                // Requests of sessions that are open go before new sessions.
+                let forwarder = self.forwarder.as_ref();
+                if forwarder.is_some_and(|forwarder| forwarder.is_crowded()) {
+                    return Err(RequestError::Busy);
+                }
                 let permit = self.permit(peer)?;
                 let sid = self.admit(view).await?;
                 self.open_polling(
@@ -270,7 +275,8 @@ impl Engine {
                 let form = Form::of(&parts.headers);
                 // A poll may wait for long, and its headers keep a read buffer alive.
                 drop(parts);
-                self.poll(outbox, form).await?.into_reply()
+                let hold = handed_on.and_then(|received| received.hold);
+                self.poll(outbox, form, hold).await?.into_reply()
             }
             Ask::Post(id) => {
                 let outbox = self.find_polling(id.sid)?;

@@ -1,11 +1,11 @@
 //! One polling request of a session: what it brings or waits for, until the driver has answered.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use roomcast_protocol::engine::CloseReason;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::message::{
     body::Pieces,
@@ -21,17 +21,18 @@ use crate::{
 };
 
 impl Engine {
-    /// Waits for packets.
+    /// Waits for packets, for at most `hold` if that is said: an empty one is the answer then.
     pub(super) async fn poll(
         &self,
         outbox: Outbox,
         form: Form,
+        hold: Option<Duration>,
     ) -> Result<HttpAnswer, RequestError> {
         let id = self.next_poll_id();
         let answer = match outbox.poll(id) {
             Polled::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
             Polled::Answered(answer) => Ok(answer),
-            Polled::Waiting(answered) => {
+            Polled::Waiting(mut answered) => {
                 // A cancellation point: when the client closes the connection, this future is dropped
                 // here, and the guard tells the driver, which would otherwise give packets to a request
                 // that nobody answers.
@@ -41,7 +42,18 @@ impl Engine {
                     waiting: true,
                     _counted: Waiting::at(&self.metrics, Gauge::PollsWaiting),
                 };
-                let answer = answered.await;
+                let answer = match hold {
+                    None => answered.await,
+                    // Waiting for so long is boxed, so that other polls do not keep the room for it.
+                    Some(hold) => match Box::pin(timeout(hold, &mut answered)).await {
+                        Ok(answer) => answer,
+                        Err(_) => {
+                            // Whoever answers it at this moment has taken it out already.
+                            guard.outbox.release_poll(id);
+                            answered.await
+                        }
+                    },
+                };
                 guard.waiting = false;
                 answer
             }
@@ -86,7 +98,7 @@ impl Engine {
         let limit = self.config.session.max_payload;
         // A cancellation point: a payload that stops half-way ends the session when the guard is
         // dropped, because packets of it would be missing without a trace.
-        let body = tokio::time::timeout(self.config.http.body_timeout, collect(body, limit)).await;
+        let body = timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
             Ok(Ok(body)) => body,
             Ok(Err(BodyError::TooLarge)) => {

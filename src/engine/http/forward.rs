@@ -1,7 +1,7 @@
 //! Hands requests on to the server whose session they belong to, and recognises those that were handed on
 //! to this one.
 
-use std::{future::poll_fn, pin::pin, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -10,7 +10,7 @@ use roomcast_protocol::Tag;
 use tokio::time::timeout;
 
 use super::{
-    handoff::{Handoff, HandoffCell},
+    handoff::{Handoff, HandoffCell, Received},
     message::{
         body,
         refusal::{RequestError, Unknown},
@@ -43,9 +43,9 @@ const OF_ONE_HOP: [HeaderName; 9] = [
 
 impl Engine {
     /// Takes the proof out of a request that seems to be handed on by another server, and returns
-    /// who its client is, or `None` if there is no proof. An error says that no server of the
+    /// what that one says, or `None` if there is no proof. An error says that no server of the
     /// cluster has sent the request.
-    pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Peer>, RequestError> {
+    pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Received>, RequestError> {
         let Some(forwarder) = &self.forwarder else {
             return Ok(None);
         };
@@ -68,7 +68,10 @@ impl Engine {
         })?;
         parts.headers.remove(forwarding::HEADER);
         self.metrics.count(Counter::ForwardedReceived);
-        Ok(Some(client))
+        let hold = parts.headers.remove(forwarding::HOLD);
+        let hold = hold.and_then(|hold| hold.to_str().ok()?.parse().ok());
+        let hold = hold.map(Duration::from_millis);
+        Ok(Some(Received { client, hold }))
     }
 
     /// The answer of another server to a request of its session. What cannot be had from it is answered as
@@ -84,12 +87,21 @@ impl Engine {
     ) -> Result<Reply, RequestError> {
         let forwarder = self.forwarder.as_ref();
         let forwarder = forwarder.ok_or(RequestError::UnknownSession(Unknown::Unowned))?;
-        let Some(place) = forwarder.place() else {
-            self.metrics.count(Counter::ForwardedFull);
+        let mut stopped = self.stopped();
+        // A client whose pong does not come within that time is gone for its server anyway.
+        let patience = self.config.session.ping_timeout;
+        let place = tokio::select! {
+            place = forwarder.place(accept.is_some(), patience) => place,
+            _ = stopped.wait_for(|stopped| *stopped) => None,
+        };
+        let Some(place) = place else {
+            self.metrics.count(match accept {
+                Some(_) => Counter::TunnelsRefused,
+                None => Counter::ForwardedFull,
+            });
             return Err(RequestError::Busy);
         };
         let counted = Counted::new(&self.metrics);
-        let mut stopped = self.stopped();
         let asking = self.ask(forwarder, parts, body, client, tag, accept);
         // Dropping `asking` at the stop closes the connection to the other server, so that a poll
         // there is given up as well.
@@ -144,8 +156,15 @@ impl Engine {
             headers.remove(header::CONTENT_LENGTH);
         }
         strip(&mut headers);
+        // What a client says of it counts for nothing.
+        headers.remove(forwarding::HOLD);
         if accept.is_some() {
             ask_for_websocket(&mut headers);
+        } else if parts.method == Method::GET
+            && let Some(hold) = forwarder.hold()
+        {
+            let hold = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(forwarding::HOLD, hold.into());
         }
         if let Some(host) = parts
             .uri

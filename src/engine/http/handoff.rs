@@ -1,6 +1,6 @@
 //! What becomes of a connection that is no longer HTTP.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -8,8 +8,18 @@ use parking_lot::Mutex;
 use super::tunnel::Tunnel;
 use crate::engine::{
     outbox::Attaching,
+    primitives::Peer,
     session::{Engine, Opening},
 };
+
+/// A request that another server has handed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    /// Who its client is.
+    pub(super) client: Peer,
+    /// How long it may wait for packets, if the other server wants its place back.
+    pub(super) hold: Option<Duration>,
+}
 
 /// What becomes of the connection after a `101`.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use http::request::Parts;
 use roomcast_protocol::Tag;
 
 use super::{
-    handoff::HandoffCell,
+    handoff::{HandoffCell, Received},
     message::{
         body::Pieces,
         refusal::{RequestError, Unknown},
@@ -16,7 +16,7 @@ use super::{
 use crate::engine::{primitives::Peer, session::Engine};
 
 impl Engine {
-    pub(super) fn take_proof(&self, _: &mut Parts) -> Result<Option<Peer>, RequestError> {
+    pub(super) fn take_proof(&self, _: &mut Parts) -> Result<Option<Received>, RequestError> {
         Ok(None)
     }
 

@@ -52,6 +52,21 @@ impl Outbox {
         Polled::Waiting(answered)
     }
 
+    /// Answers the polling request with this id with an empty packet, if it is the one that waits. One of a session that is
+    /// over, or that waits for a WebSocket, is left to the driver.
+    pub(in crate::engine) fn release_poll(&self, id: u64) {
+        let mut queue = self.lock();
+        if queue.closed().is_some() || !queue.is_empty() {
+            return;
+        }
+        let pending = queue.take_poll_of(id);
+        drop(queue);
+        if let Some(pending) = pending {
+            // Who waits for it is who asks for this. The packet is empty, so that nothing is lost otherwise.
+            let _ = pending.answer_noop();
+        }
+    }
+
     /// Answers the poll that waits.
     pub(super) fn answer_poll(&self, mut queue: MutexGuard<'_, Queue<OutboxInner>>) -> usize {
         // The poll of a session that is over is left to the driver, which ends the session with it.
@@ -105,10 +120,14 @@ impl<H> Queue<H> {
 
     /// Takes out the polling request with this id, if it is the one that waits.
     pub(in crate::engine) fn forget_poll(&mut self, id: u64) -> bool {
+        self.take_poll_of(id).is_some()
+    }
+
+    fn take_poll_of(&mut self, id: u64) -> Option<PendingPoll> {
         let Sink::Poll(poll) = &mut self.sink else {
-            return false;
+            return None;
         };
-        poll.take_if(|pending| pending.id == id).is_some()
+        poll.take_if(|pending| pending.id == id)
     }
 
     /// Lets a polling request wait. Where the session does not poll, the request is dropped, and

@@ -15,14 +15,14 @@ use crate::{
     config::{AddressLimits, Cookie, Cors},
     engine::{
         Forwarder,
-        forwarding::{Directory, Owner},
+        forwarding::{Bounds, Directory, Owner},
     },
     limit::{Guard, Proxies},
 };
 
 /// What servers have told of themselves.
 #[derive(Clone, Default)]
-struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
+pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
 
 #[derive(Clone)]
 struct Known {
@@ -55,11 +55,15 @@ impl Cluster {
     /// What the server with this number hands requests on with.
     fn forwarder(&self, number: u8, limit: usize) -> Arc<Forwarder> {
         let own = (tag(number), [number; 32]);
-        Arc::new(Forwarder::new(own, limit, 4 << 20, self.clone()))
+        let bounds = Bounds {
+            requests: limit,
+            tunnels: limit,
+        };
+        Arc::new(Forwarder::new(own, bounds, 4 << 20, self.clone()))
     }
 
     /// The server with this number says that it is there.
-    fn register(&self, number: u8, address: SocketAddr) {
+    pub(super) fn register(&self, number: u8, address: SocketAddr) {
         let known = Known {
             address: format!("http://{address}"),
             key: number,
@@ -75,11 +79,11 @@ impl Cluster {
         }
     }
 
-    async fn serve(&self, number: u8, config: Config) -> Echo {
+    pub(super) async fn serve(&self, number: u8, config: Config) -> Echo {
         self.serve_with(number, config, 100, |_| {}).await
     }
 
-    async fn serve_with(
+    pub(super) async fn serve_with(
         &self,
         number: u8,
         config: Config,
@@ -107,16 +111,16 @@ impl Cluster {
     }
 }
 
-fn tag(number: u8) -> Tag {
+pub(super) fn tag(number: u8) -> Tag {
     Tag::from_random([number; 6])
 }
 
-fn count(echo: &Echo, counter: Counter) -> u64 {
+pub(super) fn count(echo: &Echo, counter: Counter) -> u64 {
     echo.engine.metrics.counter(counter)
 }
 
 /// Waits until something is so that nobody tells.
-async fn until(is_so: impl Fn() -> bool) {
+pub(super) async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::task::yield_now().await;
@@ -126,16 +130,16 @@ async fn until(is_so: impl Fn() -> bool) {
 }
 
 /// A server that accepts connections and never answers.
-async fn mute() -> (TcpListener, SocketAddr) {
+pub(super) async fn mute() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
+pub(super) const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 const HEADER: &str = "x-roomcast-forwarded";
 
-fn target(sid: &str) -> String {
+pub(super) fn target(sid: &str) -> String {
     format!("/socket.io/?EIO=4&transport=polling&sid={sid}")
 }
 
@@ -280,7 +284,7 @@ async fn a_client_that_gives_up_its_poll_at_another_server_has_given_it_up_at_th
 }
 
 /// A session of the first server whose WebSocket has come to the second.
-async fn upgraded(a: &Echo, b: &Echo) -> Client {
+pub(super) async fn upgraded(a: &Echo, b: &Echo) -> Client {
     let sid = a.open().await;
     let mut client = b.websocket(Some(&sid)).await;
     client.send("2probe").await;
@@ -373,33 +377,6 @@ async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
     });
     assert_eq!(answer, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
-}
-
-#[tokio::test]
-async fn a_server_that_does_not_answer_is_given_up_and_takes_no_more_than_its_places() {
-    let cluster = Cluster::default();
-    let config = Config::default()
-        .ping_interval(Duration::from_secs(3))
-        .ping_timeout(Duration::from_secs(2))
-        .body_timeout(Duration::from_secs(5));
-    let b = cluster.serve_with(2, config, 1, |_| {}).await;
-    let (listener, address) = mute().await;
-    cluster.register(9, address);
-    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
-    let ((late, full), _connection) = tokio::join!(
-        async {
-            tokio::join!(b.poll(&sid), async {
-                until(|| b.engine.metrics.gauge(Gauge::RequestsForwarded) == 1).await;
-                b.poll(&sid).await
-            })
-        },
-        listener.accept()
-    );
-    assert_eq!(late, (400, UNKNOWN.into()));
-    assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
-    assert_eq!(full.0, 503);
-    assert_eq!(count(&b, Counter::ForwardedFull), 1);
-    assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
 }
 
 #[tokio::test]

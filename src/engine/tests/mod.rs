@@ -32,6 +32,8 @@ mod draining;
 mod forwarding;
 mod heartbeats;
 mod model;
+#[cfg(feature = "forwarding")]
+mod places;
 mod plain;
 mod scripts;
 mod server;

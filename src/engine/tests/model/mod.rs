@@ -164,9 +164,12 @@ impl Client {
                 self.newest = None;
                 self.sent.push(number);
             }
-            Kind::Newest if push == Push::Queued => self.newest = Some(number),
             Kind::Volatile | Kind::Newest | Kind::LastTwo => {
                 assert_ne!(push, Push::Overflow, "nobody is cut for what may be lost");
+                if kind == Kind::Newest {
+                    // An older value is gone also where there was no room for this one.
+                    self.newest = (push == Push::Queued).then_some(number);
+                }
             }
         }
     }
@@ -503,6 +506,17 @@ fn a_value_that_made_room_for_what_must_arrive_is_not_waited_for() {
         Step::Push(Kind::Newest, 5000),
     ];
     run(steps.map(|step| (0, step)));
+}
+
+#[test]
+fn a_value_that_could_not_be_replaced_is_not_waited_for() {
+    let steps = [
+        Step::Push(Kind::Reliable, 33_000),
+        Step::Push(Kind::Reliable, 33_000),
+        Step::Push(Kind::Newest, 0),
+        Step::Push(Kind::Newest, 40_000),
+    ];
+    run(steps.map(|step| (1, step)));
 }
 
 proptest! {

@@ -1,0 +1,93 @@
+//! Requests and WebSockets of other servers' sessions when there is no place for one more.
+
+use super::{
+    forwarding::{Cluster, UNKNOWN, count, mute, tag, target, until, upgraded},
+    *,
+};
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_too() {
+    let cluster = Cluster::default();
+    let config = Config::default()
+        .ping_interval(Duration::from_secs(3))
+        .ping_timeout(Duration::from_secs(2))
+        .body_timeout(Duration::from_secs(5));
+    let b = cluster.serve_with(2, config, 1, |_| {}).await;
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let ((late, full), _connection) = tokio::join!(
+        async {
+            tokio::join!(b.poll(&sid), async {
+                until(|| b.engine.metrics.gauge(Gauge::RequestsForwarded) == 1).await;
+                b.poll(&sid).await
+            })
+        },
+        listener.accept()
+    );
+    assert_eq!(late, (400, UNKNOWN.into()));
+    assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
+    // It has waited for the ping timeout, which is shorter than a request may take.
+    assert_eq!(full.0, 503);
+    assert_eq!(count(&b, Counter::ForwardedFull), 1);
+    assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
+}
+
+#[tokio::test]
+async fn polls_that_share_one_place_all_have_their_turn_and_what_is_sent_arrives_once() {
+    const SESSIONS: usize = 20;
+    let cluster = Cluster::default();
+    let a = cluster.serve(1, Config::default()).await;
+    let b = cluster.serve_with(2, Config::default(), 1, |_| {}).await;
+    let mut sids = Vec::new();
+    for _ in 0..SESSIONS {
+        sids.push(a.open().await);
+    }
+    // All poll through the other server at the same time; nothing is there for them but what each sends in between.
+    let session = async |sid: &str| {
+        let mut heard = Vec::new();
+        for n in 0..3 {
+            let message = format!("4{n}");
+            let (posted, mut polled) = tokio::join!(b.post(sid, &message), b.poll(sid));
+            assert_eq!(posted.0, 200);
+            loop {
+                let (status, body) = polled;
+                assert_eq!(status, 200, "{body}");
+                if body != "6" {
+                    heard.push(body);
+                    break;
+                }
+                polled = b.poll(sid).await;
+            }
+        }
+        heard
+    };
+    let sessions = futures_util::future::join_all(sids.iter().map(|sid| session(sid)));
+    for heard in timeout(DEADLINE, sessions).await.unwrap() {
+        assert_eq!(heard, ["40", "41", "42"]);
+    }
+    assert_eq!(count(&b, Counter::ForwardedFull), 0);
+    assert_eq!(
+        a.engine.metrics.gauge(Gauge::SessionsPolling),
+        SESSIONS as i64
+    );
+}
+
+#[tokio::test]
+async fn where_no_more_websockets_may_go_through_the_client_polls_on() {
+    let cluster = Cluster::default();
+    let a = cluster.serve(1, Config::default()).await;
+    let b = cluster.serve_with(2, Config::default(), 1, |_| {}).await;
+    let _first = upgraded(&a, &b).await;
+    let second = a.open().await;
+    until(|| b.engine.metrics.gauge(Gauge::Tunnels) == 1).await;
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        target(&second).replace("polling", "websocket")
+    );
+    assert!(b.exchange(&request).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(count(&b, Counter::TunnelsRefused), 1);
+    // WebSockets take no place of requests.
+    assert_eq!(b.post(&second, "4on").await.0, 200);
+    assert_eq!(b.poll(&second).await, (200, "4on".into()));
+}
