@@ -283,13 +283,19 @@ impl Builder {
         if let Some((limits, _)) = &self.guard {
             limits.check().map_err(BuildError::InvalidOption)?;
         }
+        #[cfg(feature = "cluster")]
+        let connections = match &self.guard {
+            Some((limits, _)) if limits.connections == 0 => usize::MAX,
+            Some((limits, _)) => limits.connections,
+            None => AddressLimits::default().connections,
+        };
         let config = Arc::new(self.config);
         let metrics = self.io.metrics();
         let states = &self.states;
         let has_state = |kind| states.has(kind);
         #[cfg(feature = "cluster")]
         let (cluster, node, registry, forwarder, values) =
-            self.membership.enter(&self.io, &config)?;
+            self.membership.enter(&self.io, &config, connections)?;
         #[cfg(not(feature = "cluster"))]
         let (cluster, node, forwarder) = alone()?;
         let mut fixed = Vec::new();

@@ -17,7 +17,9 @@ use tokio::runtime::Handle;
 
 use super::{Outcome, Record, RemoteOutcome, act};
 use crate::{
-    adapter::{Delivery, Item, Joined, Kind, Node, NodeId, Publication, Receiver, Wanted},
+    adapter::{
+        Delivery, Item, Joined, Kind, Node, NodeId, Publication, Question, Receiver, Wanted,
+    },
     metrics::Counter,
     socket::{
         core::{Io, Lifecycle, Namespace, ServerSide, Socket, WeakIo},
@@ -139,6 +141,8 @@ impl Receiver for Applier {
             node: from.clone(),
             request,
         };
+        let node = from.clone();
+        let question = Question { node, request };
         let Some(io) = self.io.upgrade() else {
             return;
         };
@@ -152,8 +156,8 @@ impl Receiver for Applier {
         spawn(Box::pin(async move {
             let _serving = serving;
             // A server that stops does not leave before it has answered.
-            let _question = table.question();
-            let given = table.give(wanted, &io).await;
+            let _answering = table.question();
+            let given = table.give(wanted, &question, &io).await;
             match given.and_then(|given| given.answer()) {
                 Some(answer) => asker.say(Some(1), Item::Answer(answer)),
                 None => asker.announce(0),

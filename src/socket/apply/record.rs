@@ -1,7 +1,8 @@
 //! What one server tells another about a socket.
 
+use roomcast_protocol::socket::Value;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use crate::socket::{
     core::Socket,
@@ -15,9 +16,20 @@ pub(crate) struct Record {
     pub(crate) id: SocketId,
     #[cfg_attr(feature = "cluster", serde(deserialize_with = "rooms"))]
     pub(crate) rooms: Vec<Room>,
-    pub(crate) handshake: Value,
+    #[cfg_attr(feature = "cluster", serde(deserialize_with = "handshake"))]
+    pub(crate) handshake: Json,
+    /// Node servers have any value here, binary among them.
     #[cfg_attr(feature = "cluster", serde(default))]
     pub(crate) data: Value,
+}
+
+/// Reads what is JSON, but for binary in what clients of Node servers have authenticated themselves with.
+#[cfg(feature = "cluster")]
+fn handshake<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+    use serde::Deserialize as _;
+
+    let value = Value::deserialize(deserializer)?;
+    Ok(value.to_json_with_buffers())
 }
 
 /// Reads the names of rooms, which are texts or, from Node servers, numbers.
@@ -25,8 +37,8 @@ pub(crate) struct Record {
 fn rooms<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     use serde::Deserialize as _;
 
-    let names = Vec::<Value>::deserialize(deserializer)?;
-    let room = |name: &Value| match name.as_str() {
+    let names = Vec::<Json>::deserialize(deserializer)?;
+    let room = |name: &Json| match name.as_str() {
         Some(name) => Room::from(name),
         None => Room::from(name.to_string()),
     };
@@ -37,7 +49,7 @@ impl Record {
     pub(crate) fn of(socket: &Socket) -> Self {
         let mut handshake = serde_json::to_value(socket.handshake()).unwrap_or_default();
         // Credentials are not sent: they stay on the server that has verified them.
-        if let Some(Value::Object(headers)) = handshake.get_mut("headers") {
+        if let Some(Json::Object(headers)) = handshake.get_mut("headers") {
             for secret in ["authorization", "cookie"] {
                 headers.remove(secret);
             }
@@ -56,8 +68,6 @@ impl Record {
     pub(crate) fn list(
         records: &[Self],
     ) -> Result<roomcast_protocol::socket::Args, roomcast_protocol::socket::EncodeError> {
-        use crate::socket::types::args;
-
-        args::arguments(roomcast_protocol::socket::Parser::Json, &records)
+        crate::socket::types::args::whatever(&records)
     }
 }

@@ -90,13 +90,23 @@ impl RecoveryTable {
     /// from that connection. One that has come from another server is taken when the application is done with it: until then
     /// nobody could go on as it, and it stays where it is if that takes too long.
     pub(crate) async fn claim(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> Option<Claim> {
+        self.claim_if(offer, nsp, |_| true).await
+    }
+
+    /// As [`claim`](Self::claim), but a socket for which `may` says no stays where it is.
+    pub(super) async fn claim_if(
+        self: &Arc<Self>,
+        offer: Offer,
+        nsp: &Nsp,
+        may: impl Fn(&Socket) -> bool + Send,
+    ) -> Option<Claim> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The waiter is registered before looking, so that a socket that is kept in between wakes this task.
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            match self.look(offer, nsp) {
+            match self.look(offer, nsp, &may) {
                 ClaimLookup::Claim(claim) => return Some(claim),
                 // The connection is known to be dead, since its client has a new one. Its socket is
                 // kept or about to be when this looks again. The time is looked at because others may let the client in
@@ -110,7 +120,12 @@ impl RecoveryTable {
         }
     }
 
-    fn look(self: &Arc<Self>, offer: Offer, nsp: &Nsp) -> ClaimLookup {
+    fn look(
+        self: &Arc<Self>,
+        offer: Offer,
+        nsp: &Nsp,
+        may: impl Fn(&Socket) -> bool,
+    ) -> ClaimLookup {
         let (socket, is_away) = match self.find(offer.pid, Socket::upgrade) {
             Some(KnownClient::Away(socket)) => (socket, true),
             Some(KnownClient::Connected(socket)) => (socket, false),
@@ -124,7 +139,7 @@ impl RecoveryTable {
         let Some(known) = came_with.or_else(|| inner.known(offer.last)) else {
             return ClaimLookup::Nothing;
         };
-        if inner.name != *nsp || !socket.outbox().has_all_after(known) {
+        if inner.name != *nsp || !socket.outbox().has_all_after(known) || !may(&socket) {
             return ClaimLookup::Nothing;
         }
         // What other servers have sent meanwhile may never have arrived here, and no client is told that it has

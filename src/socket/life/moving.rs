@@ -19,7 +19,7 @@ use tokio::time::Duration;
 use super::claiming::Claim;
 use crate::{
     Principal,
-    adapter::{Given, Item, Joined, MissedEvent, NodeId, SavedState, Wanted},
+    adapter::{Given, Item, Joined, MissedEvent, NodeId, Question, SavedState, Wanted},
     metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
@@ -33,16 +33,25 @@ pub(crate) struct Moved {
     pid: Pid,
     /// What the client has offered.
     last: Offset,
+    /// How this server has asked for it.
+    question: Question,
     given: Given,
 }
 
 impl RecoveryTable {
-    /// Gives a client away for good: to the server that asks for it here, and to nobody else.
-    pub(crate) async fn give(self: &Arc<Self>, wanted: Wanted, io: &Io) -> Option<Given> {
+    /// Gives a client away for good: to the server that asks for it here, and to nobody else. A question that another server
+    /// has answered before the client came here is read late, and takes nobody away.
+    pub(crate) async fn give(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        question: &Question,
+        io: &Io,
+    ) -> Option<Given> {
         let handover = io.handover()?;
         let offer = Offer::read(&wanted.pid, &wanted.offset)?;
         let nsp = Nsp::from(wanted.namespace.as_str());
-        let claim = self.claim(offer, &nsp).await?;
+        let is_open = |socket: &Socket| !socket.answered().contains(question);
+        let claim = self.claim_if(offer, &nsp, is_open).await?;
         claim.give(|socket, known| {
             let joined = Arc::clone(socket.namespace_inner().cluster.joined()?);
             // The application takes the socket out of the rooms for which it says where the client stands, so that what was
@@ -53,6 +62,10 @@ impl RecoveryTable {
             let missed = frames.iter().map(|frame| event_of(parser, frame));
             let missed = missed.collect::<Option<_>>()?;
             let saved = socket.saved_state(&joined)?;
+            // JSON has no place for it.
+            if saved.data.has_binary() {
+                return None;
+            }
             let principal = socket.principal();
             Some(Given {
                 saved,
@@ -60,6 +73,7 @@ impl RecoveryTable {
                 expires_at: principal.expires_at,
                 missed,
                 arrival,
+                answered: socket.answered().to_vec(),
             })
         })
     }
@@ -89,20 +103,23 @@ impl Moved {
             namespace: nsp.as_str().to_owned(),
         };
         let mut request = joined.ask(wanted.publication()?, PATIENCE)?.ok()?;
+        let question = Question {
+            node: joined.node().clone(),
+            request: request.number(),
+        };
         while let Some((_, item)) = request.next().await {
             if let Item::Answer(answer) = item
                 && let Some(given) = Given::read(&answer)
             {
-                return Self::of(offer.pid, last, nsp, given);
+                return given.is_of(offer.pid, nsp).then_some(Self {
+                    pid: offer.pid,
+                    last,
+                    question,
+                    given,
+                });
             }
         }
         None
-    }
-
-    fn of(pid: Pid, last: Offset, nsp: &Nsp, given: Given) -> Option<Self> {
-        let origin = given.saved.roomcast.as_ref()?;
-        let is_its_own = given.saved.pid == pid.as_str() && origin.namespace == nsp.as_str();
-        is_its_own.then_some(Self { pid, last, given })
     }
 
     pub(super) const fn pid(&self) -> Pid {
@@ -128,6 +145,7 @@ impl Moved {
             saved,
             missed,
             arrival,
+            mut answered,
             ..
         } = self.given;
         let limits = namespace.channel.as_ref()?.limits();
@@ -140,11 +158,30 @@ impl Moved {
             return None;
         }
         let came = (self.last, floor.number);
-        let socket = make(saved.sid, Recoverable::given(self.pid, came, arrival));
+        answered.push(self.question);
+        let forgotten = answered.len().saturating_sub(QUESTIONS);
+        answered.drain(..forgotten);
+        let recoverable = Recoverable::given(self.pid, came, arrival, answered);
+        let socket = make(saved.sid, recoverable);
         socket.set_data(Shared(saved.data.clone()));
         namespace.admit(&socket, &frames).ok()?;
         saved.join_all(&socket);
         Some(socket)
+    }
+}
+
+impl Given {
+    fn is_of(&self, pid: Pid, nsp: &Nsp) -> bool {
+        let origin = self.saved.roomcast.as_ref();
+        self.saved.pid == pid.as_str()
+            && origin.is_some_and(|origin| origin.namespace == nsp.as_str())
+    }
+}
+
+impl Socket {
+    /// The questions of servers by which its client has come here.
+    fn answered(&self) -> &[Question] {
+        self.recoverable().map_or(&[], Recoverable::answered)
     }
 }
 
@@ -212,6 +249,10 @@ fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
     let args: Box<RawValue> = to_raw_value(&values).ok()?;
     Some(MissedEvent { event, args })
 }
+
+/// How many questions by which a client has come are known. A question that is read later than so many moves is older than
+/// any server waits.
+const QUESTIONS: usize = 16;
 
 /// How long the other servers may take to give a client away.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,9 +1,12 @@
 //! Going on with the state of a client that was on another server, which has kept it in the journal of the adapter or
 //! gives it away.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use roomcast_protocol::{Frame, socket::Nsp};
+use roomcast_protocol::{
+    Frame,
+    socket::{Nsp, Value},
+};
 use tokio::time::{Duration, timeout};
 
 use super::{Claim, moving::Moved};
@@ -236,7 +239,7 @@ impl Socket {
             sid: self.id(),
             pid: recoverable.pid.as_str().to_owned(),
             rooms,
-            data: data.map_or_else(|| serde_json::json!({}), |data| data.0.clone()),
+            data: data.map_or_else(|| Value::Object(BTreeMap::new()), |data| data.0.clone()),
             roomcast: Some(Origin {
                 node: joined.node().clone(),
                 namespace: self.nsp().to_owned(),

@@ -1,10 +1,14 @@
 //! What a socket and its outbox need for recovery.
 
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
 use super::offer::{Last, Offset, Pid};
+#[cfg(feature = "cluster")]
+use crate::adapter::Question;
 use crate::{config, engine::Limits};
 
 /// The limits of what outboxes keep for recovery.
@@ -27,6 +31,9 @@ pub(crate) struct Recoverable {
     came: Option<(Offset, u64)>,
     /// What another server gave for the application.
     arrival: Option<Arrival>,
+    /// The questions of servers by which the client has come here. Who reads one of them late does not give the client away.
+    #[cfg(feature = "cluster")]
+    answered: Arc<[Question]>,
 }
 
 /// What the application has to do for a client that was on another server.
@@ -44,29 +51,39 @@ impl Recoverable {
             recovered: false,
             came: None,
             arrival: None,
+            #[cfg(feature = "cluster")]
+            answered: Arc::default(),
         }
     }
 
     /// What a socket has whose client has been on another server.
     #[cfg(feature = "cluster")]
-    pub(crate) const fn from_elsewhere(pid: Pid) -> Self {
+    pub(crate) fn from_elsewhere(pid: Pid) -> Self {
         Self {
             pid,
             recovered: true,
             came: None,
             arrival: None,
+            #[cfg(feature = "cluster")]
+            answered: Arc::default(),
         }
     }
 
     /// What a socket has whose client another server has given away, of which the client has all up to `came`.
     #[cfg(feature = "cluster")]
-    pub(crate) fn given(pid: Pid, came: (Offset, u64), state: Value) -> Self {
+    pub(crate) fn given(
+        pid: Pid,
+        came: (Offset, u64),
+        state: Value,
+        answered: Vec<Question>,
+    ) -> Self {
         let is_over = AtomicBool::new(false);
         Self {
             pid,
             recovered: true,
             came: Some(came),
             arrival: Some(Arrival { state, is_over }),
+            answered: answered.into(),
         }
     }
 
@@ -77,6 +94,8 @@ impl Recoverable {
             recovered: true,
             came: self.came,
             arrival: None,
+            #[cfg(feature = "cluster")]
+            answered: Arc::clone(&self.answered),
         }
     }
 
@@ -89,6 +108,12 @@ impl Recoverable {
     pub(crate) fn number_of(&self, last: Last) -> Option<u64> {
         let (offset, floor) = self.came?;
         (last.own == Some(offset)).then_some(floor)
+    }
+
+    /// The questions by which the client has come here, the latest last.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn answered(&self) -> &[Question] {
+        &self.answered
     }
 
     /// What another server gave for the application, as long as that has not dealt with it.
@@ -109,7 +134,7 @@ impl Recoverable {
 #[cfg(all(test, feature = "cluster"))]
 mod tests {
     use super::*;
-    use crate::socket::recovery::Tag;
+    use crate::{adapter::NodeId, socket::recovery::Tag};
 
     #[test]
     fn a_client_from_another_server_is_known_by_what_it_came_with_until_the_application_is_done_and_later()
@@ -122,7 +147,10 @@ mod tests {
             position: None,
         };
         let came = offset(7, "server-one").own.unwrap();
-        let known = Recoverable::given(Pid::random(), (came, 100), Value::from(1));
+        let node = NodeId::new("server-two").unwrap();
+        let question = Question { node, request: 3 };
+        let asked = vec![question.clone()];
+        let known = Recoverable::given(Pid::random(), (came, 100), Value::from(1), asked);
         assert_eq!(known.floor(), Some(100));
         assert_eq!(known.number_of(offset(7, "server-one")), Some(100));
         assert_eq!(known.number_of(offset(8, "server-one")), None);
@@ -131,6 +159,7 @@ mod tests {
         known.arrived();
         assert_eq!(known.arrival(), None);
         let again = known.again();
+        assert_eq!(again.answered(), [question]);
         assert_eq!(again.number_of(offset(7, "server-one")), Some(100));
         assert_eq!((again.arrival(), again.recovered), (None, true));
         assert_eq!(Recoverable::new().number_of(offset(7, "server-one")), None);

@@ -1,8 +1,8 @@
 //! What is known of sockets wherever they are.
 
-use roomcast_protocol::socket::{Arguments, EncodeError};
+use roomcast_protocol::socket::{Arguments, EncodeError, Value};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::Broadcast;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     socket::{
         apply::{Applied, Outcome, Record, RemoteOutcome, TargetNamespace},
         core::Socket,
-        types::{IntoRooms, Room, Shared, SocketId},
+        types::{IntoRooms, Room, Shared, SocketId, args},
     },
 };
 
@@ -21,7 +21,7 @@ pub struct RemoteSocket {
     node: NodeId,
     id: SocketId,
     rooms: Vec<Room>,
-    handshake: Value,
+    handshake: Json,
     data: Value,
 }
 
@@ -59,18 +59,21 @@ impl RemoteSocket {
     }
 
     /// The request that opened its connection, as a [`Handshake`](crate::Handshake) is serialized, but
-    /// without the headers `authorization` and `cookie`.
+    /// without the headers `authorization` and `cookie`. Binary in it, which sockets of Node servers may have, is as
+    /// `JSON.stringify` writes a `Buffer`.
     #[must_use]
-    pub fn handshake(&self) -> &Value {
+    pub fn handshake(&self) -> &Json {
         &self.handshake
     }
 
     /// What its server has [shown](Socket::share) of it, as `T`; `None` if that is nothing, or another
-    /// thing.
+    /// thing. Binary is `Bytes`, and anything is a [`Value`](crate::Value).
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
-        let is_something = !self.data.is_null();
-        is_something.then(|| serde_json::from_value(self.data.clone()).ok())?
+        if self.data == Value::Null {
+            return None;
+        }
+        args::whatever(&(&self.data,)).ok()?.get(0).ok()
     }
 
     /// The socket alone, wherever it is now.
@@ -105,7 +108,7 @@ impl RemoteSocket {
 pub struct Fetched {
     /// The sockets of all servers that have answered.
     pub sockets: Vec<RemoteSocket>,
-    /// The servers that have not, or not completely.
+    /// The servers that have not, or not completely, or in a way that nobody can read.
     pub missing: Missing,
 }
 
@@ -131,6 +134,7 @@ impl Fetched {
                 use crate::{adapter::Item, metrics::Counter};
                 use roomcast_protocol::socket::Argument as _;
 
+                let mut unread = Vec::new();
                 while let Some((node, item)) = request.next().await {
                     let Item::Sockets(list) = item else {
                         continue;
@@ -144,10 +148,15 @@ impl Fetched {
                         Err(error) => {
                             target_namespace.metrics().count(Counter::ClusterMalformed);
                             tracing::warn!(%node, %error, "a list of sockets cannot be read");
+                            if !unread.contains(&node) {
+                                unread.push(node);
+                            }
                         }
                     }
                 }
                 fetched.missing = request.missing();
+                unread.retain(|node| !fetched.missing.nodes.contains(node));
+                fetched.missing.nodes.extend(unread);
             }
         }
         fetched
@@ -157,13 +166,15 @@ impl Fetched {
 impl Socket {
     /// Shows a value to whoever [fetches](Broadcast::fetch_sockets) this socket, on this server and on
     /// others; it replaces what was shown before. Nothing else of what is [kept](Socket::set_data) with
-    /// a socket leaves its server.
+    /// a socket leaves its server. Bytes (`bytes::Bytes`, not `Vec<u8>`) are binary at any depth; servers of Node
+    /// get them as `JSON.stringify` writes a `Buffer`.
     ///
     /// # Errors
     ///
-    /// When it is no JSON, or nested deeper than a hundred levels.
+    /// When it cannot be serialized, or is nested deeper than a hundred levels.
     pub fn share(&self, value: impl Serialize) -> Result<(), EncodeError> {
-        let value = serde_json::to_value(value).map_err(EncodeError::Serialize)?;
+        let shown = args::whatever(&(value,))?;
+        let value = shown.get(0).map_err(|_| EncodeError::InvalidArguments)?;
         if !is_flat(&value, MAX_LEVELS) {
             return Err(EncodeError::InvalidArguments);
         }
@@ -178,7 +189,9 @@ fn is_flat(value: &Value, levels: usize) -> bool {
     match value {
         Value::Array(values) => values.iter().all(is_inner_flat),
         Value::Object(fields) => fields.values().all(is_inner_flat),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Binary(_) => {
+            true
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use super::builder::Builder;
 use crate::{
     Config,
     adapter::{
-        Adapter, Backlog, Cluster, Health, Joined, Node, NodeId, NodeOptions, NodeTaken, Registry,
+        Adapter, Backlog, Cluster, Gaps, Health, Joined, Node, NodeId, NodeOptions, NodeTaken,
+        Registry,
         values::{Memory, ValueStore, Values},
     },
     engine::{Forwarder, random_sid},
@@ -33,7 +34,7 @@ use crate::{
 #[cfg(feature = "forwarding")]
 use crate::{
     adapter::Forwarding,
-    engine::{Directory, Owner},
+    engine::{Bounds, Directory, Owner},
 };
 
 /// What was said of the cluster of a server.
@@ -46,13 +47,20 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Makes a server one of its cluster, or the only one. Nothing is received before it is started.
-    pub(super) fn enter(self, io: &Io, config: &Config) -> Result<Entered, BuildError> {
+    /// It may have so many connections.
+    pub(super) fn enter(
+        self,
+        io: &Io,
+        config: &Config,
+        connections: usize,
+    ) -> Result<Entered, BuildError> {
         let metrics = io.metrics();
         self.node.check().map_err(BuildError::InvalidOption)?;
         let node = self.node.name(random_sid().as_str());
         let node = node.ok_or(BuildError::InvalidOption("node"))?;
         let is_alone = self.adapter.is_none();
-        let (registry, forwarder) = registry(&node, self.node, is_alone, config, metrics);
+        let max = Some(connections).filter(|_| !is_alone);
+        let (registry, forwarder) = registry(&node, self.node, max, config, metrics);
         let own = self.adapter.as_ref().and_then(|adapter| adapter.values());
         let store = self.values.or(own);
         let store = store.unwrap_or_else(|| Box::new(Memory::default()));
@@ -81,16 +89,16 @@ type Entered = (
     Values,
 );
 
-/// What knows the other servers, and what hands requests on to them.
+/// What knows the other servers, and what hands requests on to them if there may be any; this one has so many connections.
 fn registry(
     name: &NodeId,
     options: NodeOptions,
-    is_alone: bool,
+    connections: Option<usize>,
     config: &Config,
     metrics: &Arc<Metrics>,
 ) -> (Arc<Registry>, Option<Arc<Forwarder>>) {
     #[cfg(feature = "forwarding")]
-    if let Some(limit) = options.forwards().filter(|_| !is_alone) {
+    if let Some((requests, tunnels)) = connections.and_then(|most| options.forwards(most)) {
         let forwarding = Forwarding::random();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
@@ -98,10 +106,11 @@ fn registry(
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
         let own = (forwarding.tag, forwarding.key);
         let largest = largest.saturating_add(64 * 1024);
-        let forwarder = Forwarder::new(own, limit, largest, Arc::clone(&registry));
+        let bounds = Bounds { requests, tunnels };
+        let forwarder = Forwarder::new(own, bounds, largest, Arc::clone(&registry));
         return (registry, Some(Arc::new(forwarder)));
     }
-    let _ = (is_alone, config);
+    let _ = (connections, config);
     let registry = Registry::new(name.clone(), options, metrics);
     (Arc::new(registry), None)
 }
@@ -152,8 +161,8 @@ impl Io {
     /// The servers of the cluster as far as they have told of themselves, this one among them, by id.
     /// Without an [adapter](crate::Builder::adapter) this server is the only one; before it is built there is none.
     ///
-    /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone. Those
-    /// who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
+    /// One that has not been heard of for the [lease](crate::adapter::NodeOptions::lease) has gone, unless this server
+    /// hears nobody. Those who want to be told watch for [`Lifecycle::NodeJoined`](crate::Lifecycle::NodeJoined) and
     /// [`Lifecycle::NodeLeft`](crate::Lifecycle::NodeLeft). Servers of other kinds, such as Node's, are not
     /// in here, nor are programs that only send.
     #[must_use]
@@ -176,6 +185,10 @@ impl Io {
         if let Some(lag) = backlog.lag {
             out.gauge("roomcast_adapter_lag_seconds", lag.as_secs_f64());
         }
+        let gaps = joined.adapter_gaps();
+        out.total("roomcast_cluster_gaps_total", gaps.count);
+        let time = gaps.time.as_secs_f64();
+        out.total("roomcast_cluster_gap_seconds_total", time);
         let mut nodes = self.nodes();
         // One of two servers with one id is about to go, and rows must differ.
         nodes.dedup_by(|second, first| first.id == second.id);
@@ -198,6 +211,8 @@ impl Io {
             let lag = load.adapter_lag.as_secs_f64();
             row("roomcast_node_adapter_lag_seconds", lag);
             row("roomcast_node_lost", load.lost as f64);
+            row("roomcast_node_gaps", load.gaps as f64);
+            row("roomcast_node_gap_seconds", load.cut_off.as_secs_f64());
         }
     }
 
@@ -271,6 +286,15 @@ impl Io {
     #[must_use]
     pub fn adapter_backlog(&self) -> Option<Backlog> {
         self.cluster().joined().map(|cluster| cluster.backlog())
+    }
+
+    /// How often and for how long this server was cut off from the others by its [adapter](crate::Builder::adapter), so that
+    /// what they sent may be missing here; `None` without one. It is also in [`Load`](crate::adapter::Load), of all servers.
+    #[must_use]
+    pub fn adapter_gaps(&self) -> Option<Gaps> {
+        self.cluster()
+            .joined()
+            .map(|cluster| cluster.adapter_gaps())
     }
 
     /// Waits until what other servers send to the rooms that are open now reaches this server. Joining a
