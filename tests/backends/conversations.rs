@@ -13,6 +13,7 @@ on_every_backend! {
     the_owner_and_admins_rename_a_conversation,
     a_title_that_is_so_already_changes_nothing,
     the_conversations_of_a_user_are_those_of_the_list_and_no_others,
+    contacts_are_the_others_in_small_conversations,
 }
 
 fn actor(user: &str, is_admin: bool) -> Actor {
@@ -72,9 +73,9 @@ async fn what_changes_while_a_list_is_read_comes_to_its_front(backend: Backend) 
     let (first, cursor) = page(&harness, None).await;
     let (rest, end) = page(&harness, cursor).await;
     assert_eq!((rest.len(), end), (1, None));
-    let before = harness.store.conversation(rest[0]).await.unwrap().unwrap();
-    // Time goes on by itself; a change in the same millisecond would not be a later one.
-    while roomcast_server::store::Time::now() <= before.conversation.updated_at {}
+    let newest = harness.store.conversation(first[0]).await.unwrap().unwrap();
+    // Time goes on by itself; a change in the same millisecond as that of any other conversation may come behind that one.
+    while roomcast_server::store::Time::now() <= newest.conversation.updated_at {}
     assert!(matches!(
         rename(&harness, rest[0], actor("ann", false), "new").await,
         Change::Done(_)
@@ -153,4 +154,26 @@ async fn the_conversations_of_a_user_are_those_of_the_list_and_no_others(backend
     }
     let some = harness.store.conversation_ids("ann", 3).await.unwrap();
     assert_eq!(some.len(), 3);
+}
+
+async fn contacts_are_the_others_in_small_conversations(backend: Backend) {
+    let harness = Harness::new(backend).await;
+    harness.conversation(&["ann", "bob"]).await;
+    harness.conversation(&["bob", "ann", "cid"]).await;
+    harness.conversation(&["ann", "cid", "dan", "eve"]).await;
+    harness.conversation(&["bob", "zoe"]).await;
+    let contacts = async |user: &str, most_members, limit| {
+        let contacts = harness.store.contacts(user, most_members, limit);
+        let mut contacts = contacts.await.unwrap();
+        contacts.sort_unstable();
+        contacts
+    };
+    let nobody: [&str; 0] = [];
+    assert_eq!(contacts("ann", 1, 10).await, nobody);
+    assert_eq!(contacts("ann", 2, 10).await, ["bob"]);
+    assert_eq!(contacts("ann", 3, 10).await, ["bob", "cid"]);
+    assert_eq!(contacts("ann", 4, 10).await, ["bob", "cid", "dan", "eve"]);
+    assert_eq!(contacts("ann", 4, 3).await.len(), 3);
+    assert_eq!(contacts("bob", 100, 10).await, ["ann", "cid", "zoe"]);
+    assert_eq!(contacts("nobody", 100, 10).await, nobody);
 }

@@ -100,12 +100,48 @@ async fn a_lease_that_ran_out_counts_no_more_and_cannot_be_renewed() {
     // Nothing was removed yet, and still it is over.
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
-    assert_eq!(leases.bury().await.unwrap(), 1);
-    assert_eq!(leases.bury().await.unwrap(), 0);
+    // Others see that its users are gone with it, until it has been dead for long.
+    assert_eq!(leases.bury(LONG).await.unwrap(), 0);
+    let gone = [row(room, "ann", 0)];
+    assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), gone);
+    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 0);
     assert!(!leases.renew(dead, LONG).await.unwrap());
     assert!(!leases.tell(dead, &[row(room, "bob", 1)]).await.unwrap());
     assert_eq!(leases.remote_presence(alive, &[room]).await.unwrap(), []);
     assert!(leases.renew(alive, LONG).await.unwrap());
+}
+
+#[tokio::test]
+async fn who_is_at_a_dead_server_and_at_a_living_one_is_at_the_living_one() {
+    let (_harness, leases) = open().await;
+    let (dead, alive, third) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let room = Uuid::from_u128(1);
+    for node in [dead, alive] {
+        leases.take(node, LONG).await.unwrap();
+    }
+    let both = [row(room, "ann", 2), row(room, "bob", 1)];
+    assert!(leases.tell(dead, &both).await.unwrap());
+    assert!(leases.tell(alive, &[row(room, "ann", 1)]).await.unwrap());
+    leases.take(dead, Duration::ZERO).await.unwrap();
+    let seen = leases.remote_presence(third, &[room]).await.unwrap();
+    assert_eq!(seen, [row(room, "ann", 1), row(room, "bob", 0)]);
+}
+
+#[tokio::test]
+async fn it_is_known_when_the_next_lease_of_another_server_ends() {
+    let (_harness, leases) = open().await;
+    let nodes = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
+    let hour = Duration::from_secs(3600);
+    assert_eq!(leases.next_end(nodes[0]).await.unwrap(), None);
+    for (node, lease) in nodes.iter().zip([hour, 2 * hour, Duration::ZERO]) {
+        leases.take(*node, lease).await.unwrap();
+    }
+    let next_end = async |node| leases.next_end(node).await.unwrap().unwrap();
+    // Of its own lease nobody asks, and one that has ended does not end again.
+    let (of_first, of_second) = (next_end(nodes[0]).await, next_end(nodes[1]).await);
+    assert!(of_first > hour && of_first <= 2 * hour, "{of_first:?}");
+    assert!(of_second <= hour && of_second > hour / 2, "{of_second:?}");
 }
 
 #[tokio::test]
@@ -137,7 +173,7 @@ async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_e
                 assert!(told.unwrap());
                 assert!(leases.renew(node, LONG).await.unwrap());
                 leases.take(Uuid::new_v4(), Duration::ZERO).await.unwrap();
-                leases.bury().await.unwrap();
+                leases.bury(Duration::ZERO).await.unwrap();
             }
         });
     }
@@ -148,7 +184,7 @@ async fn many_that_renew_tell_and_bury_at_once_do_not_wait_for_one_another_for_e
         .await
         .unwrap();
     assert_eq!(seen.len(), 8);
-    assert_eq!(leases.bury().await.unwrap(), 0);
+    assert_eq!(leases.bury(Duration::ZERO).await.unwrap(), 0);
 }
 
 async fn open() -> (Harness, Leases) {
@@ -160,12 +196,8 @@ async fn open() -> (Harness, Leases) {
 /// Waits until nobody is seen any more at other servers.
 async fn until_gone(leases: &Leases, node: Uuid, room: Uuid) {
     let gone = async {
-        while !leases
-            .remote_presence(node, &[room])
-            .await
-            .unwrap()
-            .is_empty()
-        {
+        let is_there = |seen: Vec<Here>| seen.iter().any(|one| one.connections > 0);
+        while is_there(leases.remote_presence(node, &[room]).await.unwrap()) {
             sleep(Duration::from_millis(5)).await; // The pace of asking.
         }
     };

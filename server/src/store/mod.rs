@@ -308,6 +308,21 @@ impl Store {
         each!(self, backend => self.patiently(backend.conversation_ids(user, limit)).await)
     }
 
+    /// The other members of conversations of a user that have at most so many members, each once and in no order: at
+    /// most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be read.
+    pub async fn contacts(
+        &self,
+        user: &str,
+        most_members: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        each!(self, backend => self.patiently(backend.contacts(user, most_members, limit)).await)
+    }
+
     /// A page of at most `limit` messages; none if the conversation is unknown or foreign to `user`.
     ///
     /// # Errors

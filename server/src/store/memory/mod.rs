@@ -13,7 +13,7 @@ mod journals;
 mod queries;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -198,6 +198,25 @@ impl Memory {
         let state = self.0.state.lock();
         let rooms = state.rooms.iter().filter(|(_, room)| room.admits(user));
         Ok(rooms.map(|(id, _)| *id).take(limit).collect())
+    }
+
+    pub(super) async fn contacts(
+        &self,
+        user: &str,
+        most_members: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let state = self.0.state.lock();
+        let rooms = state
+            .rooms
+            .values()
+            .filter(|room| room.members.len() <= most_members && room.members.contains_key(user));
+        let members = rooms.flat_map(|room| room.members.keys());
+        let others: BTreeSet<String> = members
+            .map(|member| member.to_string())
+            .filter(|member| member != user)
+            .collect();
+        Ok(others.into_iter().take(limit).collect())
     }
 
     pub(super) async fn messages(

@@ -204,6 +204,15 @@ impl Postgres {
         read!(self, client => queries::conversation_ids(client, user, limit))
     }
 
+    pub(super) async fn contacts(
+        &self,
+        user: &str,
+        most_members: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        read!(self, client => queries::contacts(client, user, most_members, limit))
+    }
+
     pub(super) async fn messages(
         &self,
         conversation: Uuid,

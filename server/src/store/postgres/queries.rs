@@ -139,6 +139,31 @@ pub(super) async fn conversation_ids(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
+pub(super) async fn contacts(
+    client: &ClientWrapper,
+    user: &str,
+    most_members: usize,
+    limit: usize,
+) -> Result<Vec<String>, Error> {
+    // No more members are counted than there may be, however large a conversation is.
+    let statement = client
+        .prepare_cached(
+            "WITH small AS MATERIALIZED (
+                 SELECT own.conversation_id FROM members own
+                 WHERE own.user_id = $1 AND (SELECT count(*) FROM (SELECT FROM members m
+                     WHERE m.conversation_id = own.conversation_id LIMIT $2::int8 + 1) counted) <= $2)
+             SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
+             WHERE m.user_id <> $1 LIMIT $3",
+        )
+        .await?;
+    let [most_members, limit] =
+        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
+    let rows = client
+        .query(&statement, &[&user, &most_members, &limit])
+        .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 pub(super) async fn conversations(
     client: &ClientWrapper,
     user: &str,

@@ -32,7 +32,7 @@ pub struct Here {
     pub user_id: String,
     /// The user's name.
     pub name: String,
-    /// Connections in this conversation; 0 says that the user is not there any more.
+    /// Connections in this conversation; 0 says that the user is not there any more, or that its server is dead.
     pub connections: u32,
     /// Since when the user is there.
     pub since: Time,
@@ -76,15 +76,28 @@ impl Leases {
         }
     }
 
-    /// Removes what servers told whose leases have run out, and says how many there were.
+    /// Removes what servers told whose leases ran out so long ago, and says how many there were. Whoever looks before that
+    /// sees that their users are gone with their servers.
     ///
     /// # Errors
     ///
     /// If it could not be stored.
-    pub async fn bury(&self) -> Result<u64, StoreError> {
+    pub async fn bury(&self, dead_for: Duration) -> Result<u64, StoreError> {
         match self.0 {
             #[cfg(feature = "postgres")]
-            SharedBackend::Postgres(ref postgres) => postgres.bury_nodes().await,
+            SharedBackend::Postgres(ref postgres) => postgres.bury_nodes(dead_for).await,
+        }
+    }
+
+    /// After how long the next lease of another server ends, if it is not renewed; `None` if there is no other server.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn next_end(&self, node: Uuid) -> Result<Option<Duration>, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            SharedBackend::Postgres(ref postgres) => postgres.next_end(node).await,
         }
     }
 
@@ -101,8 +114,9 @@ impl Leases {
         }
     }
 
-    /// Who is in these conversations at other servers whose leases count: each user once, with all
-    /// connections, in the order of the conversations' and users' ids. 100,000 at most.
+    /// The users who are in these conversations at other servers: each user once, with all connections to servers whose leases count, in the
+    /// order of the conversations' and users' ids. 100,000 at most. Who was only at servers whose leases have run out has no
+    /// connection.
     ///
     /// # Errors
     ///

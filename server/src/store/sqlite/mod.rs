@@ -234,6 +234,19 @@ impl Sqlite {
             .await
     }
 
+    pub(super) async fn contacts(
+        &self,
+        user: &str,
+        most_members: usize,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let user = user.to_owned();
+        self.0
+            .readers
+            .read(move |connection| queries::contacts(connection, &user, most_members, limit))
+            .await
+    }
+
     pub(super) async fn messages(
         &self,
         conversation: Uuid,

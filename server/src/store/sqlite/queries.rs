@@ -102,6 +102,27 @@ pub(super) fn conversation_ids(
     ids.map(|id| id.map(|id| id.0)).collect()
 }
 
+pub(super) fn contacts(
+    connection: &Connection,
+    user: &str,
+    most_members: usize,
+    limit: usize,
+) -> rusqlite::Result<Vec<String>> {
+    // No more members are counted than there may be, however large a conversation is.
+    let mut statement = connection.prepare_cached(
+        "WITH small AS MATERIALIZED (
+             SELECT own.conversation_id FROM members own
+             WHERE own.user_id = ?1 AND (SELECT count(*) FROM (SELECT 1 FROM members m
+                 WHERE m.conversation_id = own.conversation_id LIMIT ?2 + 1)) <= ?2)
+         SELECT DISTINCT m.user_id FROM small JOIN members m USING (conversation_id)
+         WHERE m.user_id <> ?1 LIMIT ?3",
+    )?;
+    let [most_members, limit] =
+        [most_members, limit].map(|number| i64::try_from(number).unwrap_or(i64::MAX - 1));
+    let users = statement.query_map(params![user, most_members, limit], |row| row.get(0))?;
+    users.collect()
+}
+
 pub(super) const UNREAD: &str = "SELECT count(*) FROM (SELECT 1 FROM messages
     WHERE conversation_id = ?1 AND seq > ?2 AND user_id <> ?3 AND deleted_at IS NULL LIMIT ?4)";
 

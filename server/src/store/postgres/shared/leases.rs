@@ -34,8 +34,15 @@ impl Postgres {
         read!(self, client => end(client, node))
     }
 
-    pub(in crate::store) async fn bury_nodes(&self) -> Result<u64, StoreError> {
-        read!(self, client => bury(client))
+    pub(in crate::store) async fn bury_nodes(&self, dead_for: Duration) -> Result<u64, StoreError> {
+        read!(self, client => bury(client, dead_for))
+    }
+
+    pub(in crate::store) async fn next_end(
+        &self,
+        node: Uuid,
+    ) -> Result<Option<Duration>, StoreError> {
+        read!(self, client => next_end(client, node))
     }
 
     pub(in crate::store) async fn tell_presence(
@@ -90,14 +97,26 @@ async fn end(client: &ClientWrapper, node: Uuid) -> Result<(), Error> {
 }
 
 /// Two servers that look at the same time do not wait for one another.
-async fn bury(client: &ClientWrapper) -> Result<u64, Error> {
+async fn bury(client: &ClientWrapper, dead_for: Duration) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes
-                 WHERE expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED)",
+                 WHERE expires_at <= clock_timestamp() - $1 * interval '1 millisecond'
+                 FOR UPDATE SKIP LOCKED)",
         )
         .await?;
-    client.execute(&statement, &[]).await
+    client.execute(&statement, &[&milliseconds(dead_for)]).await
+}
+
+async fn next_end(client: &ClientWrapper, node: Uuid) -> Result<Option<Duration>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT (extract(epoch FROM min(expires_at) - statement_timestamp()))::float8
+             FROM nodes WHERE id <> $1 AND expires_at > statement_timestamp()",
+        )
+        .await?;
+    let seconds: Option<f64> = client.query_one(&statement, &[&node]).await?.try_get(0)?;
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 /// The server's row is held meanwhile, so that nothing is told for one that is being removed.
@@ -150,10 +169,13 @@ async fn remote_presence(
     let statement = client
         .prepare_cached(
             "SELECT p.conversation_id, p.user_id, max(p.name) AS name,
-                 least(sum(p.connections), 2147483647)::int4 AS connections, min(p.since) AS since
-             FROM presences p JOIN nodes n ON n.id = p.node_id
+                 least(coalesce(sum(p.connections) FILTER (WHERE n.is_alive), 0),
+                     2147483647)::int4 AS connections,
+                 coalesce(min(p.since) FILTER (WHERE n.is_alive), min(p.since)) AS since
+             FROM presences p
+             JOIN (SELECT id, expires_at > statement_timestamp() AS is_alive FROM nodes) n
+                 ON n.id = p.node_id
              WHERE p.conversation_id = ANY($2) AND p.node_id <> $1
-                 AND n.expires_at > clock_timestamp()
              GROUP BY p.conversation_id, p.user_id
              ORDER BY p.conversation_id, p.user_id LIMIT $3",
         )
