@@ -42,6 +42,7 @@ metric_table! {
         RetentionDone => "roomcast_retention_runs_total"["result" = "done"],
         RetentionFailed => "roomcast_retention_runs_total"["result" = "failed"],
         ConfirmationsSkipped => "roomcast_confirmations_skipped_total",
+        StatusesForgotten => "roomcast_statuses_forgotten_total",
         LeasesLost => "roomcast_leases_lost_total",
         NodesExpired => "roomcast_nodes_expired_total",
         AdapterUp => "roomcast_adapter_transitions_total"["to" = "up"],

@@ -15,6 +15,32 @@ pub struct Adapter {
     /// What the names of channels begin with; servers with different keys know nothing of each other. Default
     /// `socket.io`, as on Node servers.
     pub key: String,
+    /// With `+sharded` alone: which channels a server listens on, one for each namespace and for each room that has members
+    /// here (`rooms`; Node: `dynamic`), or for each namespace only (`namespaces`; `static`), or for each socket as well (`sockets`;
+    /// `dynamic-private`). All servers must agree. Default `rooms`.
+    pub subscriptions: Subscriptions,
+    /// With `redis-streams` alone: the name of the stream, 1 to 128 characters. Default: the key.
+    pub stream_name: Option<String>,
+    /// With `redis` alone, in its classic form: whether Node servers are answered on a channel of their own
+    /// (`publishOnSpecificResponseChannel`). Default `false`.
+    pub specific_responses: bool,
+    /// With `postgres` alone: the table of what is binary or longer than 7,999 bytes, 1 to 128 characters; a schema may stand before a
+    /// point. Default `socket_io_attachments`.
+    pub table: Option<String>,
+}
+
+/// The channels that a server listens on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Subscriptions {
+    /// One for each namespace, and one for each room that has members here.
+    #[default]
+    Rooms,
+    /// One for each namespace.
+    Namespaces,
+    /// One for each namespace, for each room that has members here, and for each socket.
+    Sockets,
 }
 
 impl Default for Adapter {
@@ -22,6 +48,10 @@ impl Default for Adapter {
         Self {
             url: None,
             key: "socket.io".into(),
+            subscriptions: Subscriptions::Rooms,
+            stream_name: None,
+            specific_responses: false,
+            table: None,
         }
     }
 }
@@ -57,17 +87,28 @@ impl Adapter {
         if self.url.as_deref() == Some("") {
             return Err("adapter.url is empty: `none` switches the adapter off");
         }
-        let is_key = (1..=MAX_KEY).contains(&self.key.len())
-            && self.key.bytes().all(|byte| byte.is_ascii_graphic());
-        if !is_key {
+        let is_name = |name: &str| {
+            (1..=MAX_KEY).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !is_name(&self.key) {
             return Err("adapter.key must have 1 to 128 ASCII characters without spaces");
+        }
+        if self
+            .stream_name
+            .as_deref()
+            .is_some_and(|name| !is_name(name))
+        {
+            return Err("adapter.stream_name must have 1 to 128 ASCII characters without spaces");
+        }
+        if self.table.as_deref().is_some_and(|name| !is_name(name)) {
+            return Err("adapter.table must have 1 to 128 ASCII characters without spaces");
         }
         Ok(())
     }
 }
 
 /// Section `[node]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// What this server is called among those of its cluster; no two may be called alike. 1 to 40 letters, digits,
@@ -76,19 +117,12 @@ pub struct Node {
     /// Where other servers of the cluster reach this one: `http://HOST:PORT`, or `https` where the server has TLS.
     /// Default: they do not. With `http`, and an adapter, they hand requests of this server's sessions on to it.
     pub address: Option<String>,
-    /// Requests and WebSockets of other servers' sessions that this server may have under way at the same time;
-    /// further ones are answered 503. 0: none are handed on. Default 4,096.
-    pub max_forwarded: usize,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self {
-            id: None,
-            address: None,
-            max_forwarded: 4096,
-        }
-    }
+    /// Requests of other servers' sessions that this server may have under way at the same time; further ones wait for
+    /// their turn, and polls are answered sooner meanwhile. 0: none are handed on. Default: `limits.connections`.
+    pub max_forwarded: Option<usize>,
+    /// WebSockets of other servers' sessions that may go through this server at the same time; further ones are refused, and
+    /// their clients go on polling. Default: `limits.connections`.
+    pub max_tunnels: Option<usize>,
 }
 
 impl Node {
@@ -195,6 +229,10 @@ mod tests {
             (
                 "redis+sentinel://u:canary@a:1,b:2/service",
                 "redis+sentinel://u:***@a:1,b:2/service",
+            ),
+            (
+                "redis+sentinel://a:1/service?sentinel_user=w&sentinel_password=canary",
+                "redis+sentinel://a:1/service?sentinel_user=w&sentinel_password=***",
             ),
         ] {
             let adapter = Adapter {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use auth::{Auth, Jwt, Role, Secret};
 pub use backend::Backend;
 pub use chat::{Chat, Content, Presence};
-pub use cluster::{Adapter, Node};
+pub use cluster::{Adapter, Node, Subscriptions};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub use page::Page;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
 
-pub use crate::service::api::Readiness;
+pub use crate::service::api::{Losses, Readiness};
 use health::websocket;
 pub(crate) use health::websocket::Connections;
 

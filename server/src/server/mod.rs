@@ -22,7 +22,7 @@ use self::signals::Signals;
 use self::tasks::Started;
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
-use crate::http::{self, Readiness};
+use crate::http::{self, Losses, Readiness};
 use crate::metrics::Metrics;
 use crate::service::{Hooks, Leases, Market, api::Publications, cluster};
 use crate::store::{NewConversation, Store};
@@ -162,7 +162,8 @@ fn readiness(
     metrics: &Arc<Metrics>,
 ) -> Readiness {
     let (store, metrics) = (store.clone(), Arc::clone(metrics));
-    let (supervisor, tasks, adapter) = (supervisor.clone(), io.clone(), io.clone());
+    let (supervisor, tasks) = (supervisor.clone(), io.clone());
+    let (adapter, losing) = (io.clone(), io.clone());
     Readiness::new(
         move || store.is_healthy(),
         move || [supervisor.ended(), tasks.ended_tasks()].concat(),
@@ -172,7 +173,14 @@ fn readiness(
         },
         move || publications.as_ref().map(Publications::is_working),
     )
-    .counting(move || metrics.library().counter(Counter::ClusterLost))
+    .counting(move || {
+        let gaps = losing.adapter_gaps().unwrap_or_default();
+        Losses {
+            lost: metrics.library().counter(Counter::ClusterLost),
+            gaps: gaps.count,
+            cut_off: gaps.time,
+        }
+    })
 }
 
 /// Ends what works for clients, once there are none.

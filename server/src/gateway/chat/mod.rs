@@ -4,6 +4,7 @@
 //! function in here sees it. A function in here calls [`Chat`] and returns what comes of it. Nothing in here may decide
 //! anything, keep a state, or reach the store past the service.
 
+mod arriving;
 mod attendance;
 mod conversations;
 mod history;
@@ -11,13 +12,9 @@ mod invites;
 mod members;
 mod messages;
 
-use std::time::Duration;
-
 use super::catalogue::Catalogue;
-use crate::service::{Chat, Leaving, Lost, Market, Notifications, ServiceError};
-use roomcast::{DisconnectReason, Event, Socket, State};
-use serde_json::Value;
-use tokio::time::timeout;
+use crate::service::{Chat, Market, Notifications};
+use roomcast::{DisconnectReason, Event, State};
 
 /// Registers the chat.
 pub(super) fn register(catalogue: &mut Catalogue<'_>) {
@@ -31,7 +28,7 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
                 let socket = &event.socket;
                 chat.connected(socket);
                 if let Some(said) = socket.arrival() {
-                    arrive(socket, said, &chat, &market, &notifications).await;
+                    arriving::arrive(socket, said, &chat, &market, &notifications).await;
                 } else if socket.recovered() {
                     chat.recheck(socket).await;
                 }
@@ -50,41 +47,3 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
     members::register(catalogue);
     invites::register(catalogue);
 }
-
-/// Has a socket whose client was at another server told what it has missed, and lets it in again. If that cannot be, its
-/// client comes back and starts afresh.
-async fn arrive(
-    socket: &Socket,
-    said: &Value,
-    chat: &Chat,
-    market: &Market,
-    notifications: &Notifications,
-) {
-    let arriving = async {
-        let leaving = Leaving::read(said).ok_or(Lost::Unknown)?;
-        let followed = leaving.followed();
-        let by = socket.principal();
-        // What this server does not know must not be forgotten without a word.
-        let mut all = followed.iter();
-        if !all.all(|one| Market::follows(one, &by) || Notifications::follows(one, &by)) {
-            return Err(Lost::Unknown);
-        }
-        chat.arrive(socket, &leaving).await?;
-        let lost = |_: ServiceError| Lost::Failed;
-        market.arrive(socket, followed).await.map_err(lost)?;
-        let following = notifications.arrive(socket, followed);
-        following.await.map_err(lost)
-    };
-    let arrived = timeout(PATIENCE, arriving).await;
-    match arrived.unwrap_or(Err(Lost::TooLate)) {
-        Ok(()) => socket.arrived(),
-        Err(lost) => {
-            let id = socket.id();
-            tracing::info!(socket = %id, ?lost, "a client of another server starts afresh");
-            socket.drop_connection();
-        }
-    }
-}
-
-/// How long a client is told what it has missed. Until then nobody else gets it, and it has nothing of what it follows.
-const PATIENCE: Duration = Duration::from_secs(20);

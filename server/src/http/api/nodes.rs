@@ -77,6 +77,12 @@ struct Load {
     lag: f64,
     /// From 0 to 1.
     busy: f64,
+    /// Messages for other servers, or from them, that it knows to be lost.
+    lost: u64,
+    /// How often it was cut off from the others.
+    gaps: u64,
+    /// Milliseconds for which it was, all these times together.
+    cut_off: u64,
 }
 
 impl From<adapter::Node> for Node {
@@ -99,6 +105,9 @@ impl From<adapter::Node> for Node {
                 queued_bytes: load.queued_bytes,
                 lag: load.lag.as_secs_f64() * 1e3,
                 busy: load.busy,
+                lost: load.lost,
+                gaps: load.gaps,
+                cut_off: millis(load.cut_off),
             },
         }
     }

@@ -26,6 +26,11 @@ struct Ready {
     adapter: &'static str,
     /// How many messages for other servers or from them are known to be lost.
     lost: u64,
+    /// How often the server was cut off from the others.
+    gaps: u64,
+    /// For how many milliseconds it was, all these times together.
+    #[serde(rename = "cutOff")]
+    cut_off: u64,
     /// Whether what services publish in the store is emitted; nothing: it cannot be, or shall not.
     publications: &'static str,
     draining: bool,
@@ -48,6 +53,7 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
     let draining = readiness.is_draining();
     let store = readiness.is_storing();
     let tasks: Vec<Task> = readiness.tasks().iter().map(task).collect();
+    let losses = readiness.losses();
     let (status, told) = if store && !draining && tasks.is_empty() {
         (StatusCode::OK, "ok")
     } else {
@@ -57,7 +63,9 @@ pub(super) async fn ready(State(readiness): State<Readiness>) -> impl IntoRespon
         status: told,
         store: word(store),
         adapter: readiness.adapter_word(),
-        lost: readiness.lost(),
+        lost: losses.lost,
+        gaps: losses.gaps,
+        cut_off: u64::try_from(losses.cut_off.as_millis()).unwrap_or(u64::MAX),
         publications: readiness.publications_word(),
         draining,
         tasks,
@@ -79,7 +87,7 @@ fn task(ended: &EndedTask) -> Task {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use axum::{body::Body, http::Request};
     use roomcast::internal::Tasks;
@@ -89,6 +97,7 @@ mod tests {
     use crate::{
         http::{Connections, PageSettings, router},
         metrics::Metrics,
+        service::api::Losses,
     };
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
@@ -127,7 +136,7 @@ mod tests {
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","lost":0,"publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
+        let expected = r#"{"status":"unavailable","store":"ok","adapter":"ok","lost":0,"gaps":0,"cutOff":0,"publications":"none","draining":false,"tasks":[{"name":"emission","state":"ended"}]}"#;
         assert_eq!(body, expected);
     }
 
@@ -139,13 +148,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_whose_adapter_does_not_work_says_so_and_is_ready() {
-        let readiness = Readiness::new(|| true, Vec::new, || Some(false), || None).counting(|| 7);
+        let readiness =
+            Readiness::new(|| true, Vec::new, || Some(false), || None).counting(|| Losses {
+                lost: 7,
+                gaps: 2,
+                cut_off: Duration::from_millis(1_500),
+            });
         let answer = ready(State(readiness)).await.into_response();
         assert_eq!(answer.status(), 200);
         let body = axum::body::to_bytes(answer.into_body(), 1000)
             .await
             .unwrap();
-        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","lost":7,"publications":"none","draining":false,"tasks":[]}"#;
+        let expected = r#"{"status":"ok","store":"ok","adapter":"unavailable","lost":7,"gaps":2,"cutOff":1500,"publications":"none","draining":false,"tasks":[]}"#;
         assert_eq!(body, expected);
     }
 }

@@ -1,11 +1,25 @@
 //! What a server needs to serve clients, and whether it works.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use roomcast::EndedTask;
+
+/// What of other servers, or for them, is missing since the server started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Losses {
+    /// How many messages for other servers or from them are known to be lost.
+    pub lost: u64,
+    /// How often the server was cut off from the others.
+    pub gaps: u64,
+    /// For how long it was, all these times together.
+    pub cut_off: Duration,
+}
 
 /// What readiness depends on. Cloning gives another handle.
 #[derive(Clone)]
@@ -15,7 +29,7 @@ pub struct Readiness {
     tasks: Arc<dyn Fn() -> Vec<EndedTask> + Send + Sync>,
     adapter: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
     publications: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
-    lost: Arc<dyn Fn() -> u64 + Send + Sync>,
+    losses: Arc<dyn Fn() -> Losses + Send + Sync>,
 }
 
 impl Readiness {
@@ -34,21 +48,20 @@ impl Readiness {
             tasks: Arc::new(tasks),
             adapter: Arc::new(adapter),
             publications: Arc::new(publications),
-            lost: Arc::new(|| 0),
+            losses: Arc::new(Losses::default),
         }
     }
 
-    /// Tells as well how many messages for other servers or from them are known to be `lost`, which changes nothing
-    /// either. Default: none.
+    /// Tells as well what of other servers, or for them, is missing, which changes nothing either. Default: nothing.
     #[must_use]
-    pub fn counting(mut self, lost: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        self.lost = Arc::new(lost);
+    pub fn counting(mut self, losses: impl Fn() -> Losses + Send + Sync + 'static) -> Self {
+        self.losses = Arc::new(losses);
         self
     }
 
-    /// How many messages for other servers or from them are known to be lost.
-    pub(crate) fn lost(&self) -> u64 {
-        (self.lost)()
+    /// What of other servers, or for them, is missing.
+    pub(crate) fn losses(&self) -> Losses {
+        (self.losses)()
     }
 
     /// Notes that the server is about to stop: from now on it is not ready.

@@ -20,8 +20,8 @@ pub(crate) use asking::answer_others;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) use emit::prepare;
 pub(crate) use emit::{Emission, Emit, followed, publish};
-pub use health::Readiness;
 pub(crate) use health::word;
+pub use health::{Losses, Readiness};
 pub(crate) use keys::{HeldKey, RequestKeys, Turn, hash as hash_of};
 pub(crate) use publications::Publications;
 pub(crate) use rooms::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room};

@@ -81,10 +81,13 @@ impl AdapterState {
     fn of(io: &Io, metrics: &Metrics) -> Option<Self> {
         let health = io.adapter_health()?;
         let backlog = io.adapter_backlog().unwrap_or_default();
+        let gaps = io.adapter_gaps().unwrap_or_default();
         let library = metrics.library();
         Some(Self {
             up: health == Health::Ready,
             lost: library.counter(Counter::ClusterLost),
+            gaps: gaps.count,
+            cut_off: millis(gaps.time),
             unsent: library.counter(Counter::ClusterUnsent),
             queued: backlog.messages,
             queued_bytes: backlog.bytes,

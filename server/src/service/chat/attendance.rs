@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
-use crate::service::chat::sequencer::conversations::Live;
+use crate::service::chat::sequencer::conversations::{Entered, Live};
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
@@ -84,7 +84,9 @@ pub(in crate::service) struct Whereabouts {
 
 impl Chat {
     /// Lets a socket into a conversation: from one message on it gets all live, and everything
-    /// from `last_seq` up to that one is in the answer.
+    /// from `last_seq` up to that one is in the answer. To a socket that was recovered in the conversation that is the message
+    /// with which it had joined before its connection broke: it was told, or is told, all later ones live. Its client may not
+    /// have known them when it asked, since stock clients send what they have buffered as soon as they are connected.
     pub(crate) async fn join(
         &self,
         allowed: Allowed<Join>,
@@ -99,7 +101,7 @@ impl Chat {
         let mut tries = 0;
         // This server may still have to emit what the client has from another one.
         let mut known = command.last_seq;
-        let (membership, emitted, users) = loop {
+        let (membership, through, users) = loop {
             let membership = self
                 .0
                 .store
@@ -120,11 +122,16 @@ impl Chat {
                 let Some(emitted) = live.sequencer.start(membership.revision()) else {
                     return Ok(None);
                 };
-                self.enter(live, socket, by)?;
-                Ok(Some((emitted.seq, live.presence.list(id).users)))
+                let since = self.enter(live, socket, by, emitted.seq)?;
+                let through = if socket.recovered() {
+                    since.min(emitted.seq)
+                } else {
+                    emitted.seq
+                };
+                Ok(Some((through, live.presence.list(id).users)))
             });
-            if let Some((emitted, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
-                break (membership, emitted, users);
+            if let Some((through, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
+                break (membership, through, users);
             }
             // What the client has seen elsewhere is waited for once; after that the client gets
             // what this server has, so that it is not kept out.
@@ -146,7 +153,7 @@ impl Chat {
         self.reconsider(socket);
         let missed = async {
             match command.last_seq {
-                Some(after) if after < emitted => self.missed(by, id, after, emitted).await,
+                Some(after) if after < through => self.missed(by, id, after, through).await,
                 Some(_) | None => Messages::default(),
             }
         };
@@ -210,17 +217,21 @@ impl Chat {
         }
     }
 
+    /// Lets a socket in that is told live all messages after `since`. Returns since when that is so: one that is in already
+    /// stays as it is.
     pub(super) fn enter(
         &self,
         live: &mut Live,
         socket: &Socket,
         by: &Principal,
-    ) -> Result<(), ServiceError> {
+        since: u64,
+    ) -> Result<u64, ServiceError> {
         // The table of sockets comes first: a socket that has gone is not in it, and would stay in
         // the room for ever.
-        if !self.0.conversations.enter(socket.id(), live.id) {
+        let entered = Entered { id: live.id, since };
+        let Some(since) = self.0.conversations.enter(socket.id(), entered) else {
             return Err(NO_CONVERSATION);
-        }
+        };
         if socket.join(&live.room).is_err() {
             // Both tables are undone together, or a disconnect would look for the socket where it
             // is not.
@@ -243,7 +254,7 @@ impl Chat {
         if self.0.store.is_shared() && !live.presence.remote().is_known() {
             self.0.conversations.look_soon(live.id);
         }
-        Ok(())
+        Ok(since)
     }
 
     /// The messages that were emitted before the socket joined. It has joined by now, so a store

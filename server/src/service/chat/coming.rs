@@ -6,7 +6,13 @@ use roomcast::{DisconnectReason, Room, Socket};
 use uuid::Uuid;
 
 use super::handle::{Chat, now, user};
-use super::sequencer::{conversations::conversation_of, delivery::user_room};
+use super::sequencer::{
+    conversations::{Entered, conversation_of},
+    delivery::user_room,
+};
+
+/// What a socket that was lost was in, kept with it for the one that its client is recovered as.
+struct WasIn(Vec<Entered>);
 
 impl Chat {
     /// A socket has connected and may join conversations from now on. A recovered socket is at once
@@ -21,11 +27,14 @@ impl Chat {
         // a socket that is not in the table.
         self.0.conversations.connect(socket.id());
         if socket.recovered() {
+            let was_in = was_in(socket);
             for room in socket.rooms() {
                 if let Some(id) = conversation_of(&room) {
-                    self.go_on(socket, id, &room);
+                    self.go_on(socket, id, &room, since_in(&was_in, id));
                 }
             }
+            // From here on the table of sockets knows better.
+            socket.set_data(WasIn(Vec::new()));
         }
         // The socket may have gone before it was noted here, and then nobody would remove it.
         if !socket.is_connected() {
@@ -34,11 +43,12 @@ impl Chat {
     }
 
     /// A recovered socket is in a conversation again, which was kept for it.
-    fn go_on(&self, socket: &Socket, id: Uuid, room: &Room) {
+    fn go_on(&self, socket: &Socket, id: Uuid, room: &Room, since: Option<u64>) {
         let by = &socket.principal();
         let entered = self.0.conversations.with(id, |live| {
+            let since = since.unwrap_or_else(|| live.told());
             // A user who was removed just now has been taken out of the room.
-            socket.rooms().contains(room) && self.enter(live, socket, by).is_ok()
+            socket.rooms().contains(room) && self.enter(live, socket, by, since).is_ok()
         });
         if entered != Some(true) {
             socket.leave(room);
@@ -62,12 +72,22 @@ impl Chat {
         }
     }
 
+    /// What a socket is in, or was when it was lost, and since when it is told that live.
+    pub(super) fn entered(&self, socket: &Socket) -> Vec<Entered> {
+        let entered = self.0.conversations.entered(socket.id());
+        entered.unwrap_or_else(|| was_in(socket))
+    }
+
     /// A socket has gone: on purpose, or lost so that its user may come back.
     pub(crate) fn disconnected(&self, socket: &Socket, reason: DisconnectReason) {
         let by = &socket.principal();
-        for id in self.0.conversations.disconnect(socket.id()) {
+        let entered = self.0.conversations.disconnect(socket.id());
+        let deliberate = reason.is_deliberate();
+        if self.0.recovery.is_some() && !deliberate {
+            socket.set_data(WasIn(entered.clone()));
+        }
+        for Entered { id, .. } in entered {
             self.0.conversations.with(id, |live| {
-                let deliberate = reason.is_deliberate();
                 if let (Some(window), false) = (self.0.recovery, deliberate) {
                     // As long as somebody may come back, what is emitted has to pass through the
                     // room, which keeps it for the client.
@@ -83,6 +103,18 @@ impl Chat {
             });
         }
     }
+}
+
+/// What a socket was in when it was lost.
+fn was_in(socket: &Socket) -> Vec<Entered> {
+    let kept = socket.data::<WasIn>();
+    kept.map_or_else(Vec::new, |kept| kept.0.clone())
+}
+
+/// Since when a socket was told a conversation live, if that is known.
+pub(super) fn since_in(entered: &[Entered], id: Uuid) -> Option<u64> {
+    let known = entered.iter().find(|entered| entered.id == id)?;
+    Some(known.since)
 }
 
 /// How much longer a conversation is kept than the sessions of the users who were lost: a session

@@ -61,7 +61,13 @@ impl Chat {
         };
         let rules = Arc::new(Rules::new(chat.content));
         let has_recovery = recovery.is_some();
-        let common = Common::new(Arc::clone(&rules), chat, has_recovery, announcer, metrics);
+        let common = Common::new(
+            Arc::clone(&rules),
+            chat,
+            has_recovery,
+            announcer,
+            Arc::clone(&metrics),
+        );
         Self(Arc::new(ChatInner {
             store,
             access,
@@ -70,7 +76,7 @@ impl Chat {
             limits: chat.clone(),
             notifications,
             recovery,
-            statuses: SharedStatuses::new(),
+            statuses: SharedStatuses::new(metrics),
         }))
     }
 
@@ -123,11 +129,14 @@ impl Chat {
                 rows.map(|row| Arc::clone(&row.user_id)).collect()
             };
             if let Some(row) = rows.first() {
-                announcer.tell(News::Presence(Stir {
+                let stir = Stir {
                     conversation_id: row.conversation_id,
                     left: gone(Going::Left),
                     lost: gone(Going::Lost),
-                }));
+                };
+                for part in stir.parts() {
+                    announcer.tell(News::Presence(part));
+                }
             }
         }
     }

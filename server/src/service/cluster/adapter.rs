@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::Settings;
+#[cfg(feature = "postgres")]
+use super::NAMESPACE;
+use crate::config::{Settings, Subscriptions as Listening};
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::Emitter;
 #[cfg(feature = "nats")]
@@ -25,6 +27,8 @@ pub(crate) enum AdapterFault {
         expect(dead_code, reason = "this build has no adapter with a URL")
     )]
     Url(String),
+    /// An option is set that this adapter does not have.
+    Option(&'static str),
     /// This build lacks a feature of that name.
     #[cfg_attr(
         all(feature = "nats", feature = "postgres", feature = "redis"),
@@ -61,9 +65,13 @@ pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterF
 
 /// What this server tells the others of itself.
 fn node(settings: &Settings) -> NodeOptions {
-    let mut node = NodeOptions::default()
-        .version(env!("CARGO_PKG_VERSION"))
-        .max_forwarded(settings.node.max_forwarded);
+    let mut node = NodeOptions::default().version(env!("CARGO_PKG_VERSION"));
+    if let Some(requests) = settings.node.max_forwarded {
+        node = node.max_forwarded(requests);
+    }
+    if let Some(websockets) = settings.node.max_tunnels {
+        node = node.max_tunnels(websockets);
+    }
     if let Some(id) = settings.node.id.as_deref() {
         node = node.id(id);
     }
@@ -99,6 +107,7 @@ enum Adapter {
 impl Adapter {
     fn new(settings: &Settings, url: &str) -> Result<Self, AdapterFault> {
         let (scheme, rest) = url.split_once("://").ok_or(AdapterFault::Unknown)?;
+        refuse_foreign_options(settings, scheme)?;
         match scheme.split('+').next().unwrap_or_default() {
             "postgres" | "postgresql" => Self::postgres(settings, url),
             "redis" | "rediss" | "redis-streams" | "rediss-streams" => {
@@ -148,7 +157,13 @@ impl Adapter {
         let postgres = Postgres::new(url).map_err(|error| AdapterFault::Url(error.to_string()))?;
         let postgres = postgres
             .key(&settings.adapter.key)
+            // What servers tell each other of conversations does not wait behind events for clients.
+            .apart([NAMESPACE])
             .request_timeout(request_timeout(settings));
+        let postgres = match &settings.adapter.table {
+            Some(table) => postgres.table(table),
+            None => postgres,
+        };
         Ok(Self::Postgres(Box::new(postgres)))
     }
 
@@ -167,11 +182,21 @@ impl Adapter {
         let redis = Redis::new(&format!("{scheme}://{rest}")).map_err(fault)?;
         let redis = redis
             .key(&settings.adapter.key)
+            .publish_on_specific_response_channel(settings.adapter.specific_responses)
             .request_timeout(request_timeout(settings));
+        let redis = match &settings.adapter.stream_name {
+            Some(name) => redis.stream_name(name),
+            None => redis,
+        };
+        let subscriptions = match settings.adapter.subscriptions {
+            Listening::Rooms => Subscriptions::Rooms,
+            Listening::Namespaces => Subscriptions::Namespaces,
+            Listening::Sockets => Subscriptions::RoomsAndSockets,
+        };
         Ok(Self::Redis(Box::new(
             match (is_sharded, scheme.contains("-streams")) {
                 (false, _) => redis,
-                (true, false) => redis.sharded(Subscriptions::Rooms),
+                (true, false) => redis.sharded(subscriptions),
                 (true, true) => redis.sharded_channels(true),
             },
         )))
@@ -181,6 +206,41 @@ impl Adapter {
     fn redis(_: &Settings, _: &str, _: &str) -> Result<Self, AdapterFault> {
         Err(AdapterFault::Absent("redis"))
     }
+}
+
+/// Refuses options that say nothing to an adapter: who has set one believes that it counts.
+fn refuse_foreign_options(settings: &Settings, scheme: &str) -> Result<(), AdapterFault> {
+    let adapter = &settings.adapter;
+    let is_redis = scheme.starts_with("redis");
+    let is_sharded = scheme.ends_with("+sharded");
+    let has_stream = scheme.contains("-streams");
+    for (is_set, counts, fault) in [
+        (
+            adapter.subscriptions != Listening::Rooms,
+            is_redis && is_sharded && !has_stream,
+            "adapter.subscriptions counts with `redis+sharded://…` alone",
+        ),
+        (
+            adapter.stream_name.is_some(),
+            is_redis && has_stream,
+            "adapter.stream_name counts with `redis-streams://…` alone",
+        ),
+        (
+            adapter.specific_responses,
+            is_redis && !is_sharded && !has_stream,
+            "adapter.specific_responses counts with `redis://…` alone",
+        ),
+        (
+            adapter.table.is_some(),
+            matches!(scheme, "postgres" | "postgresql"),
+            "adapter.table counts with `postgres://…` alone",
+        ),
+    ] {
+        if is_set && !counts {
+            return Err(AdapterFault::Option(fault));
+        }
+    }
+    Ok(())
 }
 
 /// How long other servers may take to answer: those that are asked who has confirmed a message wait for their
@@ -207,6 +267,7 @@ impl fmt::Display for AdapterFault {
                  also with `rediss`, `+sentinel`, `+cluster` and `+sharded`, or `nats://…`, `nats+tls://…`, or `none`",
             ),
             Self::Url(fault) => write!(f, "adapter.url: {fault}"),
+            Self::Option(fault) => f.write_str(fault),
             Self::Absent(feature) => write!(
                 f,
                 "adapter.url: this build has no such adapter: build with the feature `{feature}`"
@@ -277,6 +338,7 @@ mod tests {
             "redis://u:canary@h:port",
             "redis+sentinel://u:canary@h:1",
             "redis+other://u:canary@h",
+            "redis+sentinel://h/main?sentinel_passwort=canary",
             "nats://u:canary@h:port",
             "nats+other://u:canary@h",
             "postgres://u:canary@h:port/d",
@@ -289,6 +351,43 @@ mod tests {
                 text.starts_with("adapter.url: ") && !text.contains("canary"),
                 "{text}"
             );
+        }
+    }
+
+    #[cfg(all(feature = "postgres", feature = "redis"))]
+    #[test]
+    fn an_option_counts_with_its_adapter_and_is_refused_with_others() {
+        type Set = fn(&mut crate::config::Adapter);
+        let options: [(Set, &str, &str); 4] = [
+            (
+                |adapter| adapter.subscriptions = Listening::Namespaces,
+                "redis+sharded://h",
+                "redis://h",
+            ),
+            (
+                |adapter| adapter.stream_name = Some("s".into()),
+                "redis-streams://h",
+                "redis+sharded://h",
+            ),
+            (
+                |adapter| adapter.specific_responses = true,
+                "redis+cluster://h",
+                "redis-streams://h",
+            ),
+            (
+                |adapter| adapter.table = Some("a.b".into()),
+                "postgres://h/d",
+                "redis://h",
+            ),
+        ];
+        for (set, own, foreign) in options {
+            for (url, is_taken) in [(own, true), (foreign, false)] {
+                let mut settings = Settings::default();
+                set(&mut settings.adapter);
+                settings.adapter.url = Some(url.into());
+                settings.store.url = "postgres://h/d".into();
+                assert_eq!(check(&settings).is_ok(), is_taken, "{url}");
+            }
         }
     }
 

@@ -436,7 +436,7 @@ pub(in crate::service) const QUESTION: &str = "confirm";
 
 /// News that may wait to be told, of what is stored and of what is over soon each; their messages are 16 MiB at most.
 const MAX_QUEUED: usize = 4096;
-/// One announcement has at most so many bytes, or one that is larger, and so many items. With all that stands around them these are
+/// One announcement has at most so many bytes and items. No item is larger. With all that stands around them these are
 /// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
 const BATCH_BYTES: usize = 7000;
 const BATCH: usize = 128;
@@ -489,19 +489,43 @@ mod tests {
             "\\n\u{1}\u{2}\n",
             "ü€😀",
             &"\"".repeat(128),
+            &"\u{1}".repeat(128),
+            &"ü".repeat(64),
         ] {
             let (mut batch, mut sent) = (Batch::default(), Vec::new());
             for n in 0..1000 {
                 let news = match n % 3 {
-                    0 => News::Changes,
-                    1 => typing(name),
-                    _ => News::Presence(wire::Presence {
-                        conversation_id: store,
-                        left: vec![name.into(); n % 7],
-                        lost: vec![name.into(); n % 5],
-                    }),
+                    0 => vec![News::Changes],
+                    1 => vec![typing(name)],
+                    _ => {
+                        let stir = wire::Presence {
+                            conversation_id: store,
+                            left: vec![name.into(); n % 7],
+                            lost: vec![name.into(); n % 5],
+                        };
+                        stir.parts().into_iter().map(News::Presence).collect()
+                    }
                 };
-                sent.extend(batch.add(&news));
+                for news in &news {
+                    sent.extend(batch.add(news));
+                }
+            }
+            // Everybody has left a conversation at once.
+            let all = wire::Presence {
+                conversation_id: store,
+                left: vec![name.into(); 300],
+                lost: vec![name.into(); 200],
+            };
+            let parts = all.parts();
+            let told = |names: fn(&wire::Presence) -> &Vec<_>| {
+                parts.iter().map(|part| names(part).len()).sum::<usize>()
+            };
+            assert_eq!(
+                (told(|part| &part.left), told(|part| &part.lost)),
+                (300, 200)
+            );
+            for part in parts {
+                sent.extend(batch.add(&News::Presence(part)));
             }
             sent.push(batch);
             assert!(sent.len() > 5, "{name}");

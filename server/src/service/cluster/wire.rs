@@ -72,6 +72,43 @@ pub(in crate::service) struct Presence {
     pub(in crate::service) lost: Vec<Arc<str>>,
 }
 
+impl Presence {
+    /// The same in parts, of which each is small enough to be told.
+    pub(in crate::service) fn parts(self) -> Vec<Self> {
+        let id = self.conversation_id;
+        let none = || Self {
+            conversation_id: id,
+            left: Vec::new(),
+            lost: Vec::new(),
+        };
+        let mut parts = vec![none()];
+        let left = self.left.into_iter().map(|user| (user, false));
+        let lost = self.lost.into_iter().map(|user| (user, true));
+        let mut bytes = 0;
+        for (user, is_lost) in left.chain(lost) {
+            // Each character may be written as one that is escaped twice.
+            let most = user.len() * LONGEST_ESCAPE;
+            if bytes + most > NAMES {
+                parts.push(none());
+                bytes = 0;
+            }
+            bytes += most;
+            if let Some(part) = parts.last_mut() {
+                match is_lost {
+                    true => part.lost.push(user),
+                    false => part.left.push(user),
+                }
+            }
+        }
+        parts
+    }
+}
+
+/// Bytes of the longest form of a byte: a control character in a string of JSON within a string of JSON.
+const LONGEST_ESCAPE: usize = 7;
+/// Bytes that the names of users in one announcement may take.
+const NAMES: usize = 6000;
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::service) struct Read {

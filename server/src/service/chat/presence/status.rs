@@ -124,6 +124,19 @@ impl Statuses {
             .map(|(user, _)| user)
             .collect()
     }
+
+    /// The users who said something before that would count still, and was forgotten.
+    pub(in crate::service) fn forgotten<'a>(
+        &self,
+        before: &'a Self,
+        now: Time,
+    ) -> BTreeSet<&'a Arc<str>> {
+        let is_forgotten = |(user, said): &(&Arc<str>, &Said)| {
+            !self.0.contains_key(*user) && !said.is_default() && !said.is_over(user, now)
+        };
+        let before = before.0.iter().filter(is_forgotten);
+        before.map(|(user, _)| user).collect()
+    }
 }
 
 /// How long it is remembered what somebody has said: with an account, as a guest, and that it is nothing. The last is
@@ -142,7 +155,10 @@ const AROUND: usize = 96;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::service::cluster::corpus::{is_said_again, lines};
 
     fn time(second: u64) -> Time {
         let noon: Time = "2025-01-31T12:00:00Z".parse().unwrap();
@@ -172,6 +188,36 @@ mod tests {
         let said = busy(&mut statuses, "ann", 3).unwrap();
         assert_eq!(said.text, None, "the text is said with the status");
         assert_eq!(statuses.get("ann", time(4)), Some(said));
+    }
+
+    #[test]
+    fn what_servers_of_every_version_have_kept_is_read_as_it_was_meant() {
+        let mut all = Vec::new();
+        for line in lines("values.txt")
+            .iter()
+            .filter(|line| line.is == "status")
+        {
+            let stored: Value = serde_json::from_str(&line.text).unwrap();
+            let kept: Statuses = serde_json::from_value(stored["value"].clone()).unwrap();
+            let again = serde_json::to_string(&kept).unwrap();
+            let before = stored["value"].to_string();
+            assert!(is_said_again(&before, &again), "{}: {again}", line.name);
+            all.extend(
+                kept.0
+                    .into_iter()
+                    .map(|(user, said)| (user.to_string(), said.status)),
+            );
+        }
+        let expected = [
+            ("ann", Status::Away),
+            ("bob", Status::Busy),
+            ("carl", Status::Online),
+            ("guest:1", Status::Offline),
+        ];
+        assert_eq!(
+            all,
+            expected.map(|(user, status)| (user.to_owned(), status))
+        );
     }
 
     #[test]
@@ -245,6 +291,32 @@ mod tests {
             .collect();
         assert_eq!(news, ["bob", "eve"]);
         assert!(after.since(&after).is_empty());
+    }
+
+    #[test]
+    fn who_was_forgotten_for_want_of_room_is_known_and_not_who_was_in_the_end() {
+        let text = Arc::from("x".repeat(80));
+        let say = |statuses: &mut Statuses, user: &str, second| {
+            let said = statuses.say(user, Status::Busy, Some(&text), time(second));
+            assert!(said.is_some());
+        };
+        let mut before = Statuses::default();
+        say(&mut before, "guest:1", 0);
+        let mut count = 0;
+        while before.get("guest:1", time(count)).is_some() {
+            count += 1;
+            let mut after = before.clone();
+            say(&mut after, &format!("user {count}"), count);
+            let forgotten = after.forgotten(&before, time(count));
+            let forgotten: Vec<&str> = forgotten.into_iter().map(|user| &**user).collect();
+            let is_full = after.get("guest:1", time(count)).is_none();
+            assert_eq!(forgotten, if is_full { vec!["guest:1"] } else { vec![] });
+            before = after;
+        }
+        let year = 366 * 24 * 60 * 60;
+        let mut after = before.clone();
+        busy(&mut after, "ann", year).unwrap();
+        assert!(after.forgotten(&before, time(year)).is_empty());
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Tells the other servers of a store who is here, and hears who is there.
 //!
 //! A server has a lease and renews it. What it tells counts as long; when it is killed or stands still
-//! for longer, the others remove what it told. One that wakes up finds that out when it renews, takes a new
+//! for longer, its users are gone for the others, which know when its lease ends and look at that moment. What it told is
+//! removed a lease later, when all have seen that. One that wakes up finds out when it renews, takes a new
 //! lease under a new id, and tells everything again.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
+use crate::service::chat::presence::conversation::Going;
 use crate::service::chat::presence::remote::{Gone, SharedPresence};
 use crate::service::chat::sequencer::conversations::Looks;
 use crate::service::rules::emissions::attendance::{Present, User};
@@ -78,6 +81,15 @@ struct HeldLease {
     node: Uuid,
     /// When it has to be renewed, and others looked at.
     due: Instant,
+    /// When the next lease of another server ends that is not renewed until then.
+    next_end: Option<Instant>,
+}
+
+impl HeldLease {
+    /// When others are to be looked at.
+    fn next_look(&self) -> Instant {
+        self.next_end.map_or(self.due, |end| end.min(self.due))
+    }
 }
 
 /// The lease has run out, or never was.
@@ -104,7 +116,9 @@ impl Keeper {
             let rest = async {
                 // A crowd that comes at once is told in a few turns instead of one for each user.
                 sleep(PACE.min(longest)).await;
-                let _ = timeout(longest.saturating_sub(PACE), self.chat.stirred()).await;
+                let end = Instant::now() + longest.saturating_sub(PACE);
+                let next_look = self.held.map_or(end, |held| held.next_look());
+                let _ = timeout_at(end.min(next_look), self.chat.stirred()).await;
             };
             tokio::select! {
                 biased;
@@ -128,15 +142,15 @@ impl Keeper {
                 self.store.end(held.node).await?;
                 self.take().await?
             }
-            Some(held) if Instant::now() < held.due => held,
+            Some(held) if Instant::now() < held.next_look() => held,
+            Some(held) if Instant::now() < held.due => self.look(held).await?,
             Some(held) => {
                 // The time counts from before the question, since the database counts from later.
                 let due = Instant::now() + self.lease / 3;
                 if self.store.renew(held.node, self.lease).await? {
                     let held = HeldLease { due, ..held };
                     self.held = Some(held);
-                    self.look(held.node).await?;
-                    held
+                    self.look(held).await?
                 } else {
                     self.lose();
                     self.take().await?
@@ -174,6 +188,7 @@ impl Keeper {
         let held = HeldLease {
             node: Uuid::new_v4(),
             due: Instant::now() + self.lease / 3,
+            next_end: None,
         };
         // The lease is known before it is stored, so that it is taken back whatever happens; one that
         // is not stored cannot be renewed.
@@ -186,8 +201,7 @@ impl Keeper {
             return Err(error);
         }
         tracing::debug!(node = %held.node, "has a lease");
-        self.look(held.node).await?;
-        Ok(held)
+        self.look(held).await
     }
 
     /// Tells what has changed here.
@@ -211,10 +225,12 @@ impl Keeper {
         }
     }
 
-    /// Removes what dead servers told, and looks who is at the others in the conversations of this one.
-    async fn look(&self, node: Uuid) -> Result<(), StoreError> {
-        // A server that was killed cannot take back what it told, so any other one does.
-        let dead = self.store.bury().await?;
+    /// Looks who is at the others in the conversations of this one, and when to do so next; removes what servers told that
+    /// have been dead for long.
+    async fn look(&mut self, held: HeldLease) -> Result<HeldLease, StoreError> {
+        // A server that was killed cannot take back what it told, so any other one does; not before all others must have
+        // looked, which otherwise would not know why its users are gone.
+        let dead = self.store.bury(self.lease).await?;
         if dead > 0 {
             self.metrics.add(Counter::NodesExpired, dead);
             tracing::info!(
@@ -222,8 +238,16 @@ impl Keeper {
                 "servers whose leases ran out: nobody is there any more"
             );
         }
+        // The end is asked for first: a lease that ends between the two questions is looked at a second time.
+        let next_end = self.store.next_end(held.node).await?;
+        // The time counts from behind the answer, so that the lease has ended by then.
+        let next_end = next_end.map(|end| Instant::now() + end);
+        let held = HeldLease { next_end, ..held };
         let all = self.chat.shared_conversations();
-        self.look_at(node, &all, &self.chat.take_looks()).await
+        self.look_at(held.node, &all, &self.chat.take_looks())
+            .await?;
+        self.held = Some(held);
+        Ok(held)
     }
 
     /// Looks who is at the others in these conversations.
@@ -242,11 +266,17 @@ impl Keeper {
             for id in conversations {
                 let mut there = Vec::new();
                 // A conversation without rows is told as well: nobody is there is news, too.
+                let mut gone = Cow::Borrowed(looks.get(&id).unwrap_or(&untold));
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
-                    there.push(present(&row));
+                    if row.connections > 0 {
+                        there.push(present(&row));
+                    } else {
+                        // Its server is dead, so nobody will tell how the user has gone.
+                        let gone = gone.to_mut();
+                        gone.entry(row.user_id.into()).or_insert(Going::Lost);
+                    }
                 }
-                let gone = looks.get(&id).unwrap_or(&untold);
-                self.chat.set_remote(&self.namespace, id, there, gone);
+                self.chat.set_remote(&self.namespace, id, there, &gone);
             }
         }
         Ok(())

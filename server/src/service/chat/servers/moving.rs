@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::service::chat::coming::since_in;
 use crate::service::chat::handle::Chat;
 use crate::service::chat::sequencer::conversations::{Live, conversation_of};
 use crate::service::chat::sequencer::delivery::{tell_step, tell_updated, user_room};
 use crate::service::chat::sequencer::gap::as_shown;
 use crate::service::chat::sequencer::recorded::Recorded;
+use crate::service::chat::servers::statuses::contacts;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::STATUS;
 use crate::service::rules::rooms::Followed;
@@ -33,16 +35,14 @@ pub(crate) struct Leaving {
 struct Told {
     seq: u64,
     changes: u64,
-}
-
-impl From<Revision> for Told {
-    fn from(Revision { seq, changes }: Revision) -> Self {
-        Self { seq, changes }
-    }
+    /// The number of the last message before the client joined: it was told all later ones live. Servers of before do not
+    /// say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
 }
 
 impl From<Told> for Revision {
-    fn from(Told { seq, changes }: Told) -> Self {
+    fn from(Told { seq, changes, .. }: Told) -> Self {
         Self { seq, changes }
     }
 }
@@ -110,6 +110,7 @@ impl Chat {
             return None;
         }
         let own = user_room(&socket.principal().subject);
+        let entered = self.entered(socket);
         let (mut conversations, mut followed) = (Vec::new(), Vec::new());
         for room in socket.rooms().into_iter().filter(|room| *room != own) {
             if let Some(id) = conversation_of(&room) {
@@ -121,7 +122,15 @@ impl Chat {
                     (is_in, live.sequencer.emitted())
                 };
                 match self.0.conversations.with(id, leave) {
-                    Some((true, Some(told))) => conversations.push((id, told.into())),
+                    Some((true, Some(Revision { seq, changes }))) => {
+                        let since = since_in(&entered, id);
+                        let told = Told {
+                            seq,
+                            changes,
+                            since,
+                        };
+                        conversations.push((id, told));
+                    }
                     Some((false, _)) => {}
                     Some((true, None)) | None => return None,
                 }
@@ -138,14 +147,15 @@ impl Chat {
     }
 
     /// Lets a socket whose client was at another server into its conversations again, after what it has missed of them. The
-    /// caller has noted it by [`Chat::connected`].
+    /// caller has noted it by [`Chat::connected`], and holds its events back until this is done: what it has missed is not told
+    /// under the lock of the conversation, so a client that joined meanwhile would be told later messages before that, or the same twice.
     ///
     /// # Errors
     ///
     /// If the client cannot be told all that it has missed: it has to start afresh.
     pub(crate) async fn arrive(&self, socket: &Socket, leaving: &Leaving) -> Result<(), Lost> {
         let mut entering = stream::iter(leaving.conversations.clone())
-            .map(|(id, told)| self.enter_after(socket, id, told.into()))
+            .map(|(id, told)| self.enter_after(socket, id, told))
             // A few at the same time, since a client may be in hundreds.
             .buffer_unordered(READERS);
         while let Some(entered) = entering.next().await {
@@ -157,7 +167,9 @@ impl Chat {
     }
 
     /// Tells a socket what it has missed of a conversation since it was `told`, and lets it in.
-    async fn enter_after(&self, socket: &Socket, id: Uuid, mut told: Revision) -> Result<(), Lost> {
+    async fn enter_after(&self, socket: &Socket, id: Uuid, told: Told) -> Result<(), Lost> {
+        let since = told.since;
+        let mut told = Revision::from(told);
         let by = &socket.principal();
         let conversations = &self.0.conversations;
         // The pin comes before the store is asked, as for one that joins.
@@ -168,10 +180,6 @@ impl Chat {
                 return self.tell_removal(socket, id, told).await;
             };
             let entering = conversations.with(id, |live| {
-                if live.presence.has(socket.id(), &by.subject) {
-                    // The client has joined by itself, and was told what there is.
-                    return Entering::Entered;
-                }
                 if live.removed_at > membership.changes {
                     return Entering::Again;
                 }
@@ -187,8 +195,9 @@ impl Chat {
                 };
                 rest.for_each(|event| tell_step(audience(socket), event));
                 // Nothing falls between what the client has and what comes live, since both are looked at under one lock.
-                match self.enter(live, socket, by) {
-                    Ok(()) => Entering::Entered,
+                // Without knowing better, what was told on the way may be in the answer to a client that joins as well.
+                match self.enter(live, socket, by, since.unwrap_or(emitted.seq)) {
+                    Ok(_) => Entering::Entered,
                     Err(_) => Entering::Failed,
                 }
             });
@@ -319,6 +328,7 @@ impl Chat {
             let members = conversation.into_iter();
             users.extend(members.flat_map(|found| found.conversation.member_ids));
         }
+        users.extend(contacts(&self.0.store, user).await?);
         let said = self.0.statuses.of(users.iter().map(String::as_str));
         for status in said.iter().filter(|status| status.timestamp > lately) {
             STATUS.emit(audience(socket), status);
@@ -345,11 +355,19 @@ const RECENT: Duration = Duration::from_secs(15);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::cluster::corpus::{is_said_again, lines};
 
     #[test]
     fn what_the_old_server_says_is_understood_or_nothing() {
         let leaving = Leaving {
-            conversations: vec![(Uuid::from_u128(7), Told { seq: 3, changes: 4 })],
+            conversations: vec![(
+                Uuid::from_u128(7),
+                Told {
+                    seq: 3,
+                    changes: 4,
+                    since: Some(2),
+                },
+            )],
             followed: vec![
                 Followed::Room("trades:ann".into()),
                 Followed::Channel {
@@ -362,12 +380,15 @@ mod tests {
         let mut newer = said;
         newer["more"] = Value::from(1);
         assert!(Leaving::read(&newer).is_some());
-        let all = crate::service::cluster::corpus::lines("handover.txt").into_iter();
+        let all = lines("handover.txt").into_iter();
         let of_every_version: Vec<_> = all.filter(|line| line.is == "leaving").collect();
         assert!(!of_every_version.is_empty());
         for line in of_every_version {
             let said = serde_json::from_str(&line.text).unwrap();
-            assert!(Leaving::read(&said).is_some(), "{}", line.name);
+            let again =
+                Leaving::read(&said).map(|leaving| serde_json::to_string(&leaving).unwrap());
+            let again = again.unwrap_or_else(|| panic!("{}", line.name));
+            assert!(is_said_again(&line.text, &again), "{}: {again}", line.name);
         }
         for wrong in [
             Value::Null,

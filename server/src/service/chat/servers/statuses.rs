@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::metrics::{Counter, Metrics};
 use crate::service::chat::presence::status::Statuses;
 use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
@@ -33,6 +34,7 @@ pub(in crate::service::chat) struct SharedStatuses {
     /// Users who are to be told of, and the socket that knows already.
     untold: Mutex<BTreeMap<Arc<str>, Option<SocketId>>>,
     has_untold: Notify,
+    metrics: Arc<Metrics>,
 }
 
 /// One of the values.
@@ -63,12 +65,13 @@ struct ShardSnapshot {
 }
 
 impl SharedStatuses {
-    pub(in crate::service::chat) fn new() -> Self {
+    pub(in crate::service::chat) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             values: OnceLock::new(),
             shards: (0..SHARDS).map(|_| StatusShard::new()).collect(),
             untold: Mutex::default(),
             has_untold: Notify::new(),
+            metrics,
         }
     }
 
@@ -148,6 +151,15 @@ impl SharedStatuses {
             match keyspace.put(&key, expected, &statuses).await? {
                 Put::Stored(version) => {
                     let version = Some(version);
+                    let forgotten = statuses.forgotten(&shard.known.read().statuses, now).len();
+                    if forgotten > 0 {
+                        let count = u64::try_from(forgotten).unwrap_or(u64::MAX);
+                        self.metrics.add(Counter::StatusesForgotten, count);
+                        tracing::warn!(
+                            forgotten,
+                            "there is no room for what so many users say of themselves"
+                        );
+                    }
                     self.learn(shard, ShardSnapshot { version, statuses }, from);
                     return Ok(Some(said));
                 }
@@ -160,13 +172,14 @@ impl SharedStatuses {
         Ok(None)
     }
 
-    /// Takes over what is kept; whoever says something else than before is told of.
+    /// Takes over what is kept; whoever says something else than before is told of, and whose words were forgotten.
     fn learn(&self, shard: &StatusShard, now: ShardSnapshot, from: Option<SocketId>) {
         // Locked first and for both, so that whoever tells sees either both or neither, and nothing is told twice.
         let mut untold = self.untold.lock();
         let mut known = shard.known.write();
         let news: Vec<Arc<str>> = {
-            let news = now.statuses.since(&known.statuses);
+            let mut news = now.statuses.since(&known.statuses);
+            news.extend(now.statuses.forgotten(&known.statuses, Time::now()));
             news.into_iter().cloned().collect()
         };
         *known = now;
@@ -239,16 +252,21 @@ impl SharedStatuses {
                 return Ok(());
             };
             let ids = store.conversation_ids(&user, MAX_TOLD).await?;
+            let contacts = contacts(store, &user).await?;
             // What was said meanwhile is told with this.
             let (from, status) = {
                 let mut untold = self.untold.lock();
                 (untold.remove(&user), self.get(&user))
             };
-            let (Some(from), Some(status)) = (from, status) else {
+            let Some(from) = from else {
                 continue;
             };
+            // What was forgotten is told as what everybody says who has said nothing.
+            let status = status.unwrap_or_else(|| nothing(&user, Time::now()));
             let mut rooms: Vec<Room> = ids.into_iter().map(room_of).collect();
             rooms.push(user_room(&user));
+            // Each socket gets it once, in however many of these rooms it is.
+            rooms.extend(contacts.iter().map(|contact| user_room(contact)));
             let all = namespace.local().to(rooms);
             let others = match from {
                 Some(socket) => all.except(socket),
@@ -293,6 +311,11 @@ impl Pace {
             Some(true) => LOOK,
         }
     }
+}
+
+/// Users who are told wherever they are what a user says, and whose words it is told.
+pub(super) async fn contacts(store: &Store, user: &str) -> Result<Vec<String>, StoreError> {
+    store.contacts(user, MAX_MEMBERS, MAX_CONTACTS).await
 }
 
 async fn read(keyspace: &Keyspace<Statuses>, number: usize) -> Result<ShardSnapshot, ValueError> {
@@ -349,6 +372,9 @@ const LOOK_CUT_OFF: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Conversations of a user in which others are told.
 const MAX_TOLD: usize = 1000;
+/// Members of a conversation of which all are told, joined or not; and how many users are told that way.
+const MAX_MEMBERS: usize = 100;
+const MAX_CONTACTS: usize = 1000;
 /// Users of a conversation in one answer.
 const MAX_LISTED: usize = 1000;
 

@@ -148,6 +148,10 @@ pub(crate) struct AdapterState {
     pub(crate) up: bool,
     /// What the adapter knows to be lost, either way, since the server was started.
     pub(crate) lost: u64,
+    /// How often the server was cut off from the others since it was started, so that what they sent may be missing.
+    pub(crate) gaps: u64,
+    /// For how many milliseconds it was cut off, all these times together.
+    pub(crate) cut_off: f64,
     /// What the adapter did not take to be sent, since the server was started.
     pub(crate) unsent: u64,
     /// Messages that wait to be sent.
@@ -227,6 +231,8 @@ impl Statistics {
             adapter_state: Some(AdapterState {
                 up: true,
                 lost: 0,
+                gaps: 0,
+                cut_off: 0.0,
                 unsent: 0,
                 queued: 0,
                 queued_bytes: 0,

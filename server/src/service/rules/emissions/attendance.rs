@@ -28,7 +28,7 @@ emissions! {
             timestamp: examples::time(NOON),
         };
     STATUS: UserStatus, Reliable = "status", "a user says something else of itself",
-        "who has joined a conversation of which the user is a member, and the user's other tabs; not the socket that did it", [Conversation, User],
+        "who has joined a conversation of which the user is a member, all members of one with at most 100 in all tabs, and the user's other tabs; not the socket that did it", [Conversation, User],
         status();
 }
 

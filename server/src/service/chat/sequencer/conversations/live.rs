@@ -155,6 +155,11 @@ impl Live {
         }
     }
 
+    /// The number of the last message that was told to those who are here.
+    pub(in crate::service::chat) fn told(&self) -> u64 {
+        self.sequencer.emitted().map_or(0, |emitted| emitted.seq)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pins == 0
             && self.presence.is_empty()

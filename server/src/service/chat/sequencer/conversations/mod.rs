@@ -38,7 +38,7 @@ pub(in crate::service) struct Conversations {
     common: Arc<Common>,
     live: Sharded<Mutex<HashMap<Uuid, Arc<Mutex<Live>>>>>,
     /// The conversations of each connected socket; as bounded as its rooms.
-    sockets: Sharded<Mutex<HashMap<SocketId, Vec<Uuid>>>>,
+    sockets: Sharded<Mutex<HashMap<SocketId, Vec<Entered>>>>,
     schedule: Sharded<Schedule>,
     /// Whom other servers have to be told of: users who are here, and some who have gone lately.
     changed: Mutex<Changes>,
@@ -46,6 +46,14 @@ pub(in crate::service) struct Conversations {
     looks: Mutex<Looks>,
     /// There is something in one of the two.
     stirred: Notify,
+}
+
+/// A conversation that a socket has entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) struct Entered {
+    pub(in crate::service) id: Uuid,
+    /// The number of the last message that was told before: the socket is told all later ones live.
+    pub(in crate::service) since: u64,
 }
 
 impl Conversations {
@@ -88,9 +96,15 @@ impl Conversations {
         sockets: impl Iterator<Item = SocketId>,
     ) -> BTreeSet<Uuid> {
         sockets
-            .filter_map(|socket| self.sockets.of(socket).lock().get(&socket).cloned())
+            .filter_map(|socket| self.entered(socket))
             .flatten()
+            .map(|entered| entered.id)
             .collect()
+    }
+
+    /// The conversations in which a socket is; `None` if it is not connected.
+    pub(in crate::service) fn entered(&self, socket: SocketId) -> Option<Vec<Entered>> {
+        self.sockets.of(socket).lock().get(&socket).cloned()
     }
 
     /// Does something with a conversation, if somebody is in it.
@@ -186,30 +200,28 @@ impl Conversations {
     }
 
     /// A socket has gone and joins nothing more. These are the conversations it was in.
-    pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Uuid> {
+    pub(in crate::service) fn disconnect(&self, socket: SocketId) -> Vec<Entered> {
         let removed = self.sockets.of(socket).lock().remove(&socket);
         removed.unwrap_or_default()
     }
 
-    /// Notes that a socket is in a conversation; false says that it has gone meanwhile. To be
-    /// called under the conversation's lock, so that [`Conversations::disconnect`] either makes this
-    /// fail or finds what it did.
-    pub(in crate::service) fn enter(&self, socket: SocketId, conversation: Uuid) -> bool {
-        match self.sockets.of(socket).lock().get_mut(&socket) {
-            Some(own) => {
-                if !own.contains(&conversation) {
-                    own.push(conversation);
-                }
-                true
-            }
-            None => false,
+    /// Notes that a socket is in a conversation, and returns since when: one that is in already stays as it is. `None` says
+    /// that it has gone meanwhile. To be called under the conversation's lock, so that [`Conversations::disconnect`] either
+    /// makes this fail or finds what it did.
+    pub(in crate::service) fn enter(&self, socket: SocketId, entered: Entered) -> Option<u64> {
+        let mut sockets = self.sockets.of(socket).lock();
+        let own = sockets.get_mut(&socket)?;
+        if let Some(known) = own.iter().find(|known| known.id == entered.id) {
+            return Some(known.since);
         }
+        own.push(entered);
+        Some(entered.since)
     }
 
     /// Notes that a socket has left a conversation.
     pub(in crate::service) fn exit(&self, socket: SocketId, conversation: Uuid) {
         if let Some(own) = self.sockets.of(socket).lock().get_mut(&socket) {
-            own.retain(|id| *id != conversation);
+            own.retain(|entered| entered.id != conversation);
         }
     }
 }

@@ -38,17 +38,29 @@ fn a_pin_without_anybody_leaves_nothing_behind() {
 fn a_socket_that_has_gone_enters_nothing() {
     let conversations = conversations();
     let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    assert!(
-        !conversations.enter(socket(1), first),
-        "before it has connected"
-    );
+    let in_first = Entered {
+        id: first,
+        since: 7,
+    };
+    let in_second = Entered {
+        id: second,
+        since: 0,
+    };
+    let enter = |entered| conversations.enter(socket(1), entered);
+    assert_eq!(enter(in_first), None, "before it has connected");
     conversations.connect(socket(1));
-    assert!(conversations.enter(socket(1), first));
-    assert!(conversations.enter(socket(1), second));
-    assert!(conversations.enter(socket(1), first));
+    assert_eq!(enter(in_first), Some(7));
+    assert_eq!(enter(in_second), Some(0));
+    let later = Entered {
+        since: 9,
+        ..in_first
+    };
+    assert_eq!(enter(later), Some(7), "it is in there already");
     conversations.exit(socket(1), second);
-    assert_eq!(conversations.disconnect(socket(1)), [first]);
-    assert!(!conversations.enter(socket(1), first));
+    assert_eq!(conversations.entered(socket(1)), Some(vec![in_first]));
+    assert_eq!(conversations.disconnect(socket(1)), [in_first]);
+    assert_eq!(conversations.entered(socket(1)), None);
+    assert_eq!(enter(in_first), None);
     assert!(conversations.disconnect(socket(1)).is_empty());
     assert!(is_empty(&conversations));
 }
