@@ -37,7 +37,7 @@ const LIBRARY: Rules = &[
     ("client", "socket"),
     ("config", "network"),
     ("limit", "config metrics network"),
-    ("adapter", "metrics names"),
+    ("adapter", "limit metrics names"),
     ("engine", "config metrics limit tasks time"),
     (
         "socket",

@@ -114,6 +114,10 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     const through = run("emit", "*", "news", "7", "--adapter", postgres.url);
     assert.equal(through.status, 0, through.stderr);
     assert.deepEqual(await news, [[7]]);
+    news = heard();
+    const configured = command(["emit", "*", "news", "8", "--adapter"], { ...keyed, ROOMCAST_ADAPTER__URL: postgres.url });
+    assert.equal(configured.status, 0, configured.stderr);
+    assert.deepEqual(await news, [[8]]);
     // The command is waited for without anything else being done here, so nobody answers.
     const asked = run("emit", "user:ann", "ready?", "--ack", "200", "--url", here.url);
     const { expected, answered, timedOut } = JSON.parse(asked.stdout).acknowledged;
@@ -138,6 +142,9 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
       [["emit", "a", "message", "1", "--adapter", postgres.url], /event is one of the server's own/],
       [["emit", `conversation:${LOBBY}`, "x", "--adapter", postgres.url], /the room of a conversation/],
       [["emit", "a", "x", "{", "--url", here.url], /no JSON/],
+      [["emit", "a", "x", "--adapter"], /no adapter is configured/],
+      [["emit", "a", "x", "--adapter", "mqtt://h"], /adapter\.url: expected .*nats:/],
+      [["emit", "a", "x", "--adapter", "redis://127.0.0.1:1"], /the event was not sent: .*refused/],
       [["nodes", "--url", "http://192.0.2.1"], /use https/],
       [["nodes", "--url", here.url, "--token", "x"], /401/],
     ]) {

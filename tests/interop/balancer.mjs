@@ -124,9 +124,23 @@ http {
   return `http://127.0.0.1:${port}`;
 }
 
+/**
+ * The XMLHttpRequest of Node's clients sends a request anew, without ending it, if a connection that was kept is closed at that
+ * moment: nobody ever answers that. It fails here at once, as it does in a browser.
+ */
+class ClientAgent extends Agent {
+  addRequest(request, ...rest) {
+    super.addRequest(request, ...rest);
+    // What a client sends for the first time has ended by then.
+    setImmediate(() => {
+      if (!request.writableEnded) request.destroy(new Error("the connection was closed"));
+    });
+  }
+}
+
 /** An agent of a client at an address of its own: the n-th of 127.0.0.0/8. */
 export function agentOf(t, n, { keepAlive = true } = {}) {
-  const agent = new Agent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive });
+  const agent = new ClientAgent({ localAddress: `127.0.${1 + Math.floor(n / 250)}.${1 + (n % 250)}`, keepAlive });
   t.after(() => agent.destroy());
   return agent;
 }

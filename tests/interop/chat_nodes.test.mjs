@@ -5,7 +5,7 @@ import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import {
-  by, confirmsAcross, conversation, gathered, nothing, person, postgres, seqs, startServers, typesAcross, whatIsThere,
+  acquainted, by, confirmsAcross, conversation, gathered, nothing, person, postgres, present, seqs, startServers, typesAcross, whatIsThere,
 } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
 import { startLink } from "./link.mjs";
@@ -43,7 +43,43 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
       assert.deepEqual(one.all("news"), ["small", large]);
     }
   });
+
+  // A commit that notifies holds a lock of the whole database until it is done.
+  test("no transaction of a message notifies", async (t) => {
+    const { people, conversationId } = await gathered(t, started, ["n1", "n2"]);
+    const log = logged(t);
+    const send = (one, n) => one.must("message", { conversationId, content: `number ${n}` });
+    const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(people[n % 2], n)));
+    await people[0].must("edit_message", { messageId: sent[0].message.id, content: "changed" });
+    for (const one of people) await until(() => one.all("message").length === 10, "the messages of the other");
+    const transactions = log();
+    const has = (text) => [...transactions.values()].filter((statements) => statements.includes(text));
+    const stored = has("INSERT INTO messages");
+    assert.ok(stored.length > 0 && has("pg_notify").length > 0, [...transactions.values()].join("\n"));
+    for (const statements of stored) assert.doesNotMatch(statements, /notify/i);
+  });
 });
+
+/** Has PostgreSQL write down from now on what it is asked for, and returns what gives that: the statements of each transaction. */
+function logged(t) {
+  const set = (changes) => {
+    for (const change of changes) postgres.query(`ALTER SYSTEM ${change}`);
+    postgres.query("SELECT pg_reload_conf()");
+  };
+  t.after(() => set(["RESET log_statement", "RESET log_line_prefix"]));
+  set(["SET log_line_prefix = '#%v#'", "SET log_statement = 'all'"]);
+  return () => {
+    const transactions = new Map();
+    let transaction;
+    for (const cells of postgres.query("SELECT pg_read_file(current_setting('data_directory') || '/../log')")) {
+      const line = cells.join("\t");
+      // The further lines of a statement have no prefix.
+      transaction = /^#(\d+\/\d+)#/.exec(line)?.[1] ?? transaction;
+      transactions.set(transaction, `${transactions.get(transaction) ?? ""}${line}\n`);
+    }
+    return transactions;
+  };
+}
 
 describe("three servers joined by Redis", { concurrency: false }, () => {
   let redis;
@@ -199,6 +235,27 @@ describe("two servers without an adapter", { concurrency: false }, () => {
     assert.deepEqual(seqs(moved), [6]);
   });
 });
+
+for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without an adapter", nothing]]) {
+  test(`users of a server that was killed are gone after its lease and the grace at all others, ${name}`, async (t) => {
+    const [lease, grace] = [3_000, 500];
+    const env = { ROOMCAST_PRESENCE__LEASE: `${lease}ms`, ROOMCAST_PRESENCE__GRACE: `${grace}ms` };
+    const started = await startServers(t, 3, joined, env);
+    const { people, conversationId } = await gathered(t, started, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
+    const [ann, bob, carl] = people;
+    await acquainted(people, conversationId);
+    for (const [server, gone, staying] of [[started[2], carl, [ann, bob]], [started[1], bob, [ann]]]) {
+      const killed = Date.now();
+      await server.stop("SIGKILL");
+      const isTold = (one) => one.all("user_disconnected").filter(({ userId }) => userId === gone.name).length === 1;
+      await until(() => staying.every(isTold), `the end of ${gone.name}`);
+      const took = Date.now() - killed;
+      // A second more than is promised, for a machine on which much else is done.
+      assert.ok(took <= lease + grace + 1_000, `${took} ms`);
+      for (const one of staying) assert.ok(!(await present(one, conversationId)).includes(gone.name));
+    }
+  });
+}
 
 test("servers of two databases on one Redis have nothing to do with each other", async (t) => {
   const redis = await startRedis();

@@ -86,6 +86,47 @@ for (const transports of [["websocket"], ["polling"]]) {
       assert.deepEqual(users.map(({ userId, connections }) => [userId, connections]), [[ann.userId, 1]]);
     });
 
+    test("a client that asks to join before it knows that it is recovered gets all once", async (t) => {
+      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      await send(bob.socket, conversationId, "before");
+      while (heard.length < 1) await next(ann.socket, "message");
+      const lost = next(ann.socket, "disconnect");
+      link.cut();
+      await lost;
+      // The stock client buffers it, with the number that it has by now.
+      const joined = must(ann.socket, "join_conversation", { conversationId, lastSeq: 1 });
+      for (const content of ["while", "away"]) await send(bob.socket, conversationId, content);
+      link.restore();
+      const { messages, hasMore } = await joined;
+      assert.equal(ann.socket.recovered, true);
+      assert.deepEqual([messages, hasMore], [[], false]);
+      await send(bob.socket, conversationId, "afterwards");
+      while (heard.length < 4) await next(ann.socket, "message");
+      assert.deepEqual(heard, [1, 2, 3, 4]);
+    });
+
+    test("a client that was let in and not told so gets what came before when it asks again", async (t) => {
+      const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
+      await must(ann.socket, "leave_conversation", conversationId);
+      for (const content of ["one", "two"]) await send(bob.socket, conversationId, content);
+      link.holdAnswers();
+      ann.socket.emit("join_conversation", { conversationId, lastSeq: 0 });
+      const isIn = async () => (await must(bob.socket, "presence", { conversationId })).count === 1;
+      while (!(await isIn()));
+      await send(bob.socket, conversationId, "three");
+      const lost = next(ann.socket, "disconnect");
+      link.cut();
+      link.releaseAnswers();
+      await lost;
+      const joined = must(ann.socket, "join_conversation", { conversationId, lastSeq: 0 });
+      link.restore();
+      const { messages } = await joined;
+      assert.equal(ann.socket.recovered, true);
+      assert.deepEqual(messages.map(({ seq }) => seq), [1, 2]);
+      while (heard.length < 1) await next(ann.socket, "message");
+      assert.deepEqual(heard, [3]);
+    });
+
     test("a client that is recovered hears nothing of a conversation that it was taken out of", async (t) => {
       const { link, ann, bob, conversationId, heard } = await conversation(t, { transports });
       await send(bob.socket, conversationId, "before");

@@ -85,6 +85,36 @@ export function whatever(servers, { isJoined }) {
     await back.must("set_status", { status: "online" });
   });
 
+  test("who shares a conversation is told what a user says without having joined it, once, and nobody else", async (t) => {
+    const [ann, dora, far, eve] = await Promise.all(
+      ["ann", "dora", "far", "eve"].map((name, n) => person(t, servers()[n % servers().length], `${name} apart ${isJoined}`)),
+    );
+    const tab = await person(t, servers()[0], dora.name);
+    const shared = [await conversation([ann, dora]), await conversation([dora, ann])];
+    // In a larger one only those are told who have joined.
+    const crowd = Array.from({ length: 99 }, (_, n) => ({ name: `${n} apart ${isJoined}` }));
+    const large = await conversation([ann, far, ...crowd]);
+    await tab.must("join_conversation", { conversationId: shared[0] });
+    const { success, ...away } = await ann.must("set_status", { status: "away", text: "at lunch" });
+    assert.ok(success);
+    for (const one of [dora, tab]) {
+      await until(() => one.all("status").length >= 1, `the status at ${one.name}`);
+      assert.deepEqual(one.all("status"), [away]);
+    }
+    // One who has just come asks for it, without joining.
+    const back = await person(t, servers().at(-1), dora.name);
+    for (const conversationId of shared) {
+      assert.deepEqual((await back.must("statuses", { conversationId })).statuses, [away]);
+    }
+    await far.must("join_conversation", { conversationId: large });
+    const { timestamp } = await ann.must("set_status", { status: "online" });
+    for (const one of [dora, tab, back, far]) {
+      await until(() => one.all("status").at(-1)?.timestamp === timestamp, `the next status at ${one.name}`);
+    }
+    assert.equal(far.all("status").length, 1, "not told before it had joined");
+    assert.deepEqual(eve.all("status"), []);
+  });
+
   test("members hear of their conversations without being in them, each time once", async (t) => {
     const [here, there] = servers();
     const ann = await person(t, here, `ann ${isJoined}`);

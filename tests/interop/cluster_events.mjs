@@ -83,14 +83,14 @@ export function clusterEvents(joined, { others = [], asked = [7] } = {}) {
     const found = () => ask(b, "fetch", room);
     assert.deepEqual(await found(), sorted([a.id, b.id]).map((id) => ({ id, rooms: [room], data: {} })));
     for (const [i, socket] of [a, b].entries()) {
-      socket.emit("set-data", { i, deep: ["é", null, "x".repeat(9_000)] });
+      socket.emit("set-data", { i, deep: ["é", null, "x".repeat(9_000), Buffer.from([0, 255])] });
       await ask(socket, "echo", 1);
     }
     a.emit("sockets-join", room, second);
     await until(async () => (await ask(b, "count", second)) === 2, "both to join");
     a.emit("sockets-join", second, [`${room} 4`, `${room} 3`]);
     await until(async () => (await ask(b, "count", `${room} 3`)) === 2, "both to join");
-    const data = [a, b].map((_, i) => ({ value: { i, deep: ["é", null, "x".repeat(9_000)] } }));
+    const data = [a, b].map((_, i) => ({ value: { i, deep: ["é", null, "x".repeat(9_000), Buffer.from([0, 255])] } }));
     const rooms = [room, second, `${room} 3`, `${room} 4`];
     const expected = sorted([a.id, b.id]).map((id) => ({ id, rooms, data: data[id === a.id ? 0 : 1] }));
     for (const socket of [a, b]) assert.deepEqual(await ask(socket, "fetch", room), expected);

@@ -1,9 +1,12 @@
 // Members chat at three nodes behind HAProxy, which keeps them at their node or, in the first of the turns, does not, while the nodes,
-// HAProxy, their PostgreSQL and the broker that joins them are killed and paused, and whatever goes between two of them is
-// swallowed for a while, all at random; where HAProxy does not keep them, also what the nodes hand on to each other. Afterwards what was acknowledged is stored once, everybody has seen each message once
-// and in order, all nodes agree who is there, and no process has died that was not killed.
+// HAProxy, their PostgreSQL and the broker that joins them are killed and paused, whatever goes between two of them is
+// swallowed for a while, the way to the broker is slow, a Redis takes the place of another one, and the broker is away for
+// longer than a node may be silent, all at random; where HAProxy does not keep them, also what the nodes hand on to each other
+// is swallowed. Half of the members use recovery. Afterwards what was acknowledged is stored once, everybody has seen each message once and in order, all
+// nodes agree who is there, and no process has died that was not killed.
 //
-// FAULTS_SECONDS: how long it rages with each adapter (default 8, with shorter faults; `tests/run faults SECONDS`).
+// FAULTS_SECONDS: how long it rages with each adapter (default 8, with shorter faults, and the long outage and the failover with
+// one of them; `tests/run faults SECONDS`).
 // FAULTS_MEMBERS: how many there are (default 200, or 40 if it rages for less than a minute).
 // FAULTS_SEED: what happens when; each run says its own.
 import assert from "node:assert/strict";
@@ -12,11 +15,12 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io } from "socket.io-client";
 import { agentOf, startHaproxy, startScattering } from "./balancer.mjs";
-import { LOBBY, account, enter, identity } from "./crowd.mjs";
+import { LOBBY, account, enter, identity, recoveryOf, total } from "./crowd.mjs";
 import { startLink } from "./link.mjs";
-import { Supervised, assertRunning, faultsOf, faultsOfNats, faultsOfPostgres, faultsOfRedis, partitions, rage, randomness } from "./nemesis.mjs";
+import { Supervised, assertRunning, faultsOf, faultsOfNats, faultsOfPostgres, faultsOfRedis } from "./nemesis.mjs";
+import { failover, longOutage, partitions, rage, randomness, slowness } from "./nemesis.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
+import { startBroker, startRedisPair } from "./redis.mjs";
 import { ask, connect, lastingPort, metricIs, until } from "./support.mjs";
 
 const seconds = Number(process.env.FAULTS_SECONDS ?? 8);
@@ -27,11 +31,19 @@ const pace = Math.max(1, MEMBERS / 40);
 /** A short run has short faults, since each has to come. */
 const span = isLong ? 1 : 0.5;
 const longestPartition = isLong ? 6000 : 2000;
+const longestSlowness = isLong ? 6000 : 1500;
+/** What is away for long in a short run, a broker whose nodes hand requests on, and what fails over in it. */
+const AWAY_FOR_LONG = "redis";
+const FAILS_OVER = "redis+sharded";
 
-/** The broker of an adapter that is not the PostgreSQL of the store, its URL and what can happen to it. */
-async function startOther(scheme, random) {
-  const broker = scheme === "nats" ? await startBroker("nats", "-js") : await startRedis("--appendonly yes");
-  const faults = scheme === "nats" ? faultsOfNats(broker, random, span) : faultsOfRedis(broker, random, span);
+/** The broker of an adapter that is not the PostgreSQL of the store, its URL and what can happen to it; `ways` lead to it. */
+async function startOther(scheme, random, ways) {
+  const broker = scheme === "nats" ? await startBroker("nats", "-js") : await startRedisPair("--appendonly yes");
+  const all = () => ({
+    ...faultsOfRedis(broker, random, span),
+    ...((isLong || scheme === FAILS_OVER) && failover("Redis", broker, ways, random, span)),
+  });
+  const faults = scheme === "nats" ? faultsOfNats(broker, random, span) : all();
   return { ...broker, url: `${scheme}://${broker.address}`, faults };
 }
 
@@ -63,7 +75,8 @@ for (const [name, scheme, startBalancer] of [
     };
     const postgres = await startPostgres();
     t.after(() => postgres.close());
-    const broker = scheme && (await startOther(scheme, random));
+    const ways = { store: [], broker: [], clients: [], others: [] };
+    const broker = scheme && (await startOther(scheme, random, ways.broker));
     t.after(() => broker?.end());
     const env = {
       ROOMCAST_STORE__CONNECT_TIMEOUT: "1s",
@@ -77,10 +90,10 @@ for (const [name, scheme, startBalancer] of [
       ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
       ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
       ROOMCAST_ENGINE__COOKIE__NAME: "io",
+      ROOMCAST_RECOVERY__ENABLED: "true",
     };
     const nodes = [];
     const urls = [];
-    const ways = { store: [], broker: [], clients: [], others: [] };
     const isScattered = startBalancer === startScattering;
     for (let n = 0; n < 3; n++) {
       const at = `127.0.0.1:${await lastingPort()}`;
@@ -101,27 +114,46 @@ for (const [name, scheme, startBalancer] of [
     const balancer = await startBalancer(t, fronts.map(([, url]) => url));
     try {
       // Where requests are handed on some members poll for as long as they are there, and the others until they have a WebSocket.
-      const polls = (n) => isScattered && n % 4 === 0 && { transports: ["polling"] };
-      const members = await enter(t, balancer.url, random, MEMBERS, (n) => ({ agent: agentOf(t, n), ...polls(n) }));
+      // Those that poll use recovery: who comes anew leaves a session behind until its ping is late, for which the end would wait.
+      const polls = (n) => isScattered && n % 4 === 0 && { transports: ["polling"], recovery: "used" };
+      const members = await enter(t, balancer.url, random, MEMBERS, (n) => ({ agent: agentOf(t, n), recovery: recoveryOf(n), ...polls(n) }));
       const sending = members.map((member) => member.send(randomness(random() * 2 ** 32), pace));
+      const absence = isLong || scheme === AWAY_FOR_LONG ? longOutage(name, broker ?? postgres, random) : {};
       const happened = await rage(seconds, random, [
         faultsOf("a node", () => nodes[Math.floor(random() * nodes.length)], random, span),
         faultsOf("HAProxy", () => balancer, random, span),
-        faultsOfStore(postgres, !broker, random),
-        broker?.faults ?? {},
+        { ...faultsOfStore(postgres, !broker, random), ...(!broker && absence) },
+        { ...broker?.faults, ...(broker && absence) },
         {
           ...partitions("a node and PostgreSQL", ways.store, random, longestPartition),
           ...(broker && partitions("a node and its broker", ways.broker, random, longestPartition)),
           ...partitions("a node and HAProxy", ways.clients, random, longestPartition),
+          ...slowness(`nodes and ${name}`, broker ? ways.broker : ways.store, random, longestSlowness),
           ...(isScattered && partitions("a node and the others", ways.others, random, longestPartition)),
         },
       ], span);
       await joined();
+      const areIn = () => members.every((member) => member.socket.connected && member.isIn());
+      await until(areIn, "all to be in their conversations");
       await sleep(500); // They go on for a moment after the last fault.
+      // Now that everything works who uses recovery comes back to any of the nodes by it. Who has heard nothing since a node has learnt
+      // of a loss starts afresh, and a node may learn of it from another one's next heartbeat: then they come back once more.
+      let recovered = 0;
+      for (let tries = 5; recovered < MEMBERS / 10 && tries > 0; tries--) {
+        const before = total(members, "recovered");
+        const cameBefore = members.map(({ counts }) => counts.connections);
+        await balancer.kill();
+        await balancer.start();
+        const haveComeBack = () => members.every(({ counts }, n) => counts.connections > cameBefore[n]);
+        await until(() => haveComeBack() && areIn(), "all to be back");
+        recovered = total(members, "recovered") - before;
+        await sleep(500); // They go on for a moment.
+      }
       const { acked } = await account(t, urls[0], members, sending);
-      const total = (name) => members.reduce((sum, { counts }) => sum + counts[name], 0);
-      const counts = { members: MEMBERS, acknowledged: acked.size, live: total("live"), connections: total("connections"), refused: total("refused") };
+      const counted = ["live", "connections", "recovered", "refused"].map((name) => [name, total(members, name)]);
+      const counts = { members: MEMBERS, acknowledged: acked.size, ...Object.fromEntries(counted), "recovered at last": recovered };
       t.diagnostic(JSON.stringify({ ...counts, ...happened }));
+      assert.ok(recovered >= MEMBERS / 10, "those that use recovery were recovered");
       assert.ok(acked.size > MEMBERS, "there was something to lose");
       assert.ok(links.every((link) => link.connections() > 0), "what was swallowed had been on its way");
       // Each node counts from when it was last started, and members poll to the end.

@@ -59,6 +59,34 @@ for (const [name, wire] of Object.entries({
       await all(heard, 2);
     });
 
+    test("a socket that Node has found at a server of ours is emitted to, asked, moved and disconnected", async (t) => {
+      const { sockets, room } = await people(t, cluster.servers);
+      const [remote] = await cluster.node.io.in(sockets[0].id).fetchSockets();
+      assert.equal(remote.id, sockets[0].id);
+      const heard = next(sockets[0], "hello");
+      assert.equal(remote.emit("hello", Buffer.from("x")), true);
+      assert.deepEqual(await heard, [Buffer.from("x")]);
+      sockets[0].on("question", (n, done) => done(n + 1));
+      assert.equal(await remote.timeout(10_000).emitWithAck("question", 1), 2);
+      remote.join(`${room} 2`);
+      await until(async () => (await ask(sockets[1], "count", `${room} 2`)) === 1, "it to join");
+      remote.leave(`${room} 2`);
+      await until(async () => (await ask(sockets[1], "count", `${room} 2`)) === 0, "it to leave");
+      remote.disconnect(true);
+      await next(sockets[0], "disconnect");
+    });
+
+    if (!sharded) {
+      test("Node is told the rooms of all servers", async (t) => {
+        const { sockets, room } = await people(t, cluster.servers);
+        const own = `${room} of one server`;
+        sockets[1].emit("sockets-join", sockets[1].id, own);
+        await until(async () => (await ask(sockets[0], "count", own)) === 1, "it to join");
+        const rooms = await cluster.node.io.of("/").adapter.allRooms();
+        for (const name of [room, own, sockets[0].id, sockets[1].id, sockets[2].id]) assert.ok(rooms.has(name), name);
+      });
+    }
+
     test("garbage on the channels is ignored", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       const garbage = ["", "{", "\xc1", "{}", "[1,2]", '{"type":3}', '{"type":2,"opts":1}', "\x93\xa1x\x80\x80"];

@@ -9,11 +9,12 @@ export const LOBBY = "00000000-0000-4000-8000-000000000001";
 
 /**
  * So many members, all of them in the Lobby, and three conversations that every third one is a member of. `options` says
- * more about the n-th one's connection.
+ * more about the n-th one's connection, and what it does about `recovery` if it says that too.
  */
 export async function enter(t, url, random, count, options = () => ({})) {
   const members = Array.from({ length: count }, (_, n) => {
     const name = `member ${n}`;
+    const { recovery, ...more } = options(n);
     const socket = open(t, io, url, {
       auth: identity(name),
       retries: 3,
@@ -23,9 +24,9 @@ export async function enter(t, url, random, count, options = () => ({})) {
       reconnectionDelay: 50,
       reconnectionDelayMax: 500,
       transports: random() < 0.7 ? ["websocket"] : ["polling", "websocket"],
-      ...options(n),
+      ...more,
     });
-    return new Member(socket, name);
+    return new Member(socket, name, recovery);
   });
   const here = members.map(({ socket, name }) => {
     return within(new Promise((done) => socket.once("session", done)), () => `${name} to come: ${socket.connected}`);
@@ -42,6 +43,12 @@ export async function enter(t, url, random, count, options = () => ({})) {
   members.forEach((member, n) => member.join([LOBBY, ids[n % 3]]));
   return members;
 }
+
+/** What the n-th one does about recovery: half of all use it, and the others ask by `lastSeq` for what they have missed. */
+export const recoveryOf = (n) => (Math.floor(n / 4) % 2 === 0 ? "used" : "declined");
+
+/** How often something has happened to all of them together. */
+export const total = (members, name) => members.reduce((sum, { counts }) => sum + counts[name], 0);
 
 /** Asks, and again for as long as the store does not answer the server, which says when; the answer. */
 async function insist(socket, name, command) {
@@ -65,6 +72,8 @@ export async function conclude(auditor, conversationId, members) {
     members.filter(({ timelines }) => timelines.has(conversationId) && !timelines.get(conversationId).has(message.seq));
   const missing = () => `${message.seq} at ${without().map((member) => member.describe(conversationId))}`;
   await until(() => without().length === 0, missing);
+  // Before they ask for what they lack: what did not come by itself is missing.
+  for (const { timelines } of members) timelines.get(conversationId)?.close();
   return message;
 }
 

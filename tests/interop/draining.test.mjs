@@ -1,16 +1,17 @@
 // A node of two is drained: its clients are sent away one after the other, and end up at the other node without
-// having lost anything. Stock clients behind the load balancers of deploy/, two servers on one PostgreSQL.
+// having lost anything, half of them by being recovered there and half by `lastSeq`. Stock clients behind the load balancers
+// of deploy/, two servers on one PostgreSQL.
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { agentOf, haproxy } from "./balancer.mjs";
-import { account, enter } from "./crowd.mjs";
+import { account, enter, recoveryOf, total } from "./crowd.mjs";
+import { areBack, assertSpread, watchMoves } from "./moves.mjs";
 import { randomness } from "./nemesis.mjs";
 import { io } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { lastingPort, metric, metricIs, next, open, startServer, until, within } from "./support.mjs";
-import { watch } from "./watcher.mjs";
 
 const MEMBERS = 200;
 const WINDOW = 15_000;
@@ -27,6 +28,7 @@ async function node(t, port, env = {}) {
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
     ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
     ROOMCAST_SERVER__DRAIN: `${WINDOW}ms`,
+    ROOMCAST_RECOVERY__ENABLED: "true",
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
     ...env,
   });
@@ -52,7 +54,8 @@ test("clients of a node that is drained move to the other one, spread over the w
   t.diagnostic(`seed ${seed}`);
   const random = randomness(seed);
   const kinds = [["websocket"], ["polling"], ["polling", "websocket"]];
-  const options = (n) => ({ transports: kinds[n % 3], agent: agentOf(t, n), timeout: 20_000, ackTimeout: 10_000 });
+  const times = { timeout: 20_000, ackTimeout: 10_000 };
+  const options = (n) => ({ transports: kinds[n % 3], agent: agentOf(t, n), recovery: recoveryOf(n), ...times });
   const members = await enter(t, url, random, MEMBERS, options);
   const writing = members.filter((_, n) => n % 4 === 0).map((member) => member.send(randomness(random() * 2 ** 32)));
   const there = async ({ url }) => await metric(url, "roomcast_sockets");
@@ -63,11 +66,7 @@ test("clients of a node that is drained move to the other one, spread over the w
   const [before] = counts;
   assert.ok(counts.every((count) => count > MEMBERS / 10), `both have clients: ${counts}`);
 
-  const gone = [];
-  for (const { socket } of members) {
-    socket.on("disconnect", (reason) => gone.push(reason));
-  }
-  const left = watch(leaving.url, "roomcast_sockets");
+  const moves = watchMoves(members);
   const stopped = leaving.stop();
   await drains(leaving);
   assert.equal(await metric(leaving.url, "roomcast_draining"), 1);
@@ -76,14 +75,19 @@ test("clients of a node that is drained move to the other one, spread over the w
   assert.ok(Number(refused.headers.get("retry-after")) > 0);
   assert.equal(await stopped, 0);
   let arrived;
-  await until(async () => (arrived = await there(staying)) === MEMBERS, () => `all of them at the other node: ${arrived}`);
+  const areThere = async () => (arrived = await there(staying)) === MEMBERS && areBack(members);
+  await until(areThere, () => `all of them at the other node: ${arrived}`);
 
-  const values = (await left.values()).filter((value) => value > 0 && value < before);
-  t.diagnostic(`${before} moved, ${values.length} times some of them were left`);
-  assert.equal(gone.length, before, "each has moved once");
+  const { left, back, reasons } = moves.end();
+  assert.equal(left.length, before, "each has moved once");
   // A client that posts while its poll is answered with a close packet notices the former.
-  assert.ok(gone.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
-  assert.ok(values.length >= 5, "they have not moved all at once");
+  assert.ok(reasons.every((reason) => /^transport (close|error)$/.test(reason)), "they come back by themselves");
+  t.diagnostic(assertSpread("left", left, WINDOW));
+  t.diagnostic(assertSpread("came back", back, WINDOW));
+  const recovered = total(members, "recovered");
+  t.diagnostic(`${recovered} were recovered`);
+  // Who does not find its old server in time starts afresh, as others always do.
+  assert.ok(recovered >= left.length / 10, "those that use recovery were recovered");
 
   await sleep(500); // They go on for a moment at the other node.
   const { acked } = await account(t, staying.url, members, writing);

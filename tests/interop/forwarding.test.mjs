@@ -29,7 +29,7 @@ after(async () => {
 });
 
 /** Three nodes that know each other, and the load balancer in front of them. */
-async function cluster(t, adapter, store = postgres) {
+async function cluster(t, adapter, store = postgres, { broker = redis, ...more } = {}) {
   const key = `forwarding-${(clusters += 1)}`;
   const ports = [await lastingPort(), await lastingPort(), await lastingPort()];
   const env = {
@@ -38,7 +38,8 @@ async function cluster(t, adapter, store = postgres) {
     ROOMCAST_SERVER__DRAIN: "2s",
     ROOMCAST_AUTH__ROLES__GUEST__INHERITS: "user",
     ROOMCAST_ADAPTER__KEY: key,
-    ...(adapter === "redis" && { ROOMCAST_ADAPTER__URL: `redis://${redis.address}` }),
+    ...(adapter === "redis" && { ROOMCAST_ADAPTER__URL: `redis://${broker.address}` }),
+    ...more,
   };
   const nodes = await Promise.all(
     ports.map(async (port) => {
@@ -121,6 +122,61 @@ for (const adapter of ["redis", "postgres"]) {
     });
   });
 }
+
+/** A client that is in the Lobby, polling or on its way to a WebSocket, and how often it was disconnected. */
+async function enduring(t, url, transports) {
+  const socket = open(t, io, url, { reconnection: true, reconnectionDelay: 10, reconnectionDelayMax: 100, transports });
+  const failed = new Promise((_, fail) => socket.once("connect_error", fail));
+  await Promise.race([next(socket, "session"), failed]);
+  const client = { socket, gone: 0, heard: [] };
+  socket.on("disconnect", () => (client.gone += 1));
+  socket.on("message", ({ content }) => client.heard.push(content));
+  assert.equal((await ask(socket, "join_conversation", LOBBY)).success, true);
+  return client;
+}
+
+test("nobody is disconnected where many more poll and upgrade than may be handed on at once", async (t) => {
+  const bounds = { ROOMCAST_NODE__MAX_FORWARDED: "4", ROOMCAST_NODE__MAX_TUNNELS: "2" };
+  const { nodes, url } = await cluster(t, "redis", postgres, bounds);
+  const kinds = [["polling"], ["polling", "websocket"]];
+  const clients = await Promise.all(Array.from({ length: 60 }, (_, n) => enduring(t, url, kinds[n % 2])));
+  for (let n = 0; n < 3; n += 1) await Promise.all(clients.map(({ socket }, from) => say(socket, `${n} of ${from}`)));
+  const others = (clients.length - 1) * 3;
+  await until(() => clients.every(({ heard }) => heard.length >= others), "all that was said");
+  for (const { heard } of clients) assert.equal(new Set(heard).size, heard.length, "nothing comes twice");
+  const gone = clients.reduce((count, client) => count + client.gone, 0);
+  assert.equal(gone, 0, "nobody was disconnected");
+  assert.ok((await sum(nodes, "roomcast_tunnels_refused_total")) > 0, "some WebSockets found no room");
+  assert.equal(await sum(nodes, 'roomcast_requests_forwarded_total{result="full"}'), 0);
+});
+
+test("clients that poll stay connected while the broker is away for longer than the lease, and behind that", async (t) => {
+  const broker = await startRedis();
+  t.after(() => broker.end());
+  const { nodes, url } = await cluster(t, "redis", postgres, { broker });
+  const clients = await Promise.all(Array.from({ length: 12 }, () => enduring(t, url, ["polling"])));
+  const stay = async (until) => {
+    await Promise.all(clients.map(({ socket }, n) => say(socket, `${until} ${n}`)));
+    assert.equal(clients.reduce((count, { gone }) => count + gone, 0), 0, until);
+    assert.equal(await sum(nodes, 'roomcast_requests_rejected_total{reason="session of no known server"}'), 0, until);
+  };
+  const others = (is) => async () => {
+    const scraped = await Promise.all(nodes.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()));
+    // The node that is asked is heard at once, and the others are all silent or not.
+    return scraped.every((text) => {
+      const heard = [...text.matchAll(/^roomcast_node_heard_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));
+      return heard.length === nodes.length && heard.sort((a, b) => a - b).slice(1).every(is);
+    });
+  };
+  await stay("before");
+  await broker.pause();
+  // The lease is ten seconds.
+  await until(others((seconds) => seconds > 13), "a silence that is longer than the lease");
+  await stay("meanwhile");
+  await broker.resume();
+  await until(others((seconds) => seconds < 5), "that they hear each other again");
+  await stay("behind that");
+});
 
 test("members who poll miss nothing while one node after the other is drained and started again", async (t) => {
   // What is stored is compared with what these members have sent, and nobody else.

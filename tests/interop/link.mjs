@@ -1,5 +1,5 @@
 // The network between one program and another, a browser and the server or a node and its database, which can be cut, made to
-// hold back answers, and made to swallow everything without a word.
+// hold back answers, made slow, and made to swallow everything without a word.
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
 import { next } from "./support.mjs";
@@ -13,6 +13,10 @@ export async function startLink(url) {
   let held;
   /** While everything is swallowed: what is to be done when it no longer is. */
   let waiting;
+  /** While it is slow: how long each chunk takes, and the next one does not set out before. */
+  let delay = 0;
+  /** The ends whose next chunk waits behind such a one. */
+  const slowed = new Set();
   let connections = 0;
   const whenOpen = (act) => (waiting ? waiting.push(act) : act());
   const keep = (socket) => {
@@ -21,15 +25,33 @@ export async function startLink(url) {
     // A broken connection is what this is for.
     socket.on("error", () => {});
   };
+  /** Passes what comes from one end on to the other. */
+  const pass = (from, write) =>
+    from.on("data", (data) => {
+      if (delay === 0) return write(data);
+      from.pause();
+      slowed.add(from);
+      const arrive = () => {
+        write(data);
+        from.resume();
+      };
+      // How long it is on its way.
+      setTimeout(() => {
+        slowed.delete(from);
+        whenOpen(arrive);
+      }, delay);
+    });
   const dial = (client) => {
     if (client.destroyed) return;
     const upstream = connect({ host: hostname, port: Number(port) });
     connections += 1;
     keep(upstream);
-    client.on("data", (data) => upstream.write(data));
+    pass(client, (data) => upstream.write(data));
     client.on("end", () => upstream.end());
-    upstream.on("data", (data) => (held ? held.push(() => client.write(data)) : client.write(data)));
-    upstream.on("close", () => whenOpen(() => client.destroy()));
+    // The end of an answer is held back with it, and arrives behind it.
+    const answer = (act) => (held ? held.push(act) : act());
+    pass(upstream, (data) => answer(() => client.write(data)));
+    upstream.on("close", () => whenOpen(() => answer(() => client.destroySoon())));
     client.on("close", () => whenOpen(() => upstream.destroy()));
     client.resume();
   };
@@ -60,6 +82,10 @@ export async function startLink(url) {
       held = undefined;
       for (const release of waiting) release();
     },
+    /** Each chunk, of 64 KiB at most, is on its way for so many milliseconds from now on; 0: none is any more. */
+    slow(milliseconds) {
+      delay = milliseconds;
+    },
     /** Lets nothing through in either direction and tells nobody: what is sent waits on its way, and so does an end. */
     swallow() {
       waiting ??= [];
@@ -69,7 +95,10 @@ export async function startLink(url) {
     goOn({ isBroken }) {
       const acts = waiting ?? [];
       waiting = undefined;
-      for (const end of ends) isBroken ? end.destroy() : end.resume();
+      for (const end of ends) {
+        if (isBroken) end.destroy();
+        else if (!slowed.has(end)) end.resume();
+      }
       for (const act of acts) act();
     },
     /** How many connections went through. */

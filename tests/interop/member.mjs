@@ -1,6 +1,6 @@
 // One who chats over a network and servers that fail: the stock client with `retries`, and what an
-// application has to do beside it, which is to join again with the last `seq` it has. It writes down
-// whatever contradicts the promises.
+// application has to do beside it, which is to join again with the last `seq` it has where it was not recovered. It writes
+// down whatever contradicts the promises.
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** What one member has of one conversation. */
@@ -49,7 +49,7 @@ class Timeline {
     return Math.max(this.last, this.newestLive) >= seq;
   }
 
-  /** The connection has ended: what is missing between its messages should have come. */
+  /** The connection has ended, and was not recovered: what is missing between its messages should have come. */
   close() {
     if (this.from === undefined) return;
     for (let seq = this.from + 1; seq < this.newestLive; seq++) if (!this.seen.has(seq)) this.missing.add(seq);
@@ -66,18 +66,25 @@ export class Member {
   unacked = new Set();
   /** What contradicts the promises. */
   wrong = [];
-  counts = { connections: 0, live: 0, refused: 0, lost: 0 };
+  counts = { connections: 0, recovered: 0, live: 0, refused: 0, lost: 0 };
+  #recovery;
+  /** Goes up with each connection that starts afresh. */
   #connection = 0;
   #stopped = false;
   /** What it has seen and asked lately. */
   #story = [];
 
-  constructor(socket, name) {
+  /**
+   * `recovery`, if the server has it: "used" by who joins again only if it was not recovered, "declined" by who never asks to be
+   * recovered; if nothing is said it is asked for, and who is recovered joins again all the same.
+   */
+  constructor(socket, name, recovery) {
     this.socket = socket;
     this.name = name;
+    this.#recovery = recovery;
     socket.on("session", ({ userId }) => (this.userId = userId));
     socket.on("connect", () => this.#connected());
-    socket.on("disconnect", () => this.#closeTimelines());
+    socket.on("disconnect", (reason) => this.#disconnected(reason));
     socket.on("message", (message) => this.#arrived(message));
   }
 
@@ -99,16 +106,29 @@ export class Member {
   }
 
   #connected() {
+    this.counts.connections += 1;
+    if (this.#recovery === "used" && this.socket.recovered) {
+      // Whatever held for the connection before holds for this one.
+      this.#tell("is recovered");
+      this.counts.recovered += 1;
+      return;
+    }
+    this.close();
     this.#connection += 1;
     this.#tell("is connected");
-    this.counts.connections += 1;
     for (const timeline of this.timelines.values()) timeline.open();
     for (const id of this.timelines.keys()) void this.#enter(id, this.#connection);
   }
 
-  #closeTimelines() {
-    this.#tell("has ended");
-    for (const timeline of this.timelines.values()) timeline.close();
+  #disconnected(reason) {
+    this.#tell(`has ended: ${reason}`);
+    // Who does not know yet whether it has joined has to join anyway.
+    if (this.#recovery === "declined" || (this.#recovery === "used" && !this.isIn())) this.socket._pid = undefined;
+  }
+
+  /** Whether it is in all of its conversations and has all that was said there before. */
+  isIn() {
+    return [...this.timelines.values()].every(({ from }) => from !== undefined);
   }
 
   #arrived({ conversationId, seq, id }) {
@@ -233,6 +253,6 @@ export class Member {
 
   /** Ends; what was missing on the last connection counts too. */
   close() {
-    this.#closeTimelines();
+    for (const timeline of this.timelines.values()) timeline.close();
   }
 }

@@ -131,6 +131,43 @@ export function partitions(name, links, random, longest) {
   };
 }
 
+/** All of these links are slow for a while, half of `longest` milliseconds at least: each chunk takes from 200 to 500 ms. */
+export function slowness(name, links, random, longest) {
+  return {
+    async [`${name} are far apart`]() {
+      const delay = 200 + random() * 300;
+      for (const link of links) link.slow(delay);
+      await sleep(((1 + random()) * longest) / 2); // How long it lasts.
+      for (const link of links) link.slow(0);
+    },
+  };
+}
+
+/** The standby of a broker takes its place, to which these links lead from then on. */
+export function failover(name, broker, links, random, span = 1) {
+  return {
+    async [`${name} fails over`]() {
+      assertRunning(name, broker);
+      const address = await broker.failOver(async () => {
+        await sleep(random() * 1500 * span); // How long it takes until somebody notices.
+      });
+      for (const link of links) link.restore(`http://${address}`);
+    },
+  };
+}
+
+/** Something is away for longer than nodes are silent until others take them for gone, which is ten seconds. */
+export function longOutage(name, part, random) {
+  return {
+    async [`${name} is away for long`]() {
+      assertRunning(name, part);
+      await part.kill();
+      await sleep(10_500 + random() * 1500); // How long it is away.
+      await part.start();
+    },
+  };
+}
+
 /** What can happen to its database. */
 export function faultsOfPostgres(postgres, random, span = 1) {
   const some = () => postgres.backends().filter(() => random() < 0.6);
@@ -167,11 +204,13 @@ export async function rage(seconds, random, groups, span = 1) {
   };
   const groupOf = (name) => groups.findIndex((group) => name in group);
   let deck = [];
+  // In a short time more comes at once.
+  const together = span < 1 ? 0.5 : 0.3;
   const isComplete = () => Object.values(happened).every((times) => times > 0);
   while (Date.now() < end || !isComplete()) {
     if (deck.length === 0) deck = Object.keys(all).sort(() => random() - 0.5);
     const first = deck.pop();
-    const other = random() < 0.3 ? deck.findLastIndex((name) => groupOf(name) !== groupOf(first)) : -1;
+    const other = random() < together ? deck.findLastIndex((name) => groupOf(name) !== groupOf(first)) : -1;
     // The second fault begins somewhere within the first.
     const [second] = other === -1 ? [] : deck.splice(other, 1);
     const meanwhile = second && sleep(random() * 1000 * span).then(() => happen(second)); // How far the first has come.

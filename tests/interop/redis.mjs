@@ -9,7 +9,7 @@ import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { createAdapter as createStreamsAdapterBefore } from "redis-streams-adapter-v0-2";
 import { serveNode } from "./cluster.mjs";
-import { isAlive, lastingPort, within } from "./support.mjs";
+import { isAlive, lastingPort, until, within } from "./support.mjs";
 
 
 /** Starts one with these options. */
@@ -17,6 +17,42 @@ export async function startRedis(options = "") {
   const redis = await startBroker("redis", options);
   const cli = (args) => promisify(execFile)("redis-cli", ["-p", redis.address.split(":")[1], ...args]);
   return { ...redis, command: async (...args) => (await cli(args)).stdout.trim() };
+}
+
+/**
+ * Starts one with these options and a standby that follows it. It is whichever of them leads that is killed, paused and asked;
+ * `failOver` has the other one lead, after something was done, and starts the one before again as its standby.
+ */
+export async function startRedisPair(options = "") {
+  const start = () => startRedis(`${options} --repl-diskless-sync-delay 0`);
+  let [leader, standby] = [await start(), await start()];
+  const follows = () => standby.command("REPLICAOF", ...leader.address.split(":"));
+  const isInStep = async () => /^master_link_status:up/m.test(await standby.command("INFO", "replication"));
+  await follows();
+  return {
+    /** Of the one that leads at first. */
+    address: leader.address,
+    isRunning: () => leader.isRunning(),
+    start: () => leader.start(),
+    kill: () => leader.kill(),
+    pause: () => leader.pause(),
+    resume: () => leader.resume(),
+    command: (...args) => leader.command(...args),
+    /** Returns where the one is that leads now. */
+    async failOver(meanwhile) {
+      await until(isInStep, "the standby to be in step");
+      await leader.kill();
+      await meanwhile();
+      [leader, standby] = [standby, leader];
+      await leader.command("REPLICAOF", "NO", "ONE");
+      await standby.start();
+      await follows();
+      return leader.address;
+    },
+    end() {
+      for (const one of [leader, standby]) one.end();
+    },
+  };
 }
 
 /** Starts one of the private servers of `tests/support`; it ends with the process of the test, however that comes about. */

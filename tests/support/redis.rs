@@ -76,7 +76,12 @@ impl RedisServer {
 
     /// Starts a sentinel, which calls this one `main`.
     pub fn start_sentinel(&self) -> Broker {
-        Broker::start("sentinel.sh", &self.port().to_string())
+        self.start_sentinel_with("")
+    }
+
+    /// Starts a sentinel with more lines of configuration.
+    pub fn start_sentinel_with(&self, lines: &str) -> Broker {
+        Broker::start("sentinel.sh", &format!("{}\n{lines}", self.port()))
     }
 
     fn start_with(options: &str) -> Self {

@@ -7,6 +7,7 @@
 # Commands on standard input: see broker.sh.
 set -u
 port=$1
+password=$(printf '%s\n' "$OPTIONS" | sed -n 's/^requirepass //p')
 
 run() {
   cat >"$folder/sentinel.conf" <<CONFIG
@@ -23,6 +24,6 @@ CONFIG
 }
 
 # It has heard of the replica, so that there is somebody to take over.
-is_ready() { [ -n "$(redis-cli -p "$port" sentinel replicas main 2>/dev/null)" ]; }
+is_ready() { [ -n "$(redis-cli -p "$port" ${password:+-a "$password" --no-auth-warning} sentinel replicas main 2>/dev/null)" ]; }
 
 . "$(dirname "$0")/broker.sh"

@@ -1,13 +1,20 @@
 //! Events for the clients of all servers, and rooms across them.
 
-use roomcast::{
-    Builder, Event, Io, Lifecycle, Parser, Room, SocketId, adapter::Health, metrics::Counter,
-    types::Bytes,
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
-use super::{Servers, hub::Hub, quiet};
+use roomcast::{
+    Builder, Event, Io, Lifecycle, Parser, Room, SocketId, adapter::Health, metrics::Counter,
+    options::Recovery, types::Bytes,
+};
+use serde::{Serialize, Serializer};
+
+use super::{Servers, Wire, hub::Hub, quiet};
 use crate::{
     local::{join, text, until},
+    redis_server::RedisServer,
     support::{Frame, Polling, RawClient},
 };
 
@@ -101,6 +108,82 @@ fn rooms_are_joined_left_and_disconnected_from_any_server() {
         servers[2].io.in_(b_id).emit("still", ());
         b.expect_text("42[\"still\"]");
     });
+}
+
+/// An argument that counts how often it is serialized.
+struct Costly<'a>(&'a AtomicUsize);
+
+impl Serialize for Costly<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_str("costly")
+    }
+}
+
+#[test]
+fn an_event_is_encoded_once_for_the_clients_of_all_servers_however_many_rooms_it_is_for() {
+    let packed = |io: Builder| quiet(io.parser(Parser::MessagePack));
+    let suite = |servers: &Servers| {
+        let is_json = servers[0].io.config().sockets.parser == Parser::Json;
+        // Two at each server.
+        let clients = [0, 1, 2, 3, 4, 5].map(|i| {
+            if is_json {
+                return servers[i].connect().0;
+            }
+            let mut client = servers[i].open();
+            client.send_binary(b"\x82\xa4type\x00\xa3nsp\xa1/");
+            assert!(matches!(client.message(), Frame::Binary(_)));
+            client
+        });
+        servers[0].io.join(["a", "b", "c"]);
+        servers.settle();
+        let io = &servers[0].io;
+        let count = AtomicUsize::new(0);
+        let costly = || Costly(&count);
+        io.to(["a", "b", "c"]).emit("rooms", costly());
+        io.emit("all", costly());
+        io.except("nobody").emit("but", costly());
+        io.to("a").conflate("key").emit("newest", costly());
+        // It may be lost, so nobody waits for it.
+        io.to("a").volatile().emit("volatile", costly());
+        for mut client in clients {
+            for name in ["rooms", "all", "but", "newest"] {
+                match client.message() {
+                    // An offset of the journal may stand behind it.
+                    Frame::Text(text) => {
+                        let event = format!("42[\"{name}\",\"costly\"");
+                        assert!(text.starts_with(&event), "{text}");
+                    }
+                    Frame::Binary(packet) => {
+                        let has = |part: &str| {
+                            packet
+                                .windows(part.len())
+                                .any(|bytes| bytes == part.as_bytes())
+                        };
+                        assert!(has(name) && has("costly"));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // Whoever is asked everywhere is asked the same.
+        drop(io.to("a").local().ask::<()>("asked", costly()));
+        servers[0].runtime.block_on(async {
+            let question = io.to("a").timeout(Duration::from_millis(1));
+            let acks = question.emit_with_acks::<()>("asked", costly()).await;
+            drop(acks);
+        });
+        // That namespace is not here, so that it is for others alone, if there are any.
+        io.of("/elsewhere").emit("there", costly());
+        let emitted = if servers.are_alone() { 7 } else { 8 };
+        assert_eq!(count.load(Ordering::Relaxed), emitted);
+    };
+    Servers::each_at_once(quiet, suite);
+    Servers::each_at_once(packed, suite);
+    let journal = Servers::on_redis(RedisServer::shared(), 3, Wire::Journal, |io| {
+        quiet(io.recovery(Recovery::default()))
+    });
+    suite(&journal);
 }
 
 #[test]
@@ -252,14 +335,14 @@ fn what_is_folded_is_published_to_nobody_and_the_newest_reaches_all_servers() {
     let io = &servers[0].io;
     let carried = servers.hub().carried();
     for price in 1..=9 {
-        let hour = std::time::Duration::from_secs(3600);
+        let hour = Duration::from_secs(3600);
         io.conflate_every("price", hour).emit("price", price);
     }
     for client in [&mut here, &mut there] {
         client.expect_text("42[\"price\",1]");
     }
     assert_eq!(servers.hub().carried() - carried, 1);
-    let closed = io.close(std::time::Duration::from_secs(5));
+    let closed = io.close(Duration::from_secs(5));
     servers[0].runtime.block_on(closed);
     for client in [&mut here, &mut there] {
         client.expect_text("42[\"price\",9]");
@@ -324,7 +407,7 @@ fn what_cannot_be_sent_is_counted_and_local_clients_have_got_it() {
 #[test]
 fn a_server_that_closes_leaves_the_cluster() {
     let servers = Servers::joined(2, quiet);
-    let closed = servers[1].io.close(std::time::Duration::from_secs(5));
+    let closed = servers[1].io.close(Duration::from_secs(5));
     servers[1].runtime.block_on(closed);
     let fetched = servers[0].runtime.block_on(servers[0].io.fetch_sockets());
     assert!(fetched.missing.is_empty());

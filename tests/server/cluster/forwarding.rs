@@ -1,6 +1,9 @@
 //! Polling sessions that are asked for at another server than their own.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    sync::atomic::{AtomicU8, Ordering},
+    time::Duration,
+};
 
 use roomcast::{
     Ack, Event, Io,
@@ -71,11 +74,59 @@ fn a_session_of_a_server_that_has_left_is_unknown() {
     let [here, there] = pair(&hub);
     let session = Polling::open(here.address(), "/socket.io/");
     here.runtime
-        .block_on(here.io.close(std::time::Duration::from_secs(10)));
+        .block_on(here.io.close(Duration::from_secs(10)));
     until(|| there.io.nodes().len() == 1);
     let answer = RawClient::connect(there.address()).get(&session.target);
     let unknown = "{\"code\":1,\"message\":\"Session ID unknown\"}";
     assert_eq!(answer.parts(), (400, unknown));
+}
+
+#[test]
+fn sessions_that_poll_go_on_while_the_broker_is_away_for_longer_than_the_lease() {
+    let every = Duration::from_millis(50);
+    let lease = every * 20;
+    let hub = Hub::new();
+    let hurried = |node: NodeOptions| node.heartbeat(every).lease(lease);
+    let servers = [serve(&hub, hurried), serve(&hub, hurried)];
+    let [here, there] = &servers;
+    until(|| servers.iter().all(|server| server.io.nodes().len() == 2));
+    let session = Polling::open(here.address(), "/socket.io/");
+    let elsewhere = || RawClient::connect(there.address());
+    assert_eq!(
+        elsewhere().request("POST", &session.target, "40").status,
+        200
+    );
+    assert!(elsewhere().get(&session.target).body.starts_with("40{"));
+    let echo = |n: u32| {
+        let sent = elsewhere().request("POST", &session.target, format!("42{n}[\"echo\",\"x\"]"));
+        assert_eq!(sent.parts(), (200, "ok"));
+        let answer = elsewhere().get(&session.target);
+        assert_eq!(answer.parts(), (200, &*format!("43{n}[\"x\"]")));
+    };
+    let names = servers
+        .each_ref()
+        .map(|server| server.io.node().unwrap().clone());
+    for name in &names {
+        hub.cut(name);
+    }
+    let silent = || {
+        let nodes = there.io.nodes();
+        let other = nodes.iter().find(|node| !node.is_this);
+        other.map(|node| node.heard)
+    };
+    // A heartbeat that comes behind that time would have told that the other one has gone.
+    until(|| silent().is_none_or(|heard| heard > lease + every * 4));
+    echo(1);
+    for name in &names {
+        hub.mend(name);
+    }
+    until(|| silent().is_some_and(|heard| heard < lease));
+    echo(2);
+    // One that is gone when everybody hears again is gone after the lease.
+    hub.cut(&names[0]);
+    until(|| silent().is_none());
+    let unowned = elsewhere().get(&session.target);
+    assert_eq!(unowned.status, 400);
 }
 
 #[test]

@@ -33,7 +33,7 @@ struct HubState {
     nodes: BTreeMap<NodeId, Node>,
     /// By sender and receiver.
     links: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
-    /// Heartbeats and farewells on their way: what a test says of envelopes is not about these. Only
+    /// Heartbeats, farewells and questions for clients on their way: what a test says of envelopes is not about these. Only
     /// those from and to servers that are cut off are lost.
     beats: VecDeque<(NodeId, NodeId, Bytes)>,
     /// Deliveries that are being made.
@@ -55,6 +55,8 @@ struct Node {
     inbox: Inbox,
     rooms: HashSet<(String, String)>,
     is_cut: bool,
+    /// Heartbeats and questions for clients are read later.
+    is_late: bool,
 }
 
 impl Hub {
@@ -98,7 +100,7 @@ impl Hub {
         let state = self.state();
         let turn = std::time::Duration::from_millis(20);
         let is_idle =
-            |state: &mut HubState| state.beats.is_empty() && (state.held || state.is_empty());
+            |state: &mut HubState| state.next_beat().is_none() && (state.held || state.is_empty());
         let (mut state, _) = self
             .0
             .changed
@@ -178,6 +180,11 @@ impl Hub {
         self.change(|state| state.nodes.get_mut(node).unwrap().is_cut = false);
     }
 
+    /// Whether heartbeats and questions for clients wait on their way to a server.
+    pub(super) fn be_late(&self, node: &NodeId, is_late: bool) {
+        self.change(|state| state.nodes.get_mut(node).unwrap().is_late = is_late);
+    }
+
     /// A server loses something that it has for others.
     pub(super) fn drop_one(&self, node: &NodeId) {
         let inbox = self.state().nodes[node].inbox.clone();
@@ -207,8 +214,13 @@ impl HubState {
         self.links.values().all(VecDeque::is_empty)
     }
 
+    fn next_beat(&self) -> Option<usize> {
+        let is_late = |node| self.nodes.get(node).is_some_and(|node| node.is_late);
+        self.beats.iter().position(|(_, to, _)| !is_late(to))
+    }
+
     fn take_beat(&mut self) -> Option<(Inbox, Bytes)> {
-        let (from, to, bytes) = self.beats.pop_front()?;
+        let (from, to, bytes) = self.beats.remove(self.next_beat()?)?;
         let reached = |node| self.nodes.get(node).filter(|node| !node.is_cut);
         let (Some(_), Some(to)) = (reached(&from), reached(&to)) else {
             return None;
@@ -303,6 +315,7 @@ impl Adapter for Link {
             inbox,
             rooms: HashSet::new(),
             is_cut: false,
+            is_late: false,
         };
         self.hub.change(|state| {
             state.nodes.insert(self.node().clone(), node);

@@ -6,6 +6,7 @@ mod bounds;
 mod emit;
 mod fetch;
 mod forwarding;
+mod garbage;
 mod handover;
 mod hub;
 mod joining;
@@ -19,6 +20,7 @@ mod postgres;
 mod recovery;
 mod redis;
 mod redis_cluster;
+mod refused;
 mod server_side;
 mod streams;
 mod values;
@@ -275,8 +277,12 @@ fn postgres_url() -> String {
     format!("postgres://roomcast@127.0.0.1:{}/postgres", shared.port())
 }
 
-/// Two servers whose broker fails go on by themselves, and reach each other again when it is back.
-fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce()) {
+/// Two servers whose broker fails go on by themselves, and reach each other again when it is back. Of what one of them has sent meanwhile
+/// each event reaches the other one, once and in order, or is counted as lost. Where they do not read later what was sent meanwhile, both
+/// tell that they were cut off.
+fn survives_outage(servers: &Servers, catch_up: bool, fail: impl FnOnce(), restart: impl FnOnce()) {
+    let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
+    assert_eq!([gaps(0).count, gaps(1).count], [0, 0]);
     let (mut a, _) = servers[0].connect();
     let (mut b, id) = servers[1].connect();
     servers[1]
@@ -285,20 +291,58 @@ fn survives_outage(servers: &Servers, fail: impl FnOnce(), restart: impl FnOnce(
         .join("room");
     servers.settle();
     let is_down = |i: usize| matches!(servers[i].io.adapter_health(), Some(Health::Down(_)));
+    // With Redis servers count each other once a second, and wait for as many as there were then.
+    thread::sleep(Duration::from_secs(3));
+    let lost = || servers[0].io.metrics().counter(Counter::ClusterLost);
+    let before = lost();
     fail();
-    until(|| is_down(0) && is_down(1));
-    servers[0].io.emit("alone", ());
-    a.expect_text("42[\"alone\"]");
+    // Before anybody can have noticed it, and when both have.
+    let sent: u64 = 80;
+    for n in 0..sent {
+        if n == sent / 2 {
+            until(|| is_down(0) && is_down(1));
+        }
+        servers[0].io.emit("alone", n);
+        a.expect_text(&format!("42[\"alone\",{n}]"));
+    }
+    // It is known once in each heartbeat.
+    until(|| catch_up || (gaps(0).is_cut_off && gaps(1).is_cut_off));
     restart();
     until(|| !is_down(0) && !is_down(1));
+    for gaps in [gaps(0), gaps(1)] {
+        assert_eq!(gaps.count > 0, !catch_up, "{gaps:?}");
+        assert_eq!(gaps.time.is_zero(), catch_up, "{gaps:?}");
+        assert!(!gaps.is_cut_off);
+    }
+    // The others are told of it.
+    let told = || {
+        let nodes = servers[0].io.nodes();
+        nodes.iter().all(|node| (node.load.gaps > 0) != catch_up)
+    };
+    until(|| servers[0].io.nodes().len() == 2 && told());
     servers.settle();
     servers[0].io.to("room").emit("back", ());
-    // What was sent meanwhile may be late, and does not come twice.
-    let mut event = text(&mut b);
-    if event == "42[\"alone\"]" {
-        event = text(&mut b);
+    let mut arrived: Vec<u64> = Vec::new();
+    loop {
+        let event = text(&mut b);
+        if event == "42[\"back\"]" {
+            break;
+        }
+        let number = event.strip_prefix("42[\"alone\",");
+        let number = number.and_then(|rest| rest.strip_suffix(']'));
+        arrived.push(number.unwrap_or_else(|| panic!("{event}")).parse().unwrap());
     }
-    assert_eq!(event, "42[\"back\"]");
+    assert!(
+        arrived.is_sorted_by(|one, next| one < next),
+        "once and in order: {arrived:?}"
+    );
+    // Heartbeats that are lost are counted as well, and what has arrived may be.
+    let lost = lost() - before;
+    assert!(
+        arrived.len() as u64 + lost >= sent,
+        "{} of {sent} have arrived, and {lost} are lost",
+        arrived.len()
+    );
 }
 
 /// A server that is alone publishes nothing once it is sure of that, and from the greeting of another one on everything.
@@ -402,10 +446,13 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     let _runtime = servers[0].runtime.enter();
     let emitter = emitter();
     emitter.emit("all", (1, Bytes::from_static(b"x"))).unwrap();
+    let large = "x".repeat(9_000);
+    emitter.emit("large", &large).unwrap();
     for client in [&mut a, &mut b] {
         let placeholder = "{\"_placeholder\":true,\"num\":0}";
         client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
         assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
+        client.expect_text(&format!("42[\"large\",\"{large}\"]"));
     }
     emitter.to([&a_id, &b_id]).join("room").unwrap();
     // Nobody waits until they have joined: what is sent there next finds them in.
@@ -421,9 +468,12 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
         client.expect_text("42[\"noted\",7]");
     }
     assert!(emitter.emit("disconnect", ()).is_err());
+    assert_eq!(emitter.health(), Health::Ready);
+    // It is no server, so nothing is expected of it.
+    servers.settle();
     emitter.to(&a_id).leave("room").unwrap();
     emitter.to("room").disconnect(true).unwrap();
-    servers[0].runtime.block_on(emitter.close());
+    assert_eq!(servers[0].runtime.block_on(emitter.close()), Ok(()));
     b.expect_text("41");
     servers[0].io.emit("end", ());
     a.expect_text("42[\"end\"]");

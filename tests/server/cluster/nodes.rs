@@ -83,8 +83,15 @@ fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
     let fetched = servers[0].runtime.block_on(asked.fetch_sockets());
     assert_eq!(fetched.missing.nodes, [servers.node(1)]);
     until(|| servers[2].io.nodes().len() == 2);
-    // It hears nobody either.
-    until(|| names(&servers[1].io) == [servers.node(1)]);
+    // It hears nobody either, and knows that this proves nothing of the others.
+    let own = servers[1].io.nodes();
+    assert_eq!(own.len(), 3);
+    let silent = own.iter().filter(|node| !node.is_this);
+    assert!(
+        silent
+            .into_iter()
+            .all(|node| node.heard > Duration::from_secs(5))
+    );
     let late = servers[0]
         .io
         .metrics()
@@ -92,6 +99,30 @@ fn a_silent_server_is_gone_after_its_lease_is_not_waited_for_and_comes_back() {
     assert_eq!(late, 0);
     servers.hub().mend(&servers.node(1));
     until(|| (0..3).all(|i| servers[i].io.nodes().len() == 3));
+}
+
+#[test]
+fn what_is_missed_while_only_one_server_is_cut_off_is_told_by_that_one() {
+    let servers = Servers::joined(2, |io: Builder| quiet(io).node(hurried()));
+    until(|| (0..2).all(|i| servers[i].io.nodes().len() == 2));
+    let (mut client, _) = servers[1].connect();
+    servers.hub().cut(&servers.node(1));
+    for n in 0..100 {
+        servers[0].io.emit("n", n);
+    }
+    servers.hub().settle();
+    servers.hub().mend(&servers.node(1));
+    servers[0].io.emit("back", ());
+    assert_eq!(text(&mut client), "42[\"back\"]");
+    let gaps = |i: usize| servers[i].io.adapter_gaps().unwrap();
+    assert_eq!((gaps(1).count, gaps(1).is_cut_off), (1, false));
+    assert_eq!(gaps(0), Default::default());
+    let told = || {
+        let nodes = servers[0].io.nodes();
+        let mut nodes = nodes.iter().filter(|node| !node.is_this);
+        nodes.any(|node| node.load.gaps == 1 && node.load.cut_off > Duration::ZERO)
+    };
+    until(told);
 }
 
 #[test]

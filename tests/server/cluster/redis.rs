@@ -10,7 +10,7 @@ use std::{
 };
 
 use roomcast::{
-    Ack, Builder, Event, Parser, ServerSide, SocketId,
+    Ack, Builder, Event, Io, Parser, ServerSide, SocketId,
     adapter::{
         Health,
         redis::{Emitter, Redis},
@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::{Servers, Wire, noted, quiet, reaches_everything, survives_outage};
 use crate::{
-    local::{join, text, until},
+    local::{Local, join, text, until},
     redis_server::RedisServer,
     support::Frame,
 };
@@ -214,9 +214,10 @@ fn after_redis_was_killed_or_stood_still_everything_works_again() {
     ] {
         let redis = RedisServer::start();
         let servers = Servers::on_redis(&redis, 2, wire, quiet);
+        let keeps = wire == Wire::Streams;
         match stands_still {
-            true => survives_outage(&servers, || redis.pause(), || redis.resume()),
-            false => survives_outage(&servers, || redis.kill(), || redis.restart()),
+            true => survives_outage(&servers, keeps, || redis.pause(), || redis.resume()),
+            false => survives_outage(&servers, keeps, || redis.kill(), || redis.restart()),
         }
     }
 }
@@ -295,7 +296,7 @@ fn what_a_program_has_sent_right_before_it_ends_arrives() {
     servers[0].runtime.block_on(async {
         let emitter = Emitter::new(redis);
         emitter.emit("last", ()).unwrap();
-        emitter.close().await;
+        emitter.close().await.unwrap();
     });
     client.expect_text("42[\"last\"]");
 }
@@ -334,6 +335,29 @@ fn a_server_that_a_cluster_of_redis_outruns_by_seconds_drops_what_waits_and_conn
     servers[0].io.emit("news", ());
     client.expect_text("42[\"news\"]");
     assert!(taken.load(Ordering::Relaxed) < 150);
+}
+
+#[test]
+fn sentinels_that_want_a_password_are_given_theirs() {
+    let master = RedisServer::start();
+    let _replica = master.start_replica();
+    let sentinel = master.start_sentinel_with("requirepass s:/cret");
+    let url = |parameters: &str| {
+        let port = sentinel.port();
+        format!("redis+sentinel://127.0.0.1:{port}/main{parameters}")
+    };
+    let refused = Redis::new(&url("")).unwrap();
+    let refused = Local::serve(quiet(Io::builder().adapter(refused)));
+    until(|| match refused.io.adapter_health() {
+        Some(Health::Down(why)) => why != "not connected yet",
+        health => panic!("{health:?}"),
+    });
+    let url = url("?sentinel_password=s%3A%2Fcret");
+    let servers = Servers::on_redis_at(&url, 2, Wire::Classic, quiet);
+    let (mut client, _) = servers[1].connect();
+    servers.settle();
+    servers[0].io.emit("n", 1);
+    client.expect_text("42[\"n\",1]");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Servers that a cluster of Redis joins, whose nodes die and hand over what they have.
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet};
 
 use roomcast::{SocketId, adapter::Health};
 
@@ -116,10 +116,25 @@ impl Rooms {
     }
 }
 
-/// The one of these nodes that has a channel.
+/// The one of these nodes that has a channel, as soon as all agree on that.
 fn owner<'a>(nodes: &'a [RedisServer], channel: &str) -> &'a RedisServer {
-    let has = |node: &&RedisServer| !node.ask(&["get", channel]).contains("MOVED");
-    nodes.iter().find(has).unwrap()
+    let found = Cell::new(None);
+    until(|| {
+        let answers = nodes.iter().map(|node| (node, node.ask(&["get", channel])));
+        // Nothing is stored under the name. Who has just started says that the cluster is down.
+        let (owners, others): (Vec<_>, Vec<_>) =
+            answers.partition(|(_, answer)| answer.trim().is_empty());
+        let [(owner, _)] = owners[..] else {
+            return false;
+        };
+        let place = format!("127.0.0.1:{}", owner.port());
+        let is_known = |(_, answer): &(_, String)| {
+            answer.starts_with("MOVED") && answer.trim().ends_with(&place)
+        };
+        found.set(Some(owner));
+        others.iter().all(is_known)
+    });
+    found.get().unwrap()
 }
 
 #[test]
@@ -165,9 +180,17 @@ fn when_the_slot_of_a_channel_goes_to_another_node_servers_hear_each_other_there
             .unwrap();
         let slot = from.ask(&["cluster", "keyslot", &channel]);
         let id = to.ask(&["cluster", "myid"]);
-        // Who gives it away tells its listeners so.
-        for node in [to, from] {
-            let told = node.ask(&["cluster", "setslot", slot.trim(), "node", id.trim()]);
+        let giver = from.ask(&["cluster", "myid"]);
+        let (slot, taker, giver) = (slot.trim(), id.trim(), giver.trim());
+        // A node that was not importing a slot does not get a newer epoch for it, and its claim loses against the old one.
+        for (node, state, other) in [
+            (to, "importing", giver),
+            (from, "migrating", taker),
+            (to, "node", taker),
+            // Who gives it away tells its listeners so.
+            (from, "node", taker),
+        ] {
+            let told = node.ask(&["cluster", "setslot", slot, state, other]);
             assert_eq!(told.trim(), "OK");
         }
         if channel == own {

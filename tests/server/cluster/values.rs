@@ -1,6 +1,7 @@
 //! What servers share: values with versions, and locks.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,8 +15,8 @@ use roomcast::{
 };
 use serde_json::Value;
 
-use super::{Servers, Wire, quiet};
-use crate::{local::until, nats_server::NatsServer, redis_server::RedisServer};
+use super::{Postgres, Servers, Wire, quiet};
+use crate::{local::until, nats_server::NatsServer, postgres_server, redis_server::RedisServer};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -272,8 +273,7 @@ fn a_bucket_of_nats_has_an_end_and_what_is_in_it_can_be_changed_then() {
     servers[0].runtime.block_on(async {
         // As an operator makes it.
         let client = async_nats::connect(nats.url()).await.unwrap();
-        let key: String = servers.key.bytes().map(escaped).collect();
-        let bucket = format!("roomcast-{key}");
+        let bucket = bucket(&servers);
         let config = async_nats::jetstream::stream::Config {
             name: format!("KV_{bucket}"),
             subjects: vec![format!("$KV.{bucket}.>")],
@@ -301,6 +301,28 @@ fn a_bucket_of_nats_has_an_end_and_what_is_in_it_can_be_changed_then() {
     });
 }
 
+#[test]
+fn a_bucket_of_nats_that_is_deleted_is_made_anew_when_something_is_put() {
+    let nats = NatsServer::start();
+    let servers = Servers::on_nats(&nats, 1, quiet);
+    let numbers = numbers(&servers, 0);
+    servers[0].runtime.block_on(async {
+        let context = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+        for n in 0..3 {
+            let put = numbers.put("a", Expected::Nothing, &n).await;
+            assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+            let bucket = format!("KV_{}", bucket(&servers));
+            context.delete_stream(bucket).await.unwrap();
+        }
+        assert!(numbers.get("a").await.is_err());
+    });
+}
+
+fn bucket(servers: &Servers) -> String {
+    let key: String = servers.key.bytes().map(escaped).collect();
+    format!("roomcast-{key}")
+}
+
 /// A byte of the key of servers in the name of their bucket.
 fn escaped(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() {
@@ -315,4 +337,14 @@ fn without_redis_values_are_not_to_be_had_and_then_they_are_again() {
     let redis = RedisServer::start();
     let servers = Servers::on_redis(&redis, 1, Wire::Classic, quiet);
     survives(&servers, || redis.kill(), || redis.restart());
+}
+
+#[test]
+fn without_postgresql_values_are_not_to_be_had_and_then_they_are_again() {
+    let postgres = postgres_server::Postgres::start();
+    let url = postgres.database();
+    let servers = Servers::that_meet(1, |key| Postgres::new(&url).unwrap().key(key), quiet);
+    let postgres = RefCell::new(postgres);
+    let kill = || postgres.borrow_mut().kill();
+    survives(&servers, kill, || postgres.borrow_mut().restart());
 }

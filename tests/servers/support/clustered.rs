@@ -2,13 +2,13 @@
 //!
 //! `NODE_NAME` is what `whereami` answers; by default the port.
 
-use std::{env, time::Duration};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use roomcast::{
     Ack, Args, Event, NamespaceBuilder, ServerSide, ServerSideError, Value as Anything,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn name() -> String {
     let port = env::var("PORT").unwrap_or_default();
@@ -53,8 +53,8 @@ pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
             },
         )
         .on("fetch", fetch)
-        .on("set-data", async |event: Event, value: Value| {
-            drop(event.socket.share(json!({ "value": value })));
+        .on("set-data", async |event: Event, value: Anything| {
+            drop(event.socket.share(BTreeMap::from([("value", value)])));
         })
         .on(
             "sockets-join",
@@ -102,20 +102,23 @@ pub(crate) fn handle(namespace: &mut NamespaceBuilder) {
         });
 }
 
-async fn fetch(event: Event, room: String) -> Ack<Value> {
+async fn fetch(event: Event, room: String) -> Ack<Anything> {
     let found = event.namespace().in_(&room).timeout(PATIENCE);
     let mut found = found.fetch_sockets().await;
     if !found.missing.is_empty() {
-        return Ack(json!("timeout"));
+        return Ack(Anything::String("timeout".to_owned()));
     }
     found.sockets.sort_by_key(|socket| socket.id());
     let told = found.sockets.iter().map(|socket| {
         let mut rooms: Vec<_> = socket.rooms().iter().map(|room| room.as_str()).collect();
         rooms.sort_unstable();
-        let data = socket.data::<Value>().unwrap_or_else(|| json!({}));
-        json!({"id": socket.id(), "rooms": rooms, "data": data})
+        let mut told = Anything::from(json!({"id": socket.id(), "rooms": rooms, "data": {}}));
+        if let (Anything::Object(told), Some(data)) = (&mut told, socket.data()) {
+            told.insert("data".to_owned(), data);
+        }
+        told
     });
-    Ack(told.collect())
+    Ack(Anything::Array(told.collect()))
 }
 
 async fn ask_servers(event: Event, rest: Args) -> Ack<Anything> {

@@ -116,5 +116,5 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
     text(&mut client);
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                      WHERE application_name = 'roomcast' AND ssl AND usename = 'app'";
-    assert_eq!(server.sql("postgres", encrypted), "4");
+    assert_eq!(server.sql("postgres", encrypted), "6");
 }

@@ -1,5 +1,6 @@
 //! What is peculiar to servers that PostgreSQL joins.
 
+mod apart;
 mod connecting;
 
 use std::{cell::RefCell, fs, thread, time::Duration};
@@ -13,7 +14,10 @@ use roomcast::{
 };
 use tempfile::TempDir;
 
-use super::{Servers, postgres_url, publishes_only_to_others, quiet, survives_outage};
+use super::{
+    Servers, noted, postgres_url, publishes_only_to_others, quiet, reaches_everything,
+    survives_outage,
+};
 use crate::{
     local::{Local, join, text, until},
     postgres_server::{self, Postgres as Server},
@@ -207,11 +211,13 @@ fn after_postgresql_was_killed_or_stood_still_everything_works_again() {
         match stands_still {
             true => survives_outage(
                 &servers,
+                false,
                 || server.borrow().pause(),
                 || server.borrow().go_on(),
             ),
             false => survives_outage(
                 &servers,
+                false,
                 || server.borrow_mut().kill(),
                 || server.borrow_mut().restart(),
             ),
@@ -365,54 +371,9 @@ fn namespaces_are_apart_however_they_are_called_and_nothing_in_a_name_is_sql() {
 
 #[test]
 fn a_program_that_is_no_server_reaches_clients_and_servers_through_postgresql() {
-    let noted = |mut io: Builder| {
-        io.namespace("/")
-            .on_server_side("note", async |event: ServerSide| {
-                let namespace = event.namespace();
-                namespace.local().emit("noted", event.args().clone());
-            });
-        io
-    };
     let servers = Servers::on_postgres(2, noted);
-    let (mut a, a_id) = servers[0].connect();
-    let (mut b, b_id) = servers[1].connect();
     let postgres = Postgres::new(&postgres_url()).unwrap().key(&servers.key);
-    let _runtime = servers[0].runtime.enter();
-    let emitter = Emitter::new(postgres);
-    let large = "x".repeat(9_000);
-    let binary = Bytes::from_static(b"x");
-    emitter.emit("all", (1, binary)).unwrap();
-    emitter.emit("large", &large).unwrap();
-    for client in [&mut a, &mut b] {
-        let placeholder = "{\"_placeholder\":true,\"num\":0}";
-        client.expect_text(&format!("451-[\"all\",1,{placeholder}]"));
-        assert_eq!(client.message(), Frame::Binary(b"x".to_vec()));
-        client.expect_text(&format!("42[\"large\",\"{large}\"]"));
-    }
-    emitter.to([&a_id, &b_id]).join("room").unwrap();
-    until(|| (0..2).all(|i| servers[i].io.to("room").count() == 1));
-    emitter.to(Vec::<String>::new()).emit("nobody", ()).unwrap();
-    emitter.to("room").except(&a_id).emit("b", ()).unwrap();
-    let both = emitter.to("room").compress(false);
-    both.emit("both", ()).unwrap();
-    a.expect_text("42[\"both\"]");
-    b.expect_text("42[\"b\"]");
-    b.expect_text("42[\"both\"]");
-    emitter.of("/").server_side_emit("note", 7).unwrap();
-    for client in [&mut a, &mut b] {
-        client.expect_text("42[\"noted\",7]");
-    }
-    assert!(emitter.emit("disconnect", ()).is_err());
-    assert_eq!(emitter.health(), Health::Ready);
-    // It is no server, so nothing is expected of it.
-    servers.settle();
-    emitter.to(&a_id).leave("room").unwrap();
-    emitter.to("room").disconnect(true).unwrap();
-    servers[0].runtime.block_on(emitter.close());
-    b.expect_text("41");
-    servers[0].io.emit("end", ());
-    a.expect_text("42[\"end\"]");
-    assert!(emitter.emit("closed", ()).is_err());
+    reaches_everything(&servers, || Emitter::new(postgres));
 }
 
 #[test]
@@ -423,7 +384,7 @@ fn a_program_that_ends_right_after_it_has_sent_something_is_heard() {
     servers[0].runtime.block_on(async {
         let emitter = Emitter::new(postgres);
         emitter.emit("last", ()).unwrap();
-        emitter.close().await;
+        emitter.close().await.unwrap();
     });
     client.expect_text("42[\"last\"]");
 }

@@ -1,0 +1,55 @@
+//! Namespaces that have a connection of their own.
+
+use super::*;
+
+/// Whether somebody holds the lock of the table against everybody.
+fn is_locked(server: &Server) -> bool {
+    let locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+                 AND relation = 'socket_io_attachments'::regclass";
+    server.sql("postgres", locks) != "0"
+}
+
+#[test]
+fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
+    let server = Server::start();
+    let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", server.port());
+    let build = |mut io: Builder| {
+        io.namespace("/apart")
+            .on_server_side("note", async |event: ServerSide| {
+                let namespace = event.namespace();
+                namespace.local().emit("noted", event.args().clone());
+            });
+        quiet(io)
+    };
+    let adapter = |key: &str| Postgres::new(&url).unwrap().key(key).apart(["/apart"]);
+    let servers = Servers::that_meet(2, adapter, build);
+    let mut client = servers[1].open();
+    join(&mut client, "");
+    join(&mut client, "/apart,");
+    let large = "x".repeat(60_000);
+    // The table is there from here on.
+    servers[0].io.emit("large", (0, &large));
+    assert!(text(&mut client).starts_with("42[\"large\",0"));
+    let lock = "BEGIN; LOCK TABLE socket_io_attachments; SELECT pg_sleep(2); COMMIT";
+    thread::scope(|scope| {
+        scope.spawn(|| server.sql("postgres", lock));
+        until(|| is_locked(&server));
+        for n in 1..=3 {
+            servers[0].io.emit("large", (n, &large));
+        }
+        for n in 0..3 {
+            let apart = servers[0].io.of("/apart");
+            apart.server_side_emit("note", n).unwrap();
+        }
+        // In order, and before what was sent first.
+        for n in 0..3 {
+            client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
+        }
+    });
+    for n in 1..=3 {
+        assert!(text(&mut client).starts_with(&format!("42[\"large\",{n}")));
+    }
+    for i in [0, 1] {
+        assert_eq!(servers[i].io.adapter_backlog().unwrap().breaks, 0);
+    }
+}
