@@ -44,7 +44,7 @@ export function Figures({ desk }: { desk: Desk }) {
 
 function adapterInWords(adapter: string, state: Statistics["adapterState"]): string {
   if (state === undefined) return adapter === "none" ? "this server is alone" : "joins servers";
-  return `${many(state.queued, "message waits", "messages wait")}, ${count(state.lost)} lost, lag ${millis(state.lag)}`;
+  return `${many(state.queued, "message waits", "messages wait")}, ${count(state.lost)} lost, ${many(state.gaps, "gap", "gaps")}, lag ${millis(state.lag)}`;
 }
 
 function Total({ name, more, isBad = false, children }: { name: string; more: string; isBad?: boolean; children: ComponentChildren }) {

@@ -11,6 +11,10 @@ export interface AckNotification {
 
 /** How the adapter is. */
 export interface AdapterState {
+  /** For how many milliseconds it was cut off, all these times together. */
+  cutOff: number;
+  /** How often the server was cut off from the others since it was started, so that what they sent may be missing. */
+  gaps: number;
   /** Milliseconds that the last message of this server to itself took there and back, or that one has taken that is under way, if these are more; absent while nothing is known, as without a connection. */
   lag?: number;
   /** What the adapter knows to be lost, either way, since the server was started. */
