@@ -445,7 +445,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::store::{Annotated, Message};
 
     fn typing(name: &str) -> News {
         News::Typing(wire::Typing {
@@ -454,6 +457,38 @@ mod tests {
             name: name.into(),
             is_typing: true,
         })
+    }
+
+    /// What was done with a message that mentions so many users, answers one and has reactions, all of whom are called
+    /// `name`.
+    fn committed(name: &str, kind: usize, mentions: usize) -> News {
+        let quote = json!({
+            "id": Uuid::nil(), "seq": 1, "userId": name, "userName": name,
+            "excerpt": name.chars().cycle().take(200).collect::<String>(),
+        });
+        let message = json!({
+            "id": Uuid::nil(), "conversationId": Uuid::nil(), "seq": 7, "userId": name, "userName": name,
+            "content": name, "type": "user", "metadata": {"name": name}, "version": 1,
+            "createdAt": "2025-01-31T12:00:00.000Z", "replyTo": quote, "mentions": vec![name; mentions],
+            "reactions": [{"emoji": "👍🏽", "count": 12, "userIds": vec![name; mentions % 11]}],
+        });
+        let message = serde_json::from_value::<Arc<Message>>(message).unwrap();
+        let committed = match kind {
+            2 => Committed::Message(message),
+            3 => Committed::Edited(message),
+            4 => Committed::Deleted {
+                message,
+                by: name.into(),
+            },
+            _ => {
+                let pin = json!({"message": quote, "pinnedBy": name, "pinnedAt": "2025-01-31T12:00:00.000Z"});
+                let pinned = json!({"conversationId": Uuid::nil(), "pin": pin});
+                let pinned = serde_json::from_value(pinned).unwrap();
+                Committed::Annotated(Arc::new(Annotated::Pinned(pinned)))
+            }
+        };
+        let revision = Revision { seq: 7, changes: 4 };
+        News::Step(Step::of(&committed, revision).unwrap())
     }
 
     #[test]
@@ -494,9 +529,10 @@ mod tests {
         ] {
             let (mut batch, mut sent) = (Batch::default(), Vec::new());
             for n in 0..1000 {
-                let news = match n % 3 {
+                let news = match n % 7 {
                     0 => vec![News::Changes],
                     1 => vec![typing(name)],
+                    kind @ 2..=5 => vec![committed(name, kind, n % 21)],
                     _ => {
                         let stir = wire::Presence {
                             conversation_id: store,

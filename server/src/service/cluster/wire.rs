@@ -152,12 +152,12 @@ impl Step {
     pub(in crate::service) fn of(event: &Committed, revision: Revision) -> Option<Self> {
         let small = match event {
             Committed::Message(message) => {
-                is_small(message).then(|| Small::Message(Arc::clone(message)))
+                is_small(message, "").then(|| Small::Message(Arc::clone(message)))
             }
             Committed::Edited(message) => {
-                is_small(message).then(|| Small::Edited(Arc::clone(message)))
+                is_small(message, "").then(|| Small::Edited(Arc::clone(message)))
             }
-            Committed::Deleted { message, by } => Some(Small::Deleted {
+            Committed::Deleted { message, by } => is_small(message, by).then(|| Small::Deleted {
                 message: Arc::clone(message),
                 by: by.clone(),
             }),
@@ -209,8 +209,9 @@ impl Step {
     }
 }
 
-fn is_small(message: &Message) -> bool {
-    bytes_of(message) <= CARRIED
+/// Whether a message is told with its text, and with who has changed it.
+fn is_small(message: &Message, by: &str) -> bool {
+    bytes_of(message) + written(by) <= CARRIED
 }
 
 /// Bytes of what a message has of its sender and of others, as they are written.
