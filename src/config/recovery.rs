@@ -18,6 +18,11 @@ options! {
         /// 2 min.
         #[serde(with = "humantime_serde")]
         window: Duration = Duration::from_secs(120);
+        /// How long a client that comes back waits until it is known whether it can go on: for the other servers to give
+        /// it away or the journal to be read, and half as long for the handlers of its old socket. After that it starts
+        /// afresh. At most a minute. Default 2 s.
+        #[serde(with = "humantime_serde")]
+        claim_timeout: Duration = Duration::from_secs(2);
         /// Events kept for one connection; when there are more, the oldest go, and a client that has
         /// missed one of those starts afresh. Default 2,048.
         max_messages: usize = 2048;
@@ -58,6 +63,12 @@ impl Recovery {
         if self.window > Duration::from_secs(24 * 60 * 60) {
             return Err("recovery.window is longer than a day");
         }
+        if self.claim_timeout.is_zero() {
+            return Err("recovery.claim_timeout is zero");
+        }
+        if self.claim_timeout > Duration::from_secs(60) {
+            return Err("recovery.claim_timeout is longer than a minute");
+        }
         let sizes = [
             (self.max_messages, "recovery.max_messages is zero"),
             (self.max_bytes, "recovery.max_bytes is zero"),
@@ -73,5 +84,40 @@ impl Recovery {
             return Err("recovery.max_total_bytes is smaller than recovery.max_bytes");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_neither_zero_nor_longer_than_anybody_waits() {
+        let check = |recovery: Recovery| recovery.check(1 << 20);
+        let standard = Recovery::default();
+        let (day, minute) = (Duration::from_secs(86_400), Duration::from_secs(60));
+        assert_eq!(check(standard.clone().window(day)), Ok(()));
+        assert_eq!(check(standard.clone().claim_timeout(minute)), Ok(()));
+        let more = Duration::from_nanos(1);
+        for (recovery, fault) in [
+            (
+                standard.clone().window(Duration::ZERO),
+                "recovery.window is zero",
+            ),
+            (
+                standard.clone().window(day + more),
+                "recovery.window is longer than a day",
+            ),
+            (
+                standard.clone().claim_timeout(Duration::ZERO),
+                "recovery.claim_timeout is zero",
+            ),
+            (
+                standard.claim_timeout(minute + more),
+                "recovery.claim_timeout is longer than a minute",
+            ),
+        ] {
+            assert_eq!(check(recovery), Err(fault));
+        }
     }
 }

@@ -34,6 +34,8 @@ async fn main() -> Result<(), roomcast::Error> {
     let messagepack = build(Config::default().parser(Parser::MessagePack), "-msgpack")?;
     let recovery = |parser, key| {
         let recovery = Recovery::default().window(Duration::from_secs(10));
+        // A machine that stands still for a while decides nothing.
+        let recovery = recovery.claim_timeout(Duration::from_secs(20));
         build(Config::default().parser(parser).recovery(recovery), key)
     };
     support::run_all([

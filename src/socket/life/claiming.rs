@@ -1,6 +1,6 @@
 //! Recovers sockets: which client may, which of two gets the socket, and when a socket that is kept ends.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use roomcast_protocol::{Stamp, socket::Nsp};
 use tokio::time::{Instant, timeout_at};
@@ -100,7 +100,8 @@ impl RecoveryTable {
         nsp: &Nsp,
         may: impl Fn(&Socket) -> bool + Send,
     ) -> Option<Claim> {
-        let deadline = Instant::now() + PATIENCE;
+        // Another server that waits for the answer must still get it in time.
+        let deadline = Instant::now() + self.claim_timeout / 2;
         loop {
             // The waiter is registered before looking, so that a socket that is kept in between wakes this task.
             let settled = self.settled.notified();
@@ -309,7 +310,3 @@ impl fmt::Debug for Claim {
         f.debug_struct("Claim").finish_non_exhaustive()
     }
 }
-
-/// How long a client that comes back waits for the handlers of its socket that was just
-/// disconnected, or has just come from another server. After that it is admitted as a new one.
-const PATIENCE: Duration = Duration::from_secs(1);

@@ -86,6 +86,7 @@ impl Moved {
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
+        patience: Duration,
     ) -> Option<Self> {
         io.handover()?;
         let last = offer.last.own?;
@@ -102,7 +103,7 @@ impl Moved {
             offset: last.to_string(),
             namespace: nsp.as_str().to_owned(),
         };
-        let mut request = joined.ask(wanted.publication()?, PATIENCE)?.ok()?;
+        let mut request = joined.ask(wanted.publication()?, patience)?.ok()?;
         let question = Question {
             node: joined.node().clone(),
             request: request.number(),
@@ -253,6 +254,3 @@ fn event_of(parser: Parser, frame: &Frame) -> Option<MissedEvent> {
 /// How many questions by which a client has come are known. A question that is read later than so many moves is older than
 /// any server waits.
 const QUESTIONS: usize = 16;
-
-/// How long the other servers may take to give a client away.
-const PATIENCE: Duration = Duration::from_secs(2);

@@ -54,14 +54,14 @@ impl RecoveryTable {
             if here.is_some() {
                 return here;
             }
-            let moved = Moved::fetch(joined, offer, nsp, io).await?;
+            let moved = Moved::fetch(joined, offer, nsp, io, self.claim_timeout).await?;
             return Some(Claim::restored(self, Restored::Moved(Box::new(moved))));
         };
         if !journal.is_up() {
             return here;
         }
         // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
-        let taking = timeout(PATIENCE, journal.take(offer.pid.as_str()));
+        let taking = timeout(self.claim_timeout, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
             // No other server gets the state from a journal that does not answer, so what is here goes on.
             return here;
@@ -78,7 +78,7 @@ impl RecoveryTable {
                 }
                 // The client has been on another server since, so what may still be here is outdated.
                 self.expel(offer.pid);
-                let kept = Kept::read(joined, offer, nsp, saved).await?;
+                let kept = Kept::read(joined, offer, nsp, saved, self.claim_timeout).await?;
                 Some(Claim::restored(self, Restored::Kept(Box::new(kept))))
             }
             (Some(here), None) => {
@@ -134,6 +134,7 @@ impl Kept {
         offer: Offer,
         nsp: &Nsp,
         saved: SavedState,
+        patience: Duration,
     ) -> Option<Self> {
         let origin = saved.roomcast.as_ref();
         if saved.pid != offer.pid.as_str()
@@ -145,7 +146,7 @@ impl Kept {
         // What is applied is followed before the journal is read, so that no event falls between the two.
         let tail = joined.follow(nsp);
         let reading = joined.journal()?.since(nsp, position);
-        let missed = timeout(PATIENCE, reading).await.ok()?.ok()??;
+        let missed = timeout(patience, reading).await.ok()?.ok()??;
         Some(Self {
             joined: Arc::clone(joined),
             pid: offer.pid,
@@ -280,6 +281,3 @@ impl fmt::Debug for Restored {
         f.debug_struct("Restored").finish_non_exhaustive()
     }
 }
-
-/// How long the journal may take to find a state, and to read what was missed.
-const PATIENCE: Duration = Duration::from_secs(2);

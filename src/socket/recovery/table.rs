@@ -24,6 +24,8 @@ use crate::{
 /// lock is a leaf in the lock order: nothing is called under it but the upgrade of a reference.
 pub(crate) struct RecoveryTable<S, W> {
     pub(crate) window: Duration,
+    /// How long it may take to find out whether a client can go on.
+    pub(crate) claim_timeout: Duration,
     max: usize,
     pub(crate) limits: Limits,
     state: Mutex<Entries<S, W>>,
@@ -108,6 +110,7 @@ impl<S, W> RecoveryTable<S, W> {
     pub(crate) fn new(recovery: &Recovery, metrics: Arc<Metrics>) -> Self {
         Self {
             window: recovery.window,
+            claim_timeout: recovery.claim_timeout,
             max: recovery.max_sessions,
             limits: limits(recovery),
             state: Mutex::default(),

@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use roomcast::{
@@ -27,7 +27,12 @@ use crate::{
 
 /// A server whose application knows the way of `news`, of which it says 7, and lets clients go on that are not in `secret`.
 fn vouching(io: Builder) -> Builder {
-    let mut io = recovering(io).handover(|socket| {
+    // A machine that stands still for a while decides nothing.
+    vouching_within(io, Duration::from_secs(10))
+}
+
+fn vouching_within(io: Builder, timeout: Duration) -> Builder {
+    let mut io = recovering_within(io, timeout).handover(|socket| {
         let may_go = !socket.is_in("secret");
         socket.leave("news");
         may_go.then(|| json!({ "last": 7 }))
@@ -42,7 +47,11 @@ fn vouching(io: Builder) -> Builder {
 }
 
 fn recovering(io: Builder) -> Builder {
-    let mut io = io.recovery(Recovery::default());
+    recovering_within(io, Duration::from_secs(10))
+}
+
+fn recovering_within(io: Builder, timeout: Duration) -> Builder {
+    let mut io = io.recovery(Recovery::default().claim_timeout(timeout));
     io.namespace("/")
         .on("join", async |event: Event, room: String| {
             event.socket.join(room)
@@ -474,13 +483,17 @@ fn without_a_word_of_the_application_nobody_is_given_away() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_waited_for_for_two_seconds() {
+fn a_server_that_says_nothing_is_waited_for_for_as_long_as_is_set() {
     let hub = Hub::new();
-    let servers = Servers::joined_by(hub.clone(), 2, vouching);
+    let timeout = Duration::from_millis(2500);
+    let build = |io| vouching_within(io, timeout);
+    let servers = Servers::joined_by(hub.clone(), 2, build);
     acquainted(&servers);
     let away = Person::new(&servers[0]).lose(&servers[0]);
     hub.cut(&servers.node(0));
+    let begin = Instant::now();
     assert_ne!(away.come(&servers[1]).0.pid, away.pid);
+    assert!(begin.elapsed() >= timeout);
 }
 
 #[test]

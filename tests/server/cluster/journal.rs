@@ -20,7 +20,9 @@ fn recovering(io: Builder) -> Builder {
 }
 
 fn recovering_for(io: Builder, window: Duration) -> Builder {
-    let mut io = io.recovery(Recovery::default().window(window));
+    // A machine that stands still for a while decides nothing.
+    let recovery = Recovery::default().claim_timeout(Duration::from_secs(10));
+    let mut io = io.recovery(recovery.window(window));
     io.namespace("/")
         .on("join", async |event: Event, room: String| {
             event.socket.join(room)
