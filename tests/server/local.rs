@@ -1,6 +1,10 @@
 //! A server in the test's own process, so that a test can look at both ends.
 
-use std::{net::SocketAddr, thread, time::Instant};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use roomcast::{Builder, Io, Server};
 
@@ -75,9 +79,14 @@ pub(crate) fn text(client: &mut RawClient) -> String {
 
 /// Waits until something is so that no message tells.
 pub(crate) fn until(what: impl Fn() -> bool) {
+    until_after(DEADLINE, what);
+}
+
+/// The same for what may take longer than most.
+pub(crate) fn until_after(longest: Duration, what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < DEADLINE, "it never comes");
+        assert!(start.elapsed() < longest, "it never comes");
         thread::yield_now();
     }
 }

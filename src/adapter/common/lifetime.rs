@@ -2,7 +2,10 @@
 
 use std::{pin::Pin, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use super::queue::STALE;
 
@@ -80,7 +83,7 @@ impl Lifetime {
     }
 }
 
-/// The pauses between connections that fail: each is twice as long as the one before, up to 3 s.
+/// The pauses between connections that fail: each is twice as long as the one before, up to 2 s.
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
@@ -103,8 +106,78 @@ impl Pauses {
     }
 }
 
+/// The turns in which a link looks whether it still hears what it says to itself.
+#[derive(Default)]
+pub(in crate::adapter) struct Turns {
+    was_late: bool,
+}
+
+impl Turns {
+    /// Waits for the next turn. Returns whether it tells anything that nothing was heard: a server that has stood still
+    /// itself has not read yet what has come meanwhile. Two late turns in a row do not excuse each other.
+    pub(in crate::adapter) async fn next(&mut self, pause: Duration) -> bool {
+        let begin = Instant::now();
+        sleep(pause).await;
+        let is_late = begin.elapsed() > 2 * pause;
+        let tells = !is_late || self.was_late;
+        self.was_late = is_late;
+        tells
+    }
+}
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long what waits is held back after a connection that broke: so long other servers may pause until they connect
-/// to the same broker again, and a little more to do so.
+/// to the same broker again, and as long as that may take on a busy machine.
 pub(super) const HOLD: Duration = Duration::from_millis(3500);
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_has_stood_still_itself_does_not_count_as_deaf_for_that() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut turns = Turns::default();
+        assert!(turns.next(SECOND).await);
+        for expected in [false, true, true] {
+            let turn = turns.next(SECOND);
+            tokio::pin!(turn);
+            assert!(timeout(Duration::ZERO, turn.as_mut()).await.is_err());
+            tokio::time::advance(6 * SECOND).await;
+            assert_eq!(turn.await, expected);
+        }
+        assert!(turns.next(SECOND).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_two_seconds_each_drawn_anew_and_begin_again_after_success() {
+        let mut drawn = Vec::new();
+        for _ in 0..20 {
+            let mut pauses = Pauses::new();
+            for longest in [100, 200, 400, 800, 1600, 2000, 2000, 100, 200] {
+                if drawn.len() % 9 == 7 {
+                    pauses.reset();
+                }
+                let begin = Instant::now();
+                assert!(pauses.wait(pin!(std::future::pending())).await);
+                let pause = begin.elapsed();
+                let longest = Duration::from_millis(longest);
+                // The clock of these tests has whole milliseconds.
+                let margin = Duration::from_millis(2);
+                assert!(
+                    pause + margin >= longest / 2 && pause <= longest + margin,
+                    "{pause:?}"
+                );
+                drawn.push(pause);
+            }
+        }
+        let mut longest = drawn.iter().skip(5).step_by(9).collect::<Vec<_>>();
+        longest.sort_unstable();
+        longest.dedup();
+        assert!(longest.len() > 10, "{longest:?}");
+        assert!(!Pauses::new().wait(pin!(std::future::ready(()))).await);
+    }
+}

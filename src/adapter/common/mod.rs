@@ -21,6 +21,7 @@ pub(super) use alone::{Alone, GREETING};
 pub(super) use channels::Channels;
 pub use emitter::{Emission, Emitter, Lost};
 pub(super) use emitter::{Losses, UID, unwritten};
+pub(super) use lifetime::Turns;
 pub(super) use outbound::{Broker, Doubtful, Outbound};
 pub(super) use queue::{Limits, Outgoing};
 

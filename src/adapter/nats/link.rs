@@ -26,12 +26,12 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{streams, subjects::Subjects};
 use crate::adapter::{
-    common::{Broker, Limits, Outbound, Outgoing, chain, guarded},
+    common::{Broker, Limits, Outbound, Outgoing, Turns, chain, guarded},
     interface::Health,
 };
 
@@ -369,19 +369,22 @@ impl Link {
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
         let mut stalled = Stalled::since(since);
+        let mut turns = Turns::default();
         loop {
             self.outbound.says_a_word();
             if let Some(listener) = self.listener.upgrade() {
                 listener.tick();
             }
-            sleep(SECOND).await;
+            let tells = turns.next(SECOND).await;
             let heard = self.heard.lock().unwrap_or(since);
-            if heard.elapsed() > DEAF {
+            if tells && heard.elapsed() > DEAF {
                 return "NATS delivers nothing any more".to_owned();
             }
             let read = self.cursor.lock().map(|cursor| cursor.last);
             let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-            if read.is_some_and(|read| stalled.is(read, acknowledged, Instant::now())) {
+            let has_stalled =
+                read.is_some_and(|read| stalled.is(read, acknowledged, Instant::now()));
+            if tells && has_stalled {
                 return "the stream delivers nothing any more".to_owned();
             }
         }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::adapter::{
     WireError,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, chain, guarded},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, Turns, chain, guarded},
     interface::AdapterError,
 };
 
@@ -405,19 +405,24 @@ impl Link {
     /// A pooler may take LISTEN and deliver nothing, and a connection may be dead without a sign of it.
     async fn hear_itself(&self, line: &Line, own: &str) -> String {
         let since = Instant::now();
+        let mut turns = Turns::default();
         loop {
             self.outbound.says_a_word();
             if let Ok(Err(why)) | Err(why) = line.notify([(own, "")]).await {
                 return why;
             }
-            sleep(CANARY).await;
+            let tells = turns.next(CANARY).await;
             let heard = *self.heard.lock();
             match heard {
-                Some(heard) if heard.elapsed() > DEAF => {
+                Some(heard) if tells && heard.elapsed() > DEAF => {
                     return "PostgreSQL delivers nothing any more".to_owned();
                 }
                 Some(_) => self.tell(|listener| listener.tick()),
-                None if since.elapsed() > DEAF => return POOLED.to_owned(),
+                None if tells && since.elapsed() > DEAF => {
+                    // Nobody can be heard to be back, so nobody is waited for before something is sent.
+                    self.outbound.release();
+                    return POOLED.to_owned();
+                }
                 None => {}
             }
         }

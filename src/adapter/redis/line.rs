@@ -464,9 +464,9 @@ impl Line {
 /// How long a connection and an answer may take.
 const CONNECT: Duration = Duration::from_secs(2);
 const RESPONSE: Duration = Duration::from_secs(4);
-/// How long Redis waits for an entry of a stream before it answers that there is none; shorter than
-/// [`RESPONSE`], after which the connection would count as broken.
-const BLOCK: Duration = Duration::from_secs(2);
+/// How long Redis waits for an entry of a stream before it answers that there is none; much
+/// shorter than [`RESPONSE`], after which the connection would count as broken.
+const BLOCK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::adapter::{
     Position,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, guarded},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, Turns, guarded},
     interface::AdapterError,
 };
 
@@ -324,6 +324,7 @@ impl Link {
     /// Redis may take what is published and deliver nothing, and a connection may be dead without a
     /// sign of it.
     async fn hear_itself(&self, mut line: Line) -> String {
+        let mut turns = Turns::default();
         loop {
             let message = [Sent::Message(self.own.clone(), Bytes::new())];
             self.outbound.says_a_word();
@@ -335,8 +336,7 @@ impl Link {
                 }
                 Err(error) => return error.to_string(),
             }
-            sleep(CANARY).await;
-            if self.heard.lock().elapsed() > DEAF {
+            if turns.next(CANARY).await && self.heard.lock().elapsed() > DEAF {
                 return "Redis delivers nothing".to_owned();
             }
         }

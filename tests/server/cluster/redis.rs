@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::{Servers, Wire, noted, quiet, reaches_everything, survives_outage};
 use crate::{
-    local::{Local, join, text, until},
+    local::{Local, join, text, until, until_after},
     redis_server::RedisServer,
     support::Frame,
 };
@@ -386,7 +386,9 @@ fn when_sentinels_make_a_replica_the_master_servers_are_joined_by_that() {
         master.kill();
         let health = |i: usize| servers[i].io.adapter_health();
         until(|| (0..2).all(|i| matches!(health(i), Some(Health::Down(_)))));
-        until(|| (0..2).all(|i| health(i) == Some(Health::Ready)));
+        // Sentinels that have stood still for two seconds trust nothing they see for thirty more ("TILT").
+        let tilt = Duration::from_secs(60);
+        until_after(tilt, || (0..2).all(|i| health(i) == Some(Health::Ready)));
         // Whoever has connected to the replica hears the other one there.
         servers.settle();
         servers[0].io.emit("after", ());

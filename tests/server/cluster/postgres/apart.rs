@@ -30,7 +30,12 @@ fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
     // The table is there from here on.
     servers[0].io.emit("large", (0, &large));
     assert!(text(&mut client).starts_with("42[\"large\",0"));
-    let lock = "BEGIN; LOCK TABLE socket_io_attachments; SELECT pg_sleep(2); COMMIT";
+    // Until there is a table of this name, or for ten seconds.
+    let lock = "BEGIN; LOCK TABLE socket_io_attachments;
+        DO $$ BEGIN FOR n IN 1..500 LOOP
+            EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'released');
+            PERFORM pg_sleep(0.02);
+        END LOOP; END $$; COMMIT";
     thread::scope(|scope| {
         scope.spawn(|| server.sql("postgres", lock));
         until(|| is_locked(&server));
@@ -45,6 +50,7 @@ fn what_is_said_in_a_namespace_apart_does_not_wait_behind_what_is_stuck() {
         for n in 0..3 {
             client.expect_text(&format!("42/apart,[\"noted\",{n}]"));
         }
+        server.sql("postgres", "CREATE TABLE public.released ()");
     });
     for n in 1..=3 {
         assert!(text(&mut client).starts_with(&format!("42[\"large\",{n}")));

@@ -1,5 +1,14 @@
 //! Poolers, credentials and TLS on the way to PostgreSQL.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
 use super::*;
 
 #[test]
@@ -14,43 +23,69 @@ fn a_database_that_does_not_know_what_a_text_is_is_refused_with_the_reason() {
     until(|| reason(&server.io).contains("SQL_ASCII and not UTF8"));
 }
 
-/// The messages of PostgreSQL go through this, but for notifications.
-fn pooler(port: u16) -> u16 {
-    use std::{
-        io::{Read as _, Write as _},
-        net::{TcpListener, TcpStream},
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = listener.local_addr().unwrap().port();
-    let back = |mut from: TcpStream, mut to: TcpStream| -> std::io::Result<()> {
+/// The messages of PostgreSQL go through this; notifications do so only as long as it is no pooler.
+#[derive(Clone)]
+struct Between {
+    port: u16,
+    is_pooler: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Between {
+    fn start(is_pooler: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let between = Self {
+            port: listener.local_addr().unwrap().port(),
+            is_pooler: Arc::new(is_pooler.into()),
+            open: Arc::default(),
+        };
+        let server = postgres_server::shared().lock().unwrap().port();
+        let own = between.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let streams = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+                own.open.lock().unwrap().extend(streams);
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let own = own.clone();
+                thread::spawn(move || own.answer(server, client));
+            }
+        });
+        between
+    }
+
+    fn answer(&self, mut from: TcpStream, mut to: TcpStream) -> std::io::Result<()> {
         loop {
             let mut head = [0; 5];
             from.read_exact(&mut head)?;
             let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
             let mut rest = vec![0; length as usize - 4];
             from.read_exact(&mut rest)?;
-            if head[0] != b'A' {
+            if head[0] != b'A' || !self.is_pooler.load(Ordering::Relaxed) {
                 to.write_all(&[&head[..], &rest].concat())?;
             }
         }
-    };
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from, &mut to));
-            thread::spawn(move || back(server, client));
+    }
+
+    /// From now on this is a pooler or none, for connections that are new.
+    fn become_pooler(&self, is_pooler: bool) {
+        self.is_pooler.store(is_pooler, Ordering::Relaxed);
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
         }
-    });
-    own
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://roomcast@127.0.0.1:{}/postgres", self.port)
+    }
 }
 
 #[test]
 fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_all_the_same() {
     let servers = Servers::on_postgres(1, quiet);
     let (mut client, _) = servers[0].connect();
-    let port = postgres_server::shared().lock().unwrap().port();
-    let url = format!("postgres://roomcast@127.0.0.1:{}/postgres", pooler(port));
+    let url = Between::start(true).url();
     let postgres = Postgres::new(&url).unwrap().key(&servers.key);
     let pooled = Local::serve(quiet(Io::builder().adapter(postgres)));
     let (mut own, _) = pooled.connect();
@@ -65,6 +100,26 @@ fn a_pooler_that_delivers_no_notification_is_found_out_and_what_is_sent_arrives_
     emitter.emit("two", ()).unwrap();
     client.expect_text("42[\"two\"]");
     assert_eq!(emitter.health(), Health::Ready);
+}
+
+#[test]
+fn whether_notifications_arrive_is_found_out_after_each_reconnect() {
+    let servers = Servers::on_postgres(1, quiet);
+    let (mut client, _) = servers[0].connect();
+    let between = Between::start(false);
+    let postgres = Postgres::new(&between.url()).unwrap().key(&servers.key);
+    let other = Local::serve(quiet(Io::builder().adapter(postgres)));
+    until(|| other.io.adapter_health() == Some(Health::Ready));
+    for _ in 0..2 {
+        between.become_pooler(true);
+        until(|| reason(&other.io).contains("pooler in transaction mode"));
+        other.io.emit("behind a pooler", ());
+        client.expect_text("42[\"behind a pooler\"]");
+        between.become_pooler(false);
+        until(|| other.io.adapter_health() == Some(Health::Ready));
+        other.io.emit("as before", ());
+        client.expect_text("42[\"as before\"]");
+    }
 }
 
 #[test]
