@@ -251,6 +251,9 @@ async fn readers_that_wait_in_vain_for_a_connection_do_not_keep_others_away() {
         readers: 1,
         pool_timeout: Duration::from_millis(100),
         health_interval: Duration::from_secs(3600),
+        // Only those who wait in vain are what is looked at.
+        statement_timeout: DEADLINE,
+        answer_timeout: DEADLINE,
         ..config
     };
     let harness = Harness::new((config.clone(), None)).await;

@@ -490,4 +490,4 @@ const JOIN_TRIES: u32 = 8;
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a client that joins waits for what it has seen at another server to be emitted at this one.
-const CATCH_UP: Duration = Duration::from_secs(2);
+const CATCH_UP: Duration = Duration::from_secs(5);
