@@ -152,7 +152,7 @@ export class FirefoxVisitor {
 
   async signIn(token) {
     await this.click("button", "Sign in with a token instead");
-    await this.focus("input");
+    await this.focus("#token");
     await this.type(token, "Enter");
     await this.isOnline();
   }

@@ -62,6 +62,7 @@ everywhere("two people meet, write, change and find messages by keyboard alone",
   await page.keyboard.type(" And more.");
   await key("Enter");
   await b.page.locator("li.message").filter({ hasText: "And more." }).getByText("edited").waitFor();
+  await page.getByText("Changing a message").waitFor({ state: "detached" });
 
   // A deletion can be taken back, by the keys of the message that has the focus.
   await a.stretchUndo();
@@ -126,6 +127,7 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.message("welcome").waitFor();
   await must(bob, "remove_member", { conversationId: id, userId: sub });
   await ada.page.getByText(`“Club ${self}” is no longer there, or you are no longer a member of it.`).waitFor();
+  await ada.conversation("Lobby").waitFor();
   // What is told covers nothing that one would go to next.
   const isFree = (link) => {
     const { x, y, width, height } = link.getBoundingClientRect();
@@ -159,6 +161,30 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   noComplaints(ada);
 });
 
+test("Enter goes to nothing that was found for other words", async (t) => {
+  const bob = await client(t, "bob-words", "Bob Words");
+  await make(bob, "Animals", ["ada-words"], "an aardvark", "a buffalo");
+  const ada = await signIn(t, "ada-words", "Ada Words");
+  const { page } = ada;
+  await page.getByRole("heading", { name: "Animals" }).waitFor();
+  await ada.isOver("WebSocket");
+  await page.keyboard.press("Control+k");
+  const search = page.getByRole("dialog", { name: "Search" }).getByLabel("Words to look for");
+  await search.fill("aardvark");
+  await page.locator(".found").getByText("an aardvark").waitFor();
+  const hash = () => page.evaluate(() => location.hash);
+  const before = await hash();
+  ada.link.holdAnswers();
+  await search.fill("buffalo");
+  await search.press("Enter");
+  assert.equal(await hash(), before);
+  ada.link.releaseAnswers();
+  await page.locator(".found").getByText("a buffalo").waitFor();
+  await search.press("Enter");
+  await page.locator("li.message.is-marked").getByText("a buffalo", { exact: true }).waitFor();
+  noComplaints(ada);
+});
+
 test("a conversation that is begun twice while the server is slow is made once", async (t) => {
   const ada = await signIn(t, "ada-twice", "Ada Twice");
   await ada.isOver("WebSocket");
@@ -184,7 +210,7 @@ test("a server that does not answer for a while is called slow until it answers"
   await ada.isOver("WebSocket");
   ada.link.holdAnswers();
   await ada.say("answered late");
-  await ada.status.getByText("The server is slow…").waitFor();
+  await ada.saw("status", "The server is slow…");
   await lookEverywhere(ada, "slow");
   ada.link.releaseAnswers();
   await ada.message("answered late", "stored").waitFor();

@@ -23,7 +23,7 @@ async function enter(t, stored, faults = {}) {
 /** What is shown, once it is as expected or the deadline has passed. */
 async function shows(ada, expected) {
   const isSo = async () => JSON.stringify(await ada.texts()) === JSON.stringify(expected);
-  await until(isSo, "the messages", 15_000).catch(() => {});
+  await until(isSo, "the messages").catch(() => {});
   assert.deepEqual(await ada.texts(), expected);
 }
 
@@ -71,7 +71,7 @@ test("own messages whose answers come late, twice, out of order or not at all ar
   // The first answer is held back for longer than anybody waits, the repeat is answered before it.
   server.faults.message = (give) => waiting.push(give);
   await ada.say("one", "two");
-  await until(() => waiting.length === 2, "the repeat", 30_000);
+  await until(() => waiting.length === 2, "the repeat");
   server.faults = {};
   // The server tells of it as well, as another tab would hear it.
   server.emit("message", server.stored.at(-1));

@@ -49,6 +49,29 @@ test("a window that could not be loaded is loaded when it is opened again, with 
   noComplaints(ada);
 });
 
+test("a window that comes after it was drawn as missing, but before anything follows on that, is shown", async (t) => {
+  const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
+  let release;
+  const held = new Promise((done) => (release = done));
+  await ada.context.route(/\/assets\/search-/, (route) => held.then(() => route.continue()));
+  await ada.giveToken(tokenOf("ada-between", "Ada Between"));
+  await ada.page.locator(".scroller[aria-busy=false]").waitFor();
+  // What follows on a drawing comes with the next frame, or after 35 ms without one.
+  await ada.page.evaluate(() => {
+    const later = globalThis.setTimeout;
+    globalThis.drawings = [];
+    globalThis.requestAnimationFrame = (act) => globalThis.drawings.push(act);
+    globalThis.setTimeout = (act, pause, ...rest) => (pause === 35 ? 0 : later(act, pause, ...rest));
+  });
+  await ada.page.keyboard.press("Control+k");
+  await ada.page.waitForFunction(() => globalThis.drawings.length > 0);
+  release();
+  await ada.isOnline();
+  await ada.page.evaluate(() => globalThis.drawings.splice(0).forEach((act) => act()));
+  await ada.page.getByRole("dialog", { name: "Search" }).waitFor();
+  noComplaints(ada);
+});
+
 for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
   test(`joining, history and messages that come move nothing in view at a ${where}`, (t) => moveNothing(t, `ada-shift-${where}`, viewport));
 }

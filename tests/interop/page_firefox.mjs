@@ -39,6 +39,7 @@ test("in Firefox two people write, change and delete messages, and nothing is lo
   await ada.reads(".composer-edit", "Changing a message");
   await ada.type(" Edited.", "Enter");
   await bob.reads("li.message .bubble", "hello Bob, see https://example.org/a Edited.");
+  await ada.sees("!document.querySelector('.composer-edit')", "the change to be made");
   await ada.say("to be deleted");
   await ada.hears("to be deleted");
   await bob.hears("to be deleted");

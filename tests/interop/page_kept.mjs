@@ -138,6 +138,8 @@ test("changes whose answers are held back are made again, and are never called u
   assert.deepEqual(await edited, ["after", 2]);
   await ada.page.getByText("The change is not confirmed yet, trying again…").waitFor();
   assert.equal(await ada.page.getByText("Not changed").count(), 0);
+  // What is typed on would be lost when the answer comes: it is not taken.
+  await ada.page.keyboard.type("wards");
   assert.equal(await ada.composer.inputValue(), "after");
   ada.link.releaseAnswers();
   await ada.message("after", "stored").waitFor();
@@ -158,6 +160,57 @@ test("changes whose answers are held back are made again, and are never called u
   noComplaints(ada);
 });
 
+test("who has gone on to something else keeps the keyboard when the page opens a conversation", async (t) => {
+  const ada = await Visitor.open(t, shared.browser, shared.server.url, { path: "/?transport=polling", viewport: DESK });
+  let release;
+  const held = new Promise((done) => (release = done));
+  await ada.context.route(/\/socket\.io\//, async (route) => {
+    if (route.request().postData()?.includes('["conversations"')) await held;
+    await route.continue();
+  });
+  await ada.giveToken(tokenOf("ada-elsewhere", "Ada Elsewhere"));
+  await ada.page.getByText("Opening your conversations…").waitFor();
+  const other = ada.page.getByRole("button", { name: "New conversation" });
+  await other.focus();
+  release();
+  await isIn(ada, "Lobby");
+  await ada.isOnline();
+  assert.equal(await other.evaluate((node) => node === document.activeElement), true);
+  // The one that was gone to takes it.
+  await make(await client(t, "bob-elsewhere", "Bob Elsewhere"), "Chosen", ["ada-elsewhere"], "hello");
+  await ada.conversation("Chosen").press("Enter");
+  await isIn(ada, "Chosen");
+  assert.equal(await ada.composer.evaluate((node) => node === document.activeElement), true);
+  noComplaints(ada);
+});
+
+test("who writes while a message far back is on its way goes on writing when it is there", async (t) => {
+  const bob = await client(t, "bob-back", "Bob Back");
+  const id = await make(bob, "Back", ["ada-back"], ...Array.from({ length: 120 }, (_, index) => `back ${index + 1}`));
+  const ada = await signIn(t, "ada-back", "Ada Back");
+  const { page } = ada;
+  await isIn(ada, "Back");
+  await ada.message("back 120").waitFor();
+  await ada.isOver("WebSocket");
+  const go = (seq) => page.evaluate((address) => (location.hash = address), `#/c/${id}/${seq}`);
+  ada.link.holdAnswers();
+  await go(5);
+  await page.getByText("Loading messages…").waitFor();
+  await ada.composer.pressSequentially("written meanwhile");
+  ada.link.releaseAnswers();
+  await page.waitForFunction(() => {
+    const places = [".scroller", "li.message.is-marked"].map((selector) => document.querySelector(selector)?.getBoundingClientRect());
+    const [place, line] = places;
+    return line !== undefined && line.top >= place.top && line.bottom <= place.bottom;
+  });
+  assert.equal(await ada.composer.evaluate((node) => node === document.activeElement), true);
+  assert.equal(await ada.composer.inputValue(), "written meanwhile");
+  // Whoever only waits for it gets there with the keyboard as well.
+  await go(6);
+  await page.locator("li.message.is-marked:focus").getByText("back 6", { exact: true }).waitFor();
+  noComplaints(ada);
+});
+
 test("who has a token that ends is told so, and goes on with another one where it was", async (t) => {
   const brief = await startServer({ ...keyed, ROOMCAST_AUTH__EXPIRING_LEAD_S: "2", ROOMCAST_AUTH__GRACE_S: "1" });
   t.after(() => brief.stop());
@@ -165,7 +218,7 @@ test("who has a token that ends is told so, and goes on with another one where i
   const ada = await Visitor.open(t, shared.browser, brief.url, { viewport: DESK });
   // Its time begins when there is nothing to wait for but the server.
   await ada.page.getByRole("button", { name: "Sign in with a token instead" }).waitFor();
-  await ada.giveToken(token({ ...claims, exp: now() + 15 }));
+  await ada.giveToken(token({ ...claims, exp: now() + 40 }));
   await ada.isOnline();
   await isIn(ada, "Lobby");
   await ada.composer.fill("begun before the end");

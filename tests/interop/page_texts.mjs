@@ -106,7 +106,7 @@ everywhere("in a long group its author and day stay in view, as does the newest 
     });
   await until(isInView, "the newest message");
   bob.emit("typing", { conversationId: id, isTyping: true });
-  await page.getByText("Bob Group is typing…").waitFor();
+  await ada.saw("typing", "Bob Group is typing…");
   await ada.composer.fill("a line\n".repeat(12));
   await until(isInView, "the newest message over a field of twelve lines");
   assert.equal(await page.locator(".jump").isHidden(), true);

@@ -80,8 +80,11 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await page.keyboard.press("Enter");
       await order.getByText("Sell 1.5 MSFT: executed at 410.").waitFor();
       await page.locator(".ledger li[data-status=executed]").getByText("1.5 × 410", { exact: true }).waitFor();
+      // The keys of the next order belong to the form alone once it is ready again.
+      await order.locator("button[type=submit]:enabled").getByText("Review").waitFor();
       await order.getByRole("textbox", { name: "Symbol" }).fill("NONE");
       await page.keyboard.press("Enter");
+      await order.getByRole("button", { name: "Sell 1.5 NONE now" }).waitFor();
       await page.keyboard.press("Enter");
       await order.getByText("NONE: not executed. The server knows no price of it.").waitFor();
       await look("filled");
@@ -156,6 +159,27 @@ test("after the network was away what was missed is there, and nothing twice", a
   const lines = await ada.page.locator("[data-trade]").evaluateAll((nodes) => nodes.map(({ dataset }) => `${dataset.trade} ${dataset.status}`));
   assert.deepEqual(lines.sort(), ["away-1 executed", "away-2 failed"]);
   await section(ada, "Portfolio").getByText("No positions.").waitFor();
+  noComplaints(ada);
+});
+
+test("who has gone on to Cancel stays there, whatever comes in meanwhile", async (t) => {
+  const sub = "trader-cancel";
+  const ada = await open(t, sub, ["admin"]);
+  await publish("/prices", { symbol: "HELD", price: 3 });
+  const order = section(ada, "Order");
+  await section(ada, "Trades").getByText("No trades yet.").waitFor();
+  await order.getByRole("textbox", { name: "Quantity" }).fill("4");
+  await order.getByRole("textbox", { name: "Symbol" }).fill("HELD");
+  await order.getByRole("button", { name: "Review" }).click();
+  await order.getByRole("button", { name: "Buy 4 HELD now" }).waitFor();
+  const cancel = order.getByRole("button", { name: "Cancel" });
+  await cancel.focus();
+  await publish("/trades", trade(sub, "cancel-1", "pending"));
+  await ada.page.locator("[data-trade=cancel-1]").waitFor();
+  assert.equal(await cancel.evaluate((button) => button === document.activeElement), true);
+  await ada.page.keyboard.press("Enter");
+  await order.getByRole("button", { name: "Review" }).waitFor();
+  assert.equal(await ada.page.locator("[data-trade]").count(), 1);
   noComplaints(ada);
 });
 

@@ -40,9 +40,10 @@ export function stretchTime() {
     const isUndo = globalThis.isUndoLong === true && pause > 5_000 && pause <= 6_000;
     return later(act, isNotice || isUndo ? 60_000 : pause, ...rest);
   };
-  const shown = (globalThis.glimpsed = { typing: [], message: [] });
+  const shown = (globalThis.glimpsed = { typing: [], message: [], status: [] });
   const note = (element) => {
     if (element?.matches("li.message[data-state]")) shown.message.push(`${element.dataset.state}: ${element.textContent}`);
+    else if (element?.closest(".status")) shown.status.push(element.closest(".status").textContent);
     else if (element?.closest(".typing")) shown.typing.push(element.closest(".typing").textContent);
   };
   const observer = new MutationObserver((changes) => {
@@ -145,7 +146,7 @@ export class Visitor {
     await until(() => this.#loading.size === 0, "the windows of the page", PATIENCE);
   }
 
-  /** Waits for something that is shown for a while, who is `typing` or a `message` by its state; it may be gone by now. */
+  /** Waits for something that is shown for a while, who is `typing`, a `message` by its state or the `status`; it may be gone by now. */
   async saw(kind, text) {
     const isThere = ([kind, text]) => globalThis.glimpsed[kind].some((one) => one.includes(text));
     await this.page.waitForFunction(isThere, [kind, text]).catch(async (error) => {
@@ -178,9 +179,11 @@ export class Visitor {
   /** Goes to the list of conversations by keyboard; on a phone it is a screen of its own. */
   async toList() {
     const back = this.page.getByRole("link", { name: "All conversations" });
+    const self = this.page.locator(".self");
+    await back.or(self).filter({ visible: true }).first().waitFor();
     if (await back.isVisible()) await back.press("Enter");
     // A key for what is still hidden would go to what has the focus.
-    await this.page.locator(".self").waitFor();
+    await self.waitFor();
   }
 
   /** The message with exactly this text, in one of the states waiting, sending, unconfirmed, failed, stored. */

@@ -74,6 +74,8 @@ export class App {
   /** Why somebody stands at the entry. */
   reason = "";
   place: Place = {};
+  /** Whether somebody has gone to that place, and not the page by itself. */
+  isChosen = false;
   dialog: Dialog | undefined;
   /** The message that a reaction is chosen for. */
   reactingTo: string | undefined;
@@ -125,7 +127,7 @@ export class App {
 
   /** Begins with what is known of who we are. */
   start(): void {
-    addEventListener("hashchange", () => this.#route());
+    addEventListener("hashchange", () => this.#route(true));
     addEventListener("pagehide", () => this.#inbox?.flush());
     watchForgotten(() => {
       if (!(this.session?.guest ?? this.#isNamed)) return;
@@ -202,7 +204,7 @@ export class App {
   go({ id, seq }: Place): void {
     this.dialog = undefined;
     const address = addressOf(id, seq);
-    if (location.hash === address) this.#route();
+    if (location.hash === address) this.#route(true);
     else location.hash = address;
     this.changed();
   }
@@ -285,6 +287,7 @@ export class App {
     this.#leave();
     const auth = credentials();
     this.#isNamed = "name" in auth;
+    this.isChosen = false;
     this.phase = Object.keys(auth).length === 0 ? "asking" : "in";
     this.reason = "";
     const transport = wantedTransport();
@@ -415,7 +418,8 @@ export class App {
     return location.hash === "#/" && matchMedia("(width < 48rem)").matches;
   }
 
-  #route(): void {
+  #route(isChosen = false): void {
+    this.isChosen = isChosen;
     const [, id, seq] = CONVERSATION.exec(location.hash) ?? [];
     const [, token] = /^#\/i\/([\w-]{1,128})$/.exec(location.hash) ?? [];
     const before = this.current;

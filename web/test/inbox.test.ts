@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Emitter } from "../packages/client/src/emitter.ts";
+import { DISCONNECTED, RequestError, TIMED_OUT } from "../packages/client/src/failure.ts";
 import { settled } from "../packages/client/test/fake.ts";
 import { Inbox } from "../src/model/inbox.ts";
 import { People } from "../src/model/people.ts";
@@ -15,8 +16,9 @@ const listed = (id: string): ListedConversation => ({ ...info(id), lastSeq: 0, r
 /** A list over a server that answers when it is told to. */
 function open() {
   const events = new Emitter<Record<string, (...args: never[]) => void>>();
-  const answers: ((ids: string[]) => void)[] = [];
+  const answers: ((ids: string[] | RequestError) => void)[] = [];
   const lost: string[] = [];
+  const notices: string[] = [];
   const manager = {
     session: { userId: "me" },
     isReady: true,
@@ -25,14 +27,15 @@ function open() {
     watch: () => () => {},
     conversation: () => ({ on: () => {} }),
     leaveConversation: () => {},
-    request: () => new Promise((resolve) => answers.push((ids) => resolve({ conversations: ids.map(listed), hasMore: false }))),
+    request: () =>
+      new Promise((resolve, reject) => answers.push((ids) => (ids instanceof RequestError ? reject(ids) : resolve({ conversations: ids.map(listed), hasMore: false })))),
   };
   const nothing = () => {};
-  const surroundings = { changed: nothing, announce: nothing, notice: nothing, arrived: nothing, met: nothing, said: nothing, lost: (id: string) => lost.push(id) };
+  const surroundings = { changed: nothing, announce: nothing, notice: (text: string) => notices.push(text), arrived: nothing, met: nothing, said: nothing, lost: (id: string) => lost.push(id) };
   const inbox = new Inbox(manager as never, new People(), surroundings);
   const tell = (name: string, payload: unknown) => events.emit(name, payload as never);
   const ids = () => inbox.items.map(({ id }) => id).sort();
-  return { inbox, answers, tell, ids, lost };
+  return { inbox, manager, answers, tell, ids, lost, notices };
 }
 
 test("what is made, got or lost while the list is on its way is as it was told, and not as it is listed", async () => {
@@ -60,4 +63,39 @@ test("a list that was asked for before the connection was lost says nothing any 
   answers[2]?.(["one"]);
   await last;
   assert.deepEqual([ids(), lost], [["one"], ["two"]]);
+});
+
+test("a list that the server does not give is asked for again, as long as the connection is the same", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { inbox, manager, answers, ids, notices } = open();
+  const fail = async (code: string, retryAfter?: number) => {
+    answers.pop()?.(new RequestError({ code, message: "", ...(retryAfter !== undefined && { retryAfter }) }));
+    await settled();
+  };
+  const wait = async (milliseconds: number) => {
+    t.mock.timers.tick(milliseconds);
+    await settled();
+    return answers.length;
+  };
+  const loading = inbox.load();
+  await fail(TIMED_OUT);
+  assert.deepEqual([await wait(999), await wait(1)], [0, 1]);
+  await fail("RATE_LIMITED", 5_000);
+  assert.deepEqual([await wait(4_999), await wait(1)], [0, 1]);
+  assert.deepEqual([inbox.isReady, notices.length], [false, 2]);
+  answers.pop()?.(["one"]);
+  await loading;
+  assert.deepEqual([inbox.isReady, ids()], [false, ["one"]]);
+
+  // A lost connection is followed by another one, which lists by itself.
+  void inbox.load();
+  manager.isReady = false;
+  await fail(DISCONNECTED);
+  assert.equal(await wait(3_600_000), 0);
+  manager.isReady = true;
+  void inbox.load();
+  await fail(TIMED_OUT);
+  inbox.close();
+  assert.equal(await wait(3_600_000), 0);
+  assert.equal(notices.length, 3);
 });

@@ -72,7 +72,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     assert.deepEqual(await tab.settled(), ["online", "offline", "online"]);
   });
 
-  test("goes on after its server was killed, and after it was stopped for 30 s", async (t) => {
+  test("goes on after its server was killed, and after it was stopped for 20 s", async (t) => {
     const own = await lasting(t, { ALLOWED_ORIGINS: site.url });
     const { open } = await profile(t, "server", own);
     const tab = await open();
@@ -85,7 +85,7 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await tab.hasState("online");
     assert.deepEqual(await tab.contents(21), texts("server", 21));
     await own.pause();
-    const stopped = sleep(30_000); // How long it stands still.
+    const stopped = sleep(20_000); // How long it stands still.
     await tab.say("server 22", "server 23");
     await tab.hasState("unresponsive");
     await stopped;
@@ -275,20 +275,22 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     await first.entered();
     const second = await open({ share: "test" });
     await second.entered();
-    assert.deepEqual([await isLeader(first), await isLeader(second)], [true, false]);
+    // On a busy machine it need not be the first.
+    await until(async () => (await isLeader(first)) !== (await isLeader(second)), "one leader");
+    const [leader, follower] = (await isLeader(first)) ? [first, second] : [second, first];
     await first.say("shared 1");
     await first.contents(1, "shared");
     await second.say("shared 2");
     for (const tab of [first, second]) assert.deepEqual(await tab.contents(2, "shared"), texts("shared", 2));
-    await first.page.close();
-    await second.say("shared 3");
-    await until(() => isLeader(second), "another leader");
-    await second.hasState("online");
-    assert.deepEqual(await second.contents(3, "shared"), texts("shared", 3));
+    await leader.page.close();
+    await follower.say("shared 3");
+    await until(() => isLeader(follower), "another leader");
+    await follower.hasState("online");
+    assert.deepEqual(await follower.contents(3, "shared"), texts("shared", 3));
     await assertStored(t, other, "shared", texts("shared", 3));
     // The tab goes from one connection to the next without one that is lost between them.
-    assert.deepEqual(await second.settled(), ["online"]);
-    await second.hasShownTheTruth({ isShared: true });
+    assert.deepEqual(await follower.settled(), ["online"]);
+    await follower.hasShownTheTruth({ isShared: true });
   });
 
   test("leaves a conversation for the tabs that are there, and not for those that are gone", async (t) => {

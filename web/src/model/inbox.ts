@@ -1,8 +1,9 @@
-import type { SocketManager } from "../../packages/client/src/index.ts";
+import { Effort } from "../../packages/client/src/effort.ts";
+import { DISCONNECTED, type SocketManager } from "../../packages/client/src/index.ts";
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { isolated } from "../words/text.ts";
-import { Conversation, type Surroundings, asFailure } from "./conversation.ts";
+import { Conversation, type Surroundings } from "./conversation.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
 
@@ -44,6 +45,7 @@ export class Inbox {
   readonly #people: People;
   readonly #surroundings: InboxSurroundings;
   readonly deletions: Deletions;
+  readonly #effort = new Effort();
   #isLoaded = false;
   /** Those that are waited for at first. */
   #awaited: readonly string[] = [];
@@ -80,38 +82,15 @@ export class Inbox {
     return sum;
   }
 
-  /** Lists what there is, again after each connect. */
-  async load(): Promise<void> {
+  /** Lists what there is, again after each connect, and again and again until it has worked. */
+  load(): Promise<void> {
     this.deletions.resume();
-    const told = (this.#told = new Map());
-    try {
-      const listed = new Map<string, ListedConversation>();
-      let cursor: string | undefined;
-      for (let page = 0; page < MAX_PAGES; page += 1) {
-        const answer = await this.#manager.request("conversations", { limit: PAGE, ...(cursor !== undefined && { cursor }) });
-        for (const conversation of answer.conversations) listed.set(conversation.id, conversation);
-        cursor = answer.cursor;
-        if (!answer.hasMore) break;
-      }
-      // Another connect has begun another list.
-      if (told !== this.#told) return;
-      // What was told while the list was on its way is newer than the list.
-      for (const [id, news] of told) {
-        const known = listed.get(id);
-        if (news === undefined) listed.delete(id);
-        else if (known !== undefined) listed.set(id, { ...known, ...news });
-      }
-      for (const id of [...this.#known.keys()]) if (!listed.has(id) && !told.has(id) && cursor === undefined) this.#drop(id);
-      for (const conversation of listed.values()) this.#learn(conversation);
-      const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0)).map(({ id }) => id);
-      for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
-      this.#awaited = urgent.slice(0, MAX_AWAITED);
-      this.#isLoaded = true;
-      this.#surroundings.changed();
-    } catch (error) {
-      const failure = asFailure(error);
-      if (this.#manager.isReady) this.#surroundings.notice(`Your conversations could not be listed. ${explain(failure)}`);
-    }
+    return this.#effort.begin((isCurrent) => this.#list(isCurrent), (failure) => {
+      // The next connect lists anew.
+      if (failure.code === DISCONNECTED || !this.#manager.isReady) return false;
+      this.#surroundings.notice(`Your conversations could not be listed. ${explain(failure)}`);
+      return failure.code !== "FORBIDDEN";
+    });
   }
 
   /** A conversation that is looked at: it is joined before all others. */
@@ -160,6 +139,7 @@ export class Inbox {
   }
 
   close(): void {
+    this.#effort.end();
     this.flush();
     for (const conversation of this.#joined.values()) conversation.close();
   }
@@ -169,6 +149,33 @@ export class Inbox {
     const known = (userId: string) => ({ userId, name: this.#people.nameOf(userId) ?? userId });
     const ids = isOpen ? [...users.map(({ userId }) => userId), ...this.#people.find("", MAX_MENTIONABLE).map(({ userId }) => userId)] : (info?.memberIds ?? []);
     return [...new Set(ids)].filter((userId) => userId !== ownId).map(known);
+  }
+
+  async #list(isCurrent: () => boolean): Promise<void> {
+    const told = (this.#told = new Map<string, ConversationInfo | undefined>());
+    const listed = new Map<string, ListedConversation>();
+    let cursor: string | undefined;
+    for (let page = 0; page < MAX_PAGES; page += 1) {
+      const answer = await this.#manager.request("conversations", { limit: PAGE, ...(cursor !== undefined && { cursor }) });
+      // Another connect has begun another list.
+      if (!isCurrent()) return;
+      for (const conversation of answer.conversations) listed.set(conversation.id, conversation);
+      cursor = answer.cursor;
+      if (!answer.hasMore) break;
+    }
+    // What was told while the list was on its way is newer than the list.
+    for (const [id, news] of told) {
+      const known = listed.get(id);
+      if (news === undefined) listed.delete(id);
+      else if (known !== undefined) listed.set(id, { ...known, ...news });
+    }
+    for (const id of [...this.#known.keys()]) if (!listed.has(id) && !told.has(id) && cursor === undefined) this.#drop(id);
+    for (const conversation of listed.values()) this.#learn(conversation);
+    const urgent = [...listed.values()].sort((one, other) => Number(other.unread > 0) - Number(one.unread > 0)).map(({ id }) => id);
+    for (const id of urgent.slice(0, MAX_JOINED)) this.#join(id, true);
+    this.#awaited = urgent.slice(0, MAX_AWAITED);
+    this.#isLoaded = true;
+    this.#surroundings.changed();
   }
 
   #join(id: string, background: boolean): Conversation {

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ExecuteTrade } from "../types.ts";
 import { Icon } from "../view/icons.tsx";
 import type { Market } from "./market.ts";
@@ -12,6 +12,9 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
   const [problem, setProblem] = useState<{ field: "symbol" | "quantity"; text: string } | undefined>(undefined);
   const [asked, setAsked] = useState<ExecuteTrade | undefined>(undefined);
   const [isBusy, setIsBusy] = useState(false);
+  const confirm = useRef<HTMLButtonElement>(null);
+  // Once for each order: whoever has gone on from there is not brought back by what comes in.
+  useLayoutEffect(() => confirm.current?.focus(), [asked]);
   const change = (set: (value: string) => void) => (event: preact.TargetedInputEvent<HTMLInputElement>) => {
     set(event.currentTarget.value);
     setProblem(undefined);
@@ -95,13 +98,7 @@ export function Order({ market, isOnline }: { market: Market; isOnline: boolean 
           </button>
         ) : (
           <div class="order-asked" role="group" aria-label="Confirm the order">
-            <button
-              class="button button-primary"
-              type="button"
-              ref={(button: HTMLButtonElement | null) => button?.focus()}
-              onClick={() => void execute(asked)}
-              disabled={!isOnline}
-            >
+            <button class="button button-primary" type="button" ref={confirm} onClick={() => void execute(asked)} disabled={!isOnline}>
               {asked.side === "buy" ? "Buy" : "Sell"} {amount(asked.quantity)} <bdi>{asked.symbol}</bdi> now
             </button>
             <button class="button" type="button" onClick={() => setAsked(undefined)}>

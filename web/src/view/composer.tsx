@@ -26,6 +26,8 @@ interface ComposerProps {
   /** The message that is answered. */
   replying: Message | undefined;
   reply: (message: Message | undefined) => void;
+  /** Somebody has gone to the conversation, and not the page by itself. */
+  isChosen: boolean;
   people: People;
   /** Those who can be mentioned. */
   mentionable: () => readonly Person[];
@@ -54,8 +56,10 @@ export class Composer extends Component<ComposerProps, ComposerState> {
 
   override componentDidMount(): void {
     this.#grow();
+    // Where the page has opened the conversation, somebody may have gone on to something else meanwhile.
+    const isFree = this.props.isChosen || document.activeElement === null || document.activeElement === document.body;
     // A phone would open its keyboard over what there is to read.
-    if (matchMedia("(hover: hover)").matches) this.#text.current?.focus();
+    if (isFree && matchMedia("(hover: hover)").matches) this.#text.current?.focus();
   }
 
   override componentDidUpdate(before: ComposerProps): void {
@@ -126,6 +130,7 @@ export class Composer extends Component<ComposerProps, ComposerState> {
             aria-activedescendant={found.length > 0 ? `completion-${index}` : undefined}
             aria-invalid={left < 0}
             disabled={reason !== ""}
+            readOnly={this.state.isSaving}
             value={this.state.text}
             onKeyDown={(event) => this.#handleKey(event)}
             onInput={(event) => {

@@ -43,7 +43,8 @@ function lazy<Props extends { app: App }>(
     const [isMissing, setIsMissing] = useState(false);
     const [, setIsThere] = useState(loaded !== undefined);
     useEffect(() => {
-      if (loaded !== undefined) return;
+      // It may have come between the drawing and this, for somebody who prepared it.
+      if (loaded !== undefined) return setIsThere(true);
       setIsMissing(false);
       take().then(
         () => setIsThere(true),

@@ -17,6 +17,8 @@ const EDGE_MARGIN = 600;
 /** So many messages are in the document at a time; by so many it moves on. */
 const WINDOW = 240;
 const STEP = 80;
+/** By these somebody does something. */
+const PRESSES = ["keydown", "pointerdown"] as const;
 
 /** A line, and where it ends in view. */
 interface Anchor {
@@ -49,6 +51,9 @@ export class Messages extends Component<MessagesProps> {
   #shift = 0;
   /** Where a jump goes to, until it is there. */
   #target: number | undefined;
+  /** The address that was asked for last, and whether anything was pressed since. */
+  #asked: Place | undefined;
+  #isBusy = false;
   #marked: number | undefined;
   /** The address that was gone to: the same one again leads there again. */
   #reached: Place | undefined;
@@ -56,6 +61,7 @@ export class Messages extends Component<MessagesProps> {
   readonly #list = createRef<HTMLOListElement>();
   readonly #place = createRef<HTMLDivElement>();
   readonly #handleVisibility = () => this.#watch();
+  readonly #handlePress = () => (this.#isBusy = true);
   readonly #resize = new ResizeObserver(() => {
     // The keyboard of a phone, another window: who was at the end stays there.
     this.stay();
@@ -64,6 +70,7 @@ export class Messages extends Component<MessagesProps> {
   override componentDidMount(): void {
     this.props.handle.current = this;
     document.addEventListener("visibilitychange", this.#handleVisibility);
+    for (const press of PRESSES) document.addEventListener(press, this.#handlePress, true);
     if (this.#scroller.current) this.#resize.observe(this.#scroller.current);
     void this.#jump();
     this.componentDidUpdate(this.props, {}, undefined);
@@ -72,6 +79,7 @@ export class Messages extends Component<MessagesProps> {
   override componentWillUnmount(): void {
     this.props.handle.current = null;
     document.removeEventListener("visibilitychange", this.#handleVisibility);
+    for (const press of PRESSES) document.removeEventListener(press, this.#handlePress, true);
     this.#resize.disconnect();
     this.props.conversation.watch(true, false);
   }
@@ -82,6 +90,7 @@ export class Messages extends Component<MessagesProps> {
 
   override componentDidUpdate(_: MessagesProps, __: unknown, anchor: Anchor | undefined): void {
     const { place } = this.props.app;
+    if (place !== this.#asked) [this.#asked, this.#isBusy] = [place, false];
     if (this.#place.current && place.seq !== undefined && place !== this.#reached) void this.#jump();
     if (this.#target !== undefined && this.#showTarget(this.#target)) this.#target = undefined;
     else if (this.#isAtEnd && this.#target === undefined) this.#toEnd();
@@ -296,7 +305,8 @@ export class Messages extends Component<MessagesProps> {
   #showTarget(seq: number): boolean {
     const line = this.#list.current?.querySelector<HTMLElement>(`:scope > [data-seq="${seq}"]`);
     line?.scrollIntoView({ block: "center" });
-    line?.focus({ preventScroll: true });
+    // Whoever does something else meanwhile, such as writing, is not interrupted.
+    if (!this.#isBusy) line?.focus({ preventScroll: true });
     return line !== null && line !== undefined;
   }
 

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { typingLine } from "../model/typing.ts";
@@ -36,7 +36,7 @@ const wanted = [Search, NewDialog, NameDialog, Notifications, ReactionPicker, Pi
 
 /** Everything that is shown. */
 export function Page({ app }: { app: App }) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const handleKey = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || app.phase !== "in") return;
       event.preventDefault();
@@ -93,7 +93,8 @@ function Chat({ app }: { app: App }) {
   const [isNarrow, setIsNarrow] = useState(narrow.matches);
   const [isPhone, setIsPhone] = useState(phone.matches);
   const [showsPeople, setShowsPeople] = useState(!narrow.matches);
-  useEffect(() => {
+  // What changes before a later effect would go unnoticed.
+  useLayoutEffect(() => {
     const handleWidth = () => {
       setIsNarrow(narrow.matches);
       setShowsPeople(!narrow.matches);
@@ -191,6 +192,7 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
         edit={setEditing}
         replying={replying}
         reply={reply}
+        isChosen={app.isChosen}
         people={app.people}
         mentionable={() => app.inbox?.peopleOf(conversation) ?? []}
         sent={() => messages.current?.scrollToEnd()}

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { App } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import type { PresentUser } from "../types.ts";
@@ -21,7 +21,8 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
   const { users, present, ownId } = conversation;
   const sorted = users.toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
   const shown = sorted.slice(0, MAX_SHOWN);
-  useEffect(() => {
+  // Before anything can be pressed: a key for a panel that is shown would go to what had the focus.
+  useLayoutEffect(() => {
     if (!isNarrow || !isOpen) return;
     panel.current?.querySelector("button")?.focus();
     const handlePress = ({ target }: Event) => {

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { browser } from "../model/storage.ts";
 import { IconButton } from "./parts.tsx";
 
@@ -20,7 +20,7 @@ function isDark(): boolean {
 export function ThemeToggle() {
   const [, draw] = useState(0);
   const redraw = () => draw((count) => count + 1);
-  useEffect(() => {
+  useLayoutEffect(() => {
     systemDark.addEventListener("change", redraw);
     return () => systemDark.removeEventListener("change", redraw);
   }, []);

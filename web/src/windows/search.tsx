@@ -11,30 +11,38 @@ import { Window } from "./window.tsx";
 /** How long nothing must be typed before the server is asked. */
 const PAUSE = 200;
 
+/** What was found for a query, and that in words. */
+interface Answer {
+  query: string;
+  messages: readonly Message[];
+  words: string;
+}
+
+const NOTHING: Answer = { query: "", messages: [], words: "" };
+
 /** Finds conversations by their titles and messages by their words, and goes there. */
 export function Search({ app }: { app: App }) {
   const [query, setQuery] = useState("");
-  const [found, setFound] = useState<readonly Message[]>([]);
-  const [word, setWord] = useState("");
+  const [answer, setAnswer] = useState(NOTHING);
   const newest = useRef(0);
   const close = () => app.show(undefined);
   const wanted = query.trim().slice(0, 200);
+  // What was found for other words is not what Enter is meant for.
+  const { messages: found, words } = answer.query === wanted ? answer : NOTHING;
   useEffect(() => {
     const question = (newest.current += 1);
     // An answer to what is not asked any more is nobody's.
     const isCurrent = () => question === newest.current;
-    if (wanted === "") {
-      setFound([]);
-      return setWord("");
-    }
+    if (wanted === "") return;
     const timer = setTimeout(async () => {
       try {
         const { messages } = await app.search(wanted);
         if (!isCurrent()) return;
-        setFound(messages.toReversed());
-        setWord(messages.length === 0 ? "No message has these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`);
+        const words = messages.length === 0 ? "No message has these words." : `${messages.length} ${messages.length === 1 ? "message" : "messages"}`;
+        setAnswer({ query: wanted, messages: messages.toReversed(), words });
       } catch (error) {
-        if (isCurrent()) setWord(explain(asFailure(error)));
+        const words = explain(asFailure(error));
+        if (isCurrent()) setAnswer({ query: wanted, messages: [], words });
       }
     }, PAUSE);
     return () => clearTimeout(timer);
@@ -59,7 +67,7 @@ export function Search({ app }: { app: App }) {
         <input id="search" type="search" dir="auto" value={query} placeholder="Words of a message, or a title" autocomplete="off" maxLength={200} onInput={(event) => setQuery(event.currentTarget.value)} />
       </form>
       <p class="help" role="status">
-        {word}
+        {words}
       </p>
       <ul class="found" onKeyDown={walk}>
         {titles.map(({ id, title }) => (
