@@ -8,9 +8,12 @@ import { connect as dial, createServer as createPlainServer } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { createServer } from "node:tls";
+import pg from "pg";
 import { vouched } from "./certificates.mjs";
 import { by, gathered, news, person, postgres, seqs, startServers, typesAcross } from "./chat_servers.mjs";
+import { startLink } from "./link.mjs";
 import { logged, server } from "./people.mjs";
+import { startPostgres } from "./postgres.mjs";
 import { connectRedis, startBroker, startRedis } from "./redis.mjs";
 import { lastingPort, metric, metricIs, next, temporary, until } from "./support.mjs";
 
@@ -36,11 +39,15 @@ describe("a Redis that fails", { concurrency: false }, () => {
     const dora = await person(t, servers[1], "dora");
     const before = [ann, carl].map((one) => one.all("message").length);
     const [downs, ups] = [await transitions(servers, "down"), await transitions(servers, "up")];
+    /** How often a server has said that it is joined: once when it had started. */
+    const joined = (one) => one.output().match(/other servers are told at once what is done here/g)?.length ?? 0;
+    for (const one of servers) await until(() => joined(one) > 0, "that it says so");
+    const said = servers.map(joined);
     await redis.kill();
     for (const [n, one] of servers.entries()) {
       await until(async () => (await adapter(one)) === "unavailable", "the loss");
       assert.equal((await fetch(`${one.url}/health/ready`)).status, 200);
-      await until(async () => (await transitions(servers, "down"))[n] === downs[n] + 1, "that it is counted");
+      await until(async () => (await transitions(servers, "down"))[n] > downs[n], "that it is counted");
       await logged(one, /the adapter does not work/);
     }
     await ann.must("add_member", { conversationId, userId: dora.name });
@@ -61,7 +68,8 @@ describe("a Redis that fails", { concurrency: false }, () => {
     await redis.start();
     for (const [n, one] of servers.entries()) {
       await until(async () => (await adapter(one)) === "ok", "its return");
-      await until(async () => (await transitions(servers, "up"))[n] === ups[n] + 1, "that it is counted");
+      await until(async () => (await transitions(servers, "up"))[n] > ups[n], "that it is counted");
+      await until(() => joined(one) > said[n], "that it is told");
       assert.equal(await metric(one.url, "roomcast_adapter_up"), 1);
     }
     await typesAcross(t, servers, "again");
@@ -143,6 +151,78 @@ describe("NATS", () => {
     const left = next(ben.socket, "user_left");
     await ann.must("leave_conversation", { conversationId });
     assert.equal((await left)[0].userId, "ann");
+  });
+});
+
+describe("a broker that lets in only whom it knows", { concurrency: true }, () => {
+  /** A server that this broker does not let in tries again and again, says why once, and has no password in its log. */
+  async function isToldOnce(t, url, expected, env = {}) {
+    const link = await startLink(url);
+    t.after(() => link.close());
+    const behind = Object.assign(new URL(url), { host: new URL(link.url).host });
+    const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: `${behind}`, ...env });
+    await logged(one, expected);
+    const tries = link.connections();
+    // More than an adapter has at a time.
+    await until(() => link.connections() > tries + 3, "further tries");
+    const ready = await fetch(`${one.url}/health/ready`);
+    assert.deepEqual([ready.status, (await ready.json()).adapter], [200, "unavailable"]);
+    await one.stop();
+    const errors = one.output().match(/.*ERROR.*/g);
+    assert.equal(errors.length, 1, one.output());
+    assert.match(errors[0], expected);
+    assert.doesNotMatch(one.output(), /mistaken|canary/);
+  }
+
+  const isJoined = async (t, url, env = {}) => {
+    const one = await server(t, { ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__URL: url, ...env });
+    await metricIs(one.url, "roomcast_adapter_up", (up) => up === 1);
+    assert.doesNotMatch(one.output(), /ERROR/);
+  };
+
+  test("is told of once, and clearly, if it is PostgreSQL and wants a password or TLS that it does not get", async (t) => {
+    const guarded = await startPostgres();
+    t.after(() => guarded.close());
+    const at = (user) => guarded.url.replace("roomcast", user);
+    for (const user of ["known", "secured"]) guarded.query(`CREATE ROLE ${user} SUPERUSER LOGIN PASSWORD 'canary'`);
+    const rules = ["host all known all scram-sha-256", "hostnossl all secured all reject", "host all all all trust"];
+    guarded.query(`COPY (VALUES ${rules.map((rule) => `('${rule}')`)}) TO '${guarded.query("SHOW hba_file")}'`);
+    guarded.query("SELECT pg_reload_conf()");
+    const isShut = async () => {
+      const client = new pg.Client({ connectionString: at("secured") });
+      const error = await client.connect().catch((error) => error);
+      await client.end();
+      return error !== undefined;
+    };
+    await until(isShut, "the rules to hold");
+    await Promise.all([
+      isToldOnce(t, at("known"), /ERROR.*wants a user and a password/),
+      isToldOnce(t, at("known:mistaken"), /ERROR.*wants a user and a password/),
+      isToldOnce(t, at("secured:canary"), /ERROR.* TLS/),
+      isJoined(t, at("known:canary")),
+    ]);
+  });
+
+  test("is told of once, and clearly, if it is NATS and wants a password that it does not get", async (t) => {
+    const nats = await startBroker("nats", "--user known --pass canary");
+    t.after(() => nats.end());
+    await Promise.all([
+      isToldOnce(t, `nats://${nats.address}`, /ERROR.*wants a user and a password/),
+      isToldOnce(t, `nats://known:mistaken@${nats.address}`, /ERROR.*wants a user and a password/),
+      isJoined(t, `nats://known:canary@${nats.address}`),
+    ]);
+  });
+
+  test("is told of once, and clearly, if it is NATS and nobody who is trusted vouches for its TLS", async (t) => {
+    const [files, others] = ["IP:127.0.0.1", "IP:127.0.0.1"].map(vouched);
+    const nats = await startBroker("nats", `--tls --tlscert ${files.cert} --tlskey ${files.key}`);
+    t.after(() => nats.end());
+    await Promise.all([
+      isToldOnce(t, `nats://${nats.address}`, /ERROR.* TLS/),
+      isToldOnce(t, `nats+tls://${nats.address}`, /ERROR.* TLS/, { SSL_CERT_FILE: others.ca }),
+      isJoined(t, `nats://${nats.address}`, { SSL_CERT_FILE: files.ca }),
+      isJoined(t, `nats+tls://${nats.address}`, { SSL_CERT_FILE: files.ca }),
+    ]);
   });
 });
 

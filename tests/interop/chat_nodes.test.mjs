@@ -1,17 +1,20 @@
 // One chat on several servers: stock clients at each of them, on one PostgreSQL, joined by it alone, by Redis and by nothing.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { createAdapter } from "@socket.io/postgres-adapter";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import {
-  acquainted, by, confirmsAcross, conversation, gathered, nothing, person, postgres, present, seqs, startServers, typesAcross, whatIsThere,
+  acquainted, by, confirmsAcross, conversation, emitsAcross, gathered, news, nothing, person, plainAcross, postgres, present, seqs, startServers,
+  typesAcross, whatIsThere,
 } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
+import { serveNode } from "./cluster.mjs";
 import { startLink } from "./link.mjs";
 import { assertRevoked, call, farewell, io } from "./people.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
-import { metric, metricIs, next, open, until } from "./support.mjs";
+import { ask, metric, metricIs, next, open, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 describe("two servers that are told of nothing but one PostgreSQL", { concurrency: false }, () => {
@@ -44,19 +47,43 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
     }
   });
 
+  test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+    const pool = new pg.Pool({ connectionString: postgres.url });
+    // The adapter leaves the end of the connection that it listens on to nobody.
+    pool.on("connect", (connection) => connection.on("error", () => {}));
+    const node = await serveNode({ adapter: createAdapter(pool) }, () => pool.end());
+    t.after(() => node.stop());
+    const others = [new PostgresEmitter(pool), node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
+    await plainAcross(t, started, "plain", { ADAPTER: postgres.url }, others);
+  });
+
   // A commit that notifies holds a lock of the whole database until it is done.
-  test("no transaction of a message notifies", async (t) => {
+  test("no transaction of a message, of an edit, of a deletion or of a change of members notifies", async (t) => {
     const { people, conversationId } = await gathered(t, started, ["n1", "n2"]);
     const log = logged(t);
+    const [one, other] = people;
     const send = (one, n) => one.must("message", { conversationId, content: `number ${n}` });
     const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(people[n % 2], n)));
-    await people[0].must("edit_message", { messageId: sent[0].message.id, content: "changed" });
+    await one.must("edit_message", { messageId: sent[0].message.id, content: "changed" });
+    await one.must("delete_message", { messageId: sent[2].message.id });
+    await one.must("add_member", { conversationId, userId: "n3" });
+    await one.must("remove_member", { conversationId, userId: "n3" });
     for (const one of people) await until(() => one.all("message").length === 10, "the messages of the other");
-    const transactions = log();
-    const has = (text) => [...transactions.values()].filter((statements) => statements.includes(text));
-    const stored = has("INSERT INTO messages");
-    assert.ok(stored.length > 0 && has("pg_notify").length > 0, [...transactions.values()].join("\n"));
-    for (const statements of stored) assert.doesNotMatch(statements, /notify/i);
+    await until(() => other.all("message_edited").length === 1 && other.all("message_deleted").length === 1, "both changes");
+    await until(() => news(other, conversationId).at(-1)?.endsWith(" of n1 n2"), "the members");
+    const transactions = [...log().values()];
+    assert.ok(transactions.some((statements) => statements.includes("pg_notify")), transactions.join("\n"));
+    for (const [text, count] of [
+      ["INSERT INTO messages ", 1],
+      // An edit and a deletion.
+      ["UPDATE messages ", 2],
+      ["INSERT INTO members ", 1],
+      ["DELETE FROM members ", 1],
+    ]) {
+      const stored = transactions.filter((statements) => statements.includes(text));
+      assert.ok(stored.length >= count, `${text} in\n${transactions.join("\n")}`);
+      for (const statements of stored) assert.doesNotMatch(statements, /notify/i);
+    }
   });
 });
 
@@ -99,6 +126,10 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   test("who types is seen at all", (t) => typesAcross(t, started, "types"));
 
   test("a message is confirmed by the sockets of all servers", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
+
+  test("`roomcast emit --adapter` reaches the tabs of a user at all", (t) => {
+    return emitsAcross(t, started, `redis://${redis.address}`, "tabs");
+  });
 
   test("an emitter reaches the tabs of a user at two servers, whatever these follow or have followed", async (t) => {
     const tabs = [await person(t, started[0], "h1"), await person(t, started[1], "h1")];
@@ -162,28 +193,13 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   });
 
   test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
-    const { people, conversationId } = await gathered(t, started, ["f1", "f2", "f3"]);
-    const [ann] = people;
     const client = await connectRedis(redis);
     t.after(() => client.close());
-    const forged = { conversationId, seq: 99, content: "forged" };
-    new Emitter(client, { key: "chat" }).to(`conversation:${conversationId}`).emit("message", forged);
+    const emitter = new Emitter(client, { key: "chat" });
     const node = await startNode(redis, { sharded: false, key: "chat" });
     t.after(() => node.stop());
-    node.io.to(`conversation:${conversationId}`).emit("news", { of: "a Node server" });
-    for (const one of people) {
-      await until(() => one.all("news").length === 1 && one.all("message").length === 1, "both events");
-      assert.deepEqual(one.all("message"), [forged]);
-    }
-    const { message } = await ann.must("message", { conversationId, content: "real" });
-    assert.equal(message.seq, 1);
-    for (const one of people.slice(1)) {
-      await until(() => one.all("message").length === 2, "the real message");
-      assert.deepEqual(one.all("message")[1], message);
-    }
-    const late = await person(t, started[2], "f3");
-    const { messages } = await late.must("join_conversation", { conversationId, lastSeq: 0 });
-    assert.deepEqual(messages, [message]);
+    const others = [emitter, node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
+    await plainAcross(t, started, "plain", { ADAPTER: `redis://${redis.address}`, ADAPTER_KEY: "chat" }, others);
   });
 
   test("clients do not come into the namespace of the servers, and what is garbage there is counted", async (t) => {
@@ -228,8 +244,10 @@ describe("two servers without an adapter", { concurrency: false }, () => {
     const ann = people[0];
     const moved = await person(t, started[1], "bob");
     for (let n = 0; n < 5; n++) await ann.must("message", { conversationId, content: `${n}` });
-    const { messages } = await moved.must("join_conversation", { conversationId, lastSeq: 5 });
-    assert.deepEqual(messages, []);
+    // Refused, to be asked again, as long as this server is too far behind.
+    let answer;
+    await until(async () => (answer = await ask(moved.socket, "join_conversation", { conversationId, lastSeq: 5 })).success, "that it may join");
+    assert.deepEqual(answer.messages, []);
     await ann.must("message", { conversationId, content: "the sixth" });
     await until(() => seqs(moved).includes(6), "what comes after");
     assert.deepEqual(seqs(moved), [6]);
@@ -238,20 +256,22 @@ describe("two servers without an adapter", { concurrency: false }, () => {
 
 for (const [name, joined] of [["joined by PostgreSQL", whatIsThere], ["without an adapter", nothing]]) {
   test(`users of a server that was killed are gone after its lease and the grace at all others, ${name}`, async (t) => {
-    const [lease, grace] = [3_000, 500];
+    const [lease, grace] = [8_000, 500];
     const env = { ROOMCAST_PRESENCE__LEASE: `${lease}ms`, ROOMCAST_PRESENCE__GRACE: `${grace}ms` };
     const started = await startServers(t, 3, joined, env);
     const { people, conversationId } = await gathered(t, started, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
     const [ann, bob, carl] = people;
     await acquainted(people, conversationId);
     for (const [server, gone, staying] of [[started[2], carl, [ann, bob]], [started[1], bob, [ann]]]) {
+      const told = (one) => one.all("user_disconnected").filter(({ userId }) => userId === gone.name).length;
+      const before = new Map(staying.map((one) => [one, told(one)]));
       const killed = Date.now();
       await server.stop("SIGKILL");
-      const isTold = (one) => one.all("user_disconnected").filter(({ userId }) => userId === gone.name).length === 1;
+      const isTold = (one) => told(one) === before.get(one) + 1;
       await until(() => staying.every(isTold), `the end of ${gone.name}`);
       const took = Date.now() - killed;
-      // A second more than is promised, for a machine on which much else is done.
-      assert.ok(took <= lease + grace + 1_000, `${took} ms`);
+      // More than is promised, for a machine that stands still now and then, and less than if the lease were counted twice.
+      assert.ok(took <= lease + grace + 6_000, `${took} ms`);
       for (const one of staying) assert.ok(!(await present(one, conversationId)).includes(gone.name));
     }
   });

@@ -1,9 +1,9 @@
 // The set-up of what is tested of a chat on several servers: servers on one PostgreSQL, and people at each of them.
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
-import { enter, server } from "./people.mjs";
+import { enter, io, keyed, server } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
-import { ask, metricIs, next, until } from "./support.mjs";
+import { ask, command, connect, metricIs, next, startNamed, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
 /** The database of all servers of a file. */
@@ -112,4 +112,52 @@ export async function confirmsAcross(t, servers, names) {
   const [{ messageId, expected, delivered, timedOut }] = await report;
   assert.deepEqual([messageId, expected, delivered, timedOut], [message.id, others.length, others.length, false]);
   for (const one of others) assert.deepEqual(seqs(one), [message.seq], one.name);
+}
+
+/** The command reaches the tabs of a user at whatever server through the broker at this address. */
+export async function emitsAcross(t, servers, url, name) {
+  const tabs = await Promise.all(servers.map((server) => person(t, server, name)));
+  const env = { ...keyed, ROOMCAST_ADAPTER__KEY: "chat" };
+  const emitted = command(["emit", `user:${name}`, "news", '{"of":7}', "--adapter", url], env);
+  assert.equal(emitted.status, 0, emitted.stderr);
+  for (const tab of tabs) {
+    await until(() => tab.all("news").length === 1, "the event");
+    assert.deepEqual(tab.all("news"), [{ of: 7 }]);
+  }
+}
+
+/**
+ * What a server of the library emits into the room of a conversation through the broker at this address, and what others do,
+ * reaches the sockets as plain events, also if it looks like a message, and moves no sequence.
+ */
+export async function plainAcross(t, servers, name, { ADAPTER, ADAPTER_KEY }, others = []) {
+  const { people, conversationId } = await gathered(t, servers, [`ann ${name}`, `bob ${name}`, `carl ${name}`]);
+  const [ann, ...rest] = people;
+  const room = `conversation:${conversationId}`;
+  const library = await startNamed("library", { ADAPTER, ...(ADAPTER_KEY && { ADAPTER_KEY }) });
+  t.after(() => library.stop());
+  const socket = await connect(t, io, library.url);
+  await until(async () => (await ask(socket, "fetch", room)).length === people.length, "the library to find all of them");
+  const senders = [...others, (...args) => socket.emit("in", ...args)];
+  const forged = senders.map((_, n) => ({ conversationId, seq: 99 + n, content: `forged ${n}` }));
+  for (const [n, send] of senders.entries()) {
+    send(room, "message", forged[n]);
+    send(room, "news", { n });
+    for (const one of people) {
+      await until(() => one.all("news").length > n && one.all("message").length > n, `both events of ${n} at ${one.name}`);
+    }
+  }
+  for (const one of people) {
+    assert.deepEqual(one.all("message"), forged);
+    assert.deepEqual(one.all("news"), senders.map((_, n) => ({ n })));
+  }
+  const { message } = await ann.must("message", { conversationId, content: "real" });
+  assert.equal(message.seq, 1);
+  for (const one of rest) {
+    await until(() => one.all("message").length > forged.length, `the real message at ${one.name}`);
+    assert.deepEqual(one.all("message").slice(forged.length), [message]);
+  }
+  const late = await person(t, servers.at(-1), rest[0].name);
+  const { messages } = await late.must("join_conversation", { conversationId, lastSeq: 0 });
+  assert.deepEqual(messages, [message]);
 }

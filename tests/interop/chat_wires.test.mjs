@@ -1,17 +1,16 @@
 // One chat on two servers, whatever wire the broker between them has: Redis with sharded channels, a stream of Redis, and NATS.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { confirmsAcross, person, startServers, typesAcross } from "./chat_servers.mjs";
+import { confirmsAcross, emitsAcross, plainAcross, startServers, typesAcross } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
-import { keyed } from "./people.mjs";
-import { startBroker, startRedis } from "./redis.mjs";
-import { command, until } from "./support.mjs";
+import { startBroker, startNode, startRedis, startStreamsNode } from "./redis.mjs";
 
 const KEY = { ROOMCAST_ADAPTER__KEY: "chat" };
 
-for (const [name, scheme, startOne] of [
-  ["Redis with sharded channels", "redis+sharded", startRedis],
-  ["a stream of Redis", "redis-streams", startRedis],
+for (const [name, scheme, startOne, startOther] of [
+  ["Redis with sharded channels", "redis+sharded", startRedis, (redis) => startNode(redis, { sharded: true, key: "chat" })],
+  ["a stream of Redis", "redis-streams", startRedis, (redis) => startStreamsNode(redis, { key: "chat" })],
+  // Servers of Node know no NATS.
   ["NATS", "nats", () => startBroker("nats", "-js")],
 ]) {
   describe(`two servers joined by ${name}`, { concurrency: false }, () => {
@@ -37,14 +36,13 @@ for (const [name, scheme, startOne] of [
       return confirmsAcross(t, started, ["a", "b", "c", "d"].map((one) => `${one} ${scheme}`));
     });
 
-    test("`roomcast emit --adapter` reaches the tabs of a user at both", async (t) => {
-      const tabs = await Promise.all(started.map((server) => person(t, server, `tabs ${scheme}`)));
-      const emitted = command(["emit", `user:tabs ${scheme}`, "news", '{"of":7}', "--adapter", url], { ...keyed, ...KEY });
-      assert.equal(emitted.status, 0, emitted.stderr);
-      for (const tab of tabs) {
-        await until(() => tab.all("news").length === 1, "the event");
-        assert.deepEqual(tab.all("news"), [{ of: 7 }]);
-      }
+    test("`roomcast emit --adapter` reaches the tabs of a user at both", (t) => emitsAcross(t, started, url, `tabs ${scheme}`));
+
+    test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
+      const node = await startOther?.(broker);
+      t.after(() => node?.stop());
+      const others = node ? [(room, ...args) => node.io.to(room).emit(...args)] : [];
+      await plainAcross(t, started, scheme, { ADAPTER: url, ADAPTER_KEY: "chat" }, others);
     });
   });
 }

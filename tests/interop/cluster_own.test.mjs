@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
+import { areMissed, goesAway } from "./cluster_away.mjs";
 import { clusterEvents } from "./cluster_events.mjs";
 import { startBroker } from "./redis.mjs";
-import { ask, connect, next, startNamed, until } from "./support.mjs";
+import { ask, connect, lastingPort, next, startExample, startNamed, until } from "./support.mjs";
 
 describe("a server without an adapter", () => {
   let alone;
@@ -13,6 +14,14 @@ describe("a server without an adapter", () => {
   after(() => alone.stop());
 
   clusterEvents(() => ({ ours: [alone, alone] }), { asked: [7, Buffer.from([0, 255])] });
+
+  test("is called by its port if it has no name", async (t) => {
+    const port = `${await lastingPort()}`;
+    const server = await startExample("interop", { PORT: port });
+    t.after(() => server.stop());
+    const socket = await connect(t, client, server.url);
+    assert.deepEqual([await ask(socket, "whereami"), new URL(server.url).port], [port, port]);
+  });
 });
 
 for (const [name, options] of [["NATS", ""], ["NATS with JetStream", "-js"]]) {
@@ -59,14 +68,7 @@ for (const [name, options] of [["NATS", ""], ["NATS with JetStream", "-js"]]) {
 
     test("without NATS servers go on by themselves, and are joined again when it is back", async (t) => {
       const { sockets, heard, room } = await people(t, ours);
-      await nats.kill();
-      sockets[0].emit("in", room, "news", "alone");
-      await all(heard.slice(0, 1), 1);
-      const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
-      assert.ok(!isComplete);
-      assert.equal(await ask(sockets[0], "fetch", room), "timeout");
-      await nats.start();
-      await servers(sockets[0], 2);
+      await goesAway({ sockets, heard, room }, ["b"], nats.kill, nats.start);
       for (const [i, socket] of sockets.entries()) {
         socket.emit("in", room, "news", i);
         await until(() => heard.every((list) => list.at(-1)?.[0] === i), `event ${i}`);
@@ -75,18 +77,8 @@ for (const [name, options] of [["NATS", ""], ["NATS with JetStream", "-js"]]) {
       assert.deepEqual(heard.map((list) => list.flat().filter((text) => text !== "alone")), [[0, 1], [0, 1]]);
     });
 
-    test("a server that was killed is counted no more after a while, and one that stops at once", async (t) => {
-      const [killed, stopped] = await Promise.all(["c", "d"].map((name) => startNamed(name, env)));
-      const { sockets } = await people(t, ours);
-      await servers(sockets[0], 4);
-      await stopped.stop();
-      await servers(sockets[0], 3);
-      await killed.stop("SIGKILL");
-      // Until it is missed servers wait for its answer, and are told of those that have answered.
-      const areAnswered = async () => (await ask(sockets[0], "server-side-ack", 7)) !== "timeout";
-      await until(areAnswered, "it to be missed");
-      assert.deepEqual(await ask(sockets[0], "server-side-ack", 7), [["b", 7]]);
-      await servers(sockets[0], 2);
+    test("a server that was killed is counted no more after a while, and one that stops at once", (t) => {
+      return areMissed(t, ours, ["b"], (name) => startNamed(name, env));
     });
   });
 }

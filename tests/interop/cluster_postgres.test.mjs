@@ -6,6 +6,7 @@ import { Emitter } from "@socket.io/postgres-emitter";
 import pg from "pg";
 import { io as client } from "socket.io-client";
 import { all, people, serveNode } from "./cluster.mjs";
+import { areMissed, goesAway } from "./cluster_away.mjs";
 import { clusterEvents } from "./cluster_events.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { startPostgres } from "./postgres.mjs";
@@ -122,15 +123,7 @@ describe("two servers of ours and one of Node", () => {
 
   test("without PostgreSQL servers go on by themselves, and are joined again when it is back", async (t) => {
     const { sockets, heard, room } = await people(t, cluster.servers);
-    await cluster.postgres.kill();
-    sockets[0].emit("in", room, "news", "alone");
-    await all(heard.slice(0, 1), 1);
-    const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
-    assert.ok(!isComplete);
-    assert.equal(await ask(sockets[0], "fetch", room), "timeout");
-    await cluster.postgres.start();
-    const joined = async () => (await ask(sockets[0], "servers")) === 3;
-    await until(joined, "all servers");
+    await goesAway({ sockets, heard, room }, ["b", "node"], cluster.postgres.kill, cluster.postgres.start);
     for (const [i, socket] of sockets.slice(0, 2).entries()) {
       socket.emit("in", room, "news", i);
       await until(() => heard.every((list) => list.at(-1)?.[0] === i), `event ${i}`);
@@ -140,14 +133,7 @@ describe("two servers of ours and one of Node", () => {
 
   test("a server that was killed is counted no more after a while, and one that stops at once", async (t) => {
     const start = (name) => startNamed(name, { ADAPTER: cluster.postgres.url, ADAPTER_KEY: key });
-    const [killed, stopped] = await Promise.all(["c", "d"].map(start));
-    const { sockets } = await people(t, [cluster.a]);
-    const servers = (count) => async () => (await ask(sockets[0], "servers")) === count;
-    await until(servers(5), "all servers");
-    await stopped.stop();
-    await until(servers(4), "one to stop");
-    await killed.stop("SIGKILL");
-    await until(servers(3), "one to be missed");
+    await areMissed(t, cluster.servers, ["b", "node"], start);
     const { adapter } = cluster.node.io.of("/");
     await until(async () => (await adapter.serverCount()) === 3, "Node to miss it");
     assert.equal((await cluster.node.io.serverSideEmitWithAck("question", 1)).length, 2);

@@ -4,6 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { Emitter } from "@socket.io/redis-emitter";
 import { io as client } from "socket.io-client";
 import { all, people } from "./cluster.mjs";
+import { areMissed, goesAway } from "./cluster_away.mjs";
 import { clusterEvents } from "./cluster_events.mjs";
 import { ARGS, joinedServers } from "./cluster_suite.mjs";
 import { connectRedis, startNode, startRedis } from "./redis.mjs";
@@ -21,7 +22,7 @@ async function startCluster({ scheme, ...more }) {
     await Promise.all([a.stop(), b.stop(), node.stop()]);
     redis.end();
   };
-  return { redis, key, a, b, node, ours: [a, b], servers: [a, b, node], stop };
+  return { redis, key, adapter: ADAPTER, a, b, node, ours: [a, b], servers: [a, b, node], stop };
 }
 
 for (const [name, wire] of Object.entries({
@@ -129,21 +130,18 @@ for (const [name, wire] of Object.entries({
       });
     }
 
+    test("a server that was killed is counted no more after a while, and one that stops at once", (t) => {
+      const start = (name) => startNamed(name, { ADAPTER: cluster.adapter, ADAPTER_KEY: cluster.key });
+      return areMissed(t, cluster.servers, ["b", "node"], start);
+    });
+
     test("without Redis servers go on by themselves, and are joined again when it is back", async (t) => {
       const { sockets, heard, room } = await people(t, cluster.servers);
       // Node's adapter dies of what it is about to tell Redis then: that it has left the rooms of the tests before.
       const rooms = async () => (await cluster.redis.command("pubsub", "shardchannels")).split("\n");
       const isOwn = (channel) => !channel.includes("room of") || channel.includes(room);
       await until(async () => (await rooms()).every(isOwn), "the rooms before to be left");
-      await cluster.redis.kill();
-      sockets[0].emit("in", room, "news", "alone");
-      await all(heard.slice(0, 1), 1);
-      const [isComplete] = await ask(sockets[0], "bcast-ack", room, 300, "question", 1);
-      assert.ok(!isComplete);
-      assert.equal(await ask(sockets[0], "fetch", room), "timeout");
-      await cluster.redis.start();
-      const joined = async () => (await ask(sockets[0], "servers")) === 3;
-      await until(joined, "all servers");
+      await goesAway({ sockets, heard, room }, ["b", "node"], cluster.redis.kill, cluster.redis.start);
       for (const [i, socket] of sockets.slice(0, 2).entries()) {
         socket.emit("in", room, "news", i);
         await until(() => heard.slice(0, 2).every((list) => list.at(-1)?.[0] === i), `event ${i}`);

@@ -4,8 +4,8 @@ import { connect, createServer } from "node:net";
 import { once } from "node:events";
 import { next } from "./support.mjs";
 
-/** Listens on a port of its own and passes everything on to `url`. */
-export async function startLink(url) {
+/** Listens on a port of its own and passes everything on to `url`, from this address of the machine if one is given. */
+export async function startLink(url, localAddress) {
   let { hostname, port } = new URL(url);
   const ends = new Set();
   let isCut = false;
@@ -43,7 +43,7 @@ export async function startLink(url) {
     });
   const dial = (client) => {
     if (client.destroyed) return;
-    const upstream = connect({ host: hostname, port: Number(port) });
+    const upstream = connect({ host: hostname, port: Number(port), localAddress });
     connections += 1;
     keep(upstream);
     pass(client, (data) => upstream.write(data));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { LOBBY, assertRevoked, call, enter, farewell, keyed, logged, refused, server, soon } from "./people.mjs";
-import { ask, command, next, outcome, startServer, temporary, within } from "./support.mjs";
+import { ask, command, next, outcome, startServer, temporary, until, within } from "./support.mjs";
 import { now, token } from "./tokens.mjs";
 
 const YEAR_S = 366 * 86_400;
@@ -45,6 +45,60 @@ describe("revocations", () => {
       await refused(t, after.url, { auth: { token: own } }, kind);
     }
     await enter(t, after.url, { auth: { token: token({ sub: "e", jti: "t2" }) } });
+  });
+
+  test("who is revoked or shut out hears nothing that is said after the answer, while others go on speaking", async (t) => {
+    const { url } = await server(t);
+    const { socket: ann } = await enter(t, url, { auth: { token: token() } });
+    await ask(ann, "join_conversation", { conversationId: LOBBY });
+    /** What is said at the moment, and how much of it has been. */
+    let [said, count, isOver] = ["at first", 0, false];
+    // Several at a time, so that some of it is always on its way.
+    const speaking = Array.from({ length: 4 }, async () => {
+      while (!isOver) {
+        const content = said;
+        assert.equal((await ask(ann, "message", { conversationId: LOBBY, content })).success, true);
+        if (content === said) count += 1;
+      }
+    });
+    /** Somebody is there until `shutOut` has been answered. */
+    const hearsUntil = async (name, options, shutOut) => {
+      const { socket } = await enter(t, url, options);
+      const gone = farewell(socket);
+      const heard = [];
+      socket.on("message", ({ content }) => heard.push(content));
+      await ask(socket, "join_conversation", { conversationId: LOBBY });
+      [said, count] = [`before the end of ${name}`, 0];
+      await until(() => heard.includes(said), `what is said to ${name}`);
+      await shutOut();
+      [said, count] = [`after the end of ${name}`, 0];
+      await gone;
+      await until(() => count >= 20, "what is said after that");
+      assert.ok(!heard.includes(said), name);
+    };
+    try {
+      for (const transport of ["polling", "websocket"]) {
+        const claims = {
+          jti: (jti) => ({ jti }),
+          sessionId: (sid) => ({ sid }),
+          userId: (sub) => ({ sub }),
+          role: (role) => ({ roles: ["user", role] }),
+        };
+        for (const [kind, having] of Object.entries(claims)) {
+          const name = `${kind}-${transport}`;
+          const options = { auth: { token: token({ sub: `who has ${name}`, ...having(name) }) }, transports: [transport] };
+          await hearsUntil(name, options, () => revoke(url, { [kind]: name }));
+        }
+      }
+      const elsewhere = { auth: { token: token({ sub: "bob" }) }, transports: ["websocket"], localAddress: "127.0.0.2" };
+      await hearsUntil("a network", elsewhere, async () => {
+        const answer = await call(url, "POST", "/api/v1/blocks", { cidr: "127.0.0.2", reason: "tests" });
+        assert.equal(answer.status, 201, JSON.stringify(answer));
+      });
+    } finally {
+      isOver = true;
+      await Promise.all(speaking);
+    }
   });
 
   test("the role guest is that of all guests: they are told so, disconnected and kept out", async (t) => {

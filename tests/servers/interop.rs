@@ -265,7 +265,8 @@ async fn ask_room(
     while let Some((_, answer)) = answers.next().await {
         firsts.extend(answer);
     }
-    Ack((firsts.len() == answers.expected(), firsts))
+    let have_all = answers.missing().is_empty() && firsts.len() == answers.expected();
+    Ack((have_all, firsts))
 }
 
 async fn who_am_i(event: Event) -> Ack<Value> {
