@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { by, conversation, news, nothing, person, present, seqs, startServers, whatIsThere } from "./chat_servers.mjs";
 import { QUICK, cutOff, move, startLink } from "./link.mjs";
-import { io } from "./people.mjs";
+import { call, io, soon } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
-import { ask, metric, metricIs, next, open, until } from "./support.mjs";
+import { ask, metric, metricIs, next, open, outcome, until } from "./support.mjs";
 
-const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_PRESENCE__GRACE: "2s" };
+/** A machine that stands still for a while decides neither who goes on nor who counts as gone. */
+const RECOVERY = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_PRESENCE__GRACE: "60s" };
 
 /** Waits until all servers know each other. */
 async function acquainted(servers) {
@@ -19,10 +20,13 @@ async function acquainted(servers) {
 /** The name of somebody whom one meets in a test. */
 const other = (name, one) => one.name.replace("moving", name);
 
+/** The last byte of an address of this machine that nobody has come from yet. */
+let unused = 2;
+
 let made = 0;
 /** Somebody behind a link that leads to a server. */
-async function behindLink(t, server, options = {}) {
-  const link = await startLink(server.url);
+async function behindLink(t, server, { localAddress, ...options } = {}) {
+  const link = await startLink(server.url, localAddress);
   t.after(() => link.close());
   const quick = { ...QUICK, ...options };
   const one = await person(t, { url: link.url }, `moving ${made++}`, quick);
@@ -85,6 +89,8 @@ function whatever(servers) {
         // What comes live says that she is in the conversation again.
         const { message } = await bob.must("message", { conversationId, content: "welcome" });
         await until(() => seqs(ann).includes(message.seq), "what is said to her");
+        // Answered when all that her coming brings is done, before which she would start afresh.
+        await ann.must("conversations", {});
       }
       const all = new Map();
       for (const { stop } of writing) for (const [seq, content] of await stop()) all.set(seq, content);
@@ -129,7 +135,7 @@ function whatever(servers) {
       const own = [];
       for (const to of [there, third, here, there, third, here, third, there]) {
         const before = counted();
-        await until(() => counted() > before + 10, "some messages");
+        await until(() => counted() > before + 10 && seqsIn(conversationId).length > 0, "some messages");
         const asked = [];
         await move(ann, to, async () => {
           // A stock client buffers these, and sends them before the application hears that it was recovered.
@@ -184,6 +190,63 @@ function whatever(servers) {
     assert.equal(refused.error.code, "NOT_FOUND");
     assert.deepEqual(seqs(ann), [1, 2]);
     assert.deepEqual(await present(bob, conversationId), []);
+  });
+
+  test("who was revoked or shut out meanwhile is let in nowhere, and gets nothing of what was said when it may come again", async (t) => {
+    const [here, there] = servers();
+    const localAddress = `127.0.1.${unused++}`;
+    const ann = await behindLink(t, here);
+    const [bob, carl] = [await person(t, here, other("bob", ann)), await person(t, there, other("carl", ann))];
+    const [dora, eve] = [await behindLink(t, here), await behindLink(t, here, { localAddress })];
+    const away = [ann, dora, eve];
+    const conversationId = await conversation([carl, bob, ...away]);
+    for (const one of [carl, bob, ...away]) await one.must("join_conversation", { conversationId });
+    await carl.must("message", { conversationId, content: "before" });
+    for (const one of away) await until(() => seqs(one).length === 1, "the first message");
+    for (const one of away) await cutOff(one);
+    await bob.must("message", { conversationId, content: "while away" });
+    const told = async (server, path, body) => {
+      const answer = await call(server.url, "POST", `/api/v1/${path}`, body);
+      assert.ok(answer.status < 300, JSON.stringify(answer));
+    };
+    const end = soon();
+    // At the server that she comes to, and at the one that has her session.
+    await told(there, "revocations", { userId: ann.name, until: end.text });
+    await told(here, "revocations", { userId: dora.name });
+    await told(here, "blocks", { cidr: localAddress, seconds: 3_600, reason: "tests" });
+    await carl.must("message", { conversationId, content: "not for them" });
+    for (const one of [ann, dora]) {
+      const isRefused = async () => {
+        const error = await outcome(one.socket);
+        if (error) return error.message === "unauthorized";
+        // Whoever is let in before the server has heard of it is sent away by it.
+        assert.equal(one.socket.recovered, false);
+        if (one.socket.connected) await next(one.socket, "disconnect");
+        one.socket.connect();
+        return false;
+      };
+      const refused = until(isRefused, () => `that ${one.name} is refused`);
+      one.link.restore(there.url);
+      await refused;
+    }
+    // Her attempts fail like those of one who is cut off.
+    const before = eve.link.connections();
+    eve.link.restore(there.url);
+    await until(() => eve.link.connections() > before + 3, "her to have tried");
+    assert.equal(eve.socket.connected, false);
+    await end.isOver();
+    const isIn = async () => {
+      const told = outcome(ann.socket);
+      ann.socket.connect();
+      return (await told) === undefined;
+    };
+    await until(isIn, "that she may come again");
+    assert.equal(ann.socket.recovered, false);
+    await ann.must("conversations", {});
+    await carl.must("message", { conversationId, content: "nor this" });
+    await until(() => seqs(bob).includes(4), "the last message");
+    for (const one of away) assert.deepEqual(one.all("message").map(({ content }) => content), ["before"], one.name);
+    assert.deepEqual([dora, eve].map(({ socket }) => socket.connected), [false, false]);
   });
 
   test("news of conversations that a client is not in reach it on its way", async (t) => {

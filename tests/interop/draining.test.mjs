@@ -14,7 +14,7 @@ import { startPostgres } from "./postgres.mjs";
 import { lastingPort, metric, metricIs, next, open, startServer, until, within } from "./support.mjs";
 
 const MEMBERS = 200;
-const WINDOW = 15_000;
+const WINDOW = 20_000;
 
 let postgres;
 before(async () => (postgres = await startPostgres()));
@@ -29,6 +29,7 @@ async function node(t, port, env = {}) {
     ROOMCAST_SERVER__TRUSTED_PROXIES: "127.0.0.1",
     ROOMCAST_SERVER__DRAIN: `${WINDOW}ms`,
     ROOMCAST_RECOVERY__ENABLED: "true",
+    ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s",
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
     ...env,
   });

@@ -10,7 +10,7 @@ import { startRedis } from "./redis.mjs";
 import { metricIs, next, until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
-const ENV = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_MARKET__PRICE_INTERVAL: "20ms" };
+const ENV = { ROOMCAST_RECOVERY__ENABLED: "true", ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ROOMCAST_MARKET__PRICE_INTERVAL: "20ms" };
 const service = token({ sub: "backend", roles: ["service"] });
 /** A channel that is in the name of its room as a hash. */
 const LONG = "ü".repeat(128);

@@ -62,7 +62,7 @@ export function farewell(socket) {
 
 /** A time that has not come when a server reads it, and that a test waits for. */
 export function soon() {
-  const time = Date.now() + 5_000;
+  const time = Date.now() + 8_000;
   const isOver = async () => {
     while (Date.now() <= time) await sleep(20); // What is waited for is time itself.
   };

@@ -21,7 +21,7 @@ import { lastingPort, metric, metricIs, startServer, until } from "./support.mjs
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
 const OLD = process.env.ROLLING_OLD;
 const ADAPTER = process.env.ROLLING_ADAPTER ?? "postgres";
-const WINDOW = Math.max(CLIENTS * 20, 10_000);
+const WINDOW = Math.max(CLIENTS * 20, 20_000);
 
 let postgres;
 let broker;
@@ -49,6 +49,8 @@ const start = async (t, port, program) => {
     ROOMCAST_RECOVERY__ENABLED: "true",
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
     ...joined,
+    // An older program may not know that there is such an option.
+    ...(program === undefined && { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s" }),
   };
   const server = await startServer(env, program);
   t.after(() => server.stop("SIGKILL"));
@@ -86,9 +88,8 @@ test(`two of three nodes that ${ADAPTER} joins are replaced, and no message is l
     t.diagnostic(`${count} of ${CLIENTS} had to move, ${recovered} were recovered`);
     t.diagnostic(assertSpread("left", left, WINDOW));
     t.diagnostic(assertSpread("came back", back, WINDOW));
-    // Who does not find its old server in time starts afresh, as others always do. With more clients than this a build for
-    // tests, beside all of them on two cores, often does not answer in the two seconds that it has.
-    if (CLIENTS <= 400) assert.ok(recovered >= left.length / 10, "those that use recovery were recovered");
+    // Who does not find its old server in time starts afresh, as others always do.
+    assert.ok(recovered >= left.length / 10, "those that use recovery were recovered");
     await sleep(500); // They go on for a moment.
   }
   const { acked } = await account(t, nodes[2].url, members, writing);

@@ -322,7 +322,8 @@ async fn opened(harness: &Harness) -> Uuid {
 fn impatient(server: &Postgres) -> config::Store {
     config::Store {
         url: server.database(),
-        connect_timeout: Duration::from_millis(500),
+        // Longer than the others: a new connection is a new process, which a busy machine may start late.
+        connect_timeout: Duration::from_secs(2),
         pool_timeout: Duration::from_millis(500),
         statement_timeout: Duration::from_millis(500),
         retry_timeout: Duration::from_millis(200),

@@ -60,8 +60,14 @@ impl Operator {
 
     /// By what servers read, and at which NATS that is.
     fn consumers(&self) -> BTreeMap<String, String> {
-        let consumers = self.stream.consumers();
-        let consumers: Vec<_> = self.runtime.block_on(consumers.try_collect()).unwrap();
+        let consumers: Vec<_> = loop {
+            let consumers = self.stream.consumers().try_collect();
+            match self.runtime.block_on(consumers) {
+                Ok(consumers) => break consumers,
+                // The three choose another leader, which they do as well when the machine has stood still.
+                Err(_) => thread::sleep(PACE), // The pace of asking.
+            }
+        };
         let at = consumers.into_iter().filter_map(|consumer| {
             let leader = consumer.cluster?.leader?;
             Some((consumer.name, leader))

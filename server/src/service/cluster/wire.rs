@@ -432,8 +432,10 @@ mod tests {
         let text = write(STORE, &[News::Changes]).unwrap();
         let foreign = read_news(Uuid::from_u128(9), &text);
         assert!(matches!(foreign, Err(Ignored::Foreign)));
-        let later = text.replace("\"v\":1", "\"v\":2");
-        assert!(matches!(read_news(STORE, &later), Err(Ignored::Unknown)));
+        for version in [0, 2] {
+            let other = text.replace("\"v\":1", &format!("\"v\":{version}"));
+            assert!(matches!(read_news(STORE, &other), Err(Ignored::Unknown)));
+        }
         for garbage in ["", "{", "[]", "null", &text.replace('[', "7,[")] {
             assert!(
                 matches!(read_news(STORE, garbage), Err(Ignored::Malformed)),
