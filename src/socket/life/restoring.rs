@@ -7,7 +7,7 @@ use roomcast_protocol::{
     Frame,
     socket::{Nsp, Value},
 };
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use super::{Claim, moving::Moved};
 use crate::{
@@ -61,7 +61,8 @@ impl RecoveryTable {
             return here;
         }
         // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
-        let taking = timeout(self.claim_timeout, journal.take(offer.pid.as_str()));
+        let deadline = Instant::now() + self.claim_timeout;
+        let taking = timeout_at(deadline, journal.take(offer.pid.as_str()));
         let Ok(Ok(taken)) = taking.await else {
             // No other server gets the state from a journal that does not answer, so what is here goes on.
             return here;
@@ -78,7 +79,7 @@ impl RecoveryTable {
                 }
                 // The client has been on another server since, so what may still be here is outdated.
                 self.expel(offer.pid);
-                let kept = Kept::read(joined, offer, nsp, saved, self.claim_timeout).await?;
+                let kept = Kept::read(joined, offer, nsp, saved, deadline).await?;
                 Some(Claim::restored(self, Restored::Kept(Box::new(kept))))
             }
             (Some(here), None) => {
@@ -134,7 +135,7 @@ impl Kept {
         offer: Offer,
         nsp: &Nsp,
         saved: SavedState,
-        patience: Duration,
+        deadline: Instant,
     ) -> Option<Self> {
         let origin = saved.roomcast.as_ref();
         if saved.pid != offer.pid.as_str()
@@ -146,7 +147,11 @@ impl Kept {
         // What is applied is followed before the journal is read, so that no event falls between the two.
         let tail = joined.follow(nsp);
         let reading = joined.journal()?.since(nsp, position);
-        let missed = timeout(patience, reading).await.ok()?.ok()??;
+        let missed = timeout_at(deadline, reading).await.ok()?.ok()??;
+        // Behind the server that the client comes from, this one would tell it again what it has.
+        while joined.between(|applied| applied < Some(position)) {
+            timeout_at(deadline, sleep(PACE)).await.ok()?;
+        }
         Some(Self {
             joined: Arc::clone(joined),
             pid: offer.pid,
@@ -275,6 +280,9 @@ impl namespace::NamespaceInner {
         Some(frame.with_stamp(stamp))
     }
 }
+
+/// How often a server that is behind looks how far it is.
+const PACE: Duration = Duration::from_millis(5);
 
 impl fmt::Debug for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

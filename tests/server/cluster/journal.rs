@@ -1,17 +1,22 @@
 //! Clients that come back to another server, which finds their session and what they missed in Redis.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
     process::Command,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use roomcast::{
-    Ack, Authenticate, Builder, Connect, Event, Principal, Refusal, Room, adapter::Health,
-    metrics::Gauge, options::Recovery,
+    Ack, Authenticate, Builder, Connect, Event, Io, Principal, Refusal, Room,
+    adapter::{Health, redis::Redis},
+    metrics::Gauge,
+    options::Recovery,
 };
 use serde_json::{Value, json};
 
@@ -257,7 +262,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_se
             assert_eq!(args[2], expected, "of server {server}");
         }
     };
-    let (mut person, sent) = std::thread::scope(|scope| {
+    let (mut person, sent) = thread::scope(|scope| {
         let writers = [0, 1].map(|i| {
             let (servers, done, next) = (&servers, &done, &next);
             scope.spawn(move || {
@@ -269,7 +274,7 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_se
                         n += 1;
                     }
                     // The pace of the load.
-                    std::thread::sleep(Duration::from_millis(2));
+                    thread::sleep(Duration::from_millis(2));
                 }
                 n
             })
@@ -302,12 +307,95 @@ fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_se
     assert_eq!(next.map(AtomicU64::into_inner), sent);
 }
 
+/// Leads to a Redis, whose answers to those who read a stream can be held back.
+struct Between {
+    port: u16,
+    is_held: AtomicBool,
+}
+
+impl Between {
+    fn start(redis: &RedisServer) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let between = Arc::new(Self {
+            port: listener.local_addr().unwrap().port(),
+            is_held: AtomicBool::new(false),
+        });
+        let (own, url) = (Arc::clone(&between), redis.url());
+        let redis = url.strip_prefix("redis://").unwrap().to_owned();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(&redis).unwrap();
+                let ways = [(&client, &server), (&server, &client)];
+                let ways =
+                    ways.map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()));
+                let reads = Arc::new(AtomicBool::new(false));
+                for (is_answer, (from, to)) in [false, true].into_iter().zip(ways) {
+                    let (own, reads) = (Arc::clone(&own), Arc::clone(&reads));
+                    thread::spawn(move || own.pass(is_answer, &reads, from, to));
+                }
+            }
+        });
+        between
+    }
+
+    fn pass(&self, is_answer: bool, reads: &AtomicBool, mut from: TcpStream, mut to: TcpStream) {
+        let mut bytes = [0; 65_536];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            let passed = &bytes[..length];
+            if !is_answer && passed.windows(5).any(|word| word == b"XREAD") {
+                reads.store(true, Ordering::Relaxed);
+            }
+            while is_answer && reads.load(Ordering::Relaxed) && self.is_held.load(Ordering::Relaxed)
+            {
+                thread::sleep(Duration::from_millis(1)); // The pace of looking.
+            }
+            if to.write_all(passed).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    }
+
+    fn hold(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_comes_to_a_server_that_is_behind_gets_nothing_twice() {
+    let between = Between::start(own());
+    let servers = Servers::on_redis(own(), 1, Wire::Journal, recovering);
+    let url = format!("redis://127.0.0.1:{}", between.port);
+    let redis = Wire::Journal.on(Redis::new(&url).unwrap().key(&servers.key));
+    let behind = Local::serve(recovering(Io::builder().adapter(redis)));
+    let mut person = Person::new(&servers[0]);
+    until(|| behind.io.nodes().len() == 2);
+    heard(&behind, "");
+
+    between.hold(true);
+    for n in 0..5 {
+        servers[0].io.to("room").emit("n", n);
+        assert_eq!(person.next(), json!(["n", n]));
+    }
+    let away = person.lose_kept(&servers[0]);
+    let (mut person, events) = thread::scope(|scope| {
+        let coming = scope.spawn(|| away.come(&behind).ok().unwrap());
+        // A server that does not wait lets the client in during this.
+        thread::sleep(Duration::from_millis(300));
+        between.hold(false);
+        coming.join().unwrap()
+    });
+    assert!(events.is_empty(), "{events:?}");
+    servers[0].io.to("room").emit("n", 5);
+    assert_eq!(person.next(), json!(["n", 5]));
+}
+
 #[test]
 fn of_servers_that_are_asked_at_once_one_gets_the_session() {
     let servers = two();
     for _ in 0..10 {
         let away = Person::new(&servers[0]).lose_kept(&servers[0]);
-        let both = std::thread::scope(|scope| {
+        let both = thread::scope(|scope| {
             let asked = [0, 1].map(|i| {
                 let (away, server) = (&away, &servers[i]);
                 scope.spawn(move || away.come(server))
