@@ -140,7 +140,7 @@ async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
         // Time that is itself what is tested, and passes by itself.
         tokio::time::sleep(Duration::from_millis(50)).await;
         early += usize::from(left() > tenth);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await; // The same.
     }
     assert!((200..700).contains(&early), "{early} of 900 were early");
     assert!(left().abs_diff(SESSIONS) <= 1);

@@ -8,9 +8,8 @@ use super::{
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_too() {
     let cluster = Cluster::default();
-    // Half a minute is between the two, for a machine that stands still when the second one asks.
     let config = Config::default()
-        .ping_interval(Duration::from_secs(30))
+        .ping_interval(Duration::from_secs(3))
         .ping_timeout(Duration::from_secs(2))
         .body_timeout(Duration::from_secs(5));
     let b = cluster.serve_with(2, config, 1, |_| {}).await;
