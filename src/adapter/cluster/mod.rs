@@ -277,9 +277,7 @@ impl Joined {
     }
 
     pub(crate) async fn close(&self) {
-        if self.registry.close() {
-            self.send_quietly(nodes::bye());
-        }
+        self.registry.close(|| self.send_quietly(nodes::bye()));
         self.adapter.close().await;
     }
 

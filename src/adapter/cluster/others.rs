@@ -24,13 +24,11 @@ impl Joined {
         if is_ready || !self.adapter.catches_up() {
             self.registry.note_reached(is_ready);
         }
-        if let Some(beat) = self.registry.beat().publication() {
-            self.send_quietly(beat);
-        }
-        if self.registry.is_closed() {
-            // The server has left meanwhile. Its good-bye must come behind the heartbeat, which would bring it back.
-            self.send_quietly(nodes::bye());
-        }
+        self.registry.while_here(|| {
+            if let Some(beat) = self.registry.beat().publication() {
+                self.send_quietly(beat);
+            }
+        });
         // Without its way to the others this server would take all of them for gone, and would know no more where requests
         // of their sessions go, which it reaches without that way.
         if !is_ready {

@@ -75,6 +75,8 @@ pub(crate) struct Registry {
     wanted: Notify,
     taken: watch::Sender<Option<NodeTaken>>,
     is_closed: AtomicBool,
+    /// Held while this server says that it is there, or that it goes.
+    speaking: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -126,6 +128,7 @@ impl Registry {
             wanted: Notify::new(),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
+            speaking: Mutex::default(),
             metrics: Arc::clone(metrics),
         }
     }
@@ -409,14 +412,23 @@ impl Registry {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        // The task of heartbeats sends and then looks here; `close` sets this and then says good-bye. Whichever
-        // comes last, the last message says good-bye.
-        self.is_closed.load(Ordering::SeqCst)
+        self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Notes that this server leaves. Returns `true` to the first who says so.
-    pub(super) fn close(&self) -> bool {
-        !self.is_closed.swap(true, Ordering::SeqCst)
+    /// Says that this server is there, unless it has left: behind its good-bye others would take it for one that has come back.
+    pub(super) fn while_here(&self, speak: impl FnOnce()) {
+        let _speaking = self.speaking.lock();
+        if !self.is_closed() {
+            speak();
+        }
+    }
+
+    /// Notes that this server leaves, and says good-bye the first time.
+    pub(super) fn close(&self, say_goodbye: impl FnOnce()) {
+        let _speaking = self.speaking.lock();
+        if !self.is_closed.swap(true, Ordering::Relaxed) {
+            say_goodbye();
+        }
     }
 }
 

@@ -347,3 +347,14 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
     );
     assert_eq!(numbers, [1, 7, 1, 7]);
 }
+
+#[test]
+fn behind_its_good_bye_a_server_says_nothing() {
+    let registry = registry(NodeOptions::default());
+    let said = std::cell::RefCell::new(Vec::new());
+    registry.while_here(|| said.borrow_mut().push("beat"));
+    registry.close(|| said.borrow_mut().push("bye"));
+    registry.while_here(|| said.borrow_mut().push("beat"));
+    registry.close(|| said.borrow_mut().push("bye"));
+    assert_eq!(said.into_inner(), ["beat", "bye"]);
+}
