@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
 };
 
@@ -26,6 +26,8 @@ struct HubInner {
     state: Mutex<HubState>,
     /// Something may have become deliverable, or nothing is under way any more.
     changed: Condvar,
+    /// Held while a heartbeat is delivered, so that none arrives behind the end of its server.
+    beating: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -90,6 +92,11 @@ impl Hub {
         self.0.state.lock().unwrap()
     }
 
+    fn beating(&self) -> MutexGuard<'_, ()> {
+        let beating = self.0.beating.lock();
+        beating.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, change: impl FnOnce(&mut HubState)) {
         change(&mut self.state());
         self.0.changed.notify_all();
@@ -101,17 +108,19 @@ impl Hub {
         let turn = std::time::Duration::from_millis(20);
         let is_idle =
             |state: &mut HubState| state.next_beat().is_none() && (state.held || state.is_empty());
-        let (mut state, _) = self
+        let (state, _) = self
             .0
             .changed
             .wait_timeout_while(state, turn, is_idle)
             .unwrap();
-        let beat = state.take_beat();
         let is_held = state.held;
         drop(state);
+        let beating = self.beating();
+        let beat = self.state().take_beat();
         if let Some((inbox, bytes)) = beat {
             inbox.deliver_bytes(bytes);
         }
+        drop(beating);
         if !is_held {
             self.step(None);
         }
@@ -194,6 +203,7 @@ impl Hub {
     /// Tells everybody that a server has gone.
     pub(super) fn tell_left(&self, node: &NodeId) {
         let mut inboxes = Vec::new();
+        let _beating = self.beating();
         self.change(|state| {
             state.nodes.remove(node);
             inboxes.extend(state.nodes.values().map(|node| node.inbox.clone()));
