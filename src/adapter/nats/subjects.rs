@@ -77,7 +77,7 @@ impl Subjects {
         error.contains(&refusal.to_lowercase())
     }
 
-    /// Whom a message is for that has come; `None` if it is this server's own, or for another server alone.
+    /// The receivers of a message that has come; `None` if it is this server's own, or for another server alone.
     pub(super) fn receiver<'a>(&self, subject: &'a str) -> Option<Receiver<'a>> {
         let path = subject.strip_prefix(&*self.prefix);
         let Some((to, sender)) = path.and_then(|path| path.rsplit_once('.')) else {

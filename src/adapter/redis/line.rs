@@ -34,7 +34,7 @@ pub(crate) enum RedisAddress {
     Sentinels(Vec<ConnectionInfo>, String, SentinelUser),
 }
 
-/// Who one is to sentinels, which have users and passwords of their own.
+/// The user and password for sentinels, which have some of their own.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SentinelUser {
     name: Option<String>,

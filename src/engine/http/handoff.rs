@@ -15,7 +15,7 @@ use crate::engine::{
 /// A request that another server has handed on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
-    /// Who its client is.
+    /// The client of the request.
     pub(super) client: Peer,
     /// How long it may wait for packets, if the other server wants its place back.
     pub(super) hold: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What is no message of a server, on every wire of Redis, and numbers that few can carry.
+//! Garbage on every wire of Redis, and numbers that few can carry.
 
 use roomcast::metrics::Counter;
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
+use super::batch::Batch;
 use crate::metrics::{Counter, Gauge, Metrics};
 use crate::service::cluster::wire::{self, Confirmed, Ignored, News, Step};
 use crate::store::{Committed, Revision, Store};
@@ -398,35 +398,6 @@ impl Queue {
     }
 }
 
-/// News that go in one event.
-#[derive(Debug, Default)]
-struct Batch {
-    all: Vec<Box<RawValue>>,
-    /// What all of them take in the event.
-    bytes: usize,
-    has_changes: bool,
-}
-
-impl Batch {
-    /// Adds news. Returns what was in here before if it does not fit beside that.
-    fn add(&mut self, news: &News) -> Option<Self> {
-        let is_changes = matches!(news, News::Changes);
-        // Reading the feed once is enough, however often something was added to it.
-        if is_changes && self.has_changes {
-            return None;
-        }
-        // What is told are plain values, which can always be written.
-        let text = serde_json::value::to_raw_value(news).ok()?;
-        let bytes = wire::escaped(text.get()) + 1;
-        let fits = self.bytes + bytes <= BATCH_BYTES && self.all.len() < BATCH;
-        let full = (!fits && !self.all.is_empty()).then(|| std::mem::take(self));
-        self.all.push(text);
-        self.bytes += bytes;
-        self.has_changes |= is_changes;
-        full
-    }
-}
-
 /// The namespace in which servers speak to each other. No client is let in.
 pub(crate) const NAMESPACE: &str = "/roomcast";
 /// News, which nobody answers.
@@ -436,19 +407,12 @@ pub(in crate::service) const QUESTION: &str = "confirm";
 
 /// News that may wait to be told, of what is stored and of what is over soon each; their messages are 16 MiB at most.
 const MAX_QUEUED: usize = 4096;
-/// One announcement has at most so many bytes and items. No item is larger. With all that stands around them these are
-/// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
-const BATCH_BYTES: usize = 7000;
-const BATCH: usize = 128;
 /// How often the adapter is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::store::{Annotated, Message};
 
     fn typing(name: &str) -> News {
         News::Typing(wire::Typing {
@@ -457,38 +421,6 @@ mod tests {
             name: name.into(),
             is_typing: true,
         })
-    }
-
-    /// What was done with a message that mentions so many users, answers one and has reactions, all of whom are called
-    /// `name`.
-    fn committed(name: &str, kind: usize, mentions: usize) -> News {
-        let quote = json!({
-            "id": Uuid::nil(), "seq": 1, "userId": name, "userName": name,
-            "excerpt": name.chars().cycle().take(200).collect::<String>(),
-        });
-        let message = json!({
-            "id": Uuid::nil(), "conversationId": Uuid::nil(), "seq": 7, "userId": name, "userName": name,
-            "content": name, "type": "user", "metadata": {"name": name}, "version": 1,
-            "createdAt": "2025-01-31T12:00:00.000Z", "replyTo": quote, "mentions": vec![name; mentions],
-            "reactions": [{"emoji": "👍🏽", "count": 12, "userIds": vec![name; mentions % 11]}],
-        });
-        let message = serde_json::from_value::<Arc<Message>>(message).unwrap();
-        let committed = match kind {
-            2 => Committed::Message(message),
-            3 => Committed::Edited(message),
-            4 => Committed::Deleted {
-                message,
-                by: name.into(),
-            },
-            _ => {
-                let pin = json!({"message": quote, "pinnedBy": name, "pinnedAt": "2025-01-31T12:00:00.000Z"});
-                let pinned = json!({"conversationId": Uuid::nil(), "pin": pin});
-                let pinned = serde_json::from_value(pinned).unwrap();
-                Committed::Annotated(Arc::new(Annotated::Pinned(pinned)))
-            }
-        };
-        let revision = Revision { seq: 7, changes: 4 };
-        News::Step(Step::of(&committed, revision).unwrap())
     }
 
     #[test]
@@ -511,70 +443,6 @@ mod tests {
         assert_eq!(rest.len(), 2 * MAX_QUEUED);
         let is_typing = |told: &Announcement| matches!(told, Announcement::News(News::Typing(_)));
         assert!(rest.iter().is_sorted_by_key(is_typing));
-    }
-
-    #[test]
-    fn an_event_has_at_most_7900_bytes_whatever_is_in_it() {
-        // What an adapter writes around an event: names, a number, the namespace.
-        const AROUND: usize = 400;
-        let store = Uuid::from_u128(1);
-        for name in [
-            "ann",
-            "\"\"\"\"\"\"",
-            "\\n\u{1}\u{2}\n",
-            "ü€😀",
-            &"\"".repeat(128),
-            &"\u{1}".repeat(128),
-            &"ü".repeat(64),
-        ] {
-            let (mut batch, mut sent) = (Batch::default(), Vec::new());
-            for n in 0..1000 {
-                let news = match n % 7 {
-                    0 => vec![News::Changes],
-                    1 => vec![typing(name)],
-                    kind @ 2..=5 => vec![committed(name, kind, n % 21)],
-                    _ => {
-                        let stir = wire::Presence {
-                            conversation_id: store,
-                            left: vec![name.into(); n % 7],
-                            lost: vec![name.into(); n % 5],
-                        };
-                        stir.parts().into_iter().map(News::Presence).collect()
-                    }
-                };
-                for news in &news {
-                    sent.extend(batch.add(news));
-                }
-            }
-            // Everybody has left a conversation at once.
-            let all = wire::Presence {
-                conversation_id: store,
-                left: vec![name.into(); 300],
-                lost: vec![name.into(); 200],
-            };
-            let parts = all.parts();
-            let told = |names: fn(&wire::Presence) -> &Vec<_>| {
-                parts.iter().map(|part| names(part).len()).sum::<usize>()
-            };
-            assert_eq!(
-                (told(|part| &part.left), told(|part| &part.lost)),
-                (300, 200)
-            );
-            for part in parts {
-                sent.extend(batch.add(&News::Presence(part)));
-            }
-            sent.push(batch);
-            assert!(sent.len() > 5, "{name}");
-            for batch in &sent {
-                assert!(batch.all.len() <= BATCH);
-                let text = wire::write(store, &batch.all).unwrap();
-                let event = serde_json::to_string(&[NEWS, &text]).unwrap();
-                assert!(event.len() + AROUND <= 7900, "{name}: {}", event.len());
-                // The count is what is written.
-                let inside = batch.all.iter().map(|news| wire::escaped(news.get()) + 1);
-                assert_eq!(batch.bytes, inside.sum::<usize>());
-            }
-        }
     }
 
     #[test]

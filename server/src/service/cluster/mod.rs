@@ -5,6 +5,7 @@
 
 mod adapter;
 mod announcer;
+mod batch;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod wire;

@@ -1,0 +1,158 @@
+//! News that servers are told together: as many as fit into one event.
+//!
+//! The announcer fills batches and sends them. Nothing in here may send anything.
+
+use serde_json::value::RawValue;
+
+use super::wire::{self, News};
+
+/// News that go in one event.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) all: Vec<Box<RawValue>>,
+    /// What all of them take in the event.
+    bytes: usize,
+    has_changes: bool,
+}
+
+impl Batch {
+    /// Adds news. Returns what was in here before if it does not fit beside that.
+    pub(super) fn add(&mut self, news: &News) -> Option<Self> {
+        let is_changes = matches!(news, News::Changes);
+        // Reading the feed once is enough, however often something was added to it.
+        if is_changes && self.has_changes {
+            return None;
+        }
+        // What is told are plain values, which can always be written.
+        let text = serde_json::value::to_raw_value(news).ok()?;
+        let bytes = wire::escaped(text.get()) + 1;
+        let fits = self.bytes + bytes <= BATCH_BYTES && self.all.len() < BATCH;
+        let full = (!fits && !self.all.is_empty()).then(|| std::mem::take(self));
+        self.all.push(text);
+        self.bytes += bytes;
+        self.has_changes |= is_changes;
+        full
+    }
+}
+
+/// One announcement has at most so many bytes and items. No item is larger. With all that stands around them these are
+/// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
+const BATCH_BYTES: usize = 7000;
+const BATCH: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::service::cluster::{NEWS, wire::Step};
+    use crate::store::{Annotated, Committed, Message, Revision};
+
+    fn typing(name: &str) -> News {
+        News::Typing(wire::Typing {
+            conversation_id: Uuid::from_u128(1),
+            user_id: name.into(),
+            name: name.into(),
+            is_typing: true,
+        })
+    }
+
+    /// One step of a conversation, by its kind, with a message that mentions so many users, answers one and has reactions. All
+    /// of these users are called `name`.
+    fn committed(name: &str, kind: usize, mentions: usize) -> News {
+        let quote = json!({
+            "id": Uuid::nil(), "seq": 1, "userId": name, "userName": name,
+            "excerpt": name.chars().cycle().take(200).collect::<String>(),
+        });
+        let message = json!({
+            "id": Uuid::nil(), "conversationId": Uuid::nil(), "seq": 7, "userId": name, "userName": name,
+            "content": name, "type": "user", "metadata": {"name": name}, "version": 1,
+            "createdAt": "2025-01-31T12:00:00.000Z", "replyTo": quote, "mentions": vec![name; mentions],
+            "reactions": [{"emoji": "👍🏽", "count": 12, "userIds": vec![name; mentions % 11]}],
+        });
+        let message = serde_json::from_value::<Arc<Message>>(message).unwrap();
+        let committed = match kind {
+            2 => Committed::Message(message),
+            3 => Committed::Edited(message),
+            4 => Committed::Deleted {
+                message,
+                by: name.into(),
+            },
+            _ => {
+                let pin = json!({"message": quote, "pinnedBy": name, "pinnedAt": "2025-01-31T12:00:00.000Z"});
+                let pinned = json!({"conversationId": Uuid::nil(), "pin": pin});
+                let pinned = serde_json::from_value(pinned).unwrap();
+                Committed::Annotated(Arc::new(Annotated::Pinned(pinned)))
+            }
+        };
+        let revision = Revision { seq: 7, changes: 4 };
+        News::Step(Step::of(&committed, revision).unwrap())
+    }
+
+    #[test]
+    fn an_event_has_at_most_7900_bytes_whatever_is_in_it() {
+        // What an adapter writes around an event: names, a number, the namespace.
+        const AROUND: usize = 400;
+        let store = Uuid::from_u128(1);
+        for name in [
+            "ann",
+            "\"\"\"\"\"\"",
+            "\\n\u{1}\u{2}\n",
+            "ü€😀",
+            &"\"".repeat(128),
+            &"\u{1}".repeat(128),
+            &"ü".repeat(64),
+        ] {
+            let (mut batch, mut sent) = (Batch::default(), Vec::new());
+            for n in 0..1000 {
+                let news = match n % 7 {
+                    0 => vec![News::Changes],
+                    1 => vec![typing(name)],
+                    kind @ 2..=5 => vec![committed(name, kind, n % 21)],
+                    _ => {
+                        let stir = wire::Presence {
+                            conversation_id: store,
+                            left: vec![name.into(); n % 7],
+                            lost: vec![name.into(); n % 5],
+                        };
+                        stir.parts().into_iter().map(News::Presence).collect()
+                    }
+                };
+                for news in &news {
+                    sent.extend(batch.add(news));
+                }
+            }
+            // Everybody has left a conversation at once.
+            let all = wire::Presence {
+                conversation_id: store,
+                left: vec![name.into(); 300],
+                lost: vec![name.into(); 200],
+            };
+            let parts = all.parts();
+            let told = |names: fn(&wire::Presence) -> &Vec<_>| {
+                parts.iter().map(|part| names(part).len()).sum::<usize>()
+            };
+            assert_eq!(
+                (told(|part| &part.left), told(|part| &part.lost)),
+                (300, 200)
+            );
+            for part in parts {
+                sent.extend(batch.add(&News::Presence(part)));
+            }
+            sent.push(batch);
+            assert!(sent.len() > 5, "{name}");
+            for batch in &sent {
+                assert!(batch.all.len() <= BATCH);
+                let text = wire::write(store, &batch.all).unwrap();
+                let event = serde_json::to_string(&[NEWS, &text]).unwrap();
+                assert!(event.len() + AROUND <= 7900, "{name}: {}", event.len());
+                // The count is what is written.
+                let inside = batch.all.iter().map(|news| wire::escaped(news.get()) + 1);
+                assert_eq!(batch.bytes, inside.sum::<usize>());
+            }
+        }
+    }
+}
