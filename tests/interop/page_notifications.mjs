@@ -39,7 +39,8 @@ for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
       await ada.screenshot(`${sub}-new`);
       await until(async () => (await kept(other)).length === 0, "both to be acknowledged");
       await item(ada, `${sub}-1`).and(ada.page.locator(".is-read")).waitFor();
-      assert.equal(await item(ada, `${sub}-1`).getByRole("link").getAttribute("rel"), "noopener noreferrer");
+      const report = item(ada, `${sub}-1`).getByRole("link", { name: "Open example.org “Your report is ready”", exact: true });
+      assert.equal(await report.getAttribute("rel"), "noopener noreferrer");
       assert.deepEqual(await violations(ada), []);
       await ada.screenshot(`${sub}-read`);
       await item(ada, `${sub}-2`).getByRole("link").press("Enter");

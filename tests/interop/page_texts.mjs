@@ -83,6 +83,36 @@ everywhere("texts of every kind are shown as they are meant, and gone through by
   noComplaints(ada);
 });
 
+everywhere("a link whose label looks like another host shows where it leads", async (t, { self, options }) => {
+  const sub = `ada-links-${self}`;
+  const evil = "https://evil.example/bank.example";
+  const misleading = ["bank.example", "https://bank.example/login", "https://bank.example@evil.example", "b\u0430nk.example", "bank\u3002example", "https:\u2215\u2215bank.example", "\u202eelpmaxe.knab"];
+  const honest = ["evil.example", "https://evil.example/else", "your bank", "EVIL.example:443"];
+  const shown = (label) => `[${label}](${evil})`;
+  const bob = await client(t, "bob-links", "Bob Links");
+  await make(bob, `Links ${self}`, [sub], misleading.map(shown).join("\n"), honest.map(shown).join("\n"), "see https://b\u00fccher.example/");
+  const ada = await signIn(t, sub, "Ada Links", options);
+  const { page } = ada;
+  await page.getByRole("heading", { name: `Links ${self}` }).waitFor();
+  const links = page.locator("li.message a");
+  const count = misleading.length + honest.length + 1;
+  await until(async () => (await links.count()) === count, "all links");
+  const hosts = await links.evaluateAll((all) => all.map((link) => link.querySelector(".link-host bdi")?.textContent ?? ""));
+  assert.deepEqual(hosts, [...misleading.map(() => "evil.example"), ...honest.map(() => ""), "xn--bcher-kva.example"]);
+  // The host is in view, after its label, and a label that reverses the direction of writing does not reverse it.
+  for (const link of (await links.all()).slice(0, misleading.length)) {
+    const host = link.locator(".link-host");
+    assert.equal(await host.isVisible(), true);
+    assert.equal(await host.locator("bdi").evaluate((node) => getComputedStyle(node).direction), "ltr");
+  }
+  await page.getByRole("link", { name: "bank.example leads to evil.example", exact: true }).first().waitFor();
+  await page.locator("#composer").fill(shown("https://bank.example"));
+  await page.locator("#composer").press("Enter");
+  await page.locator(".is-own .link-host").waitFor();
+  await look(ada, `links-${self}`);
+  noComplaints(ada);
+});
+
 everywhere("in a long group its author and day stay in view, as does the newest message over what is written", async (t, { self, options }) => {
   const sub = `ada-group-${self}`;
   const bob = await client(t, "bob-group", "Bob Group");

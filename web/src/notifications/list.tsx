@@ -94,6 +94,7 @@ function Item({ item, isRead, app }: { item: Notification; isRead: boolean; app:
           {action && (
             <a href={action.href} {...(!action.isHere && { target: "_blank", rel: "noopener noreferrer" })} onClick={read}>
               Open
+              {!action.isHere && ` ${new URL(action.href).host}`}
               <Spoken> “{title}”</Spoken>
             </a>
           )}

@@ -68,17 +68,24 @@ const inline = (say: Say) => (piece: Inline, key: number): preact.ComponentChild
       return <em key={key}>{piece.children.map(inline(say))}</em>;
     case "link":
       return (
-        <Link key={key} href={piece.href}>
+        <Link key={key} href={piece.href} host={piece.host}>
           {piece.children.map(inline(say))}
         </Link>
       );
   }
 };
 
-function Link({ href, children }: { href: string; children: preact.ComponentChildren }) {
+/** A link. If its label looks like another host, the host that it leads to follows, where the label cannot reorder it. */
+function Link({ href, host, children }: { href: string; host: string | undefined; children: preact.ComponentChildren }) {
   return (
     <a href={href} title={href} target="_blank" rel="noopener noreferrer nofollow">
-      {children}
+      <bdi>{children}</bdi>
+      {host !== undefined && (
+        <span class="link-host">
+          <Spoken> leads to </Spoken>
+          <bdi dir="ltr">{host}</bdi>
+        </span>
+      )}
     </a>
   );
 }

@@ -1,3 +1,4 @@
+import { hiddenHost } from "./links.ts";
 import { preview, webAddress } from "./text.ts";
 
 /** A piece of a line. */
@@ -5,7 +6,13 @@ export type Inline =
   | { kind: "text"; text: string }
   | { kind: "code"; text: string }
   | { kind: "strong" | "emphasis"; children: Inline[] }
-  | { kind: "link"; href: string; children: Inline[] };
+  | {
+      kind: "link";
+      href: string;
+      /** The host that the link leads to, if its label looks like another one. */
+      host: string | undefined;
+      children: Inline[];
+    };
 
 /** Lines that stand together. */
 export type Block =
@@ -102,12 +109,12 @@ export function parseInline(text: string, depth = 0): Inline[] {
       const link = depth < MAX_DEPTH ? at(LABELLED, text, index) : undefined;
       const href = webAddress(link?.[2]);
       if (link?.[1] !== undefined && href !== undefined) {
-        add({ kind: "link", href, children: [{ kind: "text", text: link[1] }] }, index, index + link[0].length);
+        add(linkTo(href, link[1]), index, index + link[0].length);
       }
     } else if (mark.startsWith("h") || mark.startsWith("H")) {
       const address = withoutPunctuation(at(ADDRESS, text, index)?.[0] ?? "");
       const href = isWord(text[index - 1]) ? undefined : webAddress(address);
-      if (href !== undefined) add({ kind: "link", href, children: [{ kind: "text", text: address }] }, index, index + address.length);
+      if (href !== undefined) add(linkTo(href, address), index, index + address.length);
     } else if (depth < MAX_DEPTH) {
       const end = closing(text, mark, index);
       if (end !== undefined) {
@@ -118,6 +125,10 @@ export function parseInline(text: string, depth = 0): Inline[] {
   }
   if (from < text.length || pieces.length === 0) pieces.push({ kind: "text", text: text.slice(from) });
   return pieces;
+}
+
+function linkTo(href: string, label: string): Inline {
+  return { kind: "link", href, host: hiddenHost(label, href), children: [{ kind: "text", text: label }] };
 }
 
 /** Where a mark ends what it begins: both stand at the edges of words. */
