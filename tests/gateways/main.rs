@@ -37,6 +37,7 @@ mod limits;
 #[cfg(feature = "postgres")]
 mod lost;
 mod market;
+mod mentions;
 #[cfg(feature = "postgres")]
 mod nodes;
 mod notifications;

@@ -177,8 +177,13 @@ pub struct Notifications {
     /// How long one is kept that nobody acknowledges and that says nothing else. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
-    /// Notifications of one user that nobody has acknowledged; past that no more are taken. Default 200.
+    /// Unacknowledged notifications of one user that services have sent; past that no more are taken. Mentions do not count.
+    /// Default 200.
     pub per_user: u32,
+    /// Unacknowledged urgent notifications that services may send a user beyond `per_user`. Default 50.
+    pub urgent_reserve: u32,
+    /// Unacknowledged notifications of mentions of one user; past that a new mention replaces the oldest. Default 100.
+    pub mentions: u32,
     /// Whether every connection is subscribed to its user's notifications from the start. Default `false`.
     pub on_connect: bool,
 }
@@ -189,12 +194,25 @@ impl Default for Notifications {
             window: Duration::from_secs(1),
             expiry: Duration::from_secs(30 * 86_400),
             per_user: 200,
+            urgent_reserve: 50,
+            mentions: 100,
             on_connect: false,
         }
     }
 }
 
 impl Notifications {
+    /// Unacknowledged notifications that services may have sent a user when they send another one.
+    pub(crate) fn most_sent(&self, is_urgent: bool) -> u32 {
+        let reserve = if is_urgent { self.urgent_reserve } else { 0 };
+        self.per_user.saturating_add(reserve)
+    }
+
+    /// Unacknowledged notifications that a user may have.
+    pub(crate) fn most_open(&self) -> usize {
+        self.most_sent(true).saturating_add(self.mentions) as usize
+    }
+
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.window > LONGEST_REQUEST {
             return Err("notifications.window is over a minute");
@@ -204,6 +222,12 @@ impl Notifications {
         }
         if self.per_user == 0 || self.per_user > MOST_OPEN {
             return Err("notifications.per_user must be from 1 to 1000");
+        }
+        if self.urgent_reserve > MOST_OPEN {
+            return Err("notifications.urgent_reserve must be at most 1000");
+        }
+        if self.mentions == 0 || self.mentions > MOST_OPEN {
+            return Err("notifications.mentions must be from 1 to 1000");
         }
         Ok(())
     }

@@ -60,7 +60,7 @@ pub use rows::{
 };
 pub use shared::{
     Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
-    JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
+    JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications, Quota,
     Replace, SharedValues,
 };
 pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};

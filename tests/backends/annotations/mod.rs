@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use roomcast_server::store::{
     Actor, Annotate, Annotated, Annotation, Append, Change, Current, Delete, Edit, IfOpen, Insert,
-    Level, Message, NewMessage, Notice, Origin, Page, Search, Time,
+    Level, Message, NewMessage, Notice, Origin, Page, Quota, Search, Time,
 };
 use uuid::Uuid;
 

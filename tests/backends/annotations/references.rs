@@ -88,6 +88,7 @@ fn mentioning(message: NewMessage, users: &[&str]) -> NewMessage {
         created_at: message.created_at,
         expires_at: None,
         most_open: 3,
+        quota: Quota::All,
     });
     NewMessage {
         mentions: users.iter().map(|&user| user.into()).collect(),

@@ -18,7 +18,7 @@ use crate::service::rules::emissions::portfolio::{
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::{Namespace, Socket};
 
 impl From<Snapshot> for NewestPortfolio {
@@ -176,6 +176,7 @@ impl Market {
             created_at: Time::now(),
             expires_at: None,
             most_open: 1,
+            quota: Quota::All,
         };
         Ok(self.0.journals.append(namespace, append).await?)
     }

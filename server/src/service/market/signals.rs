@@ -16,7 +16,7 @@ use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Upda
 use crate::service::rules::emissions::signals::{
     SIGNAL_NEW, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal, Signals,
 };
-use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::{Namespace, Room, Socket};
 
 impl From<Snapshot> for Signals {
@@ -224,6 +224,7 @@ impl Market {
             created_at: Time::now(),
             expires_at: None,
             most_open: 0,
+            quota: Quota::All,
         };
         let known = match self.0.journals.append(namespace, append).await? {
             Appended::Stored(Entry { revision, .. }) => {
@@ -300,6 +301,7 @@ mod tests {
             created_at: Time::now(),
             expires_at: None,
             most_open: 0,
+            quota: Quota::All,
         };
         let appended = market.0.journals.append(&io.of("/"), append).await;
         assert!(matches!(appended, Ok(Appended::Stored(_))), "{appended:?}");

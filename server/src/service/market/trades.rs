@@ -18,7 +18,7 @@ use crate::service::rules::emissions::trades::{
     TRADE_UPDATE, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus, Trades,
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::{Namespace, Room, Socket};
 
 impl From<Snapshot> for Trades {
@@ -208,6 +208,7 @@ impl Market {
             created_at: Time::now(),
             expires_at: None,
             most_open: self.0.config.open_trades,
+            quota: Quota::All,
         };
         match self.0.journals.append(namespace, append).await? {
             Appended::Stored(Entry { revision, .. }) => {

@@ -23,12 +23,13 @@ use crate::service::rules::commands::notifications::{
 use crate::service::rules::content::{check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
-    NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNSUBSCRIBED, Notification, NotificationAcked,
-    NotificationBatch, NotificationKind, Priority,
+    NOTIFICATION_WITHDRAWN, NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNSUBSCRIBED, Notification,
+    NotificationAcked, NotificationBatch, NotificationKind, NotificationWithdrawn, Priority,
+    WithdrawalReason,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{Followed, RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Notice, Time};
+use crate::store::{Append, Appended, Entry, IfOpen, Notice, Quota, Time};
 use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
 /// Notifications. Cloning gives another handle.
@@ -52,6 +53,11 @@ enum Body {
         /// The socket that it came from, which knows.
         socket: String,
     },
+    /// It ended before the user acknowledged it. The key of the entry is its id.
+    Withdrawn {
+        reason: WithdrawalReason,
+        timestamp: Time,
+    },
 }
 
 /// What webhooks are told of a notification: the user is not in what the user's clients get.
@@ -74,7 +80,7 @@ impl From<Snapshot> for emissions::Notifications {
         let bodies = snapshot.entries.iter().filter_map(read);
         let new = bodies.filter_map(|body| match body {
             Body::New(notification) => Some(notification),
-            Body::Acked { .. } => None,
+            Body::Acked { .. } | Body::Withdrawn { .. } => None,
         });
         Self {
             revision: snapshot.revision,
@@ -114,6 +120,14 @@ impl Teller for NotificationsTeller {
                     };
                     NOTIFICATION_ACKED.emit(others, &acked);
                 }
+                Some(Body::Withdrawn { reason, timestamp }) => {
+                    let withdrawn = NotificationWithdrawn {
+                        notification_id: entry.key.clone(),
+                        reason,
+                        timestamp,
+                    };
+                    NOTIFICATION_WITHDRAWN.emit(to.clone(), &withdrawn);
+                }
                 Some(Body::New(_)) | None => {}
             }
         }
@@ -125,7 +139,9 @@ impl Teller for NotificationsTeller {
             Some(Body::New(notification)) if notification.priority != Priority::Urgent => {
                 self.window
             }
-            Some(Body::New(_) | Body::Acked { .. }) | None => Duration::ZERO,
+            Some(Body::New(_) | Body::Acked { .. } | Body::Withdrawn { .. }) | None => {
+                Duration::ZERO
+            }
         }
     }
 }
@@ -167,7 +183,7 @@ impl Notifications {
         let subscription = Subscription {
             journal: journal_of(KIND, &by.subject),
             category: None,
-            open: self.0.config.per_user as usize,
+            open: self.0.config.most_open(),
             newest: 0,
             is_shared: false,
             room: room_named(KIND, &by.subject),
@@ -231,7 +247,7 @@ impl Notifications {
                 body,
                 revision: entry.revision,
             }),
-            Body::Acked { .. } => None,
+            Body::Acked { .. } | Body::Withdrawn { .. } => None,
         });
         Ok(NotificationList {
             revision: page.revision,
@@ -283,6 +299,13 @@ impl Notifications {
             let problem = "must have 1 to 128 characters, none of them control or invisible";
             return Err(ServiceError::invalid("notificationId", problem));
         }
+        // The key tells mentions from what services send, which has another quota.
+        if let Some(id) = &new.notification_id
+            && id.starts_with(MENTION)
+        {
+            let problem = "must not begin with mention:, as the ids of mentions do";
+            return Err(ServiceError::invalid("notificationId", problem));
+        }
         check_text("title", &new.title, MAX_TITLE)?;
         check_text("message", &new.message, MAX_MESSAGE)?;
         if let Some(url) = &new.action_url
@@ -323,7 +346,11 @@ impl Notifications {
             needs_open: false,
             created_at: now,
             expires_at: Some(notification.expires_at),
-            most_open: self.0.config.per_user,
+            most_open: self
+                .0
+                .config
+                .most_sent(notification.priority == Priority::Urgent),
+            quota: Quota::Without(MENTION),
         };
         match self.0.journals.append(namespace, append).await? {
             Appended::Stored(entry) => {
@@ -331,8 +358,14 @@ impl Notifications {
                 Ok(notification)
             }
             Appended::There(entry) => {
-                let Some(Body::New(known)) = read(&entry) else {
-                    return Err(ServiceError::Conflict("it is acknowledged already"));
+                let known = match read(&entry) {
+                    Some(Body::New(known)) => known,
+                    Some(Body::Withdrawn { .. }) => {
+                        return Err(ServiceError::Conflict("it was withdrawn"));
+                    }
+                    Some(Body::Acked { .. }) | None => {
+                        return Err(ServiceError::Conflict("it is acknowledged already"));
+                    }
                 };
                 let same = Notification {
                     timestamp: if has_time {
@@ -361,12 +394,16 @@ impl Notifications {
     /// What is stored with a message of a conversation of this title for each user whom it mentions. It has nothing of the
     /// message's text, which may be deleted.
     pub(in crate::service) fn of_mentions(&self, title: Option<&str>) -> Notice {
-        let (expiry, most_open) = (self.0.config.expiry, self.0.config.per_user);
+        let (expiry, most_open) = (self.0.config.expiry, self.0.config.mentions);
         let place = title
             .unwrap_or("in a conversation without a title")
             .to_owned();
         Notice::new(move |message, user| {
-            let id = format!("mention:{}", message.id);
+            let id = format!("{MENTION}{}", message.id);
+            let dropped = Body::Withdrawn {
+                reason: WithdrawalReason::Replaced,
+                timestamp: message.created_at,
+            };
             let expires_at = message.created_at.after(expiry);
             let notification = Notification {
                 notification_id: id.clone(),
@@ -382,13 +419,19 @@ impl Notifications {
                 journal: journal_of(KIND, user),
                 key: id,
                 body: write(&Body::New(notification)),
-                category: None,
+                // Reading the conversation acknowledges its mentions, which are found by it.
+                category: Some(message.conversation_id.to_string()),
                 is_open: true,
                 if_open: IfOpen::Refuse,
                 needs_open: false,
                 created_at: message.created_at,
                 expires_at: Some(expires_at),
                 most_open,
+                quota: Quota::Dropping {
+                    prefix: MENTION,
+                    body: write(&dropped),
+                    expires_at: message.created_at.after(REMEMBERED),
+                },
             }
         })
     }
@@ -439,13 +482,14 @@ impl Notifications {
             created_at: timestamp,
             expires_at: Some(timestamp.after(REMEMBERED)),
             most_open: 0,
+            quota: Quota::All,
         };
         let appended = self.0.journals.append(&socket.namespace(), append).await?;
         match appended {
             Appended::Stored(_) => Ok(acked),
             Appended::There(entry) => match read(&entry) {
                 Some(Body::Acked { acked, .. }) => Ok(acked),
-                Some(Body::New(_)) | None => Err(NONE),
+                Some(Body::New(_) | Body::Withdrawn { .. }) | None => Err(NONE),
             },
             Appended::Absent | Appended::Full => Err(NONE),
         }
@@ -478,6 +522,8 @@ fn is_path(url: &str) -> bool {
 
 const NONE: ServiceError = ServiceError::NotFound("no such notification");
 const KIND: &str = RoomKind::Notifications.prefix();
+/// How the ids of notifications of mentions begin.
+const MENTION: &str = "mention:";
 const MAX_ID: usize = 128;
 const MAX_TITLE: usize = 200;
 const MAX_MESSAGE: usize = 2000;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::tables::{ENTRY_BYTES, Tables, add};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, StoreError, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, StoreError, Time,
 };
 
 /// One journal. Its revision never goes back, also when entries are removed.
@@ -60,15 +60,37 @@ impl Tables {
             }
             None if append.needs_open => return Ok(Appended::Absent),
             None if append.is_open => {
-                let open = known.map_or(0, |journal| {
-                    journal.newest(now).filter(|entry| entry.is_open).count()
-                });
-                if open >= append.most_open as usize {
+                let most = append.most_open as usize;
+                let open = known.into_iter().flat_map(|journal| journal.newest(now));
+                let open = open.filter(|entry| entry.is_open);
+                let is_full = match &append.quota {
+                    Quota::All => open.count() >= most,
+                    Quota::Without(prefix) => {
+                        let counted = open.filter(|entry| !entry.key.starts_with(prefix));
+                        counted.count() >= most
+                    }
+                    Quota::Dropping {
+                        prefix,
+                        body,
+                        expires_at,
+                    } => {
+                        let counted = open.filter(|entry| entry.key.starts_with(prefix));
+                        let oldest = counted.skip(most.saturating_sub(1));
+                        let oldest: Vec<String> = oldest.map(|entry| entry.key.clone()).collect();
+                        for key in oldest {
+                            self.append(append.closing(key, body.clone(), *expires_at))?;
+                        }
+                        false
+                    }
+                };
+                if is_full {
                     return Ok(Appended::Full);
                 }
             }
             Some(_) | None => {}
         }
+        let known = self.journals.get(&append.journal);
+        let before = known.and_then(|journal| journal.current(&append.key));
         let before = before.map(|entry| entry.revision);
         let mut more = size(&append.key, &append.body, append.category.as_deref());
         if known.is_none() {

@@ -285,6 +285,16 @@ impl Memory {
         self.record(state.append(append))
     }
 
+    pub(super) async fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        let mut state = self.open()?;
+        let appended = appends.into_iter().map(|append| state.append(append));
+        let appended = appended.collect();
+        self.record(appended)
+    }
+
     pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
         let mut state = self.open()?;
         let replaced = replace.each().map(|append| state.append(append));

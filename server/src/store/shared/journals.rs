@@ -53,6 +53,47 @@ pub struct Append {
     pub expires_at: Option<Time>,
     /// Open entries that there may be, if this is an open one of a new key.
     pub most_open: u32,
+    /// Which open entries count towards `most_open`, and what happens if there are too many.
+    pub quota: Quota,
+}
+
+/// Which open entries of a journal count before an open one of a new key is appended. Entries that have expired never count.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]
+pub enum Quota {
+    /// All count. If there are too many, the answer is [`Appended::Full`].
+    All,
+    /// Those whose keys do not begin with this text count. If there are too many, the answer is [`Appended::Full`].
+    Without(&'static str),
+    /// Those whose keys begin with this text count. If there are too many, the oldest are closed with this body, and the
+    /// entry is always stored. `most_open` must not be zero.
+    Dropping {
+        /// How the keys of the counted entries begin.
+        prefix: &'static str,
+        /// The body of the entries that close the oldest.
+        body: String,
+        /// When the entries that close the oldest expire.
+        expires_at: Time,
+    },
+}
+
+impl Append {
+    /// The entry that closes another one of the same journal to make room for this one.
+    pub(in crate::store) fn closing(&self, key: String, body: String, expires_at: Time) -> Self {
+        Self {
+            journal: self.journal.clone(),
+            key,
+            body,
+            category: None,
+            is_open: false,
+            if_open: IfOpen::Remove,
+            needs_open: false,
+            created_at: self.created_at,
+            expires_at: Some(expires_at),
+            most_open: 0,
+            quota: Quota::All,
+        }
+    }
 }
 
 /// Open entries of one journal that take the places of those of their keys.
@@ -83,6 +124,7 @@ impl Replace {
             created_at: self.created_at,
             expires_at: None,
             most_open: self.most_open,
+            quota: Quota::All,
         })
     }
 }
@@ -181,6 +223,20 @@ impl Store {
         let appending =
             async { each!(self, backend => self.patiently(backend.append(append)).await) };
         // Other servers are woken behind the commit; they would find it by the clock as well.
+        self.feeding(appending).await
+    }
+
+    /// Appends entries to journals, all of them in one transaction, and returns the outcome of each in their order. The
+    /// entries must be in the order of the names of their journals: transactions that lock several journals lock them in
+    /// one order, so that none waits for another in a circle.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be stored; then they may be all the same if the error says that nobody knows.
+    pub async fn append_all(&self, appends: Vec<Append>) -> Result<Vec<Appended>, StoreError> {
+        debug_assert!(appends.is_sorted_by(|a, b| a.journal <= b.journal));
+        let appending =
+            async { each!(self, backend => self.patiently(backend.append_all(appends)).await) };
         self.feeding(appending).await
     }
 

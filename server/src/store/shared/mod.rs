@@ -12,7 +12,9 @@ mod values;
 #[cfg(feature = "postgres")]
 pub(super) use feed::Reading;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
-pub use journals::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace};
+pub use journals::{
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+};
 pub use leases::{Here, Leases};
 pub use order::Missed;
 pub(crate) use order::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql::{signed, unsigned};
-use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView};
+use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota};
 
 /// Appends an entry, if the open and closed entries of its journal allow it.
 pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
@@ -17,7 +17,7 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
             return Ok(Appended::Absent);
         }
         None if append.needs_open => return Ok(Appended::Absent),
-        None if append.is_open && is_full(connection, append)? => return Ok(Appended::Full),
+        None if append.is_open && !make_room(connection, append)? => return Ok(Appended::Full),
         Some(_) | None => {}
     }
     if let Some(known) = known {
@@ -61,6 +61,56 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
         created_at: now,
         expires_at: append.expires_at,
     }))
+}
+
+/// Drops the oldest entries if the quota says so. Returns whether there is room.
+fn make_room(connection: &Connection, append: &Append) -> rusqlite::Result<bool> {
+    match &append.quota {
+        Quota::All => Ok(!is_full(connection, append)?),
+        Quota::Without(prefix) => {
+            let open: u32 = connection
+                .prepare_cached(
+                    "SELECT count(*) FROM (SELECT 1 FROM journal_entries
+                     WHERE journal = ?1 AND is_current AND is_open
+                         AND (expires_at IS NULL OR expires_at > ?2)
+                         AND substr(key, 1, length(?3)) <> ?3
+                     LIMIT ?4)",
+                )?
+                .query_row(
+                    params![append.journal, append.created_at, prefix, append.most_open],
+                    |row| row.get(0),
+                )?;
+            Ok(open < append.most_open)
+        }
+        Quota::Dropping {
+            prefix,
+            body,
+            expires_at,
+        } => {
+            let oldest: Vec<String> = connection
+                .prepare_cached(
+                    "SELECT key FROM journal_entries
+                     WHERE journal = ?1 AND is_current AND is_open
+                         AND (expires_at IS NULL OR expires_at > ?2)
+                         AND substr(key, 1, length(?3)) = ?3
+                     ORDER BY revision DESC LIMIT -1 OFFSET ?4",
+                )?
+                .query_map(
+                    params![
+                        append.journal,
+                        append.created_at,
+                        prefix,
+                        append.most_open.saturating_sub(1)
+                    ],
+                    |row| row.get(0),
+                )?
+                .collect::<Result<_, _>>()?;
+            for key in oldest {
+                self::append(connection, &append.closing(key, body.clone(), *expires_at))?;
+            }
+            Ok(true)
+        }
+    }
 }
 
 /// Whether as many entries are open as may be. Those that have expired are told apart only if there are that many with

@@ -319,6 +319,19 @@ impl Sqlite {
             .await
     }
 
+    pub(super) async fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        self.write(move |connection| {
+            let appended = appends
+                .iter()
+                .map(|append| journals::append(connection, append));
+            appended.collect()
+        })
+        .await
+    }
+
     pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
         self.write(move |connection| {
             let replaced = replace

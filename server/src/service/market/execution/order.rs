@@ -9,7 +9,7 @@ use crate::service::journals::write;
 use crate::service::rules::emissions::trades::{
     Side, TRADE_ERROR, TRADE_EXECUTED, Trade, TradeError, TradeExecuted, TradeStatus,
 };
-use crate::store::{Append, IfOpen, Time};
+use crate::store::{Append, IfOpen, Quota, Time};
 use roomcast::{Broadcast, Socket};
 
 /// A trade that is to be executed.
@@ -186,6 +186,7 @@ pub(super) fn entry(stored: &Stored, is_open: bool) -> Append {
         created_at: now,
         expires_at: Some(now.after(if is_open { UNTOLD } else { TOLD })),
         most_open: MOST_ORDERS,
+        quota: Quota::All,
     }
 }
 

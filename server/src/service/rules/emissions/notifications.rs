@@ -23,6 +23,13 @@ emissions! {
     NOTIFICATION_ACKED: NotificationAcked, Reliable = "notification:acked",
         "a notification was acknowledged",
         "who follows the notifications of the user, but the socket that has done it", [Notifications], acked();
+    NOTIFICATION_WITHDRAWN: NotificationWithdrawn, Reliable = "notification:withdrawn",
+        "a notification ended before the user acknowledged it",
+        "who follows the notifications of the user", [Notifications], NotificationWithdrawn {
+            notification_id: MESSAGE_ID.to_string(),
+            reason: WithdrawalReason::Withdrawn,
+            timestamp: examples::time("2025-01-31T12:01:00Z"),
+        };
 }
 
 /// What a notification is.
@@ -71,6 +78,24 @@ pub(crate) struct Notification {
 pub(crate) struct NotificationAcked {
     pub(crate) notification_id: String,
     pub(crate) timestamp: Time,
+}
+
+/// A notification ended before the user acknowledged it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationWithdrawn {
+    pub(crate) notification_id: String,
+    pub(crate) reason: WithdrawalReason,
+    pub(crate) timestamp: Time,
+}
+
+/// Why a notification ended: the service withdrew it, or a newer mention took the place of the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum WithdrawalReason {
+    Withdrawn,
+    Replaced,
 }
 
 /// Several notifications, in their order.

@@ -103,8 +103,12 @@ impl References {
         // The notices of several messages are mixed, so the order of each alone is not enough.
         self.notices
             .sort_by(|(_, a), (_, b)| a.journal.cmp(&b.journal));
-        for (notice, entry) in &self.notices {
-            let appended = journals::append(client, entry).await?;
+        if self.notices.is_empty() {
+            return Ok(());
+        }
+        let entries = self.notices.iter().map(|(_, entry)| entry);
+        let appended = journals::append_all(client, entries).await?;
+        for ((notice, entry), appended) in self.notices.iter().zip(appended) {
             notice.note(entry.journal.clone(), appended);
         }
         Ok(())

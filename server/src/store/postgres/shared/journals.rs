@@ -8,12 +8,20 @@ use tokio_postgres::{Error, Row};
 
 use crate::store::postgres::{Postgres, read};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Replace, StoreError, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    StoreError, Time,
 };
 
 impl Postgres {
     pub(in crate::store) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
         read!(self, client => self::append(client, &append))
+    }
+
+    pub(in crate::store) async fn append_all(
+        &self,
+        appends: Vec<Append>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        read!(self, client => append_all(client, appends.iter()))
     }
 
     pub(in crate::store) async fn replace(
@@ -61,6 +69,10 @@ pub(in crate::store::postgres) async fn append(
     client: &ClientWrapper,
     append: &Append,
 ) -> Result<Appended, Error> {
+    if !matches!(append.quota, Quota::All) {
+        let appended = append_all(client, std::iter::once(append)).await?;
+        return Ok(appended.into_iter().next().unwrap_or(Appended::Full));
+    }
     let statement = client
         .prepare_cached(
             "SELECT outcome, revision, $2::text AS key, body, category, is_open, created_at, expires_at
@@ -68,11 +80,6 @@ pub(in crate::store::postgres) async fn append(
         )
         .await?;
     let expires_at = append.expires_at.map(Time::timestamp);
-    let if_open = match append.if_open {
-        IfOpen::Remove => "remove",
-        IfOpen::Keep => "keep",
-        IfOpen::Refuse => "refuse",
-    };
     let row = client
         .query_one(
             &statement,
@@ -82,7 +89,7 @@ pub(in crate::store::postgres) async fn append(
                 &append.body,
                 &append.category,
                 &append.is_open,
-                &if_open,
+                &if_open(append),
                 &append.created_at.timestamp(),
                 &expires_at,
                 &append.needs_open,
@@ -90,9 +97,93 @@ pub(in crate::store::postgres) async fn append(
             ],
         )
         .await?;
+    appended(&row)
+}
+
+/// Appends entries in their order, each under the lock of its journal's row and within its quota, in one statement.
+pub(in crate::store::postgres) async fn append_all(
+    client: &ClientWrapper,
+    appends: impl Iterator<Item = &Append> + Clone,
+) -> Result<Vec<Appended>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT outcome, revision, key, body, category, is_open, created_at, expires_at
+             FROM roomcast_append_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ORDER BY place",
+        )
+        .await?;
+    let journals = column(appends.clone(), |append| append.journal.as_str());
+    let keys = column(appends.clone(), |append| append.key.as_str());
+    let bodies = column(appends.clone(), |append| append.body.as_str());
+    let categories = column(appends.clone(), |append| append.category.as_deref());
+    let opens = column(appends.clone(), |append| append.is_open);
+    let if_opens = column(appends.clone(), if_open);
+    let made_at = column(appends.clone(), |append| append.created_at.timestamp());
+    let ends_at = column(appends.clone(), |append| {
+        append.expires_at.map(Time::timestamp)
+    });
+    let needs_open = column(appends.clone(), |append| append.needs_open);
+    let most_open = column(appends.clone(), |append| i64::from(append.most_open));
+    let quotas = column(appends.clone(), |append| match append.quota {
+        Quota::All => "all",
+        Quota::Without(_) => "without",
+        Quota::Dropping { .. } => "dropping",
+    });
+    let prefixes = column(appends.clone(), |append| match append.quota {
+        Quota::All => None,
+        Quota::Without(prefix) | Quota::Dropping { prefix, .. } => Some(prefix),
+    });
+    let dropped_bodies = column(appends.clone(), |append| match &append.quota {
+        Quota::Dropping { body, .. } => Some(body.as_str()),
+        Quota::All | Quota::Without(_) => None,
+    });
+    let dropped_ends = column(appends, |append| match &append.quota {
+        Quota::Dropping { expires_at, .. } => Some(expires_at.timestamp()),
+        Quota::All | Quota::Without(_) => None,
+    });
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &journals,
+                &keys,
+                &bodies,
+                &categories,
+                &opens,
+                &if_opens,
+                &made_at,
+                &ends_at,
+                &needs_open,
+                &most_open,
+                &quotas,
+                &prefixes,
+                &dropped_bodies,
+                &dropped_ends,
+            ],
+        )
+        .await?;
+    rows.iter().map(appended).collect()
+}
+
+fn column<'a, T>(
+    appends: impl Iterator<Item = &'a Append>,
+    value: impl Fn(&'a Append) -> T,
+) -> Vec<T> {
+    appends.map(value).collect()
+}
+
+fn if_open(append: &Append) -> &'static str {
+    match append.if_open {
+        IfOpen::Remove => "remove",
+        IfOpen::Keep => "keep",
+        IfOpen::Refuse => "refuse",
+    }
+}
+
+fn appended(row: &Row) -> Result<Appended, Error> {
     Ok(match row.try_get("outcome")? {
-        "stored" => Appended::Stored(entry(&row)?),
-        "there" => Appended::There(entry(&row)?),
+        "stored" => Appended::Stored(entry(row)?),
+        "there" => Appended::There(entry(row)?),
         "absent" => Appended::Absent,
         _ => Appended::Full,
     })
