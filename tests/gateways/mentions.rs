@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::guard::Server;
 use crate::market::{client, must, publish, start};
+#[cfg(feature = "postgres")]
+use crate::{guard::KEY, nodes::Database};
 
 fn notice(id: &str, priority: &str) -> Value {
     json!({
@@ -103,4 +105,85 @@ async fn service_cannot_use_the_id_of_a_mention() {
     assert_eq!(status, 400);
     let field = &answer["error"]["details"]["field"];
     assert_eq!(field, "notificationId");
+}
+
+/// What the events of acknowledgements name, until there are so many.
+async fn acked(client: &mut Client, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    if count == 1 {
+        let event = client.event("notification:acked").await;
+        ids.push(event["notificationId"].as_str().unwrap().to_owned());
+        return ids;
+    }
+    while ids.len() < count {
+        let event = client.event("notifications:acked").await;
+        let some = event["notificationIds"].as_array().unwrap();
+        ids.extend(some.iter().map(|id| id.as_str().unwrap().to_owned()));
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mark_read_acknowledges_mentions_up_to_the_message() {
+    let server = start(&[("ROOMCAST_NOTIFICATIONS__WINDOW", "0s")]);
+    let (mut ann, mut bob, id) = pair(&server).await;
+    let mut tab = client(&server.binary, "bob", "user").await;
+    let other = json!({"title": "Other", "memberIds": ["bob"]});
+    let other = ann.create(other).await;
+    must(&server.binary, "/notifications", notice("n1", "low")).await;
+    let mut mentions = Vec::new();
+    for _ in 0..4 {
+        mentions.push(mention(&mut ann, &id).await);
+    }
+    let elsewhere = mention(&mut ann, &other).await;
+    open(&mut tab).await;
+    open(&mut bob).await;
+    let read = |seq: u64| json!({"conversationId": id, "seq": seq});
+    bob.must("mark_read", read(1)).await;
+    for client in [&mut bob, &mut tab] {
+        assert_eq!(acked(client, 1).await, mentions[..1]);
+    }
+    bob.must("mark_read", read(3)).await;
+    // The tab that marks it does not know which mentions it has read.
+    for client in [&mut bob, &mut tab] {
+        assert_eq!(acked(client, 2).await, mentions[1..3]);
+    }
+    let expected = ["n1", &mentions[3], &elsewhere];
+    assert_eq!(open(&mut tab).await, expected);
+    // A mark that is known or lower does nothing, and a new mention is new.
+    bob.must("mark_read", read(2)).await;
+    let fifth = mention(&mut ann, &id).await;
+    let expected = ["n1", &mentions[3], &elsewhere, &fifth];
+    assert_eq!(open(&mut tab).await, expected);
+    // A mark beyond the end is one of the last message.
+    bob.must("mark_read", read(1000)).await;
+    assert_eq!(open(&mut tab).await, ["n1", &elsewhere]);
+    // A stranger to the conversation acknowledges nothing.
+    ann.must("mark_read", json!({"conversationId": other, "seq": 1}))
+        .await;
+    assert_eq!(open(&mut tab).await, ["n1", &elsewhere]);
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn mark_read_at_one_server_acknowledges_for_tabs_at_another() {
+    let database = Database::new();
+    let servers = [database.server_with(&[KEY]), database.server_with(&[KEY])];
+    let mut ann = client(&servers[0], "ann", "user").await;
+    let mut bob = client(&servers[0], "bob", "user").await;
+    let mut tab = client(&servers[1], "bob", "user").await;
+    let new = json!({"title": "Engines", "memberIds": ["bob"]});
+    let id = ann.create(new).await;
+    assert!(open(&mut tab).await.is_empty());
+    let mut mentions = Vec::new();
+    for _ in 0..3 {
+        mentions.push(mention(&mut ann, &id).await);
+    }
+    let told = tab.event("notification:new").await;
+    assert_eq!(told["notificationId"], mentions[0]);
+    bob.must("mark_read", json!({"conversationId": id, "seq": 3}))
+        .await;
+    assert!(open(&mut bob).await.is_empty());
+    assert_eq!(acked(&mut tab, 3).await, mentions);
+    assert!(open(&mut tab).await.is_empty());
 }

@@ -45,6 +45,18 @@ export class Bell {
         this.#untold.delete(notificationId);
         changed();
       }),
+      connection.on("notifications:acked", ({ notificationIds }) => {
+        for (const id of notificationIds) {
+          this.#note(id);
+          this.#untold.delete(id);
+        }
+        changed();
+      }),
+      connection.on("notification:withdrawn", ({ notificationId }) => {
+        this.#all.delete(notificationId);
+        this.#untold.delete(notificationId);
+        changed();
+      }),
       connection.watch("session", () => void this.#tell()),
       connection.subscribe("subscribe:notifications"),
     ];

@@ -114,6 +114,11 @@ impl Chat {
         };
         let id = command.conversation_id;
         let mark = self.0.store.mark_read(read).await?.ok_or(NO_CONVERSATION)?;
+        // Also for a mark that is known: acknowledging may have failed when it was set.
+        let (namespace, notifications) = (socket.namespace(), &self.0.notifications);
+        notifications
+            .acknowledge_mentions(&namespace, &by.subject, id, mark.seq)
+            .await;
         // Clients mark the same message again and again, which must not cost the others an event
         // each.
         if !mark.advanced {

@@ -204,9 +204,17 @@ impl Followed {
             let entries = store.journal_after(&self.name, told, through, PAGE).await?;
             let Some(last) = entries.last() else { break };
             let (last, is_all) = (last.revision, entries.len() < PAGE);
+            let mut gathered = Vec::new();
             for entry in entries {
+                if self.teller.is_gathered(&entry) {
+                    state.waiting.retain(|waiting| waiting.key != entry.key);
+                    gathered.push(entry);
+                    continue;
+                }
+                self.tell_gathered(namespace, &mut gathered);
                 self.tell(state, namespace, entry);
             }
+            self.tell_gathered(namespace, &mut gathered);
             self.set_told(state, last);
             if is_all {
                 break;
@@ -256,6 +264,13 @@ impl Followed {
                 }
                 state.waiting.push(entry);
             }
+        }
+    }
+
+    fn tell_gathered(&self, namespace: &Namespace, gathered: &mut Vec<Entry>) {
+        if !gathered.is_empty() {
+            self.teller.tell(namespace, &self.name, gathered);
+            gathered.clear();
         }
     }
 

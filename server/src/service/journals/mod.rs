@@ -83,6 +83,11 @@ pub(in crate::service) trait Teller: Send + Sync {
     fn patience(&self, _entry: &Entry) -> Duration {
         Duration::ZERO
     }
+
+    /// Whether an entry that does not wait is emitted together with the entries of this kind that directly follow it.
+    fn is_gathered(&self, _entry: &Entry) -> bool {
+        false
+    }
 }
 
 /// What somebody wants to follow.
@@ -167,6 +172,41 @@ impl Journals {
             appended
         });
         appending.await.unwrap_or(Err(StoreError::Unknown))
+    }
+
+    /// Appends entries in one transaction, and emits to the followers of their journals at this server all that is stored.
+    /// Both happen also if the caller gives up. The outcomes are in the order of the entries.
+    pub(in crate::service) async fn append_all(
+        &self,
+        namespace: &Namespace,
+        mut appends: Vec<Append>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        // Transactions lock several journals in the order of their names.
+        let mut places: Vec<usize> = (0..appends.len()).collect();
+        places.sort_by(|a, b| name_at(&appends, *a).cmp(name_at(&appends, *b)));
+        appends.sort_by(|a, b| a.journal.cmp(&b.journal));
+        let names: BTreeSet<String> = appends.iter().map(|one| one.journal.clone()).collect();
+        let (journals, namespace) = (self.clone(), namespace.clone());
+        let appending = tokio::spawn(async move {
+            let appended = journals.0.store.append_all(appends).await;
+            match &appended {
+                Ok(_) => {
+                    let followed: Vec<_> = {
+                        let followed = journals.0.followed.lock();
+                        let named = names.iter().filter_map(|name| followed.get(name));
+                        named.cloned().collect()
+                    };
+                    journals.catch_up_all(&namespace, followed).await;
+                }
+                // The entries may be stored all the same, or be later.
+                Err(_) => names.iter().for_each(|name| journals.look_again(name)),
+            }
+            appended
+        });
+        let appended = appending.await.unwrap_or(Err(StoreError::Unknown))?;
+        let mut in_order: Vec<(usize, Appended)> = places.into_iter().zip(appended).collect();
+        in_order.sort_by_key(|(place, _)| *place);
+        Ok(in_order.into_iter().map(|(_, appended)| appended).collect())
     }
 
     /// Has those who follow journals here told all that there is, by [`Journals::keep`]. Nobody waits for that.
@@ -414,6 +454,10 @@ impl Snapshot {
             has_more: left_out > 0,
         }
     }
+}
+
+fn name_at(appends: &[Append], place: usize) -> &str {
+    appends.get(place).map_or("", |append| &append.journal)
 }
 
 /// Journals that are told soon, by name.

@@ -4,6 +4,8 @@
 //! how they come again. Urgent ones are told at once; of the others one is told at once, and those of the next moment
 //! together.
 
+mod acknowledging;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -17,15 +19,14 @@ use crate::service::journals::{
     Journals, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
-    AckNotification, NotificationList, Notify, ReadNotifications, SubscribeNotifications,
-    UnsubscribeNotifications,
+    NotificationList, Notify, ReadNotifications, SubscribeNotifications, UnsubscribeNotifications,
 };
 use crate::service::rules::content::{check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
-    NOTIFICATION_WITHDRAWN, NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNSUBSCRIBED, Notification,
-    NotificationAcked, NotificationBatch, NotificationKind, NotificationWithdrawn, Priority,
-    WithdrawalReason,
+    NOTIFICATION_WITHDRAWN, NOTIFICATIONS_ACKED, NOTIFICATIONS_SUBSCRIBED,
+    NOTIFICATIONS_UNSUBSCRIBED, Notification, NotificationAcked, NotificationBatch,
+    NotificationKind, NotificationWithdrawn, NotificationsAcked, Priority, WithdrawalReason,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{Followed, RoomKind, room_named};
@@ -50,7 +51,7 @@ enum Body {
     Acked {
         #[serde(flatten)]
         acked: NotificationAcked,
-        /// The socket that it came from, which knows.
+        /// The socket that it came from, which knows. Empty if no socket knows.
         socket: String,
     },
     /// It ended before the user acknowledged it. The key of the entry is its id.
@@ -97,6 +98,7 @@ struct NotificationsTeller {
 impl Teller for NotificationsTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
+        let mut together = AckedTogether::default();
         let now = Time::now();
         let (mut new, mut bytes) = (Vec::new(), 0);
         for entry in entries {
@@ -113,13 +115,7 @@ impl Teller for NotificationsTeller {
                     let revision = entry.revision;
                     new.push(Update { body, revision });
                 }
-                Some(Body::Acked { acked, socket }) => {
-                    let others = match SocketId::parse(&socket) {
-                        Some(socket) => to.clone().except(socket),
-                        None => to.clone(),
-                    };
-                    NOTIFICATION_ACKED.emit(others, &acked);
-                }
+                Some(Body::Acked { acked, socket }) => together.add(&to, acked, socket),
                 Some(Body::Withdrawn { reason, timestamp }) => {
                     let withdrawn = NotificationWithdrawn {
                         notification_id: entry.key.clone(),
@@ -131,6 +127,7 @@ impl Teller for NotificationsTeller {
                 Some(Body::New(_)) | None => {}
             }
         }
+        together.emit(&to);
         tell_together(to, new);
     }
 
@@ -142,6 +139,49 @@ impl Teller for NotificationsTeller {
             Some(Body::New(_) | Body::Acked { .. } | Body::Withdrawn { .. }) | None => {
                 Duration::ZERO
             }
+        }
+    }
+
+    fn is_gathered(&self, entry: &Entry) -> bool {
+        matches!(read(entry), Some(Body::Acked { .. }))
+    }
+}
+
+/// Acknowledgements of one socket that are emitted in one event.
+#[derive(Default)]
+struct AckedTogether {
+    socket: String,
+    acked: Vec<NotificationAcked>,
+}
+
+impl AckedTogether {
+    fn add(&mut self, to: &Broadcast<'_>, acked: NotificationAcked, socket: String) {
+        if self.socket != socket {
+            self.emit(to);
+            self.socket = socket;
+        }
+        self.acked.push(acked);
+    }
+
+    fn emit(&mut self, to: &Broadcast<'_>) {
+        let acked = std::mem::take(&mut self.acked);
+        let others = match SocketId::parse(&self.socket) {
+            Some(socket) => to.clone().except(socket),
+            None => to.clone(),
+        };
+        if let [only] = acked.as_slice() {
+            NOTIFICATION_ACKED.emit(others, only);
+        } else if let Some(last) = acked.last() {
+            let timestamp = last.timestamp;
+            let ids = acked.into_iter().map(|acked| acked.notification_id);
+            let notification_ids = ids.collect();
+            NOTIFICATIONS_ACKED.emit(
+                others,
+                &NotificationsAcked {
+                    notification_ids,
+                    timestamp,
+                },
+            );
         }
     }
 }
@@ -455,45 +495,6 @@ impl Notifications {
         let journals = users.iter().map(|user| journal_of(KIND, user));
         self.0.journals.tell_soon(journals);
     }
-
-    /// Notes that a user has seen a notification; the user's other tabs are told. The first time counts.
-    pub(crate) async fn acknowledge(
-        &self,
-        allowed: Allowed<AckNotification>,
-        socket: &Socket,
-    ) -> Result<NotificationAcked, ServiceError> {
-        let (by, AckNotification { notification_id }) = allowed.into_parts();
-        let timestamp = Time::now();
-        let acked = NotificationAcked {
-            notification_id,
-            timestamp,
-        };
-        let append = Append {
-            journal: journal_of(KIND, &by.subject),
-            key: acked.notification_id.clone(),
-            body: write(&Body::Acked {
-                acked: acked.clone(),
-                socket: socket.id().to_string(),
-            }),
-            category: None,
-            is_open: false,
-            if_open: IfOpen::Remove,
-            needs_open: true,
-            created_at: timestamp,
-            expires_at: Some(timestamp.after(REMEMBERED)),
-            most_open: 0,
-            quota: Quota::All,
-        };
-        let appended = self.0.journals.append(&socket.namespace(), append).await?;
-        match appended {
-            Appended::Stored(_) => Ok(acked),
-            Appended::There(entry) => match read(&entry) {
-                Some(Body::Acked { acked, .. }) => Ok(acked),
-                Some(Body::New(_) | Body::Withdrawn { .. }) | None => Err(NONE),
-            },
-            Appended::Absent | Appended::Full => Err(NONE),
-        }
-    }
 }
 
 /// Text that is shown, of so many characters at most.
@@ -520,7 +521,6 @@ fn is_path(url: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
 
-const NONE: ServiceError = ServiceError::NotFound("no such notification");
 const KIND: &str = RoomKind::Notifications.prefix();
 /// How the ids of notifications of mentions begin.
 const MENTION: &str = "mention:";

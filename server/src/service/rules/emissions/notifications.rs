@@ -23,6 +23,12 @@ emissions! {
     NOTIFICATION_ACKED: NotificationAcked, Reliable = "notification:acked",
         "a notification was acknowledged",
         "who follows the notifications of the user, but the socket that has done it", [Notifications], acked();
+    NOTIFICATIONS_ACKED: NotificationsAcked, Reliable = "notifications:acked",
+        "several notifications were acknowledged together",
+        "who follows the notifications of the user, but the socket that has done it", [Notifications], NotificationsAcked {
+            notification_ids: vec![MESSAGE_ID.to_string()],
+            timestamp: examples::time("2025-01-31T12:01:00Z"),
+        };
     NOTIFICATION_WITHDRAWN: NotificationWithdrawn, Reliable = "notification:withdrawn",
         "a notification ended before the user acknowledged it",
         "who follows the notifications of the user", [Notifications], NotificationWithdrawn {
@@ -77,6 +83,14 @@ pub(crate) struct Notification {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NotificationAcked {
     pub(crate) notification_id: String,
+    pub(crate) timestamp: Time,
+}
+
+/// Several notifications were acknowledged together, by one of the user's tabs or by reading what they are about.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationsAcked {
+    pub(crate) notification_ids: Vec<String>,
     pub(crate) timestamp: Time,
 }
 
