@@ -24,6 +24,7 @@ on_every_backend! {
     dropping_quota_closes_oldest_and_stores_the_new_entry,
     concurrent_droppers_keep_their_quota,
     entries_of_many_journals_are_appended_together,
+    open_entries_are_counted_at_one_revision,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
@@ -375,8 +376,8 @@ async fn quota_without_prefix_refuses_only_other_keys(backend: Backend) {
         ..without("over", 3)
     };
     stored(store, over).await;
-    stored(store, without("c", 2)).await;
-    assert_eq!(store.append(without("d", 2)).await.unwrap(), Appended::Full);
+    stored(store, without("c", 3)).await;
+    assert_eq!(store.append(without("d", 3)).await.unwrap(), Appended::Full);
 }
 
 async fn dropping_quota_closes_oldest_and_stores_the_new_entry(backend: Backend) {
@@ -466,6 +467,23 @@ async fn entries_of_many_journals_are_appended_together(backend: Backend) {
     ];
     assert_eq!(outcomes.collect::<Vec<_>>(), expected);
     assert!(store.append_all(Vec::new()).await.unwrap().is_empty());
+}
+
+async fn open_entries_are_counted_at_one_revision(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let count = async || store.count_open("j", Time::now()).await.unwrap();
+    assert_eq!(count().await, (0, 0));
+    for key in ["a", "b", "c"] {
+        stored(store, entry("j", key, "x")).await;
+    }
+    stored(store, entry("other", "a", "x")).await;
+    stored(store, closed("j", "b", "x")).await;
+    let over = Append {
+        expires_at: Some(Time::now().before(Duration::from_secs(1))),
+        ..entry("j", "d", "x")
+    };
+    stored(store, over).await;
+    assert_eq!(count().await, (5, 2));
 }
 
 async fn what_has_expired_is_not_there_for_anybody(backend: Backend) {

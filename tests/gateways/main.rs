@@ -69,3 +69,4 @@ mod supervision;
 mod support;
 mod tls;
 mod trades;
+mod unread;

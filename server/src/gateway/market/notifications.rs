@@ -5,8 +5,9 @@ use std::future::ready;
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Notifications;
 use crate::service::notification_events::{
-    AckNotification, NOTIFICATION_ACK, SUBSCRIBE_NOTIFICATIONS, SubscribeNotifications,
-    UNSUBSCRIBE_NOTIFICATIONS, UnsubscribeNotifications,
+    AckAllNotifications, AckNotification, NOTIFICATION_ACK, NOTIFICATION_ACK_ALL,
+    SUBSCRIBE_NOTIFICATIONS, SubscribeNotifications, UNSUBSCRIBE_NOTIFICATIONS,
+    UnsubscribeNotifications,
 };
 use roomcast::{Event, State};
 
@@ -34,6 +35,15 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             &NOTIFICATION_ACK,
             async |call: Call<AckNotification>, notifications: State<Notifications>| {
                 notifications.acknowledge(call.allowed, &call.socket).await
+            },
+        )
+        .on(
+            &NOTIFICATION_ACK_ALL,
+            async |call: Call<AckAllNotifications>, notifications: State<Notifications>| {
+                let Call {
+                    allowed, socket, ..
+                } = call;
+                notifications.acknowledge_all(allowed, &socket).await
             },
         );
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Teller;
-use crate::store::{Entry, JournalView, Store, StoreError};
+use crate::store::{Entry, JournalView, Store, StoreError, Time};
 use roomcast::{Namespace, Room};
 
 pub(super) struct Followed {
@@ -66,6 +66,8 @@ pub(super) struct FollowedState {
     /// What is told together with what comes until `window` ends.
     waiting: Vec<Entry>,
     window: Option<Instant>,
+    /// Something was emitted after the number of open entries was.
+    is_count_due: bool,
     /// Snapshots by category, of what was told up to now: whoever gets one gets all that follows it.
     kept: HashMap<Option<String>, JournalView>,
 }
@@ -144,6 +146,7 @@ impl Followed {
             self.look_until(begin);
             return Err(error);
         }
+        self.tell_open(&mut state, store, namespace).await;
         self.doubt.lock().take_if(|until| *until <= begin);
         Ok(())
     }
@@ -166,14 +169,16 @@ impl Followed {
         };
         // The usual case costs no question to the store.
         if told + 1 == entry.revision {
-            self.tell(&mut state, namespace, entry.clone());
+            self.tell(&mut state, store, namespace, entry.clone());
             self.set_told(&mut state, entry.revision);
+            self.tell_open(&mut state, store, namespace).await;
             return Ok(());
         }
         let read = self.read(&mut state, store, namespace, u64::MAX).await;
         if read.is_err() {
             self.look_until(begin);
         }
+        self.tell_open(&mut state, store, namespace).await;
         read
     }
 
@@ -190,7 +195,31 @@ impl Followed {
         }
         self.read(state, store, namespace, revision).await?;
         self.tell_waiting(state, namespace);
+        self.tell_open(state, store, namespace).await;
         Ok(())
+    }
+
+    /// Whether followers receive how many entries are open.
+    pub(super) fn counts_open(&self) -> bool {
+        self.teller.counts_open()
+    }
+
+    /// Emits how many entries are open, if something was emitted that may have changed it. If they cannot be counted, the
+    /// journal stays in doubt, so that they are counted soon.
+    async fn tell_open(&self, state: &mut FollowedState, store: &Store, namespace: &Namespace) {
+        if !state.is_count_due || !self.counts_open() {
+            return;
+        }
+        match store.count_open(&self.name, Time::now()).await {
+            Ok((revision, open)) => {
+                state.is_count_due = false;
+                self.teller.tell_open(namespace, &self.name, revision, open);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "open entries of a journal could not be counted, trying again");
+                self.look_until(Instant::now());
+            }
+        }
     }
 
     async fn read(
@@ -211,10 +240,10 @@ impl Followed {
                     gathered.push(entry);
                     continue;
                 }
-                self.tell_gathered(namespace, &mut gathered);
-                self.tell(state, namespace, entry);
+                self.tell_gathered(state, namespace, &mut gathered);
+                self.tell(state, store, namespace, entry);
             }
-            self.tell_gathered(namespace, &mut gathered);
+            self.tell_gathered(state, namespace, &mut gathered);
             self.set_told(state, last);
             if is_all {
                 break;
@@ -238,19 +267,27 @@ impl Followed {
     }
 
     /// Tells an entry, or lets it wait for others.
-    fn tell(self: &Arc<Self>, state: &mut FollowedState, namespace: &Namespace, entry: Entry) {
+    fn tell(
+        self: &Arc<Self>,
+        state: &mut FollowedState,
+        store: &Store,
+        namespace: &Namespace,
+        entry: Entry,
+    ) {
         let patience = self.teller.patience(&entry);
         // What is acknowledged or replaced before it was told need not be told.
         // Only the newest entry of a key says what it is now, so older ones give way while they
         // wait.
         state.waiting.retain(|waiting| waiting.key != entry.key);
         if patience.is_zero() {
+            state.is_count_due = true;
             self.teller.tell(namespace, &self.name, &[entry]);
             return;
         }
         let now = Instant::now();
         match state.window.filter(|end| *end > now) {
             None => {
+                state.is_count_due = true;
                 self.teller.tell(namespace, &self.name, &[entry]);
                 state.window = Some(now + patience);
             }
@@ -260,28 +297,35 @@ impl Followed {
                     self.tell_waiting(state, namespace);
                 }
                 if state.waiting.is_empty() {
-                    self.tell_at(namespace, state.window.unwrap_or(end));
+                    self.tell_at(store, namespace, state.window.unwrap_or(end));
                 }
                 state.waiting.push(entry);
             }
         }
     }
 
-    fn tell_gathered(&self, namespace: &Namespace, gathered: &mut Vec<Entry>) {
+    fn tell_gathered(
+        &self,
+        state: &mut FollowedState,
+        namespace: &Namespace,
+        gathered: &mut Vec<Entry>,
+    ) {
         if !gathered.is_empty() {
+            state.is_count_due = true;
             self.teller.tell(namespace, &self.name, gathered);
             gathered.clear();
         }
     }
 
     /// Tells what waits at the end of the window.
-    fn tell_at(self: &Arc<Self>, namespace: &Namespace, end: Instant) {
-        let (followed, namespace) = (Arc::clone(self), namespace.clone());
+    fn tell_at(self: &Arc<Self>, store: &Store, namespace: &Namespace, end: Instant) {
+        let (followed, store, namespace) = (Arc::clone(self), store.clone(), namespace.clone());
         tokio::spawn(async move {
             tokio::time::sleep_until(end.into()).await;
             if let Ok(mut state) = followed.turn().await {
                 // If something else has told what waits meanwhile, nothing is left to tell.
                 followed.tell_waiting(&mut state, &namespace);
+                followed.tell_open(&mut state, &store, &namespace).await;
             }
         });
     }
@@ -289,6 +333,7 @@ impl Followed {
     fn tell_waiting(&self, state: &mut FollowedState, namespace: &Namespace) {
         let waiting = std::mem::take(&mut state.waiting);
         if let Some(last) = waiting.last() {
+            state.is_count_due = true;
             state.window = Some(Instant::now() + self.teller.patience(last));
             self.teller.tell(namespace, &self.name, &waiting);
         }

@@ -84,6 +84,14 @@ pub(in crate::service) trait Teller: Send + Sync {
         Duration::ZERO
     }
 
+    /// Whether followers receive how many entries are open after each emission.
+    fn counts_open(&self) -> bool {
+        false
+    }
+
+    /// Emits how many entries were open at a revision.
+    fn tell_open(&self, _to: &Namespace, _journal: &str, _revision: u64, _open: u64) {}
+
     /// Whether an entry that does not wait is emitted together with the entries of this kind that directly follow it.
     fn is_gathered(&self, _entry: &Entry) -> bool {
         false
@@ -113,6 +121,8 @@ pub(in crate::service) struct Snapshot {
     pub(in crate::service) entries: Vec<Entry>,
     /// There is more than fits into one event; it is older.
     pub(in crate::service) has_more: bool,
+    /// How many entries are open, if the teller counts them; it is of this moment, and so are those that did not fit.
+    pub(in crate::service) open: u64,
 }
 
 impl Journals {
@@ -278,6 +288,16 @@ impl Journals {
                 view
             }
         };
+        let counted = if followed.counts_open() && view.entries.len() >= open {
+            let (_, counted) = self
+                .0
+                .store
+                .count_open(followed.name(), Time::now())
+                .await?;
+            counted
+        } else {
+            view.entries.len() as u64
+        };
         // The socket joins within the turn: nothing is told between the snapshot and the joining.
         match socket.join(&room) {
             Ok(()) | Err(JoinError::Disconnected) => {}
@@ -285,7 +305,10 @@ impl Journals {
         }
         let subscribed = Subscribed {
             room: room.as_str().to_owned(),
-            snapshot: shape(Snapshot::of(view)),
+            snapshot: shape(Snapshot {
+                open: counted,
+                ..Snapshot::of(view)
+            }),
         };
         // The snapshot is queued within the turn, so that it comes before every update.
         event.emit_to(socket, &subscribed);
@@ -450,6 +473,7 @@ impl Snapshot {
         entries.drain(..left_out);
         Self {
             revision: view.revision,
+            open: entries.len() as u64,
             entries,
             has_more: left_out > 0,
         }

@@ -65,6 +65,7 @@ impl Journals {
             revision,
             mut entries,
             has_more,
+            open: _,
         } = Snapshot::of(view);
         entries.reverse();
         let last = entries.last().filter(|_| has_more || beyond > 0);

@@ -4,8 +4,8 @@ use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read, write};
-use crate::service::rules::commands::notifications::AckNotification;
-use crate::service::rules::emissions::notifications::{Notification, NotificationAcked};
+use crate::service::rules::commands::notifications::{AckAllNotifications, AckNotification};
+use crate::service::rules::emissions::notifications::{AllAcked, Notification, NotificationAcked};
 use crate::store::{Append, Appended, Current, Entry, IfOpen, Quota, StoreError, Time};
 use roomcast::{Namespace, Socket, SocketId};
 use uuid::Uuid;
@@ -33,6 +33,52 @@ impl Notifications {
             },
             Appended::Absent | Appended::Full => Err(NONE),
         }
+    }
+
+    /// Acknowledges all notifications of a user, or those up to a revision, and emits that to the user's other tabs.
+    pub(crate) async fn acknowledge_all(
+        &self,
+        allowed: Allowed<AckAllNotifications>,
+        socket: &Socket,
+    ) -> Result<AllAcked, ServiceError> {
+        let (by, AckAllNotifications { revision }) = allowed.into_parts();
+        let journal = journal_of(KIND, &by.subject);
+        let (timestamp, mut acknowledged) = (Time::now(), 0);
+        // The newest are read first, and each round reads what is older.
+        let mut before = revision.map(|revision| revision.saturating_add(1));
+        loop {
+            let current = Current {
+                journal: &journal,
+                category: None,
+                open: AT_ONCE,
+                newest: 0,
+                before,
+                now: timestamp,
+            };
+            let view = self.0.journals.store().journal(current).await?;
+            let Some(oldest) = view.entries.first() else {
+                break;
+            };
+            before = Some(oldest.revision);
+            let closing = view.entries.iter().map(|entry| {
+                let acked = NotificationAcked {
+                    notification_id: entry.key.clone(),
+                    timestamp,
+                };
+                closing(journal.clone(), acked, Some(socket.id()))
+            });
+            let journals = &self.0.journals;
+            let appended = journals
+                .append_all(&socket.namespace(), closing.collect())
+                .await?;
+            let stored = appended.iter();
+            let stored = stored.filter(|appended| matches!(appended, Appended::Stored(_)));
+            acknowledged += stored.count() as u64;
+        }
+        Ok(AllAcked {
+            acknowledged,
+            timestamp,
+        })
     }
 
     /// Acknowledges the notifications of a user's mentions in a conversation up to a message, which the user has read. No
@@ -86,6 +132,9 @@ impl Notifications {
         Ok(())
     }
 }
+
+/// Notifications that are acknowledged in one transaction. They fit into one event.
+const AT_ONCE: usize = 100;
 
 /// The entry that closes an open notification because its user has seen it.
 fn closing(journal: String, acked: NotificationAcked, socket: Option<SocketId>) -> Append {

@@ -24,9 +24,10 @@ use crate::service::rules::commands::notifications::{
 use crate::service::rules::content::{check_user_id, is_http_url};
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
-    NOTIFICATION_WITHDRAWN, NOTIFICATIONS_ACKED, NOTIFICATIONS_SUBSCRIBED,
+    NOTIFICATION_WITHDRAWN, NOTIFICATIONS_ACKED, NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNREAD,
     NOTIFICATIONS_UNSUBSCRIBED, Notification, NotificationAcked, NotificationBatch,
-    NotificationKind, NotificationWithdrawn, NotificationsAcked, Priority, WithdrawalReason,
+    NotificationKind, NotificationWithdrawn, NotificationsAcked, NotificationsUnread, Priority,
+    WithdrawalReason,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{Followed, RoomKind, room_named};
@@ -87,6 +88,7 @@ impl From<Snapshot> for emissions::Notifications {
             revision: snapshot.revision,
             notifications: new.collect(),
             has_more: snapshot.has_more,
+            unread: snapshot.open,
         }
     }
 }
@@ -140,6 +142,21 @@ impl Teller for NotificationsTeller {
                 Duration::ZERO
             }
         }
+    }
+
+    fn counts_open(&self) -> bool {
+        true
+    }
+
+    fn tell_open(&self, to: &Namespace, journal: &str, revision: u64, open: u64) {
+        let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
+        NOTIFICATIONS_UNREAD.emit(
+            to,
+            &NotificationsUnread {
+                unread: open,
+                revision,
+            },
+        );
     }
 
     fn is_gathered(&self, entry: &Entry) -> bool {
@@ -281,7 +298,12 @@ impl Notifications {
             cursor: page.cursor.as_deref(),
             limit: page.limit,
         };
-        let page = self.0.journals.page(wanted).await?;
+        let journals = &self.0.journals;
+        let (_, unread) = journals
+            .store()
+            .count_open(&wanted.journal, Time::now())
+            .await?;
+        let page = journals.page(wanted).await?;
         let new = page.entries.iter().filter_map(|entry| match read(entry)? {
             Body::New(body) => Some(Update {
                 body,
@@ -292,6 +314,7 @@ impl Notifications {
         Ok(NotificationList {
             revision: page.revision,
             notifications: new.collect(),
+            unread,
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
         })

@@ -142,6 +142,14 @@ impl Tables {
         }
     }
 
+    pub(super) fn count_open(&self, journal: &str, now: Time) -> (u64, u64) {
+        let Some(journal) = self.journals.get(journal) else {
+            return (0, 0);
+        };
+        let open = journal.newest(now).filter(|entry| entry.is_open);
+        (journal.revision, open.count() as u64)
+    }
+
     pub(super) fn entries_after(
         &self,
         journal: &str,

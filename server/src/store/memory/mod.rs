@@ -306,6 +306,14 @@ impl Memory {
         Ok(self.0.state.lock().view(&current))
     }
 
+    pub(super) async fn count_open(
+        &self,
+        journal: &str,
+        now: Time,
+    ) -> Result<(u64, u64), StoreError> {
+        Ok(self.0.state.lock().count_open(journal, now))
+    }
+
     pub(super) async fn journal_after(
         &self,
         journal: &str,

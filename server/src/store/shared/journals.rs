@@ -278,6 +278,15 @@ impl Store {
         each!(self, backend => self.patiently(backend.journal_after(journal, after, through, limit)).await)
     }
 
+    /// How many entries of a journal are open and have not ended at this time, with the revision of that moment.
+    ///
+    /// # Errors
+    ///
+    /// If they could not be counted.
+    pub async fn count_open(&self, journal: &str, now: Time) -> Result<(u64, u64), StoreError> {
+        each!(self, backend => self.patiently(backend.count_open(journal, now)).await)
+    }
+
     /// The current entry of a key.
     ///
     /// # Errors

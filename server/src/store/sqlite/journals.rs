@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql::{signed, unsigned};
-use crate::store::{Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota};
+use crate::store::{
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Time,
+};
 
 /// Appends an entry, if the open and closed entries of its journal allow it.
 pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
@@ -195,6 +197,23 @@ const OF_CATEGORY: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND category = ?2 AND (expires_at IS NULL OR expires_at > ?3)
         AND revision < ?5
     ORDER BY revision DESC LIMIT ?4";
+
+/// The revision, and how many entries are open, of one moment because one statement reads both.
+pub(super) fn count_open(
+    connection: &Connection,
+    journal: &str,
+    now: Time,
+) -> rusqlite::Result<(u64, u64)> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT revision FROM journals WHERE name = ?1), 0),
+                 (SELECT count(*) FROM journal_entries
+                  WHERE journal = ?1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > ?2))",
+        )?
+        .query_row(params![journal, now], |row| {
+            Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
+        })
+}
 
 /// Entries between two revisions.
 pub(super) fn after(

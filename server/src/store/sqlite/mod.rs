@@ -368,6 +368,18 @@ impl Sqlite {
             .await
     }
 
+    pub(super) async fn count_open(
+        &self,
+        journal: &str,
+        now: Time,
+    ) -> Result<(u64, u64), StoreError> {
+        let journal = journal.to_owned();
+        self.0
+            .readers
+            .read(move |connection| journals::count_open(connection, &journal, now))
+            .await
+    }
+
     pub(super) async fn journal_after(
         &self,
         journal: &str,

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::commands::pages::AskedPage;
 use crate::service::rules::emissions::notifications::{
-    self, Notification, NotificationAcked, NotificationKind, Notifications, Priority,
+    self, AllAcked, Notification, NotificationAcked, NotificationKind, Notifications, Priority,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::event::{Command, events};
@@ -26,6 +27,10 @@ events! {
         "notification:ack", Nothing, Requests, Oneself, object,
         "acknowledges a notification, which does not come again",
         {"notificationId": MESSAGE_ID} => notifications::acked();
+    NOTIFICATION_ACK_ALL: AckAllNotifications => AllAcked =
+        "notification:ack_all", Nothing, Requests, Oneself, object_or_none,
+        "acknowledges all notifications, or those up to a revision",
+        {"revision": 7} => notifications::all_acked();
 }
 
 /// `subscribe:notifications`: the notifications of the sender.
@@ -41,6 +46,14 @@ pub(crate) struct UnsubscribeNotifications {}
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AckNotification {
     pub(crate) notification_id: String,
+}
+
+/// `notification:ack_all`: the sender has seen all notifications.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct AckAllNotifications {
+    /// Only those up to this revision, which the sender has received. Default: all that there are.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) revision: Option<u64>,
 }
 
 /// `POST /api/v1/notifications`: a notification of a user.
@@ -85,6 +98,8 @@ pub(crate) struct NotificationList {
     /// That of the last notification or acknowledgement when the page was read.
     pub(crate) revision: u64,
     pub(crate) notifications: Vec<Update<Notification>>,
+    /// How many there are on all pages.
+    pub(crate) unread: u64,
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,

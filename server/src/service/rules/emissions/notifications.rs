@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::published::{Subscribed, Unsubscribed, Update};
-use crate::service::rules::emission::emissions;
+use crate::service::rules::emission::{Keyed, emissions};
 use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
 use crate::store::Time;
 
@@ -29,6 +29,9 @@ emissions! {
             notification_ids: vec![MESSAGE_ID.to_string()],
             timestamp: examples::time("2025-01-31T12:01:00Z"),
         };
+    NOTIFICATIONS_UNREAD: NotificationsUnread, Conflated = "notifications:unread",
+        "how many notifications the user has not acknowledged, after it has changed",
+        "who follows the notifications of the user", [Notifications], NotificationsUnread { unread: 3, revision: 7 };
     NOTIFICATION_WITHDRAWN: NotificationWithdrawn, Reliable = "notification:withdrawn",
         "a notification ended before the user acknowledged it",
         "who follows the notifications of the user", [Notifications], NotificationWithdrawn {
@@ -94,6 +97,32 @@ pub(crate) struct NotificationsAcked {
     pub(crate) timestamp: Time,
 }
 
+/// The sender has acknowledged all notifications up to one.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AllAcked {
+    /// How many were acknowledged by this.
+    pub(crate) acknowledged: u64,
+    pub(crate) timestamp: Time,
+}
+
+/// How many notifications a user has not acknowledged, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct NotificationsUnread {
+    /// Those that have not expired, also those that did not fit into the snapshot.
+    pub(crate) unread: u64,
+    pub(crate) revision: u64,
+}
+
+impl Keyed for NotificationsUnread {
+    const BY: &'static str = "socket";
+
+    fn key(&self) -> String {
+        // A socket is in the room of one user, so that the newest of all is the newest of that user.
+        "notifications unread".to_owned()
+    }
+}
+
 /// A notification ended before the user acknowledged it.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +155,8 @@ pub(crate) struct Notifications {
     pub(crate) notifications: Vec<Notification>,
     /// There are older ones that did not fit, which come with a subscription when these are acknowledged.
     pub(crate) has_more: bool,
+    /// How many there are, with those that did not fit.
+    pub(crate) unread: u64,
 }
 
 fn notification() -> Notification {
@@ -148,7 +179,15 @@ pub(in crate::service::rules) fn subscribed() -> Subscribed<Notifications> {
             revision: 1,
             notifications: vec![notification()],
             has_more: false,
+            unread: 1,
         },
+    }
+}
+
+pub(in crate::service::rules) fn all_acked() -> AllAcked {
+    AllAcked {
+        acknowledged: 3,
+        timestamp: examples::time("2025-01-31T12:01:00Z"),
     }
 }
 

@@ -38,6 +38,14 @@ impl Postgres {
         read!(self, client => view(client, &current))
     }
 
+    pub(in crate::store) async fn count_open(
+        &self,
+        journal: &str,
+        now: Time,
+    ) -> Result<(u64, u64), StoreError> {
+        read!(self, client => count_open(client, journal, now))
+    }
+
     pub(in crate::store) async fn journal_after(
         &self,
         journal: &str,
@@ -259,6 +267,21 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
         }
     }
     Ok(view)
+}
+
+/// The revision, and how many entries are open, of one moment because one statement reads both.
+async fn count_open(client: &ClientWrapper, journal: &str, now: Time) -> Result<(u64, u64), Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT coalesce((SELECT revision FROM journals WHERE name = $1), 0),
+                 (SELECT count(*) FROM journal_entries
+                  WHERE journal = $1 AND is_current AND is_open AND (expires_at IS NULL OR expires_at > $2))",
+        )
+        .await?;
+    let row = client
+        .query_one(&statement, &[&journal, &now.timestamp()])
+        .await?;
+    Ok((unsigned(row.try_get(0)?), unsigned(row.try_get(1)?)))
 }
 
 /// Entries between two revisions.
