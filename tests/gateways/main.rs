@@ -61,6 +61,7 @@ mod published;
 mod refused;
 mod retention;
 mod security;
+mod sending;
 mod server;
 mod starting;
 mod status;

@@ -13,12 +13,14 @@ use crate::{
     service::{
         PublishedPrices,
         emissions::{
-            notifications::Notification,
             portfolio::{NewestPortfolio, Portfolio},
             signals::Signal,
             trades::Trade,
         },
-        notification_events::{NotificationList, Notify, ReadNotifications},
+        notification_events::{
+            NotificationList, Notified, Notify, ReadNotifications, WithdrawNotification,
+            Withdrawals,
+        },
         pages::AskedPage,
         portfolio::{PublishPortfolio, ReadPortfolio},
         prices::PublishPrices,
@@ -91,12 +93,26 @@ fn publishing() -> Routes<Api> {
             notification,
             Operation::new(
                 "notify",
-                "Sends a user a notification.",
+                "Sends a user a notification, or many users the same.",
                 Permission::NotificationsPublish,
             )
             .body::<Notify>()
-            .answer::<Notification>(200)
+            .body_bytes(USERS_BYTES)
+            .answer::<Notified>(200)
             .refuses(409),
+        )
+        .on(
+            Method::POST,
+            "/notifications/withdraw",
+            withdraw,
+            Operation::new(
+                "withdrawNotification",
+                "Ends a notification that users have not acknowledged yet.",
+                Permission::NotificationsPublish,
+            )
+            .body::<WithdrawNotification>()
+            .body_bytes(USERS_BYTES)
+            .answer::<Withdrawals>(200),
         )
 }
 
@@ -205,11 +221,22 @@ async fn notification(
     Extension(by): By,
     under: Option<Extension<MadeUnder>>,
     JsonBody(mut new): JsonBody<Notify>,
-) -> Result<Json<Notification>, ApiError> {
+) -> Result<Json<Notified>, ApiError> {
     MadeUnder::fill_in(under, &mut new.notification_id);
     let allowed = at.access.allow(by, new)?;
     Ok(Json(
         at.notifications.notify(allowed, &at.namespace()).await?,
+    ))
+}
+
+async fn withdraw(
+    State(at): State<Api>,
+    Extension(by): By,
+    JsonBody(asked): JsonBody<WithdrawNotification>,
+) -> Result<Json<Withdrawals>, ApiError> {
+    let allowed = at.access.allow(by, asked)?;
+    Ok(Json(
+        at.notifications.withdraw(allowed, &at.namespace()).await?,
     ))
 }
 
@@ -253,3 +280,5 @@ async fn notifications(
 
 /// The body of a thousand prices, at their longest.
 const PRICES_BYTES: usize = 256 << 10;
+/// The body of a notification of a thousand users, at its longest.
+const USERS_BYTES: usize = 640 << 10;

@@ -371,6 +371,10 @@ const ROUTES: [(&str, &str); 31] = [
     ("price:update", "POST /api/v1/prices"),
     ("notification:new", "POST /api/v1/notifications"),
     ("notification:batch", "POST /api/v1/notifications"),
+    (
+        "notification:withdrawn",
+        "POST /api/v1/notifications/withdraw",
+    ),
     ("disconnect", "DELETE /api/v1/sockets/{id}"),
     (
         "admin:kick",

@@ -5,13 +5,13 @@
 //! together.
 
 mod acknowledging;
+mod sending;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::auth::{Principal, is_name};
+use crate::auth::Principal;
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -19,9 +19,9 @@ use crate::service::journals::{
     Journals, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
-    NotificationList, Notify, ReadNotifications, SubscribeNotifications, UnsubscribeNotifications,
+    NotificationList, ReadNotifications, SubscribeNotifications, UnsubscribeNotifications,
 };
-use crate::service::rules::content::{check_user_id, is_http_url};
+use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
     NOTIFICATION_WITHDRAWN, NOTIFICATIONS_ACKED, NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNREAD,
@@ -31,7 +31,7 @@ use crate::service::rules::emissions::notifications::{
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::rooms::{Followed, RoomKind, room_named};
-use crate::store::{Append, Appended, Entry, IfOpen, Notice, Quota, Time};
+use crate::store::{Append, Entry, IfOpen, Notice, Quota, Time};
 use roomcast::{Broadcast, Namespace, Room, Socket, SocketId};
 
 /// Notifications. Cloning gives another handle.
@@ -348,112 +348,6 @@ impl Notifications {
         Ok(())
     }
 
-    /// Stores a notification until it is acknowledged, and tells it.
-    pub(crate) async fn notify(
-        &self,
-        allowed: Allowed<Notify>,
-        namespace: &Namespace,
-    ) -> Result<Notification, ServiceError> {
-        let (_, new) = allowed.into_parts();
-        check_user_id("userId", &new.user_id)?;
-        if let Some(id) = &new.notification_id
-            && (id.is_empty() || !is_name(id, MAX_ID))
-        {
-            let problem = "must have 1 to 128 characters, none of them control or invisible";
-            return Err(ServiceError::invalid("notificationId", problem));
-        }
-        // The key tells mentions from what services send, which has another quota.
-        if let Some(id) = &new.notification_id
-            && id.starts_with(MENTION)
-        {
-            let problem = "must not begin with mention:, as the ids of mentions do";
-            return Err(ServiceError::invalid("notificationId", problem));
-        }
-        check_text("title", &new.title, MAX_TITLE)?;
-        check_text("message", &new.message, MAX_MESSAGE)?;
-        if let Some(url) = &new.action_url
-            && (url.len() > MAX_URL || !(is_http_url(url) || is_path(url)))
-        {
-            let problem = "must be an http or https address, or a path that begins with one /";
-            return Err(ServiceError::invalid("actionUrl", problem));
-        }
-        let now = Time::now();
-        let latest = now.after(LONGEST);
-        if let Some(expires_at) = new.expires_at
-            && (expires_at <= now || expires_at > latest)
-        {
-            let problem = "must be in the future, within a year";
-            return Err(ServiceError::invalid("expiresAt", problem));
-        }
-        let (has_time, has_end) = (new.timestamp.is_some(), new.expires_at.is_some());
-        let new_id = || Uuid::now_v7().to_string();
-        let notification = Notification {
-            notification_id: new.notification_id.unwrap_or_else(new_id),
-            kind: new.kind,
-            priority: new.priority,
-            title: new.title,
-            message: new.message,
-            action_url: new.action_url,
-            timestamp: new.timestamp.unwrap_or(now),
-            expires_at: new
-                .expires_at
-                .unwrap_or_else(|| now.after(self.0.config.expiry)),
-        };
-        let append = Append {
-            journal: journal_of(KIND, &new.user_id),
-            key: notification.notification_id.clone(),
-            body: write(&Body::New(notification.clone())),
-            category: None,
-            is_open: true,
-            if_open: IfOpen::Refuse,
-            needs_open: false,
-            created_at: now,
-            expires_at: Some(notification.expires_at),
-            most_open: self
-                .0
-                .config
-                .most_sent(notification.priority == Priority::Urgent),
-            quota: Quota::Without(MENTION),
-        };
-        match self.0.journals.append(namespace, append).await? {
-            Appended::Stored(entry) => {
-                self.hook(&journal_of(KIND, &new.user_id), &entry);
-                Ok(notification)
-            }
-            Appended::There(entry) => {
-                let known = match read(&entry) {
-                    Some(Body::New(known)) => known,
-                    Some(Body::Withdrawn { .. }) => {
-                        return Err(ServiceError::Conflict("it was withdrawn"));
-                    }
-                    Some(Body::Acked { .. }) | None => {
-                        return Err(ServiceError::Conflict("it is acknowledged already"));
-                    }
-                };
-                let same = Notification {
-                    timestamp: if has_time {
-                        notification.timestamp
-                    } else {
-                        known.timestamp
-                    },
-                    expires_at: if has_end {
-                        notification.expires_at
-                    } else {
-                        known.expires_at
-                    },
-                    ..notification
-                };
-                if same == known {
-                    return Ok(known);
-                }
-                Err(ServiceError::Conflict("another notification has this id"))
-            }
-            Appended::Full | Appended::Absent => Err(ServiceError::Conflict(
-                "the user has too many notifications that nobody has acknowledged",
-            )),
-        }
-    }
-
     /// What is stored with a message of a conversation of this title for each user whom it mentions. It has nothing of the
     /// message's text, which may be deleted.
     pub(in crate::service) fn of_mentions(&self, title: Option<&str>) -> Notice {
@@ -520,42 +414,12 @@ impl Notifications {
     }
 }
 
-/// Text that is shown, of so many characters at most.
-fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), ServiceError> {
-    if text.is_empty() || text.chars().nth(max).is_some() {
-        let problem = format!("must have 1 to {max} characters");
-        return Err(ServiceError::invalid(field, problem));
-    }
-    if text
-        .chars()
-        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-    {
-        return Err(ServiceError::invalid(field, "has control characters"));
-    }
-    Ok(())
-}
-
-/// Whether it is a path of the site that the client is on, and nothing that a browser takes for another host.
-fn is_path(url: &str) -> bool {
-    let is_one = url.starts_with('/') && !url.starts_with("//");
-    is_one
-        && url
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-}
-
 const KIND: &str = RoomKind::Notifications.prefix();
 /// How the ids of notifications of mentions begin.
 const MENTION: &str = "mention:";
-const MAX_ID: usize = 128;
-const MAX_TITLE: usize = 200;
-const MAX_MESSAGE: usize = 2000;
-/// Bytes of an address.
-const MAX_URL: usize = 2048;
 /// Bytes of the notifications in one event, as in a snapshot: several of these events may wait for one client.
 const BATCH_BYTES: usize = 192 << 10;
 /// Bytes of a revision with its name, which an entry does not have.
 const REVISION_BYTES: usize = 40;
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// How long it is remembered who has acknowledged a notification.
 const REMEMBERED: Duration = Duration::from_secs(86_400);

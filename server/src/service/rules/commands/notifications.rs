@@ -56,13 +56,17 @@ pub(crate) struct AckAllNotifications {
     pub(crate) revision: Option<u64>,
 }
 
-/// `POST /api/v1/notifications`: a notification of a user.
+/// `POST /api/v1/notifications`: a notification of a user, or of many.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Notify {
     /// Sent again under the same id it is stored once. Default: a new one.
     pub(crate) notification_id: Option<String>,
-    pub(crate) user_id: String,
+    /// The user who gets it; not together with `userIds`.
+    pub(crate) user_id: Option<String>,
+    /// The users who get it, each once: 1 to 1,000. The answer has the outcome for each.
+    #[schemars(length(min = 1, max = 1000))]
+    pub(crate) user_ids: Option<Vec<String>>,
     #[serde(rename = "type")]
     pub(crate) kind: NotificationKind,
     #[serde(default)]
@@ -78,6 +82,93 @@ pub(crate) struct Notify {
 
 impl Command for Notify {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsPublish);
+}
+
+/// The answer to a notification that was sent.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Notified {
+    /// To one user.
+    One(Notification),
+    /// To many users.
+    Many(NotifiedMany),
+}
+
+/// A notification that was sent to many users, and what came of it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotifiedMany {
+    pub(crate) notification: Notification,
+    /// For how many users it was stored by this request.
+    pub(crate) stored: usize,
+    /// In the order of `userIds`.
+    pub(crate) results: Vec<UserResult<SentOutcome>>,
+}
+
+/// The outcome for one user.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}Result")]
+pub(crate) struct UserResult<T> {
+    pub(crate) user_id: String,
+    pub(crate) outcome: T,
+}
+
+/// What came of a notification for one of many users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SentOutcome {
+    /// It is stored.
+    Stored,
+    /// The same notification was stored before.
+    Known,
+    /// It was stored before, and the user has acknowledged it.
+    Acknowledged,
+    /// It was stored before and withdrawn.
+    Withdrawn,
+    /// Another notification of the user has this id.
+    Conflict,
+    /// The user has too many unacknowledged notifications.
+    Full,
+}
+
+/// `POST /api/v1/notifications/withdraw`: ends a notification of a user, or of many.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WithdrawNotification {
+    pub(crate) notification_id: String,
+    /// The user who has it; not together with `userIds`.
+    pub(crate) user_id: Option<String>,
+    /// The users who have it, each once: 1 to 1,000.
+    #[schemars(length(min = 1, max = 1000))]
+    pub(crate) user_ids: Option<Vec<String>>,
+}
+
+impl Command for WithdrawNotification {
+    const PERMISSION: Option<Permission> = Some(Permission::NotificationsPublish);
+}
+
+/// What came of withdrawing a notification.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Withdrawals {
+    pub(crate) notification_id: String,
+    /// For how many users it is withdrawn, by this request or before.
+    pub(crate) withdrawn: usize,
+    /// In the order of `userIds`.
+    pub(crate) results: Vec<UserResult<WithdrawalOutcome>>,
+}
+
+/// What came of withdrawing the notification of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WithdrawalOutcome {
+    /// It is withdrawn.
+    Withdrawn,
+    /// The user has acknowledged it before.
+    Acknowledged,
+    /// The user has no such notification, or it has expired.
+    Absent,
 }
 
 /// `GET /api/v1/users/{id}/notifications`: what a user has not acknowledged.

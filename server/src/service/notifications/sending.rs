@@ -1,0 +1,328 @@
+//! Notifications that services send and withdraw, of one user or of many.
+
+use std::{collections::HashSet, time::Duration};
+
+use uuid::Uuid;
+
+use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
+use crate::auth::is_name;
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{journal_of, read, write};
+use crate::service::rules::commands::notifications::{
+    Notified, NotifiedMany, Notify, SentOutcome, UserResult, WithdrawNotification,
+    WithdrawalOutcome, Withdrawals,
+};
+use crate::service::rules::content::{check_user_id, is_http_url};
+use crate::service::rules::emissions::notifications::{Notification, Priority, WithdrawalReason};
+use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
+use roomcast::Namespace;
+
+/// A notification that is sent, and which of its times the service has left to the server.
+struct New {
+    notification: Notification,
+    has_time: bool,
+    has_end: bool,
+}
+
+impl Notifications {
+    /// Stores a notification of one user or of many until it is acknowledged, and emits it. For one user, anything but its
+    /// being stored is an error; for many, the answer has the outcome for each.
+    pub(crate) async fn notify(
+        &self,
+        allowed: Allowed<Notify>,
+        namespace: &Namespace,
+    ) -> Result<Notified, ServiceError> {
+        let (_, mut new) = allowed.into_parts();
+        let users = named_users(new.user_id.take(), new.user_ids.take())?;
+        let new = self.checked(new)?;
+        match users {
+            Users::One(user) => {
+                let append = self.entry_of(&user, &new);
+                let appended = self.0.journals.append(namespace, append).await?;
+                self.hook_stored(&user, &appended);
+                one_result(appended, &new).map(Notified::One)
+            }
+            Users::Many(users) => {
+                let mut results = Vec::with_capacity(users.len());
+                for some in users.chunks(AT_ONCE) {
+                    let entries = some.iter().map(|user| self.entry_of(user, &new));
+                    let journals = &self.0.journals;
+                    let appended = journals.append_all(namespace, entries.collect()).await?;
+                    for (user, appended) in some.iter().zip(appended) {
+                        self.hook_stored(user, &appended);
+                        results.push(UserResult {
+                            user_id: user.clone(),
+                            outcome: outcome(&appended, &new),
+                        });
+                    }
+                }
+                let stored = results.iter();
+                let stored = stored.filter(|result| result.outcome == SentOutcome::Stored);
+                Ok(Notified::Many(NotifiedMany {
+                    stored: stored.count(),
+                    notification: new.notification,
+                    results,
+                }))
+            }
+        }
+    }
+
+    /// Ends notifications that no user has acknowledged yet, and emits that to the user's tabs. Withdrawing again changes
+    /// nothing.
+    pub(crate) async fn withdraw(
+        &self,
+        allowed: Allowed<WithdrawNotification>,
+        namespace: &Namespace,
+    ) -> Result<Withdrawals, ServiceError> {
+        let (_, asked) = allowed.into_parts();
+        check_id(&asked.notification_id)?;
+        let users = match named_users(asked.user_id, asked.user_ids)? {
+            Users::One(user) => vec![user],
+            Users::Many(users) => users,
+        };
+        let timestamp = Time::now();
+        let body = Body::Withdrawn {
+            reason: WithdrawalReason::Withdrawn,
+            timestamp,
+        };
+        let body = write(&body);
+        let mut results = Vec::with_capacity(users.len());
+        for some in users.chunks(AT_ONCE) {
+            let entries = some.iter().map(|user| Append {
+                journal: journal_of(KIND, user),
+                key: asked.notification_id.clone(),
+                body: body.clone(),
+                category: None,
+                is_open: false,
+                if_open: IfOpen::Remove,
+                needs_open: true,
+                created_at: timestamp,
+                expires_at: Some(timestamp.after(REMEMBERED)),
+                most_open: 0,
+                quota: Quota::All,
+            });
+            let journals = &self.0.journals;
+            let appended = journals.append_all(namespace, entries.collect()).await?;
+            for (user, appended) in some.iter().zip(appended) {
+                results.push(UserResult {
+                    user_id: user.clone(),
+                    outcome: withdrawal(&appended),
+                });
+            }
+        }
+        let withdrawn = results.iter();
+        let withdrawn = withdrawn.filter(|result| result.outcome == WithdrawalOutcome::Withdrawn);
+        Ok(Withdrawals {
+            notification_id: asked.notification_id,
+            withdrawn: withdrawn.count(),
+            results,
+        })
+    }
+
+    /// Checks a notification and fills in what the service has left out.
+    fn checked(&self, new: Notify) -> Result<New, ServiceError> {
+        if let Some(id) = &new.notification_id {
+            check_id(id)?;
+            // The key tells mentions from what services send, which has another quota.
+            if id.starts_with(MENTION) {
+                let problem = "must not begin with mention:, as the ids of mentions do";
+                return Err(ServiceError::invalid("notificationId", problem));
+            }
+        }
+        check_text("title", &new.title, MAX_TITLE)?;
+        check_text("message", &new.message, MAX_MESSAGE)?;
+        if let Some(url) = &new.action_url
+            && (url.len() > MAX_URL || !(is_http_url(url) || is_path(url)))
+        {
+            let problem = "must be an http or https address, or a path that begins with one /";
+            return Err(ServiceError::invalid("actionUrl", problem));
+        }
+        let now = Time::now();
+        let latest = now.after(LONGEST);
+        if let Some(expires_at) = new.expires_at
+            && (expires_at <= now || expires_at > latest)
+        {
+            let problem = "must be in the future, within a year";
+            return Err(ServiceError::invalid("expiresAt", problem));
+        }
+        let (has_time, has_end) = (new.timestamp.is_some(), new.expires_at.is_some());
+        let new_id = || Uuid::now_v7().to_string();
+        let notification = Notification {
+            notification_id: new.notification_id.unwrap_or_else(new_id),
+            kind: new.kind,
+            priority: new.priority,
+            title: new.title,
+            message: new.message,
+            action_url: new.action_url,
+            timestamp: new.timestamp.unwrap_or(now),
+            expires_at: new
+                .expires_at
+                .unwrap_or_else(|| now.after(self.0.config.expiry)),
+        };
+        Ok(New {
+            notification,
+            has_time,
+            has_end,
+        })
+    }
+
+    fn entry_of(&self, user: &str, New { notification, .. }: &New) -> Append {
+        let is_urgent = notification.priority == Priority::Urgent;
+        Append {
+            journal: journal_of(KIND, user),
+            key: notification.notification_id.clone(),
+            body: write(&Body::New(notification.clone())),
+            category: None,
+            is_open: true,
+            if_open: IfOpen::Refuse,
+            needs_open: false,
+            created_at: Time::now(),
+            expires_at: Some(notification.expires_at),
+            most_open: self.0.config.most_sent(is_urgent),
+            quota: Quota::Without(MENTION),
+        }
+    }
+
+    fn hook_stored(&self, user: &str, appended: &Appended) {
+        if let Appended::Stored(entry) = appended {
+            self.hook(&journal_of(KIND, user), entry);
+        }
+    }
+}
+
+/// The users that a request names.
+enum Users {
+    One(String),
+    Many(Vec<String>),
+}
+
+fn named_users(one: Option<String>, many: Option<Vec<String>>) -> Result<Users, ServiceError> {
+    match (one, many) {
+        (Some(user), None) => {
+            check_user_id("userId", &user)?;
+            Ok(Users::One(user))
+        }
+        (None, Some(users)) => {
+            if !(1..=MOST_USERS).contains(&users.len()) {
+                return Err(ServiceError::invalid("userIds", "must be 1 to 1000"));
+            }
+            let mut known = HashSet::new();
+            for (n, user) in users.iter().enumerate() {
+                check_user_id(&format!("userIds[{n}]"), user)?;
+                if !known.insert(user) {
+                    let field = format!("userIds[{n}]");
+                    return Err(ServiceError::invalid(field, "is named twice"));
+                }
+            }
+            drop(known);
+            Ok(Users::Many(users))
+        }
+        (Some(_), Some(_)) => Err(ServiceError::invalid("userIds", "excludes userId")),
+        (None, None) => {
+            let problem = "is missing: name one user, or many in userIds";
+            Err(ServiceError::invalid("userId", problem))
+        }
+    }
+}
+
+fn one_result(appended: Appended, new: &New) -> Result<Notification, ServiceError> {
+    let conflict = match (outcome(&appended, new), appended) {
+        (SentOutcome::Stored, _) => return Ok(new.notification.clone()),
+        (SentOutcome::Known, Appended::There(entry)) => match read(&entry) {
+            Some(Body::New(known)) => return Ok(known),
+            Some(Body::Acked { .. } | Body::Withdrawn { .. }) | None => ACKNOWLEDGED,
+        },
+        (SentOutcome::Known | SentOutcome::Acknowledged, _) => ACKNOWLEDGED,
+        (SentOutcome::Withdrawn, _) => "it was withdrawn",
+        (SentOutcome::Conflict, _) => "another notification has this id",
+        (SentOutcome::Full, _) => "the user has too many unacknowledged notifications",
+    };
+    Err(ServiceError::Conflict(conflict))
+}
+
+fn outcome(appended: &Appended, new: &New) -> SentOutcome {
+    match appended {
+        Appended::Stored(_) => SentOutcome::Stored,
+        Appended::There(entry) => known(entry, new),
+        Appended::Full | Appended::Absent => SentOutcome::Full,
+    }
+}
+
+/// What an entry that has the id of a notification says of it.
+fn known(entry: &Entry, new: &New) -> SentOutcome {
+    let known = match read(entry) {
+        Some(Body::New(known)) => known,
+        Some(Body::Withdrawn { .. }) => return SentOutcome::Withdrawn,
+        Some(Body::Acked { .. }) | None => return SentOutcome::Acknowledged,
+    };
+    // Times that the service has not given differ with each attempt.
+    let mut same = new.notification.clone();
+    if !new.has_time {
+        same.timestamp = known.timestamp;
+    }
+    if !new.has_end {
+        same.expires_at = known.expires_at;
+    }
+    if same == known {
+        SentOutcome::Known
+    } else {
+        SentOutcome::Conflict
+    }
+}
+
+fn withdrawal(appended: &Appended) -> WithdrawalOutcome {
+    match appended {
+        Appended::Stored(_) => WithdrawalOutcome::Withdrawn,
+        Appended::There(entry) => match read(entry) {
+            Some(Body::Withdrawn { .. }) => WithdrawalOutcome::Withdrawn,
+            Some(Body::Acked { .. }) => WithdrawalOutcome::Acknowledged,
+            Some(Body::New(_)) | None => WithdrawalOutcome::Absent,
+        },
+        Appended::Absent | Appended::Full => WithdrawalOutcome::Absent,
+    }
+}
+
+fn check_id(id: &str) -> Result<(), ServiceError> {
+    if id.is_empty() || !is_name(id, MAX_ID) {
+        let problem = "must have 1 to 128 characters, none of them control or invisible";
+        return Err(ServiceError::invalid("notificationId", problem));
+    }
+    Ok(())
+}
+
+/// Text that is shown, of so many characters at most.
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), ServiceError> {
+    if text.is_empty() || text.chars().nth(max).is_some() {
+        let problem = format!("must have 1 to {max} characters");
+        return Err(ServiceError::invalid(field, problem));
+    }
+    if text
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+    {
+        return Err(ServiceError::invalid(field, "has control characters"));
+    }
+    Ok(())
+}
+
+/// Whether it is a path of the site that the client is on, and nothing that a browser takes for another host.
+fn is_path(url: &str) -> bool {
+    let is_one = url.starts_with('/') && !url.starts_with("//");
+    is_one
+        && url
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+}
+
+const ACKNOWLEDGED: &str = "it is acknowledged already";
+/// Users that one request names.
+const MOST_USERS: usize = 1000;
+/// Users whose journals one transaction locks.
+const AT_ONCE: usize = 100;
+const MAX_ID: usize = 128;
+const MAX_TITLE: usize = 200;
+const MAX_MESSAGE: usize = 2000;
+/// Bytes of an address.
+const MAX_URL: usize = 2048;
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
