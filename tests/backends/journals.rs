@@ -25,6 +25,7 @@ on_every_backend! {
     concurrent_droppers_keep_their_quota,
     entries_of_many_journals_are_appended_together,
     open_entries_are_counted_at_one_revision,
+    closed_entries_are_read_and_trimmed_by_themselves,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
@@ -70,6 +71,7 @@ fn all(journal: &str) -> Current<'_> {
         category: None,
         open: 100,
         newest: 100,
+        is_closed: false,
         before: None,
         now: Time::now(),
     }
@@ -484,6 +486,52 @@ async fn open_entries_are_counted_at_one_revision(backend: Backend) {
     };
     stored(store, over).await;
     assert_eq!(count().await, (5, 2));
+}
+
+async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for n in 0..6 {
+        stored(store, entry("j", &n.to_string(), "open")).await;
+    }
+    for key in ["4", "0", "2"] {
+        stored(store, closed("j", key, "closed")).await;
+    }
+    stored(store, closed("other", "0", "closed")).await;
+    let closed_ones = async |newest, before| {
+        let current = Current {
+            open: 0,
+            newest,
+            is_closed: true,
+            before,
+            ..all("j")
+        };
+        let view = store.journal(current).await.unwrap();
+        let keys = view.entries.into_iter().map(|entry| entry.key);
+        keys.collect::<Vec<_>>()
+    };
+    assert_eq!(closed_ones(9, None).await, ["4", "0", "2"]);
+    assert_eq!(closed_ones(2, None).await, ["0", "2"]);
+    assert_eq!(closed_ones(2, Some(8)).await, ["4"]);
+    store.trim_journal("j", 8).await.unwrap();
+    store.trim_journal("none", 8).await.unwrap();
+    assert_eq!(closed_ones(9, None).await, ["0", "2"]);
+    assert_eq!(open(store).await, ["1", "3", "5"]);
+    assert_eq!(view(store, "other").await.entries.len(), 1);
+    // A closed entry with an end of its own stays until then, however old it is.
+    let old = Append {
+        created_at: Time::now().before(Duration::from_secs(7200)),
+        expires_at: Some(Time::now().after(Duration::from_secs(3600))),
+        ..closed("j", "lasting", "x")
+    };
+    stored(store, old).await;
+    let sweep = JournalSweep {
+        now: Time::now(),
+        replaced_before: Time::now().before(Duration::from_secs(3600)),
+        closed_before: Time::now().before(Duration::from_secs(3600)),
+        limit: 10,
+    };
+    assert_eq!(store.sweep_journals(sweep).await.unwrap(), 0);
+    assert_eq!(closed_ones(1, None).await, ["lasting"]);
 }
 
 async fn what_has_expired_is_not_there_for_anybody(backend: Backend) {

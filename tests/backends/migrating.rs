@@ -76,6 +76,7 @@ async fn assert_moved(store: &Store) {
         category: None,
         open: 10,
         newest: 0,
+        is_closed: false,
         before: None,
         now: Time::now(),
     };

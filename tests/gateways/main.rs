@@ -40,6 +40,7 @@ mod market;
 mod mentions;
 #[cfg(feature = "postgres")]
 mod nodes;
+mod notification_history;
 mod notifications;
 #[cfg(feature = "postgres")]
 mod order;

@@ -184,6 +184,9 @@ pub struct Notifications {
     pub urgent_reserve: u32,
     /// Unacknowledged notifications of mentions of one user; past that a new mention replaces the oldest. Default 100.
     pub mentions: u32,
+    /// How long an acknowledged notification is in the history of its user. Default 30 days.
+    #[serde(with = "humantime_serde")]
+    pub history: Duration,
     /// Whether every connection is subscribed to its user's notifications from the start. Default `false`.
     pub on_connect: bool,
 }
@@ -196,6 +199,7 @@ impl Default for Notifications {
             per_user: 200,
             urgent_reserve: 50,
             mentions: 100,
+            history: Duration::from_secs(30 * 86_400),
             on_connect: false,
         }
     }
@@ -222,6 +226,9 @@ impl Notifications {
         }
         if self.per_user == 0 || self.per_user > MOST_OPEN {
             return Err("notifications.per_user must be from 1 to 1000");
+        }
+        if self.history < SHORTEST_KEEP || self.history > LONGEST {
+            return Err("notifications.history must be from an hour to a year");
         }
         if self.urgent_reserve > MOST_OPEN {
             return Err("notifications.urgent_reserve must be at most 1000");

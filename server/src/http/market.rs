@@ -18,8 +18,8 @@ use crate::{
             trades::Trade,
         },
         notification_events::{
-            NotificationList, Notified, Notify, ReadNotifications, WithdrawNotification,
-            Withdrawals,
+            NotificationHistory, NotificationList, Notified, Notify, ReadNotificationHistory,
+            ReadNotifications, WithdrawNotification, Withdrawals,
         },
         pages::AskedPage,
         portfolio::{PublishPortfolio, ReadPortfolio},
@@ -168,6 +168,19 @@ fn reading() -> Routes<Api> {
             .query::<AskedPage>()
             .answer::<NotificationList>(200),
         )
+        .on(
+            Method::GET,
+            "/users/{id}/notifications/history",
+            notification_history,
+            Operation::new(
+                "listNotificationHistory",
+                "Lists the notifications that a user has acknowledged, the newest acknowledgement first.",
+                Permission::NotificationsRead,
+            )
+            .segment("id", "The id of the user.")
+            .query::<AskedPage>()
+            .answer::<NotificationHistory>(200),
+        )
 }
 
 async fn trade(
@@ -276,6 +289,17 @@ async fn notifications(
 ) -> Result<Json<NotificationList>, ApiError> {
     let allowed = at.access.allow(by, ReadNotifications { user, page })?;
     Ok(Json(at.notifications.unacknowledged(allowed).await?))
+}
+
+async fn notification_history(
+    State(at): State<Api>,
+    Extension(by): By,
+    Path(user): Path<String>,
+    Parameters(page): Parameters<AskedPage>,
+) -> Result<Json<NotificationHistory>, ApiError> {
+    let asked = ReadNotificationHistory { user, page };
+    let allowed = at.access.allow(by, asked)?;
+    Ok(Json(at.notifications.history(allowed).await?))
 }
 
 /// The body of a thousand prices, at their longest.

@@ -117,6 +117,7 @@ impl Harness {
             category: None,
             open: 100,
             newest: 100,
+            is_closed: false,
             before: None,
             now: Time::now(),
         };

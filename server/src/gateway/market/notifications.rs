@@ -6,8 +6,8 @@ use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Notifications;
 use crate::service::notification_events::{
     AckAllNotifications, AckNotification, NOTIFICATION_ACK, NOTIFICATION_ACK_ALL,
-    SUBSCRIBE_NOTIFICATIONS, SubscribeNotifications, UNSUBSCRIBE_NOTIFICATIONS,
-    UnsubscribeNotifications,
+    NOTIFICATIONS_HISTORY, ReadOwnHistory, SUBSCRIBE_NOTIFICATIONS, SubscribeNotifications,
+    UNSUBSCRIBE_NOTIFICATIONS, UnsubscribeNotifications,
 };
 use roomcast::{Event, State};
 
@@ -44,6 +44,12 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
                     allowed, socket, ..
                 } = call;
                 notifications.acknowledge_all(allowed, &socket).await
+            },
+        )
+        .on(
+            &NOTIFICATIONS_HISTORY,
+            async |call: Call<ReadOwnHistory>, notifications: State<Notifications>| {
+                notifications.own_history(call.allowed).await
             },
         );
 }

@@ -324,7 +324,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
 }
 
 /// What sends the events of the server that a service can have sent.
-const ROUTES: [(&str, &str); 31] = [
+const ROUTES: [(&str, &str); 32] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
     ("message_edited", "PATCH /api/v1/messages/{id}"),

@@ -33,7 +33,7 @@ use crate::store::{
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;
-pub(in crate::service) use pages::WantedPage;
+pub(in crate::service) use pages::{Part, WantedPage};
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
 
@@ -269,6 +269,7 @@ impl Journals {
             category,
             open,
             newest,
+            is_closed: false,
             before: None,
             now: Time::now(),
         };

@@ -13,12 +13,21 @@ pub(in crate::service) struct WantedPage<'a> {
     /// The name of the journal.
     pub(in crate::service) journal: String,
     pub(in crate::service) category: Option<&'a str>,
-    /// Only entries that are open.
-    pub(in crate::service) is_open: bool,
+    pub(in crate::service) part: Part,
     /// The cursor of the page before.
     pub(in crate::service) cursor: Option<&'a str>,
     /// Entries at most, if that is said.
     pub(in crate::service) limit: Option<usize>,
+}
+
+/// Which current entries a page has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Part {
+    All,
+    /// Only entries that are open.
+    Open,
+    /// Only entries that are closed.
+    Closed,
 }
 
 /// Current entries of a journal.
@@ -44,16 +53,16 @@ impl Journals {
             let none = || ServiceError::invalid("cursor", "is none of this list");
             place(cursor, &list).ok_or_else(none)
         });
-        let (open, newest) = if wanted.is_open {
-            (limit + 1, 0)
-        } else {
-            (0, limit + 1)
+        let (open, newest) = match wanted.part {
+            Part::Open => (limit + 1, 0),
+            Part::All | Part::Closed => (0, limit + 1),
         };
         let current = Current {
             journal: &wanted.journal,
             category: wanted.category,
             open,
             newest,
+            is_closed: wanted.part == Part::Closed,
             before: before.transpose()?,
             now: Time::now(),
         };
@@ -104,7 +113,7 @@ mod tests {
         WantedPage {
             journal: journal.into(),
             category,
-            is_open: false,
+            part: Part::All,
             cursor: None,
             limit: None,
         }

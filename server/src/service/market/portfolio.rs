@@ -7,7 +7,7 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+    Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::portfolio::{
     PublishPortfolio, ReadPortfolio, SubscribePortfolio, UnsubscribePortfolio,
@@ -109,7 +109,7 @@ impl Market {
         let wanted = WantedPage {
             journal: journal_of(KIND, &user),
             category: None,
-            is_open: true,
+            part: Part::Open,
             cursor: None,
             limit: Some(1),
         };

@@ -8,7 +8,7 @@ use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
 use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Snapshot, Subscription, Teller, WantedPage, read, write};
+use crate::service::journals::{Part, Snapshot, Subscription, Teller, WantedPage, read, write};
 use crate::service::rules::commands::signals::{
     PublishSignal, ReadSignals, SignalList, SubscribeSignals, UnsubscribeSignals,
 };
@@ -159,7 +159,7 @@ impl Market {
         let wanted = WantedPage {
             journal: JOURNAL.into(),
             category: asked.channel_id.as_deref(),
-            is_open: false,
+            part: Part::All,
             cursor: asked.cursor.as_deref(),
             limit: asked.limit,
         };

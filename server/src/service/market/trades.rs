@@ -7,7 +7,7 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+    Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::trades::{
     PublishTrade, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
@@ -112,7 +112,7 @@ impl Market {
         let wanted = WantedPage {
             journal: journal_of(KIND, &user),
             category: None,
-            is_open: false,
+            part: Part::All,
             cursor: page.cursor.as_deref(),
             limit: page.limit,
         };

@@ -1,6 +1,6 @@
 //! Notifications that end because their user has seen them.
 
-use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
+use super::{Body, KIND, MENTION, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{journal_of, read, write};
@@ -23,10 +23,17 @@ impl Notifications {
             notification_id,
             timestamp: Time::now(),
         };
-        let append = closing(journal, acked.clone(), Some(socket.id()));
         let journals = &self.0.journals;
+        let store = journals.store();
+        let open = store
+            .journal_entry(&journal, &acked.notification_id)
+            .await?;
+        let append = self.closing(&journal, open.as_ref(), acked.clone(), Some(socket.id()));
         match journals.append(&socket.namespace(), append).await? {
-            Appended::Stored(_) => Ok(acked),
+            Appended::Stored(entry) => {
+                self.trim(&journal, &[entry.revision]).await;
+                Ok(acked)
+            }
             Appended::There(entry) => match read(&entry) {
                 Some(Body::Acked { acked, .. }) => Ok(acked),
                 Some(Body::New(_) | Body::Withdrawn { .. }) | None => Err(NONE),
@@ -52,6 +59,7 @@ impl Notifications {
                 category: None,
                 open: AT_ONCE,
                 newest: 0,
+                is_closed: false,
                 before,
                 now: timestamp,
             };
@@ -65,15 +73,10 @@ impl Notifications {
                     notification_id: entry.key.clone(),
                     timestamp,
                 };
-                closing(journal.clone(), acked, Some(socket.id()))
+                self.closing(&journal, Some(entry), acked, Some(socket.id()))
             });
-            let journals = &self.0.journals;
-            let appended = journals
-                .append_all(&socket.namespace(), closing.collect())
-                .await?;
-            let stored = appended.iter();
-            let stored = stored.filter(|appended| matches!(appended, Appended::Stored(_)));
-            acknowledged += stored.count() as u64;
+            let (namespace, closing) = (socket.namespace(), closing.collect());
+            acknowledged += self.close(&namespace, &journal, closing).await?;
         }
         Ok(AllAcked {
             acknowledged,
@@ -110,6 +113,7 @@ impl Notifications {
             category: Some(&category),
             open: self.0.config.mentions as usize,
             newest: 0,
+            is_closed: false,
             before: None,
             now,
         };
@@ -123,39 +127,83 @@ impl Notifications {
                 notification_id: entry.key.clone(),
                 timestamp: now,
             };
-            closing(journal.clone(), acked, None)
+            self.closing(&journal, Some(entry), acked, None)
         });
         let closing: Vec<Append> = closing.collect();
         if !closing.is_empty() {
-            self.0.journals.append_all(namespace, closing).await?;
+            self.close(namespace, &journal, closing).await?;
         }
         Ok(())
     }
-}
 
-/// Notifications that are acknowledged in one transaction. They fit into one event.
-const AT_ONCE: usize = 100;
+    /// Stores the ends of notifications of one user, and returns how many were stored.
+    async fn close(
+        &self,
+        namespace: &Namespace,
+        journal: &str,
+        closing: Vec<Append>,
+    ) -> Result<u64, StoreError> {
+        let appended = self.0.journals.append_all(namespace, closing).await?;
+        let stored = appended.into_iter().filter_map(|appended| match appended {
+            Appended::Stored(entry) => Some(entry.revision),
+            Appended::There(_) | Appended::Absent | Appended::Full => None,
+        });
+        let stored: Vec<u64> = stored.collect();
+        self.trim(journal, &stored).await;
+        Ok(stored.len() as u64)
+    }
 
-/// The entry that closes an open notification because its user has seen it.
-fn closing(journal: String, acked: NotificationAcked, socket: Option<SocketId>) -> Append {
-    let timestamp = acked.timestamp;
-    Append {
-        journal,
-        key: acked.notification_id.clone(),
-        body: write(&Body::Acked {
-            acked,
-            socket: socket.map(|socket| socket.to_string()).unwrap_or_default(),
-        }),
-        category: None,
-        is_open: false,
-        if_open: IfOpen::Remove,
-        needs_open: true,
-        created_at: timestamp,
-        expires_at: Some(timestamp.after(REMEMBERED)),
-        most_open: 0,
-        quota: Quota::All,
+    /// Removes what is too old for the history, from time to time.
+    async fn trim(&self, journal: &str, stored: &[u64]) {
+        let due = stored.iter().find(|revision| *revision % TRIM_EVERY == 0);
+        let Some(before) = due.and_then(|revision| revision.checked_sub(MOST_HISTORY)) else {
+            return;
+        };
+        let trimmed = self.0.journals.store().trim_journal(journal, before).await;
+        if let Err(error) = trimmed {
+            tracing::debug!(%error, "the history of notifications could not be trimmed");
+        }
+    }
+
+    /// The entry that closes an open notification because its user has seen it.
+    fn closing(
+        &self,
+        journal: &str,
+        open: Option<&Entry>,
+        acked: NotificationAcked,
+        socket: Option<SocketId>,
+    ) -> Append {
+        let timestamp = acked.timestamp;
+        let notification = open.and_then(|entry| match read(entry) {
+            Some(Body::New(notification)) => Some(notification),
+            Some(Body::Acked { .. } | Body::Withdrawn { .. }) | None => None,
+        });
+        Append {
+            journal: journal.to_owned(),
+            key: acked.notification_id.clone(),
+            body: write(&Body::Acked {
+                acked,
+                socket: socket.map(|socket| socket.to_string()).unwrap_or_default(),
+                notification,
+            }),
+            category: None,
+            is_open: false,
+            if_open: IfOpen::Remove,
+            needs_open: true,
+            created_at: timestamp,
+            expires_at: Some(timestamp.after(self.0.config.history)),
+            most_open: 0,
+            quota: Quota::All,
+        }
     }
 }
+
+/// Steps of a user's journal after which an acknowledged notification is removed from the history.
+const MOST_HISTORY: u64 = 2000;
+/// Steps of a journal between two looks for what is too old.
+const TRIM_EVERY: u64 = 50;
+/// Notifications that are acknowledged in one transaction. They fit into one event.
+const AT_ONCE: usize = 100;
 
 /// The place of the message that a notification of a mention is about, which its action leads to.
 fn seq_of(entry: &Entry) -> Option<u64> {

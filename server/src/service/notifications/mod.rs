@@ -5,6 +5,7 @@
 //! together.
 
 mod acknowledging;
+mod reading;
 mod sending;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -16,12 +17,11 @@ use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Journals, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+    Journals, Snapshot, Subscription, Teller, journal_of, read, user_of, write,
 };
 use crate::service::rules::commands::notifications::{
-    NotificationList, ReadNotifications, SubscribeNotifications, UnsubscribeNotifications,
+    SubscribeNotifications, UnsubscribeNotifications,
 };
-use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::notifications::{
     self as emissions, NOTIFICATION_ACKED, NOTIFICATION_BATCH, NOTIFICATION_NEW,
     NOTIFICATION_WITHDRAWN, NOTIFICATIONS_ACKED, NOTIFICATIONS_SUBSCRIBED, NOTIFICATIONS_UNREAD,
@@ -54,6 +54,9 @@ enum Body {
         acked: NotificationAcked,
         /// The socket that it came from, which knows. Empty if no socket knows.
         socket: String,
+        /// What was acknowledged, for the history. Servers before it did not write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notification: Option<Notification>,
     },
     /// It ended before the user acknowledged it. The key of the entry is its id.
     Withdrawn {
@@ -117,7 +120,7 @@ impl Teller for NotificationsTeller {
                     let revision = entry.revision;
                     new.push(Update { body, revision });
                 }
-                Some(Body::Acked { acked, socket }) => together.add(&to, acked, socket),
+                Some(Body::Acked { acked, socket, .. }) => together.add(&to, acked, socket),
                 Some(Body::Withdrawn { reason, timestamp }) => {
                     let withdrawn = NotificationWithdrawn {
                         notification_id: entry.key.clone(),
@@ -284,42 +287,6 @@ impl Notifications {
         }
     }
 
-    /// A page of what any user has not acknowledged, for services.
-    pub(crate) async fn unacknowledged(
-        &self,
-        allowed: Allowed<ReadNotifications>,
-    ) -> Result<NotificationList, ServiceError> {
-        let (_, ReadNotifications { user, page }) = allowed.into_parts();
-        check_user_id("userId", &user)?;
-        let wanted = WantedPage {
-            journal: journal_of(KIND, &user),
-            category: None,
-            is_open: true,
-            cursor: page.cursor.as_deref(),
-            limit: page.limit,
-        };
-        let journals = &self.0.journals;
-        let (_, unread) = journals
-            .store()
-            .count_open(&wanted.journal, Time::now())
-            .await?;
-        let page = journals.page(wanted).await?;
-        let new = page.entries.iter().filter_map(|entry| match read(entry)? {
-            Body::New(body) => Some(Update {
-                body,
-                revision: entry.revision,
-            }),
-            Body::Acked { .. } | Body::Withdrawn { .. } => None,
-        });
-        Ok(NotificationList {
-            revision: page.revision,
-            notifications: new.collect(),
-            unread,
-            has_more: page.cursor.is_some(),
-            cursor: page.cursor,
-        })
-    }
-
     /// What a socket follows here that is in a room, if that is its user's notifications.
     pub(crate) fn followed(room: &Room, by: &Principal) -> Option<Followed> {
         let named = Followed::Room(room.as_str().to_owned());
@@ -387,7 +354,7 @@ impl Notifications {
                 quota: Quota::Dropping {
                     prefix: MENTION,
                     body: write(&dropped),
-                    expires_at: message.created_at.after(REMEMBERED),
+                    expires_at: message.created_at.after(REPLACED),
                 },
             }
         })
@@ -421,5 +388,7 @@ const MENTION: &str = "mention:";
 const BATCH_BYTES: usize = 192 << 10;
 /// Bytes of a revision with its name, which an entry does not have.
 const REVISION_BYTES: usize = 40;
-/// How long it is remembered who has acknowledged a notification.
+/// How long it is remembered that a notification was withdrawn.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
+/// How long a mention that gave way to a newer one is remembered: as long as servers that catch up read what was replaced.
+const REPLACED: Duration = Duration::from_secs(3600);

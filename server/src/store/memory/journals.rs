@@ -132,6 +132,7 @@ impl Tables {
         let open = journal.newest(current.now).filter(is_meant);
         let open = open.filter(|entry| entry.is_open).take(current.open);
         let newest = journal.newest(current.now).filter(is_meant);
+        let newest = newest.filter(|entry| !(current.is_closed && entry.is_open));
         let chosen: BTreeMap<u64, &Entry> = open
             .chain(newest.take(current.newest))
             .map(|entry| (entry.revision, entry))
@@ -165,6 +166,18 @@ impl Tables {
         wanted.take(limit).map(|(_, entry)| entry.clone()).collect()
     }
 
+    pub(super) fn trim_journal(&mut self, name: &str, before: u64) {
+        let Some(journal) = self.journals.get_mut(name) else {
+            return;
+        };
+        let old = journal.entries.range(..before);
+        let closed = old.filter(|(_, entry)| !entry.is_open && journal.is_current(entry));
+        let closed: Vec<u64> = closed.map(|(revision, _)| *revision).collect();
+        for revision in closed {
+            self.bytes = self.bytes.saturating_sub(journal.remove(revision) as u64);
+        }
+    }
+
     pub(super) fn sweep_journals(&mut self, sweep: &JournalSweep) -> u64 {
         let mut removed = 0;
         for journal in self.journals.values_mut() {
@@ -173,6 +186,7 @@ impl Tables {
                     || (!journal.is_current(entry) && entry.created_at < sweep.replaced_before)
                     || (journal.is_current(entry)
                         && !entry.is_open
+                        && entry.expires_at.is_none()
                         && entry.created_at < sweep.closed_before)
             };
             let old = journal.entries.values().filter(is_old);

@@ -306,6 +306,11 @@ impl Memory {
         Ok(self.0.state.lock().view(&current))
     }
 
+    pub(super) async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
+        self.open()?.trim_journal(journal, before);
+        Ok(())
+    }
+
     pub(super) async fn count_open(
         &self,
         journal: &str,

@@ -180,6 +180,8 @@ pub struct Current<'a> {
     pub open: usize,
     /// And at most so many of all, the newest.
     pub newest: usize,
+    /// Whether the newest are those that are closed, instead of all.
+    pub is_closed: bool,
     /// Only those whose revision is smaller than this.
     pub before: Option<u64>,
     /// What expires at this time or before is left out.
@@ -207,7 +209,7 @@ pub struct JournalSweep {
     pub now: Time,
     /// What was replaced and is older than this.
     pub replaced_before: Time,
-    /// What is closed and older than this.
+    /// What is closed, has no end of its own, and is older than this.
     pub closed_before: Time,
     /// Entries that are removed at once, of each of the three kinds.
     pub limit: usize,
@@ -298,6 +300,15 @@ impl Store {
         key: &str,
     ) -> Result<Option<Entry>, StoreError> {
         each!(self, backend => self.patiently(backend.journal_entry(journal, key)).await)
+    }
+
+    /// Removes closed entries of a journal whose revision is smaller than this.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
+        each!(self, backend => self.patiently(backend.trim_journal(journal, before)).await)
     }
 
     /// Removes what has ended, was replaced or is old. Says how many.

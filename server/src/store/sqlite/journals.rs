@@ -155,6 +155,8 @@ pub(super) fn view(
     for (open_only, limit) in [(true, current.open), (false, current.newest)] {
         let condition = if open_only {
             OPEN
+        } else if current.is_closed {
+            CLOSED
         } else if current.category.is_some() {
             OF_CATEGORY
         } else {
@@ -191,6 +193,11 @@ const OPEN: &str = "SELECT * FROM journal_entries
     ORDER BY revision DESC LIMIT ?4";
 const NEWEST: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND ?2 IS NULL AND (expires_at IS NULL OR expires_at > ?3)
+        AND revision < ?5
+    ORDER BY revision DESC LIMIT ?4";
+const CLOSED: &str = "SELECT * FROM journal_entries
+    WHERE journal = ?1 AND is_current AND NOT is_open AND (?2 IS NULL OR category = ?2)
+        AND (expires_at IS NULL OR expires_at > ?3)
         AND revision < ?5
     ORDER BY revision DESC LIMIT ?4";
 const OF_CATEGORY: &str = "SELECT * FROM journal_entries
@@ -254,6 +261,17 @@ pub(super) fn current(
         .optional()
 }
 
+/// Removes closed entries before a revision.
+pub(super) fn trim(connection: &Connection, journal: &str, before: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = ?1 AND revision < ?2 AND is_current AND NOT is_open",
+        )?
+        .execute(params![journal, signed(before)])?;
+    Ok(())
+}
+
 /// Removes some of what is not needed any more.
 pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
     let mut removed = 0;
@@ -261,7 +279,7 @@ pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::
         ("expires_at <= ?1", sweep.now),
         ("NOT is_current AND created_at < ?1", sweep.replaced_before),
         (
-            "is_current AND NOT is_open AND created_at < ?1",
+            "is_current AND NOT is_open AND created_at < ?1 AND expires_at IS NULL",
             sweep.closed_before,
         ),
     ] {

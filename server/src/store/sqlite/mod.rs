@@ -348,6 +348,7 @@ impl Sqlite {
             category,
             open,
             newest,
+            is_closed,
             before,
             now,
         } = current;
@@ -360,11 +361,18 @@ impl Sqlite {
                     category: category.as_deref(),
                     open,
                     newest,
+                    is_closed,
                     before,
                     now,
                 };
                 journals::view(connection, &current)
             })
+            .await
+    }
+
+    pub(super) async fn trim_journal(&self, journal: &str, before: u64) -> Result<(), StoreError> {
+        let journal = journal.to_owned();
+        self.write(move |connection| journals::trim(connection, &journal, before))
             .await
     }
 

@@ -331,6 +331,7 @@ impl Market {
             category: None,
             open: MOST_ORDERS as usize,
             newest: 0,
+            is_closed: false,
             before: None,
             now: Time::now(),
         };

@@ -31,6 +31,10 @@ events! {
         "notification:ack_all", Nothing, Requests, Oneself, object_or_none,
         "acknowledges all notifications, or those up to a revision",
         {"revision": 7} => notifications::all_acked();
+    NOTIFICATIONS_HISTORY: ReadOwnHistory => NotificationHistory =
+        "notifications:history", Nothing, Requests, Oneself, object_or_none,
+        "reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first",
+        {"limit": 1} => history();
 }
 
 /// `subscribe:notifications`: the notifications of the sender.
@@ -54,6 +58,17 @@ pub(crate) struct AckAllNotifications {
     /// Only those up to this revision, which the sender has received. Default: all that there are.
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) revision: Option<u64>,
+}
+
+/// `notifications:history`: a page of what the sender has acknowledged.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct ReadOwnHistory {
+    /// The `cursor` of the page before; without it, the first page.
+    #[serde(default)]
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<usize>,
 }
 
 /// `POST /api/v1/notifications`: a notification of a user, or of many.
@@ -196,4 +211,53 @@ pub(crate) struct NotificationList {
     pub(crate) cursor: Option<String>,
     /// Whether there are older ones.
     pub(crate) has_more: bool,
+}
+
+/// `GET /api/v1/users/{id}/notifications/history`: what a user has acknowledged.
+#[derive(Debug)]
+pub(crate) struct ReadNotificationHistory {
+    pub(crate) user: String,
+    pub(crate) page: AskedPage,
+}
+
+impl Command for ReadNotificationHistory {
+    const PERMISSION: Option<Permission> = Some(Permission::NotificationsRead);
+}
+
+/// A page of the notifications that a user has acknowledged, the newest acknowledgement first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotificationHistory {
+    /// That of the last notification or acknowledgement when the page was read.
+    pub(crate) revision: u64,
+    pub(crate) notifications: Vec<AcknowledgedNotification>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// Whether there are older ones. A page may have fewer than `limit`, or none.
+    pub(crate) has_more: bool,
+}
+
+/// A notification that its user has acknowledged.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AcknowledgedNotification {
+    #[serde(flatten)]
+    pub(crate) notification: Notification,
+    pub(crate) acknowledged_at: Time,
+    /// That of the acknowledgement.
+    pub(crate) revision: u64,
+}
+
+fn history() -> NotificationHistory {
+    NotificationHistory {
+        revision: 2,
+        notifications: vec![AcknowledgedNotification {
+            notification: notifications::notification(),
+            acknowledged_at: notifications::acked().timestamp,
+            revision: 2,
+        }],
+        cursor: None,
+        has_more: false,
+    }
 }

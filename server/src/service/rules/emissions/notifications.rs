@@ -159,7 +159,7 @@ pub(crate) struct Notifications {
     pub(crate) unread: u64,
 }
 
-fn notification() -> Notification {
+pub(in crate::service::rules) fn notification() -> Notification {
     Notification {
         notification_id: MESSAGE_ID.to_string(),
         kind: NotificationKind::Info,

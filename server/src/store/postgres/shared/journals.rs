@@ -38,6 +38,14 @@ impl Postgres {
         read!(self, client => view(client, &current))
     }
 
+    pub(in crate::store) async fn trim_journal(
+        &self,
+        journal: &str,
+        before: u64,
+    ) -> Result<(), StoreError> {
+        read!(self, client => trim(client, journal, before))
+    }
+
     pub(in crate::store) async fn count_open(
         &self,
         journal: &str,
@@ -242,6 +250,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                   FROM journal_entries
                   WHERE journal = $1 AND is_current AND ($2::text IS NULL OR category = $2)
                       AND (expires_at IS NULL OR expires_at > $5) AND revision < $6
+                      AND NOT ($7 AND is_open)
                   ORDER BY revision DESC LIMIT $4)) e ON true
              ORDER BY e.revision",
         )
@@ -256,6 +265,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                 &count(current.newest),
                 &current.now.timestamp(),
                 &current.before.map_or(i64::MAX, signed),
+                &current.is_closed,
             ],
         )
         .await?;
@@ -320,6 +330,20 @@ async fn current(client: &ClientWrapper, journal: &str, key: &str) -> Result<Opt
     row.as_ref().map(entry).transpose()
 }
 
+/// Removes closed entries before a revision.
+async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), Error> {
+    let statement = client
+        .prepare_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND revision < $2 AND is_current AND NOT is_open",
+        )
+        .await?;
+    client
+        .execute(&statement, &[&journal, &signed(before)])
+        .await?;
+    Ok(())
+}
+
 /// Removes some of what is not needed any more. What another server is removing is left to it.
 async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Error> {
     let statement = client
@@ -332,7 +356,7 @@ async fn sweep(client: &ClientWrapper, sweep: &JournalSweep) -> Result<u64, Erro
                  LIMIT $4 FOR UPDATE SKIP LOCKED),
              closed AS MATERIALIZED (
                  SELECT journal, revision FROM journal_entries
-                 WHERE is_current AND NOT is_open AND created_at < $3
+                 WHERE is_current AND NOT is_open AND created_at < $3 AND expires_at IS NULL
                  LIMIT $4 FOR UPDATE SKIP LOCKED),
              old AS (TABLE over UNION TABLE replaced UNION TABLE closed)
              DELETE FROM journal_entries e USING old

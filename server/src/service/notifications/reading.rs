@@ -1,0 +1,110 @@
+//! Pages of notifications: what is not acknowledged, and the history of what is.
+
+use super::{Body, KIND, Notifications};
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{Part, WantedPage, journal_of, read};
+use crate::service::rules::commands::notifications::{
+    AcknowledgedNotification, NotificationHistory, NotificationList, ReadNotificationHistory,
+    ReadNotifications, ReadOwnHistory,
+};
+use crate::service::rules::commands::pages::AskedPage;
+use crate::service::rules::content::check_user_id;
+use crate::service::rules::emissions::published::Update;
+use crate::store::{Entry, Time};
+
+impl Notifications {
+    /// A page of what any user has not acknowledged, for services.
+    pub(crate) async fn unacknowledged(
+        &self,
+        allowed: Allowed<ReadNotifications>,
+    ) -> Result<NotificationList, ServiceError> {
+        let (_, ReadNotifications { user, page }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        let wanted = WantedPage {
+            journal: journal_of(KIND, &user),
+            category: None,
+            part: Part::Open,
+            cursor: page.cursor.as_deref(),
+            limit: page.limit,
+        };
+        let journals = &self.0.journals;
+        let (_, unread) = journals
+            .store()
+            .count_open(&wanted.journal, Time::now())
+            .await?;
+        let page = journals.page(wanted).await?;
+        let new = page.entries.iter().filter_map(|entry| match read(entry)? {
+            Body::New(body) => Some(Update {
+                body,
+                revision: entry.revision,
+            }),
+            Body::Acked { .. } | Body::Withdrawn { .. } => None,
+        });
+        Ok(NotificationList {
+            revision: page.revision,
+            notifications: new.collect(),
+            unread,
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
+    }
+
+    /// A page of what the sender has acknowledged.
+    pub(crate) async fn own_history(
+        &self,
+        allowed: Allowed<ReadOwnHistory>,
+    ) -> Result<NotificationHistory, ServiceError> {
+        let (by, ReadOwnHistory { cursor, limit }) = allowed.into_parts();
+        self.history_of(&by.subject, AskedPage { cursor, limit })
+            .await
+    }
+
+    /// A page of what any user has acknowledged, for services.
+    pub(crate) async fn history(
+        &self,
+        allowed: Allowed<ReadNotificationHistory>,
+    ) -> Result<NotificationHistory, ServiceError> {
+        let (_, ReadNotificationHistory { user, page }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        self.history_of(&user, page).await
+    }
+
+    async fn history_of(
+        &self,
+        user: &str,
+        page: AskedPage,
+    ) -> Result<NotificationHistory, ServiceError> {
+        let wanted = WantedPage {
+            journal: journal_of(KIND, user),
+            category: None,
+            part: Part::Closed,
+            cursor: page.cursor.as_deref(),
+            limit: page.limit,
+        };
+        let page = self.0.journals.page(wanted).await?;
+        Ok(NotificationHistory {
+            revision: page.revision,
+            notifications: page.entries.iter().filter_map(acknowledged).collect(),
+            has_more: page.cursor.is_some(),
+            cursor: page.cursor,
+        })
+    }
+}
+
+/// The notification that an entry has ended. Withdrawn ones are not in the history.
+fn acknowledged(entry: &Entry) -> Option<AcknowledgedNotification> {
+    let Body::Acked {
+        acked,
+        notification,
+        ..
+    } = read(entry)?
+    else {
+        return None;
+    };
+    Some(AcknowledgedNotification {
+        notification: notification?,
+        acknowledged_at: acked.timestamp,
+        revision: entry.revision,
+    })
+}
