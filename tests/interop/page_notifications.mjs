@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { violations } from "./axe.mjs";
-import { DESK, PHONE, client, must, noComplaints, shared, signIn } from "./page_support.mjs";
+import { DESK, PHONE, client, make, must, noComplaints, shared, signIn } from "./page_support.mjs";
 import { until } from "./support.mjs";
 import { token } from "./tokens.mjs";
 
@@ -71,6 +71,77 @@ test("what one tab has read is gone in the others, and what was read without net
   await bell(second).first().waitFor();
   await bell(ada).first().waitFor();
   noComplaints(ada, second);
+});
+
+for (const [where, viewport] of Object.entries({ desk: DESK, phone: PHONE })) {
+  test(`all are read by one press and found among the earlier ones, at a ${where}`, async (t) => {
+    const sub = `note-earlier-${where}`;
+    const other = await client(t, sub, "Same User");
+    for (let index = 0; index < 60; index += 1) await notify(sub, `early-${index}`, { message: "It has happened." });
+    const ada = await signIn(t, sub, "Ada Earlier", { viewport });
+    await bell(ada, 60).first().waitFor();
+    await ada.page.locator(".bell:visible").press("Enter");
+    const dialog = ada.page.getByRole("dialog", { name: "Notifications" });
+    const everything = dialog.getByRole("button", { name: "Mark all as read" });
+    const acked = new Promise((done) => other.once("notifications:acked", done));
+    await must(other, "subscribe:notifications", {});
+    await everything.press("Enter");
+    // The first of 60 requests would have come as an event of its own.
+    await acked;
+    await until(async () => (await kept(other)).length === 0, "all to be acknowledged");
+    await ada.page.keyboard.press("Escape");
+    await bell(ada).first().waitFor();
+    await ada.page.locator(".bell:visible").press("Enter");
+    await dialog.getByText("There is nothing new.").waitFor();
+    await dialog.getByRole("button", { name: "Show earlier notifications" }).press("Enter");
+    const earlier = dialog.getByRole("list", { name: "Earlier notifications" }).getByRole("listitem");
+    await until(async () => (await earlier.count()) === 50, "the first page");
+    await until(() => dialog.getByRole("heading", { name: "Earlier" }).evaluate((node) => node === document.activeElement), "the focus");
+    assert.deepEqual(await violations(ada), []);
+    await ada.screenshot(`${sub}-first`);
+    await dialog.getByRole("button", { name: "Show more" }).press("Enter");
+    await until(async () => (await earlier.count()) === 60, "all of them");
+    await dialog.getByRole("button", { name: "Show more" }).waitFor({ state: "detached" });
+    assert.equal(await ada.page.evaluate(() => document.documentElement.scrollWidth), viewport.width);
+    noComplaints(ada);
+  });
+}
+
+test("a mention is no longer new once its message was read, in every tab", async (t) => {
+  const sub = "note-mention";
+  const bob = await client(t, "bob-mention", "Bob Mention");
+  const id = await make(bob, "Mentions", [sub], "first");
+  const ada = await signIn(t, sub, "Ada Mention");
+  const second = await signIn(t, sub, "Ada Mention");
+  for (const one of [ada, second]) {
+    await one.toList();
+    await one.conversation("Lobby").click();
+    await one.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  }
+  await must(bob, "message", { conversationId: id, content: "look here", mentions: [sub] });
+  await bell(ada, 1).first().waitFor();
+  await bell(second, 1).first().waitFor();
+  await ada.toList();
+  await ada.conversation("Mentions").click();
+  await ada.message("look here").waitFor();
+  await bell(ada).first().waitFor();
+  await bell(second).first().waitFor();
+  noComplaints(ada, second);
+});
+
+test("a notification that the service withdraws goes from the list", async (t) => {
+  const sub = "note-withdrawn";
+  const ada = await signIn(t, sub, "Ada Withdrawn");
+  await notify(sub, "wrong");
+  await bell(ada, 1).first().waitFor();
+  const answer = await fetch(`${shared.server.url}/api/v1/notifications/withdraw`, {
+    method: "POST",
+    headers: { authorization: service, "content-type": "application/json" },
+    body: JSON.stringify({ notificationId: "wrong", userId: sub }),
+  });
+  assert.equal(answer.status, 200);
+  await bell(ada).first().waitFor();
+  noComplaints(ada);
 });
 
 test("two hundred notifications and hostile ones stay within the list", async (t) => {

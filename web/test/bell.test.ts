@@ -27,8 +27,8 @@ function fake() {
       return () => {};
     },
     subscribe: () => () => {},
-    request: async (name: string, payload: { notificationId?: string }) => {
-      asked.push(payload.notificationId ?? name);
+    request: async (name: string, payload: { notificationId?: string; revision?: number }) => {
+      asked.push(payload.notificationId ?? [name, payload.revision].join(" ").trim());
       const failure = failures.shift();
       if (failure !== undefined) throw failure;
       return {};
@@ -36,7 +36,7 @@ function fake() {
   };
   const bell = new Bell(connection as never, () => {}, ({ notificationId }) => rung.push(notificationId));
   const tell = (name: string, payload?: unknown) => listeners.get(name)?.(payload as never);
-  const snapshot = (revision: number, hasMore: boolean, ...notifications: Notification[]) => tell("notifications:subscribed", { room: "", snapshot: { revision, hasMore, notifications } });
+  const snapshot = (revision: number, hasMore: boolean, ...notifications: Notification[]) => tell("notifications:subscribed", { room: "", snapshot: { revision, hasMore, notifications, unread: notifications.length + (hasMore ? 50 : 0) } });
   return { bell, asked, failures, rung, tell, snapshot };
 }
 
@@ -95,6 +95,34 @@ test("older ones are asked for when those that there are were read", async () =>
   bell.read("two");
   while (asked.length < 3) await settled();
   assert.deepEqual(asked, ["one", "two", "subscribe:notifications"]);
+});
+
+test("all that has come is read by one request, and again after a failure", async () => {
+  const { bell, asked, failures, tell, snapshot } = fake();
+  snapshot(3, true, note("one"), note("two"));
+  assert.equal(bell.unread(NOW), 52);
+  tell("notification:new", { ...note("four"), revision: 4 });
+  // What is urgent has overtaken what waits, which was not seen.
+  tell("notification:new", { ...note("urgent"), priority: "urgent", revision: 6 });
+  tell("notifications:unread", { unread: 55, revision: 6 });
+  tell("notifications:unread", { unread: 1, revision: 5 });
+  assert.equal(bell.unread(NOW), 55);
+  failures.push(new RequestError({ code: "DISCONNECTED", message: "" }));
+  bell.readAll();
+  assert.equal(bell.unread(NOW), 0);
+  await settled();
+  tell("session");
+  while (asked.length < 4) await settled();
+  assert.deepEqual(asked, ["notification:ack_all 4", "notification:ack_all 4", "urgent", "subscribe:notifications"]);
+});
+
+test("what is acknowledged together is read, and what is withdrawn is not there", () => {
+  const { bell, tell, snapshot } = fake();
+  snapshot(3, false, note("one"), note("two"), note("three"));
+  tell("notifications:acked", { notificationIds: ["one", "two"], timestamp: FUTURE });
+  assert.deepEqual([ids(bell), bell.unread(NOW)], [["three", "two", "one"], 1]);
+  tell("notification:withdrawn", { notificationId: "three", reason: "withdrawn", timestamp: FUTURE });
+  assert.deepEqual([ids(bell), bell.unread(NOW)], [["two", "one"], 0]);
 });
 
 test("an action leads to a web address or to a place in this page, and nowhere else", () => {

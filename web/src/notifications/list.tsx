@@ -1,11 +1,13 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "../app.ts";
 import type { Notification } from "../types.ts";
 import { exactTime } from "../words/time.ts";
 import { Icon, type IconName } from "../view/icons.tsx";
 import { IconButton, Spoken } from "../view/parts.tsx";
 import { Window } from "../windows/window.tsx";
-import { actionOf } from "./bell.ts";
+import { asFailure } from "../model/conversation.ts";
+import { explain } from "../words/failure.ts";
+import { type Earlier, actionOf } from "./bell.ts";
 
 /** So long one of them is in view before it was read. */
 const DWELL = 1_000;
@@ -51,9 +53,9 @@ export function Notifications({ app }: { app: App }) {
         </p>
       )}
       {items.length === 0 && <p class="help">There is nothing new.</p>}
-      {unread.length > 1 && (
+      {unread.length > 0 && (bell?.unread(Date.now()) ?? 0) > 1 && (
         <div class="dialog-actions read-all">
-          <button class="button" type="button" onClick={() => unread.forEach(({ notificationId }) => bell?.read(notificationId))}>
+          <button class="button" type="button" onClick={() => bell?.readAll()}>
             Mark all as read
           </button>
         </div>
@@ -64,7 +66,60 @@ export function Notifications({ app }: { app: App }) {
         ))}
       </ul>
       {bell?.hasMore && <p class="help">There are older ones, which come when these are read.</p>}
+      <History app={app} shown={items} />
     </Window>
+  );
+}
+
+/** What was read before, page by page, once the user asks for it. */
+function History({ app, shown }: { app: App; shown: readonly Notification[] }) {
+  const [earlier, setEarlier] = useState<readonly Earlier[] | undefined>();
+  const [cursor, setCursor] = useState<string | undefined>();
+  const [words, setWords] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const title = useRef<HTMLHeadingElement>(null);
+  const listed = new Set(shown.map(({ notificationId }) => notificationId));
+  const more = async () => {
+    if (isBusy || app.bell === undefined) return;
+    setBusy(true);
+    try {
+      const page = await app.bell.history(cursor);
+      const all = [...(earlier ?? []), ...page.notifications];
+      setEarlier(all);
+      setCursor(page.cursor);
+      setWords(all.length === 0 && !page.hasMore ? "There are no earlier notifications." : "");
+      // The button may be gone; the keyboard stays in the list.
+      if (earlier === undefined || !page.hasMore) requestAnimationFrame(() => title.current?.focus());
+    } catch (error) {
+      setWords(explain(asFailure(error)));
+    } finally {
+      setBusy(false);
+    }
+  };
+  const items = earlier?.filter(({ notificationId }) => !listed.has(notificationId)) ?? [];
+  return (
+    <section class="earlier">
+      {earlier !== undefined && (
+        <h3 ref={title} tabIndex={-1}>
+          Earlier
+        </h3>
+      )}
+      {items.length > 0 && (
+        <ul class="notification-list" aria-label="Earlier notifications">
+          {items.map((item) => (
+            <Item key={item.revision} item={item} isRead app={app} />
+          ))}
+        </ul>
+      )}
+      <p class="help" role="status">
+        {words}
+      </p>
+      {(earlier === undefined || cursor !== undefined) && (
+        <button class="button" type="button" aria-disabled={isBusy ? "true" : undefined} onClick={() => void more()}>
+          {earlier === undefined ? "Show earlier notifications" : "Show more"}
+        </button>
+      )}
+    </section>
   );
 }
 

@@ -62,7 +62,7 @@ export function Tags({ people, userId, name, type }: { people: People; userId: s
 /** What somebody should know, and how much of it. */
 export function BellButton({ app }: { app: App }) {
   const unread = app.bell?.unread(Date.now()) ?? 0;
-  const count = unread > 99 || (unread > 0 && app.bell?.hasMore) ? "99+" : String(unread);
+  const count = unread > 99 ? "99+" : String(unread);
   return (
     <IconButton icon="bell" class="bell" label={unread === 0 ? "Notifications" : `Notifications, ${count} new`} onClick={() => app.show("notifications")}>
       {unread > 0 && <span class="count">{count}</span>}
