@@ -46,15 +46,16 @@ const LIBRARY: Rules = &[
     ("testing", "client config names socket"),
 ];
 
-/// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
+/// `breaker`, `config`, `metrics` and `private_files` are leaves, and `supervisor` but for the metrics.
 const SERVER: Rules = &[
     ("breaker", ""),
     ("config", ""),
     ("metrics", ""),
+    ("private_files", ""),
     ("limit", "config metrics"),
-    ("auth", "breaker config metrics"),
+    ("auth", "breaker config metrics private_files"),
     ("supervisor", "metrics"),
-    ("store", "breaker config metrics supervisor"),
+    ("store", "breaker config metrics private_files supervisor"),
     (
         "service",
         "breaker config metrics auth limit store supervisor",
@@ -67,7 +68,7 @@ const SERVER: Rules = &[
     ),
     (
         "cli",
-        "config metrics limit auth store service gateway http server",
+        "config metrics private_files limit auth store service gateway http server",
     ),
     ("main", "cli"),
 ];

@@ -11,6 +11,7 @@ mod gateway;
 pub mod http;
 mod limit;
 pub mod metrics;
+mod private_files;
 mod server;
 mod service;
 pub mod store;

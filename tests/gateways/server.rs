@@ -20,6 +20,9 @@ use crate::client::Client;
 /// The conversation that admits everyone.
 pub(crate) const LOBBY: &str = "00000000-0000-4000-8000-000000000001";
 
+/// The program.
+pub(crate) const ROOMCAST: &str = env!("CARGO_BIN_EXE_roomcast");
+
 /// Guests do all that users do, so that most tests need no tokens.
 const GUESTS_AS_USERS: (&str, &str) = ("ROOMCAST_AUTH__ROLES__GUEST__INHERITS", "user");
 
@@ -44,7 +47,12 @@ pub(crate) struct Binary {
 impl Binary {
     /// Starts it with a database in `folder` and these variables, and waits until it listens.
     pub(crate) fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        Self::run(&mut Command::new(ROOMCAST), folder, variables)
+    }
+
+    /// Starts it with a command that becomes the binary.
+    pub(crate) fn run(command: &mut Command, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = command
             .current_dir(folder)
             .env("ROOMCAST_LISTEN", "127.0.0.1:0")
             .env("ROOMCAST_STORE", "sqlite:chat.db")

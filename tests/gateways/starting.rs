@@ -1,13 +1,17 @@
 //! How the server starts, or says why it does not.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::server::Binary;
+use crate::server::{Binary, ROOMCAST};
 
 /// Starts a server that cannot run, and waits until it has given up.
 fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
@@ -108,3 +112,189 @@ async fn log_files_do_not_grow_without_end() {
     let told = fails(folder.path(), &[("ROOMCAST_LOG__FILES", "0")]);
     assert!(told.contains("log.files"), "{told}");
 }
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A command that runs as another user, if this process may do that.
+fn as_another_user(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Has another process lock a file, and waits until it has. The process ends with its input.
+fn lock(path: &Path) -> Child {
+    let mut locking = as_another_user("flock")
+        .args([
+            "--shared",
+            path.to_str().unwrap(),
+            "sh",
+            "-c",
+            "echo locked; cat",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stdout = locking.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "locked\n");
+    locking
+}
+
+#[test]
+fn files_are_private_whatever_the_umask_and_the_files_before() {
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("log/roomcast.log");
+    let variables = [
+        ("ROOMCAST_LOG__FILE", log.to_str().unwrap()),
+        ("ROOMCAST_LOG__FILE_BYTES", "300"),
+    ];
+    let start = || {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 000; exec \"$0\"", ROOMCAST]);
+        // It logs to a file, so the address is not known here.
+        let mut command = command
+            .current_dir(folder.path())
+            .envs(variables)
+            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .env("ROOMCAST_STORE", "sqlite:chat.db")
+            .env("ROOMCAST_PROFILE", "development")
+            .env("XDG_STATE_HOME", folder.path())
+            .spawn()
+            .unwrap();
+        let names = ["chat.db", "chat.db-wal", "chat.db-shm", "chat.db.lock"];
+        let mut files: Vec<_> = names.map(|name| folder.path().join(name)).into();
+        files.push(folder.path().join("roomcast/development.key"));
+        files.push(log.clone());
+        files.push(log.with_extension("log.1"));
+        let begin = std::time::Instant::now();
+        while !files
+            .iter()
+            .all(|file| file.exists() && mode(file) == 0o600)
+        {
+            let modes: Vec<_> = files
+                .iter()
+                .map(|f| (f, f.exists().then(|| mode(f))))
+                .collect();
+            assert!(begin.elapsed() < crate::support::DEADLINE, "{modes:?}");
+            std::thread::sleep(std::time::Duration::from_millis(10)); // The pace of asking.
+        }
+        // A killed server leaves all its files.
+        command.kill().unwrap();
+        command.wait().unwrap();
+        files
+    };
+    for file in start() {
+        if file.file_name().unwrap() != "development.key" {
+            fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
+        }
+    }
+    start();
+    assert_eq!(mode(log.parent().unwrap()), 0o700);
+}
+
+#[test]
+fn another_user_cannot_lock_the_database_and_is_named_if_it_has() {
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("chat.db.lock");
+    // Earlier versions made a file that every user could open.
+    let mut ended = Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let ended = format!("process {}", ended.id());
+    fs::write(&path, format!("{ended} at 127.0.0.1:3000")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let mut locking = lock(&path);
+    let told = fails(folder.path(), &[]);
+    let user = geteuid().is_root().then_some(NOBODY);
+    let user = user.unwrap_or_else(|| geteuid().as_raw());
+    let holder = format!("process {} (`flock` of user {user})", locking.id());
+    assert!(
+        told.contains(&holder) && !told.contains(&ended),
+        "no {holder} in {told}"
+    );
+    drop(locking.stdin.take());
+    locking.wait().unwrap();
+
+    let server = Binary::start(folder.path(), &[]);
+    assert_eq!(mode(&path), 0o600);
+    if geteuid().is_root() {
+        for file in ["chat.db", "chat.db-wal", "chat.db-shm", "chat.db.lock"] {
+            let file = folder.path().join(file);
+            let locked = as_another_user("flock")
+                .args(["--shared", "--nonblock", file.to_str().unwrap(), "true"])
+                .status()
+                .unwrap();
+            assert!(!locked.success(), "{file:?}");
+        }
+    }
+    server.terminate();
+}
+
+#[test]
+fn a_database_of_another_user_is_refused() {
+    if !geteuid().is_root() {
+        // No other user's file can be made. That its owner is checked needs root in any case.
+        let own = fs::metadata("/proc/self").unwrap();
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::uid(&own),
+            geteuid().as_raw()
+        );
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    fs::write(folder.path().join("chat.db"), "").unwrap();
+    fs::set_permissions(folder.path().join("chat.db"), Permissions::from_mode(0o666)).unwrap();
+    let Output { status, stdout, .. } = as_another_user(ROOMCAST)
+        .current_dir(folder.path())
+        .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+        .env("ROOMCAST_STORE", "sqlite:chat.db")
+        .env("XDG_STATE_HOME", folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(stdout).unwrap();
+    let owner = format!("it belongs to user 0 and this process runs as user {NOBODY}");
+    assert!(!status.success() && told.contains(&owner), "{told}");
+}
+
+#[test]
+fn a_folder_open_to_every_user_is_refused_in_production() {
+    let folder = TempDir::new().unwrap();
+    let below = folder.path().join("data");
+    fs::create_dir(&below).unwrap();
+    let log = below.join("log");
+    let log = ("ROOMCAST_LOG__FILE", log.to_str().unwrap());
+    let production = ("ROOMCAST_PROFILE", "production");
+    fs::set_permissions(&below, Permissions::from_mode(0o777)).unwrap();
+    let real = fs::canonicalize(&below).unwrap();
+    let remedy = format!("run `chmod o-w {}`", real.display());
+    let told = fails(&below, &[production]);
+    assert!(
+        told.contains("store.url") && told.contains(&remedy),
+        "{told}"
+    );
+    let told = fails(&below, &[production, log, ("ROOMCAST_STORE", "memory:")]);
+    assert!(
+        told.contains("log.file") && told.contains(&remedy),
+        "{told}"
+    );
+    assert!(fs::read_dir(&below).unwrap().next().is_none(), "{told}");
+    // In development it is a warning. Who can write to a folder above can replace the folder.
+    let home = TempDir::new().unwrap();
+    let state = ("XDG_STATE_HOME", home.path().to_str().unwrap());
+    let server = Binary::start(&below, &[state]);
+    server.expect_log(&["WARN", "can replace the database", real.to_str().unwrap()]);
+    server.terminate();
+    fs::set_permissions(&below, Permissions::from_mode(0o1777)).unwrap();
+    Binary::start(&below, &[production, state]).terminate();
+}
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65534;

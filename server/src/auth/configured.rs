@@ -4,17 +4,22 @@ use std::{
     env, fmt,
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use rustix::process::geteuid;
+
 use super::{
     JwtAuthenticator, Keys, KeysError, Revocations,
     jwt::{FileError, JwksUrl, KeyRing, UrlFault},
 };
-use crate::config::{self, Jwt, Profile, Settings};
+use crate::{
+    config::{self, Jwt, Profile, Settings},
+    private_files,
+};
 
 /// The keys that tokens are verified with: the configured ones, in development without any the
 /// one of this machine's user.
@@ -146,8 +151,11 @@ fn development_key_path() -> Option<PathBuf> {
 /// Reads the key, or makes it. It is random, so that a development server that is reached from
 /// elsewhere after all knows nobody; and only its user can read it.
 fn development_key(path: &Path) -> io::Result<Vec<u8>> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    let folder = private_files::folder_of(path);
+    private_files::make_folder(folder)?;
+    if let Some(folder) = private_files::open_folder(folder)? {
+        let reason = format!("every user may replace files in {}", folder.display());
+        return Err(io::Error::other(reason));
     }
     let new = OpenOptions::new()
         .write(true)
@@ -167,8 +175,12 @@ fn development_key(path: &Path) -> io::Result<Vec<u8>> {
     }
     let _ = fs::remove_file(path.with_extension("new"));
     // A key that others can read lets them sign in as anybody, so it is refused rather than mended.
-    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+    let metadata = fs::metadata(path)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others can read it"));
+    }
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to another user"));
     }
     let key = fs::read(path)?;
     if key.len() < SHORT {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::config::{self, Settings};
+use crate::private_files;
 use crate::store::{Conversation, Membership, Message, Page, Store, Time, Version};
 
 /// Arguments of `export`.
@@ -120,13 +121,13 @@ async fn to_file(store: &Store, export: &Export, path: &Path) -> Result<u64, Str
     kept
 }
 
-/// A new file that others cannot read.
+/// Makes a new file that other users cannot read.
 fn private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)
+    // What an export that was killed has left may have other rights, or belong to another user.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => private_files::open(path, OpenOptions::new().write(true).create_new(true)),
+    }
 }
 
 async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, String> {

@@ -6,13 +6,18 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
 use super::rotating::Rotating;
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat, Profile},
+    private_files,
+};
 
 /// Why logging could not be started.
 #[derive(Debug)]
 pub(super) enum LogError {
     Level(tracing_subscriber::filter::ParseError),
     File(std::path::PathBuf, io::Error),
+    /// Every user can replace the log through this folder.
+    Folder(std::path::PathBuf),
     Init(Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -21,6 +26,14 @@ impl fmt::Display for LogError {
         match self {
             Self::Level(error) => write!(f, "log.level: {error}"),
             Self::File(path, error) => write!(f, "log.file: {}: {error}", path.display()),
+            Self::Folder(folder) => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "log.file: every user of this machine can replace files in {folder}: run \
+                     `chmod o-w {folder}`, or configure a path in another folder"
+                )
+            }
             Self::Init(error) => write!(f, "log: {error}"),
         }
     }
@@ -37,7 +50,7 @@ pub(super) fn check(log: &Log) -> Result<(), LogError> {
 }
 
 /// Starts logging. Lines are written by a thread of their own until the guard is dropped.
-pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
+pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError> {
     let mut filter = EnvFilter::builder()
         .parse(&log.level)
         .map_err(LogError::Level)?;
@@ -47,17 +60,28 @@ pub(super) fn start(log: &Log) -> Result<WorkerGuard, LogError> {
             filter = filter.add_directive(directive.parse().map_err(LogError::Level)?);
         }
     }
+    let mut unsafe_folder = None;
     let (writer, guard) = match &log.file {
         None => tracing_appender::non_blocking(io::stdout()),
         Some(path) => {
-            let file = Rotating::open(path, log.file_bytes, log.files)
-                .map_err(|error| LogError::File(path.clone(), error))?;
+            let failed = |error| LogError::File(path.clone(), error);
+            let folder = private_files::folder_of(path);
+            private_files::make_folder(folder).map_err(failed)?;
+            unsafe_folder = private_files::open_folder(folder).map_err(failed)?;
+            if let (Some(folder), Profile::Production) = (&unsafe_folder, profile) {
+                return Err(LogError::Folder(folder.clone()));
+            }
+            let file = Rotating::open(path, log.file_bytes, log.files).map_err(failed)?;
             tracing_appender::non_blocking(file)
         }
     };
     let colours = log.file.is_none() && io::IsTerminal::is_terminal(&io::stdout());
     let writer = BoxMakeWriter::new(writer);
     install(filter, log.format, colours, writer).map_err(LogError::Init)?;
+    if let Some(folder) = unsafe_folder {
+        let folder = folder.display();
+        tracing::warn!(%folder, "every user of this machine can replace the log: chmod o-w the folder");
+    }
     Ok(guard)
 }
 

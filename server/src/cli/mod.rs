@@ -188,7 +188,7 @@ fn warn(warnings: &[String]) {
 }
 
 fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
-    let _log = match log::start(&settings.log) {
+    let _log = match log::start(&settings.log, settings.profile()) {
         Ok(guard) => guard,
         Err(error) => {
             eprintln!("roomcast: {error}");

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::private_files;
+
 /// Writes to a file, and to a new one of the same name when that is full: `FILE` becomes `FILE.1`, which
 /// becomes `FILE.2`, and the oldest goes.
 #[derive(Debug)]
@@ -21,17 +23,24 @@ pub(super) struct Rotating {
 impl Rotating {
     /// Goes on with the file, or makes it and its folder.
     pub(super) fn open(path: &Path, max_bytes: u64, files: usize) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self {
+        private_files::make_folder(private_files::folder_of(path))?;
+        let file = private_files::open(path, OpenOptions::new().create(true).append(true))?;
+        let log = Self {
             path: path.to_owned(),
             bytes: file.metadata()?.len(),
             file,
             max_bytes,
             files: files.max(1),
-        })
+        };
+        for number in 1.. {
+            // Earlier versions wrote files that other users could read. The numbers have no gap.
+            let file = log.numbered(number);
+            if !file.exists() {
+                break;
+            }
+            private_files::restrict(&file)?;
+        }
+        Ok(log)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -43,7 +52,7 @@ impl Rotating {
         }
         let mut options = OpenOptions::new();
         options.create(true).append(true);
-        self.file = options.open(&self.path)?;
+        self.file = private_files::open(&self.path, &mut options)?;
         if self.files == 1 {
             // With one file there is nothing to put it away into, so it begins anew.
             self.file.set_len(0)?;

@@ -1,6 +1,6 @@
 //! Why the server did not start, or stopped.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
 use crate::service::cluster;
@@ -22,6 +22,8 @@ pub(crate) enum RunError {
     Adapter(cluster::AdapterFault),
     /// The store cannot be opened.
     Open(OpenError),
+    /// Every user of the machine can replace the files of this key through this folder.
+    Folder(&'static str, PathBuf),
     /// The store cannot be prepared.
     Store(StoreError),
     /// The certificate cannot be used.
@@ -45,6 +47,14 @@ impl fmt::Display for RunError {
             Self::Adapter(fault) => fault.fmt(f),
             Self::Outbound(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
+            Self::Folder(key, folder) => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "{key}: every user of this machine can replace files in {folder}: run \
+                     `chmod o-w {folder}`, or configure a path in another folder"
+                )
+            }
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
@@ -62,6 +72,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Settings(_)
+            | Self::Folder(_, _)
             | Self::Outbound(_)
             | Self::Adapter(_)
             | Self::Hurried

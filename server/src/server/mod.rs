@@ -43,6 +43,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let signals = Signals::listen().map_err(RunError::Signals)?;
     let profile = settings.profile();
 
+    check_folder(settings)?;
     try_address(settings.server.listen)?;
     // The database file is reserved before it is opened, since two servers of one file would not
     // hear of each other's messages.
@@ -224,6 +225,19 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     let io = Io::builder().config(engine_config(settings)).build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
+}
+
+/// Refuses a database file that every user of the machine could replace. In development that is a warning.
+fn check_folder(settings: &Settings) -> Result<(), RunError> {
+    let Some(folder) = Store::unsafe_folder(&settings.store).map_err(RunError::Open)? else {
+        return Ok(());
+    };
+    if settings.profile() == Profile::Production {
+        return Err(RunError::Folder("store.url", folder));
+    }
+    let folder = folder.display();
+    tracing::warn!(%folder, "every user of this machine can replace the database: chmod o-w the folder");
+    Ok(())
 }
 
 /// Looks whether the address can be had: a server that cannot have it makes no database.

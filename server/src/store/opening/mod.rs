@@ -3,9 +3,11 @@
 //! [`Store::open`] is what processes call at start. Only this module knows which backend a URL names, and what
 //! is missing in a build without it; nothing here knows what is stored.
 
+mod holder;
 mod location;
 mod reservation;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::location::Location;
@@ -17,6 +19,7 @@ use super::sqlite;
 use super::{Backend, Commits, OpenError, Store, memory};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::private_files;
 use crate::supervisor::Supervisor;
 
 impl Store {
@@ -106,6 +109,22 @@ impl Store {
             Location::Memory | Location::Postgres(_) => Ok(None),
             Location::Sqlite(path) => Reservation::of(&path).map(Some),
         }
+    }
+
+    /// Returns what makes the database file unsafe: a folder through which every user of the machine could replace it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the folder cannot be read.
+    pub fn unsafe_folder(config: &config::Store) -> Result<Option<PathBuf>, OpenError> {
+        let Location::Sqlite(path) = Location::parse(&config.url)? else {
+            return Ok(None);
+        };
+        let folder = private_files::folder_of(&path);
+        private_files::open_folder(folder).map_err(|error| OpenError::Database {
+            database: path.display().to_string(),
+            reason: format!("{}: {error}", folder.display()),
+        })
     }
 
     /// Brings the database to the tables of this version and says which migrations that took. Many

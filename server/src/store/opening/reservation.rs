@@ -1,14 +1,15 @@
 //! Lets one server have a database file: what one server keeps in memory, others would not learn.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Seek as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process,
 };
 
-use crate::store::OpenError;
+use super::holder::{self, Holder};
+use crate::{private_files, store::OpenError};
 
 /// The right to serve a database file, until it is dropped or the process ends. It is a lock on a file
 /// beside the database that says who has it; the file stays.
@@ -23,20 +24,28 @@ impl Reservation {
             reason,
         };
         let path = lock_path(database);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
+        // Another user who can open the file could lock it, and no server would start.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = private_files::open(&path, &mut options)
             .map_err(|error| failed(format!("{}: {error}", path.display())))?;
         // The lock belongs to the open file, so the system lifts it however the process ends.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Taken {
-                    database: database.display().to_string(),
-                    by: holder(file),
+                let lock = path.display();
+                return Err(match holder::find(&file) {
+                    Holder::Server(by) => OpenError::Taken {
+                        database: database.display().to_string(),
+                        by,
+                    },
+                    Holder::Stranger(process) => failed(format!(
+                        "{lock} is locked by {process}, which is no Roomcast server: end that process"
+                    )),
+                    Holder::Unseen => failed(format!(
+                        "{lock} is locked by a process that cannot be seen from here, such as a \
+                         server in another container: stop that server"
+                    )),
                 });
             }
             Err(TryLockError::Error(error)) => {
@@ -71,27 +80,10 @@ impl Reservation {
     }
 }
 
-/// The process that has the file, as it has described itself.
-fn holder(file: File) -> String {
-    let mut text = String::new();
-    let read = file.take(LONGEST).read_to_string(&mut text);
-    match text.trim() {
-        "" => "another process".into(),
-        _ if read.is_err() => "another process".into(),
-        holder => holder.into(),
-    }
-}
-
 /// The lock file of a database, the same by whichever path the database is named.
 fn lock_path(database: &Path) -> PathBuf {
     // The database may not be there yet at the first start, but its folder is.
-    let real = fs::canonicalize(database).or_else(|_| {
-        let folder = match database.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        Ok::<_, io::Error>(fs::canonicalize(folder)?.join(database.file_name().unwrap_or_default()))
-    });
+    let real = private_files::real_path(database);
     let mut path = real
         .unwrap_or_else(|_| database.to_owned())
         .into_os_string();
@@ -99,11 +91,10 @@ fn lock_path(database: &Path) -> PathBuf {
     path.into()
 }
 
-/// More than any process and address take, in bytes.
-const LONGEST: u64 = 200;
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

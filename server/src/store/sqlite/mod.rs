@@ -41,6 +41,7 @@ use super::{
 };
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
+use crate::private_files;
 use crate::supervisor::Supervisor;
 use roomcast::network::Block;
 
@@ -446,15 +447,39 @@ pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>
 
 /// The connection that writes.
 fn prepare(path: &Path, config: &config::Store) -> Result<Connection, OpenError> {
+    let failed = |reason| OpenError::Database {
+        database: path.display().to_string(),
+        reason,
+    };
+    protect(path, config.migrate).map_err(failed)?;
     // A database that must not be migrated must exist.
     let connection = connect(path, config.busy_timeout, config.migrate).and_then(|connection| {
         set_up(&connection, config)?;
         Ok(connection)
     });
-    connection.map_err(|error| OpenError::Database {
-        database: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    connection.map_err(|error| failed(error.to_string()))
+}
+
+/// Takes the rights of other users from the files of the database.
+fn protect(path: &Path, makes: bool) -> Result<(), String> {
+    // The files beside the database are named after its real path. A folder that is missing is
+    // reported by SQLite.
+    let Ok(real) = private_files::real_path(path) else {
+        return Ok(());
+    };
+    let failed = |path: &Path, error| format!("{}: {error}", path.display());
+    if makes {
+        // SQLite would make it with the rights that the umask leaves.
+        private_files::make(&real).map_err(|error| failed(&real, error))?;
+    }
+    // SQLite makes the other files with the rights of the first, but does not change existing ones.
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut file = real.clone().into_os_string();
+        file.push(suffix);
+        let file = Path::new(&file);
+        private_files::restrict(file).map_err(|error| failed(file, error))?;
+    }
+    Ok(())
 }
 
 /// A connection with what all connections need.

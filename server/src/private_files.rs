@@ -1,0 +1,172 @@
+//! Files that only the server's own user may read and write. A leaf: it knows no other module.
+//!
+//! The database, its lock, the log, exports and the development key have mode 0600, whatever the umask of the process
+//! is. A file of another user is refused, since that user could read it and change it.
+
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::process::geteuid;
+
+/// Opens a file with these options. A file that is made has mode 0600, and one that exists is restricted.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = match options.mode(MODE).open(path) {
+        // The owner is the better reason.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            restrict(path)?;
+            return Err(error);
+        }
+        opened => opened?,
+    };
+    if let Some(mode) = excess(&file.metadata()?)? {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
+
+/// Takes the rights of all other users from a file, if it exists.
+///
+/// # Errors
+///
+/// If it belongs to another user, unless this process runs as root.
+pub(crate) fn restrict(path: &Path) -> io::Result<()> {
+    // The file is not opened: to close a second descriptor would release SQLite's locks on it.
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    match excess(&metadata)? {
+        Some(mode) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
+}
+
+/// Makes an empty file of mode 0600, unless there is one, which is restricted.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(MODE).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => restrict(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder and those above it that are missing, with mode 0700.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Returns the folder through which every user of the machine could replace a file in `folder`: one that all
+/// may write to, without the sticky bit. The user and the group that a folder belongs to are trusted.
+pub(crate) fn open_folder(folder: &Path) -> io::Result<Option<PathBuf>> {
+    for folder in fs::canonicalize(folder)?.ancestors() {
+        let mode = fs::metadata(folder)?.mode();
+        if mode & OTHERS_WRITE != 0 && mode & STICKY == 0 {
+            return Ok(Some(folder.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the path without symbolic links. The file need not exist, but its folder must.
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path).or_else(|_| {
+        let name = path.file_name().unwrap_or_default();
+        Ok(fs::canonicalize(folder_of(path))?.join(name))
+    })
+}
+
+/// Returns the folder that a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Returns the mode that a file should have, if other users have rights to it.
+fn excess(metadata: &Metadata) -> io::Result<Option<u32>> {
+    // A log may be a pipe or a terminal, whose rights are not the server's to change.
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let (own, owner) = (geteuid(), metadata.uid());
+    if owner != own.as_raw() && !own.is_root() {
+        let own = own.as_raw();
+        let reason = format!(
+            "it belongs to user {owner} and this process runs as user {own}: give it to user {own} \
+             (chown), or configure another path"
+        );
+        return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
+    }
+    let mode = metadata.mode() & PERMISSIONS;
+    Ok((mode & !MODE != 0).then_some(mode & MODE))
+}
+
+/// Read and write for the owner.
+const MODE: u32 = 0o600;
+/// The bits of a mode that are permissions.
+const PERMISSIONS: u32 = 0o7777;
+/// Every user may make, rename and remove files in the folder.
+const OTHERS_WRITE: u32 = 0o002;
+/// Only the owner of a file may rename or remove the file.
+const STICKY: u32 = 0o1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & PERMISSIONS
+    }
+
+    #[test]
+    fn files_are_made_private_and_existing_ones_are_restricted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        make(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        for restrict_again in [
+            |path: &Path| restrict(path).unwrap(),
+            |path: &Path| make(path).unwrap(),
+            |path: &Path| drop(open(path, OpenOptions::new().append(true)).unwrap()),
+        ] {
+            for (before, after) in [(0o666, 0o600), (0o440, 0o400), (0o4755, 0o600)] {
+                fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+                // Only root may write to a file that is read-only.
+                if before != 0o440 || geteuid().is_root() {
+                    restrict_again(&path);
+                    assert_eq!(mode(&path), after, "{before:o}");
+                }
+            }
+        }
+        restrict(&folder.path().join("missing")).unwrap();
+        open(Path::new("/dev/null"), OpenOptions::new().append(true)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_everyone_may_write_to_needs_the_sticky_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(folder.path()).unwrap();
+        let below = real.join("below");
+        make_folder(&below).unwrap();
+        assert_eq!(mode(&below), 0o700);
+        for (mode, found) in [
+            (0o755, false),
+            (0o1777, false),
+            (0o775, false),
+            (0o757, true),
+        ] {
+            fs::set_permissions(&real, Permissions::from_mode(mode)).unwrap();
+            let expected = found.then(|| real.clone());
+            assert_eq!(open_folder(&below).unwrap(), expected, "{mode:o}");
+        }
+    }
+}
