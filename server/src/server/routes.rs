@@ -34,6 +34,7 @@ pub(super) fn router(
     } = services;
     let admission = http::api::Admission {
         callers: callers(authenticator, access, Access::may_call),
+        access: access.clone(),
         pace: pace(settings),
         keys: RequestKeys::new(store),
         metrics: Arc::clone(metrics),

@@ -4,6 +4,7 @@ mod chat;
 mod emit;
 mod input;
 mod keys;
+mod replays;
 mod rights;
 mod sockets;
 

@@ -46,7 +46,10 @@ pub(super) fn routes() -> Routes<Api> {
             Method::POST,
             "/conversations",
             make,
-            create.body::<NewConversation>().answer::<Changed>(201),
+            create
+                .gives::<CreateConversation>()
+                .body::<NewConversation>()
+                .answer::<Changed>(201),
         )
         .on(
             Method::GET,
@@ -59,6 +62,8 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}",
             rename,
             of("renameConversation", "Gives a conversation a new title.")
+                .gives::<RenameConversation>()
+                .needs_by_state(MODERATES)
                 .body::<NewTitle>()
                 .answer::<Changed>(200),
         )
@@ -70,6 +75,8 @@ pub(super) fn routes() -> Routes<Api> {
                 "deleteConversation",
                 "Deletes a conversation with all that is in it.",
             )
+            .gives::<DeleteConversation>()
+            .needs_by_state(MODERATES)
             .answer::<DeletedConversation>(200)
             .refuses(409),
         )
@@ -78,6 +85,8 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}/members/{userId}",
             add,
             of("addMember", "Adds a member; one that is there stays.")
+                .gives::<AddMember>()
+                .needs_by_state(MODERATES)
                 .segment("userId", "The id of the user.")
                 .answer::<Changed>(200)
                 .refuses(409),
@@ -87,6 +96,9 @@ pub(super) fn routes() -> Routes<Api> {
             "/conversations/{id}/members/{userId}",
             remove,
             of("removeMember", "Removes a member, if there is one.")
+                .gives::<RemoveMember>()
+                // Users remove themselves without a permission.
+                .needs_by_state(&[Permission::ChatManage, Permission::ChatModerate])
                 .segment("userId", "The id of the user.")
                 .answer::<Changed>(200)
                 .refuses(409),
@@ -100,6 +112,9 @@ pub(super) fn routes() -> Routes<Api> {
                 .answer::<List>(200),
         )
 }
+
+/// What a caller needs to change what belongs to other users.
+const MODERATES: &[Permission] = &[Permission::ChatModerate];
 
 /// A conversation to be made.
 #[derive(Deserialize, JsonSchema)]

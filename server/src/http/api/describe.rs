@@ -20,7 +20,7 @@ use super::{
     MAX_BODY_BYTES, PREFIX,
     error::{ErrorBody, Takes, refuse_more},
 };
-use crate::auth::Permission;
+use crate::{auth::Permission, service::Command};
 
 /// Routes and what is said of them.
 pub(crate) struct Routes<S = ()> {
@@ -34,14 +34,35 @@ struct Described {
     operation: Operation,
 }
 
-/// Bytes that bodies of routes may have, by path.
-#[derive(Debug)]
-pub(super) struct BodyLimits(HashMap<String, usize>);
+/// What a request to a route must keep to, before the route is asked.
+#[derive(Debug, Default)]
+pub(super) struct RouteRules {
+    /// Bytes that bodies may have, by path.
+    limits: HashMap<String, usize>,
+    needs: HashMap<(Method, String), Needs>,
+}
 
-impl BodyLimits {
+/// The permissions that a route checks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs {
+    /// Every request needs these.
+    pub(super) always: Vec<Permission>,
+    /// A request with this body needs one more.
+    pub(super) by_body: Option<FindPermission>,
+    /// Whether a request needs these depends on what is stored.
+    pub(super) by_state: &'static [Permission],
+}
+
+impl RouteRules {
     /// Bytes of a body for the route of this path, as it was matched.
-    pub(super) fn of(&self, path: &str) -> usize {
-        self.0.get(path).copied().unwrap_or(MAX_BODY_BYTES)
+    pub(super) fn body_bytes(&self, path: &str) -> usize {
+        self.limits.get(path).copied().unwrap_or(MAX_BODY_BYTES)
+    }
+
+    /// The permissions that the route of this method and path checks.
+    pub(super) fn needs(&self, method: &Method, path: &str) -> Needs {
+        let route = (method.clone(), path.to_owned());
+        self.needs.get(&route).cloned().unwrap_or_default()
     }
 }
 
@@ -50,6 +71,10 @@ pub(crate) struct Operation {
     id: &'static str,
     summary: &'static str,
     permission: Permission,
+    /// The permission of the command that the request gives, if it is another one.
+    of_command: Option<Permission>,
+    by_body: Option<FindPermission>,
+    by_state: &'static [Permission],
     segments: Vec<Segment>,
     query: Option<Describe>,
     body: Option<Describe>,
@@ -66,6 +91,9 @@ struct Segment {
     format: Option<&'static str>,
 }
 
+/// Finds the further permission that a request with a body needs.
+pub(super) type FindPermission = fn(&[u8]) -> Option<Permission>;
+
 type Describe = fn(&mut SchemaGenerator) -> Schema;
 
 impl Operation {
@@ -79,6 +107,9 @@ impl Operation {
             id,
             summary,
             permission,
+            of_command: None,
+            by_body: None,
+            by_state: &[],
             segments: Vec::new(),
             query: None,
             body: None,
@@ -110,6 +141,24 @@ impl Operation {
             about,
             format,
         });
+        self
+    }
+
+    /// The command that the request gives, whose permission the caller needs as well.
+    pub(crate) const fn gives<C: Command>(mut self) -> Self {
+        self.of_command = C::PERMISSION;
+        self
+    }
+
+    /// Finds the further permission that a request with this body needs.
+    pub(crate) const fn needs_by_body(mut self, find: FindPermission) -> Self {
+        self.by_body = Some(find);
+        self
+    }
+
+    /// Further permissions, which a request needs depending on what is stored.
+    pub(crate) const fn needs_by_state(mut self, permissions: &'static [Permission]) -> Self {
+        self.by_state = permissions;
         self
     }
 
@@ -200,15 +249,29 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// The routes, the document about them, and how long bodies may be.
-    pub(super) fn into_parts(self) -> (Router<S>, Value, BodyLimits) {
+    /// The routes, the document about them, and what requests must keep to.
+    pub(super) fn into_parts(self) -> (Router<S>, Value, RouteRules) {
         let document = document(&self.described);
-        let limits = self.described.iter().filter_map(|route| {
-            let bytes = route.operation.body_bytes?;
-            Some((format!("{PREFIX}{}", route.path), bytes))
-        });
-        let limits = BodyLimits(limits.collect());
-        (self.router, document, limits)
+        let mut rules = RouteRules::default();
+        for Described {
+            method,
+            path,
+            operation,
+        } in self.described
+        {
+            let path = format!("{PREFIX}{path}");
+            if let Some(bytes) = operation.body_bytes {
+                rules.limits.insert(path.clone(), bytes);
+            }
+            let always = [Some(operation.permission), operation.of_command];
+            let needs = Needs {
+                always: always.into_iter().flatten().collect(),
+                by_body: operation.by_body,
+                by_state: operation.by_state,
+            };
+            rules.needs.insert((method, path), needs);
+        }
+        (self.router, document, rules)
     }
 }
 
@@ -283,6 +346,9 @@ fn describe(
         id,
         summary,
         permission,
+        of_command: _,
+        by_body: _,
+        by_state: _,
         segments,
         query,
         body,
@@ -311,7 +377,7 @@ fn describe(
             "name": "Idempotency-Key",
             "in": "header",
             "description": "Sent again with the same key and the same body within 24 hours, the request is \
-                            not done again and is answered alike.",
+                            not done again and is answered alike, as long as the caller has the permissions for it.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         }));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Extension, Json, extract::State, http::Method};
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::parse_within;
 use super::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
@@ -14,7 +14,10 @@ use crate::{
         Allowed, Command, ServiceError,
         api::{Emission, Emit, followed, publish},
         notification_events::Notify,
+        portfolio::PublishPortfolio,
+        prices::PublishPrices,
         signals::PublishSignal,
+        trades::PublishTrade,
     },
 };
 /// The route, below `/api/v1`.
@@ -28,10 +31,28 @@ pub(super) fn routes() -> Routes<Api> {
             "Publishes an event to rooms, users or everyone, and collects what they acknowledge.",
             Permission::ApiEmit,
         )
+        .needs_by_body(of_event)
         .body::<Emit>()
         .answer::<Emission>(200)
         .refuses(409),
     )
+}
+
+/// Finds the permission that an event with a route of its own needs: that of the route.
+fn of_event(body: &[u8]) -> Option<Permission> {
+    #[derive(Deserialize)]
+    struct Event {
+        event: String,
+    }
+    let Event { event } = serde_json::from_slice(body).ok()?;
+    match event.as_str() {
+        "trade:update" => PublishTrade::PERMISSION,
+        "signal:new" => PublishSignal::PERMISSION,
+        "portfolio:update" => PublishPortfolio::PERMISSION,
+        "price:update" => PublishPrices::PERMISSION,
+        "notification:new" => Notify::PERMISSION,
+        _ => None,
+    }
 }
 
 async fn emit(

@@ -62,6 +62,8 @@ pub(super) fn routes() -> Routes<Api> {
                 "sendMessage",
                 "Sends a message, as the caller or as a user; the sender is a member.",
             )
+            .gives::<SendMessage>()
+            .needs_by_body(of_kind)
             .body::<NewMessage>()
             .answer::<Stored>(201),
         )
@@ -70,6 +72,8 @@ pub(super) fn routes() -> Routes<Api> {
             "/messages/{id}",
             edit,
             of_message("editMessage", "Gives a message a new text.")
+                .gives::<EditMessage>()
+                .needs_by_state(MODERATES)
                 .body::<NewText>()
                 .answer::<Stored>(200)
                 .refuses(409),
@@ -78,7 +82,10 @@ pub(super) fn routes() -> Routes<Api> {
             Method::DELETE,
             "/messages/{id}",
             delete,
-            of_message("deleteMessage", "Takes the text out of a message.").answer::<Stored>(200),
+            of_message("deleteMessage", "Takes the text out of a message.")
+                .gives::<DeleteMessage>()
+                .needs_by_state(MODERATES)
+                .answer::<Stored>(200),
         )
         .on(
             Method::PUT,
@@ -88,6 +95,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "addReaction",
                 "Reacts to a message, as the caller or as a user.",
             )
+            .gives::<AddReaction>()
             .segment("emoji", "One emoji of at most 64 bytes.")
             .query::<Reactor>()
             .answer::<Reacted>(200)
@@ -98,6 +106,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/messages/{id}/reactions/{emoji}",
             remove_reaction,
             of_message("removeReaction", "Takes a reaction back, if there is one.")
+                .gives::<RemoveReaction>()
                 .segment("emoji", "One emoji of at most 64 bytes.")
                 .query::<Reactor>()
                 .answer::<Reacted>(200),
@@ -107,6 +116,8 @@ pub(super) fn routes() -> Routes<Api> {
             "/messages/{id}/pin",
             pin,
             of_message("pinMessage", "Pins a message to its conversation.")
+                .gives::<PinMessage>()
+                .needs_by_state(MODERATES)
                 .answer::<Pinned>(200)
                 .refuses(409),
         )
@@ -118,6 +129,8 @@ pub(super) fn routes() -> Routes<Api> {
                 "unpinMessage",
                 "Takes the pin of a message away, if there is one.",
             )
+            .gives::<UnpinMessage>()
+            .needs_by_state(MODERATES)
             .answer::<Unpinned>(200),
         )
         .on(
@@ -131,6 +144,26 @@ pub(super) fn routes() -> Routes<Api> {
             .answer::<Pins>(200),
         )
 }
+
+/// Finds the permission that a message needs because of its kind.
+fn of_kind(body: &[u8]) -> Option<Permission> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type", default)]
+        kind: MessageKind,
+    }
+    match serde_json::from_slice(body).ok()? {
+        Kind {
+            kind: MessageKind::Ai,
+        } => Some(Permission::ChatSendAi),
+        Kind {
+            kind: MessageKind::User,
+        } => None,
+    }
+}
+
+/// What a caller needs to change what belongs to other users.
+const MODERATES: &[Permission] = &[Permission::ChatModerate];
 
 /// Which page of the messages of a conversation.
 #[derive(Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@
 //! which asks what the caller may do. No route has a rule of its own.
 
 mod blocks;
+mod canonical;
 mod conversations;
 mod describe;
 mod emit;
@@ -62,6 +63,8 @@ pub(crate) enum Turned {
 /// What a call passes before its route is asked.
 pub(crate) struct Admission {
     pub(crate) callers: Callers,
+    /// What is checked before an answer is given a second time.
+    pub(crate) access: Access,
     /// How often each caller may call.
     pub(crate) pace: Users,
     pub(crate) keys: RequestKeys,
@@ -113,11 +116,12 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
 pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
     let Admission {
         callers,
+        access,
         pace,
         keys,
         metrics,
     } = admission;
-    let (router, document, limits) = routes.into_parts();
+    let (router, document, rules) = routes.into_parts();
     let admission = AdmissionState {
         callers,
         pace,
@@ -125,7 +129,7 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         log_throttle: LogThrottle::new(REFUSALS),
     };
     // This layer lies within that of the admission, which names the caller that a key belongs to.
-    let once = once::Once::new(keys, limits);
+    let once = once::Once::new(keys, rules, access);
     let router = router.layer(middleware::from_fn_with_state(once, once::once));
     let router = with_admission(router, admission).merge(reference::routes(&document));
     Router::new().nest(PREFIX, router)

@@ -2,7 +2,7 @@
 //!
 //! A request that is sent again, because its answer did not come, gets the answer of the first. The key belongs to
 //! its caller and to one request: the same method, address and body. Only what was done is kept: after a refusal
-//! the key is free again.
+//! the key is free again. A caller gets an answer again only while it has the permissions for the request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,11 +16,16 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::{NO_STORE, TIMEOUT, describe::BodyLimits, error::ApiError};
+use super::{
+    NO_STORE, TIMEOUT,
+    canonical::{self, Canonical},
+    describe::RouteRules,
+    error::ApiError,
+};
 use crate::{
     auth::Principal,
     service::{
-        KeptAnswer,
+        Access, KeptAnswer, ServiceError,
         api::{HeldKey, RequestKeys, Turn, hash_of},
     },
 };
@@ -61,16 +66,21 @@ impl MadeUnder {
 pub(super) struct ToldOnce;
 
 /// What requests with a key are done with. Cloning gives another handle.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Once {
     keys: RequestKeys,
-    limits: Arc<BodyLimits>,
+    rules: Arc<RouteRules>,
+    access: Access,
 }
 
 impl Once {
-    pub(super) fn new(keys: RequestKeys, limits: BodyLimits) -> Self {
-        let limits = Arc::new(limits);
-        Self { keys, limits }
+    pub(super) fn new(keys: RequestKeys, rules: RouteRules, access: Access) -> Self {
+        let rules = Arc::new(rules);
+        Self {
+            keys,
+            rules,
+            access,
+        }
     }
 }
 
@@ -105,30 +115,53 @@ fn is_key(key: &str) -> bool {
 }
 
 /// Takes the key for a request, or answers at once.
-async fn take(
-    Once { keys, limits }: &Once,
-    key: &str,
-    request: Request,
-) -> Result<(HeldKey, Request), Response> {
+async fn take(once: &Once, key: &str, request: Request) -> Result<(HeldKey, Request), Response> {
+    let refused = |error: ServiceError| ApiError::from(error).into_response();
     let (parts, body) = request.into_parts();
+    let route = parts.extensions.get::<MatchedPath>();
+    let path = route.map_or("", MatchedPath::as_str);
+    // The caller was authenticated by the layer outside of this one.
+    let caller = parts.extensions.get::<Arc<Principal>>().cloned();
+    let caller = caller.unwrap_or_else(|| Arc::new(Principal::new("")));
+    // The permissions are checked before the key, which has the answer and shows by its refusals what
+    // was asked under it.
+    let needs = once.rules.needs(&parts.method, path);
+    for permission in needs.always {
+        once.access.require(&caller, permission).map_err(refused)?;
+    }
     // The whole body is read before the key is taken, since a key belongs to one request with all
     // that is in it.
-    let route = parts.extensions.get::<MatchedPath>();
-    let most = limits.of(route.map_or("", MatchedPath::as_str));
-    let body = to_bytes(body, most).await;
+    let body = to_bytes(body, once.rules.body_bytes(path)).await;
     let body = body.map_err(|_| ApiError::too_large().into_response())?;
+    if let Some(permission) = needs.by_body.and_then(|find| find(&body)) {
+        once.access.require(&caller, permission).map_err(refused)?;
+    }
+    let canonical = match canonical::of(&body) {
+        Canonical::Json(text) => text.into(),
+        // The route says what is wrong with it.
+        Canonical::NotJson => body.clone(),
+        Canonical::Duplicate(field) => {
+            let error = ApiError::invalid("the body has a field twice");
+            return Err(error.field(field).into_response());
+        }
+    };
     let address = parts.uri.to_string();
     let method = parts.method.as_str().as_bytes();
-    // Requests by POST had keys before the others, and those that are in a store are of this form.
-    let asked = if parts.method == Method::POST {
-        hash_of(&[address.as_bytes(), &body])
+    // Whether the answer needed these permissions is not known any more, so a caller that has lost or
+    // gained such a permission has another request.
+    let granted = needs.by_state.iter();
+    let granted = granted.filter(|permission| once.access.allows(&caller, **permission));
+    let granted: Vec<_> = granted.map(|permission| permission.as_str()).collect();
+    let granted = granted.join(" ");
+    let address = address.as_bytes();
+    let asked = hash_of(&[FORM, method, address, granted.as_bytes(), &canonical]);
+    // Answers of earlier versions are known by the bytes of the request.
+    let before = if parts.method == Method::POST {
+        hash_of(&[address, &body])
     } else {
-        hash_of(&[method, address.as_bytes(), &body])
+        hash_of(&[method, address, &body])
     };
-    let caller = parts.extensions.get::<Arc<Principal>>();
-    // The caller was authenticated by the layer outside of this one.
-    let caller = caller.map_or("", |by| by.subject.as_str());
-    let turn = keys.begin(caller, key, asked).await;
+    let turn = once.keys.begin(&caller.subject, key, [asked, before]).await;
     let conflict = |message| ApiError::new(StatusCode::CONFLICT, "CONFLICT", message);
     match turn.map_err(|error| ApiError::from(error).into_response())? {
         Turn::Mine(held) => {
@@ -209,6 +242,8 @@ async fn keep(held: HeldKey, response: Response) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
+/// The first part of a request's hash: the form of the other parts.
+const FORM: &[u8] = b"2";
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer is the one that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

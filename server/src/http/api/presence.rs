@@ -68,6 +68,7 @@ pub(super) fn routes() -> Routes<Api> {
                 ApiPresence,
             )
             .segment("id", "The id of the user.")
+            .gives::<SetStatus>()
             .body::<NewStatus>()
             .answer::<UserStatus>(200),
         )

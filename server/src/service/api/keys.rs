@@ -41,8 +41,23 @@ impl RequestKeys {
         Self { store }
     }
 
-    /// Takes a key of a caller for a request, of which `request` is a hash.
+    /// Takes a key of a caller for a request, of which `hashes` are the hash and the one by which earlier versions know
+    /// it.
     pub(crate) async fn begin(
+        &self,
+        caller: &str,
+        key: &str,
+        hashes: [String; 2],
+    ) -> Result<Turn, ServiceError> {
+        let [hash, before] = hashes;
+        let turn = self.begin_as(caller, key, hash).await?;
+        if matches!(turn, Turn::Other) {
+            return self.begin_as(caller, key, before).await;
+        }
+        Ok(turn)
+    }
+
+    async fn begin_as(
         &self,
         caller: &str,
         key: &str,

@@ -112,7 +112,7 @@ impl Access {
 
     /// Whether a principal may do something. Commands are checked by [`Access::allow`]; this is for what only
     /// some of them need beyond that.
-    pub(in crate::service) fn require(
+    pub(crate) fn require(
         &self,
         by: &Principal,
         permission: Permission,
@@ -130,7 +130,7 @@ impl Access {
     }
 
     /// Whether a principal may do something, without a word about it.
-    pub(in crate::service) fn allows(&self, by: &Principal, permission: Permission) -> bool {
+    pub(crate) fn allows(&self, by: &Principal, permission: Permission) -> bool {
         self.0.roles.allow(by, permission)
     }
 
