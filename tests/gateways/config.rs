@@ -3,8 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
 use tempfile::TempDir;
 
+use crate::server::Binary;
 use crate::support::DEADLINE;
 
 /// Variables, and a part of what is said of them.
@@ -286,4 +289,79 @@ fn a_file_with_a_key_that_nobody_knows_is_refused() {
         let (works, said) = run(&["--config", &file, "check-config"], &[]);
         assert!(!works && said.contains(reason), "{text}: {said}");
     }
+}
+
+/// A key set of a secret.
+fn key_set(secret: &str, algorithm: &str) -> String {
+    let k = URL_SAFE_NO_PAD.encode(secret);
+    json!({"keys": [{"kty": "oct", "kid": "own", "alg": algorithm, "k": k}]}).to_string()
+}
+
+#[test]
+fn production_refuses_secrets_that_can_be_guessed_and_development_warns() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.json");
+    let file = path.display().to_string();
+    let text: String = ('!'..).take(64).collect();
+    for (algorithm, needed) in [("HS256", 32), ("HS384", 48), ("HS512", 64)] {
+        let repeated = "x".repeat(needed);
+        for (secret, is_weak) in [
+            (&text[..needed - 1], true),
+            (&text[..needed], false),
+            (&*repeated, true),
+        ] {
+            std::fs::write(&path, key_set(secret, algorithm)).unwrap();
+            let own = [
+                ("ROOMCAST_AUTH__JWT__SECRET", secret),
+                ("ROOMCAST_AUTH__JWT__ALGORITHM", algorithm),
+            ];
+            let of_file = [("ROOMCAST_AUTH__JWT__KEYS_FILE", &*file); 2];
+            for (variables, named) in [(own, "auth.jwt.secret: "), (of_file, "key `own`: ")] {
+                let [one, other] = variables;
+                let production = ("ROOMCAST_PROFILE", "production");
+                let (works, said) = run(&["check-config"], &[one, other, production]);
+                assert_eq!(works, !is_weak, "{algorithm} {secret}: {said}");
+                for part in [named, "can be guessed", "`openssl rand -base64 48`"] {
+                    assert_eq!(said.contains(part), is_weak, "{part} in {said}");
+                }
+                assert!(!said.contains(secret), "{said}");
+            }
+            let (works, said) = run(&["check-config"], &own);
+            assert!(works, "{said}");
+            assert_eq!(said.contains("can be guessed"), is_weak, "{said}");
+        }
+    }
+    for key in ["SECRET", "PREVIOUS_SECRET"] {
+        let key = format!("ROOMCAST_WEBHOOKS__{key}");
+        let mut variables = vec![
+            ("ROOMCAST_PROFILE", "production"),
+            ("ROOMCAST_WEBHOOKS__URL", "https://app.example/hooks"),
+            ("ROOMCAST_WEBHOOKS__SECRET", &text[..32]),
+        ];
+        assert!(run(&["check-config"], &variables).0);
+        variables.push((&key, &text[..31]));
+        let (works, said) = run(&["check-config"], &variables);
+        assert!(!works && said.contains("can be guessed"), "{said}");
+    }
+}
+
+#[test]
+fn a_weak_secret_in_a_changed_file_of_keys_is_not_used() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.json");
+    let text: String = ('!'..).take(32).collect();
+    std::fs::write(&path, key_set(&text, "HS256")).unwrap();
+    let variables = [
+        ("ROOMCAST_PROFILE", "production"),
+        ("ROOMCAST_AUTH__JWT__KEYS_FILE", path.to_str().unwrap()),
+    ];
+    let server = Binary::start(folder.path(), &variables);
+    std::fs::write(&path, key_set("short", "HS256")).unwrap();
+    server.expect_log(&[
+        "ERROR",
+        "the file with keys has changed and cannot be used",
+        "key `own`",
+    ]);
+    std::fs::write(&path, key_set(&text.replace('!', "?"), "HS256")).unwrap();
+    server.expect_log(&["the file with keys was read again"]);
 }

@@ -183,6 +183,7 @@ describe("commands", () => {
       [ann, { [jwt("KEYS_FILE")]: join(folder, "none.json") }, /keys_file: .*none\.json: /],
       [ann, { ...keyed, [jwt("ALGORITHM")]: "RS256" }, /a secret is for HS256, HS384 or HS512/],
       [ann, { ...keyed, [jwt("ALGORITHM")]: "none" }, /a secret is for HS256, HS384 or HS512/],
+      [ann, { ...production, [jwt("SECRET")]: "short" }, /can be guessed: .*`openssl rand -base64 48`/],
       [ann, { XDG_STATE_HOME: folder }, /development\.key: others can read it; mend it, or set/],
       [ann, { XDG_STATE_HOME: "", HOME: "" }, /no home folder for a development key: set/],
     ]) {
@@ -195,8 +196,8 @@ describe("commands", () => {
     writeFileSync(keys, JSON.stringify({ keys: [secret] }));
     const warned = [
       [{ ...production, [jwt("KEYS_FILE")]: keys }, /^$/],
-      [{ ...production, [jwt("SECRET")]: "short" }, /can be guessed: HS256 wants 32 random bytes/],
-      [{ ...keyed, [jwt("ALGORITHM")]: "HS512" }, /can be guessed: HS512 wants 64 random bytes/],
+      [{ [jwt("SECRET")]: "short" }, /can be guessed: it has 5 bytes, and HS256 needs 32 random bytes/],
+      [{ ...keyed, [jwt("ALGORITHM")]: "HS512" }, /can be guessed: it has 47 bytes, and HS512 needs 64 random bytes/],
       [shortLived, /^$/, "--ttl", "10m"],
       [keyed, /no role `boss` is configured; there are admin, ai, coach, guest, service, user/, "--role", "boss"],
     ];

@@ -13,11 +13,11 @@ use std::{
 use rustix::process::geteuid;
 
 use super::{
-    JwtAuthenticator, Keys, KeysError, Revocations,
-    jwt::{FileError, JwksUrl, KeyRing, UrlFault},
+    JwtAuthenticator, Keys, KeysError, Revocations, Weakness,
+    jwt::{FileError, JwksUrl, KeyRing, UrlFault, WeakSecrets},
 };
 use crate::{
-    config::{self, Jwt, Profile, Settings},
+    config::{self, Jwt, Profile, Secret, Settings},
     private_files,
 };
 
@@ -36,12 +36,13 @@ pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
     if !jwt.has_keys() && settings.profile() == Profile::Production {
         tracing::warn!("no token is accepted, since no key is configured: set {SECRET_VARIABLE}");
     }
-    if let Some(advice) = advice(jwt) {
+    for advice in advice(settings) {
         tracing::warn!("{advice}");
     }
     let mut ring = KeyRing::new(fixed);
     if let Some(path) = &jwt.keys_file {
-        ring = ring.with_file(path).map_err(ConfiguredError::File)?;
+        let file = ring.with_file(path, weak_secrets(settings));
+        ring = file.map_err(ConfiguredError::File)?;
     }
     if let Some(url) = &jwt.jwks_url {
         let url = JwksUrl::parse(url, jwt.jwks_ca_file.as_deref()).map_err(ConfiguredError::Url)?;
@@ -53,10 +54,22 @@ pub(crate) fn ring(settings: &Settings) -> Result<KeyRing, ConfiguredError> {
 }
 
 /// Whether [`ring`] could be made, without making a key.
-pub(crate) fn check(jwt: &Jwt) -> Result<(), ConfiguredError> {
-    secret(jwt)?;
+pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
+    let jwt = &settings.auth.jwt;
+    secret(settings)?;
+    if settings.profile() == Profile::Production {
+        let hooks = &settings.webhooks;
+        for (key, secret) in [
+            ("webhooks.secret", &hooks.secret),
+            ("webhooks.previous_secret", &hooks.previous_secret),
+        ] {
+            if let Some(weakness) = secret.as_ref().and_then(of_hmac) {
+                return Err(ConfiguredError::Weak(key, weakness));
+            }
+        }
+    }
     if let Some(path) = &jwt.keys_file {
-        let ring = KeyRing::new(Keys::default()).with_file(path);
+        let ring = KeyRing::new(Keys::default()).with_file(path, weak_secrets(settings));
         ring.map_err(ConfiguredError::File)?;
     }
     if let Some(url) = &jwt.jwks_url {
@@ -74,7 +87,7 @@ pub(crate) fn signing(settings: &Settings) -> Result<Keys, ConfiguredError> {
     }
     let mut keys = fixed(settings)?;
     if let Some(path) = &jwt.keys_file {
-        let file = KeyRing::new(Keys::default()).with_file(path);
+        let file = KeyRing::new(Keys::default()).with_file(path, weak_secrets(settings));
         let file = file.map_err(ConfiguredError::File)?;
         keys = keys.and(Keys::clone(&file.now()));
     }
@@ -109,28 +122,66 @@ pub(crate) fn tokens(
 fn fixed(settings: &Settings) -> Result<Keys, ConfiguredError> {
     let jwt = &settings.auth.jwt;
     if jwt.has_keys() || settings.profile() == Profile::Production {
-        return secret(jwt);
+        return secret(settings);
     }
     let path = development_key_path().ok_or(ConfiguredError::NoHome)?;
     let key = development_key(&path).map_err(|error| ConfiguredError::Development(path, error))?;
     Ok(Keys::from_secret(&key))
 }
 
-/// What is allowed and not good: a secret that is shorter than its hash (RFC 7518, 3.2).
-pub(crate) fn advice(jwt: &Jwt) -> Option<String> {
-    let secret = jwt.secret.as_ref()?;
-    let wanted = match jwt.algorithm.as_str() {
-        "HS384" => 48,
-        "HS512" => 64,
-        _ => SHORT,
-    };
-    (secret.expose().len() < wanted).then(|| {
-        let algorithm = &jwt.algorithm;
-        format!("auth.jwt.secret can be guessed: {algorithm} wants {wanted} random bytes or more")
-    })
+/// Returns what is allowed and not good: secrets that can be guessed.
+pub(crate) fn advice(settings: &Settings) -> Vec<String> {
+    let mut advice = Vec::new();
+    if settings.profile() == Profile::Development {
+        let hooks = &settings.webhooks;
+        let secret = read_secret(&settings.auth.jwt).ok();
+        let weakness = secret.as_ref().and_then(Keys::weakness);
+        let all = [
+            ("auth.jwt.secret", weakness.map(|(_, weakness)| weakness)),
+            ("webhooks.secret", hooks.secret.as_ref().and_then(of_hmac)),
+            (
+                "webhooks.previous_secret",
+                hooks.previous_secret.as_ref().and_then(of_hmac),
+            ),
+        ];
+        for (key, weakness) in all {
+            let weakness = weakness.map(|weakness| format!("{key}: {weakness}"));
+            advice.extend(weakness);
+        }
+    }
+    // The secrets of a backend are also configured there, and a cookie is not believed without the
+    // backend's answer. So they are never refused.
+    let secrets = &settings.auth.backend.secrets;
+    let weak = secrets.iter().find_map(of_hmac);
+    advice.extend(weak.map(|weakness| format!("auth.backend.secrets: {weakness}")));
+    advice
 }
 
-fn secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
+/// Returns why a secret that HMAC-SHA256 is used with can be guessed.
+fn of_hmac(secret: &Secret) -> Option<Weakness> {
+    Weakness::of("HMAC-SHA256", SHORT, secret.expose().as_bytes())
+}
+
+/// What becomes of secrets that can be guessed.
+fn weak_secrets(settings: &Settings) -> WeakSecrets {
+    match settings.profile() {
+        Profile::Production => WeakSecrets::Refused,
+        Profile::Development => WeakSecrets::Warned,
+    }
+}
+
+/// Reads the configured secret, which must not be weak in production.
+fn secret(settings: &Settings) -> Result<Keys, ConfiguredError> {
+    let keys = read_secret(&settings.auth.jwt)?;
+    match keys.weakness() {
+        Some((_, weakness)) if settings.profile() == Profile::Production => {
+            Err(ConfiguredError::Weak("auth.jwt.secret", weakness))
+        }
+        Some(_) | None => Ok(keys),
+    }
+}
+
+fn read_secret(jwt: &Jwt) -> Result<Keys, ConfiguredError> {
     let Some(secret) = &jwt.secret else {
         return Ok(Keys::default());
     };
@@ -200,6 +251,8 @@ pub(crate) enum ConfiguredError {
     Development(PathBuf, io::Error),
     /// `auth.jwt.secret` and `auth.jwt.algorithm`.
     Secret(KeysError),
+    /// The secret of this key of the configuration can be guessed.
+    Weak(&'static str, Weakness),
     /// `auth.jwt.keys_file`
     File(FileError),
     /// `auth.jwt.jwks_url`
@@ -223,6 +276,7 @@ impl fmt::Display for ConfiguredError {
                 path.display()
             ),
             Self::Secret(error) => write!(f, "auth.jwt.secret: {error}"),
+            Self::Weak(key, weakness) => write!(f, "{key}: {weakness}"),
             Self::File(error) => write!(f, "auth.jwt.keys_file: {error}"),
             Self::Url(error) => write!(f, "auth.jwt.jwks_url: {error}"),
         }

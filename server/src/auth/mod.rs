@@ -15,6 +15,7 @@ pub(crate) mod outbound;
 pub(crate) mod rbac;
 mod revocation;
 mod sockets;
+mod weakness;
 
 pub use roomcast::{Credentials, Principal};
 
@@ -26,3 +27,4 @@ pub(crate) use rbac::roles_of;
 pub use rbac::{Permission, Permissions, Roles, RolesError};
 pub use revocation::{MAX_REVOCATIONS, Revocations, Revoked, TooManyRevocations, secret_hash};
 pub(crate) use sockets::RefreshOffer;
+pub(crate) use weakness::Weakness;

@@ -83,7 +83,7 @@ pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
 fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
     let minter = Minter::new(settings)?;
     settings.check()?;
-    if let Some(advice) = configured::advice(&settings.auth.jwt) {
+    for advice in configured::advice(settings) {
         eprintln!("roomcast: {advice}");
     }
     for role in &token.roles {

@@ -129,7 +129,7 @@ pub fn run() -> ExitCode {
                 });
             match checked {
                 Ok(()) => {
-                    warn(configured::advice(&loaded.settings.auth.jwt).as_slice());
+                    warn(&configured::advice(&loaded.settings));
                     println!("the configuration is valid");
                     ExitCode::SUCCESS
                 }

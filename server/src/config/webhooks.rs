@@ -12,7 +12,7 @@ use super::{Secret, store::shown_address};
 pub struct Webhooks {
     /// Where it is told: `https://…`, or `http://…` if private addresses are allowed. Default: nowhere.
     pub url: Option<String>,
-    /// The secret that deliveries are signed with, 16 bytes at least. Required with `url`.
+    /// The secret that deliveries are signed with: at least 16 bytes, in the production profile 32. Required with `url`.
     pub secret: Option<Secret>,
     /// The secret before, with which deliveries are signed as well while receivers change over. Default: none.
     pub previous_secret: Option<Secret>,

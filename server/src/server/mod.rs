@@ -218,7 +218,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     tls(settings)?;
     let roles = Roles::new(&settings.auth.roles, 1, Arc::default());
     roles.map_err(RunError::Roles)?;
-    configured::check(&settings.auth.jwt).map_err(RunError::Keys)?;
+    configured::check(settings).map_err(RunError::Keys)?;
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::auth::AuthFault;
+use crate::auth::{AuthFault, Weakness};
 
 /// Keys of one source or several. Each is good for one algorithm, whatever a token says, and is found
 /// by its `kid` among the keys of its source: sources do not know each other's names, so that no key
@@ -49,6 +49,8 @@ pub(super) struct Key {
     pub(super) verifying: DecodingKey,
     /// Only secrets sign.
     signing: Option<EncodingKey>,
+    /// Why the key can be guessed, if it is such a secret.
+    weakness: Option<Weakness>,
 }
 
 impl Keys {
@@ -160,6 +162,12 @@ impl Keys {
     pub(super) fn signing(&self) -> Option<(Option<&str>, Algorithm, &EncodingKey)> {
         let mut keys = self.sets.iter().flat_map(|set| &set.keys);
         keys.find_map(|key| Some((key.id.as_deref(), key.algorithm, key.signing.as_ref()?)))
+    }
+
+    /// Returns why a secret among the keys can be guessed, with its `kid`.
+    pub(crate) fn weakness(&self) -> Option<(Option<&str>, Weakness)> {
+        let mut keys = self.sets.iter().flat_map(|set| &set.keys);
+        keys.find_map(|key| Some((key.id.as_deref(), key.weakness?)))
     }
 
     /// Whether there is a key that a token can mean.
@@ -308,6 +316,7 @@ fn key(jwk: Jwk, algorithm: Algorithm) -> Option<Key> {
         algorithm,
         verifying: verifying.ok()?,
         signing: None,
+        weakness: None,
     })
 }
 
@@ -317,7 +326,19 @@ fn secret_key(id: Option<Box<str>>, algorithm: Algorithm, secret: &[u8]) -> Key 
         algorithm,
         verifying: DecodingKey::from_secret(secret),
         signing: Some(EncodingKey::from_secret(secret)),
+        weakness: weakness(algorithm, secret),
     }
+}
+
+/// Returns why a secret of an algorithm can be guessed (RFC 7518, 3.2).
+fn weakness(algorithm: Algorithm, secret: &[u8]) -> Option<Weakness> {
+    let needs = [
+        (Algorithm::HS256, "HS256", 32),
+        (Algorithm::HS384, "HS384", 48),
+        (Algorithm::HS512, "HS512", 64),
+    ];
+    let (_, name, needed) = needs.into_iter().find(|(one, _, _)| *one == algorithm)?;
+    Weakness::of(name, needed, secret)
 }
 
 /// Why there are no keys. Nothing of a key is in here.

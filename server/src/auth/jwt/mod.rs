@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use jwks::{JwksUrl, UrlFault, tls_client};
 pub use keys::{Keys, KeysError};
-pub(crate) use source::{FileError, KeyRing};
+pub(crate) use source::{FileError, KeyRing, WeakSecrets};
 
 use self::{claims::Claims, keys::Key};
 use super::{

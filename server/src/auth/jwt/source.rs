@@ -16,13 +16,23 @@ use super::{
     Keys, KeysError,
     jwks::{self, JwksUrl},
 };
+use crate::auth::Weakness;
 
 /// The keys in force.
 pub(crate) struct KeyRing {
     keys: RwLock<Arc<Keys>>,
     parts: Mutex<Parts>,
     file: Option<PathBuf>,
+    /// Whether secrets in the file that can be guessed are refused, or warned of.
+    secrets: WeakSecrets,
     remote: Option<Remote>,
+}
+
+/// What becomes of secrets that can be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WeakSecrets {
+    Refused,
+    Warned,
 }
 
 struct Parts {
@@ -109,13 +119,19 @@ impl KeyRing {
                 remote: Keys::default(),
             }),
             file: None,
+            secrets: WeakSecrets::Warned,
             remote: None,
         }
     }
 
     /// Adds the keys in a file, which must be good now.
-    pub(crate) fn with_file(mut self, path: &Path) -> Result<Self, FileError> {
-        let keys = read(path)?;
+    pub(crate) fn with_file(
+        mut self,
+        path: &Path,
+        secrets: WeakSecrets,
+    ) -> Result<Self, FileError> {
+        let keys = read(path, secrets)?;
+        self.secrets = secrets;
         self.change(|parts| parts.file = keys);
         self.file = Some(path.to_owned());
         Ok(self)
@@ -181,7 +197,7 @@ impl KeyRing {
             // The stamp is taken before the file is read: a change in between is seen on the next
             // look.
             known = seen;
-            match read(path) {
+            match read(path, self.secrets) {
                 Ok(keys) => {
                     if keys.is_empty() {
                         tracing::warn!(
@@ -287,6 +303,8 @@ pub(crate) enum FileError {
     Read(PathBuf, io::Error),
     TooLarge(PathBuf),
     Keys(PathBuf, KeysError),
+    /// A secret with this `kid` can be guessed.
+    Weak(PathBuf, Option<String>, Weakness),
 }
 
 impl fmt::Display for FileError {
@@ -295,13 +313,17 @@ impl fmt::Display for FileError {
             Self::Read(path, error) => write!(f, "{}: {error}", path.display()),
             Self::TooLarge(path) => write!(f, "{}: more than 1 MiB", path.display()),
             Self::Keys(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Weak(path, Some(kid), weakness) => {
+                write!(f, "{}: key `{kid}`: {weakness}", path.display())
+            }
+            Self::Weak(path, None, weakness) => write!(f, "{}: {weakness}", path.display()),
         }
     }
 }
 
 impl std::error::Error for FileError {}
 
-fn read(path: &Path) -> Result<Keys, FileError> {
+fn read(path: &Path, secrets: WeakSecrets) -> Result<Keys, FileError> {
     let fault = |error| FileError::Read(path.to_owned(), error);
     let file = std::fs::File::open(path).map_err(fault)?;
     let mut text = String::new();
@@ -312,7 +334,19 @@ fn read(path: &Path) -> Result<Keys, FileError> {
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(FileError::TooLarge(path.to_owned()));
     }
-    Keys::from_jwks(&text).map_err(|error| FileError::Keys(path.to_owned(), error))
+    let keys = Keys::from_jwks(&text);
+    let keys = keys.map_err(|error| FileError::Keys(path.to_owned(), error))?;
+    match keys.weakness() {
+        Some((kid, weakness)) if secrets == WeakSecrets::Refused => {
+            let kid = kid.map(str::to_owned);
+            Err(FileError::Weak(path.to_owned(), kid, weakness))
+        }
+        Some((kid, weakness)) => {
+            tracing::warn!(kid, %weakness, "a key of the file with keys is weak");
+            Ok(keys)
+        }
+        None => Ok(keys),
+    }
 }
 
 /// What changes when a file does; the inode tells of one that was put in its place within the

@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
             match fields.values.entry(name) {
                 Entry::Occupied(field) => {
-                    fields.duplicate.get_or_insert(field.key().clone());
+                    fields.duplicate.get_or_insert_with(|| field.key().clone());
                 }
                 Entry::Vacant(field) => {
                     field.insert(value);
