@@ -10,7 +10,7 @@ const STARTS: [&str; 4] = [".keep(", ".start(", ".start_once(", ".start_thread("
 
 /// What starts tasks without a name, and where the server may: these end by themselves, and soon.
 const SPAWNS: [&str; 3] = ["tokio::spawn(", "spawn_blocking(", "thread::Builder"];
-const NAMELESS: [(&str, &str); 11] = [
+const NAMELESS: [(&str, &str); 12] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
@@ -44,6 +44,10 @@ const NAMELESS: [(&str, &str); 11] = [
     (
         "store/postgres/address.rs",
         "One connection, which ends with its client.",
+    ),
+    (
+        "server/admin_listener.rs",
+        "One connection of an operator, which ends after a minute.",
     ),
     ("store/sqlite/reader.rs", "One query, which has a deadline."),
 ];

@@ -35,6 +35,8 @@ const UNLIMITED: [(&str, &str); 7] = [
 pub struct Server {
     process: Child,
     address: SocketAddr,
+    /// Where its metrics are.
+    admin: SocketAddr,
     _folder: TempDir,
 }
 
@@ -60,16 +62,22 @@ impl Server {
             .spawn()
             .expect("setpriv, taskset and the binary are there");
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = log.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, address) = line.split_once("listening on http://")?;
-            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-            address[..end.unwrap_or(address.len())].parse().ok()
+        let [admin, address] = ["admin listener ready", "listening on"].map(|words| {
+            let mut lines = log.by_ref().map_while(Result::ok);
+            let address = lines.find_map(|line| {
+                let (_, rest) = line.split_once(words)?;
+                let (_, address) = rest.split_once("http://")?;
+                let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+                address[..end.unwrap_or(address.len())].parse().ok()
+            });
+            address.expect("the server starts")
         });
         // A pipe that nobody reads would stop the server sooner or later.
         std::thread::spawn(move || log.for_each(drop));
         Self {
             process,
-            address: address.expect("the server starts"),
+            address,
+            admin,
             _folder: folder,
         }
     }
@@ -85,7 +93,7 @@ impl Server {
 
     /// What it says of itself.
     pub fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("the server listens");
+        let mut stream = TcpStream::connect(self.admin).expect("the server listens");
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();

@@ -21,16 +21,19 @@ use crate::{
 pub(crate) struct Chat {
     process: Child,
     pub(crate) address: SocketAddr,
+    /// Where its metrics are.
+    admin: SocketAddr,
     folder: TempDir,
 }
 
 impl Chat {
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let (process, address) = spawn(folder.path(), variables);
+        let (process, [admin, address]) = spawn(folder.path(), variables);
         Self {
             process,
             address,
+            admin,
             folder,
         }
     }
@@ -53,7 +56,7 @@ impl Chat {
     }
 }
 
-fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, SocketAddr) {
+fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, [SocketAddr; 2]) {
     let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
         .current_dir(folder)
         .env("ROOMCAST_LISTEN", "127.0.0.1:0")
@@ -65,14 +68,19 @@ fn spawn(folder: &Path, variables: &[(&str, &str)]) -> (Child, SocketAddr) {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-    let address = log.by_ref().map(Result::unwrap).find_map(|line| {
-        let (_, address) = line.split_once("listening on http://")?;
-        let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-        address[..end.unwrap_or(address.len())].parse().ok()
+    let addresses = ["admin listener ready", "listening on"].map(|words| {
+        let mut lines = log.by_ref().map(Result::unwrap);
+        let address = lines.find_map(|line| {
+            let (_, rest) = line.split_once(words)?;
+            let (_, address) = rest.split_once("http://")?;
+            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+            address[..end.unwrap_or(address.len())].parse().ok()
+        });
+        address.expect("the server says where it listens")
     });
     // A pipe that nobody reads would stop the server sooner or later.
     thread::spawn(move || log.for_each(drop));
-    (process, address.expect("the server says where it listens"))
+    (process, addresses)
 }
 
 impl Drop for Chat {
@@ -122,7 +130,7 @@ fn a_chat_stores_what_it_acknowledges_once_and_in_order() {
         assert_eq!(count(&report, "/stored/found"), 36, "{store}");
         assert_eq!(count(&report, "/acks/count"), 30, "0.1 s is not measured");
         assert_eq!(count(&report, "/toAll/count"), 30);
-        let metrics = RawClient::connect(chat.address).get("/metrics").body;
+        let metrics = RawClient::connect(chat.admin).get("/metrics").body;
         let processed = "roomcast_message_processing_seconds_count 37\n";
         assert!(metrics.contains(processed), "with the one before the run");
         if store != "memory:" {

@@ -33,7 +33,7 @@ async fn until_let_in(server: &Binary, name: &str) {
 }
 
 async fn until_blocks(server: &Binary, count: usize) {
-    let (address, start) = (server.address(), Instant::now());
+    let (address, start) = (server.admin(), Instant::now());
     let row = format!("\nroomcast_blocks {count}\n");
     loop {
         let asked = move || RawClient::connect(address).get("/metrics").body;

@@ -125,7 +125,10 @@ impl Server {
     }
 
     pub(crate) fn metric(&self, row: &str) -> i64 {
-        metric(&self.get("/metrics", "").body, row)
+        metric(
+            &RawClient::connect(self.binary.admin()).get("/metrics").body,
+            row,
+        )
     }
 }
 

@@ -1,21 +1,25 @@
 //! What is told of connections.
 
+use std::net::{SocketAddr, TcpListener};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::guard::{KEY, token};
 use crate::server::{Binary, LOBBY, Server};
+use crate::starting::fails;
 use crate::support::{DEADLINE, RawClient, Response};
 
-/// Asks with further headers.
-async fn ask(server: &Binary, path: &'static str, headers: String) -> Response {
-    let address = server.address();
+/// Asks at the listener for operators, where all that is told of connections is served.
+async fn ask(server: &Binary, path: &'static str) -> Response {
+    ask_at(server.admin(), path, "Host: localhost\r\n".into()).await
+}
+
+/// Asks with these headers.
+async fn ask_at(address: SocketAddr, path: &'static str, headers: String) -> Response {
     let asked = tokio::task::spawn_blocking(move || {
         let mut client = RawClient::connect(address);
-        client.send(format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
-        ));
+        client.send(format!("GET {path} HTTP/1.1\r\n{headers}\r\n"));
         client.response()
     });
     asked.await.unwrap()
@@ -26,7 +30,7 @@ async fn told(server: &Server, path: &'static str) -> Value {
 }
 
 async fn told_by(server: &Binary, path: &'static str) -> Value {
-    let answer = ask(server, path, String::new()).await;
+    let answer = ask(server, path).await;
     assert_eq!(answer.status, 200);
     serde_json::from_str(&answer.body).unwrap()
 }
@@ -99,20 +103,131 @@ async fn connections_are_counted_and_described_with_their_rooms_queues_and_times
     }
 }
 
+const FIGURES: [&str; 2] = ["/metrics", "/health/websocket/detailed"];
+const TOKEN: &str = "a-token-of-operators-with-thirty-two-characters";
+
+/// Statuses of the figures at an address, to a request with these headers.
+async fn statuses(address: SocketAddr, headers: &str) -> [u16; 2] {
+    let mut statuses = [0; 2];
+    for (status, path) in statuses.iter_mut().zip(FIGURES) {
+        *status = ask_at(address, path, headers.to_owned()).await.status;
+    }
+    statuses
+}
+
+fn bearer(token: &str) -> String {
+    format!("Host: chat.example\r\nAuthorization: Bearer {token}\r\n")
+}
+
 #[tokio::test]
-async fn the_details_of_connections_are_for_those_for_whom_the_metrics_are() {
+async fn figures_are_at_the_admin_listener_and_nowhere_else_without_a_token() {
     let server = Server::with(&[KEY]);
-    // A request that was forwarded is not of this machine.
-    let far = |more: &str| format!("X-Forwarded-For: 192.0.2.1\r\n{more}");
-    let bearer = |role| format!("Authorization: Bearer {}\r\n", token(role));
-    for (path, headers, status) in [
-        ("/health/websocket", far(""), 200),
-        ("/health/websocket/detailed", far(""), 401),
-        ("/health/websocket/detailed", far(&bearer("user")), 403),
-        ("/health/websocket/detailed", far(&bearer("service")), 200),
+    let binary = &server.binary;
+    for headers in [
+        "Host: localhost\r\n".to_owned(),
+        "Host: chat.example\r\n".to_owned(),
+        bearer(&token("service")),
     ] {
-        let answer = ask(&server.binary, path, headers).await;
-        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(
+            statuses(binary.address(), &headers).await,
+            [404; 2],
+            "{headers}"
+        );
+    }
+    let admin = binary.admin();
+    assert!(admin.ip().is_loopback());
+    for (headers, expected) in [
+        (format!("Host: {admin}\r\n"), 200),
+        ("Host: localhost\r\n".into(), 200),
+        // A page whose name leads here, and a proxy on this machine.
+        ("Host: evil.example\r\n".into(), 403),
+        (
+            format!("Host: {admin}\r\nX-Forwarded-For: 192.0.2.1\r\n"),
+            403,
+        ),
+        (bearer(&token("user")), 403),
+        (bearer("x"), 401),
+        (bearer(&token("service")), 200),
+    ] {
+        assert_eq!(statuses(admin, &headers).await, [expected; 2], "{headers}");
+    }
+    for path in ["/health/live", "/health/ready", "/health/websocket"] {
+        let headers = "Host: chat.example\r\n".to_owned();
+        assert_eq!(ask_at(admin, path, headers).await.status, 200, "{path}");
+    }
+    let answer = ask_at(admin, "/socket.io/", "Host: localhost\r\n".into()).await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
+async fn a_configured_token_opens_the_figures_at_every_listener() {
+    let variables = [
+        KEY,
+        ("ROOMCAST_SERVER__METRICS_TOKEN", TOKEN),
+        ("ROOMCAST_SERVER__ADMIN_LISTEN", "0.0.0.0:0"),
+    ];
+    let server = Server::with(&variables);
+    let port = server.binary.admin().port();
+    let admin = SocketAddr::from(([127, 0, 0, 1], port));
+    for address in [server.address(), admin] {
+        for (headers, expected) in [
+            (bearer(TOKEN), 200),
+            (bearer(&token("service")), 200),
+            (bearer(&token("user")), 403),
+            (bearer(&TOKEN.to_uppercase()), 401),
+            // A listener that other machines reach trusts no address.
+            ("Host: localhost\r\n".into(), 401),
+        ] {
+            assert_eq!(
+                statuses(address, &headers).await,
+                [expected; 2],
+                "{address} {headers}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_admin_address_in_use_is_an_error_only_if_it_is_configured() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let configured = ("ROOMCAST_SERVER__ADMIN_LISTEN", &*address);
+    let told = fails(folder.path(), &[configured]);
+    let reason = format!("cannot listen on {address} (server.admin_listen)");
+    assert!(told.contains(&reason), "{told}");
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+
+    // Whether it is this test or another process that has the default port.
+    let _taken = TcpListener::bind("127.0.0.1:9464");
+    let port = crate::port::free_port().to_string();
+    let listen = format!("127.0.0.1:{port}");
+    let mut command = std::process::Command::new("env");
+    command.args([
+        "-u",
+        "ROOMCAST_SERVER__ADMIN_LISTEN",
+        crate::server::ROOMCAST,
+    ]);
+    let variables = [("ROOMCAST_LISTEN", &*listen)];
+    let server = Binary::run(&mut command, folder.path(), &variables);
+    server.expect_log(&["WARN", "default admin address", "127.0.0.1:9464"]);
+    server.terminate();
+}
+
+#[test]
+fn the_key_that_opened_the_metrics_is_refused_with_what_replaces_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    std::fs::write(&path, "[server]\nopen_metrics = true").unwrap();
+    let file = path.to_str().unwrap();
+    for variable in [
+        ("ROOMCAST_SERVER__OPEN_METRICS", "false"),
+        ("ROOMCAST_CONFIG", file),
+    ] {
+        let told = fails(folder.path(), &[variable]);
+        for part in ["server.open_metrics", "was removed", "server.metrics_token"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
     }
 }
 

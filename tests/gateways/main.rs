@@ -48,7 +48,6 @@ mod orders;
 #[cfg(feature = "postgres")]
 mod outage;
 mod patience;
-#[cfg(feature = "postgres")]
 #[path = "../support/port.rs"]
 mod port;
 #[cfg(feature = "postgres")]

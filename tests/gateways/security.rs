@@ -27,7 +27,13 @@ fn ask(server: &Binary, method: &str, target: &str, headers: &str) -> Response {
 #[test]
 fn every_page_and_every_answer_of_the_api_has_security_headers() {
     let (server, _folder) = start(&[]);
-    for target in ["/", "/health/live", "/metrics", "/api/v1/blocks", "/none"] {
+    for target in [
+        "/",
+        "/health/live",
+        "/health/ready",
+        "/api/v1/blocks",
+        "/none",
+    ] {
         let answer = ask(&server, "GET", target, "");
         let policy = answer.header("content-security-policy").unwrap();
         for part in [

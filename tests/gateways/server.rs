@@ -35,10 +35,20 @@ pub(crate) const UNLIMITED: [(&str, &str); 5] = [
     ("ROOMCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
 ];
 
+/// The address that follows these words in a line, and `http://` or `https://`.
+pub(crate) fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(words)?;
+    let (_, address) = rest.split_once("://")?;
+    let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
+    address[..end.unwrap_or(address.len())].parse().ok()
+}
+
 /// The binary, which is killed with this value.
 pub(crate) struct Binary {
     process: Child,
     address: SocketAddr,
+    /// Where it serves its metrics.
+    admin: Option<SocketAddr>,
     /// What it logged until it listened.
     early: String,
     log: Arc<Mutex<String>>,
@@ -55,6 +65,7 @@ impl Binary {
         let mut process = command
             .current_dir(folder)
             .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .env("ROOMCAST_SERVER__ADMIN_LISTEN", "127.0.0.1:0")
             .env("ROOMCAST_STORE", "sqlite:chat.db")
             .env("ROOMCAST_PROFILE", "development")
             .env("NO_COLOR", "1")
@@ -65,14 +76,12 @@ impl Binary {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut early = String::new();
+        let (mut early, mut admin) = (String::new(), None);
         let address = log.by_ref().map(Result::unwrap).find_map(|line| {
             early.push_str(&line);
             early.push('\n');
-            let (_, address) = line.split_once("listening on http")?;
-            let (_, address) = address.split_once("://")?;
-            let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c));
-            address[..end.unwrap_or(address.len())].parse().ok()
+            admin = admin.or_else(|| address_after(&line, "admin listener ready"));
+            address_after(&line, "listening on")
         });
         // A pipe that nobody reads would stop the server sooner or later.
         let kept = Arc::new(Mutex::new(String::new()));
@@ -87,6 +96,7 @@ impl Binary {
         Self {
             process,
             address: address.unwrap_or_else(|| panic!("it does not listen: {early}")),
+            admin,
             early,
             log: kept,
         }
@@ -95,6 +105,13 @@ impl Binary {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves its metrics.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let log = &self.early;
+        self.admin
+            .unwrap_or_else(|| panic!("no admin listener: {log}"))
     }
 
     /// What it logged until it listened.
@@ -159,7 +176,7 @@ impl Binary {
 
     /// All metrics, as text.
     pub(crate) async fn metrics(&self) -> String {
-        let address = self.address;
+        let address = self.admin();
         let asked = move || crate::support::RawClient::connect(address).get("/metrics");
         tokio::task::spawn_blocking(asked).await.unwrap().body
     }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::server::{Binary, ROOMCAST};
 
 /// Starts a server that cannot run, and waits until it has given up.
-fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
+pub(crate) fn fails(folder: &Path, variables: &[(&str, &str)]) -> String {
     let Output {
         status,
         stdout,

@@ -113,10 +113,11 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "backend sessions",
         "timeouts",
         "admin news",
+        "admin listener",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({
-        let address = server.address();
+        let address = server.admin();
         move || RawClient::connect(address).get("/metrics").body
     });
     let metrics = metrics.await.unwrap();

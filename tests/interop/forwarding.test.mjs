@@ -8,7 +8,7 @@ import { randomness } from "./nemesis.mjs";
 import { io } from "./people.mjs";
 import { startPostgres } from "./postgres.mjs";
 import { startRedis } from "./redis.mjs";
-import { ask, lastingPort, metric, metricIs, next, open, startServer, until } from "./support.mjs";
+import { ask, lastingPort, metric, metricIs, metricsOf, next, open, startServer, until } from "./support.mjs";
 
 const FORWARDED = 'roomcast_requests_forwarded_total{result="done"}';
 /** Why a request can be told that its session is unknown. */
@@ -161,7 +161,7 @@ test("clients that poll stay connected while the broker is away for longer than 
     assert.equal(await sum(nodes, 'roomcast_requests_rejected_total{reason="session of no known server"}'), 0, until);
   };
   const others = (is) => async () => {
-    const scraped = await Promise.all(nodes.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()));
+    const scraped = await Promise.all(nodes.map(({ url }) => metricsOf(url)));
     // The node that is asked is heard at once, and the others are all silent or not.
     return scraped.every((text) => {
       const heard = [...text.matchAll(/^roomcast_node_heard_seconds\{.*\} (.*)$/gm)].map(([, seconds]) => Number(seconds));

@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkAnswered, checkHeard, checksAll } from "./catalog.mjs";
 import { LOBBY, admin, call, enter, farewell, io, keyed, logged, refused, server } from "./people.mjs";
-import { ask, next, open, startServer, temporary, within } from "./support.mjs";
+import { ask, metricsOf, next, open, startServer, temporary, within } from "./support.mjs";
 import { SECRET, forge, now, pair, token } from "./tokens.mjs";
 
 /** What the role `coach` allows, and `user`, from which it has it. */
@@ -143,7 +143,7 @@ describe("credentials", () => {
     assert.equal(answer.status, 403);
     assert.equal((await answer.json()).code, 4);
     await logged(started, /handshake refused.*no credentials/);
-    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const metrics = await metricsOf(url);
     assert.match(metrics, /roomcast_sessions_opened_total 0\n/);
     const extraHeaders = { authorization: `Bearer ${token()}` };
     assert.equal((await enter(t, url, { extraHeaders })).session.userId, "ann");
@@ -209,7 +209,7 @@ describe("bad input", () => {
       await refused(t, started.url, { auth: { token: bad } }, reason);
       await logged(started, new RegExp(`refused.*reason="?${reason}`));
     }
-    const metrics = await (await fetch(`${started.url}/metrics`)).text();
+    const metrics = await metricsOf(started.url);
     assert.match(metrics, /roomcast_auth_refused_total\{reason="signature"\} 2\n/);
   });
 

@@ -125,11 +125,25 @@ export const temporary = () => mkdtempSync(join(folders, "own-"));
 /** Where the development key of the servers under test is, and nothing else's. */
 const state = temporary();
 
-/** The server itself, as a user starts it, in development profile, without limits on events. */
-export function startServer(env = {}, program = join(built, "roomcast")) {
+/** The server's program. */
+const roomcast = join(built, "roomcast");
+
+/** Where the servers of this process serve their metrics, by where they listen. */
+const admins = new Map();
+
+/** The server itself, as a user starts it, in development profile, without limits on events. `admin` is where it serves its metrics. */
+export async function startServer(env = {}, program = roomcast) {
   const listening = { ROOMCAST_LISTEN: "127.0.0.1:0", ROOMCAST_STORE: "memory:", NO_COLOR: "1" };
+  // An earlier version does not know this key.
+  if (program === roomcast) listening.ROOMCAST_SERVER__ADMIN_LISTEN = "127.0.0.1:0";
   const variables = { ...listening, XDG_STATE_HOME: state, ...unlimited, ...env };
-  return start(program, [], variables, (line) => /listening.*?(127\.0\.0\.1:\d+)/.exec(line)?.[1]);
+  let admin;
+  const started = await start(program, [], variables, (line) => {
+    admin ??= /admin listener ready.*?(http:\/\/127\.0\.0\.1:\d+)/.exec(line)?.[1];
+    return /listening.*?(127\.0\.0\.1:\d+)/.exec(line)?.[1];
+  });
+  admins.set(started.url, admin);
+  return { ...started, admin };
 }
 
 /** Runs a command of the server's program to its end. */
@@ -172,9 +186,14 @@ export function until(isSo, what, deadline = DEADLINE) {
   return within(asking(), what, deadline).finally(() => (isOver = true));
 }
 
+/** The metrics of a server that listens at this address. */
+export async function metricsOf(url) {
+  return (await fetch(`${admins.get(url) ?? url}/metrics`)).text();
+}
+
 /** The value of a row of a server's metrics. */
 export async function metric(url, row) {
-  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const metrics = await metricsOf(url);
   const line = metrics.split("\n").find((line) => line.startsWith(`${row} `));
   return line === undefined ? undefined : Number(line.slice(row.length));
 }

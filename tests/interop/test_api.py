@@ -14,6 +14,7 @@ import openapi_spec_validator
 from test_python import BUILT, Server
 
 SECRET = "a secret of at least thirty-two bytes"
+READER = "a-token-of-at-least-thirty-two-characters"
 DEADLINE = 600
 """Only decides how long a failing test waits, in seconds."""
 METHODS = {"get", "put", "post", "patch", "delete"}
@@ -26,6 +27,7 @@ class HttpApi(unittest.TestCase):
             "ROOMCAST_AUTH__JWT__SECRET": SECRET,
             "ROOMCAST_LIMITS__API_CALLS_PER_SECOND": "0",
             "ROOMCAST_LISTEN": "127.0.0.1:0",
+            "ROOMCAST_SERVER__METRICS_TOKEN": READER,
             "ROOMCAST_STORE": "memory:",
             "NO_COLOR": "1",
         }
@@ -72,7 +74,9 @@ class HttpApi(unittest.TestCase):
         operations = sum(1 for path in paths for method in path if method in METHODS)
         self.assertGreater(operations, 30)
         self.assertRegex(run.stdout, rf"Tested: {operations}\b")
-        with urllib.request.urlopen(f"{self.server.url}/metrics") as metrics:
+        request = urllib.request.Request(f"{self.server.url}/metrics")
+        request.add_header("Authorization", "Bearer " + READER)
+        with urllib.request.urlopen(request) as metrics:
             self.assertIn('roomcast_api_calls_total{result="failed"} 0\n', metrics.read().decode())
 
 

@@ -67,6 +67,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
                 return Err(ConfiguredError::Weak(key, weakness));
             }
         }
+        let token = settings.server.metrics_token.as_ref();
+        if let Some(weakness) = token.and_then(of_token) {
+            return Err(ConfiguredError::Weak("server.metrics_token", weakness));
+        }
     }
     if let Some(path) = &jwt.keys_file {
         let ring = KeyRing::new(Keys::default()).with_file(path, weak_secrets(settings));
@@ -160,6 +164,11 @@ pub(crate) fn advice(settings: &Settings) -> Vec<String> {
 /// Returns why a secret that HMAC-SHA256 is used with can be guessed.
 fn of_hmac(secret: &Secret) -> Option<Weakness> {
     Weakness::of("HMAC-SHA256", SHORT, secret.expose().as_bytes())
+}
+
+/// Returns why a token can be guessed.
+fn of_token(secret: &Secret) -> Option<Weakness> {
+    Weakness::of("a token", SHORT, secret.expose().as_bytes())
 }
 
 /// What becomes of secrets that can be guessed.

@@ -2,6 +2,7 @@
 //!
 //! [`Settings`] is the whole tree, of which `[engine]` and `[recovery]` are options of the library.
 
+mod admin_listen;
 mod auth;
 mod backend;
 mod chat;
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use roomcast::{Config, network::Network, options::Recovery};
 use serde::{Deserialize, Serialize};
 
+pub use admin_listen::AdminListen;
 pub use auth::{Auth, Jwt, Role, Secret};
 pub use backend::Backend;
 pub use chat::{Chat, Content, Presence};
@@ -164,6 +166,7 @@ impl Settings {
         if tls.cert_file.is_some() != tls.key_file.is_some() {
             return Err("server.tls needs both cert_file and key_file");
         }
+        self.server.check_admin(self.auth.jwt.has_keys())?;
         self.recovery.check(self.engine.outbox.outbox_bytes)?;
         check::check(self)?;
         if !self.server.listen.ip().is_loopback() {
@@ -185,6 +188,10 @@ impl Settings {
         settings.auth.guests = Some(self.guests());
         if settings.auth.jwt.secret.is_some() {
             settings.auth.jwt.secret = Some(Secret::hidden());
+        }
+        settings.server.admin_listen = Some(self.server.admin_listen());
+        if settings.server.metrics_token.is_some() {
+            settings.server.metrics_token = Some(Secret::hidden());
         }
         settings.auth.backend = self.auth.backend.shown();
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
@@ -244,9 +251,13 @@ pub struct Server {
     /// and since when. Default 180 days.
     #[serde(with = "humantime_serde")]
     pub event_overlap: Duration,
-    /// Whether everybody may read `/metrics`. Default `false`: whoever is on this machine, and
-    /// callers with a token of a role that has `api:metrics` (`service`, `admin`).
-    pub open_metrics: bool,
+    /// Address at which `/metrics` and `/health/websocket/detailed` are served, or `off`. Default
+    /// `127.0.0.1:9464`, or a free port of 127.0.0.1 if `listen` has port 0. At a loopback address
+    /// every process of this machine may read them; at any other address a token is needed.
+    pub admin_listen: Option<AdminListen>,
+    /// Token with which `/metrics` and `/health/websocket/detailed` may be read, at `listen` too.
+    /// Default: none, and they are not served at `listen`.
+    pub metrics_token: Option<Secret>,
 }
 
 impl Default for Server {
@@ -261,7 +272,8 @@ impl Default for Server {
             drain: Duration::ZERO,
             grace: Duration::from_secs(10),
             event_overlap: Duration::from_secs(180 * 86_400),
-            open_metrics: false,
+            admin_listen: None,
+            metrics_token: None,
         }
     }
 }

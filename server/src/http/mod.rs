@@ -18,6 +18,7 @@ use axum::{Router, extract::State, http::header, response::IntoResponse, routing
 pub use crate::service::api::{Losses, Readiness};
 use health::websocket;
 pub(crate) use health::websocket::Connections;
+use scrape::{Reach, Readers};
 
 use crate::metrics::Metrics;
 use roomcast::Io;
@@ -41,19 +42,37 @@ pub struct PageSettings {
 
 /// The routes of the binary. Unknown paths answer 404.
 pub(crate) fn router(connections: Connections, settings: &PageSettings) -> Router {
-    let Connections {
-        metrics,
-        io,
-        readiness,
-    } = connections.clone();
-    let router = Router::new()
+    page(health_routes(connections), settings)
+}
+
+/// What load balancers may ask.
+fn health_routes(connections: Connections) -> Router {
+    let readiness = connections.readiness.clone();
+    Router::new()
         .route("/health/websocket", get(websocket::counts))
-        .route(DETAILS, get(websocket::details))
         .with_state(connections)
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready).with_state(readiness))
-        .route("/metrics", get(metrics_text).with_state((metrics, io)));
-    page(router, settings)
+}
+
+/// The routes of the listener for operators.
+pub(crate) fn admin_router(connections: Connections, readers: Readers, reach: Reach) -> Router {
+    let figures = scrape::limit(figures(connections.clone()), readers, reach);
+    health_routes(connections).merge(figures)
+}
+
+/// The figures for readers with a token, at the listener for all.
+pub(crate) fn public_figures(connections: Connections, readers: Readers) -> Router {
+    scrape::limit(figures(connections), readers, Reach::Network)
+}
+
+/// What tells how much happens here.
+fn figures(connections: Connections) -> Router {
+    let state = (Arc::clone(&connections.metrics), connections.io.clone());
+    Router::new()
+        .route("/health/websocket/detailed", get(websocket::details))
+        .with_state(connections)
+        .route("/metrics", get(metrics_text).with_state(state))
 }
 
 #[cfg(feature = "ui")]
@@ -68,9 +87,6 @@ fn page(router: Router, _settings: &PageSettings) -> Router {
         get(|| async { "built without the chat page (feature `ui`)\n" }),
     )
 }
-
-/// Says as much as the metrics do.
-const DETAILS: &str = "/health/websocket/detailed";
 
 async fn metrics_text(State((metrics, io)): State<(Arc<Metrics>, Io)>) -> impl IntoResponse {
     let kind = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,57 +1,134 @@
-//! Decides who may read `/metrics` and what says as much: whoever is on this machine, and callers with the
-//! permission for it.
+//! Decides who may read `/metrics` and `/health/websocket/detailed`.
+//!
+//! At a loopback address of the listener for operators every process of this machine may read them. Everywhere else a
+//! reader needs the configured token, or a token of a role that has `api:metrics`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{ConnectInfo, MatchedPath, Request, State},
-    http::header,
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, header},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
+use sha2::{Digest as _, Sha256};
 
-use super::api::{Callers, REFUSALS, bearer_of, turn_away};
+use super::api::{ApiError, Callers, REFUSALS, bearer_of, turn_away};
 use roomcast::internal::LogThrottle;
 
-/// Adds the check to routes, of which `/metrics` is not for everybody.
-pub(crate) fn limit(routes: Router, callers: Callers) -> Router {
-    let log_throttle = Arc::new(LogThrottle::new(REFUSALS));
-    routes.layer(middleware::from_fn_with_state(
-        (callers, log_throttle),
-        admit,
-    ))
+/// Who can send requests to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Processes of this machine.
+    Machine,
+    Network,
 }
 
-async fn admit(
-    State((callers, log_throttle)): State<(Callers, Arc<LogThrottle>)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let route = request.extensions().get::<MatchedPath>();
-    let path = route.and_then(|route| PATHS.into_iter().find(|path| *path == route.as_str()));
-    let Some(path) = path.filter(|_| !is_local(&request)) else {
-        return next.run(request).await;
-    };
-    match callers(bearer_of(&request)).await {
-        Ok(_) => next.run(request).await,
-        Err(turned) => turn_away(path, turned, &log_throttle),
+/// The readers that are known by a token.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    callers: Callers,
+    /// A hash of the configured token. To compare hashes takes as long for each wrong token.
+    token: Option<[u8; 32]>,
+    log_throttle: Arc<LogThrottle>,
+}
+
+impl Readers {
+    pub(crate) fn new(callers: Callers, token: Option<&str>) -> Self {
+        Self {
+            callers,
+            token: token.map(|token| Sha256::digest(token).into()),
+            log_throttle: Arc::new(LogThrottle::new(REFUSALS)),
+        }
+    }
+
+    /// Refuses a request without a token that permits reading.
+    async fn check(&self, request: &Request) -> Result<(), Response> {
+        let authorization = bearer_of(request);
+        let token = authorization.as_deref().and_then(bearer_token);
+        if let (Some(given), Some(expected)) = (token, self.token)
+            && <[u8; 32]>::from(Sha256::digest(given)) == expected
+        {
+            return Ok(());
+        }
+        let route = request.extensions().get::<MatchedPath>();
+        let path = route.map_or("", MatchedPath::as_str);
+        match (self.callers)(authorization).await {
+            Ok(_) => Ok(()),
+            Err(turned) => Err(turn_away(path, turned, &self.log_throttle)),
+        }
     }
 }
 
-/// Whether a request comes from this machine. One that was forwarded does not, whatever proxy it was
-/// that nobody has listed as trusted.
-fn is_local(request: &Request) -> bool {
-    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let headers = request.headers();
-    from.is_some_and(|from| from.0.ip().to_canonical().is_loopback())
-        // A proxy on this machine makes every client look local, so a forwarded request has to
-        // prove itself.
-        && !headers.contains_key(header::FORWARDED)
-        && !headers.contains_key("x-forwarded-for")
+/// Limits routes to those who may read them.
+pub(crate) fn limit(routes: Router, readers: Readers, reach: Reach) -> Router {
+    routes.route_layer(middleware::from_fn_with_state((readers, reach), admit))
 }
 
-const PATHS: [&str; 2] = ["/metrics", super::DETAILS];
+async fn admit(
+    State((readers, reach)): State<(Readers, Reach)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let foreign = (reach == Reach::Machine).then(|| foreign(&request));
+    match foreign {
+        Some(None) => return next.run(request).await,
+        // A request without a token gets the reason, since the address is the right one.
+        Some(Some(reason)) if !request.headers().contains_key(header::AUTHORIZATION) => {
+            return ApiError::new(StatusCode::FORBIDDEN, "FORBIDDEN", reason).into_response();
+        }
+        Some(Some(_)) | None => {}
+    }
+    match readers.check(&request).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// Returns why a request that a process of this machine has sent may come from elsewhere.
+fn foreign(request: &Request) -> Option<&'static str> {
+    let headers = request.headers();
+    let forwarding = [
+        header::FORWARDED.as_str(),
+        "x-forwarded-for",
+        "x-real-ip",
+        "via",
+    ];
+    if forwarding.iter().any(|name| headers.contains_key(*name)) {
+        return Some(
+            "a proxy has forwarded the request: send server.metrics_token as a bearer token",
+        );
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let host = host.and_then(|host| host.to_str().ok());
+    // A page can have its own name lead to this machine (DNS rebinding), but the browser sends the
+    // name.
+    let is_own = second.is_none() && host.is_some_and(is_loopback);
+    (!is_own).then_some(
+        "the Host is no loopback address: ask for 127.0.0.1 or localhost, or send \
+         server.metrics_token as a bearer token",
+    )
+}
+
+/// Whether a `Host` is `localhost` or a loopback address, with a port or without.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    let is_address = |address: IpAddr| address.to_canonical().is_loopback();
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_address)
+}
+
+/// Returns the-token of an `Authorization` header.
+fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start())
+}
 
 #[cfg(test)]
 mod tests {
@@ -64,52 +141,92 @@ mod tests {
         http::api::Turned,
     };
 
-    async fn status(path: &str, from: Option<&str>, headers: &[(&str, &str)]) -> u16 {
+    async fn status(reach: Reach, path: &str, headers: &[(&str, &str)]) -> u16 {
         let callers: Callers = Arc::new(|authorization| {
             Box::pin(async move {
                 match authorization.as_deref() {
                     Some("Bearer s") => Ok(Arc::new(Principal::new("s"))),
-                    Some(_) => Err(Turned::Forbidden("u".into())),
+                    Some("Bearer u") => Err(Turned::Forbidden("u".into())),
+                    Some(_) => Err(Turned::Unauthenticated(AuthFault::NotAToken)),
                     None => Err(Turned::Unauthenticated(AuthFault::Missing)),
                 }
             })
         });
-        let routes = Router::new()
-            .route("/metrics", get(async || "1"))
-            .route("/health/websocket/detailed", get(async || "1"))
-            .route("/health/live", get(async || "1"));
+        let routes = Router::new().route("/metrics", get(async || "1"));
+        let limited = limit(routes, Readers::new(callers, Some("the-token")), reach);
+        let routes = limited.route("/health/live", get(async || "1"));
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(from) = from {
-            let from: SocketAddr = from.parse().unwrap();
-            request = request.extension(ConnectInfo(from));
-        }
         let request = request.body(Body::empty()).unwrap();
-        let response = limit(routes, callers).oneshot(request).await.unwrap();
-        response.status().as_u16()
+        routes.oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    const OWN: (&str, &str) = ("host", "127.0.0.1:9464");
+
+    #[tokio::test]
+    async fn only_a_token_that_permits_it_reads_the_metrics_from_elsewhere() {
+        for reach in [Reach::Network, Reach::Machine] {
+            for (token, expected) in [
+                ("Bearer the-token", 200),
+                ("bearer  the-token", 200),
+                ("Bearer s", 200),
+                ("Bearer u", 403),
+                ("Bearer the-toke", 401),
+                ("Basic the-token", 401),
+                ("the-token", 401),
+            ] {
+                let headers = [("host", "chat.example"), ("authorization", token)];
+                assert_eq!(
+                    status(reach, "/metrics", &headers).await,
+                    expected,
+                    "{token}"
+                );
+            }
+        }
+        assert_eq!(status(Reach::Network, "/metrics", &[OWN]).await, 401);
+        assert_eq!(status(Reach::Network, "/health/live", &[]).await, 200);
+        assert_eq!(status(Reach::Network, "/none", &[]).await, 404);
     }
 
     #[tokio::test]
-    async fn metrics_are_for_this_machine_and_for_callers_who_may() {
-        let (near, far) = ("127.0.0.1:1", "192.0.2.1:1");
-        for near in [near, "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert_eq!(status("/metrics", Some(near), &[]).await, 200, "{near}");
+    async fn a_process_of_this_machine_reads_the_metrics_by_a_loopback_address() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:9464",
+            "LOCALHOST:1",
+            "[::1]:1",
+            "127.9.9.9",
+        ] {
+            assert_eq!(
+                status(Reach::Machine, "/metrics", &[("host", host)]).await,
+                200,
+                "{host}"
+            );
         }
-        assert_eq!(status("/metrics", Some(far), &[]).await, 401);
-        let details = "/health/websocket/detailed";
-        assert_eq!(status(details, Some(far), &[]).await, 401);
-        assert_eq!(status(details, Some(near), &[]).await, 200);
-        assert_eq!(status("/metrics", None, &[]).await, 401);
-        for header in ["x-forwarded-for", "forwarded"] {
-            assert_eq!(status("/metrics", Some(near), &[(header, "x")]).await, 401);
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:1",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "",
+        ] {
+            assert_eq!(
+                status(Reach::Machine, "/metrics", &[("host", host)]).await,
+                403,
+                "{host}"
+            );
         }
-        for (token, expected) in [("Bearer s", 200), ("Bearer u", 403)] {
-            let headers = [("authorization", token)];
-            assert_eq!(status("/metrics", Some(far), &headers).await, expected);
+        assert_eq!(status(Reach::Machine, "/metrics", &[]).await, 403);
+        assert_eq!(status(Reach::Machine, "/metrics", &[OWN, OWN]).await, 403);
+        for header in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
+            let headers = [OWN, (header, "x")];
+            assert_eq!(
+                status(Reach::Machine, "/metrics", &headers).await,
+                403,
+                "{header}"
+            );
         }
-        assert_eq!(status("/health/live", Some(far), &[]).await, 200);
-        assert_eq!(status("/none", Some(far), &[]).await, 404);
     }
 }

@@ -1,6 +1,6 @@
 //! Why the server did not start, or stopped.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use crate::auth::{RolesError, configured::ConfiguredError, outbound::OutboundFault};
 use crate::service::cluster;
@@ -30,6 +30,8 @@ pub(crate) enum RunError {
     Tls(TlsError),
     /// Options contradict each other, or the address is taken.
     Server(roomcast::Error),
+    /// The configured address for operators cannot be listened on.
+    Admin(SocketAddr, std::io::Error),
     /// Signals cannot be received.
     Signals(std::io::Error),
     /// A second signal came while the server was stopping.
@@ -58,6 +60,9 @@ impl fmt::Display for RunError {
             Self::Store(_) => f.write_str("cannot prepare the store"),
             Self::Tls(_) => f.write_str("cannot encrypt connections"),
             Self::Server(_) => f.write_str("cannot start the server"),
+            Self::Admin(address, _) => {
+                write!(f, "cannot listen on {address} (server.admin_listen)")
+            }
             Self::Signals(_) => f.write_str("cannot receive signals"),
             Self::Hurried => f.write_str("a second signal came while the server was stopping"),
             Self::Tasks(names) => {
@@ -83,7 +88,7 @@ impl std::error::Error for RunError {
             Self::Store(error) => Some(error),
             Self::Tls(error) => Some(error),
             Self::Server(error) => Some(error),
-            Self::Signals(error) => Some(error),
+            Self::Admin(_, error) | Self::Signals(error) => Some(error),
         }
     }
 }

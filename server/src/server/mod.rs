@@ -3,6 +3,7 @@
 //! `options` reads the configuration for the library, `services` makes the services and registers the events,
 //! `tasks` starts what lives as long as the server, `routes` has the HTTP routes. Only the command line comes in here.
 
+mod admin_listener;
 mod error;
 mod options;
 mod routes;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use tokio::{net::TcpSocket, sync::Notify, task::JoinHandle};
 
+use self::admin_listener::AdminListener;
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
 use self::services::Services;
@@ -45,6 +47,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
 
     check_folder(settings)?;
     try_address(settings.server.listen)?;
+    let admin_listener = AdminListener::bind(settings).await?;
     // The database file is reserved before it is opened, since two servers of one file would not
     // hear of each other's messages.
     let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
@@ -94,6 +97,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         blocks,
         readiness.clone(),
     );
+    if let Some(listener) = admin_listener {
+        let reach = listener.reach();
+        let (io, readiness) = (io.clone(), readiness.clone());
+        let router = routes::admin_router(settings, &services, io, readiness, reach);
+        listener.serve(router, &supervisor);
+    }
     let mut server = Server::new(io.clone()).router(router);
     if let Some(tls) = tls(settings)? {
         server = server.tls(tls);

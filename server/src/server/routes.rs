@@ -6,8 +6,12 @@ use axum::Router;
 
 use super::services::Services;
 use crate::auth::{Principal, authenticator::Authenticator};
-use crate::config::{self, Settings};
-use crate::http::{self, Readiness, api::Turned};
+use crate::config::{self, Secret, Settings};
+use crate::http::{
+    self, Readiness,
+    api::Turned,
+    scrape::{Reach, Readers},
+};
 use crate::limit::Users;
 use crate::service::api::RequestKeys;
 use crate::service::{Access, Blocks};
@@ -61,14 +65,41 @@ pub(super) fn router(
         market: settings.market.page,
         images: settings.page.images.clone(),
     };
-    let mut router = http::router(connections, &page);
-    // The metrics tell how much happens here, which is not everybody's business unless somebody
-    // says so.
-    if !settings.server.open_metrics {
-        let scrapers = callers(authenticator, access, Access::may_scrape);
-        router = http::scrape::limit(router, scrapers);
+    let mut router = http::router(connections.clone(), &page);
+    // The metrics tell how much happens here, which is not everybody's business.
+    if settings.server.metrics_token.is_some() {
+        let figures = http::public_figures(connections, readers(settings, services));
+        router = router.merge(figures);
     }
     http::security::harden(router.merge(api))
+}
+
+/// The routes of the listener for operators.
+pub(super) fn admin_router(
+    settings: &Settings,
+    services: &Services,
+    io: Io,
+    readiness: Readiness,
+    reach: Reach,
+) -> Router {
+    let connections = http::Connections {
+        metrics: Arc::clone(&services.metrics),
+        io,
+        readiness,
+    };
+    let readers = readers(settings, services);
+    http::security::harden(http::admin_router(connections, readers, reach))
+}
+
+/// Who may read the metrics with a token.
+fn readers(settings: &Settings, services: &Services) -> Readers {
+    let callers = callers(
+        &services.authenticator,
+        &services.access,
+        Access::may_scrape,
+    );
+    let token = settings.server.metrics_token.as_ref();
+    Readers::new(callers, token.map(Secret::expose))
 }
 
 /// Authenticates callers of the HTTP API, or of a part of it.

@@ -14,6 +14,8 @@ pub(in crate::cli) enum LoadError {
         key: String,
         nearest: Option<String>,
     },
+    /// A key of an earlier version: where it stands, the key, and what has taken its place.
+    Removed(String, String, &'static str),
     /// A variable that is no key, where that is no warning.
     UnknownVariable(String),
     /// A variable whose value is no text.
@@ -32,6 +34,7 @@ impl fmt::Display for LoadError {
             Self::Syntax(path, line, error) => {
                 write!(f, "{}: line {line}: {error}", path.display())
             }
+            Self::Removed(from, key, instead) => write!(f, "{from}: `{key}`: {instead}"),
             Self::UnknownVariable(unknown) => f.write_str(unknown),
             Self::NotText(name) => write!(f, "{name}: not UTF-8"),
             Self::UnknownKey { path, key, nearest } => {

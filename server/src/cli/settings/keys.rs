@@ -30,6 +30,13 @@ pub(super) const SECTIONS: [&str; 16] = [
     "store",
     "webhooks",
 ];
+/// Keys of earlier versions, and what has taken their place.
+pub(super) const REMOVED: [(&str, &str); 1] = [(
+    "server.open_metrics",
+    "it was removed: /metrics and /health/websocket/detailed are served at server.admin_listen \
+     (127.0.0.1:9464); to read them at server.listen, set server.metrics_token and send it as a \
+     bearer token (docs/operations.md, \"Metrics\")",
+)];
 /// Variables with the prefix that are no keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
@@ -72,6 +79,8 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
         known.push((key.to_owned(), None));
     }
     for key in [
+        "server.admin_listen",
+        "server.metrics_token",
         "auth.login_url",
         "auth.logout_url",
         "auth.jwt.secret",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::keys::{ALIASES, OTHERS, PREFIX, flatten, is_of_kubernetes, is_of_role, known};
+use super::keys::{ALIASES, OTHERS, PREFIX, REMOVED, flatten, is_of_kubernetes, is_of_role, known};
 use super::{LoadError, Overrides};
 use crate::config::Settings;
 
@@ -55,6 +55,9 @@ impl Layers {
             }
         });
         if let Some(key) = unknown {
+            if let Some(removed) = removed(&key, path.display().to_string()) {
+                return Err(removed);
+            }
             return Err(LoadError::UnknownKey {
                 path: path.into(),
                 nearest: self.nearest(&key),
@@ -96,6 +99,9 @@ impl Layers {
         for (key, value, name) in prefixed {
             if self.is_known(&key) {
                 self.give(&key, &value, name);
+            } else if let Some(removed) = removed(&key, name.clone()) {
+                // What the key was to protect or to permit must not change without notice.
+                return Err(removed);
             } else {
                 let hint = self
                     .nearest(&key)
@@ -184,7 +190,7 @@ impl Layers {
                 .rev()
                 .find(|given| key.starts_with(&given.key))
                 .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
-            let error = if key.ends_with("secret") {
+            let error = if key.ends_with("secret") || key.ends_with("token") {
                 "not a text".to_owned()
             } else {
                 error.into_inner().message().to_owned()
@@ -192,6 +198,12 @@ impl Layers {
             LoadError::Value { key, from, error }
         })
     }
+}
+
+/// Returns the error for a key of an earlier version.
+fn removed(key: &str, from: String) -> Option<LoadError> {
+    let (_, instead) = REMOVED.iter().find(|(removed, _)| *removed == key)?;
+    Some(LoadError::Removed(from, key.to_owned(), instead))
 }
 
 /// Text as the boolean or number that it looks like.
