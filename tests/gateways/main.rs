@@ -63,6 +63,7 @@ mod retention;
 mod security;
 mod sending;
 mod server;
+mod signals;
 mod starting;
 mod status;
 mod supervision;

@@ -114,6 +114,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "timeouts",
         "admin news",
         "admin listener",
+        "signals",
     ];
     survives(&server, folder.path(), &names).await;
     let metrics = tokio::task::spawn_blocking({

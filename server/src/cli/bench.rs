@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::identity::Minter;
+use super::output::{errln, out, outln};
 use crate::config::Settings;
 use roomcast::client::{Options, Transports};
 use roomcast_loadgen::{self, BenchError, Call, Own, Plan, Preset, Scenario};
@@ -203,7 +204,7 @@ pub(super) fn run(arguments: &BenchArguments, settings: Option<&Settings>) -> Ex
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::from(2)
         }
     }
@@ -251,9 +252,9 @@ fn measure(arguments: &BenchArguments, settings: Option<&Settings>) -> Result<bo
     }
     if arguments.json {
         let json = json.map_err(|error| BenchError::Internal(error.to_string()))?;
-        println!("{json}");
+        outln!("{json}");
     } else {
-        print!("{text}");
+        out!("{text}");
     }
     Ok(is_clean)
 }

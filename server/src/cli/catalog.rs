@@ -1,12 +1,10 @@
 //! `roomcast catalog`: the catalogue of events, for people and for programs.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::output::out;
 use crate::service::documents::Catalogue;
 
 #[derive(Clone, Debug, Args)]
@@ -38,11 +36,6 @@ pub(super) fn run(catalog: &Catalog) -> ExitCode {
         Format::Typescript => events.typescript(),
         Format::JsonSchema => format!("{:#}\n", events.json_schema()),
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("roomcast: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    out!("{text}");
+    ExitCode::SUCCESS
 }

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::output::{self, errln};
 use crate::config::{self, Settings};
 use crate::private_files;
 use crate::store::{Conversation, Membership, Message, Page, Store, Time, Version};
@@ -63,17 +64,17 @@ pub(super) fn run(settings: &Settings, export: &Export) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("roomcast: cannot start the runtime: {error}");
+            errln!("roomcast: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(write(&settings.store, export)) {
         Ok(messages) => {
-            eprintln!("roomcast: {messages} messages");
+            errln!("roomcast: {messages} messages");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::FAILURE
         }
     }
@@ -131,7 +132,12 @@ fn private(path: &Path) -> io::Result<File> {
 }
 
 async fn to(store: &Store, export: &Export, out: impl Write) -> Result<u64, String> {
-    let failed = |error: io::Error| format!("cannot write: {error}");
+    let failed = |error: io::Error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            output::end(&error);
+        }
+        format!("cannot write: {error}")
+    };
     let mut out = BufWriter::new(out);
     let id = export.conversation;
     let read = store.conversation(id).await;

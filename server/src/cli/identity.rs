@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::output::{errln, out, outln};
 use crate::{
     auth::{
         AuthFault, JwtAuthenticator, Keys, Revocations, Roles, configured,
@@ -70,11 +71,11 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
 pub(super) fn token(settings: &Settings, token: &Token) -> ExitCode {
     match mint(settings, token) {
         Ok(token) => {
-            println!("{token}");
+            outln!("{token}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::from(2)
         }
     }
@@ -84,13 +85,13 @@ fn mint(settings: &Settings, token: &Token) -> Result<String, String> {
     let minter = Minter::new(settings)?;
     settings.check()?;
     for advice in configured::advice(settings) {
-        eprintln!("roomcast: {advice}");
+        errln!("roomcast: {advice}");
     }
     for role in &token.roles {
         if !settings.auth.roles.contains_key(role) {
             let known: Vec<_> = settings.auth.roles.keys().map(String::as_str).collect();
             let known = known.join(", ");
-            eprintln!("roomcast: no role `{role}` is configured; there are {known}");
+            errln!("roomcast: no role `{role}` is configured; there are {known}");
         }
     }
     let default = ["user".to_owned()];
@@ -171,17 +172,17 @@ pub(super) fn explain(settings: &Settings, explain: Explain) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(why(settings, explain)) {
         Ok(why) => {
-            print!("{why}");
+            out!("{why}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::FAILURE
         }
     }

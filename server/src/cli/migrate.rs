@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output::{errln, outln};
 use crate::config::Settings;
 use crate::store::Store;
 
@@ -10,23 +11,23 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
     let runtime = match super::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("roomcast: cannot start the runtime: {error}");
+            errln!("roomcast: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(Store::migrate(&settings.store)) {
         Ok(applied) if applied.is_empty() => {
-            println!("nothing to migrate");
+            outln!("nothing to migrate");
             ExitCode::SUCCESS
         }
         Ok(applied) => {
             for migration in applied {
-                println!("applied {migration}");
+                outln!("applied {migration}");
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::FAILURE
         }
     }

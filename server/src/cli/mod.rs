@@ -11,6 +11,7 @@ mod files;
 mod identity;
 mod log;
 mod migrate;
+mod output;
 mod remote;
 mod rotating;
 mod settings;
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use self::output::{errln, out, outln};
 use self::settings::Overrides;
 use crate::{
     auth::configured,
@@ -108,7 +110,7 @@ pub fn run() -> ExitCode {
     let loaded = match settings::load(arguments.config.as_deref(), std::env::vars_os(), overrides) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             return ExitCode::from(2);
         }
     };
@@ -130,11 +132,11 @@ pub fn run() -> ExitCode {
             match checked {
                 Ok(()) => {
                     warn(&configured::advice(&loaded.settings));
-                    println!("the configuration is valid");
+                    outln!("the configuration is valid");
                     ExitCode::SUCCESS
                 }
                 Err(error) => {
-                    eprintln!("roomcast: {error}");
+                    errln!("roomcast: {error}");
                     ExitCode::from(2)
                 }
             }
@@ -170,11 +172,11 @@ pub fn run() -> ExitCode {
         Command::PrintConfig => match toml::to_string(&loaded.settings.in_force()) {
             Ok(text) => {
                 warn(&loaded.warnings);
-                print!("{text}");
+                out!("{text}");
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("roomcast: {error}");
+                errln!("roomcast: {error}");
                 ExitCode::FAILURE
             }
         },
@@ -183,7 +185,7 @@ pub fn run() -> ExitCode {
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("roomcast: {warning}");
+        errln!("roomcast: {warning}");
     }
 }
 
@@ -191,7 +193,7 @@ fn serve(settings: &Settings, warnings: &[String]) -> ExitCode {
     let _log = match log::start(&settings.log, settings.profile()) {
         Ok(guard) => guard,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             return ExitCode::from(2);
         }
     };

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use serde_json::{Value, value::RawValue};
 
 use super::identity::Minter;
+use super::output::{errln, outln};
 use crate::{
     auth::jwt::{JwksUrl, jwks::exchange},
     config::Settings,
@@ -205,11 +206,11 @@ pub(super) fn sockets(settings: &Settings, arguments: &SocketsArguments) -> Exit
                 .into_iter()
                 .flatten()
             {
-                println!("{socket}");
+                outln!("{socket}");
             }
             let missing = page.get("missing").and_then(Value::as_u64);
             if missing.is_some_and(|missing| missing > 0) {
-                eprintln!("roomcast: not all servers have answered");
+                errln!("roomcast: not all servers have answered");
             }
             cursor = page
                 .get("cursor")
@@ -233,7 +234,7 @@ pub(super) fn nodes(settings: &Settings, arguments: &NodesArguments) -> ExitCode
 
 fn print(answer: &Value) -> Result<(), String> {
     let text = serde_json::to_string_pretty(answer).map_err(|error| error.to_string())?;
-    println!("{text}");
+    outln!("{text}");
     Ok(())
 }
 
@@ -245,7 +246,7 @@ fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            errln!("roomcast: {error}");
             ExitCode::FAILURE
         }
     }

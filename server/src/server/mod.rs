@@ -20,7 +20,7 @@ use self::admin_listener::AdminListener;
 pub(crate) use self::error::RunError;
 use self::options::{engine_config, proxies, tls};
 use self::services::Services;
-use self::signals::Signals;
+use self::signals::{Signals, SurvivedSignals};
 use self::tasks::Started;
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
@@ -37,12 +37,12 @@ use roomcast::{Io, Server, adapter::Health, metrics::Counter};
 ///
 /// If it cannot start, or a task has ended that cannot be started again.
 pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
+    // The signals are listened to first: until then each of them ends the process.
+    let signals = Signals::listen().map_err(RunError::Signals)?;
+    let survived_signals = SurvivedSignals::listen().map_err(RunError::Signals)?;
     // Everything that can be wrong without touching anything is found first: a server that cannot
     // start leaves no traces.
     check(settings)?;
-    // The signals are listened to before anything slow, or one that comes meanwhile would kill the
-    // process.
-    let signals = Signals::listen().map_err(RunError::Signals)?;
     let profile = settings.profile();
 
     check_folder(settings)?;
@@ -58,6 +58,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let io = cluster::join(io, settings).map_err(RunError::Adapter)?;
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
     let supervisor = Supervisor::new(&metrics);
+    supervisor.start("signals", move || survived_signals.clone().log());
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
     let (store, commits) = opened.await.map_err(RunError::Open)?;
     let services = Services::open(settings, &store, metrics).await?;

@@ -1,13 +1,88 @@
-//! The signals that stop the server.
+//! The signals that stop the server, and those that it survives.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that stop the server.
 pub(super) struct Signals(Mutex<[Signal; 2]>);
+
+/// Signals that would end a process that has no handler for them, and why they are sent.
+#[derive(Clone)]
+pub(super) struct SurvivedSignals(Arc<Mutex<[SurvivedSignal; 4]>>);
+
+struct SurvivedSignal {
+    name: &'static str,
+    signal: Signal,
+    /// The shortest time between two lines of the log.
+    interval: Duration,
+    /// When the next line may be written.
+    next_line: Option<Instant>,
+    /// Signals since the last line.
+    more: u64,
+}
+
+impl SurvivedSignals {
+    pub(super) fn listen() -> std::io::Result<Self> {
+        let survived = |name, kind, interval| {
+            Ok(SurvivedSignal {
+                name,
+                signal: signal(kind)?,
+                interval,
+                next_line: None,
+                more: 0,
+            })
+        };
+        let signals: [std::io::Result<_>; 4] = [
+            survived("SIGHUP", SignalKind::hangup(), INTERVAL),
+            survived("SIGUSR1", SignalKind::user_defined1(), INTERVAL),
+            survived("SIGUSR2", SignalKind::user_defined2(), INTERVAL),
+            // Each write to a connection that its client has closed may send this signal, too.
+            survived("SIGPIPE", SignalKind::pipe(), PIPE_INTERVAL),
+        ];
+        let [hangup, first, second, pipe] = signals;
+        let signals = [hangup?, first?, second?, pipe?];
+        Ok(Self(Arc::new(Mutex::new(signals))))
+    }
+
+    /// Logs signals for as long as it is polled.
+    pub(super) async fn log(self) {
+        poll_fn(|cx| {
+            for signal in self.0.lock().iter_mut() {
+                while signal.signal.poll_recv(cx).is_ready() {
+                    signal.note(Instant::now());
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl SurvivedSignal {
+    fn note(&mut self, now: Instant) {
+        if self.next_line.is_some_and(|next| now < next) {
+            self.more += 1;
+            return;
+        }
+        let (signal, more) = (self.name, std::mem::take(&mut self.more));
+        tracing::info!(
+            signal,
+            more,
+            "signal ignored: the configuration is read at start, SIGTERM stops the server"
+        );
+        self.next_line = Some(now + self.interval);
+    }
+}
+
+/// The shortest time between two lines about a signal.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two lines about SIGPIPE, which clients can cause.
+const PIPE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Signals {
     pub(super) fn listen() -> std::io::Result<Self> {

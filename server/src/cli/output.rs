@@ -1,0 +1,47 @@
+//! Prints for commands. A reader that has gone, as in `roomcast catalog | head`, ends the command without a word.
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, Write as _},
+    process,
+};
+
+/// Prints to the standard output.
+macro_rules! out {
+    ($($argument:tt)*) => { $crate::cli::output::print(format_args!($($argument)*)) };
+}
+
+/// Prints a line to the standard output.
+macro_rules! outln {
+    ($($argument:tt)*) => { $crate::cli::output::print(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// Prints a line to the standard error output.
+macro_rules! errln {
+    ($($argument:tt)*) => { $crate::cli::output::complain(format_args!($($argument)*)) };
+}
+
+pub(super) use {errln, out, outln};
+
+/// Prints to the standard output, or ends the process if that is not possible.
+pub(super) fn print(text: fmt::Arguments<'_>) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        end(&error);
+    }
+}
+
+/// Prints a line to the standard error output, if there is a reader.
+pub(super) fn complain(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Ends the process because the standard output cannot be written.
+pub(super) fn end(error: &io::Error) -> ! {
+    // The reader has seen enough, which is no failure.
+    if error.kind() == ErrorKind::BrokenPipe {
+        process::exit(0);
+    }
+    complain(format_args!("roomcast: cannot write: {error}"));
+    process::exit(1);
+}

@@ -1,0 +1,113 @@
+//! Signals and closed pipes.
+
+use std::io::{PipeWriter, pipe};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::guard::KEY;
+use crate::server::{Binary, LOBBY, ROOMCAST, Server};
+use crate::support::RawClient;
+
+const SURVIVED: [(Signal, &str); 4] = [
+    (Signal::HUP, "SIGHUP"),
+    (Signal::USR1, "SIGUSR1"),
+    (Signal::USR2, "SIGUSR2"),
+    (Signal::PIPE, "SIGPIPE"),
+];
+
+#[test]
+fn a_server_survives_signals_and_logs_them_seldom() {
+    let folder = TempDir::new().unwrap();
+    let server = Binary::start(folder.path(), &[]);
+    let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    for (signal, name) in SURVIVED {
+        kill_process(pid, signal).unwrap();
+        server.expect_log(&["INFO", "signal ignored", name]);
+        for _ in 0..1000 {
+            kill_process(pid, signal).unwrap();
+        }
+        let answer = RawClient::connect(server.address()).get("/health/live");
+        assert_eq!(answer.status, 200, "{name}");
+    }
+    let lines = server.log().matches("signal ignored").count();
+    assert!(lines < 40, "{lines} lines");
+    server.terminate();
+}
+
+/// A pipe that nobody reads.
+fn closed() -> PipeWriter {
+    let (_, writer) = pipe().unwrap();
+    writer
+}
+
+/// Runs a command whose output, and maybe whose errors, nobody reads.
+fn run(arguments: &[&str], folder: &TempDir, url: &str, errors: Stdio) -> Output {
+    Command::new(ROOMCAST)
+        .args(arguments)
+        .current_dir(folder.path())
+        .envs([KEY])
+        .env("ROOMCAST_STORE", "sqlite:chat.db")
+        .env("ROOMCAST_LISTEN", url.trim_start_matches("http://"))
+        .env("XDG_STATE_HOME", folder.path())
+        .stdin(Stdio::null())
+        .stdout(closed())
+        .stderr(errors)
+        .output()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn commands_end_quietly_if_their_output_is_closed() {
+    let server = Server::with(&[KEY]);
+    let _ann = server.in_lobby("ann").await;
+    let url = format!("http://{}", server.address());
+    let folder = TempDir::new().unwrap();
+    let migrated = Command::new(ROOMCAST)
+        .args(["--store", "sqlite:chat.db", "migrate"])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(migrated.success());
+    let bench = format!("bench echo {url} --clients 1 --duration 0.2 --warmup 0");
+    let export = format!("export --conversation {LOBBY}");
+    let emit = format!("emit * news 1 --url {url}");
+    let (sockets, nodes) = (format!("sockets --url {url}"), format!("nodes --url {url}"));
+    let call = format!("call GET /rooms --url {url}");
+    let mut commands = vec![
+        "--help",
+        "--version",
+        "check-config",
+        "print-config",
+        "migrate",
+        "token --sub ann",
+        "catalog",
+        "catalog --format asyncapi",
+        "catalog --format typescript",
+        "catalog --format json-schema",
+        "explain --user ann --event message",
+        &emit,
+        &sockets,
+        &nodes,
+        &call,
+        &bench,
+    ];
+    // There is no lobby in the database of a command.
+    commands.push(&export);
+    for command in commands {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let is_found = !command.starts_with("export");
+        let Output { status, stderr, .. } = run(&arguments, &folder, &url, Stdio::piped());
+        let said = String::from_utf8(stderr).unwrap();
+        assert!(
+            !said.contains("panicked") && !said.contains("Broken pipe"),
+            "{command}: {said}"
+        );
+        assert_eq!(status.success(), is_found, "{command}: {status} {said}");
+        // A panic ends a process with 101.
+        let status = run(&arguments, &folder, &url, closed().into()).status;
+        assert!(matches!(status.code(), Some(0..=2)), "{command}: {status}");
+    }
+}
