@@ -7,7 +7,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use roomcast_protocol::{
     Frame,
     engine::{Message as Content, Packet, payload},
-    socket::{Args, Decoder, Limits, Parser, encode},
+    socket::{Args, Decoder, Limits, Parser, Value, encode},
     websocket::{self, Role},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -180,6 +180,37 @@ fn page() -> Page {
     }
 }
 
+/// Numbers as `Math.random()` makes them, with 16 or 17 digits each: reading and converting them is
+/// what exact numbers cost.
+fn floats(c: &mut Criterion) {
+    let mut group = c.benchmark_group("floats");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let numbers: Vec<f64> = (0..1000).map(|_| random()).collect();
+    let list = serde_json::to_string(&numbers).expect("numbers");
+    let text = shared(format!("2[\"m\",{list}]"));
+    group.throughput(Throughput::Elements(1000));
+    group.bench_function("typed_1000", |b| {
+        b.iter(|| {
+            decode(black_box(&text))
+                .get::<Vec<f64>>(0)
+                .expect("numbers")
+        });
+    });
+    group.bench_function("value_1000", |b| {
+        b.iter(|| decode(black_box(&text)).get::<Value>(0).expect("a value"));
+    });
+    group.bench_function("json_to_messagepack_1000", |b| {
+        b.iter(|| Parser::MessagePack.event("/", None, "m", &decode(black_box(&text))));
+    });
+    group.finish();
+}
+
 /// MessagePack beside `rmp-serde` with the same packets: it may take at most 1.5 times as long.
 fn messagepack(c: &mut Criterion) {
     compare(c, "message", &message());
@@ -282,6 +313,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(2));
-    targets = decoding, reassembly, encoding, messagepack, round_trip
+    targets = decoding, reassembly, encoding, floats, messagepack, round_trip
 }
 criterion_main!(benches);

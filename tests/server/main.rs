@@ -36,6 +36,7 @@ mod close_reasons;
 mod cluster;
 mod conn;
 mod failures;
+mod floats;
 mod hooks;
 mod hostile;
 mod lifecycle;

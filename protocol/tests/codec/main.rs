@@ -5,6 +5,8 @@ mod args;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod floats;
+#[cfg(test)]
 mod frame;
 #[cfg(test)]
 mod hostile;

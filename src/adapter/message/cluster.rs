@@ -317,6 +317,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::adapter::floats;
 
     fn args(parser: Parser, json: &serde_json::Value) -> Args {
         let document = match parser == Parser::MessagePack {
@@ -533,5 +534,17 @@ mod tests {
             let heard = read(&node("me"), &Nsp::ROOT, message.into());
             assert!(heard.is_err(), "{message}: {heard:?}");
         }
+    }
+
+    #[test]
+    fn a_million_numbers_of_messages_keep_their_value() {
+        floats::pass_a_million(|args| {
+            let message = write("other", &floats::broadcast(args)).unwrap();
+            let heard = read(&node("you"), &Nsp::ROOT, message).unwrap();
+            let Heard::Publication(_, heard, None) = heard else {
+                panic!("{heard:?}");
+            };
+            floats::broadcast_args(&heard)
+        });
     }
 }

@@ -132,6 +132,10 @@ const MAX_TEXT: usize = 7_999;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::{
+        floats,
+        message::{Heard, read_message, write_message},
+    };
 
     #[test]
     fn channels_are_those_of_node_unless_postgresql_has_no_room_for_them() {
@@ -210,5 +214,21 @@ mod tests {
             }
         }
         assert!(read_envelope(b"\xff").is_err());
+    }
+
+    #[test]
+    fn a_million_numbers_of_attachments_keep_their_value() {
+        let own = NodeId::new("me").unwrap();
+        floats::pass_a_million(|args| {
+            let written = write_message("other", &floats::broadcast(args)).unwrap();
+            let Body::Attached { payload, .. } = message("other", 1, written).unwrap() else {
+                panic!("it is too long for a notification");
+            };
+            let heard = read_message(&own, &Nsp::ROOT, payload).unwrap();
+            let Heard::Publication(_, heard, None) = heard else {
+                panic!("{heard:?}");
+            };
+            floats::broadcast_args(&heard)
+        });
     }
 }

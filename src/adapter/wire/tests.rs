@@ -1,6 +1,7 @@
 //! Envelopes as literal bytes, and bytes that are none.
 
 use super::*;
+use crate::adapter::floats;
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
@@ -242,4 +243,14 @@ fn more_rooms_than_a_header_holds_are_refused_before_they_are_sent() {
         sent(publication).to_bytes(),
         Err(WireError::TooLarge)
     ));
+}
+
+#[test]
+fn a_million_numbers_of_envelopes_keep_their_value() {
+    floats::pass_a_million(|args| {
+        let Message::Publication(heard) = again(&sent(floats::broadcast(args))).message else {
+            panic!("no publication");
+        };
+        floats::broadcast_args(&heard)
+    });
 }

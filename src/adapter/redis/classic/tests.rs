@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::adapter::operation::Delivery;
+use crate::adapter::{floats, operation::Delivery};
 
 fn hex(text: &str) -> Bytes {
     let digit = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
@@ -267,4 +267,29 @@ fn garbage_is_refused() {
         read(&own(), &route(Scope::Responses), others.into()),
         Ok(Heard::Nothing)
     ));
+}
+
+#[test]
+fn a_million_numbers_of_events_keep_their_value() {
+    floats::pass_a_million(|args| {
+        let (_, payload) = write("socket.io", "other", &floats::broadcast(args)).unwrap();
+        let heard = read(&own(), &route(Scope::Events), payload).unwrap();
+        let Heard::Publication(_, heard, None) = heard else {
+            panic!("{heard:?}");
+        };
+        floats::broadcast_args(&heard)
+    });
+}
+
+#[test]
+fn a_million_numbers_of_acknowledgements_keep_their_value() {
+    floats::pass_a_million(|args| {
+        let response = Response::Acknowledgement(args);
+        let payload = write_response("roomcast:own:1", false, &response).unwrap();
+        let heard = read(&own(), &route(Scope::Responses), payload).unwrap();
+        let Heard::Answer(1, None, Said::Acknowledgement(args)) = heard else {
+            panic!("{heard:?}");
+        };
+        args
+    });
 }

@@ -210,6 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::adapter::floats;
 
     fn kind(args: &serde_json::Value, asks: bool) -> Kind {
         let args = Args::document(Parser::Json, args.to_string().into()).unwrap();
@@ -267,5 +268,21 @@ mod tests {
 
     fn serde_bytes(bytes: &'static [u8]) -> Bytes {
         Bytes::from_static(bytes)
+    }
+
+    #[test]
+    fn a_million_numbers_of_entries_keep_their_value() {
+        let own = NodeId::new("me").unwrap();
+        floats::pass_a_million(|args| {
+            let entry = write("other", &floats::broadcast(args)).unwrap();
+            let mut read = Read::default();
+            for (name, value) in entry.fields() {
+                read.set(name.as_bytes(), value.to_vec());
+            }
+            let Ok(Heard::Publication(_, heard, None)) = read.message(&own, &Nsp::ROOT) else {
+                panic!("no publication");
+            };
+            floats::broadcast_args(&heard)
+        });
     }
 }

@@ -1,0 +1,66 @@
+//! Floating-point numbers for tests of wire formats: each must arrive with its value to the last bit.
+
+use bytes::Bytes;
+use roomcast_protocol::socket::{Args, Decoder, Limits, Nsp, Parser};
+
+use super::{Kind, Publication};
+
+/// Numbers of one packet, and packets in each format: half a million numbers in JSON, and as many in
+/// MessagePack.
+const BATCH: usize = 10_000;
+const BATCHES: u64 = 50;
+
+/// Finite numbers of random bit patterns.
+fn batch(seed: u64) -> Vec<f64> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let random = std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        f64::from_bits(state)
+    });
+    let edges = [-0.0, 5e-324, f64::MIN_POSITIVE, 1e21, f64::MAX];
+    let random = random.filter(|number| number.is_finite());
+    edges.into_iter().chain(random).take(BATCH).collect()
+}
+
+/// The numbers as the arguments of a client's packet.
+fn args(parser: Parser, numbers: &[f64]) -> Args {
+    let frame = parser.ack("/", 0, &(numbers,)).unwrap();
+    let (_, message) = frame.messages().next().unwrap();
+    let mut decoder = Decoder::with_parser(parser, Limits::default());
+    let packet = match parser == Parser::Json {
+        // A text has the packet type of Engine.IO in front.
+        true => decoder.text(Bytes::copy_from_slice(&message[1..])),
+        false => decoder.binary(Bytes::copy_from_slice(message)),
+    };
+    packet.unwrap().unwrap().args
+}
+
+/// Passes the arguments of a million numbers, and compares what arrives bit by bit.
+pub(crate) fn pass_a_million(pass: impl Fn(Args) -> Args) {
+    for (offset, parser) in [(0, Parser::Json), (BATCHES, Parser::MessagePack)] {
+        for seed in offset..offset + BATCHES {
+            let numbers = batch(seed);
+            let passed: Vec<f64> = pass(args(parser, &numbers)).get(0).unwrap();
+            assert_eq!(passed.len(), numbers.len());
+            for (passed, number) in passed.iter().zip(&numbers) {
+                assert_eq!(passed.to_bits(), number.to_bits(), "{passed:?}, {number:?}");
+            }
+        }
+    }
+}
+
+/// A publication that broadcasts these arguments.
+pub(crate) fn broadcast(args: Args) -> Publication {
+    let event = "e".into();
+    Publication::new(Nsp::ROOT, Kind::Broadcast { event, args })
+}
+
+/// The arguments of a broadcast.
+pub(crate) fn broadcast_args(publication: &Publication) -> Args {
+    let Kind::Broadcast { args, .. } = &publication.kind else {
+        panic!("{publication:?}");
+    };
+    args.clone()
+}
