@@ -158,7 +158,7 @@ const SUBMODULES_SERVICE: Rules = &[
     ("fault", ""),
     ("feed", ""),
     ("rules", "fault"),
-    ("authorization", "fault feed rules"),
+    ("authorization", "cluster fault feed rules"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
     ("market", "fault feed rules journals authorization"),

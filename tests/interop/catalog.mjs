@@ -32,6 +32,10 @@ export const CHECKED = {
       "notification_level", "session", "error",
     ],
   },
+  "chat_gaps.test.mjs": {
+    clientToServer: [],
+    serverToClient: ["conversation:interrupted"],
+  },
   "identity.test.mjs": {
     clientToServer: ["auth:refresh"],
     serverToClient: ["auth:expiring"],

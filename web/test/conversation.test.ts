@@ -136,6 +136,20 @@ test("the first time the newest page is loaded, and older ones by scrolling", as
   ]);
 });
 
+test("an interruption is shown until something of the conversation arrives, or it is joined again", async () => {
+  const { connection, conversation } = open();
+  await connection.enter();
+  connection.emit("conversation:interrupted", { conversationId: "another" });
+  assert.equal(conversation.isInterrupted, false);
+  const updated = { conversation: { id: "lobby" } };
+  for (const end of [() => connection.say(), () => connection.emit("conversation_updated", updated), () => connection.lose()]) {
+    connection.emit("conversation:interrupted", { conversationId: "lobby" });
+    assert.equal(conversation.isInterrupted, true);
+    end();
+    assert.equal(conversation.isInterrupted, false);
+  }
+});
+
 test("after a reconnect what was missed is there, and nothing of it is read out", async () => {
   const { server, connection, conversation, announced } = open();
   server.store();

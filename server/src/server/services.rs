@@ -86,13 +86,14 @@ impl Services {
             settings.market.keep,
         );
         let notifications = Notifications::new(journals.clone(), &settings.notifications);
+        let fed = Arc::<Fed>::default();
         let chat = Chat::new(
             store.clone(),
             access.clone(),
             notifications.clone(),
             (&chat_settings(settings), &settings.presence),
             recovery_window(settings),
-            announcer.clone(),
+            (announcer.clone(), Arc::clone(&fed)),
             Arc::clone(&metrics),
         );
         let market = Market::new(journals.clone(), &settings.market).map_err(RunError::Outbound)?;
@@ -103,7 +104,7 @@ impl Services {
             authenticator,
             backend,
             chat,
-            fed: Arc::default(),
+            fed,
             hooks,
             journals,
             keys,
@@ -139,7 +140,7 @@ impl Services {
             self.admin.clone(),
             overlap,
         );
-        self.chat.hear(&mut io, &self.fed);
+        self.chat.hear(&mut io);
         if self.announcer.is_some() && recovery_window(settings).is_some() {
             io = self.hand_over(io);
         }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::store::{Changed, Feed, FeedMark, StoreError};
@@ -55,13 +55,41 @@ pub(crate) struct ChangeFeed(Arc<FeedInner>);
 struct FeedInner {
     feed: Feed,
     appliers: Vec<Box<dyn Applier>>,
-    woken: watch::Receiver<()>,
+    fed: Arc<Fed>,
     /// Whether this reader has the store forget what all know.
     shortens: bool,
 }
 
-/// Wakes all who read the feed, because there is more in it.
-pub(crate) type Fed = watch::Sender<()>;
+/// Wakes the readers of the feed, and reports how far revocations and blocks are applied.
+#[derive(Debug, Default)]
+pub(crate) struct Fed {
+    woken: watch::Sender<()>,
+    /// When the last turn began that applied everything in the feed.
+    applied: watch::Sender<Option<Instant>>,
+}
+
+impl Fed {
+    /// Has the feed read now.
+    pub(in crate::service) fn wake(&self) {
+        self.woken.send_replace(());
+    }
+
+    /// Waits until everything is applied that is in the feed at the moment of this call.
+    ///
+    /// Must not be called if the store has no feed, and waits for as long as the store does not answer.
+    pub(in crate::service) async fn applied(&self) {
+        let asked = Instant::now();
+        let mut applied = self.applied.subscribe();
+        loop {
+            self.wake();
+            let is_applied = applied.wait_for(|began| began.is_some_and(|began| began >= asked));
+            // A reader that has failed waits longer and longer: it is woken again.
+            if timeout(TURN, is_applied).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
 
 /// How far one run of the reader has got.
 #[derive(Default)]
@@ -80,21 +108,21 @@ struct Reader {
 
 impl ChangeFeed {
     /// Whoever hears that there is more in the feed tells `fed`.
-    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, fed: &Fed) -> Self {
+    pub(crate) fn new(feed: Feed, appliers: Vec<Box<dyn Applier>>, fed: &Arc<Fed>) -> Self {
         Self(Arc::new(FeedInner {
             feed,
             appliers,
-            woken: fed.subscribe(),
+            fed: Arc::clone(fed),
             shortens: true,
         }))
     }
 
     /// A further reader, which does not shorten the feed: what is forgotten is far behind it in any case.
-    pub(crate) fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Fed) -> Self {
+    pub(crate) fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Arc<Fed>) -> Self {
         Self(Arc::new(FeedInner {
             feed,
             appliers: vec![applier],
-            woken: fed.subscribe(),
+            fed: Arc::clone(fed),
             shortens: false,
         }))
     }
@@ -103,7 +131,7 @@ impl ChangeFeed {
     pub(crate) async fn run(self) {
         let mut reader = Reader::default();
         let mut pause = TURN;
-        let mut woken = self.0.woken.clone();
+        let mut woken = self.0.fed.woken.subscribe();
         loop {
             tokio::select! {
                 // The reader looks even if nobody wakes it: an announcement may be lost, and the
@@ -111,8 +139,15 @@ impl ChangeFeed {
                 () = sleep(pause) => {}
                 Ok(()) = woken.changed() => {}
             }
+            let began = Instant::now();
             match self.0.turn(&mut reader).await {
-                Ok(()) => pause = TURN,
+                Ok(is_complete) => {
+                    pause = TURN;
+                    // The reader beside this one does not apply revocations.
+                    if is_complete && self.0.shortens {
+                        self.0.fed.applied.send_replace(Some(began));
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "what other servers change is not known at the moment");
                     pause = after(pause, error);
@@ -123,7 +158,8 @@ impl ChangeFeed {
 }
 
 impl FeedInner {
-    async fn turn(&self, reader: &mut Reader) -> Result<(), StoreError> {
+    /// Applies what is new. Returns whether everything is applied that was in the feed when the turn began.
+    async fn turn(&self, reader: &mut Reader) -> Result<bool, StoreError> {
         if reader.full.is_some_and(|again| again <= Instant::now()) {
             reader.mark = None;
         }
@@ -145,7 +181,7 @@ impl FeedInner {
             // The page is read again: what this server is changing at the same moment may be newer
             // than what was read.
             if applied.own {
-                return Ok(());
+                return Ok(false);
             }
             reader.mark = Some(page.next);
             if !page.has_more {
@@ -154,13 +190,13 @@ impl FeedInner {
                     // does not forget what it has not read.
                     self.shorten(reader).await;
                 }
-                return Ok(());
+                return Ok(true);
             }
         }
     }
 
-    /// Reads the tables. What changes meanwhile comes behind the mark.
-    async fn reload(&self, reader: &mut Reader) -> Result<(), StoreError> {
+    /// Reads the tables. What changes meanwhile comes behind the mark. Returns whether all of it is applied.
+    async fn reload(&self, reader: &mut Reader) -> Result<bool, StoreError> {
         // The mark is taken before the tables are read. Changes in between are applied twice, which
         // does no harm, while those after a later mark would be missed.
         let mark = self.feed.end().await?;
@@ -174,7 +210,7 @@ impl FeedInner {
         if !all.own {
             reader.mark = Some(mark);
         }
-        Ok(())
+        Ok(!all.own)
     }
 
     async fn dispatch(&self, changes: Vec<Changed>) -> Result<Applied, StoreError> {

@@ -69,6 +69,8 @@ export class Conversation {
   /** How many are here. */
   present = 0;
   stage: Stage = "entering";
+  /** Whether messages are missing that the server cannot read at the moment. */
+  isInterrupted = false;
   isLoading = false;
   #loading: Promise<void> | undefined;
   /** The first message from others that arrived out of sight; it stays marked after it was seen. */
@@ -380,6 +382,7 @@ export class Conversation {
     feed.on("stage", (stage) => {
       // What is shown stays while there is no connection.
       if (stage !== "waiting") this.stage = stage;
+      this.isInterrupted = false;
       if (stage === "entering") this.pins.wait();
       if (stage === "entered") {
         this.#see();
@@ -431,6 +434,7 @@ export class Conversation {
 
   /** Takes messages in at the end. */
   #arrive(messages: readonly Message[]): void {
+    this.isInterrupted = false;
     this.#meet(messages);
     const added = this.#live.merge(messages).filter(({ userId }) => userId !== this.ownId);
     for (const { userId } of messages) this.typists.remove(userId);
@@ -511,6 +515,13 @@ export class Conversation {
         else this.reading.noteOther(read.userId, read.seq);
         this.#surroundings.changed();
       }),
+      connection.on("conversation:interrupted", (interruption) => {
+        if (isOurs(interruption)) this.#interrupt(true);
+      }),
+      // The server sends it at the end of an interruption, whatever was missing.
+      connection.on("conversation_updated", ({ conversation }) => {
+        if (conversation.id === this.id) this.#interrupt(false);
+      }),
       connection.on("presence", (presence) => {
         if (!isOurs(presence)) return;
         this.#setPresent(presence.users, presence.count);
@@ -525,6 +536,11 @@ export class Conversation {
       connection.on("user_left", happened("left")),
       connection.on("user_disconnected", happened("disconnected")),
     );
+  }
+
+  #interrupt(isInterrupted: boolean): void {
+    this.isInterrupted = isInterrupted;
+    this.#surroundings.changed();
   }
 
   #meet(messages: readonly Message[]): void {

@@ -183,6 +183,11 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
       )}
       {!conversation.isOpening && <PinBar app={app} conversation={conversation} />}
       <Messages handle={messages} app={app} conversation={conversation} edit={setEditing} reply={reply} />
+      {conversation.isInterrupted && (
+        <p class="interrupted" role="status">
+          The server cannot read new messages at the moment. They follow as soon as it can.
+        </p>
+      )}
       <Typing conversation={conversation} />
       <Composer
         key={conversation.ownId}

@@ -1,6 +1,6 @@
 //! Permissions of users, and logins.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::service::{
     authorization::{allowed::Allowed, replication::LocalChanges, revoking::Lifetimes},
+    cluster::Announcer,
     fault::ServiceError,
     rules::event::Command,
 };
@@ -37,6 +38,8 @@ pub(in crate::service) struct AccessInner {
     pub(in crate::service) lifetimes: Lifetimes,
     /// What this server is revoking itself at the moment.
     pub(in crate::service) own: LocalChanges,
+    /// Sends revocations to other servers; empty without an adapter.
+    pub(in crate::service) announcer: OnceLock<Announcer>,
 }
 
 /// `POST /api/v1/sessions`
@@ -95,6 +98,7 @@ impl Access {
     ) -> Result<Self, StoreError> {
         let access = Self(Arc::new(AccessInner {
             own: LocalChanges::new(store.is_shared()),
+            announcer: OnceLock::new(),
             store,
             roles,
             revocations,
@@ -108,6 +112,12 @@ impl Access {
         access.restore_revocations().await?;
         access.gauge();
         Ok(access)
+    }
+
+    /// Sends revocations of this server to the others from now on.
+    pub(crate) fn announce_to(&self, announcer: Announcer) {
+        // There is one adapter for the life of the server.
+        let _ = self.0.announcer.set(announcer);
     }
 
     /// Whether a principal may do something. Commands are checked by [`Access::allow`]; this is for what only

@@ -188,13 +188,7 @@ impl RevocationApplier {
 
     /// Has what was taken over take effect.
     fn done(&self, taken: Taken) -> Applied {
-        if taken.news > 0 {
-            self.access.gauge();
-            // The cache of permissions may hold what a revoked role gave.
-            self.access.0.roles.forget(|_, _| true);
-            let (entries, disconnected) = (taken.news, self.io.revalidate());
-            tracing::info!(entries, disconnected, "revoked by another server");
-        }
+        self.access.apply(&self.io, taken);
         let (own, too_many) = (taken.own > 0, taken.too_many > 0);
         if too_many && !self.is_full.swap(true, Ordering::Relaxed) {
             tracing::error!("other servers have revoked more than there may be");
@@ -208,6 +202,29 @@ fn revoked(row: &Revocation) -> Option<Revoked> {
 }
 
 impl Access {
+    /// Applies a revocation that another server has stored and announced.
+    ///
+    /// An announcement adds and never lifts: it may be older than what the feed has brought.
+    pub(in crate::service) fn hear_revoked(&self, io: &Io, row: &Revocation) {
+        let known = revoked(row).and_then(|revoked| self.0.revocations.until(&revoked));
+        if known.is_none_or(|until| Time::from(until) < row.until) {
+            let taken = self.take(std::slice::from_ref(row));
+            self.apply(io, taken);
+        }
+    }
+
+    /// Disconnects the sockets that what was taken over is about.
+    fn apply(&self, io: &Io, taken: Taken) {
+        if taken.news == 0 {
+            return;
+        }
+        self.gauge();
+        // The cache of permissions may hold what a revoked role gave.
+        self.0.roles.forget(|_, _| true);
+        let (entries, disconnected) = (taken.news, io.revalidate());
+        tracing::info!(entries, disconnected, "revoked by another server");
+    }
+
     /// Takes into memory what differs there.
     fn take(&self, rows: &[Revocation]) -> Taken {
         let inner = &self.0;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::service::{
     authorization::access::{Access, HOUR_S, after},
     authorization::allowed::Allowed,
+    cluster::{News, RevokedUntil},
     fault::ServiceError,
     rules::event::Command,
 };
@@ -258,7 +259,15 @@ impl Access {
             value: revoked.value().to_owned(),
             until: until.into(),
         };
-        inner.store.insert_revocation(row).await?;
+        inner.store.insert_revocation(row.clone()).await?;
+        // The feed has it as well, but cannot be read by a server that has lost the database.
+        if let Some(announcer) = inner.announcer.get() {
+            announcer.tell(News::Revoked(RevokedUntil {
+                kind: row.kind,
+                value: row.value,
+                until: row.until,
+            }));
+        }
         Ok(disconnected)
     }
 }

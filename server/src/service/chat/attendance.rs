@@ -123,6 +123,7 @@ impl Chat {
                     return Ok(None);
                 };
                 let since = self.enter(live, socket, by, emitted.seq)?;
+                live.note_member(&by.subject, membership.changes);
                 let through = if socket.recovered() {
                     since.min(emitted.seq)
                 } else {

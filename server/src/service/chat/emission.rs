@@ -6,11 +6,11 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
-use super::sequencer::gap::Filling;
 use super::sequencer::order::{Gap, Verdict};
 use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreError};
 use roomcast::{Io, Namespace};
@@ -100,70 +100,88 @@ impl Chat {
     /// Reads what was stored but has not come by: another server stored it, or this one before its
     /// connection was lost. What came by meanwhile waits in its conversation, for a limited time.
     async fn fill(self, namespace: Namespace, id: Uuid, mut gap: Gap) {
-        let mut is_unsure = false;
+        let conversations = &self.0.conversations;
+        let mut patience = GapPatience::new();
         loop {
             // Nothing is locked while the store is read. What is committed meanwhile queues up
             // behind the gap.
-            let missed = self.read_missed(id, gap).await;
-            let conversations = &self.0.conversations;
-            let next = conversations.with(id, |live| live.fill(&namespace, gap, missed));
-            match next {
-                Some(Filling::Gap(next)) => gap = next,
-                Some(Filling::Unsure) => is_unsure = true,
-                Some(Filling::Done) | None => {}
-            }
-            if !matches!(next, Some(Filling::Gap(_))) {
-                break;
+            let Some(missed) = self.read_missed(&namespace, id, gap, &mut patience).await else {
+                conversations.with(id, |live| live.abandon(&namespace));
+                return;
+            };
+            match conversations.with(id, |live| live.fill(&namespace, gap, missed)) {
+                Some(Some(next)) => gap = next,
+                Some(None) => break,
+                None => return,
             }
         }
-        // Among the steps that were given up a removal may have been, so the members are looked up
-        // before anything else is believed.
-        if is_unsure {
-            self.reload(&namespace, id).await;
+        // The clients find out that the interruption is over, whatever was missing.
+        if patience.is_over
+            && let Ok(Some(now)) = self.0.store.conversation(id).await
+        {
+            conversations.with(id, |live| live.reload(&namespace, &now));
         }
     }
 
-    /// The first steps of a gap. While the store does not answer it is asked again: until it does there
-    /// is nothing new either.
-    async fn read_missed(&self, id: Uuid, gap: Gap) -> Option<Missed> {
-        let deadline = tokio::time::Instant::now() + GAP_PATIENCE;
+    /// Reads the first steps of a gap, until the store answers or no socket is left to wait for it. Returns `None` then.
+    ///
+    /// A gap that lasts hides removals and revocations. Both are read before its first step is emitted.
+    async fn read_missed(
+        &self,
+        namespace: &Namespace,
+        id: Uuid,
+        gap: Gap,
+        patience: &mut GapPatience,
+    ) -> Option<Missed> {
+        let conversations = &self.0.conversations;
         loop {
             // A gap may be long, so it is read page by page and each page is emitted before the
             // next one is read.
             let limit = self.0.limits.page;
-            let read = self.0.store.missed(id, gap.after, gap.through, limit);
-            match tokio::time::timeout_at(deadline, read).await {
-                Ok(Ok(missed)) => return Some(missed),
-                Ok(Err(StoreError::Closed)) | Err(_) => return None,
-                Ok(Err(error)) => {
-                    tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await;
+            let page = self.0.store.missed(id, gap.after, gap.through, limit);
+            let so_far = *patience;
+            let reading = async {
+                let missed = page.await?;
+                if so_far.lasts() {
+                    self.evict_gone(namespace, id).await?;
                 }
+                Ok(missed)
+            };
+            tokio::pin!(reading);
+            let read = tokio::select! {
+                read = &mut reading => read,
+                () = sleep_until(patience.deadline), if !patience.is_over => {
+                    patience.is_over = true;
+                    conversations.with(id, |live| live.interrupt(namespace));
+                    reading.await
+                }
+            };
+            match read {
+                Ok(missed) => return Some(missed),
+                Err(StoreError::Closed) => return None,
+                Err(error) => {
+                    let pause = patience.pause();
+                    sleep(error.retry_after().min(pause)).await;
+                }
+            }
+            let is_attended = conversations.with(id, |live| live.is_attended());
+            if patience.is_over && is_attended != Some(true) {
+                return None;
             }
         }
     }
 
-    /// Looks who is a member, until the store says so or nobody is there any more: a removal may be among
-    /// what was given up.
-    async fn reload(&self, namespace: &Namespace, id: Uuid) {
-        // There is no deadline: until the store has answered, somebody who was removed might still
-        // be here.
-        while self.0.conversations.with(id, |_| ()).is_some() {
-            match self.0.store.conversation(id).await {
-                Ok(Some(now)) => {
-                    let conversations = &self.0.conversations;
-                    conversations.with(id, |live| live.reload(namespace, &now));
-                    return;
-                }
-                Ok(None) => {
-                    self.0
-                        .conversations
-                        .with(id, |live| live.close(namespace, 0));
-                    return;
-                }
-                Err(StoreError::Closed) => return,
-                Err(error) => tokio::time::sleep(error.retry_after().min(GAP_PAUSE)).await,
-            }
+    /// Has those leave that may not see what comes after a gap: users that are no members now, and whatever is revoked.
+    async fn evict_gone(&self, namespace: &Namespace, id: Uuid) -> Result<(), StoreError> {
+        // Without a row the conversation is deleted, which the steps say.
+        if let Some(now) = self.0.store.conversation(id).await? {
+            let conversations = &self.0.conversations;
+            conversations.with(id, |live| live.evict_strangers(namespace, &now));
         }
+        if self.0.store.is_shared() {
+            self.0.fed.applied().await;
+        }
+        Ok(())
     }
 
     /// Looks what other servers have committed in the conversations in which somebody is here, as long as
@@ -175,7 +193,7 @@ impl Chat {
         let mut turns: u32 = 0;
         let mut has_more = false;
         loop {
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             pause = match self.look(&namespace).await {
                 Ok(()) => TURN,
                 // The log of the store says why it does not answer.
@@ -224,11 +242,57 @@ impl Chat {
     }
 }
 
+/// How long a conversation waits for what is missing.
+#[derive(Clone, Copy)]
+struct GapPatience {
+    since: Instant,
+    /// When what waits is dropped.
+    deadline: Instant,
+    /// Whether it was dropped.
+    is_over: bool,
+    /// Whether a read has failed.
+    has_failed: bool,
+    pause: Duration,
+}
+
+impl GapPatience {
+    fn new() -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            deadline: since + GAP_PATIENCE,
+            is_over: false,
+            has_failed: false,
+            pause: GAP_PAUSE,
+        }
+    }
+
+    /// Returns whether others may have been removed or revoked while the gap could not be read.
+    fn lasts(&self) -> bool {
+        self.has_failed || self.since.elapsed() > SHORT_GAP
+    }
+
+    /// Notes that a read has failed. Returns how long to wait before the next one.
+    fn pause(&mut self) -> Duration {
+        self.has_failed = true;
+        let pause = self.pause;
+        if self.is_over {
+            // All conversations of the server may wait for the store.
+            self.pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        pause
+    }
+}
+
 /// How long messages of a conversation may wait for one that is stored before them.
 const GAP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause between two tries to read the message.
+/// The first pause between two tries to read the message.
 const GAP_PAUSE: Duration = Duration::from_millis(250);
+
+/// A gap that is read within this time hides nothing that is not in its steps: so long removals and revocations may
+/// take to another server in any case.
+const SHORT_GAP: Duration = Duration::from_millis(500);
 
 /// How often others are looked at: half of what is promised.
 const TURN: Duration = Duration::from_millis(500);

@@ -15,6 +15,7 @@ use crate::service::chat::sequencer::conversations::{Common, Conversations, Look
 use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::chat::servers::SharedStatuses;
 use crate::service::cluster::{Announcer, News, Presence as Stir};
+use crate::service::feed::Fed;
 use crate::service::notifications::Notifications;
 use crate::service::rules::emissions::attendance::{Present, User};
 use crate::service::rules::html::Rules;
@@ -39,6 +40,8 @@ pub(in crate::service) struct ChatInner {
     pub(super) recovery: Option<Duration>,
     /// What users say of themselves.
     pub(super) statuses: SharedStatuses,
+    /// How far this server has applied what others have revoked.
+    pub(super) fed: Arc<Fed>,
 }
 
 impl Chat {
@@ -50,7 +53,7 @@ impl Chat {
         notifications: Notifications,
         (chat, presence): (&config::Chat, &config::Presence),
         recovery: Option<Duration>,
-        announcer: Option<Announcer>,
+        (announcer, fed): (Option<Announcer>, Arc<Fed>),
         metrics: Arc<Metrics>,
     ) -> Self {
         let tempo = Tempo {
@@ -77,6 +80,7 @@ impl Chat {
             notifications,
             recovery,
             statuses: SharedStatuses::new(metrics),
+            fed,
         }))
     }
 

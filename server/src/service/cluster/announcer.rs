@@ -378,7 +378,9 @@ impl Queue {
     fn push(&mut self, told: Announcement) -> bool {
         let is_passing = match &told {
             Announcement::News(News::Typing(_) | News::Presence(_)) => true,
-            Announcement::News(News::Step(_) | News::Read(_) | News::Level(_) | News::Changes)
+            Announcement::News(
+                News::Step(_) | News::Read(_) | News::Level(_) | News::Changes | News::Revoked(_),
+            )
             | Announcement::Question(..) => false,
         };
         let queue = match is_passing {

@@ -16,6 +16,8 @@ pub(crate) use adapter::{AdapterFault, check, join, url};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
 pub(crate) use wire::Ignored;
-pub(in crate::service) use wire::{Confirmed, LevelOf, News, Presence, Read, Step, Typing};
+pub(in crate::service) use wire::{
+    Confirmed, LevelOf, News, Presence, Read, RevokedUntil, Step, Typing,
+};
 #[cfg(test)]
 pub(crate) use wire::{read, write};

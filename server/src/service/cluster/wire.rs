@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::store::{Annotated, Committed, Level, Message, Revision};
+use crate::store::{Annotated, Committed, Level, Message, Revision, Time};
 
 /// Something that other servers are told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,17 @@ pub(in crate::service) enum News {
     Level(LevelOf),
     /// There is more in the store's feed of changes.
     Changes,
+    /// A token, a login, a user or a role is revoked.
+    Revoked(RevokedUntil),
+}
+
+/// A stored revocation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::service) struct RevokedUntil {
+    pub(in crate::service) kind: String,
+    pub(in crate::service) value: String,
+    pub(in crate::service) until: Time,
 }
 
 /// How far a conversation has come.
@@ -40,6 +51,11 @@ pub(in crate::service) struct Step {
     /// What was committed, if it is small; it is read from the store otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::service) event: Option<Small>,
+    /// The user that this step removes from the members.
+    ///
+    /// Servers of an earlier version ignore it: they find the removal in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::service) removed: Option<Arc<str>>,
 }
 
 /// What is told with its text.
@@ -167,7 +183,18 @@ impl Step {
             | Committed::ConversationDeleted { .. } => None,
             Committed::Repeated(_) | Committed::Announced(_) => return None,
         };
+        let removed = if let Committed::Members {
+            user_id,
+            removed: true,
+            ..
+        } = event
+        {
+            Some(user_id.as_str().into())
+        } else {
+            None
+        };
         Some(Self {
+            removed,
             conversation_id: event.conversation_id(),
             seq: revision.seq,
             changes: revision.changes,
@@ -372,6 +399,8 @@ mod tests {
                     let read = read_news(STORE, text).unwrap().into_iter();
                     let read: Vec<News> = read.map(Result::unwrap).collect();
                     kinds.extend(read.iter().map(|news| match news {
+                        News::Step(step) if step.removed.is_some() => "removed",
+                        News::Revoked(_) => "revoked",
                         News::Step(step) => match step.event {
                             Some(Small::Message(_)) => "message",
                             Some(Small::Edited(_)) => "edited",
@@ -396,7 +425,7 @@ mod tests {
             };
             assert!(is_said_again(text, &again), "{name}: {again}");
         }
-        assert_eq!(kinds.len(), 10, "one of each is in the corpus: {kinds:?}");
+        assert_eq!(kinds.len(), 12, "one of each is in the corpus: {kinds:?}");
     }
 
     #[test]

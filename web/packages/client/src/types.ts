@@ -127,6 +127,11 @@ export interface ConversationInfo {
   updatedAt: string;
 }
 
+/** `conversation:interrupted`. */
+export interface ConversationInterrupted {
+  conversationId: string;
+}
+
 /** A page of a user's conversations. */
 export interface ConversationPage {
   /** The conversations, those with the newest changes of title or members first. */
@@ -1226,6 +1231,8 @@ export interface ServerToClientEvents {
   conversation_updated: (payload: ConversationUpdated) => void;
   /** A conversation was deleted with all that was in it. */
   conversation_deleted: (payload: ConversationDeleted) => void;
+  /** The server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order. */
+  "conversation:interrupted": (payload: ConversationInterrupted) => void;
   /** A user has said of what in a conversation it wants to be notified. */
   notification_level: (payload: NotificationLevel) => void;
   /** The socket follows its user's trades from here on. */

@@ -29,6 +29,7 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "status": {"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},
   "conversation_updated": {"conversation":{"createdAt":"2025-01-31T12:00:00.000Z","id":"0f8fad5b-d9cb-469f-a165-70867728950e","memberIds":["ada","bob"],"ownerId":"ada","title":"Engines","updatedAt":"2025-01-31T12:00:00.000Z"},"timestamp":"2025-01-31T12:00:00.000Z"},
   "conversation_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada"},
+  "conversation:interrupted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"},
   "notification_level": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","level":"mentions"},
   "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
   "trades:unsubscribed": {"room":"trades:ada"},
@@ -79,6 +80,7 @@ export async function talk(): Promise<void> {
   socket.on("status", (payload) => console.log(payload.status, payload.text, payload.timestamp, payload.userId));
   socket.on("conversation_updated", (payload) => console.log(payload.conversation, payload.timestamp));
   socket.on("conversation_deleted", (payload) => console.log(payload.conversationId, payload.deletedAt, payload.deletedBy));
+  socket.on("conversation:interrupted", (payload) => console.log(payload.conversationId));
   socket.on("notification_level", (payload) => console.log(payload.conversationId, payload.level));
   socket.on("trades:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("trades:unsubscribed", (payload) => console.log(payload.room));

@@ -53,6 +53,8 @@ struct Tabs {
     arrival: u64,
     since: Time,
     lost: Option<Instant>,
+    /// The number of changes of the conversation when its membership was last read.
+    member_at: u64,
 }
 
 /// When the list of those present is sent next.
@@ -152,6 +154,50 @@ impl Presence {
         Some((sockets, self.announce(now, Notice::Left(user))))
     }
 
+    /// Takes the sockets of a user out and returns them. The user stays in the list until [`Presence::expel`].
+    pub(in crate::service) fn evict(&mut self, now: Instant, user: &str) -> Vec<SocketId> {
+        let Some((user_id, tabs)) = self
+            .users
+            .get_key_value(user)
+            .map(|(user_id, _)| Arc::clone(user_id))
+            .and_then(|user_id| Some((user_id, self.users.get_mut(user)?)))
+        else {
+            return Vec::new();
+        };
+        let sockets = std::mem::take(&mut tabs.sockets);
+        self.sockets -= sockets.len();
+        // The end of the grace would announce a loss before the removal.
+        if let Some(end) = tabs.lost.take() {
+            self.lost.remove(&(end, user_id));
+        }
+        self.list_changed(now);
+        sockets
+    }
+
+    /// Notes that a user was a member when the conversation had so many changes.
+    pub(in crate::service) fn note_member(&mut self, user: &str, changes: u64) {
+        if let Some(tabs) = self.users.get_mut(user) {
+            tabs.member_at = changes.max(tabs.member_at);
+        }
+    }
+
+    /// Returns whether a user is known to be a member after a removal with this number, or is not here at all.
+    pub(in crate::service) fn is_member_since(&self, user: &str, removal: u64) -> bool {
+        let tabs = self.users.get(user);
+        tabs.is_none_or(|tabs| tabs.member_at >= removal)
+    }
+
+    /// Returns whether a user has no socket and none can come back: the sockets were evicted.
+    pub(in crate::service) fn is_evicted(&self, user: &str) -> bool {
+        let tabs = self.users.get(user);
+        tabs.is_some_and(|tabs| tabs.sockets.is_empty() && tabs.lost.is_none())
+    }
+
+    /// Returns whether a user has a socket here or may come back within the grace.
+    pub(in crate::service) fn is_attended(&self) -> bool {
+        self.sockets > 0 || !self.lost.is_empty()
+    }
+
     /// Takes everybody out, and returns their sockets.
     pub(in crate::service) fn close(&mut self) -> Vec<SocketId> {
         let users = std::mem::take(&mut self.users);
@@ -221,6 +267,7 @@ impl Presence {
             arrival,
             since,
             lost: None,
+            member_at: 0,
         };
         self.users.insert(Arc::clone(&user.user_id), tabs);
     }

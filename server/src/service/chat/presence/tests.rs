@@ -229,6 +229,42 @@ fn those_present_are_named_in_the_shape_of_the_answer() {
     );
 }
 
+#[test]
+fn evicted_user_is_listed_without_sockets_until_the_removal_is_announced() {
+    let (mut presence, now) = start();
+    let both = [socket(1), socket(2)];
+    for one in both {
+        presence.join(now, one, &user("ann"), Time::now());
+    }
+    presence.join(now, socket(3), &user("bob"), Time::now());
+    assert_eq!(presence.evict(now, "ann"), both);
+    assert!(presence.is_evicted("ann") && !presence.has(socket(1), "ann"));
+    presence.lose(now, socket(1), "ann");
+    assert_eq!(
+        connections(&presence),
+        [("ann".into(), 0), ("bob".into(), 1)]
+    );
+    let later = now + GRACE * 2;
+    assert!(!drain(&mut presence, later).contains(&Notice::Disconnected(user("ann"))));
+    let expelled = presence.expel(later, "ann");
+    assert_eq!(expelled, Some((Vec::new(), left("ann"))));
+    // A lost user does not come back within the grace either.
+    presence.lose(later, socket(3), "bob");
+    assert!(presence.is_attended());
+    assert_eq!(presence.evict(later, "bob"), []);
+    assert!(presence.is_evicted("bob") && !presence.is_attended());
+}
+
+#[test]
+fn removal_before_the_last_known_membership_does_not_count() {
+    let (mut presence, now) = start();
+    presence.join(now, socket(1), &user("ann"), Time::now());
+    presence.note_member("ann", 7);
+    presence.note_member("ann", 5);
+    assert!(presence.is_member_since("ann", 7) && !presence.is_member_since("ann", 8));
+    assert!(presence.is_member_since("nobody here", 8));
+}
+
 fn start() -> (Presence, Instant) {
     (
         Presence::new(Tempo {

@@ -15,6 +15,7 @@ impl Live {
         // Nobody is told that typing has ended: the event about the end of the conversation tells
         // it all.
         self.typing = Typing::default();
+        self.leaving.clear();
         // Sockets whose clients are away and may come back are taken out as well.
         namespace.local().in_(&self.room).leave(&self.room);
         self.expelled.extend(self.presence.close());

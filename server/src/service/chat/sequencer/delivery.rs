@@ -56,8 +56,11 @@ impl Live {
                 let here = self.audience(namespace, from);
                 // Whoever is added or removed hears of it in all tabs, in the conversation or not.
                 tell_updated(here.to(user_room(user_id)), conversation);
-                // Somebody who is a member again by now is told so here as well, and stays.
-                if *removed && !conversation.member_ids.contains(user_id) {
+                // A user who is a member again by now is notified here as well, and stays unless the sockets have left
+                // already.
+                let is_out =
+                    !conversation.member_ids.contains(user_id) || self.presence.is_evicted(user_id);
+                if *removed && is_out {
                     self.expel(namespace, user_id, revision.changes);
                 }
             }
@@ -152,6 +155,7 @@ impl Live {
         // The number is noted first: a join that has read the membership before compares with it
         // under this lock.
         self.removed_at = changes.max(self.removed_at);
+        self.leaving.remove(user);
         if let Some(typist) = self.typing.stop(user) {
             self.tell_typing(namespace, &typist, false, None);
         }
@@ -172,6 +176,7 @@ impl Live {
 
     /// Tells what has become due by now.
     pub(in crate::service) fn advance(&mut self, namespace: &Namespace, now: Instant) {
+        self.evict_due(namespace, now);
         while let Some(notice) = self.presence.handle_timeout(now) {
             self.tell(namespace, notice);
         }

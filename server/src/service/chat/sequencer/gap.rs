@@ -1,8 +1,8 @@
 //! What is emitted in a conversation, what waits behind a gap, and how the steps that were missing fill it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::service::chat::sequencer::behind::{BehindGap, MAX_BEHIND_GAP};
 use crate::service::chat::sequencer::confirming::{Asked, patience};
 use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::{
@@ -22,27 +22,31 @@ impl Live {
         namespace: &Namespace,
         commit: Commit,
     ) -> Option<Gap> {
-        if let Some(behind_gap) = &mut self.behind_gap {
+        if self.behind_gap.is_some() {
+            self.evict_behind(namespace, &commit);
+        }
+        match &mut self.behind_gap {
             // A commit behind a gap waits, whatever it is: emitted now it would overtake what is
             // missing.
-            if behind_gap.len() < MAX_BEHIND_GAP {
-                behind_gap.push_back(commit);
+            Some(BehindGap::Waiting(waiting)) if waiting.len() < MAX_BEHIND_GAP => {
+                waiting.push_back(commit);
                 return None;
             }
-            // Too many wait: the conversation goes on without what is missing.
-            // Going on is better than holding ever more in memory; clients find the missing numbers
-            // and ask for them.
-            for waiting in self.behind_gap.take().unwrap_or_default() {
-                self.skip_to(&waiting);
-                self.emit(namespace, waiting);
+            // Too many wait, or the gap has lasted too long. What comes after the gap must not be
+            // emitted before it is known who is still a member, so it is dropped and read later.
+            Some(_) => {
+                self.interrupt(namespace);
+                self.set_aside(namespace, commit);
+                return None;
             }
-            self.skip_to(&commit);
+            None => {}
         }
         match self.verdict(&commit) {
             Verdict::Gap(gap) => {
+                self.evict_behind(namespace, &commit);
                 // From here on the conversation counts as not empty, so that it is not forgotten
                 // while the gap is read.
-                self.behind_gap = Some(VecDeque::from([commit]));
+                self.behind_gap = Some(BehindGap::new(commit));
                 Some(gap)
             }
             Verdict::Next | Verdict::Past | Verdict::Unseen => {
@@ -52,16 +56,15 @@ impl Live {
         }
     }
 
-    /// Emits what was missing, and then what waited behind the gap. `None` is what could not be read.
+    /// Emits what was missing, and then what waited behind the gap. Returns the next gap, if there is one.
     pub(in crate::service) fn fill(
         &mut self,
         namespace: &Namespace,
         gap: Gap,
-        missed: Option<Missed>,
-    ) -> Filling {
-        let is_unsure = missed.is_none();
+        missed: Missed,
+    ) -> Option<Gap> {
         match missed {
-            Some(Missed::Steps { steps, reached }) => {
+            Missed::Steps { steps, reached } => {
                 for (revision, event) in steps {
                     self.catch_up(namespace, revision, event);
                 }
@@ -69,38 +72,42 @@ impl Live {
                 // up to there.
                 self.sequencer.advance(reached);
             }
-            Some(Missed::Forgotten(Some(now))) => {
+            Missed::Forgotten(Some(now)) => {
                 // Only the changes are given up. The messages of the gap are still stored, and the
                 // next gap brings them.
                 self.sequencer.forget(gap.through.changes);
                 self.reload(namespace, &now);
             }
-            Some(Missed::Forgotten(None)) => {
+            Missed::Forgotten(None) => {
                 self.sequencer.advance(gap.through);
                 self.close(namespace, gap.through.changes);
             }
-            // The store did not answer in time: the gap is given up rather than holding everything
-            // behind it.
-            None => self.sequencer.advance(gap.through),
         }
-        // Nothing waits any more because too much did: which steps were given up then is not known.
-        let Some(mut waiting) = self.behind_gap.take() else {
-            return Filling::Unsure;
+        let mut waiting = match self.behind_gap.take()? {
+            BehindGap::Waiting(waiting) => waiting,
+            BehindGap::Interrupted(interrupted) => {
+                // Everything is read up to the last step that was dropped.
+                let through = interrupted.through();
+                let next = self.sequencer.look(through, through);
+                let Verdict::Gap(gap) = next else {
+                    return None;
+                };
+                self.behind_gap = Some(BehindGap::Interrupted(interrupted));
+                return Some(gap);
+            }
         };
         // The waiting commits go through the sequencer again, since more steps may be missing
         // between two of them.
         while let Some(commit) = waiting.pop_front() {
             if let Some(gap) = self.sequence(namespace, commit) {
                 // The rest stays behind the commit that has found the next gap, in the same order.
-                self.behind_gap.get_or_insert_default().append(&mut waiting);
-                return Filling::Gap(gap);
+                if let Some(BehindGap::Waiting(behind)) = &mut self.behind_gap {
+                    behind.append(&mut waiting);
+                }
+                return Some(gap);
             }
         }
-        if is_unsure {
-            Filling::Unsure
-        } else {
-            Filling::Done
-        }
+        None
     }
 
     /// Shows a step that another server has committed, unless it was shown before.
@@ -114,6 +121,7 @@ impl Live {
         // Whoever sends a message again that another server has stored gets that one as the answer.
         let from = if let Committed::Message(message) = &event {
             self.repeats(message)
+                .or_else(|| self.acknowledged(message.seq))
         } else {
             None
         };
@@ -151,9 +159,17 @@ impl Live {
         (is_wanted || may_be_wanted()).then_some(timeout)
     }
 
+    /// Takes the socket that has the acknowledgement of a message that was dropped behind a gap.
+    fn acknowledged(&mut self, seq: u64) -> Option<SocketId> {
+        match &mut self.behind_gap {
+            Some(BehindGap::Interrupted(interrupted)) => interrupted.take_sender(seq),
+            Some(BehindGap::Waiting(_)) | None => None,
+        }
+    }
+
     /// The socket that waits here for the answer to a message that was stored before.
     fn repeats(&self, stored: &Message) -> Option<SocketId> {
-        let waiting = self.behind_gap.iter().flatten();
+        let waiting = self.behind_gap.iter().flat_map(BehindGap::commits);
         let mut repeats = waiting.filter(|commit| {
             matches!(commit.event(), Committed::Repeated(message) if message.id == stored.id)
         });
@@ -164,13 +180,20 @@ impl Live {
     /// now, and takes out who is no longer one.
     pub(in crate::service) fn reload(&mut self, namespace: &Namespace, now: &Membership) {
         let conversation = &now.conversation;
+        for user in self.presence.users() {
+            // The removal and the return of this user are among what is not known.
+            if self.presence.is_evicted(&user) {
+                self.expel(namespace, &user, now.changes);
+            }
+        }
         if !now.is_open {
             let untitled = Conversation {
                 title: None,
                 ..conversation.clone()
             };
             for user in self.presence.users() {
-                if !conversation.member_ids.iter().any(|id| **id == *user) {
+                let is_member = conversation.member_ids.iter().any(|id| **id == *user);
+                if !is_member && !self.presence.is_member_since(&user, now.changes + 1) {
                     // The title may be one that the conversation has got since the removal.
                     tell_updated(namespace.local().to(user_room(&user)), &untitled);
                     self.expel(namespace, &user, now.changes);
@@ -178,12 +201,6 @@ impl Live {
             }
         }
         tell_members(self.audience(namespace, None), conversation);
-    }
-
-    fn skip_to(&mut self, commit: &Commit) {
-        if let Verdict::Gap(gap) = self.verdict(commit) {
-            self.sequencer.advance(gap.through);
-        }
     }
 
     /// What is to become of a commit; nothing is emitted by asking.
@@ -269,16 +286,3 @@ fn has_quote(event: &Committed) -> bool {
         | Committed::Announced(_) => false,
     }
 }
-
-/// What came of an attempt to fill a gap.
-#[derive(Debug)]
-pub(in crate::service) enum Filling {
-    Done,
-    /// More steps are missing.
-    Gap(Gap),
-    /// Something was given up: who is a member has to be looked up.
-    Unsure,
-}
-
-/// How many commits of one conversation may wait behind a gap.
-const MAX_BEHIND_GAP: usize = 1024;

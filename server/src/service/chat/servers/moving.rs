@@ -197,7 +197,10 @@ impl Chat {
                 // Nothing falls between what the client has and what comes live, since both are looked at under one lock.
                 // Without knowing better, what was told on the way may be in the answer to a client that joins as well.
                 match self.enter(live, socket, by, since.unwrap_or(emitted.seq)) {
-                    Ok(_) => Entering::Entered,
+                    Ok(_) => {
+                        live.note_member(&by.subject, membership.changes);
+                        Entering::Entered
+                    }
                     Err(_) => Entering::Failed,
                 }
             });

@@ -1,7 +1,6 @@
 //! What other servers say: at once through the adapter, in a namespace of their own, and what the feed has of
 //! conversations in which nobody is here: that there is one more, a new title, members who come and go, its end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -15,21 +14,22 @@ use crate::service::chat::presence::conversation::Going;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::delivery::tell_made;
 use crate::service::cluster::{
-    Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, QUESTION, Step,
+    Confirmed, Ignored, NAMESPACE, NEWS, News, Presence, QUESTION, RevokedUntil, Step,
 };
-use crate::service::feed::{Applied, Applier, Applying, Entries, Fed};
+use crate::service::feed::{Applied, Applier, Applying, Entries};
 use crate::service::rules::emissions::attendance::User;
-use crate::store::{Feed, Missed, Revision, StoreError};
+use crate::store::{Feed, Missed, Revision, Revocation, StoreError};
 use roomcast::{Ack, Builder, Connect, Io, Namespace, Refusal, ServerSide};
 
 impl Chat {
     /// Registers what is done with the news of other servers, if there is an adapter. What is no part of a
     /// conversation wakes whoever reads the feed.
-    pub(crate) fn hear(&self, io: &mut Builder, feed: &Arc<Fed>) {
+    pub(crate) fn hear(&self, io: &mut Builder) {
         let Some(announcer) = self.0.conversations.announcer() else {
             return;
         };
-        let (chat, feed, of_news) = (self.clone(), Arc::clone(feed), announcer.clone());
+        self.0.access.announce_to(announcer.clone());
+        let (chat, of_news) = (self.clone(), announcer.clone());
         let namespace = io.namespace(NAMESPACE);
         // The namespace refuses clients with the words for one that does not exist, so that it is
         // not seen from outside.
@@ -38,7 +38,7 @@ impl Chat {
         namespace.on_server_side(NEWS, move |event: ServerSide| {
             // Nothing is awaited here, so that all news of one server are taken in their order.
             for news in of_news.read_news(&text_of(&event)) {
-                chat.take(event.io(), &feed, news);
+                chat.take(event.io(), news);
             }
             std::future::ready(())
         });
@@ -61,14 +61,19 @@ impl Chat {
         });
     }
 
-    fn take(&self, io: &Io, feed: &Fed, news: News) {
+    fn take(&self, io: &Io, news: News) {
         let conversations = &self.0.conversations;
         match news {
             News::Step(step) => {
                 let (id, revision) = (step.conversation_id, step.revision());
                 // A step of a conversation without anybody here would only take a place in the
                 // lane.
-                if conversations.with(id, |_| ()).is_some() {
+                let is_attended = conversations.with(id, |live| {
+                    if let Some(user) = &step.removed {
+                        live.note_removal(&io.of("/"), now(), user, revision.changes);
+                    }
+                });
+                if is_attended.is_some() {
                     // A step that finds no room is found again.
                     drop(self.0.store.announce(step.into_event(), revision, false));
                 }
@@ -95,7 +100,11 @@ impl Chat {
             }
             News::Read(read) => tell_read(io.of("/").local(), &read),
             News::Level(level) => tell_level(io.of("/").local(), &level),
-            News::Changes => feed.send_replace(()),
+            News::Changes => self.0.fed.wake(),
+            News::Revoked(RevokedUntil { kind, value, until }) => {
+                let row = Revocation { kind, value, until };
+                self.0.access.hear_revoked(io, &row);
+            }
         }
     }
 

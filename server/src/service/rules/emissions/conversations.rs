@@ -22,10 +22,22 @@ emissions! {
         "a conversation was deleted with all that was in it",
         "who has joined, and all members in all tabs; not the socket that did it", [Conversation, User],
         examples::deleted_conversation();
+    CONVERSATION_INTERRUPTED: Interruption, Reliable = "conversation:interrupted",
+        "the server cannot read what was committed in a conversation, and emits nothing of it until it can; then everything follows in order",
+        "who has joined at that server", [Conversation],
+        Interruption { conversation_id: CONVERSATION };
     NOTIFICATION_LEVEL: NotificationLevel, Reliable = "notification_level",
         "a user has said of what in a conversation it wants to be notified",
         "the user's other tabs", [User],
         NotificationLevel { conversation_id: CONVERSATION, level: Level::Mentions };
+}
+
+/// `conversation:interrupted`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "ConversationInterrupted")]
+pub(crate) struct Interruption {
+    pub(crate) conversation_id: Uuid,
 }
 
 /// `notification_level`, and the acknowledgement of `set_notification_level`.

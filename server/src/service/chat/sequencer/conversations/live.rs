@@ -1,6 +1,6 @@
 //! One conversation in which somebody is, and what all of these share.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Presence, Tempo};
 use crate::service::chat::presence::typing::Typing;
+use crate::service::chat::sequencer::behind::BehindGap;
 use crate::service::chat::sequencer::confirming::{AskedAhead, Questions};
 use crate::service::chat::sequencer::order::Sequencer;
 use crate::service::chat::sequencer::recorded::Recorded;
@@ -19,7 +20,7 @@ use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::cluster::{Announcer, News, Typing as Typist};
 use crate::service::rules::emissions::attendance::User;
 use crate::service::rules::html::Rules;
-use crate::store::{Commit, Committed, Revision};
+use crate::store::{Committed, Revision};
 use roomcast::{Room, SocketId};
 
 /// What all conversations share.
@@ -114,11 +115,13 @@ pub(in crate::service) struct Live {
     pub(in crate::service) presence: Presence,
     pub(in crate::service) typing: Typing,
     /// What was stored and waits for something stored before it; none if nothing is missing.
-    pub(in crate::service) behind_gap: Option<VecDeque<Commit>>,
+    pub(in crate::service) behind_gap: Option<BehindGap>,
+    /// Users that another server has removed and whose sockets are to leave: until when they may wait, and the change.
+    pub(in crate::service) leaving: BTreeMap<Arc<str>, (Instant, u64)>,
     /// Confirmations for which the servers of the senders may still ask.
     pub(in crate::service::chat::sequencer) asked_ahead: AskedAhead,
     /// How many are just about to join and need the sequencer.
-    pub(super) pins: usize,
+    pub(in crate::service::chat::sequencer) pins: usize,
     /// Until when a socket that was lost may come back as the same one: all that is emitted until
     /// then has to go out to the room, where it is kept for that socket.
     pub(in crate::service) kept_until: Option<Instant>,
@@ -144,6 +147,7 @@ impl Live {
             presence: Presence::new(tempo),
             typing: Typing::default(),
             behind_gap: None,
+            leaving: BTreeMap::new(),
             asked_ahead: AskedAhead::default(),
             pins: 0,
             kept_until: None,
@@ -176,6 +180,7 @@ impl Live {
             .into_iter()
             .chain(self.typing.poll_timeout())
             .chain(self.asked_ahead.poll_timeout())
+            .chain(self.leaving.values().map(|(due, _)| *due))
             .chain(self.kept_until);
         if self.is_empty() {
             None

@@ -1,0 +1,88 @@
+//! What waits behind a gap in the order of one conversation, as data.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::store::{Commit, Revision};
+use roomcast::SocketId;
+
+/// The commits behind a gap, or how far they went if they were dropped.
+#[derive(Debug)]
+pub(in crate::service) enum BehindGap {
+    /// The commits that are emitted when the gap is filled.
+    Waiting(VecDeque<Commit>),
+    /// The gap lasts: everything behind it is read from the store.
+    Interrupted(Interrupted),
+}
+
+/// What is known of the steps that were dropped.
+#[derive(Debug, Default)]
+pub(in crate::service) struct Interrupted {
+    /// The last revision that was dropped.
+    through: Revision,
+    /// The sockets that have sent a message, by its `seq`: they have its acknowledgement.
+    senders: BTreeMap<u64, SocketId>,
+}
+
+impl BehindGap {
+    /// Starts with the commit that has found the gap.
+    pub(super) fn new(first: Commit) -> Self {
+        Self::Waiting(VecDeque::from([first]))
+    }
+
+    /// Returns the commits that wait.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &Commit> {
+        match self {
+            Self::Waiting(commits) => Some(commits),
+            Self::Interrupted(_) => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl Interrupted {
+    /// Notes a step that is dropped, with the socket that has its acknowledgement.
+    pub(super) fn note(&mut self, revision: Revision, sender: Option<SocketId>) {
+        self.through = self.through.max(revision);
+        if let Some(sender) = sender
+            && self.senders.len() < MAX_BEHIND_GAP
+        {
+            self.senders.insert(revision.seq, sender);
+        }
+    }
+
+    /// Returns how far the conversation has to be read.
+    pub(super) fn through(&self) -> Revision {
+        self.through
+    }
+
+    /// Takes the socket that has the acknowledgement of the message with this `seq`.
+    pub(super) fn take_sender(&mut self, seq: u64) -> Option<SocketId> {
+        self.senders.remove(&seq)
+    }
+}
+
+/// The number of commits of one conversation that may wait behind a gap.
+pub(super) const MAX_BEHIND_GAP: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_steps_leave_their_end_and_their_senders_in_bounds() {
+        let socket = |n: u64| SocketId::parse(&format!("{n:020}")).unwrap();
+        let at = |seq, changes| Revision { seq, changes };
+        let mut interrupted = Interrupted::default();
+        interrupted.note(at(3, 7), None);
+        for seq in 4..10_000 {
+            interrupted.note(at(seq, 7), Some(socket(seq)));
+        }
+        interrupted.note(at(5, 2), None);
+        assert_eq!(interrupted.through(), at(9_999, 7));
+        assert_eq!(interrupted.senders.len(), MAX_BEHIND_GAP);
+        assert_eq!(interrupted.take_sender(4), Some(socket(4)));
+        assert_eq!(interrupted.take_sender(4), None);
+        assert_eq!(interrupted.take_sender(3), None);
+    }
+}

@@ -1,0 +1,141 @@
+// Removals and revocations at a server that has lost its database while its adapter works: what was committed after them
+// reaches neither the removed nor the revoked user, and the members that stay get all of it, once and in order.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { checkHeard, checksAll } from "./catalog.mjs";
+import { by, conversation, news, nothing, person, postgres, startServers } from "./chat_servers.mjs";
+import { startLink } from "./link.mjs";
+import { call } from "./people.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
+import { until } from "./support.mjs";
+
+/** The server gives up waiting for its database after this many seconds, or with this many steps that wait. */
+const BOUND = 30;
+const MOST = 1024;
+const OUTAGES = [
+  { seconds: 5, isSwallowed: false },
+  { seconds: 10, isSwallowed: true },
+  { seconds: 10, isSwallowed: false, burst: MOST + 100 },
+  { seconds: 40, isSwallowed: true },
+  { seconds: 60, isSwallowed: false },
+];
+/** What an outage and the recovery of a breaker may take on a slow machine. */
+const PATIENCE = 120_000;
+
+/** A server whose way to its database can be broken. */
+async function startApart(t, env, pooler) {
+  const target = pooler ? `http://${pooler.address}` : postgres.url;
+  const link = await startLink(target);
+  t.after(() => link.close());
+  const [server] = await startServers(t, 1, env, { ROOMCAST_STORE: `postgres://roomcast@${new URL(link.url).host}/postgres` });
+  return { ...server, link };
+}
+
+/** Sends a message every 100 ms for as long as it should, and notes the `seq` of each. */
+async function sendWhile(ann, conversationId, sent, goesOn) {
+  while (goesOn()) {
+    const { message } = await ann.must("message", { conversationId, content: `number ${sent.length}` });
+    sent.push(message.seq);
+    await sleep(100); // The pace of sending.
+  }
+}
+
+async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name) {
+  const [ann, bob, rex, eve] = [
+    await person(t, here, `ann ${name}`),
+    ...(await Promise.all(["bob", "rex", "eve"].map((one) => person(t, there, `${one} ${name}`)))),
+  ];
+  const conversationId = await conversation([ann, bob, rex, eve]);
+  for (const one of [ann, bob, rex, eve]) await one.must("join_conversation", { conversationId });
+  const sent = [];
+  let steps = 5;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  for (const one of [bob, rex, eve]) await until(() => one.all("message").length === 5, `the first messages for ${one.name}`);
+
+  const ended = Date.now() + seconds * 1000;
+  if (isSwallowed) there.link.swallow();
+  else there.link.cut();
+  steps = 5;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  await ann.must("remove_member", { conversationId, userId: bob.name });
+  const { status } = await call(here.url, "POST", "/api/v1/revocations", { userId: rex.name });
+  assert.equal(status, 200);
+  const allowed = sent.length;
+  await ann.must("typing", { conversationId, isTyping: true });
+  while (sent.length < burst) {
+    const some = Array.from({ length: 100 }, (_, n) => ann.must("message", { conversationId, content: `burst ${n}` }));
+    sent.push(...(await Promise.all(some)).map(({ message }) => message.seq).sort((a, b) => a - b));
+  }
+  await sendWhile(ann, conversationId, sent, () => Date.now() < ended);
+  if (isSwallowed) there.link.goOn({ isBroken: true });
+  else there.link.restore();
+
+  await until(() => eve.all("message").length >= sent.length, () => `${sent.length} messages, not ${eve.all("message").length}`, PATIENCE);
+  assert.deepEqual(eve.all("message").map(({ seq }) => seq), sent, "each once and in order");
+  const isLong = seconds > BOUND || burst > MOST;
+  assert.deepEqual(eve.all("conversation:interrupted"), isLong ? [{ conversationId }] : []);
+  if (isLong) checkHeard("conversation:interrupted", eve.all("conversation:interrupted")[0]);
+  for (const one of [bob, rex]) {
+    const seqs = one.all("message").map(({ seq }) => seq);
+    assert.ok(seqs.length <= allowed, `${one.name} got ${seqs.length - allowed} messages too many`);
+    assert.deepEqual(seqs, sent.slice(0, seqs.length));
+    assert.deepEqual(one.all("conversation:interrupted"), [], "gone before");
+  }
+  assert.deepEqual(bob.all("typing"), [], "the sockets have left behind the gap");
+  await until(() => eve.all("user_left").some(({ userId }) => userId === bob.name), "the announcement of the removal");
+  await until(() => news(bob, conversationId).length > 0, "the removed user to be notified");
+  assert.equal(rex.socket.connected, false);
+}
+
+// An outage is mostly waiting: all of them go on at the same time.
+describe("a server that loses its database while its adapter works", { concurrency: true }, () => {
+  for (const [name, start, joined] of [
+    ["Redis", () => startRedis(), by],
+    ["NATS", () => startBroker("nats", "-js"), (nats) => ({ ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" })],
+    // The adapter listens on the database itself, as it must.
+    ["PostgreSQL behind a pooler", () => startBroker("pgbouncer", new URL(postgres.url).port), () => ({ ROOMCAST_ADAPTER__URL: postgres.url })],
+  ]) {
+    describe(`joined by ${name}`, { concurrency: true }, () => {
+      let broker;
+      let here;
+      const ends = [];
+      before(async () => {
+        broker = await start();
+        [here] = await startServers({ after: (end) => ends.push(end) }, 1, joined(broker));
+      });
+      after(async () => {
+        for (const end of ends) await end();
+        broker?.end();
+      });
+
+      for (const one of OUTAGES) {
+        const how = `${one.isSwallowed ? "swallowed" : "refused"} for ${one.seconds} s${one.burst ? ", with more messages than may wait" : ""}`;
+        test(`shows removed and revoked users nothing later: ${how}`, async (t) => {
+          const there = await startApart(t, joined(broker), name.startsWith("PostgreSQL") ? broker : undefined);
+          await outage(t, here, there, one, `${name} ${how}`.replace(/\W+/g, "-"));
+        });
+      }
+    });
+  }
+});
+
+test("a server without an adapter shows a removed user nothing later", async (t) => {
+  const [here] = await startServers(t, 1, nothing);
+  const there = await startApart(t, nothing);
+  const [ann, bob, eve] = [await person(t, here, "ann apart"), await person(t, there, "bob apart"), await person(t, there, "eve apart")];
+  const conversationId = await conversation([ann, bob, eve]);
+  for (const one of [ann, bob, eve]) await one.must("join_conversation", { conversationId });
+  there.link.cut();
+  const sent = [];
+  let steps = 5;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  await ann.must("remove_member", { conversationId, userId: bob.name });
+  steps = 20;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  there.link.restore();
+  await until(() => eve.all("message").length === sent.length, "all messages", PATIENCE);
+  assert.ok(bob.all("message").length <= 5);
+});
+
+checksAll(import.meta.url);
