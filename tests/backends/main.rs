@@ -13,6 +13,9 @@ mod changes;
 mod conversations;
 mod deletion;
 mod deliveries;
+#[cfg(feature = "postgres")]
+#[path = "../support/grants.rs"]
+mod documented;
 mod emission;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod export;

@@ -19,6 +19,9 @@ mod conflation;
 mod conversations;
 mod credentials;
 mod deletion;
+#[cfg(feature = "postgres")]
+#[path = "../support/grants.rs"]
+mod documented;
 mod durability;
 #[cfg(feature = "postgres")]
 mod feed;
@@ -60,6 +63,8 @@ mod publications;
 mod published;
 mod refused;
 mod retention;
+#[cfg(feature = "postgres")]
+mod rights;
 mod security;
 mod sending;
 mod server;

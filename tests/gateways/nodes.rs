@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
+use crate::documented;
 use crate::postgres::{Postgres, shared};
 use crate::server::{Binary, LOBBY, UNLIMITED};
 
@@ -80,10 +81,8 @@ impl Database {
     pub(crate) fn restricted_role(&self, more: &str) -> String {
         let role = format!("chat_{}", uuid::Uuid::new_v4().simple());
         self.sql(&format!(
-            "CREATE ROLE {role} LOGIN;
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-             GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
-             {}",
+            "CREATE ROLE {role} LOGIN; {}; {}",
+            documented::of_a_server(self.name(), &role).join("; "),
             more.replace("{role}", &role)
         ));
         role
@@ -104,11 +103,16 @@ impl Database {
     }
 
     pub(crate) fn sql(&self, sql: &str) -> String {
-        let (_, name) = self.url.rsplit_once('/').unwrap();
+        let name = self.name();
         match &self.own {
             Some(server) => server.sql(name, sql),
             None => shared().lock().unwrap().sql(name, sql),
         }
+    }
+
+    /// The name of the database.
+    fn name(&self) -> &str {
+        self.url.rsplit_once('/').unwrap().1
     }
 }
 

@@ -3,6 +3,7 @@
 mod commits;
 mod lanes;
 mod opening;
+mod rights;
 
 use std::collections::HashSet;
 use std::sync::Arc;

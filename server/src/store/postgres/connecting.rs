@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use super::address::{Address, ConnectError};
 use super::failure::{self, Fault};
-use super::texts;
+use super::{rights, texts};
 use crate::config;
 use crate::store::{OpenError, migrate as migrations};
 
@@ -43,6 +43,7 @@ pub(super) async fn set_up(
                     .map_err(refused)??;
                 let applied = migrations::postgres(&mut client, &address.name(), apply).await?;
                 texts::check_search(&client).await.map_err(refused)?;
+                rights::check(&client).await.map_err(refused)?;
                 return Ok(applied);
             }
             Err(ConnectError::Refused(error)) => {

@@ -15,6 +15,7 @@ mod lane;
 mod missed;
 mod queries;
 mod reading;
+mod rights;
 mod shared;
 mod texts;
 mod words;

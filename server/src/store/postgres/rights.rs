@@ -1,0 +1,35 @@
+//! Warns of rights with which any role of the database can act as this server.
+
+use tokio_postgres::{Client, Error};
+
+/// Looks what PUBLIC may do in the schema. Migrations revoke it, but the schema is not theirs, and
+/// a backup may have been restored without its privileges. The server works all the same, so it
+/// warns.
+pub(super) async fn check(client: &Client) -> Result<(), Error> {
+    let row = client
+        .query_one(
+            "SELECT CASE WHEN has_schema_privilege('public', current_schema(), 'CREATE')
+                     THEN format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema()) END,
+                 (SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC',
+                      string_agg(oid::regprocedure::text, ', ' ORDER BY oid::regprocedure::text))
+                  FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(current_schema()))
+                      AND proname LIKE 'roomcast\\_%' AND has_function_privilege('public', oid, 'EXECUTE')
+                  HAVING count(*) > 0)",
+            &[],
+        )
+        .await?;
+    if let Some(statement) = row.try_get::<_, Option<&str>>(0)? {
+        tracing::warn!(
+            statement,
+            "every role of the database may create functions and operators in the server's schema, which the \
+             server's statements may use: run the statement"
+        );
+    }
+    if let Some(statement) = row.try_get::<_, Option<&str>>(1)? {
+        tracing::warn!(
+            statement,
+            "every role of the database may execute the server's functions: run the statement"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! What another role attaches to the functions of the schema, or puts into it.
+
+use super::Database;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_triggers_refuse_to_run_for_foreign_tables() {
+    let database = Database::new().await;
+    let functions = database.sql(
+        "SELECT proname FROM pg_proc
+         WHERE pronamespace = 'public'::regnamespace AND prosecdef AND prorettype = 'trigger'::regtype",
+    );
+    assert!(functions.lines().count() > 10, "{functions}");
+    let role = database.bare_role();
+    // The tables have the names of Roomcast's. Only the owner can make such triggers now; those
+    // that another role has made before its right was revoked are the same.
+    database.sql(&format!("CREATE SCHEMA theirs AUTHORIZATION {role}"));
+    for table in ["foreign", "messages", "revocations"] {
+        database.sql(&format!(
+            "CREATE TABLE theirs.{table} (id bigint); ALTER TABLE theirs.{table} OWNER TO {role}"
+        ));
+    }
+    let client = database.client_as(&role).await;
+    for function in functions.lines() {
+        for table in ["foreign", "messages", "revocations"] {
+            for row in ["FOR EACH ROW", "FOR EACH STATEMENT"] {
+                database.sql(&format!(
+                    "DROP TRIGGER IF EXISTS planted ON theirs.{table};
+                     CREATE TRIGGER planted AFTER INSERT ON theirs.{table} {row} EXECUTE FUNCTION {function}()"
+                ));
+                let insert = format!("INSERT INTO theirs.{table} VALUES (1)");
+                let error = client.batch_execute(&insert).await.unwrap_err();
+                let error = error.as_db_error().unwrap();
+                assert_eq!(error.code().code(), "42501", "{function}: {error}");
+                assert!(error.message().contains(function), "{error}");
+            }
+        }
+    }
+    assert_eq!(database.sql("SELECT count(*) FROM changes"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_publishing_functions_and_triggers_act_as_their_owner() {
+    let database = Database::new().await;
+    let callable = database.sql(
+        "SELECT proname FROM pg_proc
+         WHERE pronamespace = 'public'::regnamespace AND prosecdef AND prorettype <> 'trigger'::regtype
+         ORDER BY proname",
+    );
+    let expected = [
+        "roomcast_publish",
+        "roomcast_publish_to_everyone",
+        "roomcast_publish_to_user",
+    ];
+    assert_eq!(callable.lines().collect::<Vec<_>>(), expected);
+    // Temporary objects of the caller are found last, and functions and operators there never.
+    let unsafe_path = database.sql(
+        "SELECT proname FROM pg_proc
+         WHERE pronamespace = 'public'::regnamespace AND prosecdef
+             AND proconfig IS DISTINCT FROM ARRAY['search_path=public, pg_temp']",
+    );
+    assert_eq!(unsafe_path, "");
+}
+
+/// Objects that PostgreSQL would prefer to its own and to Roomcast's where types are left open.
+const PLANTED: &str = "
+    CREATE FUNCTION public.steal() RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'planted, as %', current_user; END $$;
+    CREATE FUNCTION public.planted(bigint, text) RETURNS text LANGUAGE sql AS 'SELECT public.steal()';
+    CREATE FUNCTION public.planted(uuid, text) RETURNS text LANGUAGE sql AS 'SELECT public.steal()';
+    CREATE FUNCTION public.planted(text, bigint) RETURNS text LANGUAGE sql AS 'SELECT public.steal()';
+    CREATE FUNCTION public.planted(oid, regclass) RETURNS boolean LANGUAGE sql AS 'SELECT public.steal() IS NULL';
+    CREATE OPERATOR public.|| (LEFTARG = bigint, RIGHTARG = text, FUNCTION = public.planted);
+    CREATE OPERATOR public.|| (LEFTARG = uuid, RIGHTARG = text, FUNCTION = public.planted);
+    CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = bigint, FUNCTION = public.planted);
+    CREATE OPERATOR public.<> (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.planted);
+    CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.planted);
+    CREATE FUNCTION public.planted_state(text[], text) RETURNS text[] LANGUAGE sql AS
+        'SELECT ARRAY[public.steal()]';
+    CREATE AGGREGATE public.array_agg(text) (SFUNC = public.planted_state, STYPE = text[]);
+    CREATE FUNCTION public.roomcast_take_change(uuid, text, text, text, text) RETURNS void LANGUAGE sql AS
+        'SELECT public.steal()'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_do_not_call_what_another_role_has_put_into_the_schema() {
+    let database = Database::new().await;
+    // This is the default up to PostgreSQL 14.
+    database.sql("GRANT CREATE ON SCHEMA public TO PUBLIC");
+    let role = database.bare_role();
+    let client = database.client_as(&role).await;
+    client.batch_execute(PLANTED).await.unwrap();
+    let stolen = client
+        .query_one("SELECT 1::bigint || ':'::text", &[])
+        .await
+        .unwrap_err();
+    assert!(stolen.to_string().contains("db error"), "{stolen}");
+    let server = database.server_role();
+    super::duties::perform(&database, &server).await.unwrap();
+}
