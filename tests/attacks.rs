@@ -1,4 +1,4 @@
-//! The tables of attacks in `docs` name a test for every row, and every test they name exists.
+//! The tables of attacks and of rights in `docs` name a test for every row, and every test they name exists.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -54,6 +54,51 @@ fn every_row_of_a_table_of_attacks_names_tests_that_exist() {
 }
 
 #[test]
+fn every_row_of_the_table_of_rights_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    assert_eq!(
+        document.matches(RIGHTS).count(),
+        1,
+        "there is one table of rights"
+    );
+    let rows = rights(&document);
+    assert!(rows.len() > 10, "{rows:?}");
+    let mut wrong = Vec::new();
+    for Row { id, tests } in rows {
+        if tests.is_empty() {
+            wrong.push(format!("no test for {id}"));
+        }
+        for (file, name) in tests {
+            let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+            if !has_test(file, &source, name) {
+                wrong.push(format!("{id}: there is no test `{name}` in {file}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn rights_are_the_rows_of_their_table_only() {
+    let document = format!(
+        "{RIGHTS}\n|---|---|---|---|\n| table `a` | SELECT | a role | `t/a.rs::x` `t/b.rs::y` |\n\
+         | file `b` | nothing | | – |\n\n| c | d | e | `t/a.rs::z` |\n"
+    );
+    let expected = [
+        Row {
+            id: "table `a`",
+            tests: vec![("t/a.rs", "x"), ("t/b.rs", "y")],
+        },
+        Row {
+            id: "file `b`",
+            tests: vec![],
+        },
+    ];
+    assert_eq!(rights(&document), expected);
+}
+
+#[test]
 fn rows_are_those_of_tables_with_a_row_an_attack_and_a_test() {
     let document = "| row | attack | test |\n|---|---|---|\n\
         | B1 | x `a` | `t/a.rs::x`, `t/b.mjs::B1: y` |\n| B2 | x | elsewhere |\n\n\
@@ -69,6 +114,29 @@ fn rows_are_those_of_tables_with_a_row_an_attack_and_a_test() {
         },
     ];
     assert_eq!(rows(document), expected);
+}
+
+/// The head of the table of rights.
+const RIGHTS: &str = "| what | permits | to whom | test |";
+
+/// The rows of the table of rights, by what they are about.
+fn rights(document: &str) -> Vec<Row<'_>> {
+    let lines = document.lines().skip_while(|line| *line != RIGHTS).skip(2);
+    let rows = lines.take_while(|line| line.starts_with('|'));
+    rows.map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, _, _, tests] = cells.as_slice() else {
+            panic!("four cells: {line}");
+        };
+        Row {
+            id: what,
+            tests: tests
+                .split('`')
+                .filter_map(|item| item.split_once("::"))
+                .collect(),
+        }
+    })
+    .collect()
 }
 
 fn rows(document: &str) -> Vec<Row<'_>> {
