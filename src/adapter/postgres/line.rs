@@ -242,14 +242,16 @@ impl Line {
     /// Removes some of the rows that nobody needs any more. Returns whether there may be more.
     pub(crate) async fn clean_up(&self, age: Duration) -> Result<bool, String> {
         let Table(table) = &self.table;
-        // Other servers that remove the same rows at the moment are not waited for.
+        // The rows are not locked first (`FOR UPDATE`): that takes the right to update them, which no
+        // other statement needs. Servers that remove the same rows wait for each other, in the order
+        // of the ids.
         let sql = format!(
             "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
-             DELETE FROM {table} WHERE id IN (
-                 SELECT id FROM {table} AS old, quick
+             DELETE FROM {table} WHERE id = ANY (ARRAY(
+                 SELECT id FROM {table}, quick
                  WHERE created_at < now() - $1 * interval '1 second' AND quick.now = 'off'
-                 ORDER BY id LIMIT {ROWS} FOR UPDATE OF old SKIP LOCKED
-             )"
+                 ORDER BY id LIMIT {ROWS}
+             ))"
         );
         let age = age.as_secs_f64();
         let parameters: [Parameter<'_>; 1] = [(&age, Type::FLOAT8)];

@@ -442,4 +442,9 @@ fn a_role_that_may_not_store_rows_sends_what_is_short_and_the_rest_as_soon_as_it
     });
     assert!(has_come);
     client.expect_text("42[\"small\"]");
+    // These grants are enough to remove old rows as well, more than one statement removes.
+    sql("INSERT INTO locked.sent (created_at)
+         SELECT now() - interval '1 hour' FROM generate_series(1, 2500)");
+    let old = "SELECT count(*) FROM locked.sent WHERE created_at < now() - interval '10 minutes'";
+    until(|| sql(old) == "0");
 }
