@@ -20,9 +20,6 @@ mod common;
 #[cfg(feature = "cluster")]
 mod envelope;
 #[cfg(feature = "cluster")]
-#[cfg(test)]
-mod floats;
-#[cfg(feature = "cluster")]
 mod interface;
 #[cfg(feature = "cluster")]
 mod journal;

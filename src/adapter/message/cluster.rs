@@ -317,7 +317,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::adapter::floats;
+    use crate::adapter::wire::floats;
 
     fn args(parser: Parser, json: &serde_json::Value) -> Args {
         let document = match parser == Parser::MessagePack {

@@ -133,8 +133,8 @@ const MAX_TEXT: usize = 7_999;
 mod tests {
     use super::*;
     use crate::adapter::{
-        floats,
         message::{Heard, read_message, write_message},
+        wire::floats,
     };
 
     #[test]

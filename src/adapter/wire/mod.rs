@@ -365,4 +365,6 @@ impl<'a> Header<'a> {
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+pub(crate) mod floats;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! Envelopes as literal bytes, and bytes that are none.
 
 use super::*;
-use crate::adapter::floats;
 
 fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::adapter::{floats, operation::Delivery};
+use crate::adapter::{operation::Delivery, wire::floats};
 
 fn hex(text: &str) -> Bytes {
     let digit = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();

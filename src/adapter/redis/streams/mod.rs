@@ -210,7 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::adapter::floats;
+    use crate::adapter::wire::floats;
 
     fn kind(args: &serde_json::Value, asks: bool) -> Kind {
         let args = Args::document(Parser::Json, args.to_string().into()).unwrap();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Decoder, Limits, Nsp, Parser};
 
-use super::{Kind, Publication};
+use crate::adapter::{Kind, Publication};
 
 /// Numbers of one packet, and packets in each format: half a million numbers in JSON, and as many in
 /// MessagePack.
