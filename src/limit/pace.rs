@@ -52,11 +52,14 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
 pub struct SharedRested(AtomicU64);
 
 impl SharedRested {
-    /// Charges something that has happened already, as far as all is there again after `most`.
-    pub fn charge(&self, now: Duration, cost: Duration, most: Duration) {
+    /// Charges something that has happened already and costs so much time. Alone it would be over
+    /// after `rest`. All is there again after `most` at the latest.
+    pub fn charge(&self, now: Duration, cost: Duration, rest: Duration, most: Duration) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let charged = |known| {
-            let after = Rested(Duration::from_nanos(known)).charged(now, cost).0;
+            // While something else is not over, both costs add up. Afterwards only what is left of
+            // this cost counts, because time has passed since it happened.
+            let after = (Duration::from_nanos(known) + cost).max(now + rest);
             known.max(nanos(after.min(now + most)))
         };
         let _ = self
@@ -69,6 +72,11 @@ impl SharedRested {
     /// When all that may come at once is there again.
     pub fn get(&self) -> Rested<Duration> {
         Rested(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+    }
+
+    /// Forgets all costs, and returns the state before.
+    pub fn reset(&self) -> Rested<Duration> {
+        Rested(Duration::from_nanos(self.0.swap(0, Ordering::Relaxed)))
     }
 
     /// Takes what costs so much time, if that may happen. See [`Rested::take`].
@@ -130,13 +138,27 @@ mod tests {
     #[test]
     fn what_has_happened_is_charged_as_far_as_is_said() {
         let rested = SharedRested::default();
-        rested.charge(SECOND, 2 * SECOND, 5 * SECOND);
+        rested.charge(SECOND, 2 * SECOND, 2 * SECOND, 5 * SECOND);
         assert_eq!(rested.get().time(), 3 * SECOND);
-        rested.charge(SECOND, 20 * SECOND, 5 * SECOND);
+        rested.charge(SECOND, 20 * SECOND, 20 * SECOND, 5 * SECOND);
         assert_eq!(rested.get().time(), 6 * SECOND);
         // What was more before stays.
-        rested.charge(SECOND, SECOND, 2 * SECOND);
+        rested.charge(SECOND, SECOND, SECOND, 2 * SECOND);
         assert_eq!(rested.get().time(), 6 * SECOND);
+        assert_eq!(rested.reset().time(), 6 * SECOND);
+        assert_eq!(rested.get().time(), Duration::ZERO);
+    }
+
+    #[test]
+    fn late_charges_count_in_full_only_while_other_costs_are_not_over() {
+        let (rest, most) = (SECOND, 60 * SECOND);
+        let idle = SharedRested::default();
+        idle.charge(20 * SECOND, 5 * SECOND, rest, most);
+        assert_eq!(idle.get().time(), 21 * SECOND);
+        let busy = SharedRested::default();
+        busy.take(20 * SECOND, 10 * SECOND, most).unwrap();
+        busy.charge(20 * SECOND, 5 * SECOND, rest, most);
+        assert_eq!(busy.get().time(), 35 * SECOND);
     }
 
     #[test]

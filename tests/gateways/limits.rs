@@ -1,9 +1,13 @@
 //! How often a user may do something, and what happens to who does it more often.
 
+#[cfg(feature = "postgres")]
+use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
 use crate::server::{LOBBY, Server};
 
 /// How many more messages may be sent since then than at once: one more every two seconds, and one that has begun.
@@ -188,4 +192,50 @@ async fn a_user_has_no_more_connections_than_allowed() {
     while server.connect(&auth).await.is_err() {
         assert!(start.elapsed().as_secs() < 20, "never let in again");
     }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_asks_without_pause_at_three_servers_has_one_budget() {
+    const BUDGET: u64 = 20;
+    let database = Database::new();
+    let url = database.url().to_owned();
+    let budget = BUDGET.to_string();
+    let variables = [
+        ("ROOMCAST_ADAPTER__URL", url.as_str()),
+        ("ROOMCAST_LIMITS__REQUESTS_PER_SECOND", &budget),
+    ];
+    let servers = [(); 3].map(|()| database.server_with(&variables));
+    let mut clients = Vec::new();
+    for server in &servers {
+        server
+            .until_metric("roomcast_nodes", |nodes| nodes == 3)
+            .await;
+        let mut client = server.guest("ann").await;
+        client.must("join_conversation", json!(LOBBY)).await;
+        clients.push(client);
+    }
+    let start = Instant::now();
+    let asking = clients.into_iter().map(|mut client| async move {
+        let mut taken = 0;
+        while start.elapsed() < Duration::from_secs(8) {
+            let answer = client
+                .ask("presence", json!({"conversationId": LOBBY}))
+                .await;
+            match answer["success"] == true {
+                true => taken += 1,
+                false => assert_eq!(answer["error"]["code"], "RATE_LIMITED"),
+            }
+        }
+        taken
+    });
+    let taken: u64 = futures_util::future::join_all(asking)
+        .await
+        .into_iter()
+        .sum();
+    // A budget at each server with what comes back of it within a second, half a budget that is not
+    // reported, and the pace of one server. Each server alone would take 20 a second.
+    let bound = 3 * 2 * BUDGET + BUDGET / 2 + BUDGET * (start.elapsed().as_secs() + 1);
+    assert!(taken <= bound, "{taken} of {bound}");
+    assert!(taken >= 3 * BUDGET, "{taken}");
 }

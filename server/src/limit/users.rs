@@ -12,8 +12,10 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use roomcast::internal::{ByHash, LogThrottle, SHARDS, Shards, SharedRested};
 
@@ -173,6 +175,20 @@ impl Users {
         self.shards.with(name, found)
     }
 
+    /// What a user may do, if this server knows the user.
+    pub(super) fn known(&self, name: &str) -> Option<Arc<Allowance>> {
+        self.shards.with(name, |shard, user| {
+            let Shard {
+                connected,
+                young,
+                old,
+            } = shard;
+            let mut entries = [connected, young, old].into_iter();
+            let entry = entries.find_map(|entries| entries.get(&user));
+            entry.map(|entry| Arc::clone(&entry.allowance))
+        })
+    }
+
     pub(super) const fn spending(&self) -> &Spending {
         &self.spending
     }
@@ -184,13 +200,26 @@ impl Users {
         Some((quota.step, u32::try_from(count).unwrap_or(u32::MAX)))
     }
 
-    /// Charges events that have happened elsewhere.
-    pub(super) fn charge_class(&self, class: Class, allowance: &Allowance, count: u32) {
+    /// Charges events that have happened elsewhere, and alone would be over after `rest`.
+    pub(super) fn charge_class(
+        &self,
+        class: Class,
+        allowance: &Allowance,
+        count: u32,
+        rest: Option<Duration>,
+    ) {
         let quota = self.quotas.get(class as usize).copied().flatten();
         if let (Some(quota), Some(rested)) = (quota, allowance.rested.get(class as usize)) {
             let cost = quota.step.saturating_mul(count);
-            rested.charge(self.started.elapsed(), cost, quota.window);
+            let rest = rest.map_or(cost, |rest| rest.min(cost));
+            let most = quota.window.saturating_mul(self.spending.debt());
+            rested.charge(self.now(), cost, rest, most);
         }
+    }
+
+    /// The time since the start, by which all allowances count.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Takes one from the allowance of a user, which is at hand.
@@ -205,10 +234,11 @@ impl Users {
         let Some(rested) = allowance.rested.get(class as usize) else {
             return Ok(());
         };
+        let now = self.now();
         rested
             // The allowance is one atomic number, so that an event takes no lock of other users.
-            .take(self.started.elapsed(), quota.step, quota.window)
-            .inspect(|()| self.spending.note(class, allowance))
+            .take(now, quota.step, quota.window)
+            .inspect(|()| self.spending.note(class, allowance, now, quota.step))
             .inspect_err(|_| self.metrics.count(class.counter()))
     }
 
@@ -272,7 +302,7 @@ impl Users {
     }
 
     fn sweep_once(&self) {
-        let (mut left, now) = (0, self.started.elapsed());
+        let (mut left, now) = (0, self.now());
         for shard in self.shards.iter() {
             let mut shard = shard.lock();
             let Shard {
