@@ -19,6 +19,9 @@ pub struct Envelope {
     pub number: Option<u64>,
     /// What it says.
     pub message: Message,
+    /// Whether the envelope came sealed, so that its sender knows a secret of the cluster. It is not part of the
+    /// envelope's bytes: the adapter that has opened the envelope sets it.
+    pub was_sealed: bool,
 }
 
 impl Envelope {
@@ -29,6 +32,7 @@ impl Envelope {
             node,
             number,
             message,
+            was_sealed: false,
         }
     }
 

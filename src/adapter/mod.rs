@@ -46,6 +46,8 @@ mod operation;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod seal;
 #[cfg(feature = "cluster")]
 pub mod values;
 #[cfg(feature = "cluster")]
@@ -70,5 +72,7 @@ pub(crate) use nodes::{Given, MissedEvent, Question, Registry, Wanted, keep as k
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub use seal::{InvalidSecrets, Secrets};
 #[cfg(feature = "cluster")]
-pub use wire::WireError;
+pub use wire::{Unopened, WireError};

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use self::{gaps::Gaps, requests::Requests, seen::Seen, tail::Tails};
 pub(crate) use self::{requests::Request, tail::Tail};
 use super::{
-    WireError,
+    Unopened, WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
     interface::{
         Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
@@ -37,6 +37,7 @@ use super::{
     operation::Kind,
 };
 use crate::{
+    limit::LogThrottle,
     metrics::{Counter, Metrics},
     names::{Room, SocketId},
 };
@@ -133,6 +134,8 @@ pub(crate) struct Joined {
     applied: Mutex<Tails>,
     registry: Arc<Registry>,
     gaps: Gaps,
+    /// Permits a line of the log about messages that did not open.
+    unopened: LogThrottle,
     metrics: Arc<Metrics>,
 }
 
@@ -192,6 +195,7 @@ impl Joined {
             has_task: AtomicBool::new(false),
             registry,
             gaps: Gaps::default(),
+            unopened: LogThrottle::every(UNOPENED_LINES),
             metrics: Arc::clone(metrics),
         })
     }
@@ -377,6 +381,24 @@ impl Joined {
         }
     }
 
+    /// Counts a message that does not open.
+    fn note_unopened(&self, why: Unopened) {
+        self.metrics.count(match why {
+            Unopened::Plain => Counter::ClusterPlain,
+            Unopened::UnknownKey => Counter::ClusterUnknownKey,
+            Unopened::Forged => Counter::ClusterForged,
+            Unopened::Replayed => Counter::ClusterReplayed,
+            Unopened::Stale => Counter::ClusterStale,
+        });
+        if let Some(messages) = self.unopened.add(1) {
+            tracing::warn!(
+                %why,
+                messages,
+                "messages of the broker did not open and were ignored: they are forged, or of servers with another adapter.secret"
+            );
+        }
+    }
+
     fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
         // `exists` looks under this lock: of two tasks that change a room at once, the later one sees what is
         // true at the end, so that the adapter is never left with an outdated answer.
@@ -411,6 +433,7 @@ impl Deliver for Joined {
             node,
             number,
             message,
+            was_sealed: _,
         } = envelope;
         let position = match &message {
             Message::Publication(publication) => publication.position,
@@ -479,6 +502,7 @@ impl Deliver for Joined {
             WireError::TooLarge | WireError::Malformed(_) | WireError::Encode(_) => {
                 Counter::ClusterMalformed
             }
+            WireError::Unopened(why) => return self.note_unopened(*why),
         };
         self.metrics.count(counter);
         tracing::debug!(%error, "something of another server is left out");
@@ -528,6 +552,9 @@ impl Deliver for Joined {
         true
     }
 }
+
+/// The time between two lines of the log about messages that did not open.
+const UNOPENED_LINES: Duration = Duration::from_secs(10);
 
 impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -356,6 +356,7 @@ pub(crate) fn unwritten(error: WireError) -> AdapterError {
         WireError::UnknownVersion(_)
         | WireError::UnknownKind
         | WireError::Malformed(_)
-        | WireError::Encode(_) => AdapterError::Transport(Arc::new(error)),
+        | WireError::Encode(_)
+        | WireError::Unopened(_) => AdapterError::Transport(Arc::new(error)),
     }
 }

@@ -44,6 +44,7 @@ use super::{
     common::{Broker as _, GREETING, Limits, unwritten},
     envelope::{Envelope, NodeId},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
+    seal::{SealOptions, Secrets},
     values::ValueStore,
 };
 use crate::names::Room;
@@ -63,6 +64,7 @@ pub struct Nats {
     key: String,
     timeout: Duration,
     limits: Limits,
+    sealing: SealOptions,
     shared: OnceLock<Arc<NatsState>>,
 }
 
@@ -118,6 +120,7 @@ impl Nats {
                 bytes: 64 << 20,
                 message_bytes: Envelope::MAX_BYTES,
             },
+            sealing: SealOptions::default(),
             shared: OnceLock::new(),
         })
     }
@@ -180,6 +183,26 @@ impl Nats {
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
+        self
+    }
+
+    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
+    /// Default: nothing is sealed, and everybody with access to NATS reads and writes what servers exchange.
+    ///
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
+    /// the broker protect them. See `docs/cluster.md`.
+    #[must_use]
+    pub fn sealed(mut self, secrets: Secrets) -> Self {
+        self.sealing.secrets = Some(secrets);
+        self
+    }
+
+    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
+    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
+    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    #[must_use]
+    pub fn accept_plain(mut self, accepts: bool) -> Self {
+        self.sealing.accepts_plain = accepts;
         self
     }
 

@@ -60,6 +60,7 @@ use super::{
         write_response,
     },
     nodes::NAMESPACE,
+    seal::{SealOptions, Secrets},
     values::ValueStore,
 };
 
@@ -83,6 +84,7 @@ pub struct Postgres {
     heartbeat: (Duration, Duration),
     timeout: Duration,
     limits: Limits,
+    sealing: SealOptions,
     shared: OnceLock<Arc<PostgresState>>,
 }
 
@@ -122,6 +124,7 @@ impl Postgres {
                 bytes: 64 << 20,
                 message_bytes: 16 << 20,
             },
+            sealing: SealOptions::default(),
             shared: OnceLock::new(),
         })
     }
@@ -187,6 +190,26 @@ impl Postgres {
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
+        self
+    }
+
+    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
+    /// Default: the wire of Node's adapters, which everybody with access to the broker reads and writes.
+    ///
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
+    /// the broker protect them. See `docs/cluster.md`.
+    #[must_use]
+    pub fn sealed(mut self, secrets: Secrets) -> Self {
+        self.sealing.secrets = Some(secrets);
+        self
+    }
+
+    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
+    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
+    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    #[must_use]
+    pub fn accept_plain(mut self, accepts: bool) -> Self {
+        self.sealing.accepts_plain = accepts;
         self
     }
 

@@ -52,6 +52,7 @@ use super::{
     journal::Journal,
     message::FOREIGN,
     nodes::NAMESPACE,
+    seal::{SealOptions, Secrets},
     values::ValueStore,
 };
 use crate::names::Room;
@@ -74,6 +75,7 @@ pub struct Redis {
     timeout: Duration,
     specific: bool,
     limits: Limits,
+    sealing: SealOptions,
     shared: Arc<OnceLock<Arc<RedisState>>>,
 }
 
@@ -140,6 +142,7 @@ impl Redis {
                 // Half of what Redis lets wait for a server before it cuts the server off.
                 message_bytes: 16 << 20,
             },
+            sealing: SealOptions::default(),
             shared: Arc::default(),
         })
     }
@@ -251,6 +254,26 @@ impl Redis {
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
+        self
+    }
+
+    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
+    /// Default: the wire of Node's adapters, which everybody with access to the broker reads and writes.
+    ///
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
+    /// the broker protect them. See `docs/cluster.md`.
+    #[must_use]
+    pub fn sealed(mut self, secrets: Secrets) -> Self {
+        self.sealing.secrets = Some(secrets);
+        self
+    }
+
+    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
+    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
+    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    #[must_use]
+    pub fn accept_plain(mut self, accepts: bool) -> Self {
+        self.sealing.accepts_plain = accepts;
         self
     }
 

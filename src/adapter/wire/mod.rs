@@ -44,6 +44,36 @@ pub enum WireError {
     Malformed(&'static str),
     /// The arguments cannot be written.
     Encode(EncodeError),
+    /// The message does not open, where servers seal what they exchange.
+    Unopened(Unopened),
+}
+
+/// Why a message does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unopened {
+    /// The message is not sealed.
+    Plain,
+    /// The message is sealed with a secret that is not known here.
+    UnknownKey,
+    /// The message was changed, made up, or sealed for another place.
+    Forged,
+    /// The message was opened before.
+    Replayed,
+    /// The message is too old, or from the future, and its sender is not known.
+    Stale,
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "the message is not sealed",
+            Self::UnknownKey => "the message is sealed with an unknown secret",
+            Self::Forged => "the message is forged",
+            Self::Replayed => "the message was opened before",
+            Self::Stale => "the message of an unknown sender is not of this minute",
+        })
+    }
 }
 
 impl fmt::Display for WireError {
@@ -54,6 +84,7 @@ impl fmt::Display for WireError {
             Self::UnknownKind => f.write_str("unknown kind"),
             Self::Malformed(what) => write!(f, "malformed envelope: {what}"),
             Self::Encode(error) => write!(f, "the arguments cannot be encoded: {error}"),
+            Self::Unopened(why) => why.fmt(f),
         }
     }
 }

@@ -1,0 +1,60 @@
+//! Sealing: what servers exchange is readable by servers that know a secret, and only their messages are acted on.
+//!
+//! A sealed message is a [header](header), the encrypted content and a tag of 16 bytes (AES-256-GCM).
+//!
+//! - **Keys.** HKDF-SHA256 derives from the secret one key for each [purpose](Purpose), cluster and incarnation of a
+//!   sender. An incarnation is 128 random bits that a sender draws when it starts.
+//! - **Nonces.** The nonce is the counter of the incarnation. A counter is drawn once, and each incarnation has a key
+//!   of its own, so no nonce repeats for a key.
+//! - **Binding.** The tag covers the header and the place, such as the channel. A message does not open elsewhere.
+//! - **Replays.** An [`Opener`] opens each counter of an incarnation once, within a [window](window). A message of an
+//!   unknown incarnation must be at most 60 seconds old. Only an incarnation whose message has opened is remembered.
+//! - **Stored content** is identified by where it is stored: entries of a journal by their position, rows by the
+//!   sealed notification that names them, sessions by their key. Reading it again is not a replay.
+//!
+//! A message that does not open costs a look at its header, and a decryption if it names a known secret, a new
+//! counter and the present time.
+
+mod header;
+mod opener;
+mod protection;
+mod sealer;
+mod secrets;
+mod window;
+
+use std::sync::Arc;
+
+pub use self::secrets::{InvalidSecrets, Secrets};
+pub(super) use self::{
+    opener::Opener,
+    protection::{Protection, SealOptions},
+    sealer::{OVERHEAD, Sealer},
+};
+
+/// What a key is for.
+#[derive(Clone, Debug)]
+pub(super) struct Purpose {
+    label: &'static str,
+    /// The key of the adapter, which separates clusters on one broker.
+    cluster: Arc<str>,
+}
+
+impl Purpose {
+    pub(super) fn new(label: &'static str, cluster: &str) -> Self {
+        Self {
+            label,
+            cluster: cluster.into(),
+        }
+    }
+
+    const fn label(&self) -> &[u8] {
+        self.label.as_bytes()
+    }
+
+    fn cluster(&self) -> &[u8] {
+        self.cluster.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! Opening what has arrived.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use parking_lot::Mutex;
+use ring::aead::{Aad, LessSafeKey};
+
+use super::{
+    Purpose, Secrets,
+    header::{self, Header, Incarnation},
+    sealer::{OVERHEAD, bound, nonce},
+    secrets::KeyId,
+    window::Window,
+};
+use crate::adapter::{Unopened, WireError};
+
+/// Opens messages of all senders, each message once.
+pub(in crate::adapter) struct Opener {
+    secrets: Secrets,
+    purpose: Purpose,
+    senders: Mutex<HashMap<Incarnation, Sender>>,
+}
+
+/// A sender of whom a message was opened.
+struct Sender {
+    id: KeyId,
+    key: LessSafeKey,
+    window: Window,
+    /// When a message of the sender was opened last.
+    last: Instant,
+}
+
+impl Opener {
+    pub(in crate::adapter) fn new(secrets: &Secrets, purpose: &Purpose) -> Self {
+        Self {
+            secrets: secrets.clone(),
+            purpose: purpose.clone(),
+            senders: Mutex::default(),
+        }
+    }
+
+    /// Opens a message that has arrived at a place. `kept` is when the broker has stored it, in milliseconds since
+    /// 1970, if it has: only then may the message of a new sender be old.
+    ///
+    /// # Errors
+    ///
+    /// If the message is not sealed, was sealed with another secret or for another place, was opened before, or if
+    /// its sender is new and its time is not.
+    pub(in crate::adapter) fn open(
+        &self,
+        place: &[u8],
+        message: Bytes,
+        kept: Option<u64>,
+    ) -> Result<Bytes, WireError> {
+        let header = self.check(&message)?;
+        let arrived = || kept.unwrap_or_else(header::now);
+        let mut senders = self.senders.lock();
+        if let Some(sender) = senders.get_mut(&header.incarnation) {
+            if sender.id != header.key {
+                return Err(WireError::Unopened(Unopened::Forged));
+            }
+            if sender.window.has(header.counter) {
+                return Err(WireError::Unopened(Unopened::Replayed));
+            }
+            // What was sent before this server has known the sender is as good as from a new one.
+            if sender.window.is_before(header.counter) && !is_fresh(&header, arrived()) {
+                return Err(WireError::Unopened(Unopened::Stale));
+            }
+            let opened = decrypt(&sender.key, &header, place, message)?;
+            sender.window.note(header.counter);
+            sender.last = Instant::now();
+            return Ok(opened);
+        }
+        if !is_fresh(&header, arrived()) {
+            return Err(WireError::Unopened(Unopened::Stale));
+        }
+        let key = self.key(&header)?;
+        let opened = decrypt(&key, &header, place, message)?;
+        // Only a sender that knows the secret comes so far.
+        if senders.len() >= MAX_SENDERS {
+            evict(&mut senders);
+        }
+        let sender = Sender {
+            id: header.key,
+            key,
+            window: Window::new(header.counter),
+            last: Instant::now(),
+        };
+        senders.insert(header.incarnation, sender);
+        Ok(opened)
+    }
+
+    /// Checks what can be checked without decrypting anything: whether the message is sealed, with a secret that is known.
+    fn check(&self, message: &[u8]) -> Result<Header, WireError> {
+        let header = Header::read(message)?;
+        if message.len() < OVERHEAD {
+            return Err(WireError::Unopened(Unopened::Forged));
+        }
+        match self.secrets.get(header.key) {
+            Some(_) => Ok(header),
+            None => Err(WireError::Unopened(Unopened::UnknownKey)),
+        }
+    }
+
+    /// Returns whether a message with these first bytes may open, without decrypting anything.
+    ///
+    /// # Errors
+    ///
+    /// See [`open`](Self::open).
+    pub(in crate::adapter) fn may_open(&self, first: &[u8]) -> Result<(), WireError> {
+        let header = Header::read(first)?;
+        if self.secrets.get(header.key).is_none() {
+            return Err(WireError::Unopened(Unopened::UnknownKey));
+        }
+        match self.senders.lock().get(&header.incarnation) {
+            Some(sender) if sender.window.has(header.counter) => {
+                Err(WireError::Unopened(Unopened::Replayed))
+            }
+            None if !is_fresh(&header, header::now()) => Err(WireError::Unopened(Unopened::Stale)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn key(&self, header: &Header) -> Result<LessSafeKey, WireError> {
+        let secret = self.secrets.get(header.key);
+        let secret = secret.ok_or(WireError::Unopened(Unopened::UnknownKey))?;
+        Ok(secret.key(&self.purpose, &header.incarnation))
+    }
+
+    /// Opens something that is stored at a place, which may be read any number of times. Returns it with the time at
+    /// which it was sealed.
+    ///
+    /// # Errors
+    ///
+    /// If it is not sealed, or was sealed with another secret or for another place.
+    pub(in crate::adapter) fn read(
+        &self,
+        place: &[u8],
+        stored: Bytes,
+    ) -> Result<(Bytes, u64), WireError> {
+        let header = self.check(&stored)?;
+        let opened = decrypt(&self.key(&header)?, &header, place, stored)?;
+        Ok((opened, header.time))
+    }
+
+    /// Begins to read entries of a journal, which may be read any number of times, but each once in a reading.
+    #[cfg(feature = "redis")]
+    pub(in crate::adapter) fn reading(&self) -> Reading<'_> {
+        Reading {
+            opener: self,
+            keys: HashMap::new(),
+            names: HashSet::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opener").finish_non_exhaustive()
+    }
+}
+
+/// One reading of a part of a journal.
+#[cfg(feature = "redis")]
+pub(in crate::adapter) struct Reading<'a> {
+    opener: &'a Opener,
+    keys: HashMap<(KeyId, Incarnation), LessSafeKey>,
+    names: HashSet<(Incarnation, u64)>,
+}
+
+#[cfg(feature = "redis")]
+impl Reading<'_> {
+    /// Opens an entry that the broker has stored at this time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opener::open`]; an entry that was sealed long before it was stored is stale.
+    pub(in crate::adapter) fn open(
+        &mut self,
+        place: &[u8],
+        entry: Bytes,
+        kept: u64,
+    ) -> Result<Bytes, WireError> {
+        let header = self.opener.check(&entry)?;
+        if !is_fresh(&header, kept) {
+            return Err(WireError::Unopened(Unopened::Stale));
+        }
+        let name = (header.incarnation, header.counter);
+        if self.names.contains(&name) {
+            return Err(WireError::Unopened(Unopened::Replayed));
+        }
+        let sender = (header.key, header.incarnation);
+        let opened = match self.keys.get(&sender) {
+            Some(key) => decrypt(key, &header, place, entry)?,
+            None => {
+                let key = self.opener.key(&header)?;
+                let opened = decrypt(&key, &header, place, entry)?;
+                self.keys.insert(sender, key);
+                opened
+            }
+        };
+        self.names.insert(name);
+        Ok(opened)
+    }
+}
+
+fn decrypt(
+    key: &LessSafeKey,
+    header: &Header,
+    place: &[u8],
+    message: Bytes,
+) -> Result<Bytes, WireError> {
+    // A message that shares its memory with others is copied; most do not.
+    let mut message = message
+        .try_into_mut()
+        .unwrap_or_else(|shared| BytesMut::from(&*shared));
+    message.advance(Header::BYTES);
+    let opened = bound(&header.to_bytes(), place, |bound| {
+        key.open_in_place(nonce(header.counter), Aad::from(bound), &mut message)
+            .map(|opened| opened.len())
+    });
+    let length = opened.map_err(|_| WireError::Unopened(Unopened::Forged))?;
+    message.truncate(length);
+    Ok(message.freeze())
+}
+
+/// Removes the senders that were silent for so long that nothing of them opens any more without being new; if there is
+/// none, the one that was silent for the longest time.
+fn evict(senders: &mut HashMap<Incarnation, Sender>) {
+    let before = senders.len();
+    senders.retain(|_, sender| sender.last.elapsed() < SILENCE);
+    if senders.len() == before {
+        let oldest = senders.iter().min_by_key(|(_, sender)| sender.last);
+        if let Some(oldest) = oldest.map(|(incarnation, _)| *incarnation) {
+            senders.remove(&oldest);
+        }
+    }
+}
+
+fn is_fresh(header: &Header, arrived: u64) -> bool {
+    u128::from(header.time.abs_diff(arrived)) <= FRESH.as_millis()
+}
+
+/// How far the time of a new sender's message may be from this server's, or from that of the broker which has
+/// stored it.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long a sender is remembered in any case: a message of it that was captured is stale by then.
+const SILENCE: Duration = Duration::from_secs(180);
+/// The most senders that are remembered.
+const MAX_SENDERS: usize = 4096;

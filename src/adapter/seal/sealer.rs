@@ -1,0 +1,115 @@
+//! Sealing what is sent.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use ring::aead::{Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce};
+
+use super::{
+    Purpose, Secrets,
+    header::{self, Header, Incarnation},
+    secrets::KeyId,
+};
+
+/// Seals messages under a key of its own.
+pub(in crate::adapter) struct Sealer {
+    id: KeyId,
+    incarnation: Incarnation,
+    key: LessSafeKey,
+    /// The counter of the next message.
+    next: AtomicU64,
+}
+
+impl Sealer {
+    /// # Panics
+    ///
+    /// If the operating system has no random numbers: an incarnation that repeats would repeat nonces.
+    pub(in crate::adapter) fn new(secrets: &Secrets, purpose: &Purpose) -> Self {
+        let mut incarnation = Incarnation::default();
+        getrandom::fill(&mut incarnation).expect("the operating system has random numbers");
+        Self::with(secrets, purpose, incarnation)
+    }
+
+    pub(super) fn with(secrets: &Secrets, purpose: &Purpose, incarnation: Incarnation) -> Self {
+        let secret = secrets.first();
+        Self {
+            id: secret.id,
+            incarnation,
+            key: secret.key(purpose, &incarnation),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Seals a message for one place, such as a channel: elsewhere it does not open.
+    pub(in crate::adapter) fn seal(&self, place: &[u8], message: &[u8]) -> Bytes {
+        self.seal_at(header::now(), place, message)
+    }
+
+    pub(super) fn seal_at(&self, time: u64, place: &[u8], message: &[u8]) -> Bytes {
+        let header = Header {
+            key: self.id,
+            incarnation: self.incarnation,
+            // Relaxed is enough: a counter must only be drawn once.
+            counter: self.next.fetch_add(1, Ordering::Relaxed),
+            time,
+        };
+        let bytes = header.to_bytes();
+        let mut sealed = BytesMut::with_capacity(message.len() + OVERHEAD);
+        sealed.put_slice(&bytes);
+        sealed.put_slice(message);
+        let tag = bound(&bytes, place, |bound| {
+            let (_, text) = sealed.split_at_mut(Header::BYTES);
+            self.key
+                .seal_in_place_separate_tag(nonce(header.counter), Aad::from(bound), text)
+        });
+        let tag = tag.expect("no message is as long as 64 GiB");
+        sealed.put_slice(tag.as_ref());
+        sealed.freeze()
+    }
+
+    /// Returns whether this sealer has sealed the message, as it claims. Only a message that would be left out
+    /// anyway gains anything from a false claim.
+    pub(in crate::adapter) fn has_sealed(&self, message: &[u8]) -> bool {
+        Header::read(message).is_ok_and(|header| header.incarnation == self.incarnation)
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+/// The nonce of a message. It never repeats for a key, because each incarnation has a key of its own.
+pub(super) fn nonce(counter: u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    for (place, byte) in nonce.iter_mut().skip(4).zip(counter.to_le_bytes()) {
+        *place = byte;
+    }
+    Nonce::assume_unique_for_key(nonce)
+}
+
+/// Does something with what a message is bound to: its header and its place.
+pub(super) fn bound<T>(
+    header: &[u8; Header::BYTES],
+    place: &[u8],
+    then: impl FnOnce(&[u8]) -> T,
+) -> T {
+    let length = Header::BYTES + place.len();
+    let mut here = [0; 256];
+    // Most places are short, and are put together without an allocation.
+    match here.get_mut(..length) {
+        Some(bound) => {
+            let (front, back) = bound.split_at_mut(Header::BYTES);
+            front.copy_from_slice(header);
+            back.copy_from_slice(place);
+            then(bound)
+        }
+        None => then(&[header, place].concat()),
+    }
+}
+
+/// What a sealed message has more than its content.
+pub(in crate::adapter) const OVERHEAD: usize = Header::BYTES + TAG;
+/// The bytes of the tag at the end.
+pub(super) const TAG: usize = MAX_TAG_LEN;

@@ -1,0 +1,189 @@
+//! The secrets that the servers of a cluster share.
+
+use std::{fmt, sync::Arc};
+
+use ring::{
+    aead::{AES_256_GCM, LessSafeKey, UnboundKey},
+    hkdf::{HKDF_SHA256, KeyType, Okm, Prk, Salt},
+};
+
+use super::{Purpose, header::Incarnation};
+
+/// The secrets with which servers seal what they exchange: the first seals, and all open.
+///
+/// All servers and emitters of a cluster have the same list. To replace a secret, add the new one at the end
+/// on all servers, then move it to the front on all servers, then remove the old one.
+///
+/// ```
+/// use roomcast::adapter::Secrets;
+///
+/// let secrets = Secrets::new(["0123456789abcdef0123456789abcdef"])?;
+/// assert!(Secrets::new(["too short"]).is_err());
+/// # let _ = secrets;
+/// # Ok::<(), roomcast::adapter::InvalidSecrets>(())
+/// ```
+#[derive(Clone)]
+pub struct Secrets(Arc<[Secret]>);
+
+/// A secret, as the pseudorandom key from which HKDF derives all others.
+pub(super) struct Secret {
+    pub(super) id: KeyId,
+    root: Prk,
+}
+
+/// Names a secret in sealed messages, and reveals nothing about it.
+pub(super) type KeyId = [u8; 4];
+
+/// Why a list of secrets cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidSecrets {
+    /// The list is empty.
+    Empty,
+    /// The list is longer than [`Secrets::MAX`].
+    TooMany(usize),
+    /// The secret with this number, counted from 1, is shorter than [`Secrets::MIN_BYTES`].
+    TooShort {
+        /// The number of the secret in the list.
+        number: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The secret with this number, counted from 1, stands in the list before.
+    Repeated(usize),
+}
+
+impl fmt::Display for InvalidSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the list of secrets is empty: give at least one"),
+            Self::TooMany(count) => {
+                let most = Secrets::MAX;
+                write!(f, "{count} secrets are too many: give at most {most}")
+            }
+            Self::TooShort { number, bytes } => {
+                let least = Secrets::MIN_BYTES;
+                write!(
+                    f,
+                    "secret {number} has {bytes} bytes, too few: give at least {least}"
+                )
+            }
+            Self::Repeated(number) => {
+                write!(f, "secret {number} is in the list twice: remove it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidSecrets {}
+
+impl Secrets {
+    /// The fewest bytes of a secret.
+    pub const MIN_BYTES: usize = 32;
+    /// The most secrets of a list.
+    pub const MAX: usize = 16;
+
+    /// Reads a list of secrets, of which the first seals.
+    ///
+    /// # Errors
+    ///
+    /// If the list is empty, longer than [`MAX`](Self::MAX), has a secret twice, or has one that is shorter
+    /// than [`MIN_BYTES`](Self::MIN_BYTES).
+    pub fn new<S: AsRef<[u8]>>(
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<Self, InvalidSecrets> {
+        let salt = Salt::new(HKDF_SHA256, SALT);
+        let mut all: Vec<Secret> = Vec::new();
+        let mut count = 0;
+        for secret in secrets {
+            count += 1;
+            if count > Self::MAX {
+                continue;
+            }
+            let secret = secret.as_ref();
+            let bytes = secret.len();
+            if bytes < Self::MIN_BYTES {
+                let number = count;
+                return Err(InvalidSecrets::TooShort { number, bytes });
+            }
+            let root = salt.extract(secret);
+            let mut id = KeyId::default();
+            fill(&root, &[KEY_ID], &mut id);
+            if all.iter().any(|known| known.id == id) {
+                return Err(InvalidSecrets::Repeated(count));
+            }
+            all.push(Secret { id, root });
+        }
+        match count {
+            0 => Err(InvalidSecrets::Empty),
+            count if count > Self::MAX => Err(InvalidSecrets::TooMany(count)),
+            _ => Ok(Self(all.into())),
+        }
+    }
+
+    /// Derives a key from each secret, in their order, for something that servers of the cluster prove or
+    /// protect besides their messages. Keys of different purposes reveal nothing about each other.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Vec<[u8; 32]> {
+        let derive = |secret: &Secret| {
+            let mut key = [0; 32];
+            fill(&secret.root, &[APPLICATION, purpose.as_bytes()], &mut key);
+            key
+        };
+        self.0.iter().map(derive).collect()
+    }
+
+    /// The secret that seals.
+    pub(super) fn first(&self) -> &Secret {
+        self.0.first().expect("a list of secrets is never empty")
+    }
+
+    /// The secret with this id.
+    pub(super) fn get(&self, id: KeyId) -> Option<&Secret> {
+        self.0.iter().find(|secret| secret.id == id)
+    }
+}
+
+impl Secret {
+    /// Derives the key of one sender for one purpose.
+    pub(super) fn key(&self, purpose: &Purpose, incarnation: &Incarnation) -> LessSafeKey {
+        let info = [
+            MESSAGES,
+            purpose.label(),
+            &[0],
+            purpose.cluster(),
+            &[0],
+            incarnation,
+        ];
+        let key = self.root.expand(&info, &AES_256_GCM);
+        let key: Okm<'_, _> = key.expect("HKDF derives 32 bytes");
+        LessSafeKey::new(UnboundKey::from(key))
+    }
+}
+
+fn fill(root: &Prk, info: &[&[u8]], key: &mut [u8]) {
+    struct Length(usize);
+
+    impl KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+
+    let derived = root.expand(info, Length(key.len()));
+    let derived = derived.expect("HKDF derives so few bytes");
+    derived.fill(key).expect("the lengths are equal");
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The number is all that a log may have of it.
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+/// Separates these keys from what others derive from the same secret.
+const SALT: &[u8] = b"roomcast seal 1";
+const KEY_ID: &[u8] = b"key id";
+const MESSAGES: &[u8] = b"messages/";
+const APPLICATION: &[u8] = b"application/";

@@ -1,0 +1,155 @@
+//! Which messages of one sender were opened.
+
+/// The counters of one sender that were opened. The most recent [`WINDOW`] are known one by one, and
+/// older ones count as opened.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// The counter of the message by which the sender became known.
+    first: u64,
+    highest: u64,
+    /// One bit for each of the most recent counters, at its remainder. Without it every counter from the first
+    /// to the highest was opened, which is all there is to know of a sender whose messages come in order.
+    opened: Option<Box<[u64; WORDS]>>,
+}
+
+impl Window {
+    /// A sender whose first message has this counter.
+    pub(super) const fn new(first: u64) -> Self {
+        Self {
+            first,
+            highest: first,
+            opened: None,
+        }
+    }
+
+    /// Returns whether the message is older than the first that was opened.
+    pub(super) const fn is_before(&self, counter: u64) -> bool {
+        counter < self.first
+    }
+
+    /// Returns whether the message was opened before, or is too old to know.
+    pub(super) fn has(&self, counter: u64) -> bool {
+        if counter > self.highest {
+            return false;
+        }
+        if self.highest - counter >= WINDOW {
+            return true;
+        }
+        match &self.opened {
+            None => counter >= self.first,
+            Some(opened) => {
+                let (word, bit) = place(counter);
+                opened.get(word).is_none_or(|word| word & bit != 0)
+            }
+        }
+    }
+
+    /// Notes that a message was opened.
+    pub(super) fn note(&mut self, counter: u64) {
+        if self.opened.is_none() {
+            if counter == self.highest.wrapping_add(1) {
+                self.highest = counter;
+                return;
+            }
+            // A message is missing or has come late, so that from now on each has its bit.
+            let mut opened = Box::new([0; WORDS]);
+            let oldest = self.highest.saturating_sub(WINDOW - 1).max(self.first);
+            for known in oldest..=self.highest {
+                set(&mut opened, known);
+            }
+            self.opened = Some(opened);
+        }
+        let Some(opened) = &mut self.opened else {
+            return;
+        };
+        if counter > self.highest {
+            if counter - self.highest >= WINDOW {
+                opened.fill(0);
+            } else {
+                for skipped in self.highest + 1..counter {
+                    let (word, bit) = place(skipped);
+                    if let Some(word) = opened.get_mut(word) {
+                        *word &= !bit;
+                    }
+                }
+            }
+            self.highest = counter;
+        }
+        set(opened, counter);
+    }
+}
+
+fn set(opened: &mut [u64; WORDS], counter: u64) {
+    let (word, bit) = place(counter);
+    if let Some(word) = opened.get_mut(word) {
+        *word |= bit;
+    }
+}
+
+/// The word and the bit of a counter.
+const fn place(counter: u64) -> (usize, u64) {
+    let place = counter % WINDOW;
+    ((place / 64) as usize, 1 << (place % 64))
+}
+
+/// Counters that are known one by one: as many messages as an adapter queues by default. A message that waits in one
+/// queue while others overtake it in another is still new.
+pub(super) const WINDOW: u64 = 1 << 16;
+const WORDS: usize = (WINDOW / 64) as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens a message unless it was opened, and returns whether it was new.
+    fn open(window: &mut Window, counter: u64) -> bool {
+        let is_new = !window.has(counter);
+        if is_new {
+            window.note(counter);
+        }
+        is_new
+    }
+
+    #[test]
+    fn each_counter_opens_once_in_any_order() {
+        let mut window = Window::new(10);
+        assert!(!open(&mut window, 10));
+        assert!(open(&mut window, 11) && open(&mut window, 12));
+        assert!(window.opened.is_none(), "in order no bits are needed");
+        assert!(!open(&mut window, 11));
+        assert!(open(&mut window, 15));
+        assert!(!open(&mut window, 15) && !open(&mut window, 12) && !open(&mut window, 10));
+        assert!(open(&mut window, 13) && open(&mut window, 14) && !open(&mut window, 13));
+        assert!(window.is_before(9) && !window.is_before(10));
+        assert!(open(&mut window, 9) && !open(&mut window, 9));
+    }
+
+    #[test]
+    fn counters_behind_the_window_count_as_opened() {
+        let mut window = Window::new(0);
+        assert!(open(&mut window, WINDOW + 5));
+        assert!(!open(&mut window, 4) && !open(&mut window, 5));
+        assert!(open(&mut window, 6) && open(&mut window, WINDOW + 4));
+        assert!(open(&mut window, 3 * WINDOW));
+        assert!(
+            !open(&mut window, WINDOW + 6),
+            "everything before is too old"
+        );
+        assert!(open(&mut window, 2 * WINDOW + 1));
+        assert!(open(&mut window, u64::MAX) && !open(&mut window, u64::MAX));
+    }
+
+    #[test]
+    fn counters_that_were_skipped_are_new_after_a_turn_of_the_window() {
+        let mut window = Window::new(0);
+        for counter in (2..2 * WINDOW).step_by(2) {
+            assert!(open(&mut window, counter), "{counter}");
+        }
+        for counter in (WINDOW + 1..2 * WINDOW).step_by(2) {
+            assert!(open(&mut window, counter), "{counter}");
+        }
+        for counter in WINDOW..2 * WINDOW {
+            assert!(!open(&mut window, counter), "{counter}");
+        }
+    }
+}
