@@ -97,6 +97,8 @@ pub mod internal {
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    pub use crate::adapter::fuzz_sealed as sealed;
     #[cfg(feature = "redis")]
     pub use crate::adapter::redis::fuzz as node_messages;
     pub use crate::{

@@ -72,6 +72,12 @@ pub(crate) use nodes::{Given, MissedEvent, Question, Registry, Wanted, keep as k
 pub use nodes::{Load, Node, NodeOptions, NodeTaken};
 pub use operation::{AdapterError, Delivery, Item, Kind, Missing, NodeId, Position};
 pub(crate) use operation::{Audience, Flags, NAMESPACE, Operation, Target};
+#[cfg(all(
+    feature = "fuzzing",
+    any(feature = "nats", feature = "postgres", feature = "redis")
+))]
+#[doc(hidden)]
+pub use seal::fuzz as fuzz_sealed;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub use seal::{InvalidSecrets, Secrets};
 #[cfg(feature = "cluster")]

@@ -17,7 +17,7 @@ use crate::{
         envelope::Publication,
         interface::{AdapterError, BoxFuture, Health},
         message::arguments,
-        operation::{Delivery, Kind},
+        operation::{Delivery, Kind, NodeId},
     },
     names::{IntoRooms, Room},
 };
@@ -131,6 +131,24 @@ impl std::error::Error for Lost {}
 
 /// The name of all senders that are no servers.
 pub(crate) const UID: &str = "emitter";
+
+/// Whether a sender is no server.
+#[cfg(feature = "postgres")]
+pub(in crate::adapter) fn is_emitter(node: &NodeId) -> bool {
+    let rest = node.as_str().strip_prefix(UID);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// The name of a sender that is no server. One that seals needs a name of its own: while plain messages are accepted, it
+/// sends both forms, and receivers leave out the plain form of those that they know to seal.
+pub(in crate::adapter) fn emitter_name(is_sealed: bool) -> NodeId {
+    let number = getrandom::u64().unwrap_or_default();
+    let name = match is_sealed {
+        true => NodeId::new(&format!("{UID}-{number:016x}")),
+        false => NodeId::new(UID),
+    };
+    name.expect("the name is neither empty nor long")
+}
 
 impl Emitter {
     /// Starts to connect, with all settings of an adapter.

@@ -11,6 +11,8 @@ mod channels;
 mod emitter;
 mod lifetime;
 mod outbound;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod probes;
 mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +21,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use alone::{Alone, GREETING};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
+#[cfg(feature = "postgres")]
+pub(super) use emitter::is_emitter;
 pub use emitter::{Emission, Emitter, Lost};
-pub(super) use emitter::{Losses, UID, unwritten};
+pub(super) use emitter::{Losses, UID, emitter_name, unwritten};
 pub(super) use lifetime::Turns;
 pub(super) use outbound::{Broker, Doubtful, Outbound};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
 
 /// Does something with what has arrived. That may call functions of the application, and a panic of one of them

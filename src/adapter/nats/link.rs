@@ -33,14 +33,16 @@ use super::{streams, subjects::Subjects};
 use crate::adapter::{
     common::{Broker, Limits, Outbound, Outgoing, Turns, chain, guarded},
     interface::Health,
+    seal::Sealer,
 };
 
 /// What is done with what arrives.
 pub(super) trait Listener: Send + Sync {
     /// Takes something that has come, in the order in which it was sent.
-    fn hear(&self, subject: &str, payload: Bytes);
+    /// `kept` is when a stream has stored it, in milliseconds since 1970.
+    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>);
     /// Notes what a server says of itself. Returns whether it was this server.
-    fn felt(&self, payload: &[u8]) -> bool;
+    fn felt(&self, payload: Bytes) -> bool;
     /// Something that others have sent may be missing.
     fn may_have_missed(&self);
     /// So many messages are lost, either way.
@@ -59,6 +61,17 @@ pub(super) struct Message {
     pub(super) payload: Bytes,
     /// Whether the message is a word of this server about itself, which nobody has to hear later.
     pub(super) is_pulse: bool,
+}
+
+impl Message {
+    /// The message in its sealed form.
+    pub(super) fn sealed(&self, sealer: &Sealer) -> Self {
+        Self {
+            subject: self.subject.clone(),
+            payload: sealer.seal(self.subject.as_bytes(), &self.payload),
+            is_pulse: self.is_pulse,
+        }
+    }
 }
 
 impl Outgoing for Message {
@@ -247,7 +260,7 @@ impl Link {
         let feeling = async {
             while let Some(pulse) = pulses.next().await {
                 let listener = self.listener.upgrade();
-                if listener.is_some_and(|listener| listener.felt(&pulse.payload)) {
+                if listener.is_some_and(|listener| listener.felt(pulse.payload)) {
                     // NATS counts as reached only when a message of this server has come back to it.
                     *self.heard.lock() = Some(Instant::now());
                     self.outbound.hears_itself();
@@ -323,15 +336,17 @@ impl Link {
                 Ok(message) => message,
                 Err(error) => return chain(&error),
             };
-            let number = message.info().map(|info| info.stream_sequence);
-            let Ok(number) = number else { continue };
+            let Ok(info) = message.info() else { continue };
+            let number = info.stream_sequence;
+            let kept = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).ok();
             // What has grown too old, or was too much, is not in the stream any more.
             self.lost(number.saturating_sub(last + 1));
             last = last.max(number);
             // The place is noted before the message is applied: what comes of it must not make it come again.
             *self.cursor.lock() = Some(Cursor { created, last });
             let message = message.message;
-            self.hear(&message.subject, message.payload);
+            // A message whose time is not known is not new.
+            self.hear(&message.subject, message.payload, kept.or(Some(0)));
         }
         CLOSED.to_owned()
     }
@@ -348,14 +363,14 @@ impl Link {
         }
         self.listening(false);
         while let Some(message) = messages.next().await {
-            self.hear(&message.subject, message.payload);
+            self.hear(&message.subject, message.payload, None);
         }
         CLOSED.to_owned()
     }
 
-    fn hear(&self, subject: &str, payload: Bytes) {
+    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
         if let Some(listener) = self.listener.upgrade() {
-            guarded(|| listener.hear(subject, payload));
+            guarded(|| listener.hear(subject, payload, kept));
         }
     }
 

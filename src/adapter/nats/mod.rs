@@ -44,7 +44,7 @@ use super::{
     common::{Broker as _, GREETING, Limits, unwritten},
     envelope::{Envelope, NodeId},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
-    seal::{SealOptions, Secrets},
+    seal::{Protection, Purpose, SealOptions, Sealer, Secrets},
     values::ValueStore,
 };
 use crate::names::Room;
@@ -206,6 +206,11 @@ impl Nats {
         self
     }
 
+    /// What keys of this adapter are for.
+    fn purpose(&self) -> Purpose {
+        Purpose::new("nats", &self.key)
+    }
+
     fn shared(&self) -> Result<&Arc<NatsState>, AdapterError> {
         self.shared.get().ok_or(AdapterError::Closed)
     }
@@ -258,8 +263,16 @@ struct NatsState {
     inbox: Inbox,
     subjects: Arc<Subjects>,
     members: Members,
+    protection: Protection,
+    sealers: Option<Sealers>,
     /// The rooms that are open on this server, as parts of subjects.
     rooms: Mutex<HashSet<String>>,
+}
+
+/// What seals the messages of this server. Words of servers overtake other messages, and have a counter of their own.
+struct Sealers {
+    messages: Sealer,
+    pulses: Sealer,
 }
 
 impl Adapter for Nats {
@@ -271,6 +284,14 @@ impl Adapter for Nats {
                 inbox,
                 subjects,
                 members: Members::default(),
+                protection: Protection::new(&self.sealing, &self.purpose()),
+                sealers: self.sealing.secrets.as_ref().map(|secrets| {
+                    let sealer = || Sealer::new(secrets, &self.purpose());
+                    Sealers {
+                        messages: sealer(),
+                        pulses: sealer(),
+                    }
+                }),
                 rooms: Mutex::default(),
             }
         });
@@ -386,41 +407,72 @@ impl Adapter for Nats {
 impl NatsState {
     fn send(&self, subject: String, envelope: &Envelope) -> Result<(), AdapterError> {
         let payload = envelope.to_bytes().map_err(unwritten)?;
-        self.link.publish(Message {
+        let message = Message {
             subject,
             payload,
             is_pulse: false,
-        })
+        };
+        let sealer = self.sealers.as_ref().map(|sealers| &sealers.messages);
+        self.publish(message, sealer)
+    }
+
+    /// Sends a message sealed, or plain, or in both forms.
+    fn publish(&self, message: Message, sealer: Option<&Sealer>) -> Result<(), AdapterError> {
+        if let Some(sealer) = sealer {
+            self.link.publish(message.sealed(sealer))?;
+            if !self.protection.accepts_plain() {
+                return Ok(());
+            }
+        }
+        self.link.publish(message)
     }
 
     /// Says something of this server. That others do not hear it is no worse than that it is away.
     fn say(&self, word: u8) {
-        let _ = self.link.publish(Message {
+        let message = Message {
             subject: self.subjects.pulse.clone(),
             payload: pulse(word, self.inbox.node()),
             is_pulse: true,
-        });
+        };
+        let sealer = self.sealers.as_ref().map(|sealers| &sealers.pulses);
+        let _ = self.publish(message, sealer);
     }
 }
 
 impl Listener for NatsState {
-    fn hear(&self, subject: &str, payload: Bytes) {
+    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
         match self.subjects.receiver(subject) {
             None => {}
             // An envelope for a room that is not open here is not even decoded.
             Some(Receiver::Room(name)) if !self.rooms.lock().contains(name) => {}
-            Some(Receiver::All | Receiver::Room(_)) => self.inbox.deliver_bytes(payload),
+            Some(Receiver::All | Receiver::Room(_)) => {
+                match self.protection.open(subject.as_bytes(), payload, kept) {
+                    Ok(opened) => self.protection.deliver(&self.inbox, opened),
+                    Err(error) => self.inbox.ignore(&error),
+                }
+            }
             Some(Receiver::Unknown) => {
                 self.inbox.ignore(&super::WireError::Malformed("subject"));
             }
         }
     }
 
-    fn felt(&self, payload: &[u8]) -> bool {
-        let Some((word, node)) = read_pulse(payload) else {
+    fn felt(&self, payload: Bytes) -> bool {
+        let place = self.subjects.pulse.as_bytes();
+        let opened = match self.protection.open(place, payload, None) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.inbox.ignore(&error);
+                return false;
+            }
+        };
+        let Some((word, node)) = read_pulse(&opened.message) else {
             self.inbox.ignore(&super::WireError::Malformed("pulse"));
             return false;
         };
+        if !self.protection.admits(&node, opened.was_sealed) {
+            return false;
+        }
         if node == *self.inbox.node() {
             // What others have said of themselves before this has come on the same way.
             self.members.alone.hears_itself();

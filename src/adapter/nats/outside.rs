@@ -10,9 +10,9 @@ use super::{
     subjects::Subjects,
 };
 use crate::adapter::{
-    common::{Broker as _, Emitter, Losses, UID, unwritten},
-    envelope::{self, Envelope, NodeId},
-    interface::AdapterError,
+    common::{Broker as _, Emitter, Losses, UID, emitter_name, unwritten},
+    envelope::{self, Envelope},
+    seal::Sealer,
 };
 
 impl From<Nats> for Emitter {
@@ -23,26 +23,37 @@ impl From<Nats> for Emitter {
         let listener = Arc::downgrade(&listener);
         let subjects = Arc::new(Subjects::new(&nats.key, UID));
         let link = nats.link(Arc::clone(&subjects), listener, false);
+        let node = emitter_name(nats.sealing.secrets.is_some());
+        let purpose = nats.purpose();
+        let accepts_plain = nats.sealing.accepts_plain;
+        let secrets = nats.sealing.secrets.as_ref();
+        let sealer = secrets.map(|secrets| Sealer::new(secrets, &purpose));
         Self::connect(link, losses, move |link: &Link, publication| {
-            let node = NodeId::new(UID).ok_or(AdapterError::Closed)?;
             let message = envelope::Message::Publication(publication.clone());
             // All such programs have one name, so that numbers of theirs would collide.
-            let envelope = Envelope::new(node, None, message);
+            let envelope = Envelope::new(node.clone(), None, message);
             let subject = subjects.of(envelope.channel());
             let payload = envelope.to_bytes().map_err(unwritten)?;
-            link.publish(Message {
+            let message = Message {
                 subject,
                 payload,
                 is_pulse: false,
-            })
+            };
+            if let Some(sealer) = &sealer {
+                link.publish(message.sealed(sealer))?;
+                if !accepts_plain {
+                    return Ok(());
+                }
+            }
+            link.publish(message)
         })
     }
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: &str, _: Bytes) {}
+    fn hear(&self, _: &str, _: Bytes, _: Option<u64>) {}
 
-    fn felt(&self, _: &[u8]) -> bool {
+    fn felt(&self, _: Bytes) -> bool {
         false
     }
 

@@ -46,10 +46,11 @@ pub(crate) struct Message {
 #[derive(Debug)]
 pub(crate) enum Body {
     Text(String),
-    /// A row of the table, and the notification as it begins; the row's number ends it.
+    /// A row of the table, and the notification as it begins and ends; between stands the row's number.
     Attached {
         head: String,
         payload: Bytes,
+        tail: &'static str,
     },
 }
 
@@ -199,18 +200,20 @@ impl Line {
         channel: &str,
         head: &str,
         payload: &[u8],
+        tail: &str,
     ) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;
         let sql = format!(
             "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now),
                   stored AS (INSERT INTO {table} (payload)
                              SELECT $3 FROM quick WHERE now = 'off' RETURNING id)
-             SELECT pg_notify($1, $2 || id || '\"}}') FROM stored"
+             SELECT pg_notify($1, $2 || id || $4) FROM stored"
         );
-        let parameters: [Parameter<'_>; 3] = [
+        let parameters: [Parameter<'_>; 4] = [
             (&channel, Type::TEXT),
             (&head, Type::TEXT),
             (&payload, Type::BYTEA),
+            (&tail, Type::TEXT),
         ];
         answered(self.client.query_typed(&sql, &parameters))
             .await

@@ -23,10 +23,11 @@ use super::{
     address::Address,
     inbound::Inbound,
     line::{Body, Driver, Line, Message, Table},
+    sealing::Openers,
 };
 use crate::adapter::{
     WireError,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, Turns, chain, guarded},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, Probes, Turns, chain, guarded},
     interface::AdapterError,
 };
 
@@ -62,6 +63,8 @@ pub(crate) trait Listener: Send + Sync {
 pub(crate) enum Heard {
     Text(Bytes),
     Attached(Bytes),
+    /// It was sealed.
+    Opened(Bytes),
 }
 
 /// A connection that is made again whenever it breaks.
@@ -90,10 +93,15 @@ pub(crate) struct Link {
     settled: watch::Sender<u64>,
     /// When this server has heard itself last on the connection there is.
     pub(super) heard: Mutex<Option<Instant>>,
+    /// What this server has sent to itself.
+    pub(super) probes: Probes,
+    /// What opens notifications and rows.
+    pub(super) openers: Arc<Openers>,
     listener: Weak<dyn Listener>,
 }
 
 impl Link {
+    #[expect(clippy::too_many_arguments, reason = "there is one caller")]
     pub(crate) fn new(
         address: Address,
         table: Table,
@@ -101,6 +109,7 @@ impl Link {
         apart: HashSet<Nsp>,
         own: Option<(String, Arc<str>)>,
         limits: Limits,
+        openers: Arc<Openers>,
         listener: Weak<dyn Listener>,
     ) -> Self {
         let mut channels = Channels::default();
@@ -122,6 +131,8 @@ impl Link {
             spoken: Notify::new(),
             settled: watch::Sender::new(0),
             heard: Mutex::new(None),
+            probes: Probes::new(openers.notifications.opener().is_some()),
+            openers,
             listener,
         }
     }
@@ -142,6 +153,15 @@ impl Link {
             is_apart,
         };
         Broker::publish(self, message)
+    }
+
+    /// What messages that come on a channel are bound to.
+    pub(super) fn place<'a>(&'a self, target: &'a Target) -> &'a str {
+        match (target, &self.own) {
+            (Target::Namespace(nsp), _) => nsp.as_str(),
+            (Target::Envelopes, Some((_, channel))) => channel,
+            (Target::Envelopes, None) => "",
+        }
     }
 
     /// Whether a namespace has a queue and a connection of its own. A program that is no server has one connection alone.
@@ -342,13 +362,17 @@ impl Link {
         messages: &[Message],
     ) -> Result<Result<(), String>, String> {
         if let [Message { channel, body, .. }] = messages
-            && let Body::Attached { head, payload } = body
+            && let Body::Attached {
+                head,
+                payload,
+                tail,
+            } = body
         {
             if !self.stores.load(Ordering::Relaxed) {
                 let why = self.unstored.lock().clone();
                 return Ok(Err(why));
             }
-            return line.attach(channel, head, payload).await;
+            return line.attach(channel, head, payload, tail).await;
         }
         let texts = messages.iter().filter_map(|message| match &message.body {
             Body::Text(text) => Some((&*message.channel, &**text)),
@@ -408,7 +432,7 @@ impl Link {
         let mut turns = Turns::default();
         loop {
             self.outbound.says_a_word();
-            if let Ok(Err(why)) | Err(why) = line.notify([(own, "")]).await {
+            if let Ok(Err(why)) | Err(why) = line.notify([(own, &*self.probes.next())]).await {
                 return why;
             }
             let tells = turns.next(CANARY).await;

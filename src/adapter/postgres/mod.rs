@@ -18,6 +18,7 @@ mod link;
 mod members;
 mod outside;
 mod receiving;
+mod sealing;
 mod tls;
 mod values;
 mod wire;
@@ -42,9 +43,10 @@ pub use self::{
     tls::{Connect, MakeTls, Stream},
 };
 use self::{
-    line::{Body, Table},
+    line::Table,
     link::{Heard as Arrived, Link, Listener, Target},
     members::Members,
+    sealing::{Lane, Openers, Sealers},
     values::PostgresValues,
     wire::{channel, envelope, message, own_channel, read_envelope},
 };
@@ -52,7 +54,7 @@ use self::{
 pub use super::common::chain;
 use super::{
     WireError,
-    common::{Broker as _, GREETING, Limits, UID, unwritten},
+    common::{Broker as _, GREETING, Limits, is_emitter, unwritten},
     envelope::{Envelope, Message, NodeId, Publication, Reply},
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
     message::{
@@ -60,7 +62,7 @@ use super::{
         write_response,
     },
     nodes::NAMESPACE,
-    seal::{SealOptions, Secrets},
+    seal::{Opened, SealOptions, Secrets},
     values::ValueStore,
 };
 
@@ -220,7 +222,17 @@ impl Postgres {
     fn link(&self, own: Option<(String, Arc<str>)>, listener: Weak<dyn Listener>) -> Link {
         let (address, table) = (self.address.clone(), self.table.clone());
         let apart = self.apart.clone();
-        Link::new(address, table, self.age, apart, own, self.limits, listener)
+        let openers = Arc::new(Openers::new(&self.sealing, &self.key));
+        Link::new(
+            address,
+            table,
+            self.age,
+            apart,
+            own,
+            self.limits,
+            openers,
+            listener,
+        )
     }
 }
 
@@ -230,6 +242,7 @@ struct PostgresState {
     inbox: Inbox,
     key: String,
     members: Members,
+    sealers: Option<Sealers>,
     asked: Asked,
     /// The number of the next message.
     number: AtomicU64,
@@ -246,6 +259,7 @@ impl Adapter for Postgres {
                 inbox,
                 key: self.key.clone(),
                 members: Members::new(interval, patience),
+                sealers: Sealers::new(&self.sealing, &self.key),
                 asked: Asked::default(),
                 number: AtomicU64::new(0),
             }
@@ -288,7 +302,12 @@ impl Adapter for Postgres {
             Message::Reply(_) | Message::Publication(_) => {
                 let bytes = sealed.to_bytes().map_err(unwritten)?;
                 let channel = own_channel(&shared.key, to);
-                shared.link.publish(None, channel, envelope(bytes), false)
+                let seals = shared.link.openers.notifications.seals(to);
+                let body = match &shared.sealers {
+                    Some(sealers) if seals => sealers.body(Lane::Together, &channel, &bytes),
+                    Some(_) | None => envelope(bytes),
+                };
+                shared.link.publish(None, channel, body, false)
             }
         }
     }
@@ -391,17 +410,34 @@ impl PostgresState {
     }
 
     fn send(&self, nsp: &Nsp, written: Bytes) -> Result<(), AdapterError> {
-        let (channel, body) = self.written(nsp, written)?;
-        self.link.publish(Some(nsp), channel, body, false)?;
-        self.members.said(nsp);
-        Ok(())
+        self.write(nsp, written, false)
     }
 
-    fn written(&self, nsp: &Nsp, written: Bytes) -> Result<(Arc<str>, Body), AdapterError> {
-        // The number only has to differ from all others.
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        let body = message(self.own(), number, written).map_err(unwritten)?;
-        Ok((channel(&self.key, nsp), body))
+    /// Sends a message sealed, or plain, or in both forms.
+    fn write(&self, nsp: &Nsp, written: Bytes, is_pulse: bool) -> Result<(), AdapterError> {
+        let channel = channel(&self.key, nsp);
+        if let Some(sealers) = &self.sealers {
+            let lane = match (is_pulse, self.link.is_apart(nsp)) {
+                (true, _) => Lane::Pulses,
+                (false, true) => Lane::Apart,
+                (false, false) => Lane::Together,
+            };
+            let body = sealers.body(lane, nsp.as_str(), &written);
+            let channel = Arc::clone(&channel);
+            self.link.publish(Some(nsp), channel, body, is_pulse)?;
+        }
+        if self
+            .sealers
+            .as_ref()
+            .is_none_or(|sealers| sealers.accepts_plain)
+        {
+            // The number only has to differ from all others.
+            let number = self.number.fetch_add(1, Ordering::Relaxed);
+            let body = message(self.own(), number, written).map_err(unwritten)?;
+            self.link.publish(Some(nsp), channel, body, is_pulse)?;
+        }
+        self.members.said(nsp);
+        Ok(())
     }
 
     /// Lets go what was held back once all others are there again.
@@ -414,13 +450,7 @@ impl PostgresState {
 
     /// Says something of this server. That others do not hear it is no worse than that it is away.
     fn say(&self, nsp: &Nsp, pulse: Pulse) {
-        let pulse = write_pulse(self.own(), nsp, pulse);
-        let said = self.written(nsp, pulse);
-        let said =
-            said.and_then(|(channel, body)| self.link.publish(Some(nsp), channel, body, true));
-        if said.is_ok() {
-            self.members.said(nsp);
-        }
+        let _ = self.write(nsp, write_pulse(self.own(), nsp, pulse), true);
     }
 
     /// Answers another kind of server.
@@ -430,14 +460,27 @@ impl PostgresState {
         self.send(namespace, written.map_err(unwritten)?)
     }
 
-    fn heard(&self, nsp: &Nsp, payload: Bytes) -> Result<(), WireError> {
+    fn heard(&self, nsp: &Nsp, payload: Bytes, was_sealed: bool) -> Result<(), WireError> {
         let own = self.inbox.node();
-        match read_message(own, nsp, payload)? {
+        let heard = read_message(own, nsp, payload)?;
+        let protection = &self.link.openers.notifications;
+        if let Heard::Publication(node, ..)
+        | Heard::Answer(_, Some(node), _)
+        | Heard::Pulse(node, _) = &heard
+            && !protection.admits(node, was_sealed)
+        {
+            return Ok(());
+        }
+        let envelope = |node, message| Envelope {
+            was_sealed,
+            ..Envelope::new(node, None, message)
+        };
+        match heard {
             // Only the classic wire of Redis asks for rooms.
             Heard::Nothing | Heard::Rooms(_) => {}
             Heard::Publication(node, mut publication, request) => {
                 // Emitters share one name and never listen, so that there is nobody to greet.
-                if node.as_str() != UID {
+                if !is_emitter(&node) {
                     self.members.alone.hears_another();
                     if self.members.published(nsp, &node) {
                         self.link.speak_soon();
@@ -447,7 +490,7 @@ impl PostgresState {
                     publication.request = Some(self.asked.open(request, &publication));
                 }
                 let message = Message::Publication(*publication);
-                self.inbox.deliver(Envelope::new(node, None, message));
+                self.inbox.deliver(envelope(node, message));
             }
             Heard::Answer(question, node, said) => {
                 let node = node.ok_or(WireError::Malformed("answer"))?;
@@ -455,12 +498,20 @@ impl PostgresState {
                 self.members.heard(nsp, &node);
                 let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
-                self.inbox
-                    .deliver(Envelope::new(node, None, Message::Reply(reply)));
+                self.inbox.deliver(envelope(node, Message::Reply(reply)));
             }
             Heard::Pulse(node, pulse) => self.felt(nsp, &node, pulse),
         }
         Ok(())
+    }
+
+    fn deliver(&self, message: Bytes, was_sealed: bool) {
+        let opened = Opened {
+            message,
+            was_sealed,
+        };
+        let protection = &self.link.openers.notifications;
+        protection.deliver(&self.inbox, opened);
     }
 
     fn felt(&self, nsp: &Nsp, node: &NodeId, pulse: Pulse) {
@@ -485,14 +536,19 @@ impl Listener for PostgresState {
     fn hear(&self, target: Target, arrived: Arrived) {
         let read = match (target, arrived) {
             (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {
-                self.heard(&nsp, payload)
+                self.heard(&nsp, payload, false)
+            }
+            (Target::Namespace(nsp), Arrived::Opened(payload)) => self.heard(&nsp, payload, true),
+            (Target::Envelopes, Arrived::Opened(message)) => {
+                self.deliver(message, true);
+                Ok(())
             }
             (Target::Envelopes, Arrived::Attached(payload)) => {
-                self.inbox.deliver_bytes(payload);
+                self.deliver(payload, false);
                 Ok(())
             }
             (Target::Envelopes, Arrived::Text(text)) => {
-                read_envelope(&text).map(|payload| self.inbox.deliver_bytes(payload))
+                read_envelope(&text).map(|payload| self.deliver(payload, false))
             }
         };
         if let Err(error) = read {
@@ -557,6 +613,16 @@ impl fmt::Debug for Postgres {
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
+}
+
+/// For fuzz targets: reads a notification, which nobody has sealed.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(secrets: &Secrets, text: &str) {
+    let options = SealOptions {
+        secrets: Some(secrets.clone()),
+        accepts_plain: false,
+    };
+    assert!(Openers::new(&options, "key").open("/", text).is_err());
 }
 
 /// Namespaces in which this server says at once that it is there.

@@ -10,11 +10,12 @@ use roomcast_protocol::socket::Nsp;
 use super::{
     Postgres,
     link::{Heard, Link, Listener, Target},
+    sealing::{Lane, Sealers},
     wire::{channel, message},
 };
 use crate::adapter::{
     WireError,
-    common::{Emitter, Losses, UID, unwritten},
+    common::{Emitter, Losses, emitter_name, unwritten},
     message::write_message,
 };
 
@@ -26,11 +27,21 @@ impl From<Postgres> for Emitter {
         let listener = Arc::downgrade(&listener);
         let link = postgres.link(None, listener);
         let sent = AtomicU64::new(0);
+        let sealers = Sealers::new(&postgres.sealing, &postgres.key);
+        let name = emitter_name(sealers.is_some());
         Self::connect(link, losses, move |link: &Link, publication| {
             let number = sent.fetch_add(1, Ordering::Relaxed);
-            let written = write_message(UID, publication).map_err(unwritten)?;
-            let body = message(UID, number, written).map_err(unwritten)?;
+            let written = write_message(name.as_str(), publication).map_err(unwritten)?;
             let channel = channel(&postgres.key, &publication.namespace);
+            if let Some(sealers) = &sealers {
+                let place = publication.namespace.as_str();
+                let body = sealers.body(Lane::Together, place, &written);
+                link.publish(None, Arc::clone(&channel), body, false)?;
+                if !sealers.accepts_plain {
+                    return Ok(());
+                }
+            }
+            let body = message(name.as_str(), number, written).map_err(unwritten)?;
             link.publish(None, channel, body, false)
         })
     }

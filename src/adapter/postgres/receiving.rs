@@ -6,12 +6,12 @@ use tokio::{sync::watch, task::yield_now, time::Instant};
 use tokio_postgres::{AsyncMessage, Notification};
 
 use super::{
-    inbound::Inbound,
+    inbound::{Inbound, Waiting},
     line::{Attachment, Driver, Line},
     link::{Heard, Link, Target},
     wire,
 };
-use crate::adapter::{WireError, common::chain};
+use crate::adapter::{WireError, common::chain, envelope::NodeId};
 
 impl Link {
     /// Receives until the connection is closed.
@@ -42,12 +42,12 @@ impl Link {
     ) {
         let [together, apart] = inbound;
         let (channel, text) = (notification.channel(), notification.payload());
-        if channel == own && text.is_empty() {
+        if channel == own && self.probes.has_returned(text.as_bytes()) {
             *self.heard.lock() = Some(Instant::now());
             self.outbound.hears_itself();
             self.outbound.up();
             // It is read behind all that has come before. If there is no room for it the next one tells the same.
-            let _ = together.push(Target::Envelopes, text, &self.limits);
+            let _ = together.push(Target::Envelopes, Waiting::Probe, &self.limits);
             return;
         }
         if speaks.is_some_and(|processes| processes.contains(&notification.process_id())) {
@@ -61,8 +61,14 @@ impl Link {
                     Target::Envelopes => false,
                 };
                 let inbound = if is_apart { apart } else { together };
-                if !inbound.push(target, text, &self.limits) {
-                    self.lost(1);
+                // What does not open takes no place in the queue.
+                match self.openers.open(self.place(&target), text) {
+                    Ok(message) => {
+                        if !inbound.push(target, message, &self.limits) {
+                            self.lost(1);
+                        }
+                    }
+                    Err(error) => self.tell(|listener| listener.ignore(&error)),
                 }
             }
             None => self.tell(|listener| listener.ignore(&WireError::Malformed("channel"))),
@@ -81,18 +87,18 @@ impl Link {
         let inbound = if is_apart { apart } else { together };
         loop {
             for _ in 0..TURN {
-                let Some((target, text)) = inbound.take() else {
+                let Some((target, message)) = inbound.take() else {
                     inbound.arrived().await;
                     continue;
                 };
-                if text.is_empty() && target == Target::Envelopes {
+                if matches!(message, Waiting::Probe) {
                     // What has come before on the other way must have been read as well; if not, the next word tells the same.
                     if apart.is_read() {
                         self.tell(|listener| listener.caught_up());
                     }
                     continue;
                 }
-                if let Err(why) = self.read(line, uid, target, text).await {
+                if let Err(why) = self.read(line, uid, target, message).await {
                     return why;
                 }
                 inbound.has_read();
@@ -107,8 +113,31 @@ impl Link {
         line: &Line,
         uid: &str,
         target: Target,
-        text: String,
+        message: Waiting,
     ) -> Result<(), String> {
+        let text = match message {
+            Waiting::Probe => return Ok(()),
+            Waiting::Opened(message) => {
+                self.tell(|listener| listener.hear(target, Heard::Opened(message)));
+                return Ok(());
+            }
+            Waiting::Row { id, name } => {
+                let opened = match line.fetch(id).await? {
+                    Attachment::Here(row) => self.openers.open_row(self.place(&target), &name, row),
+                    Attachment::TooLarge => Err(WireError::TooLarge),
+                    Attachment::Gone => {
+                        self.lost(1);
+                        return Ok(());
+                    }
+                };
+                self.tell(|listener| match opened {
+                    Ok(message) => listener.hear(target, Heard::Opened(message)),
+                    Err(error) => listener.ignore(&error),
+                });
+                return Ok(());
+            }
+            Waiting::Text(text) => text,
+        };
         let header = match wire::header(&text) {
             Ok(Some(header)) => header,
             Ok(None) => {
@@ -120,8 +149,12 @@ impl Link {
                 return Ok(());
             }
         };
-        // An attachment of this server itself is not fetched only to be left out.
-        if header.uid.as_deref() == Some(uid) {
+        // An attachment of this server itself is not fetched only to be left out, nor the plain form of what has
+        // come sealed.
+        let node = header.uid.as_deref().and_then(NodeId::new);
+        if header.uid.as_deref() == Some(uid)
+            || node.is_some_and(|node| self.openers.notifications.seals(&node))
+        {
             return Ok(());
         }
         let fetched = line.fetch(header.id).await?;

@@ -63,7 +63,11 @@ pub(crate) fn message(uid: &str, number: u64, message: Bytes) -> Result<Body, Wi
     };
     let uid = serde_json::to_string(uid).map_err(|_| WireError::Malformed("uid"))?;
     let head = format!("{{\"uid\":{uid},\"attachmentId\":\"");
-    Ok(Body::Attached { head, payload })
+    Ok(Body::Attached {
+        head,
+        payload,
+        tail: TAIL,
+    })
 }
 
 fn is_json(message: &[u8]) -> bool {
@@ -78,6 +82,7 @@ pub(crate) fn envelope(envelope: Bytes) -> Body {
     Body::Attached {
         head: "{\"attachmentId\":\"".to_owned(),
         payload: envelope,
+        tail: TAIL,
     }
 }
 
@@ -127,7 +132,9 @@ pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
 /// Bytes of the longest name of a channel: PostgreSQL cuts off longer identifiers.
 const MAX_NAME: usize = 63;
 /// Bytes of the longest notification: `pg_notify` refuses 8,000.
-const MAX_TEXT: usize = 7_999;
+pub(super) const MAX_TEXT: usize = 7_999;
+/// What ends a notification of a row behind the row's number.
+const TAIL: &str = "\"}";
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +178,7 @@ mod tests {
         };
         assert_eq!(text.len(), MAX_TEXT);
         assert!(text.ends_with(r#"x","number":7}"#));
-        let Body::Attached { head, payload } = of(MAX_TEXT - rest + 1) else {
+        let Body::Attached { head, payload, .. } = of(MAX_TEXT - rest + 1) else {
             panic!("it does not fit");
         };
         assert_eq!(head, r#"{"uid":"me","attachmentId":""#);

@@ -3,8 +3,11 @@
 //! It is told by how its messages begin or end, before anything of them is read. What is not recognized here is recognized by
 //! its name once it was read.
 
+use std::sync::Arc;
+
 use roomcast_protocol::socket::Parser;
 
+use super::sealing::Sealers;
 use crate::adapter::message::Tree;
 
 /// How messages of this server look.
@@ -17,16 +20,18 @@ pub(crate) struct Own {
     /// What stands behind the data of a message in JSON on the sharded wire, and begins its end: the name of its sender and
     /// then that of the namespace.
     end: Box<[u8]>,
+    sealers: Option<Arc<Sealers>>,
 }
 
 impl Own {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, sealers: Option<Arc<Sealers>>) -> Self {
         let name = |parser| Tree::Text(name).write(parser);
         let (packed, json) = (name(Parser::MessagePack), name(Parser::Json));
         Self {
             event: [b"\x93", &*packed].concat().into(),
             request: [b"{\"uid\":", &*json, b","].concat().into(),
             end: [b",\"uid\":", &*json, b",\"nsp\":\""].concat().into(),
+            sealers,
         }
     }
 
@@ -35,6 +40,10 @@ impl Own {
     /// The end of a document in JSON cannot be taken for something else: behind `","nsp":"` comes a text up to the last
     /// quotation mark, and whatever begins as a key in front of it would have to be escaped inside of a text.
     pub(crate) fn has_sent(&self, payload: &[u8]) -> bool {
+        let sealers = self.sealers.as_ref();
+        if sealers.is_some_and(|sealers| sealers.have_sealed(payload)) {
+            return true;
+        }
         if payload.starts_with(&self.event) || payload.starts_with(&self.request) {
             return true;
         }
@@ -79,7 +88,7 @@ mod tests {
         let mut leaving = event();
         leaving.kind = Kind::Leave(vec!["other".into()]);
         for name in ["me", "m\"e", &"n".repeat(64)] {
-            let own = Own::new(name);
+            let own = Own::new(name, None);
             for other in ["me", "m\"e", &"n".repeat(64), "n", "\u{e9}"] {
                 for publication in [event(), leaving.clone()] {
                     let payload = classic::write("key", other, &publication).unwrap().1;
@@ -91,7 +100,7 @@ mod tests {
                 assert_eq!(own.has_sent(&pulse), other == name);
             }
         }
-        let own = Own::new("me");
+        let own = Own::new("me", None);
         for payload in [
             "",
             "\"}",

@@ -93,7 +93,7 @@ impl Outgoing for Sent {
     fn bytes(&self) -> usize {
         match self {
             Self::Message(_, payload) => payload.len(),
-            Self::Entry(_, entry, _) => entry.data.len(),
+            Self::Entry(_, entry, _) => entry.bytes(),
             Self::Command(parts, _) => parts.iter().map(Bytes::len).sum(),
         }
     }

@@ -26,13 +26,14 @@ use super::{
 };
 use crate::adapter::{
     Position,
-    common::{Broker, Channels, Doubtful, Limits, Outbound, Turns, guarded},
+    common::{Broker, Channels, Doubtful, Limits, Outbound, Probes, Turns, guarded},
     interface::AdapterError,
 };
 
 /// What is done with what arrives.
 pub(crate) trait Listener: Send + Sync {
-    fn hear(&self, target: Target, payload: Bytes);
+    /// A message has come on a channel.
+    fn hear(&self, target: Target, channel: &[u8], payload: Bytes);
     /// An entry of the stream has been read.
     fn read(&self, entry: streams::Read);
     fn lost(&self, messages: u64);
@@ -59,6 +60,8 @@ pub(crate) struct Link {
     listener: Weak<dyn Listener>,
     /// The stream that is read, if any.
     reader: Option<Reader>,
+    /// What this server has sent to itself.
+    probes: Probes,
     /// How messages of this server look, which it hears as all others do.
     sent: Option<Own>,
     /// The channel on which all servers of this library listen; nothing if it does not matter who hears what is sent, or when.
@@ -89,6 +92,7 @@ impl Link {
             heard: Mutex::new(Instant::now()),
             listener,
             reader: None,
+            probes: Probes::new(false),
             sent: None,
             census: None,
             known: AtomicUsize::new(0),
@@ -104,6 +108,12 @@ impl Link {
     /// This link, which leaves out messages that look like these.
     pub(crate) fn knowing(mut self, own: Own) -> Self {
         self.sent = Some(own);
+        self
+    }
+
+    /// This link, whose messages to itself are drawn at random if servers seal.
+    pub(crate) fn sealing(mut self, is_sealed: bool) -> Self {
+        self.probes = Probes::new(is_sealed);
         self
     }
 
@@ -326,7 +336,7 @@ impl Link {
     async fn hear_itself(&self, mut line: Line) -> String {
         let mut turns = Turns::default();
         loop {
-            let message = [Sent::Message(self.own.clone(), Bytes::new())];
+            let message = [Sent::Message(self.own.clone(), self.probes.next().into())];
             self.outbound.says_a_word();
             match line.send(self.how, &message).await {
                 Ok(refusals) => {
@@ -383,11 +393,12 @@ impl Link {
         let Some(name) = next() else {
             return;
         };
-        // Behind a pattern stands the channel that it has matched.
-        if how == How::Pattern {
-            next();
-        }
-        let Some(payload) = next() else {
+        // A pattern push carries the pattern first, then the matched channel.
+        let channel = match how {
+            How::Pattern => next(),
+            How::Plain | How::Sharded => Some(name.clone()),
+        };
+        let (Some(channel), Some(payload)) = (channel, next()) else {
             return;
         };
         if self.sent.as_ref().is_some_and(|own| own.has_sent(&payload)) {
@@ -399,15 +410,16 @@ impl Link {
         // ended. Relaxed is enough: what slips through in that moment counts as come before the end.
         let is_over = pair.is_over.load(Ordering::Relaxed);
         match target {
-            // The loss of an empty word, which this server says to itself, is none.
-            Some(_) if is_over => self.lost(u64::from(!payload.is_empty())),
-            Some(Target::Envelopes) if payload.is_empty() => {
+            // The loss of what this server sends to itself is none.
+            Some(Target::Envelopes) if is_over && self.probes.has_returned(&payload) => {}
+            Some(_) if is_over => self.lost(1),
+            Some(Target::Envelopes) if self.probes.has_returned(&payload) => {
                 *self.heard.lock() = Instant::now();
                 self.outbound.hears_itself();
             }
             Some(target) => {
                 if let Some(listener) = self.listener.upgrade() {
-                    listener.hear(target, payload);
+                    listener.hear(target, &channel, payload);
                 }
             }
             // What was sent before this server has left the channel may come right after it.
@@ -463,7 +475,7 @@ mod tests {
     }
 
     impl Listener for Heard {
-        fn hear(&self, _: Target, _: Bytes) {
+        fn hear(&self, _: Target, _: &[u8], _: Bytes) {
             self.messages.fetch_add(1, Ordering::Relaxed);
         }
 
@@ -488,7 +500,7 @@ mod tests {
         };
         let own = "own".to_owned();
         let link = Link::new(place, How::Plain, own, limits, Arc::downgrade(&listener));
-        let link = Arc::new(link.knowing(Own::new("me")));
+        let link = Arc::new(link.knowing(Own::new("me", None)));
         let pair = Arc::new(ConnectionPair::default());
         let on_push = link.on_push(&pair);
         let say = |channel: &str, payload: &[u8]| {

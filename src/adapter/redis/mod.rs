@@ -18,6 +18,7 @@ mod joins;
 mod line;
 mod link;
 mod outside;
+mod sealing;
 mod shared;
 mod streams;
 mod unnamed;
@@ -40,6 +41,7 @@ use self::{
     echoes::Own,
     line::{RedisAddress, Sent},
     link::{Link, Listener},
+    sealing::Sealers,
     shared::{RedisState, own_channel, room_channel},
     streams::{RedisJournal, Stream},
     values::RedisValues,
@@ -52,7 +54,7 @@ use super::{
     journal::Journal,
     message::FOREIGN,
     nodes::NAMESPACE,
-    seal::{SealOptions, Secrets},
+    seal::{Protection, SealOptions, Secrets},
     values::ValueStore,
 };
 use crate::names::Room;
@@ -298,7 +300,9 @@ impl Adapter for Redis {
             let journals = self.journals() && inbox.recovers();
             let listener: Weak<dyn Listener> = shared.clone();
             let link = Link::new(self.place.clone(), how, own, self.limits, listener);
-            let link = link.knowing(Own::new(inbox.node().as_str()));
+            let sealers = Sealers::new(&self.sealing, &self.key).map(Arc::new);
+            let own = Own::new(inbox.node().as_str(), sealers.clone());
+            let link = link.knowing(own).sealing(sealers.is_some());
             let heartbeats = Nsp::from(NAMESPACE);
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
@@ -319,6 +323,10 @@ impl Adapter for Redis {
                 joins: Default::default(),
                 journals,
                 open: Default::default(),
+                replays: Default::default(),
+                sealers,
+                channels: Protection::new(&self.sealing, &sealing::channels(&self.key)),
+                entries: Protection::new(&self.sealing, &sealing::entries(&self.key)),
             }
         });
         let (inbox, has_stream) = (
@@ -362,7 +370,7 @@ impl Adapter for Redis {
             Message::Reply(_) | Message::Publication(_) => {
                 let bytes = envelope.to_bytes().map_err(unwritten)?;
                 let channel = own_channel(&shared.key, to);
-                shared.link.publish(Sent::Message(channel, bytes))
+                shared.reply(to, Sent::Message(channel, bytes))
             }
         }
     }
@@ -435,7 +443,8 @@ impl Adapter for Redis {
     fn journal(&self) -> Option<Arc<dyn Journal>> {
         self.journals().then(|| -> Arc<dyn Journal> {
             let shared = Arc::clone(&self.shared);
-            Arc::new(RedisJournal::new(shared, self.session_prefix.clone()))
+            let prefix = self.session_prefix.clone();
+            Arc::new(RedisJournal::new(shared, prefix, &self.sealing, &self.key))
         })
     }
 

@@ -10,11 +10,12 @@ use super::{
     joins::RecentJoins,
     line::Sent,
     link::{Link, Listener},
+    sealing::Sealers,
     shared::{note_joins, own_channel, write_publication},
     streams,
 };
 use crate::adapter::{
-    common::{Broker as _, Emitter, Losses, UID},
+    common::{Broker as _, Emitter, Losses, UID, emitter_name},
     envelope::NodeId,
 };
 
@@ -25,6 +26,8 @@ impl From<Redis> for Emitter {
         let losses = Arc::new(Losses::default());
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);
         let listener = Arc::downgrade(&listener);
+        let sealers = Sealers::new(&redis.sealing, &redis.key);
+        let name = emitter_name(sealers.is_some());
         let own = NodeId::new(&own).map(|own| own_channel(&redis.key, &own));
         let link = Link::new(
             redis.place.clone(),
@@ -38,14 +41,18 @@ impl From<Redis> for Emitter {
         Self::connect(link, losses, move |link: &Link, publication| {
             let Redis { wire, key, .. } = &redis;
             note_joins(*wire, key, &joins, publication);
-            let sent = write_publication(*wire, key, &stream, &joins, UID, publication)?;
-            link.publish(sent)
+            let name = name.as_str();
+            let sent = write_publication(*wire, key, &stream, &joins, name, publication)?;
+            match &sealers {
+                Some(sealers) => sealers.send(link, sent),
+                None => link.publish(sent),
+            }
         })
     }
 }
 
 impl Listener for Losses {
-    fn hear(&self, _: Target, _: Bytes) {}
+    fn hear(&self, _: Target, _: &[u8], _: Bytes) {}
 
     fn read(&self, _: streams::Read) {}
 

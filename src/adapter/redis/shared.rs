@@ -1,6 +1,9 @@
 //! What the adapter is once it belongs to a server: what is sent on which wire, and what is heard.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -13,12 +16,13 @@ use super::{
     joins::RecentJoins,
     line::Sent,
     link::{Link, Listener},
+    sealing::{self, Sealers},
     streams::{self, Data, Heartbeats, Stream, StreamEntry},
     unnamed::Unnamed,
 };
 use crate::{
     adapter::{
-        Position, WireError,
+        Position, Unopened, WireError,
         common::{Broker as _, unwritten},
         envelope::{Envelope, Message, NodeId, Publication, Reply},
         interface::{AdapterError, Inbox},
@@ -28,6 +32,7 @@ use crate::{
         },
         nodes::NAMESPACE,
         operation::Kind,
+        seal::{Opened, Protection},
     },
     names::Room,
 };
@@ -46,6 +51,13 @@ pub(super) struct RedisState {
     pub(super) joins: RecentJoins,
     /// Whether what this server sends comes back to it before it is applied.
     pub(super) journals: bool,
+    /// What seals the messages of this server.
+    pub(super) sealers: Option<Arc<Sealers>>,
+    /// What opens messages on channels, and entries of the stream.
+    pub(super) channels: Protection,
+    pub(super) entries: Protection,
+    /// Where entries of the stream are that were replayed, so that they do not count when the stream is read again.
+    pub(super) replays: Mutex<BTreeSet<Position>>,
     /// The namespaces of this server: what a stream has for others is not looked at.
     pub(super) open: Mutex<HashSet<Nsp>>,
 }
@@ -61,7 +73,7 @@ impl Wire {
 
 impl RedisState {
     /// The channels of a namespace.
-    pub(super) fn channels(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
+    fn channels_of(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
         let channel = |scope: Scope| scope.channel(&self.key, nsp);
         let own = |scope: Scope| format!("{}{}#", channel(scope), self.inbox.node());
         match self.wire {
@@ -88,7 +100,7 @@ impl RedisState {
     /// Opens a namespace or closes it.
     pub(super) fn turn_namespace(&self, namespace: &str, on: bool) {
         let nsp = Nsp::from(namespace);
-        for (scope, how, name) in self.channels(&nsp) {
+        for (scope, how, name) in self.channels_of(&nsp) {
             let route = Route {
                 namespace: nsp.clone(),
                 scope,
@@ -130,7 +142,18 @@ impl RedisState {
             // The publication goes along, so that it can be applied here if the entry never leaves.
             *waiting = Some(Box::new(publication.clone()));
         }
-        self.link.publish(sent)
+        match &self.sealers {
+            Some(sealers) => sealers.send(&self.link, sent),
+            None => self.link.publish(sent),
+        }
+    }
+
+    /// Sends an envelope to one server of this library, in the form that it reads.
+    pub(super) fn reply(&self, to: &NodeId, sent: Sent) -> Result<(), AdapterError> {
+        match &self.sealers {
+            Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
+            Some(_) | None => self.link.publish(sent),
+        }
     }
 
     /// Answers another kind of server.
@@ -175,19 +198,55 @@ impl RedisState {
         self.link.publish(Sent::Message(channel, payload))
     }
 
-    fn heard(&self, route: &Route, payload: Bytes) -> Result<(), WireError> {
+    fn heard(&self, route: &Route, opened: Opened) -> Result<(), WireError> {
         let own = self.inbox.node();
+        let Opened {
+            message: payload,
+            was_sealed,
+        } = opened;
         let heard = match self.wire {
             Wire::Classic => classic::read(own, route, payload)?,
             Wire::Sharded(_) | Wire::Streams { .. } => {
                 read_message(own, &route.namespace, payload)?
             }
         };
-        self.deliver(&route.namespace, heard, None)
+        let is_admitted = match &heard {
+            Heard::Publication(node, ..) | Heard::Answer(_, Some(node), _) => {
+                self.channels.admits(node, was_sealed)
+            }
+            Heard::Nothing | Heard::Rooms(_) | Heard::Answer(_, None, _) | Heard::Pulse(..) => true,
+        };
+        if !is_admitted {
+            return Ok(());
+        }
+        self.deliver(&route.namespace, heard, None, was_sealed)
+    }
+
+    /// Opens an entry of the stream. Returns whether it is to be read.
+    fn open_entry(&self, entry: &mut streams::Read) -> Result<bool, WireError> {
+        let Some(opener) = self.entries.opener() else {
+            return Ok(true);
+        };
+        let Some(sealed) = entry.sealed.take() else {
+            return self.entries.accept_plain().map(|()| true);
+        };
+        let sealers = self.sealers.as_ref();
+        if !self.journals && sealers.is_some_and(|sealers| sealers.have_sealed_entry(&sealed)) {
+            return Ok(false);
+        }
+        let kept = Position::parse(&entry.id).map_or(0, |position| position.time);
+        let opened = opener.open(sealing::place(&self.stream), sealed, Some(kept))?;
+        sealing::unpack(entry, opened)?;
+        entry.is_marked = false;
+        Ok(true)
     }
 
     /// Something was read from the stream.
-    fn read_entry(&self, entry: streams::Read) -> Result<(), WireError> {
+    fn read_entry(&self, mut entry: streams::Read) -> Result<(), WireError> {
+        let was_sealed = entry.sealed.is_some() && self.entries.opener().is_some();
+        if !self.open_entry(&mut entry)? {
+            return Ok(());
+        }
         let own = self.inbox.node();
         let uid = entry.uid.as_deref();
         let position = Position::parse(&entry.id).filter(|_| self.journals);
@@ -229,7 +288,7 @@ impl RedisState {
                 self.tell(entry);
             }
         }
-        self.deliver(&nsp, heard, position)
+        self.deliver(&nsp, heard, position, was_sealed)
     }
 
     fn deliver(
@@ -237,7 +296,12 @@ impl RedisState {
         nsp: &Nsp,
         heard: Heard,
         position: Option<Position>,
+        was_sealed: bool,
     ) -> Result<(), WireError> {
+        let envelope = |node, message| Envelope {
+            was_sealed,
+            ..Envelope::new(node, None, message)
+        };
         let own = self.inbox.node();
         match heard {
             // Heartbeats of streams were taken out before, and the other wires of Redis have none.
@@ -249,15 +313,14 @@ impl RedisState {
                 }
                 publication.position = position;
                 let message = Message::Publication(*publication);
-                self.inbox.deliver(Envelope::new(node, None, message));
+                self.inbox.deliver(envelope(node, message));
             }
             Heard::Answer(question, node, said) => {
                 let node = node.or_else(|| self.unnamed.name(question, &said));
                 let node = node.ok_or(WireError::Malformed("answer"))?;
                 let (total, item) = said.reply();
                 let reply = Reply::new(own.clone(), question, total, item);
-                self.inbox
-                    .deliver(Envelope::new(node, None, Message::Reply(reply)));
+                self.inbox.deliver(envelope(node, Message::Reply(reply)));
             }
             Heard::Rooms(request) => self.tell_rooms(nsp, request),
         }
@@ -274,19 +337,30 @@ impl RedisState {
 }
 
 impl Listener for RedisState {
-    fn hear(&self, target: Target, payload: Bytes) {
-        match target {
-            Target::Envelopes => self.inbox.deliver_bytes(payload),
-            Target::Namespace(route) => {
-                if let Err(error) = self.heard(&route, payload) {
-                    self.inbox.ignore(&error);
-                }
+    fn hear(&self, target: Target, channel: &[u8], payload: Bytes) {
+        let opened = self.channels.open(channel, payload, None);
+        let heard = opened.and_then(|opened| match target {
+            Target::Envelopes => {
+                self.channels.deliver(&self.inbox, opened);
+                Ok(())
             }
+            Target::Namespace(route) => self.heard(&route, opened),
+        });
+        if let Err(error) = heard {
+            self.inbox.ignore(&error);
         }
     }
 
     fn read(&self, entry: streams::Read) {
+        let position = Position::parse(&entry.id);
         if let Err(error) = self.read_entry(entry) {
+            if matches!(error, WireError::Unopened(Unopened::Replayed)) {
+                let mut replays = self.replays.lock();
+                replays.extend(position);
+                if replays.len() > MAX_REPLAYS {
+                    replays.pop_first();
+                }
+            }
             self.inbox.ignore(&error);
         }
     }
@@ -302,6 +376,9 @@ impl Listener for RedisState {
         self.inbox.lost(messages);
     }
 }
+
+/// Replayed entries that are remembered; a stream keeps about ten thousand entries by default.
+const MAX_REPLAYS: usize = 16_384;
 
 /// Notes which rooms sockets of other servers are let into by a publication.
 pub(super) fn note_joins(wire: Wire, key: &str, joins: &RecentJoins, publication: &Publication) {

@@ -28,8 +28,6 @@ pub(super) struct Header {
 impl Header {
     /// The bytes of a header.
     pub(super) const BYTES: usize = 38;
-    /// Where the incarnation and the counter are, which name one message of all.
-    pub(super) const NAME: std::ops::Range<usize> = 6..30;
 
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
         let Self {
@@ -83,6 +81,20 @@ fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     };
     *rest = behind;
     *part
+}
+
+/// Names a sealed message: no other has the same incarnation and counter.
+#[cfg(feature = "postgres")]
+pub(in crate::adapter) type SealedName = [u8; NAME_BYTES];
+
+/// The bytes of the name of a sealed message.
+#[cfg(feature = "postgres")]
+pub(in crate::adapter) const NAME_BYTES: usize = 24;
+
+/// The name of a sealed message.
+#[cfg(feature = "postgres")]
+pub(in crate::adapter) fn sealed_name(sealed: &[u8]) -> Option<SealedName> {
+    sealed.get(6..30)?.try_into().ok()
 }
 
 /// Whether a message is sealed, or wants to look so.

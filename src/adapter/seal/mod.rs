@@ -24,10 +24,14 @@ mod window;
 
 use std::sync::Arc;
 
+#[cfg(feature = "postgres")]
+pub(super) use self::header::{NAME_BYTES, SealedName, sealed_name};
+#[cfg(feature = "redis")]
+pub(super) use self::opener::Reading;
 pub use self::secrets::{InvalidSecrets, Secrets};
 pub(super) use self::{
     opener::Opener,
-    protection::{Protection, SealOptions},
+    protection::{Opened, Protection, SealOptions},
     sealer::{OVERHEAD, Sealer},
 };
 
@@ -53,6 +57,33 @@ impl Purpose {
 
     fn cluster(&self) -> &[u8] {
         self.cluster.as_bytes()
+    }
+}
+
+/// For fuzz targets: nothing that arrives opens unless it was sealed.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(secrets) = Secrets::new([[7; 32]]) else {
+        return;
+    };
+    let (sealer, opener) = (
+        Sealer::new(&secrets, &Purpose::new("fuzz", "")),
+        Opener::new(&secrets, &Purpose::new("fuzz", "")),
+    );
+    let sealed = sealer.seal(b"place", data);
+    // The data behind a true header, and in its place.
+    let header = sealed.get(..header::Header::BYTES).unwrap_or_default();
+    for forged in [data.to_vec(), [header, data].concat()] {
+        assert!(opener.open(b"place", forged.into(), None).is_err());
+    }
+    assert!(opener.open(b"elsewhere", sealed.clone(), None).is_err());
+    let opened = opener.open(b"place", sealed.clone(), None);
+    assert!(opened.is_ok_and(|opened| opened == data));
+    assert!(opener.open(b"place", sealed, None).is_err());
+    #[cfg(feature = "postgres")]
+    if let Ok(text) = std::str::from_utf8(data) {
+        super::postgres::fuzz(&secrets, text);
     }
 }
 

@@ -131,8 +131,7 @@ impl Opener {
         Ok(secret.key(&self.purpose, &header.incarnation))
     }
 
-    /// Opens something that is stored at a place, which may be read any number of times. Returns it with the time at
-    /// which it was sealed.
+    /// Opens something that is stored at a place, which may be read any number of times. Returns it with its age.
     ///
     /// # Errors
     ///
@@ -141,10 +140,17 @@ impl Opener {
         &self,
         place: &[u8],
         stored: Bytes,
-    ) -> Result<(Bytes, u64), WireError> {
+    ) -> Result<(Bytes, Duration), WireError> {
         let header = self.check(&stored)?;
         let opened = decrypt(&self.key(&header)?, &header, place, stored)?;
-        Ok((opened, header.time))
+        let age = Duration::from_millis(header::now().saturating_sub(header.time));
+        Ok((opened, age))
+    }
+
+    /// How many senders are remembered.
+    #[cfg(test)]
+    pub(super) fn senders(&self) -> usize {
+        self.senders.lock().len()
     }
 
     /// Begins to read entries of a journal, which may be read any number of times, but each once in a reading.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{Opener, Purpose, Secrets, header};
-use crate::adapter::{Unopened, WireError, envelope::NodeId};
+use crate::adapter::{Envelope, Inbox, Unopened, WireError, envelope::NodeId};
 
 /// How an adapter was told to seal.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,19 @@ impl Protection {
             sealing.insert(node.clone());
         }
         true
+    }
+
+    /// Delivers an envelope that was opened.
+    pub(in crate::adapter) fn deliver(&self, inbox: &Inbox, opened: Opened) {
+        match Envelope::from_bytes(opened.message) {
+            Ok(mut envelope) => {
+                if self.admits(&envelope.node, opened.was_sealed) {
+                    envelope.was_sealed = opened.was_sealed;
+                    inbox.deliver(envelope);
+                }
+            }
+            Err(error) => inbox.ignore(&error),
+        }
     }
 
     /// Whether a server is known to seal.

@@ -62,6 +62,17 @@ fn two() -> Servers {
     Servers::on_redis(own(), 2, Wire::Journal, recovering)
 }
 
+/// Does the same with two servers, and with two that seal what they exchange.
+fn each(test: impl Fn(Servers)) {
+    test(two());
+    test(Servers::sealed_on_redis(
+        own(),
+        2,
+        Wire::Journal,
+        recovering,
+    ));
+}
+
 /// Waits until everything that was sent has come back from Redis everywhere.
 fn settle(servers: &Servers) {
     servers.settle();
@@ -140,10 +151,13 @@ impl Person {
     /// Breaks the connection, and waits until other servers find the session.
     fn lose_kept(self, server: &Local) -> Away {
         let away = self.lose(server);
-        let key = format!("sio:session:{}", away.pid);
+        let keys = ["", "sealed:"].map(|form| format!("sio:session:{form}{}", away.pid));
         until(|| {
             let mut cli = Command::new("redis-cli");
-            let asked = cli.args(["-u", &own().url(), "EXISTS", &key]).output();
+            let asked = cli
+                .args(["-u", &own().url(), "EXISTS"])
+                .args(&keys)
+                .output();
             asked.unwrap().stdout.starts_with(b"1")
         });
         away
@@ -198,46 +212,47 @@ impl Away {
 
 #[test]
 fn a_client_goes_on_at_another_server_with_what_it_missed_and_who_it_was() {
-    let servers = two();
-    let mut person = Person::new(&servers[0]);
-    person.client.send_text("42[\"share\",{\"name\":\"Ann\"}]");
-    person.client.send_text("42[\"direct\",1]");
-    assert_eq!(person.next(), json!(["n", "direct", 1]));
-    let away = person.lose_kept(&servers[0]);
-    for n in 0..3 {
-        servers[n].io.to("room").emit("n", n);
-        servers[n].io.to("other").emit("n", "other");
-        servers[n]
-            .io
-            .to("room")
-            .except(&*away.sid)
-            .emit("n", "except");
-        servers[n].io.to("room").volatile().emit("n", "volatile");
-        servers[n].io.emit("all", n);
-    }
-    settle(&servers);
-    let (mut person, events) = away.come(&servers[1]).ok().unwrap();
-    let expected = [0, 1, 2].map(|n| [json!(["n", n]), json!(["all", n])]);
-    let mut sorted = events.clone();
-    sorted.sort_by_key(Value::to_string);
-    let mut all = expected.concat();
-    all.sort_by_key(Value::to_string);
-    assert_eq!(sorted, all);
-    // Of each server in its order.
-    for parity in [0, 1] {
-        let of_one = |args: &&Value| args[1].as_i64().unwrap() % 2 == parity;
-        let got: Vec<_> = events.iter().filter(of_one).collect();
-        let all = expected.concat();
-        assert_eq!(got, all.iter().filter(of_one).collect::<Vec<_>>());
-    }
-    person.client.send_text("422[\"who\"]");
-    person.client.expect_text("432[true,[\"room\"]]");
-    let here = servers[1].io.local().in_(&*person.sid);
-    let found = servers[1].runtime.block_on(here.fetch_sockets());
-    let data: Value = found.sockets[0].data().unwrap();
-    assert_eq!(data, json!({"name": "Ann"}));
-    servers[0].io.to("room").emit("end", ());
-    assert_eq!(person.next(), json!(["end"]));
+    each(|servers| {
+        let mut person = Person::new(&servers[0]);
+        person.client.send_text("42[\"share\",{\"name\":\"Ann\"}]");
+        person.client.send_text("42[\"direct\",1]");
+        assert_eq!(person.next(), json!(["n", "direct", 1]));
+        let away = person.lose_kept(&servers[0]);
+        for n in 0..3 {
+            servers[n].io.to("room").emit("n", n);
+            servers[n].io.to("other").emit("n", "other");
+            servers[n]
+                .io
+                .to("room")
+                .except(&*away.sid)
+                .emit("n", "except");
+            servers[n].io.to("room").volatile().emit("n", "volatile");
+            servers[n].io.emit("all", n);
+        }
+        settle(&servers);
+        let (mut person, events) = away.come(&servers[1]).ok().unwrap();
+        let expected = [0, 1, 2].map(|n| [json!(["n", n]), json!(["all", n])]);
+        let mut sorted = events.clone();
+        sorted.sort_by_key(Value::to_string);
+        let mut all = expected.concat();
+        all.sort_by_key(Value::to_string);
+        assert_eq!(sorted, all);
+        // Of each server in its order.
+        for parity in [0, 1] {
+            let of_one = |args: &&Value| args[1].as_i64().unwrap() % 2 == parity;
+            let got: Vec<_> = events.iter().filter(of_one).collect();
+            let all = expected.concat();
+            assert_eq!(got, all.iter().filter(of_one).collect::<Vec<_>>());
+        }
+        person.client.send_text("422[\"who\"]");
+        person.client.expect_text("432[true,[\"room\"]]");
+        let here = servers[1].io.local().in_(&*person.sid);
+        let found = servers[1].runtime.block_on(here.fetch_sockets());
+        let data: Value = found.sockets[0].data().unwrap();
+        assert_eq!(data, json!({"name": "Ann"}));
+        servers[0].io.to("room").emit("end", ());
+        assert_eq!(person.next(), json!(["end"]));
+    });
 }
 
 /// Says that something is over when this is dropped.
@@ -251,60 +266,61 @@ impl Drop for Over<'_> {
 
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order_while_a_client_goes_from_server_to_server() {
-    let servers = two();
-    let mut person = Person::new(&servers[0]);
-    let done = AtomicBool::new(false);
-    let next = [const { AtomicU64::new(0) }; 2];
-    let take = |args: &Value| {
-        if args[0] == "n" {
-            let server = args[1].as_u64().unwrap() as usize;
-            let expected = next[server].fetch_add(1, Ordering::Relaxed);
-            assert_eq!(args[2], expected, "of server {server}");
-        }
-    };
-    let (mut person, sent) = thread::scope(|scope| {
-        let writers = [0, 1].map(|i| {
-            let (servers, done, next) = (&servers, &done, &next);
-            scope.spawn(move || {
-                let mut n = 0;
-                while !done.load(Ordering::Relaxed) {
-                    // No more than is kept for a client, however long that takes to come back on a busy machine.
-                    if n < next[i].load(Ordering::Relaxed) + 500 {
-                        servers[i].io.to("room").emit("n", (i, n));
-                        n += 1;
-                    }
-                    // The pace of the load.
-                    thread::sleep(Duration::from_millis(2));
-                }
-                n
-            })
-        });
-        // Whoever writes also ends when something fails here.
-        let _over = Over(&done);
-        let mut at = 0;
-        for _ in 0..20 {
-            for _ in 0..10 {
-                take(&person.next());
+    each(|servers| {
+        let mut person = Person::new(&servers[0]);
+        let done = AtomicBool::new(false);
+        let next = [const { AtomicU64::new(0) }; 2];
+        let take = |args: &Value| {
+            if args[0] == "n" {
+                let server = args[1].as_u64().unwrap() as usize;
+                let expected = next[server].fetch_add(1, Ordering::Relaxed);
+                assert_eq!(args[2], expected, "of server {server}");
             }
-            let away = person.lose_kept(&servers[at]);
-            at += usize::from(at % 3 != 2) + 1;
-            let (back, events) = away.come(&servers[at]).ok().unwrap();
-            events.iter().for_each(take);
-            person = back;
+        };
+        let (mut person, sent) = thread::scope(|scope| {
+            let writers = [0, 1].map(|i| {
+                let (servers, done, next) = (&servers, &done, &next);
+                scope.spawn(move || {
+                    let mut n = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        // No more than is kept for a client, however long that takes to come back on a busy machine.
+                        if n < next[i].load(Ordering::Relaxed) + 500 {
+                            servers[i].io.to("room").emit("n", (i, n));
+                            n += 1;
+                        }
+                        // The pace of the load.
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    n
+                })
+            });
+            // Whoever writes also ends when something fails here.
+            let _over = Over(&done);
+            let mut at = 0;
+            for _ in 0..20 {
+                for _ in 0..10 {
+                    take(&person.next());
+                }
+                let away = person.lose_kept(&servers[at]);
+                at += usize::from(at % 3 != 2) + 1;
+                let (back, events) = away.come(&servers[at]).ok().unwrap();
+                events.iter().for_each(take);
+                person = back;
+            }
+            done.store(true, Ordering::Relaxed);
+            (person, writers.map(|writer| writer.join().unwrap()))
+        });
+        for server in &servers.servers {
+            server.io.to("room").emit("end", ());
         }
-        done.store(true, Ordering::Relaxed);
-        (person, writers.map(|writer| writer.join().unwrap()))
+        let mut ends = 0;
+        while ends < 2 {
+            let args = person.next();
+            take(&args);
+            ends += usize::from(args[0] == "end");
+        }
+        assert_eq!(next.map(AtomicU64::into_inner), sent);
     });
-    for server in &servers.servers {
-        server.io.to("room").emit("end", ());
-    }
-    let mut ends = 0;
-    while ends < 2 {
-        let args = person.next();
-        take(&args);
-        ends += usize::from(args[0] == "end");
-    }
-    assert_eq!(next.map(AtomicU64::into_inner), sent);
 }
 
 /// Leads to a Redis, whose answers to those who read a stream can be held back.
@@ -392,19 +408,20 @@ fn who_comes_to_a_server_that_is_behind_gets_nothing_twice() {
 
 #[test]
 fn of_servers_that_are_asked_at_once_one_gets_the_session() {
-    let servers = two();
-    for _ in 0..10 {
-        let away = Person::new(&servers[0]).lose_kept(&servers[0]);
-        let both = thread::scope(|scope| {
-            let asked = [0, 1].map(|i| {
-                let (away, server) = (&away, &servers[i]);
-                scope.spawn(move || away.come(server))
+    each(|servers| {
+        for _ in 0..10 {
+            let away = Person::new(&servers[0]).lose_kept(&servers[0]);
+            let both = thread::scope(|scope| {
+                let asked = [0, 1].map(|i| {
+                    let (away, server) = (&away, &servers[i]);
+                    scope.spawn(move || away.come(server))
+                });
+                asked.map(|asked| asked.join().unwrap())
             });
-            asked.map(|asked| asked.join().unwrap())
-        });
-        // Both are still there: who left would leave the session to the other.
-        assert_eq!(both.iter().filter(|came| came.is_ok()).count(), 1);
-    }
+            // Both are still there: who left would leave the session to the other.
+            assert_eq!(both.iter().filter(|came| came.is_ok()).count(), 1);
+        }
+    });
 }
 
 #[test]
@@ -436,13 +453,14 @@ fn who_cannot_get_all_starts_afresh() {
 
 #[test]
 fn who_was_taken_out_of_a_room_is_in_it_nowhere() {
-    let servers = two();
-    let away = Person::new(&servers[0]).lose_kept(&servers[0]);
-    servers[1].io.in_(&*away.sid).leave("room");
-    settle(&servers);
-    let (mut person, _) = away.come(&servers[1]).ok().unwrap();
-    person.client.send_text("422[\"who\"]");
-    person.client.expect_text("432[true,[]]");
+    each(|servers| {
+        let away = Person::new(&servers[0]).lose_kept(&servers[0]);
+        servers[1].io.in_(&*away.sid).leave("room");
+        settle(&servers);
+        let (mut person, _) = away.come(&servers[1]).ok().unwrap();
+        person.client.send_text("422[\"who\"]");
+        person.client.expect_text("432[true,[]]");
+    });
 }
 
 struct Token;
@@ -484,19 +502,20 @@ fn another_user_gets_nothing_of_a_session_at_another_server() {
 
 #[test]
 fn clients_of_a_server_that_stops_go_on_at_another_one() {
-    let servers = two();
-    let person = Person::new(&servers[0]);
-    let close = servers[0].io.close(Duration::from_secs(5));
-    servers[0].runtime.block_on(close);
-    let away = Away {
-        sid: person.sid.clone(),
-        pid: person.pid.clone(),
-        offer: person.offer(),
-    };
-    servers[1].io.to("room").emit("n", 1);
-    heard(&servers[1], "");
-    let (_, events) = away.come(&servers[1]).ok().unwrap();
-    assert_eq!(events, [json!(["n", 1])]);
+    each(|servers| {
+        let person = Person::new(&servers[0]);
+        let close = servers[0].io.close(Duration::from_secs(5));
+        servers[0].runtime.block_on(close);
+        let away = Away {
+            sid: person.sid.clone(),
+            pid: person.pid.clone(),
+            offer: person.offer(),
+        };
+        servers[1].io.to("room").emit("n", 1);
+        heard(&servers[1], "");
+        let (_, events) = away.come(&servers[1]).ok().unwrap();
+        assert_eq!(events, [json!(["n", 1])]);
+    });
 }
 
 #[test]

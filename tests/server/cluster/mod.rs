@@ -21,6 +21,7 @@ mod recovery;
 mod redis;
 mod redis_cluster;
 mod refused;
+mod sealed;
 mod server_side;
 mod streams;
 mod values;
@@ -39,7 +40,7 @@ use std::{
 use roomcast::{
     Builder, Emitter, Io, ServerSide, SocketId,
     adapter::{
-        Adapter, Health, NodeId,
+        Adapter, Health, NodeId, Secrets,
         nats::Nats,
         postgres::Postgres,
         redis::{Redis, Subscriptions},
@@ -172,6 +173,29 @@ impl Servers {
         Self::that_meet(count, |key| Nats::new(&url).unwrap().key(key), build)
     }
 
+    /// The same, with servers that seal.
+    fn sealed_on_redis(
+        redis: &RedisServer,
+        count: usize,
+        wire: Wire,
+        build: impl Fn(Builder) -> Builder,
+    ) -> Self {
+        let sealed = |redis| wire.on(redis).sealed(secrets([1]));
+        Self::on_redis_with(&redis.url(), count, sealed, build)
+    }
+
+    fn sealed_on_postgres(count: usize, build: impl Fn(Builder) -> Builder) -> Self {
+        let url = postgres_url();
+        let adapter = |key: &str| Postgres::new(&url).unwrap().key(key);
+        Self::that_meet(count, |key| adapter(key).sealed(secrets([1])), build)
+    }
+
+    fn sealed_on_nats(nats: &NatsServer, count: usize, build: impl Fn(Builder) -> Builder) -> Self {
+        let url = nats.url();
+        let adapter = |key: &str| Nats::new(&url).unwrap().key(key);
+        Self::that_meet(count, |key| adapter(key).sealed(secrets([1])), build)
+    }
+
     /// Servers whose adapters are made with this, from what their channels begin with.
     fn that_meet<A: Adapter>(
         count: usize,
@@ -218,6 +242,16 @@ impl Servers {
         }
         suite(&Self::on_postgres(3, &build));
         suite(&Self::on_nats(NatsServer::shared(), 3, &build));
+        for wire in Wire::ALL {
+            suite(&Self::sealed_on_redis(
+                RedisServer::shared(),
+                3,
+                wire,
+                &build,
+            ));
+        }
+        suite(&Self::sealed_on_postgres(3, &build));
+        suite(&Self::sealed_on_nats(NatsServer::shared(), 3, &build));
     }
 
     /// The same, at the same time: for a suite of which most is waiting.
@@ -231,6 +265,12 @@ impl Servers {
             }
             scope.spawn(|| suite(&Self::on_postgres(3, build)));
             scope.spawn(|| suite(&Self::on_nats(NatsServer::shared(), 3, build)));
+            for wire in Wire::ALL {
+                let redis = RedisServer::shared();
+                scope.spawn(move || suite(&Self::sealed_on_redis(redis, 3, wire, build)));
+            }
+            scope.spawn(|| suite(&Self::sealed_on_postgres(3, build)));
+            scope.spawn(|| suite(&Self::sealed_on_nats(NatsServer::shared(), 3, build)));
         });
     }
 
@@ -270,6 +310,11 @@ impl Index<usize> for Servers {
     fn index(&self, i: usize) -> &Local {
         &self.servers[i % self.servers.len()]
     }
+}
+
+/// Secrets that are short to write.
+fn secrets<const N: usize>(secrets: [u8; N]) -> Secrets {
+    Secrets::new(secrets.map(|secret| [secret; 32])).unwrap()
 }
 
 fn postgres_url() -> String {

@@ -17,30 +17,66 @@ use super::{
     reader::{entry, next_count},
 };
 use crate::adapter::{
-    AdapterError, BoxFuture, Journal, Missed, Position, Publication, SavedState, WireError,
+    AdapterError, BoxFuture, Journal, Missed, Position, Publication, SavedState, Unopened,
+    WireError,
     common::{Broker as _, unwritten},
     interface::Health,
     message::{Heard, arguments, first},
     operation::Kind,
     redis::{
         line::{CommandWaiter, Line, Sent},
+        sealing,
         shared::RedisState,
     },
+    seal::{Opener, Reading, SealOptions, Sealer},
 };
 
 /// Keeps the state of clients that are away in Redis.
 pub(crate) struct RedisJournal {
     shared: Arc<OnceLock<Arc<RedisState>>>,
     prefix: String,
+    sessions: Option<SealedSessions>,
+    /// Whether sessions are kept in the plain form as well, and read in it.
+    has_plain: bool,
 }
 
 impl RedisJournal {
-    pub(crate) const fn new(shared: Arc<OnceLock<Arc<RedisState>>>, prefix: String) -> Self {
-        Self { shared, prefix }
+    pub(crate) fn new(
+        shared: Arc<OnceLock<Arc<RedisState>>>,
+        prefix: String,
+        sealing: &SealOptions,
+        key: &str,
+    ) -> Self {
+        Self {
+            shared,
+            prefix,
+            sessions: SealedSessions::new(sealing, key),
+            has_plain: sealing.secrets.is_none() || sealing.accepts_plain,
+        }
     }
 
     fn key(&self, pid: &str) -> Bytes {
         format!("{}{pid}", self.prefix).into()
+    }
+
+    /// The key of a session in its sealed form. It is another one, so that servers that do not seal still find theirs.
+    fn sealed_key(&self, pid: &str) -> Bytes {
+        format!("{}sealed:{pid}", self.prefix).into()
+    }
+
+    /// The keys under which a session is kept.
+    fn keys(&self, pid: &str) -> impl Iterator<Item = Bytes> {
+        let sealed = self.sessions.as_ref().map(|_| self.sealed_key(pid));
+        let plain = self.has_plain.then(|| self.key(pid));
+        sealed.into_iter().chain(plain)
+    }
+
+    /// Takes what is kept under a key.
+    fn take_key(&self, key: Bytes) -> Result<oneshot::Receiver<Value>, AdapterError> {
+        let (answer, answered) = oneshot::channel();
+        let answer: CommandWaiter = Arc::new(parking_lot::Mutex::new(Some(answer)));
+        self.send(vec![Bytes::from_static(b"GETDEL"), key], Some(answer))?;
+        Ok(answered)
     }
 
     /// Sends a command in the order of everything else that is sent.
@@ -65,37 +101,56 @@ impl Journal for RedisJournal {
             Ok(packed) => packed,
             Err(error) => return tracing::error!(%error, "a session cannot be kept"),
         };
-        let mut parts = vec![Bytes::from_static(b"SET"), self.key(&saved.pid), packed];
-        if is_new {
-            let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-            parts.extend([Bytes::from_static(b"PX"), window.to_string().into()]);
-        } else {
-            parts.extend([b"XX".as_slice(), b"KEEPTTL"].map(Bytes::from_static));
-        }
-        if let Err(error) = self.send(parts, None) {
-            tracing::debug!(%error, "a session is not kept for other servers");
+        let sealed = self.sessions.as_ref().map(|sessions| {
+            let key = self.sealed_key(&saved.pid);
+            let sealed = sessions.seal(&key, &packed, window);
+            (key, sealed)
+        });
+        let plain = self.has_plain.then(|| (self.key(&saved.pid), packed));
+        for (key, value) in sealed.into_iter().chain(plain) {
+            let mut parts = vec![Bytes::from_static(b"SET"), key, value];
+            if is_new {
+                let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+                parts.extend([Bytes::from_static(b"PX"), window.to_string().into()]);
+            } else {
+                parts.extend([b"XX".as_slice(), b"KEEPTTL"].map(Bytes::from_static));
+            }
+            if let Err(error) = self.send(parts, None) {
+                tracing::debug!(%error, "a session is not kept for other servers");
+            }
         }
     }
 
     fn forget(&self, pid: &str) {
-        let parts = vec![Bytes::from_static(b"DEL"), self.key(pid)];
-        if let Err(error) = self.send(parts, None) {
-            tracing::warn!(%error, "a session that has ended may go on on another server");
+        for key in self.keys(pid) {
+            if let Err(error) = self.send(vec![Bytes::from_static(b"DEL"), key], None) {
+                tracing::warn!(%error, "a session that has ended may go on on another server");
+            }
         }
     }
 
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedState>, AdapterError>> {
-        let (answer, answered) = oneshot::channel();
-        let answer: CommandWaiter = Arc::new(parking_lot::Mutex::new(Some(answer)));
-        let parts = vec![Bytes::from_static(b"GETDEL"), self.key(pid)];
-        let sent = self.send(parts, Some(answer));
+        let sealed = self.sessions.clone().map(|sessions| {
+            let key = self.sealed_key(pid);
+            (sessions, self.take_key(key.clone()), key)
+        });
+        // Both are taken, so that neither is left for another server.
+        let plain = self.has_plain.then(|| self.take_key(self.key(pid)));
+        let inbox = self.shared.get().map(|shared| shared.inbox.clone());
         Box::pin(async move {
-            sent?;
-            match answered.await {
-                Ok(Value::BulkString(packed)) => Ok(unpack(&packed)),
-                Ok(_) => Ok(None),
-                Err(_) => Err(AdapterError::Timeout),
+            if let Some((sessions, sent, key)) = sealed
+                && let Some(sealed) = answer(sent?).await?
+            {
+                match sessions.open(&key, sealed) {
+                    Ok(packed) => return Ok(unpack(&packed)),
+                    Err(error) => inbox.iter().for_each(|inbox| inbox.ignore(&error)),
+                }
             }
+            let packed = match plain {
+                Some(sent) => answer(sent?).await?,
+                None => None,
+            };
+            Ok(packed.and_then(|packed| unpack(&packed)))
         })
     }
 
@@ -119,6 +174,7 @@ impl Journal for RedisJournal {
             let (mut events, mut last) = (Vec::new(), position);
             // Entries may be large: one is read first, and then as many as are not too much together.
             let (mut read, mut bytes, mut count) = (0, 0, 1);
+            let mut reading = shared.entries.opener().map(Opener::reading);
             loop {
                 let from = format!("({last}");
                 let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
@@ -127,11 +183,16 @@ impl Journal for RedisJournal {
                 read += page.len();
                 let size = page.iter().map(|entry| entry.bytes).sum();
                 count = next_count(count, page.len(), size).clamp(1, PAGE);
-                while let Some(entry) = page.pop_front() {
+                while let Some(mut entry) = page.pop_front() {
                     let Some(at) = Position::parse(&entry.id) else {
                         return Ok(None);
                     };
                     last = at;
+                    if let Some(reading) = &mut reading
+                        && !open(&shared, reading, &mut entry, at)
+                    {
+                        continue;
+                    }
                     if entry.nsp.as_deref() == Some(nsp.as_str())
                         && entry.kind.as_deref() == Some("3")
                     {
@@ -149,6 +210,66 @@ impl Journal for RedisJournal {
         })
     }
 }
+
+/// What Redis had under a key, if anything.
+async fn answer(answered: oneshot::Receiver<Value>) -> Result<Option<Bytes>, AdapterError> {
+    match answered.await {
+        Ok(Value::BulkString(packed)) => Ok(Some(packed.into())),
+        Ok(_) => Ok(None),
+        Err(_) => Err(AdapterError::Timeout),
+    }
+}
+
+/// Opens an entry that is read again. Returns whether it counts; an entry that does not was ignored when it came.
+fn open(shared: &RedisState, reading: &mut Reading<'_>, entry: &mut Read, at: Position) -> bool {
+    let Some(sealed) = entry.sealed.take() else {
+        return shared.entries.accepts_plain();
+    };
+    if shared.replays.lock().contains(&at) {
+        return false;
+    }
+    let place = sealing::place(&shared.stream);
+    let opened = reading.open(place, sealed, at.time);
+    opened.is_ok_and(|opened| sealing::unpack(entry, opened).is_ok())
+}
+
+/// What seals and opens sessions. Each is bound to its key and has the time at which it ends, so that a session that
+/// was captured cannot be put back later.
+#[derive(Clone, Debug)]
+struct SealedSessions(Arc<(Sealer, Opener)>);
+
+impl SealedSessions {
+    fn new(options: &SealOptions, key: &str) -> Option<Self> {
+        let secrets = options.secrets.as_ref()?;
+        let purpose = sealing::sessions(key);
+        let pair = (
+            Sealer::new(secrets, &purpose),
+            Opener::new(secrets, &purpose),
+        );
+        Some(Self(Arc::new(pair)))
+    }
+
+    fn seal(&self, key: &[u8], packed: &[u8], window: Duration) -> Bytes {
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self.0
+            .0
+            .seal(key, &[&window.to_le_bytes()[..], packed].concat())
+    }
+
+    fn open(&self, key: &[u8], sealed: Bytes) -> Result<Bytes, WireError> {
+        let (mut opened, age) = self.0.1.read(key, sealed)?;
+        let Some(window) = opened.first_chunk::<8>().copied().map(u64::from_le_bytes) else {
+            return Err(WireError::Malformed("session"));
+        };
+        if u128::from(window) + CLOCKS.as_millis() < age.as_millis() {
+            return Err(WireError::Unopened(Unopened::Stale));
+        }
+        Ok(opened.split_off(8))
+    }
+}
+
+/// How far the clocks of servers may differ.
+const CLOCKS: Duration = Duration::from_secs(60);
 
 /// An event that is written in an entry, if it is one.
 fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {

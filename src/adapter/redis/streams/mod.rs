@@ -46,6 +46,10 @@ pub(crate) struct StreamEntry {
     pub(crate) kind: &'static str,
     /// Nothing in heartbeats, which are marked as those of a server of this library.
     pub(crate) data: Bytes,
+    /// All of it in its sealed form.
+    pub(crate) sealed: Option<Bytes>,
+    /// Whether it has its plain form.
+    pub(crate) is_plain: bool,
 }
 
 /// The types of what sockets are sent, and of who joins, leaves and is disconnected.
@@ -54,19 +58,37 @@ const JOURNALED: [&str; 4] = ["3", "4", "5", "6"];
 /// The field by which heartbeats of servers of this library are told from others.
 const MARK: &str = "roomcast";
 
+/// The field of what is sealed. Servers that do not seal leave it out as one that they do not know.
+const SEALED: &str = "sealed";
+
 impl StreamEntry {
     /// Its fields, in the order in which Node servers write them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let fields = [
-            ("uid", self.uid.as_bytes()),
-            ("nsp", self.nsp.as_str().as_bytes()),
-            ("type", self.kind.as_bytes()),
-        ];
         let last = match self.data.is_empty() {
             true => (MARK, &b"1"[..]),
             false => ("data", &*self.data),
         };
-        fields.into_iter().chain([last])
+        let plain = [
+            ("uid", self.uid.as_bytes()),
+            ("nsp", self.nsp.as_str().as_bytes()),
+            ("type", self.kind.as_bytes()),
+            last,
+        ];
+        let plain = self.is_plain.then_some(plain);
+        let sealed = self.sealed.as_deref().map(|sealed| (SEALED, sealed));
+        plain.into_iter().flatten().chain(sealed)
+    }
+
+    /// Adds the sealed form.
+    pub(crate) fn seal(&mut self, sealed: Bytes, keeps_plain: bool) {
+        self.sealed = Some(sealed);
+        self.is_plain = keeps_plain;
+    }
+
+    /// The bytes of its content.
+    pub(crate) fn bytes(&self) -> usize {
+        let plain = if self.is_plain { self.data.len() } else { 0 };
+        plain + self.sealed.as_ref().map_or(0, Bytes::len)
     }
 
     /// Whether it is one that its server may wait for.
@@ -85,6 +107,8 @@ impl StreamEntry {
             nsp: nsp.clone(),
             kind,
             data,
+            sealed: None,
+            is_plain: true,
         }
     }
 
@@ -95,6 +119,8 @@ impl StreamEntry {
             nsp: nsp.clone(),
             kind,
             data: Bytes::new(),
+            sealed: None,
+            is_plain: true,
         }
     }
 }
@@ -151,6 +177,8 @@ pub(crate) struct Read {
     pub(crate) bytes: usize,
     /// Whether a server of this library has marked it.
     pub(crate) is_marked: bool,
+    /// Its sealed form.
+    pub(crate) sealed: Option<Bytes>,
 }
 
 impl Read {
@@ -162,6 +190,7 @@ impl Read {
             b"nsp" => self.nsp = text(value),
             b"type" => self.kind = text(value),
             b"data" => self.data = value.into(),
+            _ if name == SEALED.as_bytes() => self.sealed = Some(value.into()),
             _ if name == MARK.as_bytes() => self.is_marked = true,
             _ => {}
         }
