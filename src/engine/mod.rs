@@ -48,7 +48,7 @@ pub(crate) use admission::Hooks;
 pub use admission::{ConnectionError, EngineRequest, ErrorContext, Forbidden, Handshake};
 pub(crate) use forwarding::Forwarder;
 #[cfg(feature = "forwarding")]
-pub(crate) use forwarding::{Bounds, Directory, Owner};
+pub(crate) use forwarding::{Bounds, Directory, Own, Owner};
 pub(crate) use outbox::{Batch, DropPolicy, Limits, Mode, Outbox, Push};
 pub(crate) use primitives::random_sid;
 pub(crate) use session::{Application, Engine, SessionHandler};

@@ -60,6 +60,7 @@ metric_table! {
         ForwardedFull => "roomcast_requests_forwarded_total"["result" = "full"],
         TunnelsRefused => "roomcast_tunnels_refused_total",
         ForwardedReceived => "roomcast_requests_forwarded_total"["result" = "received"],
+        NodesUnproved => "roomcast_node_proofs_failed_total",
         FrameErrors => "roomcast_decode_errors_total"["layer" = "websocket"],
         EnginePacketErrors => "roomcast_decode_errors_total"["layer" = "engine.io"],
         SocketPacketErrors => "roomcast_decode_errors_total"["layer" = "socket.io"],

@@ -433,7 +433,7 @@ impl Deliver for Joined {
             node,
             number,
             message,
-            was_sealed: _,
+            was_sealed,
         } = envelope;
         let position = match &message {
             Message::Publication(publication) => publication.position,
@@ -462,7 +462,7 @@ impl Deliver for Joined {
                     let wanted = Wanted::read(args);
                     wanted.map(|wanted| self.receiver.wanted(&self, &node, request, wanted))
                 }
-                (kind, _) => self.hear(&node, kind),
+                (kind, _) => self.hear(&node, kind, was_sealed),
             };
             if let Err(error) = heard {
                 self.ignore(&error);

@@ -79,12 +79,20 @@ impl Joined {
     }
 
     /// Takes in an event of the namespace of heartbeats.
-    pub(super) fn hear(&self, from: &NodeId, kind: &Kind) -> Result<(), WireError> {
+    pub(super) fn hear(
+        &self,
+        from: &NodeId,
+        kind: &Kind,
+        was_sealed: bool,
+    ) -> Result<(), WireError> {
         let Kind::ServerSide { event, args } = kind else {
             return Err(WireError::UnknownKind);
         };
         match &**event {
-            nodes::BEAT => match self.registry.hear(from, Beat::read(args)?) {
+            nodes::BEAT => match self
+                .registry
+                .hear(from, Beat::read(args)?.authenticated(was_sealed))
+            {
                 Heard::Again => {}
                 // What was lost there may have been for clients of this server.
                 Heard::Losing => self.notice_gap(),

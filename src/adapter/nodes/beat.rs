@@ -39,6 +39,9 @@ pub(in crate::adapter) struct Beat {
     pub(super) forwarding: Option<Forwarding>,
     #[serde(default)]
     load: Figures,
+    /// Whether its sender has proved that it is a server of the cluster.
+    #[serde(skip)]
+    pub(super) is_authentic: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -96,6 +99,24 @@ impl Beat {
                 lost: load.lost,
                 gaps: load.gaps,
                 cut_off_millis: millis(load.cut_off),
+            },
+            is_authentic: true,
+        }
+    }
+
+    /// Returns the heartbeat as far as it counts. Any client of the broker can make one that is not sealed: its
+    /// address and its key are left out, and its id is no reason to stop.
+    pub(in crate::adapter) fn authenticated(self, was_sealed: bool) -> Self {
+        match was_sealed {
+            true => Self {
+                is_authentic: true,
+                ..self
+            },
+            false => Self {
+                is_authentic: false,
+                address: None,
+                forwarding: None,
+                ..self
             },
         }
     }

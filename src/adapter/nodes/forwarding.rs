@@ -14,6 +14,8 @@ pub(crate) struct Forwarding {
     pub(crate) key: [u8; Self::KEY],
     /// Whether it says when it hands a request on, and wants to be told so.
     pub(crate) is_timed: bool,
+    /// Whether it answers challenges. Nothing is handed on to a server that does not.
+    pub(crate) proves_itself: bool,
 }
 
 impl Forwarding {
@@ -29,6 +31,7 @@ impl Forwarding {
             tag: Tag::from_random(tag),
             key,
             is_timed: true,
+            proves_itself: true,
         }
     }
 }
@@ -53,6 +56,9 @@ struct Texts {
     /// Servers of the version before neither say this nor read it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     timed: bool,
+    /// Servers of the version before answer no challenges.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    proves: bool,
 }
 
 impl TryFrom<Texts> for Forwarding {
@@ -64,6 +70,7 @@ impl TryFrom<Texts> for Forwarding {
             tag: Tag::parse(&texts.tag).ok_or("not a tag")?,
             key: key.and_then(|key| key.try_into().ok()).ok_or("not a key")?,
             is_timed: texts.timed,
+            proves_itself: texts.proves,
         })
     }
 }
@@ -75,6 +82,7 @@ impl From<Forwarding> for Texts {
             tag: of.tag.as_str().into(),
             key: URL_SAFE_NO_PAD.encode(of.key).into(),
             timed: of.is_timed,
+            proves: of.proves_itself,
         }
     }
 }

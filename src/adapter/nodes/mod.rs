@@ -73,11 +73,26 @@ pub(crate) struct Registry {
     astray: (AtomicU64, LogThrottle),
     /// Notified when a server is new, which should hear of this one before the next heartbeat is due.
     wanted: Notify,
+    /// Limits the log lines about servers that have the same id and do not seal.
+    namesakes: LogThrottle,
     taken: watch::Sender<Option<NodeTaken>>,
     is_closed: AtomicBool,
     /// Held while this server says that it is there, or that it goes.
     speaking: Mutex<()>,
     metrics: Arc<Metrics>,
+}
+
+/// How this server compares with another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rivalry {
+    /// The other server has another id.
+    None,
+    /// Both have the same id, and the other server has certainly run for longer.
+    Younger,
+    /// The other server may have run for longer, and has the greater name.
+    Unclear,
+    /// The other server has to yield.
+    Older,
 }
 
 struct KnownNode {
@@ -93,6 +108,8 @@ struct KnownNode {
         expect(dead_code, reason = "nobody asks for it")
     )]
     uptime: (Duration, Instant),
+    /// Since when its id seems to be its own rather than this server's, as far as only the names tell.
+    rival_since: Option<Instant>,
     /// When it was heard, without the time for which this server could hear nobody.
     heard: Instant,
 }
@@ -126,6 +143,7 @@ impl Registry {
             reach: Mutex::default(),
             astray: (AtomicU64::new(0), LogThrottle::every(ASTRAY)),
             wanted: Notify::new(),
+            namesakes: LogThrottle::every(NAMESAKES),
             taken: watch::Sender::default(),
             is_closed: AtomicBool::new(false),
             speaking: Mutex::default(),
@@ -141,7 +159,7 @@ impl Registry {
     }
 
     /// Where the other server is to which requests are handed on by this tag, with which key, and for how long it has been
-    /// running, if it wants to be told when a request is handed on.
+    /// running, if it wants to be told when a request is handed on. `None` also for a server that cannot prove itself.
     #[cfg(feature = "forwarding")]
     pub(crate) fn owner(
         &self,
@@ -153,7 +171,7 @@ impl Registry {
         others.find_map(|known| {
             let forwarding = known
                 .forwarding
-                .filter(|forwarding| forwarding.tag == tag)?;
+                .filter(|forwarding| forwarding.tag == tag && forwarding.proves_itself)?;
             let (uptime, told) = known.uptime;
             // A heartbeat that was long under way makes the other server seem younger than it is, until the next one.
             let uptime = forwarding
@@ -283,23 +301,27 @@ impl Registry {
 
     /// Notes a heartbeat of another server.
     pub(super) fn hear(&self, from: &NodeId, beat: Beat) -> Heard {
-        let own = self.options.id.as_deref();
-        if own == Some(&*beat.id) {
-            self.contest(from, &beat);
-        }
         let heard = Instant::now();
+        let rivalry = self.rivalry(from, &beat);
+        let taken = NodeTaken {
+            id: Arc::clone(&beat.id),
+            address: beat.address.clone(),
+        };
         let forwarding = beat.forwarding;
         let uptime = (beat.uptime(), heard);
         let node = beat.node(from.clone());
+        let mut rival_since = (rivalry == Rivalry::Unclear).then_some(heard);
         let mut others = self.others.lock();
         let count = others.len();
-        match others.entry(from.clone()) {
+        let is = match others.entry(from.clone()) {
             Entry::Occupied(mut known) => {
                 let lost = node.load.lost;
+                rival_since = rival_since.map(|now| known.get().rival_since.unwrap_or(now));
                 let before = known.insert(KnownNode {
                     node,
                     forwarding,
                     uptime,
+                    rival_since,
                     heard,
                 });
                 match lost > before.node.load.lost {
@@ -313,35 +335,55 @@ impl Registry {
                     node: node.clone(),
                     forwarding,
                     uptime,
+                    rival_since,
                     heard,
                 });
-                drop(others);
                 // One permit is enough for all servers that are new, since all of them hear the same heartbeat.
                 self.wanted.notify_one();
                 Heard::New(Box::new(node))
             }
+        };
+        drop(others);
+        let patience = self.options.heartbeat * CLEARING;
+        let is_settled = rival_since.is_some_and(|since| heard.duration_since(since) >= patience);
+        if rivalry == Rivalry::Younger || is_settled {
+            self.yield_id(taken);
+        }
+        is
+    }
+
+    /// Compares this server with another one that has the same id.
+    fn rivalry(&self, from: &NodeId, beat: &Beat) -> Rivalry {
+        if self.options.id.as_deref() != Some(&*beat.id) {
+            return Rivalry::None;
+        }
+        if !beat.is_authentic {
+            if let Some(more) = self.namesakes.permit() {
+                tracing::warn!(
+                    id = %beat.id, name = %from, more,
+                    "a server announces the id of this server in a heartbeat that is not sealed: ignored"
+                );
+            }
+            return Rivalry::None;
+        }
+        // The times for which both have run are compared, because the clocks of two servers may differ. A
+        // heartbeat that is late makes the other server seem younger than it is, and never older: at most one of
+        // the two finds the other one older.
+        let (own, other) = (self.since.elapsed(), beat.uptime());
+        if other > own {
+            Rivalry::Younger
+        } else if own.saturating_sub(other) <= UNCLEAR && self.name < *from {
+            Rivalry::Unclear
+        } else {
+            Rivalry::Older
         }
     }
 
-    /// Another server has the same id: the one that has run for less time must go. Times that are close
-    /// to each other are told apart by nobody; then the names decide.
-    fn contest(&self, from: &NodeId, beat: &Beat) {
-        // The times for which both have run are compared, because the clocks of two servers may differ.
-        let (own, other) = (self.since.elapsed(), beat.uptime());
-        let is_younger = match own.abs_diff(other) < ABOUT_EQUAL {
-            true => self.name < *from,
-            false => own < other,
-        };
-        if is_younger && !self.is_closed() {
-            let taken = NodeTaken {
-                id: Arc::clone(&beat.id),
-                address: beat.address.clone(),
-            };
-            let is_first = self.taken.borrow().is_none();
-            if is_first {
-                tracing::error!(%taken, "this server must not run");
-                self.taken.send_replace(Some(taken));
-            }
+    /// Another server keeps the id of this one, which must not go on.
+    fn yield_id(&self, taken: NodeTaken) {
+        if !self.is_closed() && self.taken.borrow().is_none() {
+            tracing::error!(%taken, "this server must not run");
+            self.taken.send_replace(Some(taken));
         }
     }
 
@@ -436,8 +478,13 @@ impl Registry {
 const MAX_NODES: usize = 1024;
 /// The time between two lines of the log about requests that go astray.
 const ASTRAY: Duration = Duration::from_secs(60);
-/// More than a heartbeat is under way.
-const ABOUT_EQUAL: Duration = Duration::from_secs(2);
+/// The time between two lines of the log about servers that have the same id and do not seal.
+const NAMESAKES: Duration = Duration::from_secs(60);
+/// A server that seems to be younger by at most this much may be older, since its heartbeats may be late.
+const UNCLEAR: Duration = Duration::from_secs(10);
+/// For how many heartbeats the server that has to yield by its name waits for the other one to find itself
+/// younger, and to leave.
+const CLEARING: u32 = 4;
 
 #[cfg(test)]
 mod tests;

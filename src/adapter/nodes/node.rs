@@ -115,8 +115,8 @@ impl NodeOptions {
     /// With `http://HOST:PORT`, an adapter and the feature `forwarding`, clients that poll may come to any
     /// server: the ids of sessions end with eight characters that say which server has them, and requests
     /// that come to another one are handed on there, once and no further. It knows by a signature (HMAC with
-    /// SHA-256, with a key that only servers of the cluster are told) that they come from one. See
-    /// `docs/scaling.md`.
+    /// SHA-256, with a key that only servers of the cluster are told) that they come from one. Before it gets
+    /// any, it proves on each connection that it has that key. See `docs/scaling.md`.
     pub fn address(mut self, address: impl Into<Arc<str>>) -> Self {
         self.address = Some(address.into());
         self
@@ -150,6 +150,12 @@ impl NodeOptions {
     pub fn max_tunnels(mut self, websockets: usize) -> Self {
         self.max_tunnels = Some(websockets);
         self
+    }
+
+    /// The address that the server announces.
+    #[cfg(feature = "forwarding")]
+    pub(crate) fn given_address(&self) -> Option<Arc<str>> {
+        self.address.clone()
     }
 
     /// How many requests and how many WebSockets of other servers' sessions a server takes that has so many connections, if

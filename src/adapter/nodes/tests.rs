@@ -22,7 +22,8 @@ fn beat(change: impl FnOnce(&mut Value)) -> Result<Beat, WireError> {
     });
     change(&mut beat);
     let args = Args::document(Parser::Json, json!([beat]).to_string().into()).unwrap();
-    Beat::read(&args.items(0).unwrap())
+    let beat = Beat::read(&args.items(0).unwrap())?;
+    Ok(beat.authenticated(true))
 }
 
 #[test]
@@ -75,7 +76,14 @@ fn whoever_is_heard_of_can_hand_requests_on_until_the_server_has_gone() {
         panic!("{publication:?}");
     };
     let heard = registry(options);
-    heard.hear(&other("x"), Beat::read(&args).unwrap());
+    let plain = Beat::read(&args).unwrap().authenticated(false);
+    heard.hear(&other("x"), plain);
+    assert!(
+        heard.owner(forwarding.tag).is_none(),
+        "anybody could have sent it"
+    );
+    let sealed = Beat::read(&args).unwrap().authenticated(true);
+    heard.hear(&other("x"), sealed);
     let (address, key, uptime) = heard.owner(forwarding.tag).unwrap();
     assert_eq!((&*address, key), ("http://h:1", forwarding.key));
     assert!(uptime.unwrap() <= told.uptime() + Duration::from_millis(1));
@@ -91,7 +99,7 @@ async fn how_long_another_server_has_been_running_is_known_between_its_heartbeat
     let registry = registry(NodeOptions::default());
     let key = "A".repeat(43);
     let heard = |timed: Value| {
-        let forwarding = json!({"tag": "AAAAAAA_", "key": key, "timed": timed});
+        let forwarding = json!({"tag": "AAAAAAA_", "key": key, "timed": timed, "proves": true});
         let heard = beat(|beat| beat["forwarding"] = forwarding).unwrap();
         registry.hear(&other("x"), heard);
     };
@@ -214,26 +222,80 @@ async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_th
     assert_eq!((&gone[0].name, gone[0].heard), (&other("y"), heard));
 }
 
+fn aged(uptime: u64) -> Beat {
+    beat(|beat| beat["uptime"] = json!(uptime)).unwrap()
+}
+
 #[tokio::test(start_paused = true)]
-async fn of_two_nodes_with_one_id_the_younger_one_must_go() {
+async fn of_two_nodes_with_one_id_the_one_that_is_certainly_younger_yields() {
     let options = NodeOptions::default().id("a");
-    let with = |uptime: u64| beat(|beat| beat["uptime"] = json!(uptime)).unwrap();
     for (own, uptime, name, must_go) in [
         (0, 60_000, "x", true),
+        (0, 60_000, "a", true),
+        (1_000, 1_001, "a", true),
+        (1_000, 1_000, "x", false),
         (60_000, 0, "x", false),
-        // The names decide: that of this server is `own~a`.
-        (1_000, 1_500, "x", true),
-        (1_500, 1_000, "x", true),
-        (1_000, 1_500, "a", false),
     ] {
         let registry = registry(options.clone());
         advance(Duration::from_millis(own)).await;
-        registry.hear(&other(name), with(uptime));
+        registry.hear(&other(name), aged(uptime));
         assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
     }
+    let forged = registry(options);
+    for n in 0..20 {
+        let beat = aged(60_000 + n).authenticated(false);
+        forged.hear(&other("x"), beat);
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(forged.taken(), None, "nothing has sealed it");
+    assert_eq!(forged.nodes()[0].address, None);
     let random = registry(NodeOptions::default());
-    random.hear(&other("x"), with(60_000));
+    random.hear(&other("x"), aged(60_000));
     assert_eq!(random.taken(), None);
+}
+
+/// What two servers with one id that were started so far apart do: whether the older one yields, and
+/// whether the younger one does. A server that yields leaves, and its heartbeats take some time.
+async fn contest(apart: u64, older: &str, younger: &str, delays: [u64; 2]) -> [bool; 2] {
+    let server = |name: &str| {
+        let options = NodeOptions::default().id("a");
+        Registry::new(other(name), options, &Arc::default())
+    };
+    let first = server(older);
+    advance(Duration::from_millis(apart)).await;
+    let second = server(younger);
+    let millis = |registry: &Registry| registry.since.elapsed().as_millis() as u64;
+    for _ in 0..20 {
+        let [from_first, from_second] = delays;
+        let (told, heard) = (millis(&first), millis(&second));
+        second.hear(&first.name, aged(told.saturating_sub(from_first)));
+        if second.taken().is_none() {
+            first.hear(&second.name, aged(heard.saturating_sub(from_second)));
+        } else {
+            first.forget(&second.name);
+        }
+        if first.taken().is_some() {
+            second.forget(&first.name);
+        }
+        advance(Duration::from_secs(1)).await;
+    }
+    [&first, &second].map(|server| server.taken().is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_nodes_with_one_id_exactly_one_yields_however_late_heartbeats_are() {
+    for names in [["x", "y"], ["y", "x"]] {
+        for apart in [0, 1, 500, 1_900, 2_100, 5_000, 60_000] {
+            for delays in [[0, 0], [0, 300], [300, 0], [1_500, 20], [20, 3_000]] {
+                let [older, younger] = names;
+                let [first, second] = contest(apart, older, younger, delays).await;
+                let of = format!("{apart} ms, {names:?}, {delays:?}");
+                assert!(first != second, "{of}: {first} {second}");
+                // The older one stays wherever heartbeats are faster than that.
+                assert!(!first || apart <= delays[0], "{of}");
+            }
+        }
+    }
 }
 
 #[test]

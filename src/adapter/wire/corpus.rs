@@ -63,6 +63,8 @@ fn publications() -> Vec<(&'static str, Publication)> {
     };
     let key = "A".repeat(43);
     let forwarding = format!(r#""forwarding":{{"v":1,"tag":"AAAAAAA_","key":"{key}"}},"load""#);
+    let proving = forwarding.replace("},", ",\"timed\":true,\"proves\":true},");
+    let proving = read(beat.replace("\"load\"", &proving));
     let timed = read(beat.replace("\"load\"", &forwarding.replace("},", ",\"timed\":true},")));
     let forwarding = read(beat.replace("\"load\"", &forwarding));
     let beat = read(beat.to_owned());
@@ -159,6 +161,10 @@ fn publications() -> Vec<(&'static str, Publication)> {
         (
             "a heartbeat of a server that is told when a request is handed on",
             timed.publication().unwrap(),
+        ),
+        (
+            "a heartbeat of a server that proves its identity",
+            proving.publication().unwrap(),
         ),
         ("a good-bye", bye()),
         ("a value was changed", changed("numbers:a\"").unwrap()),

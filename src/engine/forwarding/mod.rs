@@ -1,9 +1,12 @@
 //! Requests of sessions that are open at another server of the cluster: how servers prove to each other
-//! that they are servers, and the connections between them.
+//! that they are servers, and the connections between them. The server that is called proves itself first
+//! ([`identity`]), once for each connection; then each request has a proof of the caller ([`proof`]).
 //!
 //! Sessions take the tag in their ids from this module, and HTTP hands requests on by it. It must
 //! not know either of them, and of the cluster only a function that tells where a tag's server is.
 
+mod connector;
+mod identity;
 mod outgoing;
 mod places;
 mod proof;
@@ -11,11 +14,11 @@ mod proof;
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, uri::Authority};
+use http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use roomcast_protocol::Tag;
@@ -24,11 +27,16 @@ use tokio::{
     time::timeout,
 };
 
-use crate::limit::LogThrottle;
+use crate::{limit::LogThrottle, metrics::Metrics};
 
 pub(crate) use self::places::Bounds;
-use self::places::Places;
+use self::{
+    connector::{NodeConnector, pool_name},
+    identity::Claim,
+    places::Places,
+};
 pub(in crate::engine) use self::{
+    identity::{CHALLENGE, IDENTITY},
     outgoing::{Outgoing, Pieces},
     proof::{HEADER, Said, Unproved, sign},
 };
@@ -37,8 +45,6 @@ pub(in crate::engine) use self::{
 /// with a proof alone; servers of the version before let the poll wait for as long as it wants.
 pub(in crate::engine) const HOLD: http::HeaderName =
     http::HeaderName::from_static("x-roomcast-hold");
-/// How long a server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Connections to one server that are kept without a request.
 const MAX_IDLE: usize = 256;
 /// How long they are kept: less than the shortest time for which a server waits for the next request.
@@ -72,34 +78,52 @@ pub(crate) trait Directory: Send + Sync {
 impl Owner {
     /// The server at this address, if that is `http://HOST:PORT`.
     pub(crate) fn new(address: &str, key: [u8; 32], uptime: Option<Duration>) -> Option<Self> {
-        let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
-        // Parsing a number accepts a sign in front, which no port has.
-        let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = authority.port().filter(|port| is_number(port.as_str()));
-        let is_plain = port.is_some_and(|port| port.as_u16() > 0)
-            && !authority.host().is_empty()
-            && !authority.as_str().contains('@');
-        is_plain.then_some(Self {
-            authority,
+        Some(Self {
+            authority: authority(address)?,
             key,
             uptime,
         })
     }
+}
 
-    /// Where a request with this target goes.
-    fn uri(&self, target: &str) -> Option<Uri> {
-        let uri = Uri::builder().scheme("http");
-        let uri = uri.authority(self.authority.clone());
-        uri.path_and_query(target).build().ok()
-    }
+/// Returns the host and port of an address `http://HOST:PORT`.
+fn authority(address: &str) -> Option<Authority> {
+    let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
+    // Parsing a number accepts a sign in front, which no port has.
+    let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let port = authority.port().filter(|port| is_number(port.as_str()));
+    let is_plain = port.is_some_and(|port| port.as_u16() > 0)
+        && !authority.host().is_empty()
+        && !authority.as_str().contains('@');
+    is_plain.then_some(authority)
+}
+
+/// Returns the URI of a request with this target for the server with this tag.
+fn uri(tag: Tag, target: &str) -> Option<Uri> {
+    let uri = Uri::builder().scheme("http");
+    let uri = uri.authority(pool_name(tag));
+    uri.path_and_query(target).build().ok()
+}
+
+/// What this server announces of itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub(crate) tag: Tag,
+    pub(crate) key: [u8; 32],
+    /// The address at which other servers reach it.
+    pub(crate) address: &'a str,
+    /// The path at which it answers challenges, and others too.
+    pub(crate) path: &'a str,
 }
 
 /// What hands requests on to other servers.
 pub(crate) struct Forwarder {
     tag: Tag,
     key: [u8; 32],
-    directory: Box<dyn Directory>,
-    client: Client<HttpConnector, Outgoing>,
+    /// Where this server says that it is; `None` if others cannot reach it there.
+    authority: Option<Authority>,
+    directory: Arc<dyn Directory>,
+    client: Client<NodeConnector, Outgoing>,
     places: Places,
     /// Limits the log lines about places that are not there.
     shortages: LogThrottle,
@@ -127,29 +151,32 @@ pub(in crate::engine) enum ForwardError {
 }
 
 impl Forwarder {
-    /// Makes the forwarder of the server with this tag and key. Answers have at most `max_answer` bytes.
+    /// Makes the forwarder of a server. Answers have at most `max_answer` bytes.
     pub(crate) fn new(
-        (tag, key): (Tag, [u8; 32]),
+        own: Own<'_>,
         bounds: Bounds,
         max_answer: usize,
         directory: impl Directory + 'static,
+        metrics: &Arc<Metrics>,
     ) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT));
-        // A request is written whole; waiting for more would only delay it.
-        connector.set_nodelay(true);
+        let directory: Arc<dyn Directory> = Arc::new(directory);
+        let path = format!("{}/", own.path.trim_end_matches('/'));
+        let connector = NodeConnector::new(Arc::clone(&directory), &path, metrics);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
+            // The host of a URI is the name of a pool.
+            .set_host(false)
             .build(connector);
         // There is room for at least one answer of the largest size, so whoever waits for room gets
         // it in the end.
         let answers = MAX_ANSWERS.max(max_answer).div_ceil(UNIT);
         Self {
-            tag,
-            key,
-            directory: Box::new(directory),
+            tag: own.tag,
+            key: own.key,
+            authority: authority(own.address),
+            directory,
             client,
             places: Places::new(bounds),
             shortages: LogThrottle::default(),
@@ -207,7 +234,7 @@ impl Forwarder {
         &self,
         method: &http::Method,
         target: &str,
-        proof: &http::HeaderValue,
+        proof: &HeaderValue,
     ) -> Result<crate::engine::primitives::Peer, Unproved> {
         let known = proof::Known {
             key: &self.key,
@@ -215,6 +242,16 @@ impl Forwarder {
             takes_untimed: self.directory.has_untimed(),
         };
         proof::verify(&known, method, target, proof)
+    }
+
+    /// Returns the proof that this is the server that the challenge of another one names; `None` if it names
+    /// another server or is malformed.
+    pub(in crate::engine) fn identify(&self, challenge: &HeaderValue) -> Option<HeaderValue> {
+        let claim = Claim {
+            tag: self.tag,
+            authority: self.authority.as_ref()?,
+        };
+        identity::answer(&self.key, claim, challenge)
     }
 
     /// Sends a request to the server with that tag, and returns the head of its answer. Dropping
@@ -230,9 +267,14 @@ impl Forwarder {
     ) -> Result<Response<Incoming>, ForwardError> {
         let owner = self.owner(tag).ok_or(ForwardError::Unowned)?;
         let mut request = Request::new(body);
-        *request.uri_mut() = owner.uri(said.target).ok_or(ForwardError::Request)?;
+        *request.uri_mut() = uri(tag, said.target).ok_or(ForwardError::Request)?;
         *request.method_mut() = said.method.clone();
         *request.headers_mut() = headers;
+        if !request.headers().contains_key(header::HOST) {
+            let host = HeaderValue::try_from(owner.authority.as_str());
+            let host = host.map_err(|_| ForwardError::Request)?;
+            request.headers_mut().insert(header::HOST, host);
+        }
         let proof = sign(&owner.key, said, owner.uptime).ok_or(ForwardError::Request)?;
         request.headers_mut().insert(HEADER, proof);
         // Nothing closes the connection to a machine that has failed, and a poll may be patient for

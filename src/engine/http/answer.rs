@@ -65,6 +65,9 @@ impl Engine {
         peer: Peer,
         handoff: &HandoffCell,
     ) -> Reply {
+        if let Some(proof) = self.prove_identity(&parts) {
+            return proof;
+        }
         let handed_on = self.take_proof(&mut parts);
         let peer = match &handed_on {
             // The server that the client came to has asked its proxies already.

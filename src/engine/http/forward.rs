@@ -74,6 +74,25 @@ impl Engine {
         Ok(Some(Received { client, hold }))
     }
 
+    /// Answers another server that asks whether this is the server that it looks for; `None` if the request asks
+    /// no such thing.
+    pub(super) fn prove_identity(&self, parts: &Parts) -> Option<Reply> {
+        let forwarder = self.forwarder.as_ref()?;
+        let mut challenges = parts.headers.get_all(forwarding::CHALLENGE).iter();
+        let challenge = challenges.next()?;
+        let identity = forwarder
+            .identify(challenge)
+            .filter(|_| challenges.next().is_none() && parts.method == Method::GET);
+        Some(match identity {
+            Some(identity) => {
+                let mut reply = reply::empty(StatusCode::NO_CONTENT);
+                reply.headers_mut().insert(forwarding::IDENTITY, identity);
+                reply
+            }
+            None => reply::empty(StatusCode::NOT_FOUND),
+        })
+    }
+
     /// The answer of another server to a request of its session. What cannot be had from it is answered as
     /// if there were no such session: its client then opens a new one.
     pub(super) async fn hand_on(

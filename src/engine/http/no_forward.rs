@@ -20,6 +20,10 @@ impl Engine {
         Ok(None)
     }
 
+    pub(super) fn prove_identity(&self, _: &Parts) -> Option<Reply> {
+        None
+    }
+
     pub(super) async fn hand_on(
         self: &Arc<Self>,
         _: Parts,

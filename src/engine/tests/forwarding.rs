@@ -15,7 +15,7 @@ use crate::{
     config::{AddressLimits, Cookie, Cors},
     engine::{
         Forwarder,
-        forwarding::{Bounds, Directory, Owner},
+        forwarding::{Bounds, Directory, Own, Owner},
     },
     limit::{Guard, Proxies},
 };
@@ -53,13 +53,26 @@ impl Directory for Cluster {
 
 impl Cluster {
     /// What the server with this number hands requests on with.
-    fn forwarder(&self, number: u8, limit: usize) -> Arc<Forwarder> {
-        let own = (tag(number), [number; 32]);
+    fn forwarder(
+        &self,
+        number: u8,
+        address: SocketAddr,
+        limit: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Forwarder> {
+        let address = format!("http://{address}");
+        let own = Own {
+            tag: tag(number),
+            key: [number; 32],
+            address: &address,
+            path: "/socket.io",
+        };
         let bounds = Bounds {
             requests: limit,
             tunnels: limit,
         };
-        Arc::new(Forwarder::new(own, bounds, 4 << 20, self.clone()))
+        let forwarder = Forwarder::new(own, bounds, 4 << 20, self.clone(), metrics);
+        Arc::new(forwarder)
     }
 
     /// The server with this number says that it is there.
@@ -93,11 +106,11 @@ impl Cluster {
         let RawEngine(mut engine) = RawEngine::new(config, |session, message| {
             session.send(&message);
         });
-        let new = Arc::get_mut(&mut engine).unwrap();
-        new.forwarder = Some(self.forwarder(number, limit));
-        change(new);
         let listener = bind(([127, 0, 0, 1], 0).into(), &Config::default()).unwrap();
         let address = listener.local_addr().unwrap();
+        let new = Arc::get_mut(&mut engine).unwrap();
+        new.forwarder = Some(self.forwarder(number, address, limit, &new.metrics));
+        change(new);
         self.register(number, address);
         tokio::spawn(serve(endpoints(&engine), Arc::new(listener)));
         Echo { address, engine }
@@ -135,6 +148,37 @@ pub(super) async fn mute() -> (TcpListener, SocketAddr) {
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
+
+/// Accepts a connection at such a server, and answers its challenge as the server `number` would.
+pub(super) async fn prove(listener: &TcpListener, number: u8) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let own = listener.local_addr().unwrap();
+    let forwarder = Cluster::default().forwarder(number, own, 1, &Arc::default());
+    let challenge = challenge(&mut stream).await;
+    let identity = forwarder.identify(&challenge.try_into().unwrap()).unwrap();
+    let identity = identity.to_str().unwrap();
+    let answer = format!("HTTP/1.1 204 No Content\r\n{IDENTITY}: {identity}\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Reads a request up to its end, and returns the challenge in it.
+async fn challenge(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+    }
+    let request = String::from_utf8(request).unwrap();
+    let lines: Vec<_> = request.lines().collect();
+    // Nothing else is sent to a server that has not proved itself.
+    let address = stream.local_addr().unwrap();
+    assert_eq!(lines[0], "GET /socket.io/ HTTP/1.1");
+    assert_eq!((lines[1], lines.len()), (&*format!("host: {address}"), 4));
+    let challenge = lines[2].strip_prefix("x-roomcast-challenge: ").unwrap();
+    challenge.to_owned()
+}
+
+const IDENTITY: &str = "x-roomcast-identity";
 
 pub(super) const UNKNOWN: &str = r#"{"code":1,"message":"Session ID unknown"}"#;
 const HEADER: &str = "x-roomcast-forwarded";
@@ -379,6 +423,164 @@ async fn a_server_that_is_found_gone_is_not_waited_for_any_longer() {
     assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
 }
 
+/// A request of a client with secrets in each of its parts.
+async fn secret_request(b: &Echo, method: &str, sid: &str, more: &str) -> String {
+    let request = format!(
+        "{method} {}&token=canary HTTP/1.1\r\nHost: canary.example\r\nConnection: close\r\n\
+         Authorization: Bearer canary\r\nCookie: canary=1\r\nContent-Length: 7\r\n{more}\r\n4canary",
+        target(sid)
+    );
+    b.exchange(&request).await
+}
+
+#[tokio::test]
+async fn an_address_that_proves_no_identity_gets_nothing_of_a_client() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    let sid = a.open().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // It has the address of the server that was there before, and knows the key of another server.
+    let address = listener.local_addr().unwrap();
+    cluster.register(1, address);
+    let imposter = tokio::spawn(async move {
+        let forwarder = Cluster::default().forwarder(9, address, 1, &Arc::default());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let own = challenge(&mut stream).await;
+        let [version, _, nonce] = own.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let own = format!("{version} {} {nonce}", tag(9).as_str());
+        let identity = forwarder.identify(&own.try_into().unwrap()).unwrap();
+        let identity = identity.to_str().unwrap();
+        let answer = format!("HTTP/1.1 204 No Content\r\n{IDENTITY}: {identity}\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+        listener
+    });
+    for method in ["GET", "POST"] {
+        let answer = secret_request(&b, method, &sid, "").await;
+        assert!(answer.ends_with(UNKNOWN), "{answer}");
+    }
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let target = target(&sid).replace("polling", "websocket");
+    let upgrade = format!("GET {target}&token=canary HTTP/1.1\r\nHost: x\r\n{websocket}\r\n");
+    assert!(b.exchange(&upgrade).await.contains("Session ID unknown"));
+    // One challenge was enough for all of them.
+    assert_eq!(count(&b, Counter::NodesUnproved), 1);
+    assert_eq!(count(&b, Counter::ForwardedFailed), 3);
+    let listener = timeout(DEADLINE, imposter).await.unwrap().unwrap();
+    let more = std::pin::pin!(listener.accept());
+    assert!(futures_util::FutureExt::now_or_never(more).is_none());
+}
+
+#[tokio::test]
+async fn a_challenge_that_is_passed_on_to_the_true_server_is_not_answered_for_it() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    let sid = a.open().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cluster.register(1, listener.local_addr().unwrap());
+    let relaying = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let challenge = challenge(&mut stream).await;
+        let request = format!(
+            "GET /socket.io/ HTTP/1.1\r\nHost: x\r\nx-roomcast-challenge: {challenge}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = a.exchange(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+        let answer = answer.replace("connection: close\r\n", "");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        rest
+    };
+    let (answer, rest) = tokio::join!(b.poll(&sid), relaying);
+    assert_eq!(answer, (400, UNKNOWN.into()));
+    assert_eq!(rest, b"");
+    assert_eq!(count(&b, Counter::NodesUnproved), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_challenged_again_after_a_pause_and_for_a_bounded_time() {
+    let cluster = Cluster::default();
+    let b = cluster.serve(2, Config::default()).await;
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let failed = async |expected| {
+        assert_eq!(b.poll(&sid).await, (400, UNKNOWN.into()));
+        assert_eq!(count(&b, Counter::NodesUnproved), expected);
+    };
+    let late = tokio::time::Instant::now();
+    let ((), _silent) = tokio::join!(failed(1), listener.accept());
+    assert!(late.elapsed() >= Duration::from_secs(2));
+    failed(1).await;
+    tokio::time::advance(Duration::from_secs(5)).await;
+    // An answer without an end.
+    let endless = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        challenge(&mut stream).await;
+        let long = format!("HTTP/1.1 204 No Content\r\nx: {}", "x".repeat(4096));
+        let _ = stream.write_all(long.as_bytes()).await;
+        stream
+    };
+    let now = tokio::time::Instant::now();
+    let ((), _endless) = tokio::join!(failed(2), endless);
+    assert!(now.elapsed() < Duration::from_secs(2));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let ((status, body), mut stream) = tokio::join!(b.poll(&sid), async {
+        let mut stream = prove(&listener, 9).await;
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        stream
+    });
+    assert_eq!((status, &*body), (200, "ok"));
+    // The next request uses the same connection, without another challenge.
+    let (answer, ()) = tokio::join!(b.poll(&sid), async {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+        }
+        assert!(request.starts_with(b"GET /socket.io/?EIO=4"));
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\non";
+        stream.write_all(answer).await.unwrap();
+    });
+    assert_eq!(answer, (200, "on".into()));
+}
+
+#[tokio::test]
+async fn challenges_for_another_server_and_malformed_ones_are_not_answered() {
+    let cluster = Cluster::default();
+    let [a, _b] = cluster.pair().await;
+    let nonce = "A".repeat(43);
+    let ask = async |method: &str, challenge: &str| {
+        let request = format!(
+            "{method} /socket.io/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{challenge}\r\n"
+        );
+        let answer = a.exchange(&request).await;
+        (answer[9..12].to_owned(), answer.contains(IDENTITY))
+    };
+    let good = format!("x-roomcast-challenge: 1 {} {nonce}\r\n", tag(1).as_str());
+    assert_eq!(ask("GET", &good).await, ("204".into(), true));
+    for (method, challenge) in [
+        ("POST", good.clone()),
+        ("GET", format!("{good}{good}")),
+        ("GET", good.replace(tag(1).as_str(), tag(2).as_str())),
+        ("GET", good.replace(&nonce, "A")),
+    ] {
+        assert_eq!(
+            ask(method, &challenge).await,
+            ("404".into(), false),
+            "{challenge}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_no_server_has_handed_on_is_refused() {
     let cluster = Cluster::default();
@@ -478,10 +680,11 @@ async fn a_request_is_handed_on_once_and_no_further() {
         (0, 0)
     );
     drop(listener);
-    // A server that is told a wrong address hands to one that is not meant, which refuses.
+    // A server that knows a wrong address sends nothing there: the server at that address is another one.
     cluster.register(9, a.address);
-    assert_eq!(b.poll(&sid).await.0, 403);
-    assert_eq!(count(&a, Counter::RejectedForged), 1);
+    assert_eq!(b.poll(&sid).await.0, 400);
+    assert_eq!(count(&b, Counter::NodesUnproved), 1);
+    assert_eq!(count(&a, Counter::RejectedForged), 0);
 }
 
 #[tokio::test]

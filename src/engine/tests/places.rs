@@ -1,7 +1,7 @@
 //! Requests and WebSockets of other servers' sessions when there is no place for one more.
 
 use super::{
-    forwarding::{Cluster, UNKNOWN, count, mute, tag, target, until, upgraded},
+    forwarding::{Cluster, UNKNOWN, count, mute, prove, tag, target, until, upgraded},
     *,
 };
 
@@ -23,7 +23,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_t
                 b.poll(&sid).await
             })
         },
-        listener.accept()
+        prove(&listener, 9)
     );
     assert_eq!(late, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);

@@ -34,7 +34,7 @@ use crate::{
 #[cfg(feature = "forwarding")]
 use crate::{
     adapter::Forwarding,
-    engine::{Bounds, Directory, Owner},
+    engine::{Bounds, Directory, Own, Owner},
 };
 
 /// What was said of the cluster of a server.
@@ -100,14 +100,20 @@ fn registry(
     #[cfg(feature = "forwarding")]
     if let Some((requests, tunnels)) = connections.and_then(|most| options.forwards(most)) {
         let forwarding = Forwarding::random();
+        let address = options.given_address();
         let registry = Registry::new(name.clone(), options, metrics);
         let registry = Arc::new(registry.with_forwarding(Some(forwarding)));
         // Binary data grows by a third, and what was compressed may be larger than it was.
         let largest = config.outbox.outbox_bytes.saturating_mul(2);
-        let own = (forwarding.tag, forwarding.key);
+        let own = Own {
+            tag: forwarding.tag,
+            key: forwarding.key,
+            address: address.as_deref().unwrap_or_default(),
+            path: &config.http.path,
+        };
         let largest = largest.saturating_add(64 * 1024);
         let bounds = Bounds { requests, tunnels };
-        let forwarder = Forwarder::new(own, bounds, largest, Arc::clone(&registry));
+        let forwarder = Forwarder::new(own, bounds, largest, Arc::clone(&registry), metrics);
         return (registry, Some(Arc::new(forwarder)));
     }
     let _ = (connections, config);

@@ -1,0 +1,169 @@
+//! How a server proves which server it is, before another one sends it a request of a client: by an HMAC
+//! with SHA-256 (RFC 2104) over a nonce of the caller, with the key that its heartbeats announce.
+//!
+//! An address may change hands while a heartbeat still announces it, and a key may not. The proof is
+//! for one connection: the caller draws a nonce for each.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{HeaderName, HeaderValue, uri::Authority};
+use roomcast_protocol::Tag;
+use sha2::Sha256;
+
+/// The header of a request that asks a server to prove which server it is: the version, the tag, and the
+/// nonce.
+pub(in crate::engine) const CHALLENGE: HeaderName = HeaderName::from_static("x-roomcast-challenge");
+/// The header of the response: the version and the code.
+pub(in crate::engine) const IDENTITY: HeaderName = HeaderName::from_static("x-roomcast-identity");
+
+/// The version of both headers.
+const VERSION: &str = "1";
+/// Bytes of a nonce.
+const NONCE: usize = 32;
+/// The first part of the code's input. No method of HTTP has a space, so no code over a request
+/// ([`proof`](super::proof)) is one over a challenge; and nothing else is ever answered to a challenge,
+/// which makes it the code of the called server.
+const LABEL: &str = "roomcast identity of the called server";
+
+/// The server that has to prove itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) tag: Tag,
+    /// The address at which it says that it is reached. A server answers for its own address only, so that
+    /// no other address can pass a challenge on to it.
+    pub(super) authority: &'a Authority,
+}
+
+/// A challenge for one connection.
+#[derive(Debug)]
+pub(super) struct Challenge<'a> {
+    claim: Claim<'a>,
+    nonce: String,
+}
+
+impl<'a> Challenge<'a> {
+    /// Draws a challenge; `None` if the operating system gives no random bytes.
+    pub(super) fn draw(claim: Claim<'a>) -> Option<Self> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).ok()?;
+        Some(Self {
+            claim,
+            nonce: URL_SAFE_NO_PAD.encode(nonce),
+        })
+    }
+
+    /// Returns the value of the header that asks for the proof.
+    pub(super) fn header(&self) -> String {
+        format!("{VERSION} {} {}", self.claim.tag.as_str(), self.nonce)
+    }
+
+    /// Returns whether `identity` answers this challenge by the server with this key.
+    pub(super) fn is_answered(&self, key: &[u8; 32], identity: &[u8]) -> bool {
+        let code = std::str::from_utf8(identity)
+            .ok()
+            .and_then(|identity| identity.split_once(' '))
+            .filter(|(version, _)| *version == VERSION)
+            .and_then(|(_, code)| URL_SAFE_NO_PAD.decode(code).ok());
+        let mac = mac(key, self.claim, &self.nonce);
+        // `verify_slice` takes as long whichever byte differs.
+        code.zip(mac)
+            .is_some_and(|(code, mac)| mac.verify_slice(&code).is_ok())
+    }
+}
+
+/// Answers a challenge; `None` if it is not for this server, or malformed.
+pub(super) fn answer(
+    key: &[u8; 32],
+    claim: Claim<'_>,
+    challenge: &HeaderValue,
+) -> Option<HeaderValue> {
+    let mut parts = challenge.to_str().ok()?.split(' ');
+    let (version, tag, nonce) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_nonce = URL_SAFE_NO_PAD
+        .decode(nonce)
+        .is_ok_and(|nonce| nonce.len() == NONCE);
+    let is_own = version == VERSION && tag == claim.tag.as_str();
+    if !is_own || !is_nonce || parts.next().is_some() {
+        return None;
+    }
+    let code = mac(key, claim, nonce)?.finalize().into_bytes();
+    HeaderValue::try_from(format!("{VERSION} {}", URL_SAFE_NO_PAD.encode(code))).ok()
+}
+
+/// The code over all parts, none of which can contain the separator.
+fn mac(key: &[u8; 32], claim: Claim<'_>, nonce: &str) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    for part in [
+        LABEL,
+        VERSION,
+        claim.tag.as_str(),
+        claim.authority.as_str(),
+        nonce,
+    ] {
+        mac.update(part.as_bytes());
+        mac.update(b"\0");
+    }
+    Some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_for_one_key_one_tag_one_address_and_one_nonce() {
+        let (here, there) = ("a:1".parse().unwrap(), "b:1".parse().unwrap());
+        let claim = |tag: u8, authority| Claim {
+            tag: Tag::from_random([tag; 6]),
+            authority,
+        };
+        let challenge = Challenge::draw(claim(1, &here)).unwrap();
+        let header = HeaderValue::try_from(challenge.header()).unwrap();
+        let good = answer(&[7; 32], claim(1, &here), &header).unwrap();
+        assert!(challenge.is_answered(&[7; 32], good.as_bytes()));
+        assert!(!challenge.is_answered(&[8; 32], good.as_bytes()), "key");
+        let other = answer(&[7; 32], claim(1, &there), &header).unwrap();
+        assert!(
+            !challenge.is_answered(&[7; 32], other.as_bytes()),
+            "address"
+        );
+        let again = Challenge::draw(claim(1, &here)).unwrap();
+        assert!(!again.is_answered(&[7; 32], good.as_bytes()), "nonce");
+        assert_eq!(answer(&[7; 32], claim(2, &here), &header), None, "tag");
+    }
+
+    #[test]
+    fn malformed_challenges_and_answers_are_refused() {
+        let authority = "a:1".parse().unwrap();
+        let claim = Claim {
+            tag: Tag::from_random([1; 6]),
+            authority: &authority,
+        };
+        let challenge = Challenge::draw(claim).unwrap();
+        let good = challenge.header();
+        for bad in [
+            String::new(),
+            good.replacen('1', "2", 1),
+            format!("{good} more"),
+            good[..good.len() - 1].to_owned(),
+            format!("{good}A"),
+            good.replace(' ', "  "),
+        ] {
+            let header = HeaderValue::try_from(&bad).unwrap();
+            assert_eq!(answer(&[7; 32], claim, &header), None, "{bad}");
+        }
+        let header = HeaderValue::try_from(good).unwrap();
+        let good = answer(&[7; 32], claim, &header).unwrap();
+        let good = good.to_str().unwrap();
+        for bad in [
+            String::new(),
+            good[2..].to_owned(),
+            good.replacen('1', "2", 1),
+            good[..good.len() - 1].to_owned(),
+            format!("{good}A"),
+            format!("{good} more"),
+        ] {
+            assert!(!challenge.is_answered(&[7; 32], bad.as_bytes()), "{bad}");
+        }
+    }
+}
