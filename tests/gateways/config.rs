@@ -198,6 +198,42 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
         "one store for all",
     ),
     (&[("ROOMCAST_ADAPTER__KEY", "a b")], "adapter.key"),
+    (
+        &[("ROOMCAST_ADAPTER__SECRET", "too short")],
+        "adapter.secret has a secret of less than 32 bytes, or of one repeated character: `openssl",
+    ),
+    (
+        &[(
+            "ROOMCAST_ADAPTER__SECRET",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        )],
+        "adapter.secret",
+    ),
+    (
+        &[(
+            "ROOMCAST_ADAPTER__SECRET",
+            "0123456789abcdef0123456789abcdef,0123456789abcdef0123456789abcdef",
+        )],
+        "adapter.secret: secret 2 is in the list twice",
+    ),
+    (
+        &[
+            (
+                "ROOMCAST_ADAPTER__SECRET",
+                "0123456789abcdef0123456789abcdef",
+            ),
+            ("ROOMCAST_ADAPTER__TRUST", "shared-with-node"),
+        ],
+        "adapter.secret seals nothing",
+    ),
+    (
+        &[
+            ("ROOMCAST_ADAPTER__ACCEPT_PLAIN", "true"),
+            ("ROOMCAST_ADAPTER__TRUST", "shared-with-node"),
+        ],
+        "adapter.accept_plain",
+    ),
+    (&[("ROOMCAST_ADAPTER__TRUST", "all")], "adapter.trust"),
     (&[("ROOMCAST_NODE__ID", "a b")], "node.id"),
     (
         &[("ROOMCAST_NODE__ADDRESS", "10.0.0.5:3000")],
@@ -207,7 +243,7 @@ const REFUSED: &[(&[(&str, &str)], &str)] = &[
 ];
 
 /// Runs a command of the server to its end: whether it worked, and what it said.
-fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
+pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
     command

@@ -9,6 +9,9 @@
 
 mod annotations;
 mod api;
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+#[path = "../support/broker.rs"]
+mod broker;
 mod changes;
 mod chat;
 mod churn;
@@ -41,6 +44,9 @@ mod limits;
 mod lost;
 mod market;
 mod mentions;
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+#[path = "../support/nats.rs"]
+mod nats_server;
 #[cfg(feature = "postgres")]
 mod nodes;
 mod notification_history;
@@ -61,10 +67,17 @@ mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
 mod published;
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+#[path = "../support/redis.rs"]
+mod redis_server;
 mod refused;
 mod retention;
 #[cfg(feature = "postgres")]
 mod rights;
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+mod sealing;
+#[cfg(feature = "postgres")]
+mod secrets;
 mod security;
 mod sending;
 mod server;

@@ -111,11 +111,13 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
     assert.deepEqual(JSON.parse(emitted.stdout), { queued: 0 });
     assert.deepEqual(await news, [[{ a: 1 }, "b"]]);
     news = heard();
-    const through = run("emit", "*", "news", "7", "--adapter", postgres.url);
+    // The secret that the servers seal with is in the store.
+    const stored = { ...keyed, ROOMCAST_STORE: postgres.url };
+    const through = command(["emit", "*", "news", "7", "--adapter", postgres.url], stored);
     assert.equal(through.status, 0, through.stderr);
     assert.deepEqual(await news, [[7]]);
     news = heard();
-    const configured = command(["emit", "*", "news", "8", "--adapter"], { ...keyed, ROOMCAST_ADAPTER__URL: postgres.url });
+    const configured = command(["emit", "*", "news", "8", "--adapter"], stored);
     assert.equal(configured.status, 0, configured.stderr);
     assert.deepEqual(await news, [[8]]);
     // The command is waited for without anything else being done here, so nobody answers.
@@ -144,7 +146,8 @@ describe("the HTTP API of several servers", { concurrency: false }, () => {
       [["emit", "a", "x", "{", "--url", here.url], /no JSON/],
       [["emit", "a", "x", "--adapter"], /no adapter is configured/],
       [["emit", "a", "x", "--adapter", "mqtt://h"], /adapter\.url: expected .*nats:/],
-      [["emit", "a", "x", "--adapter", "redis://127.0.0.1:1"], /the event was not sent: .*refused/],
+      [["emit", "a", "x", "--adapter", "redis://127.0.0.1:1"], /no secret of the cluster is known: set adapter.secret/],
+      [["emit", "a", "x", "--adapter", "redis://127.0.0.1:1", "--unsealed"], /the event was not sent: .*refused/],
       [["nodes", "--url", "http://192.0.2.1"], /use https/],
       [["nodes", "--url", here.url, "--token", "x"], /401/],
     ]) {

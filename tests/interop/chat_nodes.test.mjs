@@ -7,7 +7,7 @@ import { Emitter } from "@socket.io/redis-emitter";
 import pg from "pg";
 import {
   acquainted, by, confirmsAcross, conversation, emitsAcross, gathered, news, nothing, person, plainAcross, postgres, present, seqs, startServers,
-  typesAcross, whatIsThere,
+  typesAcross, whatIsThere, withNode,
 } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
 import { serveNode } from "./cluster.mjs";
@@ -19,9 +19,12 @@ import { token } from "./tokens.mjs";
 
 describe("two servers that are told of nothing but one PostgreSQL", { concurrency: false }, () => {
   let started;
+  let shared;
   const ends = [];
   before(async () => {
-    started = await startServers({ after: (end) => ends.push(end) }, 2, whatIsThere);
+    const t = { after: (end) => ends.push(end) };
+    started = await startServers(t, 2, { ...whatIsThere, ROOMCAST_ADAPTER__KEY: "sealed" });
+    shared = await startServers(t, 2, { ...whatIsThere, ...withNode });
   });
   after(async () => {
     for (const end of ends) await end();
@@ -34,7 +37,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
   test("a message is confirmed by the sockets of both", (t) => confirmsAcross(t, started, ["h1", "h2", "h3"]));
 
   test("what others emit through PostgreSQL reaches the sockets of both", async (t) => {
-    const { people, conversationId } = await gathered(t, started, ["i1", "i2"]);
+    const { people, conversationId } = await gathered(t, shared, ["i1", "i2"]);
     const pool = new pg.Pool({ connectionString: postgres.url });
     t.after(() => pool.end());
     const large = { text: "é".repeat(9_000), binary: Buffer.from([0, 255]) };
@@ -54,7 +57,7 @@ describe("two servers that are told of nothing but one PostgreSQL", { concurrenc
     const node = await serveNode({ adapter: createAdapter(pool) }, () => pool.end());
     t.after(() => node.stop());
     const others = [new PostgresEmitter(pool), node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
-    await plainAcross(t, started, "plain", { ADAPTER: postgres.url }, others);
+    await plainAcross(t, shared, "plain", { ADAPTER: postgres.url }, others);
   });
 
   // A commit that notifies holds a lock of the whole database until it is done.
@@ -111,10 +114,13 @@ function logged(t) {
 describe("three servers joined by Redis", { concurrency: false }, () => {
   let redis;
   let started;
+  let shared;
   const ends = [];
   before(async () => {
     redis = await startRedis();
-    started = await startServers({ after: (end) => ends.push(end) }, 3, by(redis));
+    const t = { after: (end) => ends.push(end) };
+    started = await startServers(t, 3, { ...by(redis), ROOMCAST_ADAPTER__KEY: "sealed" });
+    shared = await startServers(t, 3, { ...by(redis), ...withNode });
   });
   after(async () => {
     for (const end of ends) await end();
@@ -128,11 +134,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
   test("a message is confirmed by the sockets of all servers", (t) => confirmsAcross(t, started, ["d1", "d2", "d3", "d4", "d5"]));
 
   test("`roomcast emit --adapter` reaches the tabs of a user at all", (t) => {
-    return emitsAcross(t, started, `redis://${redis.address}`, "tabs");
+    return emitsAcross(t, started, `redis://${redis.address}`, "tabs", "sealed");
   });
 
   test("an emitter reaches the tabs of a user at two servers, whatever these follow or have followed", async (t) => {
-    const tabs = [await person(t, started[0], "h1"), await person(t, started[1], "h1")];
+    const tabs = [await person(t, shared[0], "h1"), await person(t, shared[1], "h1")];
     const client = await connectRedis(redis);
     t.after(() => client.close());
     const emitter = new Emitter(client, { key: "chat" });
@@ -199,11 +205,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
     const node = await startNode(redis, { sharded: false, key: "chat" });
     t.after(() => node.stop());
     const others = [emitter, node.io].map((one) => (room, ...args) => one.to(room).emit(...args));
-    await plainAcross(t, started, "plain", { ADAPTER: `redis://${redis.address}`, ADAPTER_KEY: "chat" }, others);
+    await plainAcross(t, shared, "plain", { ADAPTER: `redis://${redis.address}`, ADAPTER_KEY: "chat" }, others);
   });
 
   test("clients do not come into the namespace of the servers, and what is garbage there is counted", async (t) => {
-    const intruder = open(t, io, `${started[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
+    const intruder = open(t, io, `${shared[0].url}/roomcast`, { auth: { token: token({ sub: "g" }) } });
     const [error] = await next(intruder, "connect_error");
     assert.equal(error.message, "Invalid namespace");
     const node = await startNode(redis, { sharded: false, key: "chat" });
@@ -217,11 +223,11 @@ describe("three servers joined by Redis", { concurrency: false }, () => {
       ["foreign", [JSON.stringify({ v: 1, store, is: ["changes"] })]],
       ["malformed", ["x".repeat(1 << 20)]],
     ];
-    const before = await Promise.all(["malformed", "foreign"].map((result) => metric(started[2].url, row(result))));
+    const before = await Promise.all(["malformed", "foreign"].map((result) => metric(shared[2].url, row(result))));
     for (const [, args] of told) node.io.of("/roomcast").serverSideEmit("news", ...args);
-    await metricIs(started[2].url, row("foreign"), (count) => count === before[1] + 1);
-    await metricIs(started[2].url, row("malformed"), (count) => count === before[0] + 4);
-    await typesAcross(t, started, "after garbage");
+    await metricIs(shared[2].url, row("foreign"), (count) => count === before[1] + 1);
+    await metricIs(shared[2].url, row("malformed"), (count) => count === before[0] + 4);
+    await typesAcross(t, shared, "after garbage");
   });
 });
 

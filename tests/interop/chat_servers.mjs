@@ -25,6 +25,8 @@ export async function startServers(t, count, joined, env = {}) {
 /** What joins servers: nothing, what joins them if nothing is said, or a Redis. */
 export const nothing = { ROOMCAST_ADAPTER__URL: "none" };
 export const whatIsThere = {};
+/** Servers that Node servers and emitters take part with, so that nothing is sealed. */
+export const withNode = { ROOMCAST_ADAPTER__TRUST: "shared-with-node" };
 export const by = (redis) => ({ ROOMCAST_ADAPTER__URL: `redis://${redis.address}`, ROOMCAST_ADAPTER__KEY: "chat" });
 
 async function must(socket, name, payload) {
@@ -115,9 +117,10 @@ export async function confirmsAcross(t, servers, names) {
 }
 
 /** The command reaches the tabs of a user at whatever server through the broker at this address. */
-export async function emitsAcross(t, servers, url, name) {
+export async function emitsAcross(t, servers, url, name, ROOMCAST_ADAPTER__KEY = "chat") {
   const tabs = await Promise.all(servers.map((server) => person(t, server, name)));
-  const env = { ...keyed, ROOMCAST_ADAPTER__KEY: "chat" };
+  // The command seals with the secret that is in the store.
+  const env = { ...keyed, ROOMCAST_STORE: postgres.url, ROOMCAST_ADAPTER__KEY };
   const emitted = command(["emit", `user:${name}`, "news", '{"of":7}', "--adapter", url], env);
   assert.equal(emitted.status, 0, emitted.stderr);
   for (const tab of tabs) {

@@ -1,7 +1,7 @@
 // One chat on two servers, whatever wire the broker between them has: Redis with sharded channels, a stream of Redis, and NATS.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { confirmsAcross, emitsAcross, plainAcross, startServers, typesAcross } from "./chat_servers.mjs";
+import { confirmsAcross, emitsAcross, plainAcross, startServers, typesAcross, withNode } from "./chat_servers.mjs";
 import { whatever } from "./chat_whatever.mjs";
 import { startBroker, startNode, startRedis, startStreamsNode } from "./redis.mjs";
 
@@ -17,11 +17,14 @@ for (const [name, scheme, startOne, startOther] of [
     let broker;
     let url;
     let started;
+    let shared;
     const ends = [];
     before(async () => {
       broker = await startOne();
       url = `${scheme}://${broker.address}`;
-      started = await startServers({ after: (end) => ends.push(end) }, 2, { ROOMCAST_ADAPTER__URL: url, ...KEY });
+      const t = { after: (end) => ends.push(end) };
+      started = await startServers(t, 2, { ROOMCAST_ADAPTER__URL: url, ROOMCAST_ADAPTER__KEY: "sealed" });
+      shared = await startServers(t, 2, { ROOMCAST_ADAPTER__URL: url, ...KEY, ...withNode });
     });
     after(async () => {
       for (const end of ends) await end();
@@ -36,13 +39,13 @@ for (const [name, scheme, startOne, startOther] of [
       return confirmsAcross(t, started, ["a", "b", "c", "d"].map((one) => `${one} ${scheme}`));
     });
 
-    test("`roomcast emit --adapter` reaches the tabs of a user at both", (t) => emitsAcross(t, started, url, `tabs ${scheme}`));
+    test("`roomcast emit --adapter` reaches the tabs of a user at both", (t) => emitsAcross(t, started, url, `tabs ${scheme}`, "sealed"));
 
     test("what others emit into the room of a conversation is a plain event, and moves no sequence", async (t) => {
       const node = await startOther?.(broker);
       t.after(() => node?.stop());
       const others = node ? [(room, ...args) => node.io.to(room).emit(...args)] : [];
-      await plainAcross(t, started, scheme, { ADAPTER: url, ADAPTER_KEY: "chat" }, others);
+      await plainAcross(t, shared, scheme, { ADAPTER: url, ADAPTER_KEY: "chat" }, others);
     });
   });
 }

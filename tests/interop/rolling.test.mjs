@@ -21,6 +21,8 @@ import { lastingPort, metric, metricIs, startServer, until } from "./support.mjs
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
 const OLD = process.env.ROLLING_OLD;
 const ADAPTER = process.env.ROLLING_ADAPTER ?? "postgres";
+/** Servers of an older version seal nothing. */
+const PLAIN = OLD === undefined ? {} : { ROOMCAST_ADAPTER__ACCEPT_PLAIN: "true" };
 const WINDOW = Math.max(CLIENTS * 20, 20_000);
 
 let postgres;
@@ -50,7 +52,7 @@ const start = async (t, port, program) => {
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
     ...joined,
     // An older program may not know that there is such an option.
-    ...(program === undefined && { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s" }),
+    ...(program === undefined && { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ...PLAIN }),
   };
   const server = await startServer(env, program);
   t.after(() => server.stop("SIGKILL"));

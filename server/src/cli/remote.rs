@@ -48,6 +48,11 @@ pub(super) struct EmitArguments {
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = CONFIGURED,
           conflicts_with_all = ["url", "token", "ack"])]
     adapter: Option<String>,
+    /// Publish it through the adapter without sealing it, to servers that are configured with `adapter.trust =
+    /// "shared-with-node"` and to Node servers. Else it is sealed with `adapter.secret`, or with the secrets in the
+    /// PostgreSQL of `store.url`.
+    #[arg(long, requires = "adapter")]
+    unsealed: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -141,7 +146,10 @@ pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
             ..Emit::default()
         };
         match &arguments.adapter {
-            Some(url) => through_adapter(settings, url, &event).await,
+            Some(url) => {
+                let seals = !arguments.unsealed;
+                through_adapter(settings, url, seals, &event).await
+            }
             None => {
                 let body = serde_json::to_string(&event).map_err(|error| error.to_string())?;
                 let caller = Caller::new(settings, &arguments.server)?;
@@ -153,10 +161,15 @@ pub(super) fn emit(settings: &Settings, arguments: EmitArguments) -> ExitCode {
 }
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result<(), String> {
+async fn through_adapter(
+    settings: &Settings,
+    url: &str,
+    seals: bool,
+    event: &Emit,
+) -> Result<(), String> {
     use crate::service::{
         api::prepare,
-        cluster::{emitter, url as configured_url},
+        cluster::{Sealing, check_url, emitter, url as configured_url},
     };
 
     let prepared = prepare(event).map_err(|error| error.to_string())?;
@@ -164,7 +177,13 @@ async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result
         CONFIGURED => configured_url(settings).ok_or("adapter.url: no adapter is configured")?,
         url => url,
     };
-    let emitter = emitter(settings, url).map_err(|error| error.to_string())?;
+    check_url(settings, url).map_err(|error| error.to_string())?;
+    let sealing = match seals {
+        true => Sealing::for_emitter(settings).await,
+        false => Ok(Sealing::default()),
+    };
+    let sealing = sealing.map_err(|error| super::chain(&error))?;
+    let emitter = emitter(settings, url, &sealing).map_err(|error| error.to_string())?;
     let emission = match prepared.rooms.is_empty() {
         true => emitter.of("/"),
         false => emitter.to(prepared.rooms),
@@ -177,7 +196,7 @@ async fn through_adapter(settings: &Settings, url: &str, event: &Emit) -> Result
 }
 
 #[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
-async fn through_adapter(_: &Settings, _: &str, _: &Emit) -> Result<(), String> {
+async fn through_adapter(_: &Settings, _: &str, _: bool, _: &Emit) -> Result<(), String> {
     Err("this build has no adapter".to_owned())
 }
 

@@ -1,8 +1,11 @@
 //! Sections `[adapter]` and `[node]`: what makes several servers one, and what one of them is called.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::store::{Store, shown_url};
+use super::{
+    Secret,
+    store::{Store, shown_url},
+};
 
 /// Section `[adapter]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +30,41 @@ pub struct Adapter {
     /// With `postgres` alone: the table of what is binary or longer than 7,999 bytes, 1 to 128 characters; a schema may stand before a
     /// point. Default `socket_io_attachments`.
     pub table: Option<String>,
+    /// The secrets with which servers seal what they send each other: the first seals, all open. Each has 32 bytes or
+    /// more; one may stand without a list. Default: those in the table `cluster_secrets` of the store.
+    #[serde(deserialize_with = "one_or_more")]
+    pub secret: Vec<Secret>,
+    /// Whether what is not sealed is accepted too, for one rolling upgrade of servers that do not seal. Default `false`.
+    pub accept_plain: bool,
+    /// Who is trusted at the broker: with `servers` only servers that know the secret, with `shared-with-node` all who
+    /// reach it, so that Node servers and emitters can take part. Default `servers`.
+    pub trust: Trust,
+}
+
+/// Who is trusted at the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Trust {
+    /// Servers that know the secret: what they send each other is sealed.
+    #[default]
+    Servers,
+    /// All clients of the broker: nothing is sealed.
+    SharedWithNode,
+}
+
+/// Reads a secret, or a list of secrets.
+fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Secret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Secrets {
+        One(Secret),
+        More(Vec<Secret>),
+    }
+    Ok(match Secrets::deserialize(from)? {
+        Secrets::One(secret) => vec![secret],
+        Secrets::More(secrets) => secrets,
+    })
 }
 
 /// The channels that a server listens on.
@@ -52,6 +90,9 @@ impl Default for Adapter {
             stream_name: None,
             specific_responses: false,
             table: None,
+            secret: Vec::new(),
+            accept_plain: false,
+            trust: Trust::Servers,
         }
     }
 }
@@ -83,6 +124,11 @@ impl Adapter {
         }
     }
 
+    /// As many secrets as are configured, without their texts.
+    pub(super) fn shown_secret(&self) -> Vec<Secret> {
+        self.secret.iter().map(|_| Secret::hidden()).collect()
+    }
+
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.url.as_deref() == Some("") {
             return Err("adapter.url is empty: `none` switches the adapter off");
@@ -99,6 +145,26 @@ impl Adapter {
             .is_some_and(|name| !is_name(name))
         {
             return Err("adapter.stream_name must have 1 to 128 ASCII characters without spaces");
+        }
+        let is_weak = |secret: &Secret| {
+            let bytes = secret.expose().as_bytes();
+            bytes.len() < MIN_SECRET || bytes.iter().all(|byte| Some(byte) == bytes.first())
+        };
+        if self.secret.iter().any(is_weak) {
+            return Err(
+                "adapter.secret has a secret of less than 32 bytes, or of one repeated character: \
+                 `openssl rand -base64 48` makes a good one",
+            );
+        }
+        if self.trust == Trust::SharedWithNode && !self.secret.is_empty() {
+            return Err(
+                "adapter.secret seals nothing with adapter.trust = \"shared-with-node\": remove one of them",
+            );
+        }
+        if self.trust == Trust::SharedWithNode && self.accept_plain {
+            return Err(
+                "adapter.accept_plain is for servers that seal: remove it, or adapter.trust = \"shared-with-node\"",
+            );
         }
         if self.table.as_deref().is_some_and(|name| !is_name(name)) {
             return Err("adapter.table must have 1 to 128 ASCII characters without spaces");
@@ -166,6 +232,8 @@ fn is_address(address: &str) -> bool {
     is_host && is_port
 }
 
+/// Bytes of the shortest secret.
+const MIN_SECRET: usize = 32;
 /// Bytes of the longest key.
 const MAX_KEY: usize = 128;
 /// Bytes of the longest id, which leaves room for what a server adds to it.

@@ -24,7 +24,7 @@ pub use admin_listen::AdminListen;
 pub use auth::{Auth, Jwt, Role, Secret};
 pub use backend::Backend;
 pub use chat::{Chat, Content, Presence};
-pub use cluster::{Adapter, Node, Subscriptions};
+pub use cluster::{Adapter, Node, Subscriptions, Trust};
 pub use limits::{Limits, Preset};
 pub use market::{Executor, Market, Notifications, Webhook};
 pub use page::Page;
@@ -197,6 +197,7 @@ impl Settings {
         settings.auth.jwt.jwks_url = self.auth.jwt.shown_jwks_url();
         settings.store.url = self.store.shown_url();
         settings.adapter.url = Some(self.adapter.shown_url(&self.store));
+        settings.adapter.secret = self.adapter.shown_secret();
         settings.market = self.market.shown();
         settings.webhooks = self.webhooks.shown();
         settings.limits = self.limits.in_force();

@@ -20,6 +20,8 @@ pub(crate) enum RunError {
     Outbound(OutboundFault),
     /// There is no such adapter, or not with these settings.
     Adapter(cluster::AdapterFault),
+    /// What servers send each other cannot be sealed.
+    Sealing(cluster::SealingFault),
     /// The store cannot be opened.
     Open(OpenError),
     /// Every user of the machine can replace the files of this key through this folder.
@@ -47,6 +49,7 @@ impl fmt::Display for RunError {
             Self::Keys(_) => f.write_str("the keys of tokens cannot be used"),
             Self::Roles(_) => f.write_str("the roles make no sense"),
             Self::Adapter(fault) => fault.fmt(f),
+            Self::Sealing(fault) => fault.fmt(f),
             Self::Outbound(fault) => fault.fmt(f),
             Self::Open(_) => f.write_str("cannot open the store"),
             Self::Folder(key, folder) => {
@@ -83,6 +86,7 @@ impl std::error::Error for RunError {
             | Self::Hurried
             | Self::Tasks(_) => None,
             Self::Keys(error) => Some(error),
+            Self::Sealing(fault) => fault.source(),
             Self::Roles(error) => Some(error),
             Self::Open(error) => Some(error),
             Self::Store(error) => Some(error),

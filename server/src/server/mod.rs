@@ -26,7 +26,11 @@ use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
 use crate::http::{self, Losses, Readiness};
 use crate::metrics::Metrics;
-use crate::service::{Hooks, Leases, Market, api::Publications, cluster};
+use crate::service::{
+    Hooks, Leases, Market,
+    api::Publications,
+    cluster::{self, Sealing},
+};
 use crate::store::{NewConversation, Store};
 use crate::supervisor::Supervisor;
 use roomcast::{Io, Server, adapter::Health, metrics::Counter};
@@ -55,12 +59,16 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
         .config(engine_config(settings))
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
-    let io = cluster::join(io, settings).map_err(RunError::Adapter)?;
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
     let supervisor = Supervisor::new(&metrics);
     supervisor.start("signals", move || survived_signals.clone().log());
     let opened = Store::open_supervised(&settings.store, Arc::clone(&metrics), &supervisor);
     let (store, commits) = opened.await.map_err(RunError::Open)?;
+    let warned = cluster::warn_of_public(settings).await;
+    warned.map_err(RunError::Open)?;
+    // The secrets may be in the store, so that the adapter comes after it.
+    let sealing = Sealing::open(settings).await.map_err(RunError::Sealing)?;
+    let io = cluster::join(io, settings, &sealing).map_err(RunError::Adapter)?;
     let services = Services::open(settings, &store, metrics).await?;
     let io = match store.values() {
         Some(values) => io.values(values),

@@ -66,7 +66,7 @@ pub use shared::{
 pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
 pub use time::Time;
 
-pub use self::opening::Reservation;
+pub use self::opening::{ClusterSecrets, Reservation};
 
 /// A store of conversations and messages. Cloning gives another handle to the same store.
 #[derive(Clone, Debug)]

@@ -190,7 +190,7 @@ impl Layers {
                 .rev()
                 .find(|given| key.starts_with(&given.key))
                 .map_or_else(|| "configuration".to_owned(), |given| given.from.clone());
-            let error = if key.ends_with("secret") || key.ends_with("token") {
+            let error = if key.contains("secret") || key.ends_with("token") {
                 "not a text".to_owned()
             } else {
                 error.into_inner().message().to_owned()

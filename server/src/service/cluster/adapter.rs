@@ -5,9 +5,10 @@ use std::time::Duration;
 
 #[cfg(feature = "postgres")]
 use super::NAMESPACE;
-use crate::config::{Settings, Subscriptions as Listening};
+use super::Sealing;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-use roomcast::Emitter;
+use super::sealing::configured;
+use crate::config::{Settings, Subscriptions as Listening};
 #[cfg(feature = "nats")]
 use roomcast::adapter::nats::Nats;
 #[cfg(feature = "postgres")]
@@ -15,6 +16,8 @@ use roomcast::adapter::postgres::Postgres;
 #[cfg(feature = "redis")]
 use roomcast::adapter::redis::{InvalidUrl, Redis, Subscriptions};
 use roomcast::{Builder, adapter::NodeOptions};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use roomcast::{Emitter, adapter::InvalidSecrets};
 
 /// Why there is no adapter with these settings.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub(crate) enum AdapterFault {
     Absent(&'static str),
     /// The store belongs to this server alone.
     NotShared,
+    /// The secrets that are configured cannot be used.
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    Secret(InvalidSecrets),
 }
 
 /// The URL of the adapter, if there is one.
@@ -46,16 +52,22 @@ pub(crate) fn url(settings: &Settings) -> Option<&str> {
 
 /// Whether the configured adapter can be had, if there is one, without touching anything.
 pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
-    join(roomcast::Io::builder(), settings).map(drop)
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    configured(settings).map_err(AdapterFault::Secret)?;
+    join(roomcast::Io::builder(), settings, &Sealing::default()).map(drop)
 }
 
 /// Gives the server the configured adapter, if there is one.
-pub(crate) fn join(io: Builder, settings: &Settings) -> Result<Builder, AdapterFault> {
+pub(crate) fn join(
+    io: Builder,
+    settings: &Settings,
+    sealing: &Sealing,
+) -> Result<Builder, AdapterFault> {
     let io = io.node(node(settings));
     let Some(url) = url(settings) else {
         return Ok(io);
     };
-    let io = Adapter::new(settings, url)?.give_to(io);
+    let io = Adapter::new(settings, url)?.sealed(sealing).give_to(io);
     if settings.store.is_postgres() {
         Ok(io)
     } else {
@@ -81,10 +93,20 @@ fn node(settings: &Settings) -> NodeOptions {
     node
 }
 
+/// Whether there is an adapter with this URL, without touching anything.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) fn check_url(settings: &Settings, url: &str) -> Result<(), AdapterFault> {
+    Adapter::new(settings, url).map(drop)
+}
+
 /// Publishes events to the servers that an adapter joins, without being one of them.
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub(crate) fn emitter(settings: &Settings, url: &str) -> Result<Emitter, AdapterFault> {
-    Ok(match Adapter::new(settings, url)? {
+pub(crate) fn emitter(
+    settings: &Settings,
+    url: &str,
+    sealing: &Sealing,
+) -> Result<Emitter, AdapterFault> {
+    Ok(match Adapter::new(settings, url)?.sealed(sealing) {
         #[cfg(feature = "nats")]
         Adapter::Nats(nats) => Emitter::new(*nats),
         #[cfg(feature = "postgres")]
@@ -116,6 +138,32 @@ impl Adapter {
             "nats" => Self::nats(settings, url),
             _ => Err(AdapterFault::Unknown),
         }
+    }
+
+    /// Has the adapter seal, if messages are sealed.
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    fn sealed(self, sealing: &Sealing) -> Self {
+        let Some(secrets) = sealing.secrets.clone() else {
+            return self;
+        };
+        macro_rules! sealed {
+            ($adapter:expr) => {
+                Box::new($adapter.sealed(secrets).accept_plain(sealing.accepts_plain))
+            };
+        }
+        match self {
+            #[cfg(feature = "nats")]
+            Self::Nats(nats) => Self::Nats(sealed!(nats)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => Self::Postgres(sealed!(postgres)),
+            #[cfg(feature = "redis")]
+            Self::Redis(redis) => Self::Redis(sealed!(redis)),
+        }
+    }
+
+    #[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
+    fn sealed(self, _: &Sealing) -> Self {
+        self
     }
 
     #[cfg_attr(
@@ -276,6 +324,8 @@ impl fmt::Display for AdapterFault {
                 "adapter.url: servers that are joined by an adapter need one store for all, so that \
                  messages have one order: set store.url to a PostgreSQL, or adapter.url to `none`",
             ),
+            #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+            Self::Secret(fault) => write!(f, "adapter.secret: {fault}"),
         }
     }
 }

@@ -36,8 +36,8 @@ impl Batch {
 }
 
 /// One announcement has at most so many bytes and items. No item is larger. With all that stands around them these are
-/// at most 7,900 bytes, so that PostgreSQL carries them in a notification.
-const BATCH_BYTES: usize = 7000;
+/// at most 5,900 bytes, so that PostgreSQL carries them in a notification when they are sealed and encoded.
+const BATCH_BYTES: usize = 5000;
 const BATCH: usize = 128;
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_at_most_7900_bytes_whatever_is_in_it() {
+    fn an_event_has_at_most_5900_bytes_whatever_is_in_it() {
         // What an adapter writes around an event: names, a number, the namespace.
         const AROUND: usize = 400;
         let store = Uuid::from_u128(1);
@@ -148,7 +148,7 @@ mod tests {
                 assert!(batch.all.len() <= BATCH);
                 let text = wire::write(store, &batch.all).unwrap();
                 let event = serde_json::to_string(&[NEWS, &text]).unwrap();
-                assert!(event.len() + AROUND <= 7900, "{name}: {}", event.len());
+                assert!(event.len() + AROUND <= 5900, "{name}: {}", event.len());
                 // The count is what is written.
                 let inside = batch.all.iter().map(|news| wire::escaped(news.get()) + 1);
                 assert_eq!(batch.bytes, inside.sum::<usize>());

@@ -8,13 +8,15 @@ mod announcer;
 mod batch;
 #[cfg(test)]
 pub(crate) mod corpus;
+mod sealing;
 mod wire;
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-pub(crate) use adapter::emitter;
 pub(crate) use adapter::{AdapterFault, check, join, url};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) use adapter::{check_url, emitter};
 pub(crate) use announcer::{Announcer, NAMESPACE};
 pub(in crate::service) use announcer::{NEWS, QUESTION};
+pub(crate) use sealing::{Sealing, SealingFault, warn_of_public};
 pub(crate) use wire::Ignored;
 pub(in crate::service) use wire::{
     Confirmed, LevelOf, News, Presence, Read, RevokedUntil, Step, Typing,

@@ -123,7 +123,7 @@ impl Presence {
 /// Bytes of the longest form of a byte: a control character in a string of JSON within a string of JSON.
 const LONGEST_ESCAPE: usize = 7;
 /// Bytes that the names of users in one announcement may take.
-const NAMES: usize = 6000;
+const NAMES: usize = 4000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -347,7 +347,7 @@ pub(super) fn read_question(store: Uuid, text: &str) -> Result<Step, Ignored> {
 const VERSION: u32 = 1;
 
 /// Bytes of text and metadata, as they are written, up to which a message is told with them.
-const CARRIED: usize = 4096;
+const CARRIED: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -6,12 +6,14 @@
 mod holder;
 mod location;
 mod reservation;
+mod secrets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::location::Location;
 pub use self::reservation::Reservation;
+pub use self::secrets::ClusterSecrets;
 #[cfg(feature = "postgres")]
 use super::postgres;
 #[cfg(feature = "sqlite")]
@@ -125,6 +127,40 @@ impl Store {
             database: path.display().to_string(),
             reason: format!("{}: {error}", folder.display()),
         })
+    }
+
+    /// Reads the secrets of the cluster from the table that servers share, and who else could read it; `None` if
+    /// the store is no PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the table cannot be read.
+    pub async fn cluster_secrets(
+        config: &config::Store,
+    ) -> Result<Option<ClusterSecrets>, OpenError> {
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::cluster_secrets(&url, config).await.map(Some),
+            #[cfg(not(feature = "postgres"))]
+            absent @ Location::Postgres(_) => Err(absent.absent()),
+            Location::Memory | Location::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// Returns the statements by which PUBLIC loses the right to connect to the database; `None` if PUBLIC has no such
+    /// right, or the store is no PostgreSQL.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, or the database does not answer.
+    pub async fn open_to_public(config: &config::Store) -> Result<Option<String>, OpenError> {
+        match Location::parse(&config.url)? {
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::open_to_public(&url, config).await,
+            #[cfg(not(feature = "postgres"))]
+            absent @ Location::Postgres(_) => Err(absent.absent()),
+            Location::Memory | Location::Sqlite(_) => Ok(None),
+        }
     }
 
     /// Brings the database to the tables of this version and says which migrations that took. Many

@@ -7,6 +7,7 @@ use tokio_postgres::Error;
 
 use super::address::{Address, ConnectError};
 use super::failure::{self, Fault};
+use super::shared::secrets;
 use super::{rights, texts};
 use crate::config;
 use crate::store::{OpenError, migrate as migrations};
@@ -44,6 +45,9 @@ pub(super) async fn set_up(
                 let applied = migrations::postgres(&mut client, &address.name(), apply).await?;
                 texts::check_search(&client).await.map_err(refused)?;
                 rights::check(&client).await.map_err(refused)?;
+                if apply {
+                    secrets::make(&client).await.map_err(refused)?;
+                }
                 return Ok(applied);
             }
             Err(ConnectError::Refused(error)) => {

@@ -30,10 +30,13 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::address::Address;
-pub(super) use self::connecting::{check, migrate};
 use self::health::Health;
 use self::lane::{Lane, Order};
 use self::reading::read;
+pub(super) use self::{
+    connecting::{check, migrate},
+    shared::secrets::{cluster_secrets, open_to_public},
+};
 use super::change::{Authorship, Committed, Cursor, List, Search};
 use super::lane::{self as lane_ends, Commit, Commits, Lanes, Write};
 use super::rows::{Membership, Messages, Page, Revision, Version};

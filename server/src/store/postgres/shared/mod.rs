@@ -13,4 +13,5 @@ mod keys;
 mod leases;
 mod logins;
 mod publications;
+pub(super) mod secrets;
 mod values;

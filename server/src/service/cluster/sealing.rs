@@ -1,0 +1,183 @@
+//! How servers protect what they send each other through the adapter: with the secrets that are configured, or with
+//! those of the store's table, or not at all.
+
+use std::fmt;
+
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use roomcast::adapter::{InvalidSecrets, Secrets};
+
+use crate::config::{Profile, Settings, Trust};
+use crate::store::{OpenError, Store};
+
+/// Whether messages of servers are sealed, and with what. The default seals nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Sealing {
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    pub(super) secrets: Option<Secrets>,
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    pub(super) accepts_plain: bool,
+}
+
+/// Why messages cannot be sealed.
+#[derive(Debug)]
+pub(crate) enum SealingFault {
+    /// The table of the secrets cannot be read.
+    Store(OpenError),
+    /// The table has no secret.
+    None,
+    /// There is neither a secret nor a table of secrets.
+    Absent,
+    /// Roles that are no server's could read the table.
+    Exposed(Vec<String>),
+    /// The secrets cannot be used.
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    Invalid(InvalidSecrets),
+}
+
+#[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
+impl Sealing {
+    /// Messages of servers are not sealed in a build without adapters.
+    #[expect(clippy::unused_async, reason = "other builds read the store")]
+    pub(crate) async fn open(_: &Settings) -> Result<Self, SealingFault> {
+        Ok(Self::default())
+    }
+}
+
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+impl Sealing {
+    /// Returns what a server seals with. Its store must have been opened, so that the table exists.
+    ///
+    /// # Errors
+    ///
+    /// If no secret can be had, or if roles that are no server's could read the table in production.
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, SealingFault> {
+        let adapter = &settings.adapter;
+        if super::url(settings).is_none() {
+            return Ok(Self::default());
+        }
+        if adapter.trust == Trust::SharedWithNode {
+            tracing::warn!(
+                "every client of the broker can act as a server (adapter.trust = \"shared-with-node\")"
+            );
+            return Ok(Self::default());
+        }
+        if adapter.accept_plain {
+            tracing::warn!(
+                "every client of the broker can act as a server (adapter.accept_plain): \
+                 switch it off after the upgrade"
+            );
+        }
+        let (secrets, readers) = secrets(settings).await?;
+        if !readers.is_empty() {
+            let roles = readers.join(", ");
+            tracing::error!(roles, "{EXPOSED}");
+            if settings.profile() == Profile::Production {
+                return Err(SealingFault::Exposed(readers));
+            }
+        }
+        Ok(Self {
+            secrets: Some(secrets),
+            accepts_plain: adapter.accept_plain,
+        })
+    }
+
+    /// Returns what a program seals with that publishes events to the servers.
+    ///
+    /// # Errors
+    ///
+    /// If no secret can be had.
+    pub(crate) async fn for_emitter(settings: &Settings) -> Result<Self, SealingFault> {
+        if settings.adapter.trust == Trust::SharedWithNode {
+            return Ok(Self::default());
+        }
+        let (secrets, _) = secrets(settings).await?;
+        Ok(Self {
+            secrets: Some(secrets),
+            accepts_plain: settings.adapter.accept_plain,
+        })
+    }
+}
+
+/// Returns the secrets, and the roles beside the servers that could read their table.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+async fn secrets(settings: &Settings) -> Result<(Secrets, Vec<String>), SealingFault> {
+    if let Some(secrets) = configured(settings).map_err(SealingFault::Invalid)? {
+        return Ok((secrets, Vec::new()));
+    }
+    let stored = Store::cluster_secrets(&settings.store).await;
+    let stored = stored.map_err(SealingFault::Store)?;
+    let stored = stored.ok_or(SealingFault::Absent)?;
+    if stored.secrets.is_empty() {
+        return Err(SealingFault::None);
+    }
+    let secrets = Secrets::new(&stored.secrets).map_err(SealingFault::Invalid)?;
+    Ok((secrets, stored.readers))
+}
+
+/// Returns the secrets that are configured, if there are any.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(super) fn configured(settings: &Settings) -> Result<Option<Secrets>, InvalidSecrets> {
+    let configured = &settings.adapter.secret;
+    if configured.is_empty() {
+        return Ok(None);
+    }
+    Secrets::new(configured.iter().map(|secret| secret.expose())).map(Some)
+}
+
+/// Warns if every role of the database server could connect to the database of a server in production.
+pub(crate) async fn warn_of_public(settings: &Settings) -> Result<(), OpenError> {
+    if settings.profile() == Profile::Production
+        && let Some(statement) = Store::open_to_public(&settings.store).await?
+    {
+        tracing::warn!(
+            statement,
+            "every role of the database server may connect to the database of this server, and can flood its \
+             notifications: run the statement"
+        );
+    }
+    Ok(())
+}
+
+const EXPOSED: &str = "roles that are neither the owner nor the server's could read or replace the secrets of \
+     the cluster (table cluster_secrets)";
+
+impl fmt::Debug for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealing").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SealingFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(_) => f.write_str("cannot read the secrets of the cluster"),
+            Self::None => f.write_str(
+                "the table cluster_secrets has no secret: run `roomcast migrate` as the owner of the tables, or set \
+                 adapter.secret (`openssl rand -base64 48` makes one)",
+            ),
+            Self::Absent => f.write_str(
+                "no secret of the cluster is known: set adapter.secret (ROOMCAST_ADAPTER__SECRET) to that of the \
+                 servers, or store.url (ROOMCAST_STORE) to their PostgreSQL, or publish what is not sealed with \
+                 `--unsealed`",
+            ),
+            Self::Exposed(roles) => write!(
+                f,
+                "{EXPOSED}: {}. Revoke their rights, or set adapter.secret (`openssl rand -base64 48` makes one)",
+                roles.join(", ")
+            ),
+            #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+            Self::Invalid(fault) => write!(f, "adapter.secret: {fault}"),
+        }
+    }
+}
+
+impl std::error::Error for SealingFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::None | Self::Absent | Self::Exposed(_) => None,
+            #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+            Self::Invalid(fault) => Some(fault),
+        }
+    }
+}

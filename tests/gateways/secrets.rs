@@ -1,0 +1,169 @@
+//! Who may read the secrets that servers seal with, and who may connect to their database.
+
+use crate::config::run;
+use crate::nodes::Database;
+
+const SECRET: &str = "Ooche4quah6yi9Aeghah3eigheiC1oop";
+
+/// The variables of a server in production on a database.
+fn production<'a>(url: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("ROOMCAST_PROFILE", "production"),
+        ("ROOMCAST_AUTH__JWT__SECRET", SECRET),
+        ("ROOMCAST_STORE", url),
+    ]
+}
+
+/// Makes the tables of a database of its own.
+fn migrated() -> Database {
+    let database = Database::apart();
+    let (works, said) = run(&["migrate"], &[("ROOMCAST_STORE", database.url())]);
+    assert!(works, "{said}");
+    database
+}
+
+#[test]
+fn production_refuses_secrets_that_other_roles_can_read_or_replace() {
+    let database = migrated();
+    database.sql(
+        "CREATE ROLE snoop LOGIN; CREATE ROLE helper LOGIN NOINHERIT; CREATE ROLE readers;
+         GRANT readers TO helper",
+    );
+    for (grant, revoke, role) in [
+        (
+            "GRANT SELECT ON cluster_secrets TO snoop",
+            "REVOKE ALL ON cluster_secrets FROM snoop",
+            "snoop",
+        ),
+        (
+            "GRANT SELECT (secret) ON cluster_secrets TO snoop",
+            "REVOKE ALL (secret) ON cluster_secrets FROM snoop",
+            "snoop",
+        ),
+        (
+            "GRANT INSERT ON cluster_secrets TO snoop",
+            "REVOKE ALL ON cluster_secrets FROM snoop",
+            "snoop",
+        ),
+        (
+            "GRANT TRIGGER ON cluster_secrets TO snoop",
+            "REVOKE ALL ON cluster_secrets FROM snoop",
+            "snoop",
+        ),
+        (
+            "GRANT pg_read_all_data TO snoop",
+            "REVOKE pg_read_all_data FROM snoop",
+            "snoop",
+        ),
+        // By SET ROLE.
+        (
+            "GRANT SELECT ON cluster_secrets TO readers",
+            "REVOKE ALL ON cluster_secrets FROM readers",
+            "helper",
+        ),
+        (
+            "GRANT SELECT ON cluster_secrets TO PUBLIC",
+            "REVOKE ALL ON cluster_secrets FROM PUBLIC",
+            "PUBLIC",
+        ),
+    ] {
+        database.sql(grant);
+        let variables = production(database.url());
+        let (works, said) = run(&[], &variables);
+        let is_refused = said.contains("could read or replace") && said.contains(role);
+        assert!(
+            !works && is_refused && !said.contains("listening on"),
+            "{grant}: {said}"
+        );
+        // In development the log has it, and servers with a secret of their own do not use the table.
+        let server = database.server_with(&[("ROOMCAST_ADAPTER__URL", database.url())]);
+        server.expect_log(&["ERROR", "could read or replace", role]);
+        drop(server);
+        let own = [
+            variables.as_slice(),
+            &[("ROOMCAST_ADAPTER__SECRET", SECRET)],
+        ]
+        .concat();
+        drop(
+            database.server_with(
+                &[own.as_slice(), &[("ROOMCAST_ADAPTER__URL", database.url())]].concat(),
+            ),
+        );
+        database.sql(revoke);
+    }
+    let url = database.url().to_owned();
+    let server = database.server_with(
+        &[
+            production(&url).as_slice(),
+            &[("ROOMCAST_ADAPTER__URL", &*url)],
+        ]
+        .concat(),
+    );
+    assert!(
+        !server.early_log().contains("could read"),
+        "{}",
+        server.early_log()
+    );
+}
+
+#[test]
+fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
+    let database = migrated();
+    let role = database.restricted_role(
+        "REVOKE ALL ON cluster_secrets FROM {role}; GRANT SELECT ON cluster_secrets TO {role}",
+    );
+    let url = database.url_as(&role);
+    let mut variables = production(&url);
+    variables.push(("ROOMCAST_STORE__MIGRATE", "false"));
+    variables.push(("ROOMCAST_ADAPTER__URL", &url));
+    drop(database.server_with(&variables));
+    database.sql("DELETE FROM cluster_secrets");
+    let (works, said) = run(&[], &variables);
+    assert!(
+        !works && said.contains("cluster_secrets has no secret: run `roomcast migrate`"),
+        "{said}"
+    );
+    // The command makes another one.
+    assert!(run(&["migrate"], &[("ROOMCAST_STORE", database.url())]).0);
+    drop(database.server_with(&variables));
+}
+
+#[test]
+fn all_servers_of_a_database_have_one_secret_which_no_command_shows() {
+    let database = migrated();
+    let count =
+        "SELECT count(*)::text || ' ' || min(octet_length(secret))::text FROM cluster_secrets";
+    let servers =
+        [(); 3].map(|()| database.server_with(&[("ROOMCAST_ADAPTER__URL", database.url())]));
+    assert_eq!(database.sql(count).trim(), "1 32");
+    drop(servers);
+    let (works, said) = run(&["print-config"], &[("ROOMCAST_ADAPTER__SECRET", SECRET)]);
+    assert!(
+        works && !said.contains(SECRET) && said.contains("(hidden)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn production_says_once_how_public_loses_the_right_to_connect() {
+    let database = migrated();
+    let url = database.url().to_owned();
+    let statement = |server: &crate::server::Binary| {
+        let log = [server.early_log(), &server.log()].concat();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("REVOKE CONNECT"))
+            .collect();
+        assert!(lines.len() <= 1, "{log}");
+        let line = lines.first()?;
+        let start = line.find("GRANT CONNECT")?;
+        let end = line.find("FROM PUBLIC;")? + "FROM PUBLIC;".len();
+        Some(line[start..end].replace("\\\"", "\""))
+    };
+    let server = database.server_with(&production(&url));
+    let said = statement(&server).unwrap();
+    drop(server);
+    database.sql(&said);
+    let server = database.server_with(&production(&url));
+    assert_eq!(statement(&server), None);
+}
