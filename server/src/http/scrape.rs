@@ -44,16 +44,13 @@ impl Readers {
     }
 
     /// Refuses a request without a token that permits reading.
-    async fn check(&self, request: &Request) -> Result<(), Response> {
-        let authorization = bearer_of(request);
+    async fn check(&self, path: &str, authorization: Option<String>) -> Result<(), Response> {
         let token = authorization.as_deref().and_then(bearer_token);
         if let (Some(given), Some(expected)) = (token, self.token)
             && <[u8; 32]>::from(Sha256::digest(given)) == expected
         {
             return Ok(());
         }
-        let route = request.extensions().get::<MatchedPath>();
-        let path = route.map_or("", MatchedPath::as_str);
         match (self.callers)(authorization).await {
             Ok(_) => Ok(()),
             Err(turned) => Err(turn_away(path, turned, &self.log_throttle)),
@@ -80,7 +77,9 @@ async fn admit(
         }
         Some(Some(_)) | None => {}
     }
-    match readers.check(&request).await {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = route.as_ref().map_or("", MatchedPath::as_str);
+    match readers.check(path, bearer_of(&request)).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal,
     }
