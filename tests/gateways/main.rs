@@ -88,5 +88,6 @@ mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tools;
 mod trades;
 mod unread;

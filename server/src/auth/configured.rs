@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use super::{
     JwtAuthenticator, Keys, KeysError, Revocations, Weakness,
-    jwt::{FileError, JwksUrl, KeyRing, UrlFault, WeakSecrets},
+    jwt::{FileError, JwksUrl, KeyRing, UrlFault, WeakSecrets, jwks},
 };
 use crate::{
     config::{self, Jwt, Profile, Secret, Settings},
@@ -80,6 +80,25 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfiguredError> {
         JwksUrl::parse(url, jwt.jwks_ca_file.as_deref()).map_err(ConfiguredError::Url)?;
     }
     Ok(())
+}
+
+/// Fetches the set of keys at the configured address, if there is one. Returns the address as it may be shown.
+pub(crate) async fn fetch(jwt: &Jwt) -> Option<(String, Result<(), String>)> {
+    let text = jwt.jwks_url.as_deref()?;
+    let url = match JwksUrl::parse(text, jwt.jwks_ca_file.as_deref()) {
+        Ok(url) => url,
+        Err(fault) => return Some((String::new(), Err(fault.to_string()))),
+    };
+    let limit = Duration::from_secs(jwt.jwks_timeout_s);
+    let fetched = match tokio::time::timeout(limit, jwks::fetch(&url)).await {
+        Ok(Ok(text)) => match Keys::from_public_jwks(&text) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        },
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    Some((url.to_string(), fetched))
 }
 
 /// The keys that tokens can be signed with.

@@ -26,7 +26,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::jwt::tls_client;
 
@@ -173,6 +173,33 @@ impl Outbound {
         answered.map(|(status, _)| status)
     }
 
+    /// Connects, with TLS if the address has it, and sends nothing.
+    pub(crate) async fn reach(&self) -> Result<(), SendError> {
+        let reaching = async {
+            let stream = self.connect().await?;
+            match &self.tls {
+                Some(tls) => self.encrypt(tls, stream).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let late = SendError::TooLate { was_sent: false };
+        timeout(self.timeout, reaching).await.unwrap_or(Err(late))
+    }
+
+    async fn encrypt(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, SendError> {
+        let name = ServerName::try_from(self.host.clone())
+            .map_err(|error| SendError::Connect(io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(tls));
+        connector
+            .connect(name, stream)
+            .await
+            .map_err(SendError::Connect)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -187,11 +214,7 @@ impl Outbound {
             let Some(tls) = &self.tls else {
                 return ask(stream, request, &is_sent, reads_body).await;
             };
-            let name = ServerName::try_from(self.host.clone())
-                .map_err(|error| SendError::Connect(io::Error::other(error)))?;
-            let connector = TlsConnector::from(Arc::clone(tls));
-            let stream = connector.connect(name, stream).await;
-            let stream = stream.map_err(SendError::Connect)?;
+            let stream = self.encrypt(tls, stream).await?;
             ask(stream, request, &is_sent, reads_body).await
         };
         // One limit covers lookup, handshake and answer, so that no part of it can wait without

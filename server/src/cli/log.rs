@@ -5,7 +5,7 @@ use std::{fmt, io};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
-use super::rotating::Rotating;
+use super::{log_filter, rotating::Rotating};
 use crate::{
     config::{Log, LogFormat, Profile},
     private_files,
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum LogError {
     Level(tracing_subscriber::filter::ParseError),
+    /// What is wrong with the level of a directive.
+    Directive(String),
     File(std::path::PathBuf, io::Error),
     /// Every user can replace the log through this folder.
     Folder(std::path::PathBuf),
@@ -25,6 +27,7 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Level(error) => write!(f, "log.level: {error}"),
+            Self::Directive(fault) => write!(f, "log.level: {fault}"),
             Self::File(path, error) => write!(f, "log.file: {}: {error}", path.display()),
             Self::Folder(folder) => {
                 let folder = folder.display();
@@ -45,15 +48,19 @@ const QUIETED: [(&str, &str); 2] = [("refinery_core", "warn"), ("async_nats", "o
 
 /// Whether the options can be used.
 pub(super) fn check(log: &Log) -> Result<(), LogError> {
+    parse(log).map(drop)
+}
+
+fn parse(log: &Log) -> Result<EnvFilter, LogError> {
     let filter = EnvFilter::builder().parse(&log.level);
-    filter.map(|_| ()).map_err(LogError::Level)
+    let filter = filter.map_err(LogError::Level)?;
+    log_filter::check(&log.level).map_err(LogError::Directive)?;
+    Ok(filter)
 }
 
 /// Starts logging. Lines are written by a thread of their own until the guard is dropped.
 pub(super) fn start(log: &Log, profile: Profile) -> Result<WorkerGuard, LogError> {
-    let mut filter = EnvFilter::builder()
-        .parse(&log.level)
-        .map_err(LogError::Level)?;
+    let mut filter = parse(log)?;
     for (library, level) in QUIETED {
         if !log.level.contains(library) {
             let directive = format!("{library}={level}");

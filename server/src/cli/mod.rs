@@ -6,10 +6,12 @@
 
 mod bench;
 mod catalog;
+mod connect;
 mod export;
 mod files;
 mod identity;
 mod log;
+mod log_filter;
 mod migrate;
 mod output;
 mod remote;
@@ -18,7 +20,7 @@ mod settings;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use self::output::{errln, out, outln};
 use self::settings::Overrides;
@@ -66,7 +68,7 @@ enum Command {
     /// run meanwhile.
     Export(export::Export),
     /// Say whether the configuration is valid.
-    CheckConfig,
+    CheckConfig(CheckConfig),
     /// Print the configuration in force, as TOML.
     PrintConfig,
     /// Measure a Socket.IO server, ours or any other.
@@ -85,6 +87,15 @@ enum Command {
     Sockets(remote::SocketsArguments),
     /// List the servers that are joined to a running one.
     Nodes(remote::NodesArguments),
+}
+
+/// Arguments of `check-config`.
+#[derive(Clone, Debug, Args)]
+struct CheckConfig {
+    /// Also try the database, the adapter, the sources of keys, the services that are called, and the
+    /// files. Nothing is changed there. The exit code is 1 if something does not work.
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Runs the command that the process was started with.
@@ -122,7 +133,7 @@ pub fn run() -> ExitCode {
             warn(&loaded.warnings);
             migrate::run(&loaded.settings)
         }
-        Command::CheckConfig => {
+        Command::CheckConfig(CheckConfig { connect }) => {
             warn(&loaded.warnings);
             let checked = log::check(&loaded.settings.log)
                 .map_err(|error| error.to_string())
@@ -133,6 +144,9 @@ pub fn run() -> ExitCode {
                 Ok(()) => {
                     warn(&configured::advice(&loaded.settings));
                     outln!("the configuration is valid");
+                    if connect {
+                        return connect::run(&loaded.settings);
+                    }
                     ExitCode::SUCCESS
                 }
                 Err(error) => {

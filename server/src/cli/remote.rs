@@ -1,7 +1,7 @@
 //! Commands that ask a running server: `call`, `emit`, `sockets` and `nodes`, through its HTTP API or, for events,
 //! through the adapter.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -13,7 +13,7 @@ use serde_json::{Value, value::RawValue};
 use super::identity::Minter;
 use super::output::{errln, outln};
 use crate::{
-    auth::jwt::{JwksUrl, jwks::exchange},
+    auth::jwt::{JwksUrl, UrlFault, jwks::exchange},
     config::Settings,
     service::api::Emit,
 };
@@ -24,6 +24,9 @@ struct Server {
     /// Address of the server: `https`, or `http` on this machine. Default: where the configured one listens.
     #[arg(long)]
     url: Option<String>,
+    /// Certificates in PEM that the server's certificate is checked against. Default: those that this machine trusts.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
     /// Token of who asks. Default: one that is signed with the configured key for a minute.
     #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -46,7 +49,7 @@ pub(super) struct EmitArguments {
     /// that `adapter.url` may have. `configured`, or nothing at the end of the command: the adapter that is configured, in
     /// `ROOMCAST_ADAPTER__URL` for example, so that no password stands in the list of processes.
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = CONFIGURED,
-          conflicts_with_all = ["url", "token", "ack"])]
+          conflicts_with_all = ["url", "token", "cacert", "ack"])]
     adapter: Option<String>,
     /// Publish it through the adapter without sealing it, to servers that are configured with `adapter.trust =
     /// "shared-with-node"` and to Node servers. Else it is sealed with `adapter.secret`, or with the secrets in the
@@ -275,6 +278,8 @@ fn run(command: impl Future<Output = Result<(), String>>) -> ExitCode {
 struct Caller {
     url: String,
     token: String,
+    /// Certificates that the server's certificate is checked against.
+    cacert: Option<PathBuf>,
 }
 
 impl Caller {
@@ -292,7 +297,8 @@ impl Caller {
         };
         let url = server.url.clone().unwrap_or_else(|| configured(settings));
         let url = url.trim_end_matches('/').to_owned();
-        Ok(Self { url, token })
+        let cacert = server.cacert.clone();
+        Ok(Self { url, token, cacert })
     }
 
     /// The answer to a call, unless it is a refusal.
@@ -309,7 +315,14 @@ impl Caller {
         body: String,
     ) -> Result<Value, String> {
         let address = format!("{}/api/v1{path}", self.url);
-        let url = JwksUrl::parse(&address, None).map_err(|fault| format!("{address}: {fault}"))?;
+        let url = JwksUrl::parse(&address, self.cacert.as_deref());
+        let url = url.map_err(|fault| match fault {
+            UrlFault::Authorities(path, fault) => format!("--cacert {}: {fault}", path.display()),
+            fault @ (UrlFault::NotAUrl
+            | UrlFault::NotSecure
+            | UrlFault::Credentials
+            | UrlFault::NoRoots) => format!("{address}: {fault}"),
+        })?;
         let uri: http::Uri = address.parse().map_err(|_| "no address".to_owned())?;
         let target = uri.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::builder()

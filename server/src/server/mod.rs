@@ -10,6 +10,7 @@ mod routes;
 mod services;
 mod signals;
 mod tasks;
+mod trials;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::options::{engine_config, proxies, tls};
 use self::services::Services;
 use self::signals::{Signals, SurvivedSignals};
 use self::tasks::Started;
+pub(crate) use self::trials::{Trial, try_all};
 use crate::auth::{Roles, backend::BackendLogins, configured};
 use crate::config::{Profile, Settings};
 use crate::http::{self, Losses, Readiness};

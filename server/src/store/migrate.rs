@@ -63,12 +63,12 @@ pub(super) async fn postgres(
             .await;
         let known = known
             .and_then(|row| row.try_get(0))
-            .map_err(|e| refused(e.to_string()))?;
+            .map_err(|error| refused(chain(&error)))?;
         let last = if known {
             runner
                 .get_last_applied_migration_async(client)
                 .await
-                .map_err(|error| refused(error.to_string()))?
+                .map_err(|error| refused(chain(&error)))?
         } else {
             None
         };
@@ -86,9 +86,10 @@ pub(super) async fn postgres(
         .batch_execute(&lock)
         .await
         .map_err(|error| refused(error.to_string()))?;
-    let applied = run(&runner, client)
-        .await
-        .map_err(|error| refused(error.to_string()))?;
+    let applied = match run(&runner, client).await {
+        Ok(applied) => applied,
+        Err(error) => return Err(refused(explain(client, &error).await)),
+    };
     // The tables are checked behind the migrations, since another server may have gone further
     // meanwhile.
     compatible(client, &runner).await.map_err(refused)?;
@@ -130,11 +131,83 @@ async fn run(
 /// Whether a statement did not get a lock within `lock_timeout`.
 #[cfg(feature = "postgres")]
 fn is_lock_timeout(error: &refinery::Error) -> bool {
-    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
-        error.source()
-    });
+    code(error) == Some(SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// Returns what PostgreSQL has answered, if an error is an answer of PostgreSQL.
+#[cfg(feature = "postgres")]
+fn code(error: &(dyn std::error::Error + 'static)) -> Option<SqlState> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
     let cause = causes.find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
-    cause.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    cause.and_then(tokio_postgres::Error::code).cloned()
+}
+
+/// Describes why the migrations failed. If the role lacks a right, names the right.
+#[cfg(feature = "postgres")]
+async fn explain(client: &tokio_postgres::Client, error: &refinery::Error) -> String {
+    let text = chain(error);
+    // Without a schema in which the role may make tables, PostgreSQL says that there is none.
+    let lacks = [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::INVALID_SCHEMA_NAME,
+    ];
+    if !code(error).is_some_and(|code| lacks.contains(&code)) {
+        return text;
+    }
+    match missing_right(client).await {
+        Ok(Some(right)) => format!("{text}: {right}"),
+        Ok(None) | Err(_) => text,
+    }
+}
+
+/// Returns the right that the role lacks to migrate, and the statement that gives it.
+#[cfg(feature = "postgres")]
+pub(super) async fn missing_right(
+    client: &tokio_postgres::Client,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "SELECT quote_ident(current_user), quote_ident(coalesce(current_schema(), 'public')),
+                    current_schema() IS NOT NULL
+                        AND has_schema_privilege(current_user, current_schema(), 'CREATE'),
+                    (SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class
+                     WHERE relnamespace = to_regnamespace(quote_ident(current_schema()))
+                       AND relname IN ('refinery_schema_history', 'messages', 'conversations', 'roomcast_schema')
+                       AND NOT pg_has_role(current_user, relowner, 'USAGE')
+                     LIMIT 1)",
+            &[],
+        )
+        .await?;
+    let (role, schema): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (may_create, owner): (bool, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+    if let Some(owner) = owner {
+        return Ok(Some(format!(
+            "the tables belong to the role {owner}, and the role {role} lacks the rights of their owner: run \
+             `roomcast migrate` as {owner}, or `GRANT {owner} TO {role}`"
+        )));
+    }
+    Ok((!may_create).then(|| {
+        format!(
+            "the role {role} lacks the right CREATE on the schema {schema}: have its owner run \
+             `GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}`"
+        )
+    }))
+}
+
+/// Joins an error and its causes, which have what PostgreSQL has answered.
+#[cfg(feature = "postgres")]
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Whether the tables, if they are newer, are fit for this version.
@@ -148,7 +221,7 @@ async fn compatible(
         .await;
     let oldest: i32 = row
         .and_then(|row| row.try_get(0))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| chain(&error))?;
     let own = newest(runner);
     if oldest > own {
         return Err(format!(

@@ -29,7 +29,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{streams, subjects::Subjects};
+use super::{stranger, streams, subjects::Subjects};
 use crate::adapter::{
     common::{Broker, Limits, Outbound, Outgoing, Turns, chain, guarded},
     interface::Health,
@@ -207,8 +207,24 @@ impl Broker for Link {
             std::future::ready(())
         });
         // Connecting may take long, and an adapter that closes need not wait for it.
+        let servers = &self.address.servers;
+        let stranger = async {
+            // A server that has nothing to say keeps the client waiting for longer than messages wait.
+            tokio::time::sleep(STRANGER_DELAY).await;
+            match stranger::find(servers).await {
+                Some(why) => why,
+                None => std::future::pending().await,
+            }
+        };
         let client = tokio::select! {
-            client = options.connect(&*self.address.servers) => client.map_err(|error| chain(&error))?,
+            client = options.connect(&*self.address.servers) => match client {
+                Ok(client) => client,
+                Err(error) => {
+                    let stranger = stranger::find(servers).await;
+                    return Err(stranger.unwrap_or_else(|| chain(&error)));
+                }
+            },
+            why = stranger => return Err(why),
             () = given_up => return Ok(()),
         };
         let mut breaks = breaks;
@@ -467,6 +483,8 @@ pub(super) fn envelopes(messages: &[Message]) -> u64 {
     messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
+/// How long a connection takes before the server is examined.
+const STRANGER_DELAY: Duration = Duration::from_secs(1);
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
 /// How long this server may not hear itself.

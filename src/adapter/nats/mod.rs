@@ -15,6 +15,7 @@ mod link;
 mod members;
 mod outside;
 mod publishing;
+mod stranger;
 mod streams;
 mod subjects;
 mod values;

@@ -183,7 +183,7 @@ impl fmt::Display for FetchError {
 }
 
 /// The text at an address. Redirects are not followed.
-pub(super) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
+pub(in crate::auth) async fn fetch(url: &JwksUrl) -> Result<String, FetchError> {
     let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::get(path).body(Full::default());
     let request = request.map_err(|_| FetchError::Broken)?;

@@ -106,7 +106,7 @@ impl Keys {
 
     /// The keys of a set that came over a network: secrets in it do not count, and a set without a key
     /// that can be used is no set.
-    pub(super) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
+    pub(in crate::auth) fn from_public_jwks(json: &str) -> Result<Self, KeysError> {
         let (mut keys, _) = parse(json)?;
         // A secret that came over the network may be known to others, so nothing is verified with
         // it.

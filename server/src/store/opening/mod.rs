@@ -113,6 +113,24 @@ impl Store {
         }
     }
 
+    /// Whether the store can be opened and is fit for this version, without changing it.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not usable, the database cannot be reached, or its tables need a migration that this server may not
+    /// do.
+    pub async fn try_out(config: &config::Store) -> Result<(), OpenError> {
+        match Location::parse(&config.url)? {
+            Location::Memory => Ok(()),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => postgres::try_out(&url, config).await,
+            #[cfg(feature = "sqlite")]
+            Location::Sqlite(path) => sqlite::try_out(&path, config),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            absent => Err(absent.absent()),
+        }
+    }
+
     /// Returns what makes the database file unsafe: a folder through which every user of the machine could replace it.
     ///
     /// # Errors

@@ -103,6 +103,13 @@ impl Address {
         self.name.clone()
     }
 
+    pub(super) fn failed(&self, reason: &str) -> OpenError {
+        OpenError::Database {
+            database: self.name(),
+            reason: reason.to_owned(),
+        }
+    }
+
     pub(super) fn refused(&self, error: &dyn std::error::Error) -> OpenError {
         OpenError::Database {
             database: self.name(),

@@ -26,6 +26,29 @@ pub(in crate::store) async fn migrate(
     set_up(&address, config, true).await
 }
 
+/// Whether the database can be reached and is fit for this version, without changing it.
+pub(in crate::store) async fn try_out(url: &str, config: &config::Store) -> Result<(), OpenError> {
+    let address = Address::new(url, config)?;
+    // A database that is just starting is not waited for.
+    let config = config::Store {
+        retry_timeout: Duration::ZERO,
+        ..config.clone()
+    };
+    match set_up(&address, &config, false).await {
+        // The server brings the tables to its version itself, if it may.
+        Err(OpenError::Migration { .. }) if config.migrate => {
+            let client = address.connect().await;
+            let client = client.map_err(|_| address.failed("cannot connect"))?;
+            match migrations::missing_right(&client).await {
+                Ok(None) => Ok(()),
+                Ok(Some(right)) => Err(address.failed(&right)),
+                Err(error) => Err(address.refused(&error)),
+            }
+        }
+        tried => tried.map(drop),
+    }
+}
+
 /// Connects, with some patience for a database that is just starting, and migrates.
 pub(super) async fn set_up(
     address: &Address,

@@ -34,7 +34,7 @@ use self::health::Health;
 use self::lane::{Lane, Order};
 use self::reading::read;
 pub(super) use self::{
-    connecting::{check, migrate},
+    connecting::{check, migrate, try_out},
     shared::secrets::{cluster_secrets, open_to_public},
 };
 use super::change::{Authorship, Committed, Cursor, List, Search};

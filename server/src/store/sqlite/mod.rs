@@ -17,12 +17,15 @@ mod reader;
 mod sql;
 mod writer;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::Access;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -443,6 +446,40 @@ pub(super) fn migrate(path: &Path, config: &config::Store) -> Result<Vec<String>
     };
     let mut connection = prepare(path, &config)?;
     migrate::sqlite(&mut connection, path, true)
+}
+
+/// Whether the database can be opened, or made, without touching it.
+pub(super) fn try_out(path: &Path, config: &config::Store) -> Result<(), OpenError> {
+    let failed = |reason: String| OpenError::Database {
+        database: path.display().to_string(),
+        reason,
+    };
+    let needed = |place: &Path, access: Access| {
+        rustix::fs::access(place, access)
+            .map_err(|error| failed(format!("{}: {error}", place.display())))
+    };
+    // SQLite makes files beside the database.
+    let folder = private_files::folder_of(path);
+    needed(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    if !path.exists() {
+        let reason = "it does not exist, and store.migrate is false: run `roomcast migrate`";
+        return if config.migrate {
+            Ok(())
+        } else {
+            Err(failed(reason.into()))
+        };
+    }
+    needed(path, Access::READ_OK | Access::WRITE_OK)?;
+    let mut header = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(16).read_to_end(&mut header));
+    file.map_err(|error| failed(error.to_string()))?;
+    // An empty file is a database without tables.
+    if header.is_empty() || header == b"SQLite format 3\0" {
+        return Ok(());
+    }
+    Err(failed(
+        "the file is no SQLite database: set store.url to another path".into(),
+    ))
 }
 
 /// The connection that writes.

@@ -1,0 +1,151 @@
+//! Checks the filter of the log before the library reads it, which takes a misspelt level for the name of a module.
+
+/// Returns what is wrong with a filter.
+pub(super) fn check(filter: &str) -> Result<(), String> {
+    for directive in directives(filter) {
+        check_directive(directive.trim())?;
+    }
+    Ok(())
+}
+
+/// Splits a filter at the commas that are not part of the fields of a span.
+fn directives(filter: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    filter.split(move |c| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+}
+
+fn check_directive(directive: &str) -> Result<(), String> {
+    // The fields of a span may have an equals sign, which is not the one before the level.
+    let from = directive.rfind([']', '}']).unwrap_or_default();
+    let (target, level) = match directive.get(from..).and_then(|rest| rest.split_once('=')) {
+        Some((before, level)) => (directive.get(..from + before.len()), Some(level)),
+        None => (Some(directive), None),
+    };
+    let target = target.unwrap_or_default();
+    match level {
+        None if target.contains('[') => Ok(()),
+        None if is_level(target) => Ok(()),
+        // A module without a level is rather a level that is misspelt.
+        None => Err(format!(
+            "{}, or for a module `{}=debug`",
+            no_level(target),
+            if target.is_empty() {
+                "roomcast"
+            } else {
+                target
+            }
+        )),
+        Some(level) if !is_level(level) => Err(no_level(level)),
+        Some(_) => check_target(target),
+    }
+}
+
+fn is_level(text: &str) -> bool {
+    let is_name = LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level));
+    // The library takes numbers as well.
+    is_name || matches!(text, "0" | "1" | "2" | "3" | "4" | "5")
+}
+
+fn no_level(text: &str) -> String {
+    let nearest = nearest(text);
+    let levels = LEVELS.join(", ");
+    format!("`{text}` is no level: there are {levels}; did you mean `{nearest}`?")
+}
+
+/// Returns the level that a text is most like.
+fn nearest(text: &str) -> &'static str {
+    let text = text.to_ascii_lowercase();
+    let named = LEVELS.iter().map(|level| (*level, *level));
+    let all = named.chain(OTHER_NAMES);
+    let similar = all.max_by(|(one, _), (other, _)| {
+        let similarity = |name| strsim::jaro_winkler(name, &text);
+        similarity(one).total_cmp(&similarity(other))
+    });
+    similar.map_or("info", |(_, level)| level)
+}
+
+/// Refuses the name of a module that is almost one of this program.
+fn check_target(target: &str) -> Result<(), String> {
+    let name = target.split([':', '[']).next().unwrap_or_default();
+    let is_almost = |module: &&&str| strsim::jaro_winkler(module, name) > ALMOST;
+    match MODULES.iter().find(is_almost) {
+        Some(module) if !MODULES.contains(&name) => Err(format!(
+            "there is no module `{name}`; did you mean `{module}`?"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// What levels are called elsewhere.
+const OTHER_NAMES: [(&str, &str); 9] = [
+    ("none", "off"),
+    ("quiet", "off"),
+    ("fatal", "error"),
+    ("critical", "error"),
+    ("warning", "warn"),
+    ("information", "info"),
+    ("notice", "info"),
+    ("verbose", "debug"),
+    ("all", "trace"),
+];
+/// The crates of this program.
+const MODULES: [&str; 4] = [
+    "roomcast",
+    "roomcast_server",
+    "roomcast_protocol",
+    "roomcast_loadgen",
+];
+/// How similar names are of which one is misspelt.
+const ALMOST: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_name_levels_and_modules() {
+        for filter in [
+            "info",
+            "WARN",
+            "off",
+            "3",
+            "info,roomcast=debug",
+            "info, hyper=off , roomcast_server::http=trace",
+            "roomcast::engine=debug",
+            "[span{id=1,name=a}]=debug,warn",
+            "roomcast[span]=trace",
+            "tokio_postgres=warn",
+        ] {
+            assert_eq!(check(filter), Ok(()), "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_or_module_is_refused_with_the_nearest() {
+        for (filter, nearest) in [
+            ("verbos", "did you mean `debug`?"),
+            ("inf", "did you mean `info`?"),
+            ("warning", "did you mean `warn`?"),
+            ("erorr", "did you mean `error`?"),
+            ("", "`` is no level"),
+            ("info,", "`` is no level"),
+            ("info,roomcast=debg", "did you mean `debug`?"),
+            ("roomcast", "`roomcast=debug`"),
+            ("hyper=", "`` is no level"),
+            ("=debug=x", "`debug=x` is no level"),
+            ("info,roomcats=debug", "did you mean `roomcast`?"),
+            ("[a{b=c}]=loud", "`loud` is no level"),
+        ] {
+            let fault = check(filter).unwrap_err();
+            assert!(fault.contains(nearest), "{filter}: {fault}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Tries what the configuration names: the database, the adapter, sources of keys, services, files.
+//!
+//! Nothing is changed at any of them: no table is made, no event is sent, and no service gets a request but the
+//! source of keys.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Access, access};
+
+use crate::auth::{
+    configured,
+    outbound::{Outbound, Target},
+};
+use crate::config::Settings;
+use crate::service::cluster;
+use crate::store::Store;
+
+/// The outcome for one key of the configuration.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) key: &'static str,
+    /// What the key names, without secrets.
+    pub(crate) target: String,
+    /// The cause and a remedy, if it does not work.
+    pub(crate) fault: Option<String>,
+}
+
+impl Trial {
+    fn new(key: &'static str, target: impl Into<String>, outcome: Result<(), String>) -> Self {
+        Self {
+            key,
+            target: target.into(),
+            fault: outcome.err(),
+        }
+    }
+}
+
+/// Tries everything, one after the other.
+pub(crate) async fn try_all(settings: &Settings) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let store = Store::try_out(&settings.store).await;
+    let store = store.map_err(|error| error.to_string());
+    trials.push(Trial::new("store.url", settings.store.shown_url(), store));
+    if let Some(url) = cluster::url(settings) {
+        let shown = settings.adapter.shown_url(&settings.store);
+        let reached = reach_adapter(settings, url).await;
+        trials.push(Trial::new("adapter.url", shown, reached));
+    }
+    if let Some((url, fetched)) = configured::fetch(&settings.auth.jwt).await {
+        let remedy = "check the address, and auth.jwt.jwks_ca_file if its authority is private";
+        let fetched = fetched.map_err(|fault| format!("{fault}: {remedy}"));
+        trials.push(Trial::new("auth.jwt.jwks_url", url, fetched));
+    }
+    for (key, target) in services(settings) {
+        trials.push(reach(key, target).await);
+    }
+    trials.extend(files(settings));
+    trials
+}
+
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+async fn reach_adapter(settings: &Settings, url: &str) -> Result<(), String> {
+    use roomcast::adapter::Health;
+
+    // A program that only sends joins no cluster, so that no server takes note of it.
+    let emitter = cluster::emitter(settings, url).map_err(|error| error.to_string())?;
+    let start = Instant::now();
+    loop {
+        let Health::Down(why) = emitter.health() else {
+            break;
+        };
+        if start.elapsed() > ADAPTER_TIMEOUT {
+            return Err(format!(
+                "{why}: check the address and the credentials in adapter.url"
+            ));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    let closed = emitter.close().await;
+    closed.map_err(|lost| lost.why)
+}
+
+#[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
+async fn reach_adapter(_: &Settings, _: &str) -> Result<(), String> {
+    Err("this build has no adapter".to_owned())
+}
+
+/// The services that the server calls, with the keys of their addresses.
+fn services(settings: &Settings) -> Vec<(&'static str, Target<'_>)> {
+    let backend = &settings.auth.backend;
+    let hooks = &settings.webhooks;
+    let executor = &settings.market.webhook;
+    let services = [
+        backend.url.as_deref().map(|url| {
+            let target = Target {
+                section: "auth.backend",
+                url,
+                ca_file: backend.ca_file.as_deref(),
+                timeout: backend.timeout,
+                allow_private: backend.allow_private,
+            };
+            ("auth.backend.url", target)
+        }),
+        hooks.url.as_deref().map(|url| {
+            let target = Target {
+                section: "webhooks",
+                url,
+                ca_file: hooks.ca_file.as_deref(),
+                timeout: hooks.timeout,
+                allow_private: hooks.allow_private,
+            };
+            ("webhooks.url", target)
+        }),
+        executor.url.as_deref().map(|url| {
+            let target = Target {
+                section: "market.webhook",
+                url,
+                ca_file: executor.ca_file.as_deref(),
+                timeout: executor.timeout,
+                allow_private: executor.allow_private,
+            };
+            ("market.webhook.url", target)
+        }),
+    ];
+    services.into_iter().flatten().collect()
+}
+
+/// Connects to a service, with TLS if it has TLS. It gets no request, which it might act on.
+async fn reach(key: &'static str, target: Target<'_>) -> Trial {
+    let shown = target.url.split(['?', '#']).next().unwrap_or_default();
+    let section = target.section;
+    let reached = match Outbound::new(target) {
+        Ok(outbound) => outbound.reach().await.map_err(|error| {
+            format!("{error}: check {key}, and {section}.ca_file if its authority is private")
+        }),
+        Err(fault) => Err(fault.to_string()),
+    };
+    Trial::new(key, shown, reached)
+}
+
+/// The files that the server reads and writes. Their contents were checked before.
+fn files(settings: &Settings) -> Vec<Trial> {
+    let tls = &settings.server.tls;
+    let jwt = &settings.auth.jwt;
+    let read = [
+        ("server.tls.cert_file", &tls.cert_file),
+        ("server.tls.key_file", &tls.key_file),
+        ("auth.jwt.keys_file", &jwt.keys_file),
+        ("auth.jwt.jwks_ca_file", &jwt.jwks_ca_file),
+        ("auth.backend.ca_file", &settings.auth.backend.ca_file),
+        ("webhooks.ca_file", &settings.webhooks.ca_file),
+        ("market.webhook.ca_file", &settings.market.webhook.ca_file),
+    ];
+    let read = read.into_iter().filter_map(|(key, path)| {
+        let path = path.as_deref()?;
+        let readable = access(path, Access::READ_OK);
+        let readable = readable.map_err(|error| format!("{error}: let this user read the file"));
+        Some(Trial::new(key, path.display().to_string(), readable))
+    });
+    let written = settings
+        .log
+        .file
+        .as_deref()
+        .map(|path| Trial::new("log.file", path.display().to_string(), writable(path)));
+    read.chain(written).collect()
+}
+
+/// Whether a file can be written, or made.
+fn writable(path: &Path) -> Result<(), String> {
+    // The server makes the folders that are missing.
+    let existing = path.ancestors().find(|path| path.exists());
+    let place = existing.unwrap_or(Path::new("."));
+    access(place, Access::WRITE_OK).map_err(|error| {
+        let user = rustix::process::geteuid().as_raw();
+        format!(
+            "{}: {error}: give user {user} the right to write there",
+            place.display()
+        )
+    })
+}
+
+/// How long the adapter may take to connect: as long as a message waits for it.
+const ADAPTER_TIMEOUT: Duration = Duration::from_secs(6);
+/// How often its state is read.
+const INTERVAL: Duration = Duration::from_millis(50);
