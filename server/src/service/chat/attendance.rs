@@ -11,6 +11,8 @@ use uuid::Uuid;
 use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, NO_CONVERSATION, now, stranger, user};
+use crate::service::chat::presence::conversation::MAX_LISTED;
+use crate::service::chat::presence::remote::present_there;
 use crate::service::chat::sequencer::conversations::{Entered, Live};
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::cluster::Announcer;
@@ -21,7 +23,7 @@ use crate::service::rules::commands::attendance::{
 use crate::service::rules::content;
 use crate::service::rules::emissions::attendance::{Here, Status, UserStatus};
 use crate::service::rules::event::Command;
-use crate::store::{Committed, Messages, Opening, Page, Pin, Revision, Time};
+use crate::store::{Committed, Messages, Opening, Page, Pin, Revision, StoreError, Time};
 use roomcast::{Io, Namespace, Socket, SocketId};
 
 /// `GET /api/v1/conversations/{id}/presence`
@@ -101,7 +103,7 @@ impl Chat {
         let mut tries = 0;
         // This server may still have to emit what the client has from another one.
         let mut known = command.last_seq;
-        let (membership, through, users) = loop {
+        let (membership, through) = loop {
             let membership = self
                 .0
                 .store
@@ -129,10 +131,10 @@ impl Chat {
                 } else {
                     emitted.seq
                 };
-                Ok(Some((through, live.presence.list(id).users)))
+                Ok(Some(through))
             });
-            if let Some((through, users)) = entered.unwrap_or(Err(NO_CONVERSATION))? {
-                break (membership, through, users);
+            if let Some(through) = entered.unwrap_or(Err(NO_CONVERSATION))? {
+                break (membership, through);
             }
             // What the client has seen elsewhere is waited for once; after that the client gets
             // what this server has, so that it is not kept out.
@@ -161,13 +163,17 @@ impl Chat {
         // Later pins and read marks come live, since the socket has joined.
         let opening = self.0.store.opening(id, Some(&by.subject));
         // The socket has joined by now. If the client goes away here, its disconnect takes it out.
-        let (missed, opening) = tokio::join!(missed, opening);
+        let (missed, opening, ()) = tokio::join!(missed, opening, self.meet(id));
         let mut opening = opening.ok().flatten().map(|opening| self.show(opening));
         if let Some(opening) = &mut opening
             && !self.tells_of_readers(id)
         {
             opening.others_read_seq = None;
         }
+        // The list is made last: who comes and goes until now is in it, and later comings and goings follow it as events.
+        let conversations = &self.0.conversations;
+        let users = conversations.with(id, |live| live.presence.list(id).users);
+        let users = users.unwrap_or_default();
         // The statuses are asked last, since changes of them come live from now on.
         let members = membership
             .conversation
@@ -256,6 +262,21 @@ impl Chat {
             self.0.conversations.look_soon(live.id);
         }
         Ok(since)
+    }
+
+    /// Waits until other servers can see who is here, and it is known who is there, for [`MEETING`] at most.
+    ///
+    /// A client that is answered without knowing gets `user_joined` later for everyone at other servers.
+    async fn meet(&self, id: Uuid) {
+        if !self.0.store.is_shared() {
+            return;
+        }
+        let conversations = &self.0.conversations;
+        let met = tokio::time::timeout(MEETING, conversations.arrive(id)).await;
+        if !matches!(met, Ok(Ok(()))) {
+            conversations.with(id, |live| live.presence.announce_unknown());
+            conversations.look_soon(id);
+        }
     }
 
     /// The messages that were emitted before the socket joined. It has joined by now, so a store
@@ -367,7 +388,24 @@ impl Chat {
             self.require_member(by, id).await?;
         }
         let here = self.0.conversations.with(id, |live| live.presence.here(id));
-        Ok(here.unwrap_or_else(|| Here::nobody(id)))
+        match here {
+            Some(here) => Ok(here),
+            None => Ok(self.here_elsewhere(id).await?),
+        }
+    }
+
+    /// Reads who is in a conversation at other servers, where no user is in it at this one.
+    async fn here_elsewhere(&self, id: Uuid) -> Result<Here, StoreError> {
+        let mut here = Here::nobody(id);
+        let Some(leases) = self.0.store.leases() else {
+            return Ok(here);
+        };
+        // No server has this id, so that the rows of all are read. Those of this one are about users that have just left.
+        let rows = leases.remote_presence(Uuid::nil(), &[id]).await?;
+        let present = rows.iter().filter(|row| row.connections > 0);
+        here.count = present.clone().count();
+        here.users = present.take(MAX_LISTED).map(present_there).collect();
+        Ok(here)
     }
 
     /// Says something of oneself, which all are told who share a conversation.
@@ -455,7 +493,11 @@ impl Chat {
         }
         match self.0.store.conversation(id).await {
             Ok(None) => Err(NO_CONVERSATION),
-            Ok(Some(_)) | Err(_) => Ok(Here::nobody(id)),
+            Ok(Some(_)) => {
+                let there = self.here_elsewhere(id).await;
+                Ok(there.unwrap_or_else(|_| Here::nobody(id)))
+            }
+            Err(_) => Ok(Here::nobody(id)),
         }
     }
 
@@ -489,6 +531,9 @@ impl Chat {
 /// How often a socket that joins asks whether it is a member, if others are being removed meanwhile.
 const JOIN_TRIES: u32 = 8;
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a client that joins waits until it is known who is at other servers.
+const MEETING: Duration = Duration::from_secs(2);
 
 /// How long a client that joins waits for what it has seen at another server to be emitted at this one.
 const CATCH_UP: Duration = Duration::from_secs(5);

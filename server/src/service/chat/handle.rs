@@ -11,7 +11,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::service::chat::presence::conversation::{Going, Tempo};
 use crate::service::chat::presence::remote::{Gone, SharedPresence};
-use crate::service::chat::sequencer::conversations::{Common, Conversations, Looks};
+use crate::service::chat::sequencer::conversations::{Arrival, Common, Conversations, Looks};
 use crate::service::chat::sequencer::told::ToldChanges;
 use crate::service::chat::servers::SharedStatuses;
 use crate::service::cluster::{Announcer, News, Presence as Stir};
@@ -143,6 +143,16 @@ impl Chat {
                 }
             }
         }
+    }
+
+    /// Takes the joins that wait until it is known who is at other servers.
+    pub(super) fn take_arrivals(&self) -> Vec<Arrival> {
+        self.0.conversations.take_arrivals()
+    }
+
+    /// Waits until a join waits.
+    pub(super) async fn hurried(&self) {
+        self.0.conversations.hurried().await;
     }
 
     /// Conversations in which others have come or gone at other servers.

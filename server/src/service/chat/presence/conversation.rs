@@ -428,6 +428,10 @@ impl Presence {
         &self.remote
     }
 
+    pub(super) fn remote_mut(&mut self) -> &mut RemotePresence {
+        &mut self.remote
+    }
+
     pub(in crate::service) fn replace_remote(&mut self, remote: RemotePresence) -> RemotePresence {
         std::mem::replace(&mut self.remote, remote)
     }
@@ -482,7 +486,7 @@ impl Presence {
 }
 
 /// How many users an answer names; `count` counts them all.
-const MAX_LISTED: usize = 1000;
+pub(in crate::service) const MAX_LISTED: usize = 1000;
 
 /// Time between two lists for each user named to each socket: about 10 MB/s of lists.
 const PER_PAIR: Duration = Duration::from_micros(10);

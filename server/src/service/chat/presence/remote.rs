@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::auth::is_guest;
 use crate::service::chat::presence::conversation::{Going, Notice, Presence};
-use crate::service::rules::emissions::attendance::Present;
-use crate::store::Time;
+use crate::service::rules::emissions::attendance::{Present, User};
+use crate::store::{self, Time};
 
 /// How users have gone, by what other servers have told of them.
 pub(in crate::service) type Gone = BTreeMap<Arc<str>, Going>;
@@ -23,6 +24,8 @@ pub(in crate::service) struct RemotePresence {
     /// The users by their ids; none until they are known for the first time, since those who are
     /// found then have not just come.
     users: Option<BTreeMap<Arc<str>, Present>>,
+    /// Whether a client was answered before they were known: it has to be told of all of them.
+    is_awaited: bool,
     /// The users who are written down no longer, though nobody has told yet how they have gone, and since when.
     unexplained: BTreeMap<Arc<str>, Instant>,
 }
@@ -49,6 +52,19 @@ pub(crate) struct SharedPresent {
     pub(crate) connections: usize,
     /// The time since which the user is here.
     pub(crate) since: Time,
+}
+
+/// Returns a user whom the store has at other servers.
+pub(in crate::service) fn present_there(row: &store::Here) -> Present {
+    Present {
+        user: User {
+            user_id: row.user_id.as_str().into(),
+            name: row.name.as_str().into(),
+        },
+        guest: is_guest(&row.user_id),
+        connections: usize::try_from(row.connections).unwrap_or(usize::MAX),
+        since: row.since,
+    }
 }
 
 impl RemotePresence {
@@ -80,6 +96,11 @@ impl RemotePresence {
 }
 
 impl Presence {
+    /// Notes that a client was answered without knowing who is at other servers: all who are found there are announced.
+    pub(in crate::service) fn announce_unknown(&mut self) {
+        self.remote_mut().is_awaited = true;
+    }
+
     /// Takes note of all users that other servers have here now; two servers may have the same one. Of those who
     /// are gone it was told of these how. Users of whom that was not told count as present for as long as `patience`, since what is
     /// written down may be seen before it is told. Says who has come and who has gone with that, as far as it is to be told now.
@@ -103,7 +124,7 @@ impl Presence {
                 }
             }
         }
-        let is_first = self.remote().users.is_none();
+        let is_first = self.remote().users.is_none() && !self.remote().is_awaited;
         let known = self.remote();
         let mut unexplained = BTreeMap::new();
         for present in known.users() {
@@ -121,6 +142,7 @@ impl Presence {
         }
         let before = self.replace_remote(RemotePresence {
             users: Some(users),
+            is_awaited: false,
             unexplained,
         });
         let before = before.users.unwrap_or_default();
@@ -155,7 +177,6 @@ impl Presence {
 mod tests {
     use super::*;
     use crate::service::chat::presence::conversation::Tempo;
-    use crate::service::rules::emissions::attendance::User;
     use roomcast::SocketId;
 
     #[test]
@@ -168,6 +189,17 @@ mod tests {
         );
         assert_eq!(listed(&presence), [("ann".into(), 1), ("bob".into(), 2)]);
         assert_eq!(presence.here(Uuid::nil()).users[1].since, since(1));
+    }
+
+    #[test]
+    fn users_found_after_a_client_was_answered_without_them_are_announced() {
+        let (mut presence, now) = start();
+        presence.join(now, socket(1), &user("ann"), since(3));
+        presence.announce_unknown();
+        let notices = presence.set_remote(now, [row("bob", 2, 1)], &none(), AT_ONCE);
+        assert_eq!(notices, [Notice::Joined(user("bob"))]);
+        let notices = presence.set_remote(now, [], &none(), AT_ONCE);
+        assert_eq!(notices, [Notice::Disconnected(user("bob"))]);
     }
 
     #[test]

@@ -14,13 +14,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::auth::is_guest;
 use crate::metrics::{Counter, Metrics};
 use crate::service::chat::handle::Chat;
 use crate::service::chat::presence::conversation::Going;
-use crate::service::chat::presence::remote::{Gone, SharedPresence};
-use crate::service::chat::sequencer::conversations::Looks;
-use crate::service::rules::emissions::attendance::{Present, User};
+use crate::service::chat::presence::remote::{Gone, SharedPresence, present_there};
+use crate::service::chat::sequencer::conversations::{Arrival, Looks};
 use crate::store::{self, Here, StoreError};
 use crate::supervisor::Supervisor;
 use roomcast::Namespace;
@@ -101,6 +99,7 @@ impl Keeper {
         // runs out.
         let longest = TURN.min(self.lease / 3).max(Duration::from_millis(1));
         loop {
+            let began = Instant::now();
             let turn = self.turn();
             tokio::select! {
                 biased;
@@ -113,6 +112,8 @@ impl Keeper {
                     Err(error) => tracing::debug!(%error, "presence is not shared at the moment"),
                 }
             }
+            // Clients that join wait for the next turn, but the turns leave the store most of its time.
+            let shortest = (began.elapsed() * REST).clamp(SHORTEST, PACE.min(longest));
             let rest = async {
                 // A crowd that comes at once is told in a few turns instead of one for each user.
                 sleep(PACE.min(longest)).await;
@@ -120,9 +121,14 @@ impl Keeper {
                 let next_look = self.held.map_or(end, |held| held.next_look());
                 let _ = timeout_at(end.min(next_look), self.chat.stirred()).await;
             };
+            let hurried = async {
+                sleep(shortest).await;
+                self.chat.hurried().await;
+            };
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped) => break,
+                () = hurried => {}
                 () = rest => {}
             }
         }
@@ -135,6 +141,9 @@ impl Keeper {
     }
 
     async fn turn(&mut self) -> Result<(), StoreError> {
+        // Taken before anything is told: what these clients have changed is told in this turn, and the others are looked
+        // up behind that. Of two that join at two servers at the same time, at least one finds the other.
+        let arrivals = self.chat.take_arrivals();
         let held = match self.held {
             // More has changed than could be kept, so the others are made to forget this server
             // before it tells everything again.
@@ -171,8 +180,13 @@ impl Keeper {
             }
         };
         let looks = self.chat.take_looks();
-        let stirred: Vec<Uuid> = looks.keys().copied().collect();
-        self.look_at(node, &stirred, &looks).await
+        let mut stirred: Vec<Uuid> = looks.keys().copied().collect();
+        stirred.extend(arrivals.iter().map(|arrival| arrival.id));
+        stirred.sort_unstable();
+        stirred.dedup();
+        self.look_at(node, &stirred, &looks).await?;
+        arrivals.into_iter().for_each(Arrival::resolve);
+        Ok(())
     }
 
     fn lose(&mut self) {
@@ -269,7 +283,7 @@ impl Keeper {
                 let mut gone = Cow::Borrowed(looks.get(&id).unwrap_or(&untold));
                 while let Some(row) = rows.next_if(|row| row.conversation_id <= id) {
                     if row.connections > 0 {
-                        there.push(present(&row));
+                        there.push(present_there(&row));
                     } else {
                         // Its server is dead, so nobody will tell how the user has gone.
                         let gone = gone.to_mut();
@@ -296,22 +310,15 @@ fn here(shared: &SharedPresence) -> Here {
     }
 }
 
-fn present(here: &Here) -> Present {
-    Present {
-        user: User {
-            user_id: here.user_id.as_str().into(),
-            name: here.name.as_str().into(),
-        },
-        guest: is_guest(&here.user_id),
-        connections: usize::try_from(here.connections).unwrap_or(usize::MAX),
-        since: here.since,
-    }
-}
-
 /// The longest time from a change to its being told.
 const TURN: Duration = Duration::from_secs(1);
 /// The shortest time between two turns.
 const PACE: Duration = Duration::from_millis(100);
+
+/// The shortest time between two turns while clients wait that join, if the store is quick.
+const SHORTEST: Duration = Duration::from_millis(5);
+/// How many times as long as a turn has taken the next one waits then.
+const REST: u32 = 4;
 
 /// Users told, and conversations asked for, in one statement.
 const BATCH: usize = 500;

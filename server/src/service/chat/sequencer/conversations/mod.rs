@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub(in crate::service) use self::live::{Common, Live};
 use self::schedule::Schedule;
 use self::sharing::Changes;
-pub(in crate::service) use self::sharing::Looks;
+pub(in crate::service) use self::sharing::{Arrival, Looks};
 use crate::service::chat::presence::conversation::Tempo;
 use crate::service::chat::sequencer::confirming::Waiting;
 use crate::service::chat::sequencer::sharded::Sharded;
@@ -46,6 +46,10 @@ pub(in crate::service) struct Conversations {
     looks: Mutex<Looks>,
     /// There is something in one of the two.
     stirred: Notify,
+    /// Joins that wait until it is known who is at other servers.
+    arrivals: Mutex<Vec<Arrival>>,
+    /// There is a join in the list.
+    hurried: Notify,
 }
 
 /// A conversation that a socket has entered.
@@ -81,6 +85,8 @@ impl Conversations {
             changed: Mutex::default(),
             looks: Mutex::default(),
             stirred: Notify::new(),
+            arrivals: Mutex::default(),
+            hurried: Notify::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Conversations;
@@ -33,7 +34,48 @@ impl Changes {
 /// Conversations whose presence is to be looked up soon.
 pub(in crate::service) type Looks = HashMap<Uuid, Gone>;
 
+/// A client that joins a conversation and waits until it is known who is there at other servers.
+#[derive(Debug)]
+pub(in crate::service) struct Arrival {
+    /// The conversation.
+    pub(in crate::service) id: Uuid,
+    known: oneshot::Sender<()>,
+}
+
+impl Arrival {
+    /// Lets the client go on. Dropped without that, it goes on without knowing.
+    pub(in crate::service) fn resolve(self) {
+        // The client may have waited long enough.
+        let _ = self.known.send(());
+    }
+}
+
 impl Conversations {
+    /// Has other servers told who is here, and a conversation looked up behind that.
+    ///
+    /// Resolves when both are done, and fails if the store does not answer.
+    pub(in crate::service) fn arrive(&self, id: Uuid) -> oneshot::Receiver<()> {
+        let (known, resolved) = oneshot::channel();
+        let mut arrivals = self.arrivals.lock();
+        // A join that finds no room goes on at once.
+        if arrivals.len() < MAX_ARRIVALS {
+            arrivals.push(Arrival { id, known });
+        }
+        drop(arrivals);
+        self.hurried.notify_one();
+        resolved
+    }
+
+    /// Takes the joins that wait.
+    pub(in crate::service) fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut *self.arrivals.lock())
+    }
+
+    /// Waits until a join waits.
+    pub(in crate::service) async fn hurried(&self) {
+        self.hurried.notified().await;
+    }
+
     /// Has a conversation looked up soon.
     pub(in crate::service) fn look_soon(&self, id: Uuid) {
         self.note_look(id, |_| ());
@@ -136,6 +178,9 @@ impl Conversations {
 /// How many users are noted that other servers have to be told of: far more than change while these
 /// are told, and a limit to what is kept while they cannot be.
 const MAX_CHANGES: usize = 100_000;
+
+/// The number of joins that may wait until it is known who is at other servers.
+const MAX_ARRIVALS: usize = 10_000;
 
 /// How many conversations are noted that are to be looked up soon, and in each of them how many of those who have
 /// gone.

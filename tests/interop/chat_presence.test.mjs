@@ -1,0 +1,132 @@
+// Two users join one conversation at two nodes at about the same time: each finds out about the other, whatever joins the nodes.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { by, conversation, nothing, person, startServers, whatIsThere } from "./chat_servers.mjs";
+import { startBroker, startRedis } from "./redis.mjs";
+import { ask, until } from "./support.mjs";
+
+const PAIRS = 200;
+/** A user is in this many conversations. */
+const SHARED = 20;
+/** The members join within this time, in milliseconds. */
+const INTERVAL = 300;
+
+/** What a client knows of who is in a conversation, by all that it was sent; and what it was sent that contradicts that. */
+class Known {
+  users = new Set();
+  wrong = [];
+  log = [];
+
+  constructor({ socket, name }, conversationId) {
+    this.name = name;
+    const on = (event, act) => {
+      socket.on(event, (payload) => {
+        if (payload.conversationId !== conversationId) return;
+        this.log.push(`${event} ${payload.user?.userId ?? payload.userId ?? ""}`);
+        act(payload);
+      });
+    };
+    on("user_joined", ({ userId }) => this.users.add(userId));
+    for (const event of ["user_left", "user_disconnected"]) {
+      on(event, ({ userId }) => {
+        if (!this.users.delete(userId)) this.wrong.push(`${event} of ${userId}, who was not there`);
+      });
+    }
+  }
+
+  /** Takes the answer to joining. */
+  begin(users) {
+    this.users = new Set(users.map(({ userId }) => userId));
+    this.log.push(`joined ${[...this.users]}`);
+  }
+
+  get list() {
+    return `${[...this.users].sort()}`;
+  }
+}
+
+async function join(one, conversationId) {
+  const known = new Known(one, conversationId);
+  const { users } = await one.must("join_conversation", { conversationId });
+  known.begin(users);
+  return known;
+}
+
+/** Numbers from 0 to 1 that are the same in every run. */
+function random(seed) {
+  let state = seed;
+  return () => (state = (state * 48271) % 2147483647) / 2147483647;
+}
+
+async function pair([p, q], conversationId, [before, delay]) {
+  await sleep(before); // A random start.
+  const order = delay < 0 ? [q, p] : [p, q];
+  const first = join(order[0], conversationId);
+  let isAnswered = false;
+  first.then(() => (isAnswered = true));
+  await sleep(Math.abs(delay)); // The random interval that is tested.
+  const wasAnswered = isAnswered;
+  const second = await join(order[1], conversationId);
+  if (wasAnswered) assert.ok(second.users.has(order[0].name), `the answer lacks who was there: ${second.log}`);
+  // Asked right behind the answer.
+  const { users } = await order[1].must("presence", { conversationId });
+  if (wasAnswered) assert.ok(users.some(({ userId }) => userId === order[0].name), "presence lacks who was there");
+  return [await first, second];
+}
+
+for (const [name, start, joined] of [
+  ["nothing", undefined, () => nothing],
+  ["PostgreSQL", undefined, () => whatIsThere],
+  ["Redis", () => startRedis(), by],
+  ["NATS", () => startBroker("nats", "-js"), (nats) => ({ ROOMCAST_ADAPTER__URL: `nats://${nats.address}`, ROOMCAST_ADAPTER__KEY: "chat" })],
+]) {
+  describe(`two nodes joined by ${name}`, () => {
+    let broker;
+    let servers;
+    const ends = [];
+    before(async () => {
+      broker = await start?.();
+      servers = await startServers({ after: (end) => ends.push(end) }, 2, joined(broker));
+    });
+    after(async () => {
+      for (const end of ends) await end();
+      broker?.end();
+    });
+
+    test("two users that join at two nodes within 300 ms know each other, and then who has left", async (t) => {
+      const next = random(name.length + 1);
+      const couples = [];
+      for (let n = 0; n < PAIRS / SHARED; n++) {
+        const [p, q] = await Promise.all(["p", "q"].map((one, at) => person(t, servers[at], `${one}${n}-${name}`)));
+        for (let m = 0; m < SHARED; m++) couples.push({ people: [p, q], conversationId: await conversation([p, q]) });
+      }
+      const times = couples.map(() => [next() * 5_000, (next() * 2 - 1) * INTERVAL]);
+      const joining = couples.map(({ people, conversationId }, n) => pair(people, conversationId, times[n]));
+      const all = await Promise.all(joining);
+      assert.equal(all.length, PAIRS);
+      for (const [n, both] of all.entries()) {
+        const names = couples[n].people.map((one) => one.name).sort();
+        for (const known of both) {
+          await until(() => known.list === `${names}`, () => `${names} for ${known.name} of pair ${n}: ${known.log}`);
+        }
+      }
+      const leaving = couples.map(({ people: [p], conversationId }) => ask(p.socket, "leave_conversation", { conversationId }));
+      await Promise.all(leaving);
+      for (const [n, both] of all.entries()) {
+        const { people: [, q] } = couples[n];
+        const known = both.find((one) => one.name === q.name);
+        await until(() => known.list === q.name, () => `${q.name} alone in pair ${n}: ${known.log}`);
+      }
+      assert.deepEqual(all.flat().flatMap(({ wrong }) => wrong), []);
+    });
+
+    test("who is in a conversation is found at a node where no one has joined it", async (t) => {
+      const [p, q] = await Promise.all(["p", "q"].map((one, at) => person(t, servers[at], `${one}-alone-${name}`)));
+      const conversationId = await conversation([p, q]);
+      await p.must("join_conversation", { conversationId });
+      const { users, count } = await q.must("presence", { conversationId });
+      assert.deepEqual([users.map(({ userId }) => userId), count], [[p.name], 1]);
+    });
+  });
+}
