@@ -7,6 +7,8 @@
 # Reads commands, one a line: `start` starts the server and prints `ready PID`, `kill` kills it as a
 # power failure would, `stop` stops it at once. When standard input ends, however that comes about,
 # the server is stopped and its folder removed, so that nothing outlives a test that was killed.
+#
+# TEST_POSTGRES in the environment is a folder with the programs of another version.
 set -u
 port=$1
 fsync=${2:-off}
@@ -14,6 +16,8 @@ found=$(command -v postgres || true)
 for candidate in /usr/lib/postgresql/*/bin/postgres; do
   if [ -x "$candidate" ]; then found=$candidate; fi
 done
+clients=$(dirname "$(readlink -f "$found")")
+if [ -n "${TEST_POSTGRES:-}" ]; then found=$TEST_POSTGRES/postgres; fi
 if [ -z "$found" ]; then
   echo "no PostgreSQL: install the Debian package postgresql" >&2
   exit 1
@@ -52,7 +56,7 @@ start() {
   for _ in $(seq 1 1200); do
     # After a kill the last processes of the old server may still be on their way out.
     kill -0 "$pid" 2>/dev/null || launch
-    if "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
+    if "$clients/pg_isready" -q -h 127.0.0.1 -p "$port"; then
       echo "ready $pid"
       return
     fi

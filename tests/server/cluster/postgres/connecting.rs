@@ -135,7 +135,9 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
     write("ca.pem", &authority.pem());
     write("server.crt", &certificate.pem());
     write("server.key", &key.serialize_pem());
-    write("extra.conf", "ssl = on\n");
+    // PostgreSQL 13 stores passwords in a form of its own unless this is set.
+    let settings = "ssl = on\npassword_encryption = 'scram-sha-256'\n";
+    write("extra.conf", settings);
     write(
         "pg_hba.conf",
         "hostnossl all roomcast 127.0.0.1/32 trust\nhostssl all app 127.0.0.1/32 scram-sha-256\n",
