@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledged;
 mod annotations;
 mod api;
 #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]

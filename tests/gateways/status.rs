@@ -286,3 +286,57 @@ async fn what_a_user_has_said_outlives_the_server_at_which_it_was_said() {
     assert_eq!(joined["statuses"], json!([said]));
     assert!(bob.events_until_now("status").await.is_empty());
 }
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_of_a_server_that_alone_is_cut_off_arrive_within_what_is_promised() {
+    let broker = Postgres::start();
+    let url = broker.database();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    broker.sql(name, "CREATE ROLE apart LOGIN SUPERUSER");
+    let database = Database::new();
+    let apart = url.replace("//roomcast@", "//apart@");
+    let first = database.server_with(&[("ROOMCAST_ADAPTER__URL", &apart)]);
+    let second = database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)]);
+    let mut bob = second.guest("bob").await;
+    bob.must("join_conversation", json!(LOBBY)).await;
+    // Of several users, so that their values are read at different times.
+    let mut people = Vec::new();
+    for n in 0..6 {
+        people.push(first.guest(&format!("user {n}")).await);
+    }
+    for server in [&first, &second] {
+        server
+            .until_metric("roomcast_nodes", |nodes| nodes == 2)
+            .await;
+    }
+    broker.sql(name, "ALTER ROLE apart NOLOGIN");
+    let end =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'apart'";
+    broker.sql(name, end);
+    first.until_joined(false).await;
+    // The second round begins when the other server takes this one for gone.
+    for round in ["cut off", "gone"] {
+        let start = Instant::now();
+        let mut said = BTreeSet::new();
+        for one in &mut people {
+            said.insert(say(one, "busy", Some(round)).await.to_string());
+        }
+        let mut told = BTreeSet::new();
+        while told.len() < said.len() {
+            told.insert(bob.event("status").await.to_string());
+        }
+        assert_eq!(told, said);
+        // Six seconds are promised; a machine that stands still, or has much else to do, may take some more.
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(20), "{round}: {took:?}");
+        second
+            .until_metric("roomcast_nodes", |nodes| nodes == 1)
+            .await;
+    }
+    broker.sql(name, "ALTER ROLE apart LOGIN");
+    first.until_joined(true).await;
+    let back = say(&mut people[0], "online", None).await;
+    assert_eq!(bob.event("status").await, back);
+    assert!(bob.events_until_now("status").await.is_empty(), "each once");
+}

@@ -15,7 +15,6 @@ use crate::service::chat::presence::conversation::MAX_LISTED;
 use crate::service::chat::presence::remote::present_there;
 use crate::service::chat::sequencer::conversations::{Entered, Live};
 use crate::service::chat::sequencer::delivery::user_room;
-use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
 use crate::service::rules::commands::attendance::{
     AskPresence, AskStatuses, Join, Joined, Leave, SetStatus, SetTyping, Statuses,
@@ -477,9 +476,8 @@ impl Chat {
 
     /// Tells what users say of themselves, here and at other servers; for ever.
     pub(crate) async fn keep_statuses(self, namespace: Namespace) {
-        let announcer = self.0.conversations.announcer();
-        let is_told = || announcer.map(Announcer::is_up);
-        let keeping = self.0.statuses.keep(&namespace, &self.0.store, is_told);
+        let announcer = self.0.conversations.announcer().cloned();
+        let keeping = self.0.statuses.keep(&namespace, &self.0.store, announcer);
         keeping.await;
     }
 

@@ -89,6 +89,18 @@ impl Leases {
         }
     }
 
+    /// Returns how many servers have a lease.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read.
+    pub async fn count(&self) -> Result<usize, StoreError> {
+        match self.0 {
+            #[cfg(feature = "postgres")]
+            SharedBackend::Postgres(ref postgres) => postgres.count_leases().await,
+        }
+    }
+
     /// After how long the next lease of another server ends, if it is not renewed; `None` if there is no other server.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //!
 //! Users are spread over [`SHARDS`] values. A server has a copy of all of them, so that reading asks nobody. Whoever
 //! changes one expects the version that it knows, and reads it again if another server was faster: so all changes of a
-//! user have one order. Changed keys are announced by the adapter; as announcements may be lost, each value is looked
-//! at once a minute as well, every 13 seconds without an adapter, and every 5 while there is one that does not work and
-//! for one round after that. What differs from the copy then is told.
+//! user have one order. Changed keys are announced by the adapter. As announcements may be lost, each value is read
+//! once a minute as well, and every 13 seconds without an adapter. While announcements may be missing
+//! ([`Announced`]), and for one round afterwards, each value is read every three seconds. A value that could not be
+//! read is read again immediately. What differs from the copy then is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +21,8 @@ use crate::metrics::{Counter, Metrics};
 use crate::service::chat::presence::status::Statuses;
 use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
+use crate::service::chat::servers::announced::Announced;
+use crate::service::cluster::Announcer;
 use crate::service::fault::ServiceError;
 use crate::service::rules::emissions::attendance::{STATUS, Status, UserStatus};
 use crate::store::{Store, StoreError, Time};
@@ -201,37 +204,53 @@ impl SharedStatuses {
         Ok(())
     }
 
-    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever. `is_told`
-    /// says whether servers tell each other of changes at the moment, or that they have nothing to do so.
+    /// Takes over what other servers change, if there are any, and tells the clients of this one; for ever.
     pub(in crate::service::chat) async fn keep(
         &self,
         namespace: &Namespace,
         store: &Store,
-        is_told: impl Fn() -> Option<bool>,
+        announcer: Option<Announcer>,
     ) {
         let Some(keyspace) = self.values.get() else {
             return std::future::pending().await;
         };
         let mut changes = keyspace.changes();
+        let mut announced = Announced::new(namespace.io().clone(), announcer, store.leases());
         let mut pace = Pace::default();
         let mut due = Instant::now();
         let mut next = 0;
+        let mut failed = Failed::default();
         loop {
-            // Those whose announcements were not kept are found in their turn.
-            let changed = tokio::select! {
-                key = changes.next() => key.and_then(|key| key.parse().ok()),
-                () = sleep_until(due), if store.is_shared() => {
-                    next = (next + 1) % SHARDS;
-                    due = Instant::now() + pace.next(is_told());
-                    Some(next)
+            let numbers: Vec<usize> = tokio::select! {
+                key = changes.next() => match key {
+                    Some(key) => key.parse().into_iter().collect(),
+                    // Some announcements were not kept: any value may have changed.
+                    None => {
+                        pace.hurry();
+                        Vec::new()
+                    }
+                },
+                () = sleep_until(failed.due), if !failed.numbers.is_empty() => failed.take(),
+                // While the store does not answer, the next values would fail as well.
+                () = sleep_until(due), if store.is_shared() && failed.numbers.is_empty() => {
+                    let (pause, count) = pace.next(announced.check().await);
+                    due = Instant::now() + pause;
+                    let numbers = (next..next + count).map(|number| number % SHARDS);
+                    next = (next + count) % SHARDS;
+                    numbers.collect()
                 }
-                () = self.has_untold.notified() => None,
+                () = self.has_untold.notified() => Vec::new(),
             };
-            if let Some(number) = changed
-                && let Err(error) = self.look(keyspace, number).await
-            {
-                tracing::debug!(%error, "what users say of themselves is looked at later");
-                due = due.max(Instant::now() + PAUSE);
+            let looks = numbers.iter().map(|number| self.look(keyspace, *number));
+            let looked = futures_util::future::join_all(looks).await;
+            for (number, looked) in numbers.into_iter().zip(looked) {
+                if let Err(error) = looked {
+                    tracing::debug!(%error, "a status could not be read, reading it again");
+                    failed.add(number);
+                    pace.hurry();
+                } else if failed.numbers.is_empty() {
+                    failed.is_repeated = false;
+                }
             }
             while let Err(error) = self.tell(namespace, store).await {
                 tracing::debug!(%error, "what users say of themselves is told later");
@@ -287,29 +306,73 @@ impl SharedStatuses {
     }
 }
 
-/// How often values are looked at.
+/// How often values are read.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Looks until each value was looked at after servers have begun to tell each other of changes again: of what was
-    /// changed before nobody was told.
+    /// Values to read until each was read after announcements may have been missing.
     hurried: usize,
 }
 
 impl Pace {
-    /// Between this look and the next one.
-    fn next(&mut self, is_told: Option<bool>) -> Duration {
-        match is_told {
-            None => LOOK_ALONE,
-            Some(false) => {
-                self.hurried = SHARDS;
-                LOOK_CUT_OFF
-            }
-            Some(true) if self.hurried > 0 => {
-                self.hurried -= 1;
-                LOOK_CUT_OFF
-            }
-            Some(true) => LOOK,
+    /// Has each value read soon.
+    const fn hurry(&mut self) {
+        self.hurried = SHARDS;
+    }
+
+    /// The values to read now, and the time until the next ones.
+    const fn next(&mut self, is_announced: Option<bool>) -> (Duration, usize) {
+        if let Some(false) = is_announced {
+            self.hurry();
         }
+        if self.hurried > 0 {
+            self.hurried = self.hurried.saturating_sub(HURRIED);
+            return (LOOK_HURRIED, HURRIED);
+        }
+        match is_announced {
+            None => (LOOK_ALONE, 1),
+            Some(_) => (LOOK, 1),
+        }
+    }
+}
+
+/// Values that could not be read, and are read again.
+#[derive(Debug)]
+struct Failed {
+    numbers: BTreeSet<usize>,
+    due: Instant,
+    /// Whether reading has failed more than once in a row.
+    is_repeated: bool,
+}
+
+impl Default for Failed {
+    fn default() -> Self {
+        Self {
+            numbers: BTreeSet::new(),
+            due: Instant::now(),
+            is_repeated: false,
+        }
+    }
+}
+
+impl Failed {
+    /// Notes a value that could not be read. The first time it is read again immediately.
+    fn add(&mut self, number: usize) {
+        self.numbers.insert(number);
+        let pause = if self.is_repeated {
+            PAUSE
+        } else {
+            Duration::ZERO
+        };
+        self.due = Instant::now() + pause;
+    }
+
+    /// Takes some values, to read them again.
+    fn take(&mut self) -> Vec<usize> {
+        self.is_repeated = true;
+        let numbers: Vec<usize> = self.numbers.iter().copied().take(HURRIED).collect();
+        self.numbers.retain(|number| !numbers.contains(number));
+        self.due = Instant::now();
+        numbers
     }
 }
 
@@ -362,12 +425,12 @@ const TRIES: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the server waits for the values when it starts.
 const OPENING: Duration = Duration::from_secs(10);
-/// Between two looks at values, each of which has its turn: where servers tell each other of changes; where they have
-/// nothing to do so; and while what they have does not work, so that each has its turn as often as servers look who is
-/// at others.
+/// The time between two reads while announcements arrive; without an adapter; and while announcements may be missing,
+/// when several values are read at the same time.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOK_ALONE: Duration = Duration::from_millis(50);
-const LOOK_CUT_OFF: Duration = Duration::from_millis(20);
+const LOOK_HURRIED: Duration = Duration::from_millis(80);
+const HURRIED: usize = 8;
 /// Between two attempts to tell or to look, while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Conversations of a user in which others are told.
@@ -383,24 +446,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_looked_at_more_often_while_the_adapter_does_not_work_and_for_one_round_after_that()
-     {
+    fn values_are_read_more_often_while_announcements_may_be_missing_and_once_after() {
         let mut pace = Pace::default();
-        assert_eq!(pace.next(Some(true)), LOOK);
-        assert_eq!(pace.next(Some(false)), LOOK_CUT_OFF);
-        for look in 0..SHARDS {
-            assert_eq!(pace.next(Some(true)), LOOK_CUT_OFF, "{look}");
+        assert_eq!(pace.next(Some(true)), (LOOK, 1));
+        assert_eq!(pace.next(Some(false)), (LOOK_HURRIED, HURRIED));
+        for look in 1..SHARDS / HURRIED {
+            assert_eq!(pace.next(Some(true)), (LOOK_HURRIED, HURRIED), "{look}");
         }
-        assert_eq!(pace.next(Some(true)), LOOK);
-        assert_eq!(pace.next(None), LOOK_ALONE);
+        assert_eq!(pace.next(Some(true)), (LOOK, 1));
+        assert_eq!(pace.next(None), (LOOK_ALONE, 1));
+        pace.hurry();
+        assert_eq!(pace.next(None), (LOOK_HURRIED, HURRIED));
     }
 
     #[test]
     fn no_value_waits_longer_than_is_promised() {
         let round = |look: Duration| look.as_millis() * SHARDS as u128;
-        // The state of the adapter is looked at twice a second.
-        assert!(round(LOOK_CUT_OFF) + 500 <= 6_000);
+        // A missing heartbeat is noticed after 2.5 s.
+        assert!(round(LOOK_HURRIED) / HURRIED as u128 + 2_500 <= 6_000);
         assert!(round(LOOK_ALONE) <= 13_000);
         assert!(round(LOOK) <= 64_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_could_not_be_read_is_read_again_immediately_and_then_with_pauses() {
+        let mut failed = Failed::default();
+        for number in 0..20 {
+            failed.add(number);
+        }
+        assert_eq!(failed.due, Instant::now());
+        assert_eq!(failed.take(), Vec::from_iter(0..8));
+        failed.add(3);
+        assert_eq!(failed.due, Instant::now() + PAUSE);
+        assert_eq!(failed.take(), [3, 8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(failed.due, Instant::now(), "the store answers");
+        assert_eq!(failed.take(), [15, 16, 17, 18, 19]);
+        assert!(failed.numbers.is_empty());
     }
 }

@@ -38,6 +38,10 @@ impl Postgres {
         read!(self, client => bury(client, dead_for))
     }
 
+    pub(in crate::store) async fn count_leases(&self) -> Result<usize, StoreError> {
+        read!(self, client => count(client))
+    }
+
     pub(in crate::store) async fn next_end(
         &self,
         node: Uuid,
@@ -117,6 +121,14 @@ async fn next_end(client: &ClientWrapper, node: Uuid) -> Result<Option<Duration>
         .await?;
     let seconds: Option<f64> = client.query_one(&statement, &[&node]).await?.try_get(0)?;
     Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+}
+
+async fn count(client: &ClientWrapper) -> Result<usize, Error> {
+    let statement = client
+        .prepare_cached("SELECT count(*) FROM nodes WHERE expires_at > statement_timestamp()")
+        .await?;
+    let count: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
 
 /// The server's row is held meanwhile, so that nothing is told for one that is being removed.

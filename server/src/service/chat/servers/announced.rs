@@ -1,0 +1,138 @@
+//! Whether all announcements of other servers arrive here, as far as this server can know.
+//!
+//! A server that is cut off from the broker may still work with the store. What it changes is not
+//! announced then, and only the store has it. The others notice that its heartbeats are missing, or
+//! that it has a lease in the store and none in the cluster. When it is back, its heartbeats say that
+//! there was a gap.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use roomcast::adapter::{Node, NodeId};
+use tokio::time::{Instant, timeout};
+
+use crate::service::cluster::Announcer;
+use crate::store;
+use roomcast::Io;
+
+/// What this server knows of the announcements of others.
+pub(super) struct Announced {
+    io: Io,
+    announcer: Option<Announcer>,
+    leases: Option<store::Leases>,
+    checked: Option<Instant>,
+    last: Option<bool>,
+    known: KnownNodes,
+}
+
+impl Announced {
+    pub(super) fn new(io: Io, announcer: Option<Announcer>, leases: Option<store::Leases>) -> Self {
+        Self {
+            io,
+            announcer,
+            leases,
+            checked: None,
+            last: None,
+            known: KnownNodes::default(),
+        }
+    }
+
+    /// Returns whether all changes are announced to this server, and have been since the last call;
+    /// `None` without an adapter. Checks at most four times a second.
+    pub(super) async fn check(&mut self) -> Option<bool> {
+        let announcer = self.announcer.as_ref()?;
+        if self.checked.is_some_and(|at| at.elapsed() < CHECK) {
+            return self.last;
+        }
+        let nodes = self.io.nodes();
+        let is_complete = self.known.note(nodes.iter().map(Seen::of));
+        // A server with a lease works with the store, whether the broker knows it or not.
+        let leases = match &self.leases {
+            Some(leases) => timeout(CHECK, leases.count()).await,
+            None => Ok(Ok(0)),
+        };
+        let has_stranger = matches!(leases, Ok(Ok(leases)) if leases > nodes.len());
+        self.checked = Some(Instant::now());
+        self.last = Some(announcer.is_up() && is_complete && !has_stranger);
+        self.last
+    }
+}
+
+/// What one server of the cluster says of itself.
+#[derive(Clone, Debug)]
+struct Seen {
+    name: NodeId,
+    /// How often it was cut off, and how many envelopes it knows to be lost.
+    gaps: u64,
+    /// How long ago its last heartbeat came.
+    silent: Duration,
+}
+
+impl Seen {
+    fn of(node: &Node) -> Self {
+        Self {
+            name: node.name.clone(),
+            gaps: node.load.gaps.saturating_add(node.load.lost),
+            silent: node.heard,
+        }
+    }
+}
+
+/// The gaps that each server has reported, by its name. The adapter bounds the number of servers.
+#[derive(Debug, Default)]
+struct KnownNodes(HashMap<NodeId, u64>);
+
+impl KnownNodes {
+    /// Returns whether no server is silent, and none has reported a gap since the last call. A server
+    /// that is new may have been cut off before.
+    fn note(&mut self, nodes: impl Iterator<Item = Seen>) -> bool {
+        let mut is_complete = true;
+        let mut now = HashMap::new();
+        for Seen { name, gaps, silent } in nodes {
+            is_complete &= silent <= SILENT && self.0.get(&name) == Some(&gaps);
+            now.insert(name, gaps);
+        }
+        self.0 = now;
+        is_complete
+    }
+}
+
+/// The interval between two checks.
+const CHECK: Duration = Duration::from_millis(250);
+/// A heartbeat comes every second. After this time one is missing.
+const SILENT: Duration = Duration::from_millis(2200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(name: &str, gaps: u64, silent: u64) -> Seen {
+        Seen {
+            name: NodeId::new(name).unwrap(),
+            gaps,
+            silent: Duration::from_millis(silent),
+        }
+    }
+
+    #[test]
+    fn announcements_may_be_missing_if_a_server_is_new_silent_or_reports_a_gap() {
+        let mut known = KnownNodes::default();
+        let mut note = |nodes: &[Seen]| known.note(nodes.iter().cloned());
+        assert!(
+            !note(&[seen("a", 0, 0)]),
+            "this server may have been cut off"
+        );
+        assert!(note(&[seen("a", 0, 0)]));
+        assert!(!note(&[seen("a", 0, 0), seen("b", 3, 0)]), "b is new");
+        assert!(note(&[seen("a", 0, 0), seen("b", 3, 1900)]));
+        assert!(!note(&[seen("a", 0, 0), seen("b", 3, 2300)]), "b is silent");
+        assert!(note(&[seen("a", 0, 0), seen("b", 3, 100)]));
+        assert!(!note(&[seen("a", 0, 0), seen("b", 4, 100)]), "b had a gap");
+        assert!(
+            !note(&[seen("a", 1, 0), seen("b", 4, 100)]),
+            "this server had one"
+        );
+        assert!(note(&[seen("a", 1, 0)]), "b has left");
+        assert!(!note(&[seen("a", 1, 0), seen("b", 4, 100)]), "b is back");
+    }
+}

@@ -1,0 +1,51 @@
+//! Acknowledgements of own messages beside the events of the messages of others.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::client::Client;
+use crate::server::{LOBBY, Server};
+
+/// How many messages each user sends.
+const MESSAGES: usize = 200;
+
+/// Sends all messages at once, and returns the numbers of the own ones by the acknowledgements.
+async fn send(mut client: Client) -> (Client, Vec<u64>) {
+    let mut asked = Vec::new();
+    for number in 0..MESSAGES {
+        let content = number.to_string();
+        let message =
+            json!({"conversationId": LOBBY, "content": content, "clientMessageId": content});
+        asked.push(client.request("message", message).await);
+    }
+    let mut own = Vec::new();
+    for id in asked {
+        let answer = client.answer(id).await;
+        assert_eq!(answer["success"], true, "{answer}");
+        own.push(answer["message"]["seq"].as_u64().unwrap());
+    }
+    (client, own)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_and_events_together_are_every_message_once() {
+    let server = Server::start();
+    let (ann, bob) = (server.in_lobby("ann").await, server.in_lobby("bob").await);
+    let sent = tokio::join!(tokio::spawn(send(ann)), tokio::spawn(send(bob)));
+    for sent in [sent.0, sent.1] {
+        let (mut client, own) = sent.unwrap();
+        let mut others = Vec::new();
+        for _ in 0..MESSAGES {
+            others.push(client.event("message").await["seq"].as_u64().unwrap());
+        }
+        assert!(others.is_sorted(), "events come in order: {others:?}");
+        assert!(
+            own.is_sorted(),
+            "messages of one socket are stored in order: {own:?}"
+        );
+        let all: BTreeSet<u64> = own.into_iter().chain(others).collect();
+        assert_eq!(all, (1..=2 * MESSAGES as u64).collect());
+        assert!(client.events_until_now("message").await.is_empty());
+    }
+}
