@@ -355,7 +355,13 @@ fn remedy(why: &str, was_up: bool) -> Option<&'static str> {
         "permissions violation",
     ]) {
         Some("its broker wants a user and a password that are good")
-    } else if says(&["tls", "certificate", "corrupt message", "no encryption"]) {
+    } else if says(&[
+        "tls",
+        "certificate",
+        "corrupt message",
+        "no encryption",
+        "ssl off",
+    ]) {
         Some("it and its broker do not agree on TLS")
     } else if !was_up && says(&["reset", "timed out", "end of file", "broken pipe"]) {
         Some(
@@ -484,6 +490,8 @@ mod tests {
         for why in [
             "received corrupt message of type InvalidContentType",
             "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", no encryption",
+            // As PostgreSQL 13 says it.
+            "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", SSL off",
         ] {
             assert!(remedy(why, true).is_some_and(|remedy| remedy.contains("TLS")));
         }

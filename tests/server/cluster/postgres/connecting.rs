@@ -159,7 +159,7 @@ fn a_password_or_tls_that_is_missing_is_one_clear_error_and_with_it_servers_are_
             url("app:wrong", "sslmode=verify-full"),
             "password authentication failed",
         ),
-        (url("app:secret", "sslmode=disable"), "no encryption"),
+        (url("app:secret", "sslmode=disable"), "no pg_hba.conf entry"),
     ] {
         let postgres = Postgres::new(&url).unwrap();
         let server = Local::serve(quiet(Io::builder().adapter(postgres)));
