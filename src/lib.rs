@@ -86,7 +86,8 @@ pub mod internal {
     };
     pub use crate::{
         limit::{
-            ByHash, Hashed, LogThrottle, Rested, SHARDS, Shards, SharedRested,
+            ByHash, Debts, Full, Hashed, KEPT_DEBT, LogThrottle, Rested, SHARDS, Shards,
+            SharedRested,
             bench::{Connection as LimitedConnection, Guarded},
         },
         tasks::{Ended, Tasks},

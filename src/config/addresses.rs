@@ -18,6 +18,9 @@ options! {
         /// See `connects`. Default 5 min.
         #[serde(with = "humantime_serde")]
         connects_window: Duration = Duration::from_secs(5 * 60);
+        /// Requests to join a namespace that an address may make in a minute, and as many at once, over
+        /// all its connections. Default 600.
+        joins_per_address: u32 = 600;
         /// Connections an address may have at the same time. Default 200.
         connections_per_address: u32 = 200;
         /// Connections the server has at the same time. Default 100,000.
@@ -37,8 +40,8 @@ options! {
         /// See `block_after`. Default 15 min.
         #[serde(with = "humantime_serde")]
         block_time: Duration = Duration::from_secs(15 * 60);
-        /// Addresses that are remembered, about 100 bytes each; past that the longest unseen ones are
-        /// forgotten. Default 100,000.
+        /// Addresses that are remembered, about 120 bytes each. Past that those that have used least of their
+        /// limits are forgotten; if all have used more than half, newcomers share one limit. Default 100,000.
         addresses: usize = 100_000;
     }
 }

@@ -224,6 +224,11 @@ groups! {
         ack_timeout: Duration = Duration::from_secs(60);
         /// Rooms one socket may be in. Default 1,000.
         max_rooms_per_socket: usize = 1000;
+        /// Requests to join a namespace that one connection may make in a minute, and as many at once. A
+        /// join pays for leaving, too. Above the limit the client gets a `connect_error` with the code
+        /// `RATE_LIMITED` and `retryAfter`; after 100 of them in a row its connection is closed. 0 for no
+        /// limit. Default 0 (the binary: 60).
+        joins_per_minute: u32 = 0;
         /// Namespaces one connection may join. Default 32.
         max_namespaces_per_connection: usize = 32;
         /// Namespaces made on demand that may exist at the same time. Default 10,000.

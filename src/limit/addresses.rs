@@ -1,9 +1,9 @@
 //! What is known of client addresses: how often each has connected, how many connections it has,
 //! and how often it has broken a limit. Time is an argument.
 //!
-//! The table is bounded whatever comes: it has two generations, and when the young one is full the
-//! old one is forgotten. An address that is seen again becomes young, so those in use stay. Open
-//! connections are counted beside it, and there are never more counts than connections.
+//! The table is bounded, and evicts no address that owes much ([`Debts`]). When it is full of such
+//! addresses, newcomers share one record, and their offences are not counted. Open connections are
+//! counted beside it, and there are never more counts than connections.
 //!
 //! Addresses are known by their hashes alone.
 
@@ -12,6 +12,7 @@ use std::{collections::hash_map::Entry as Slot, time::Duration};
 use parking_lot::Mutex;
 
 use super::{
+    debts::Debts,
     hashed::{ByHash, SHARDS, Shards},
     pace::Rested,
 };
@@ -29,14 +30,25 @@ pub(super) struct Quota {
 #[derive(Debug)]
 pub(super) struct Addresses {
     shards: Shards<Shard>,
-    /// Addresses in one generation of a shard.
-    generation: usize,
+    /// The number of addresses that a shard may have.
+    capacity: usize,
+    budgets: Budgets,
+}
+
+/// What an address may do, and against which its debts are measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budgets {
+    pub(super) connects: Quota,
+    pub(super) joins: Quota,
+    /// The offences of each account after which an address is blocked.
+    pub(super) offences: [Quota; Account::COUNT],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    young: ByHash<Record>,
-    old: ByHash<Record>,
+    known: Debts<Record>,
+    /// The record that newcomers share while the table is full of debts.
+    shared: Record,
     /// Open connections. An address without one has no entry.
     live: ByHash<u32>,
 }
@@ -46,6 +58,8 @@ struct Shard {
 struct Record {
     /// When all connects of the quota are there again.
     rested: Rested<Duration>,
+    /// When all joins of the quota are there again.
+    joined: Rested<Duration>,
     /// The offences of each account.
     strikes: [Strikes; Account::COUNT],
 }
@@ -60,7 +74,37 @@ pub(super) enum Account {
 }
 
 impl Account {
-    const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 2;
+}
+
+impl Quota {
+    /// The time that one use costs, or `None` if nothing is limited.
+    fn step(self) -> Option<Duration> {
+        (self.count > 0).then(|| self.window / self.count)
+    }
+
+    /// The part of the quota that is still owed.
+    fn debt(self, rested: Rested<Duration>, now: Duration) -> f64 {
+        let owed = rested.time().saturating_sub(now);
+        if self.count == 0 || owed.is_zero() {
+            return 0.0;
+        }
+        owed.as_secs_f64() / self.window.as_secs_f64()
+    }
+}
+
+impl Record {
+    /// The largest part of a budget that the address owes.
+    fn debt(&self, budgets: &Budgets, now: Duration) -> f64 {
+        let strikes = self.strikes.iter().zip(&budgets.offences);
+        let offences = strikes.map(|(strikes, quota)| {
+            let counts = quota.count > 0 && strikes.is_within(quota.window, now);
+            f64::from(if counts { strikes.count } else { 0 }) / f64::from(quota.count.max(1))
+        });
+        let connects = budgets.connects.debt(self.rested, now);
+        let joins = budgets.joins.debt(self.joined, now);
+        offences.fold(connects.max(joins), f64::max)
+    }
 }
 
 /// How often something has happened since the first time that counts.
@@ -103,21 +147,17 @@ pub(super) enum Full {
 
 impl Addresses {
     /// A table of about `capacity` addresses at most.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, budgets: Budgets) -> Self {
         Self {
             shards: Shards::new(),
-            generation: (capacity / SHARDS / 2).max(1),
+            capacity: (capacity / SHARDS).max(1),
+            budgets,
         }
     }
 
     /// An address connects. It counts as connected until [`leave`](Self::leave).
-    pub(super) fn enter(
-        &self,
-        client: Network,
-        quota: Quota,
-        max_live: u32,
-        now: Duration,
-    ) -> Result<(), Full> {
+    pub(super) fn enter(&self, client: Network, max_live: u32, now: Duration) -> Result<(), Full> {
+        let quota = self.budgets.connects;
         self.shards.with(client, |shard, client| {
             let live = shard.live.get(&client).copied().unwrap_or_default();
             if max_live > 0 && live >= max_live {
@@ -125,13 +165,29 @@ impl Addresses {
             }
             // A client with too many connections was refused above, and is not charged for the
             // attempt.
-            if quota.count > 0 {
-                let record = shard.record(client, self.generation);
-                let step = quota.window / quota.count;
+            if let Some(step) = quota.step() {
+                let (record, _) = self.record(shard, client, now);
                 let rested = record.rested.take(now, step, quota.window);
                 record.rested = rested.map_err(Full::Rate)?;
             }
             *shard.live.entry(client).or_default() += 1;
+            Ok(())
+        })
+    }
+
+    /// Charges an address for a request to join a namespace.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may join one.
+    pub(super) fn join(&self, client: Network, now: Duration) -> Result<(), Duration> {
+        let quota = self.budgets.joins;
+        let Some(step) = quota.step() else {
+            return Ok(());
+        };
+        self.shards.with(client, |shard, client| {
+            let (record, _) = self.record(shard, client, now);
+            record.joined = record.joined.take(now, step, quota.window)?;
             Ok(())
         })
     }
@@ -154,19 +210,18 @@ impl Addresses {
 
     /// Counts an offence of an address. Returns whether that was once too often; the count starts
     /// again from zero then.
-    pub(super) fn violate(
-        &self,
-        client: Network,
-        account: Account,
-        quota: Quota,
-        now: Duration,
-    ) -> bool {
+    pub(super) fn violate(&self, client: Network, account: Account, now: Duration) -> bool {
+        let Some(quota) = self.budgets.offences.get(account as usize).copied() else {
+            return false;
+        };
         if quota.count == 0 {
             return false;
         }
         self.shards.with(client, |shard, client| {
-            let record = shard.record(client, self.generation);
+            let (record, is_own) = self.record(shard, client, now);
             let strikes = record.strikes.get_mut(account as usize);
+            // Nobody is blocked for the offences of the others with whom it shares a record.
+            let strikes = strikes.filter(|_| is_own);
             strikes.is_some_and(|strikes| strikes.add(quota, now))
         })
     }
@@ -175,43 +230,44 @@ impl Addresses {
     pub(super) fn len(&self) -> usize {
         let len = |shard: &Mutex<Shard>| {
             let shard = shard.lock();
-            shard.young.len() + shard.old.len()
+            shard.known.len()
         };
         self.shards.iter().map(len).sum()
     }
 
-    /// Forgets the addresses of which nothing is left to remember.
-    pub(super) fn sweep(&self, window: Duration, now: Duration) {
+    /// Removes the addresses that owe nothing.
+    pub(super) fn sweep(&self, now: Duration) {
         for shard in self.shards.iter() {
-            let mut shard = shard.lock();
-            let Shard { young, old, .. } = &mut *shard;
-            for generation in [young, old] {
-                generation.retain(|_, record| {
-                    let has_struck = |strikes: &Strikes| strikes.is_within(window, now);
-                    record.rested.time() > now || record.strikes.iter().any(has_struck)
-                });
-                if generation.is_empty() && generation.capacity() > KEPT {
-                    *generation = ByHash::default();
-                }
+            let debt = |record: &Record| record.debt(&self.budgets, now);
+            shard.lock().known.sweep(debt);
+        }
+    }
+
+    /// Returns the record of an address and `true`, or the shared one and `false` if there is no
+    /// room for another.
+    fn record<'a>(
+        &self,
+        shard: &'a mut Shard,
+        client: u64,
+        now: Duration,
+    ) -> (&'a mut Record, bool) {
+        let Shard { known, shared, .. } = shard;
+        if known.get_mut(client).is_none() {
+            let debt = |record: &Record| record.debt(&self.budgets, now);
+            if known.make_room(self.capacity, now, debt).is_err() {
+                return (shared, false);
             }
+            known.insert(client, Record::default());
+        }
+        match known.get_mut(client) {
+            Some(record) => (record, true),
+            None => (shared, false),
         }
     }
 }
 
 /// Entries of room that an empty map keeps.
 const KEPT: usize = 256;
-
-impl Shard {
-    fn record(&mut self, client: u64, generation: usize) -> &mut Record {
-        let is_full = self.young.len() >= generation;
-        if is_full && !self.young.contains_key(&client) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        let old = &mut self.old;
-        let known = self.young.entry(client);
-        known.or_insert_with(|| old.remove(&client).unwrap_or_default())
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -226,33 +282,50 @@ mod tests {
         window: Duration::from_secs(300),
     };
 
+    fn table(capacity: usize, connects: Quota) -> Addresses {
+        let joins = Quota {
+            count: 10,
+            window: MINUTE,
+        };
+        let offences = Quota {
+            count: 3,
+            window: MINUTE,
+        };
+        let budgets = Budgets {
+            connects,
+            joins,
+            offences: [offences; Account::COUNT],
+        };
+        Addresses::new(capacity, budgets)
+    }
+
     fn client(text: &str) -> Network {
         Network::of_client(text.parse().unwrap())
     }
 
     #[test]
     fn an_address_connects_as_often_as_its_quota_says_and_then_at_its_pace() {
-        let addresses = Addresses::new(1000);
+        let addresses = table(1000, STANDARD);
         let client = client("192.0.2.1");
         for _ in 0..60 {
-            assert_eq!(addresses.enter(client, STANDARD, 0, NOW), Ok(()));
+            assert_eq!(addresses.enter(client, 0, NOW), Ok(()));
         }
         let wait = Duration::from_secs(5);
         let refused = Err(Full::Rate(wait));
-        assert_eq!(addresses.enter(client, STANDARD, 0, NOW), refused);
-        assert_eq!(addresses.enter(client, STANDARD, 0, NOW), refused);
-        assert_eq!(addresses.enter(client, STANDARD, 0, NOW + wait), Ok(()));
-        assert_eq!(addresses.enter(client, STANDARD, 0, NOW + wait), refused);
+        assert_eq!(addresses.enter(client, 0, NOW), refused);
+        assert_eq!(addresses.enter(client, 0, NOW), refused);
+        assert_eq!(addresses.enter(client, 0, NOW + wait), Ok(()));
+        assert_eq!(addresses.enter(client, 0, NOW + wait), refused);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_subnet_are_one_client_and_others_are_not() {
-        let addresses = Addresses::new(1000);
         let quota = Quota {
             count: 1,
             ..STANDARD
         };
-        let enter = |text| addresses.enter(client(text), quota, 0, NOW).is_ok();
+        let addresses = table(1000, quota);
+        let enter = |text| addresses.enter(client(text), 0, NOW).is_ok();
         assert!(enter("2001:db8:0:1::1"));
         assert!(!enter("2001:db8:0:1:ffff::2"));
         assert!(enter("2001:db8:0:2::1"));
@@ -262,24 +335,20 @@ mod tests {
 
     #[test]
     fn connections_are_counted_until_they_end() {
-        let addresses = Addresses::new(1000);
+        let addresses = table(1000, STANDARD);
         let client = client("192.0.2.1");
-        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
-        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
-        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Err(Full::Live));
+        assert_eq!(addresses.enter(client, 2, NOW), Ok(()));
+        assert_eq!(addresses.enter(client, 2, NOW), Ok(()));
+        assert_eq!(addresses.enter(client, 2, NOW), Err(Full::Live));
         addresses.leave(client);
-        assert_eq!(addresses.enter(client, STANDARD, 2, NOW), Ok(()));
+        assert_eq!(addresses.enter(client, 2, NOW), Ok(()));
     }
 
     #[test]
     fn violations_count_within_their_window_only() {
-        let addresses = Addresses::new(1000);
+        let addresses = table(1000, STANDARD);
         let client = client("192.0.2.1");
-        let quota = Quota {
-            count: 3,
-            window: MINUTE,
-        };
-        let violate = |now| addresses.violate(client, Account::Limits, quota, now);
+        let violate = |now| addresses.violate(client, Account::Limits, now);
         assert!(!violate(NOW));
         assert!(!violate(NOW + MINUTE));
         assert!(!violate(NOW + 3 * MINUTE));
@@ -290,13 +359,9 @@ mod tests {
 
     #[test]
     fn refused_credentials_are_counted_apart_from_broken_limits() {
-        let addresses = Addresses::new(1000);
+        let addresses = table(1000, STANDARD);
         let client = client("192.0.2.1");
-        let quota = Quota {
-            count: 3,
-            window: MINUTE,
-        };
-        let violate = |account| addresses.violate(client, account, quota, NOW);
+        let violate = |account| addresses.violate(client, account, NOW);
         for account in [Account::Limits, Account::Credentials] {
             assert!(!violate(account));
             assert!(!violate(account));
@@ -305,33 +370,64 @@ mod tests {
         assert!(violate(Account::Limits));
         // Both are remembered until they are over.
         assert!(!violate(Account::Credentials));
-        addresses.sweep(MINUTE, NOW + MINUTE);
+        addresses.sweep(NOW + MINUTE);
         assert_eq!(addresses.len(), 1);
-        addresses.sweep(MINUTE, NOW + 2 * MINUTE);
+        addresses.sweep(NOW + 2 * MINUTE);
         assert_eq!(addresses.len(), 0);
+    }
+
+    fn subnet(number: u128) -> Network {
+        let bits = (0x2001_0db8 << 96) | (number << 64);
+        Network::of_client(IpAddr::V6(Ipv6Addr::from_bits(bits)))
     }
 
     #[test]
     fn a_million_addresses_take_no_more_room_than_was_given() {
-        let addresses = Addresses::new(1600);
+        let addresses = table(1600, STANDARD);
+        let busy = client("192.0.2.1");
+        while addresses.enter(busy, 0, NOW).is_ok() {}
+        for number in 0..1_000_000 {
+            let client = subnet(number);
+            assert_eq!(addresses.enter(client, 0, NOW), Ok(()));
+            addresses.leave(client);
+        }
+        // A table of those that have connected once gives none of its debts away.
+        assert!(addresses.enter(busy, 0, NOW).is_err());
+        assert!(addresses.len() <= 1600, "{}", addresses.len());
+        addresses.sweep(NOW + Duration::from_secs(301));
+        assert_eq!(addresses.len(), 0);
+    }
+
+    #[test]
+    fn newcomers_share_a_quota_while_all_others_are_in_debt() {
         let quota = Quota {
             count: 1,
             ..STANDARD
         };
+        let addresses = table(1600, quota);
         let busy = client("192.0.2.1");
-        assert_eq!(addresses.enter(busy, quota, 0, NOW), Ok(()));
-        for subnet in 0..1_000_000_u128 {
-            let address = IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | (subnet << 64)));
-            let client = Network::of_client(address);
-            assert_eq!(addresses.enter(client, quota, 0, NOW), Ok(()));
-            addresses.leave(client);
-            if subnet % 32 == 0 {
-                // Whoever keeps trying is not forgotten.
-                assert!(addresses.enter(busy, quota, 0, NOW).is_err(), "{subnet}");
-            }
+        assert_eq!(addresses.enter(busy, 0, NOW), Ok(()));
+        let admitted =
+            (0..100_000).filter(|number| addresses.enter(subnet(*number), 0, NOW).is_ok());
+        assert!(admitted.count() <= 1600 + SHARDS);
+        assert!(addresses.enter(busy, 0, NOW).is_err());
+        // An offence is not counted against an address that shares its record.
+        let struck =
+            |number| (0..100).any(|_| addresses.violate(subnet(number), Account::Limits, NOW));
+        assert!((99_000..99_100).all(|number| !struck(number)));
+        let later = NOW + Duration::from_secs(301);
+        assert_eq!(addresses.enter(subnet(100_000), 0, later), Ok(()));
+    }
+
+    #[test]
+    fn an_address_joins_as_often_as_its_quota_allows() {
+        let addresses = table(1000, STANDARD);
+        let client = client("192.0.2.1");
+        for _ in 0..10 {
+            assert_eq!(addresses.join(client, NOW), Ok(()));
         }
-        assert!(addresses.len() <= 1600, "{}", addresses.len());
-        addresses.sweep(MINUTE, NOW + Duration::from_secs(301));
-        assert_eq!(addresses.len(), 0);
+        let wait = MINUTE / 10;
+        assert_eq!(addresses.join(client, NOW), Err(wait));
+        assert_eq!(addresses.join(client, NOW + wait), Ok(()));
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Every table in it is bounded and forgets what is over.
 
+mod address_log;
 mod addresses;
 pub(crate) mod bench;
 mod blocks;
+mod debts;
 #[cfg(feature = "tls")]
 mod fair_semaphore;
 mod guard;
@@ -21,12 +23,15 @@ pub use guard::{Guard, Reason, Refused, Violation};
 pub use proxy::{Client, Proxies};
 
 #[doc(hidden)]
+pub use debts::{Debts, Full, KEPT_DEBT};
+#[doc(hidden)]
 pub use hashed::{ByHash, Hashed, SHARDS, Shards};
 #[doc(hidden)]
 pub use log_throttle::LogThrottle;
 #[doc(hidden)]
 pub use pace::{Rested, SharedRested};
 
+pub(crate) use address_log::AddressLog;
 #[cfg(feature = "tls")]
 pub(crate) use fair_semaphore::FairSemaphore;
 pub(crate) use guard::Permit;

@@ -76,6 +76,8 @@ metric_table! {
         SlowClientsCutForAll => "roomcast_slow_clients_cut_total"["budget" = "total"],
         ReadsDelayed => "roomcast_reads_delayed_total",
         RefusedBlocked => "roomcast_connects_refused_total"["reason" = "blocked"],
+        JoinsLimitedConnection => "roomcast_joins_limited_total"["by" = "connection"],
+        JoinsLimitedAddress => "roomcast_joins_limited_total"["by" = "address"],
         RefusedRate => "roomcast_connects_refused_total"["reason" = "rate"],
         RefusedAddress => "roomcast_connects_refused_total"["reason" = "address connections"],
         RefusedFull => "roomcast_connects_refused_total"["reason" = "server connections"],

@@ -14,6 +14,7 @@ const INNOCENT: &str = "127.0.0.3";
 const GUILTY: &str = "127.0.0.2";
 /// These tests connect more often than people do.
 const CONNECTS: (&str, &str) = ("ROOMCAST_LIMITS__CONNECTS", "0");
+const JOINS: (&str, &str) = ("ROOMCAST_ENGINE__JOINS_PER_MINUTE", "0");
 const NO_GUESTS: (&str, &str) = ("ROOMCAST_AUTH__GUESTS", "false");
 
 fn after(count: &'static str) -> (&'static str, &'static str) {
@@ -21,7 +22,7 @@ fn after(count: &'static str) -> (&'static str, &'static str) {
 }
 
 /// A connection from this address whose request has these headers, in no namespace yet.
-fn open(server: &Server, from: &str, headers: &str) -> RawClient {
+pub(crate) fn open(server: &Server, from: &str, headers: &str) -> RawClient {
     let mut client = RawClient::connect_from(from, server.binary.address());
     client.send(format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: chat.example\r\n{headers}\
@@ -205,7 +206,7 @@ fn a_live_socket_that_offers_bad_tokens_is_shut_out() {
 
 #[test]
 fn a_storm_of_refusals_does_not_fill_the_log() {
-    let server = Server::start(&[KEY]);
+    let server = Server::start(&[KEY, JOINS]);
     let start = Instant::now();
     offer(&mut open(&server, "127.0.0.1", ""), 500);
     let seconds = start.elapsed().as_secs();

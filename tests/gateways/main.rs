@@ -36,6 +36,7 @@ mod hooks;
 mod html;
 mod input;
 mod invites;
+mod join_limits;
 #[cfg(feature = "postgres")]
 mod joining;
 #[cfg(feature = "postgres")]

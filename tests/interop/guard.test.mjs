@@ -75,6 +75,27 @@ test("a client whose token has ended is refused and not shut out", async (t) => 
   await next(client, "session");
 });
 
+test("a client that joins too often is refused with the time to wait, and joins after it", async (t) => {
+  const { url } = await server(t, { ROOMCAST_LIMITS__JOINS_PER_USER: "20" });
+  const socket = from(t, url, "127.0.0.2", { auth: { token: token() } });
+  await next(socket, "session");
+  let joins = 1;
+  let refused;
+  while (!refused && joins < 200) {
+    socket.disconnect();
+    socket.connect();
+    refused = (await outcome(socket)) ?? undefined;
+    joins += 1;
+  }
+  assert.ok(joins > 20 && joins < 60, `${joins}`);
+  assert.equal(refused.data.code, "RATE_LIMITED");
+  const { retryAfter } = refused.data;
+  assert.ok(Number.isInteger(retryAfter) && retryAfter >= 1 && retryAfter <= 3000, `${retryAfter}`);
+  await sleep(retryAfter); // The time that the server has named.
+  socket.connect();
+  await next(socket, "session");
+});
+
 test("a user has one bucket for all connections", async (t) => {
   const { url } = await server(t, { ROOMCAST_LIMITS__MESSAGES_PER_MINUTE: "10" });
   const auth = { token: token() };

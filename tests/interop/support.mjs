@@ -113,6 +113,9 @@ const unlimited = {
   ROOMCAST_LIMITS__TYPING_PER_SECOND: "0",
   ROOMCAST_LIMITS__CHANGES_PER_MINUTE: "0",
   ROOMCAST_LIMITS__REQUESTS_PER_SECOND: "0",
+  ROOMCAST_LIMITS__JOINS_PER_ADDRESS: "0",
+  ROOMCAST_LIMITS__JOINS_PER_USER: "0",
+  ROOMCAST_ENGINE__JOINS_PER_MINUTE: "0",
 };
 
 /** What tests of this process write; it ends with the process, when no server writes there any more. */

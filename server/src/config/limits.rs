@@ -25,6 +25,12 @@ pub struct Limits {
     pub connections_per_address: Option<u32>,
     /// Connections a user may have at the same time. Default 20 (`strict`: 10).
     pub connections_per_user: Option<u32>,
+    /// Requests to join a namespace that an address may make in a minute, and as many at once. A
+    /// connection has `engine.joins_per_minute`. Default 600 (`strict`: 120).
+    pub joins_per_address: Option<u32>,
+    /// Requests to join a namespace that a user may make in a minute, and as many at once. Default 120
+    /// (`strict`: 60).
+    pub joins_per_user: Option<u32>,
     /// Connections the server has at the same time. Default 100,000.
     pub connections: usize,
     /// Networks that are shut out for good, as `192.0.2.0/24`. Default none.
@@ -57,11 +63,12 @@ pub struct Limits {
     /// Whether the limits of users hold over all servers of a cluster: about every second each of them tells
     /// the others what users have done on it. Default `true`; without a cluster it does nothing.
     pub shared: bool,
-    /// Addresses that are remembered, about 100 bytes each; past that the longest unseen ones are
-    /// forgotten. Default 100,000.
+    /// Addresses that are remembered, about 120 bytes each. Past that those that have used least of their
+    /// limits are forgotten; if all have used more than half, newcomers share one limit. Default 100,000.
     pub addresses: usize,
-    /// Users that are remembered, about 300 bytes each, beside those who are connected; past that
-    /// the longest unseen ones are forgotten. Default 50,000.
+    /// Users that are remembered, about 300 bytes each, beside those who are connected. Past that those that
+    /// have used least of their limits are forgotten; if all have used more than half, newcomers share one
+    /// limit. Default 50,000.
     pub users: usize,
 }
 
@@ -75,6 +82,8 @@ impl Default for Limits {
             connects_window: library.connects_window,
             connections_per_address: None,
             connections_per_user: None,
+            joins_per_address: None,
+            joins_per_user: None,
             connections: library.connections,
             blocked: library.blocked,
             block_after: library.block_after,
@@ -107,6 +116,8 @@ impl Limits {
             connects: by(self.connects, 60, 5),
             connections_per_address: by(self.connections_per_address, 200, 20),
             connections_per_user: by(self.connections_per_user, 20, 10),
+            joins_per_address: by(self.joins_per_address, 600, 120),
+            joins_per_user: by(self.joins_per_user, 120, 60),
             messages_per_minute: by(self.messages_per_minute, 30, 10),
             typing_per_second: by(self.typing_per_second, 5, 5),
             changes_per_minute: by(self.changes_per_minute, 120, 60),
@@ -125,6 +136,7 @@ impl Limits {
             .connects(limits.connects.unwrap_or_default())
             .connects_window(limits.connects_window)
             .connections_per_address(limits.connections_per_address.unwrap_or_default())
+            .joins_per_address(limits.joins_per_address.unwrap_or_default())
             .connections(limits.connections)
             .blocked(limits.blocked)
             .block_after(limits.block_after)

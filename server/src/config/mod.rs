@@ -79,7 +79,8 @@ impl Default for Settings {
                 .ping_timeout(Duration::from_secs(60))
                 .handshakes_per_second(2000)
                 .packets_per_second(1000)
-                .bytes_per_second(1 << 20),
+                .bytes_per_second(1 << 20)
+                .joins_per_minute(60),
             auth: Auth::default(),
             limits: Limits::default(),
             recovery: Recovery::disabled(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Args;
 
 use super::catalogue::{Call, Catalogue};
-use super::identity;
+use super::{identity, limits};
 use crate::auth::{Principal, authenticator::Authenticator};
 use crate::limit::Users;
 use crate::service::admin::{BLOCK, BlockNetwork, KICK, Kick, ReadStatistics, STATS};
@@ -27,6 +27,9 @@ pub(super) fn register(
     catalogue
         .namespace()
         .authenticate(admins)
+        .middleware(async |connect: Connect| {
+            limits::join(connect.state::<Users>(), &connect.principal().subject)
+        })
         .on_connect(async |event: Event, admin: State<Admin>| admin.entered(&event.socket));
     catalogue
         .on(&KICK, async |call: Call<Kick>, admin: State<Admin>| {

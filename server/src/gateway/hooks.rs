@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::service::{Allowed, Hooks};
-use roomcast::{Args, Builder, Event, Lifecycle};
+use crate::service::{Allowed, HookSource, Hooks};
+use roomcast::{Args, Builder, Event, Lifecycle, Socket, network::Network};
 
 /// Has it told who comes and goes, and which rooms have members.
 pub(super) fn register(io: &mut Builder, hooks: &Hooks) {
@@ -25,7 +25,7 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
             if hooks.wants("connect") && socket.namespace().name() == "/" =>
         {
             let principal = socket.principal();
-            hooks.tell("connect", || {
+            hooks.tell("connect", source_of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": principal.subject,
@@ -39,7 +39,7 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
         Lifecycle::Disconnected { socket, reason, .. }
             if hooks.wants("disconnect") && socket.namespace().name() == "/" =>
         {
-            hooks.tell("disconnect", || {
+            hooks.tell("disconnect", source_of(socket), || {
                 json!({
                     "socketId": socket.id().as_str(),
                     "userId": socket.principal().subject,
@@ -51,15 +51,27 @@ fn watch(hooks: &Hooks, event: &Lifecycle<'_>) {
             namespace: "/",
             room,
         } if hooks.wants_room(room.as_str()) => {
-            hooks.tell("room:occupied", || json!({"room": room.as_str()}));
+            let data = || json!({"room": room.as_str()});
+            hooks.tell("room:occupied", HookSource::Rooms, data);
         }
         Lifecycle::RoomDeleted {
             namespace: "/",
             room,
         } if hooks.wants_room(room.as_str()) => {
-            hooks.tell("room:vacated", || json!({"room": room.as_str()}));
+            let data = || json!({"room": room.as_str()});
+            hooks.tell("room:vacated", HookSource::Rooms, data);
         }
         _ => {}
+    }
+}
+
+/// Returns whose share of the queue the events of a socket take.
+fn source_of(socket: &Socket) -> HookSource {
+    let principal = socket.principal();
+    if principal.guest {
+        HookSource::Guests(Network::of_client(socket.handshake().address().ip()))
+    } else {
+        HookSource::User(principal.subject.clone())
     }
 }
 
@@ -69,6 +81,7 @@ pub(super) struct Heard {
     event: &'static str,
     socket_id: String,
     user_id: String,
+    source: HookSource,
     args: Args,
 }
 
@@ -95,17 +108,19 @@ impl Heard {
             event: name,
             socket_id: event.socket.id().as_str().to_owned(),
             user_id: event.principal().subject.clone(),
+            source: source_of(&event.socket),
             args: event.args().clone(),
         })
     }
 
     /// The event is done, and answered so.
     pub(super) fn done<A: Serialize>(self, answer: &A) {
-        self.hooks.tell(self.event, || ClientEventData {
-            socket_id: self.socket_id,
-            user_id: self.user_id,
-            payload: self.args.get(0).unwrap_or_default(),
-            answer,
-        });
+        self.hooks
+            .tell(self.event, self.source, || ClientEventData {
+                socket_id: self.socket_id,
+                user_id: self.user_id,
+                payload: self.args.get(0).unwrap_or_default(),
+                answer,
+            });
     }
 }

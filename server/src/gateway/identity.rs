@@ -36,8 +36,9 @@ pub(super) fn register(
         })
         .middleware(async |connect: Connect| {
             let user = &connect.principal().subject;
-            if connect.state::<Users>().may_connect(user) {
-                return Ok(());
+            let users = connect.state::<Users>();
+            if users.may_connect(user) {
+                return limits::join(users, user);
             }
             Err(too_many().because(format!("{user} has too many connections")))
         })

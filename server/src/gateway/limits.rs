@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     limit::{Allowance, Class, Spent, Users},
     service::{ServiceError, cluster::Announcer, policy},
 };
-use roomcast::{Event, Failure, Io, NamespaceBuilder, NoAck, ServerSide, Socket, network::Network};
+use roomcast::{
+    Event, Failure, Io, NamespaceBuilder, NoAck, Refusal, ServerSide, Socket, network::Network,
+};
 
 /// What the user of a socket may do: found once, when it connects.
 struct Allowances {
@@ -25,6 +28,16 @@ pub(super) fn enter(users: &Users, socket: &Socket) -> bool {
     let address = address.map(|address| (users.enter(&address).0, address));
     socket.set_data(Allowances { own, address });
     may
+}
+
+/// Takes one of the joins of a user.
+pub(super) fn join(users: &Users, user: &str) -> Result<(), Refusal> {
+    users.check(Class::Joins, user).map_err(|wait| {
+        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Refusal::new("RATE_LIMITED", "too many joins, try again later")
+            .data(json!({"retryAfter": milliseconds.max(1)}))
+            .because(format!("{user} joins too often"))
+    })
 }
 
 /// What servers tell of users goes by this name, in the namespace `/`. Servers of another store, which may be on the

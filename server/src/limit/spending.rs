@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert_eq!(
             (&*told[0].user, &told[0].events[..]),
-            ("ann", &[20, 0, 0, 0][..])
+            ("ann", &[20, 0, 0, 0, 0][..])
         );
         assert_eq!(a.spent(2, SECOND), [], "it is told once");
         let read = serde_json::to_string(&told).unwrap();
@@ -267,7 +267,9 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Vec<Spent>>(json).unwrap();
         a.charge(&read(r#"[{"user":"ann","events":[20]}]"#));
         assert_eq!(send(&a, "ann", 30), 10);
-        a.charge(&read(r#"[{"user":"bob","events":[20,0,0,0,7],"later":1}]"#));
+        a.charge(&read(
+            r#"[{"user":"bob","events":[20,0,0,0,0,7],"later":1}]"#,
+        ));
         assert_eq!(send(&a, "bob", 30), 10);
         a.charge(&read(r#"[{"user":"eve"}]"#));
         assert_eq!(send(&a, "eve", 30), 30);

@@ -35,7 +35,7 @@ pub(crate) use chat::{
 };
 pub(crate) use fault::ServiceError;
 pub(crate) use feed::{Applier, ChangeFeed, Fed};
-pub(crate) use hooks::Hooks;
+pub(crate) use hooks::{Hooks, Source as HookSource};
 pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{Market, PriceNews, PublishedPrices, Refused, Told};
 pub(crate) use notifications::Notifications;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    addresses::{Account, Addresses, Full, Quota},
+    addresses::{Account, Addresses, Budgets, Full, Quota},
     blocks::{Blocks, TooManyBlocks},
     log_throttle::LogThrottle,
     proxy::{Client, Proxies},
@@ -34,13 +34,9 @@ use crate::{
 /// Decides who may connect: block list, connects and connections of each address, connections in
 /// all. Nothing it knows grows without bound.
 pub struct Guard {
-    connects: Quota,
     max_per_address: u32,
     max_connections: usize,
     exempts_loopback: bool,
-    violations: Quota,
-    /// The quota of refused credentials.
-    refusals: Quota,
     block_time: Duration,
     proxies: Proxies,
     addresses: Addresses,
@@ -124,11 +120,11 @@ impl Violation {
         }
     }
 
-    /// How often it may happen, and what it is counted among.
-    fn account(self, guard: &Guard) -> (Account, Quota) {
+    /// The account that it is counted in.
+    fn account(self) -> Account {
         match self {
-            Self::Connects | Self::Flood => (Account::Limits, guard.violations),
-            Self::Credentials => (Account::Credentials, guard.refusals),
+            Self::Connects | Self::Flood => Account::Limits,
+            Self::Credentials => Account::Credentials,
         }
     }
 
@@ -147,6 +143,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Automatic blocks that may wait to be kept.
 const MAX_UNKEPT: usize = 1024;
+/// The time in which the joins and the lookups of an address come back.
+const MINUTE: Duration = Duration::from_secs(60);
 /// How often what is over is forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 
@@ -154,25 +152,23 @@ impl Guard {
     /// A guard of these limits. Networks of `limits.blocked` are shut out for good.
     pub(crate) fn new(limits: &AddressLimits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
         let (made, kept) = mpsc::channel(MAX_UNKEPT);
+        let quota = |count, window| Quota { count, window };
+        let budgets = Budgets {
+            connects: quota(limits.connects, limits.connects_window),
+            joins: quota(limits.joins_per_address, MINUTE),
+            // In the order of `Account`.
+            offences: [
+                quota(limits.block_after, limits.block_window),
+                quota(limits.block_after_credentials, limits.block_window),
+            ],
+        };
         let guard = Self {
-            connects: Quota {
-                count: limits.connects,
-                window: limits.connects_window,
-            },
             max_per_address: limits.connections_per_address,
             max_connections: limits.connections,
             exempts_loopback: limits.exempt_loopback,
-            violations: Quota {
-                count: limits.block_after,
-                window: limits.block_window,
-            },
-            refusals: Quota {
-                count: limits.block_after_credentials,
-                window: limits.block_window,
-            },
             block_time: limits.block_time,
             proxies,
-            addresses: Addresses::new(limits.addresses),
+            addresses: Addresses::new(limits.addresses, budgets),
             blocks: RwLock::default(),
             connections: AtomicUsize::new(0),
             started: now(),
@@ -216,12 +212,9 @@ impl Guard {
         if !is_exempt {
             // The slot is taken already: a full server charges no address for that. If the address
             // is refused, dropping the slot gives it back.
-            let entered = self.addresses.enter(
-                client,
-                self.connects,
-                self.max_per_address,
-                now() - self.started,
-            );
+            let entered = self
+                .addresses
+                .enter(client, self.max_per_address, now() - self.started);
             entered.map_err(|full| match full {
                 Full::Rate(after) => {
                     let refused = self.refuse(Reason::Rate, address, after);
@@ -236,6 +229,19 @@ impl Guard {
             address,
             client: (!is_exempt).then_some(client),
         })
+    }
+
+    /// Charges an address for a request to join a namespace.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may join one.
+    pub(crate) fn join(&self, address: IpAddr) -> Result<(), Duration> {
+        if !self.limits(address) {
+            return Ok(());
+        }
+        let client = Network::of_client(address);
+        self.addresses.join(client, now() - self.started)
     }
 
     /// Whether an address is on the block list.
@@ -266,9 +272,9 @@ impl Guard {
             return false;
         }
         let client = Network::of_client(address);
-        let (account, quota) = violation.account(self);
+        let account = violation.account();
         let now = now() - self.started;
-        if !self.addresses.violate(client, account, quota, now) {
+        if !self.addresses.violate(client, account, now) {
             // The count of a blocked address begins again at zero, so only the list tells that the
             // address is shut out.
             let blocks = self.blocks.read();
@@ -343,8 +349,7 @@ impl Guard {
     }
 
     fn sweep_once(&self) {
-        self.addresses
-            .sweep(self.violations.window, now() - self.started);
+        self.addresses.sweep(now() - self.started);
         self.set(Gauge::LimitedAddresses, self.addresses.len());
         let mut blocks = self.blocks.write();
         blocks.sweep(SystemTime::now());

@@ -12,6 +12,7 @@ use roomcast_protocol::socket::Nsp;
 use crate::{
     adapter::NAMESPACE,
     limit::Violation,
+    network::Network,
     socket::{
         core::{Connect, Handlers, Io, Predicate, namespace},
         types::Refusal,
@@ -38,6 +39,12 @@ impl Io {
     /// logged since the last one.
     pub(crate) fn may_log_refusal(&self) -> Option<u64> {
         self.0.refusals.permit()
+    }
+
+    /// Returns `Some` if a line about a client of this address that connects or disconnects may be
+    /// logged now, with the number of lines left out since the last one.
+    pub(crate) fn may_log_coming(&self, address: IpAddr) -> Option<u64> {
+        self.0.comings.permit(Network::of_client(address))
     }
 
     /// Whether a refusal is one too many of its client's address, which is shut out then.

@@ -26,7 +26,7 @@ use crate::{
     Config, Principal,
     adapter::{Cluster, NodeId},
     engine::{Engine, Forwarder, Hooks},
-    limit::{Guard, LogThrottle},
+    limit::{AddressLog, Guard, LogThrottle},
     metrics::Metrics,
     socket::types::{ClientFiles, States},
     tasks::Tasks,
@@ -62,6 +62,8 @@ pub(crate) struct IoInner {
     pub(in crate::socket) settled: Notify,
     /// Lines about clients that are refused.
     pub(in crate::socket) refusals: LogThrottle,
+    /// Lines about clients that connect and disconnect.
+    pub(in crate::socket) comings: AddressLog,
     /// Lines about faults of handlers.
     failures: LogThrottle,
     /// Kept alive by whoever serves: the engine holds this server, so that a strong reference would be a circle.
@@ -132,6 +134,7 @@ impl Io {
             detached: AtomicUsize::new(0),
             settled: Notify::new(),
             refusals: LogThrottle::new(REFUSALS),
+            comings: AddressLog::new(),
             failures: LogThrottle::new(REFUSALS),
             engine: Mutex::new(Weak::new()),
             paced: Arc::default(),

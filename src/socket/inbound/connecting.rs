@@ -26,6 +26,9 @@ use crate::{
 impl Connection {
     /// Handles a `CONNECT` packet.
     pub(super) fn connect(&mut self, packet: &Packet, now: Instant) -> Result<(), CloseReason> {
+        if let Err(too_many) = self.charge_join(now) {
+            return self.limit_join(&packet.nsp, too_many, now);
+        }
         match self.slots.iter().position(|slot| slot.nsp == packet.nsp) {
             Some(position) => match &self.slots.get(position).map(|slot| &slot.state) {
                 // The server has disconnected this socket, and the client comes back.
@@ -145,15 +148,19 @@ impl Connection {
             return;
         }
         self.io.metrics().count(Counter::SocketsConnected);
-        tracing::info!(
-            socket = %socket.id(),
-            namespace = connect.nsp().as_str(),
-            user = principal.subject,
-            address = %self.shared.handshake.address(),
-            transport = %self.shared.outbox.transport(),
-            recovered = socket.recovered(),
-            "connected"
-        );
+        let address = self.shared.handshake.address();
+        if let Some(more) = self.io.may_log_coming(address.ip()) {
+            tracing::info!(
+                socket = %socket.id(),
+                namespace = connect.nsp().as_str(),
+                user = principal.subject,
+                %address,
+                transport = %self.shared.outbox.transport(),
+                recovered = socket.recovered(),
+                more,
+                "connected"
+            );
+        }
         self.connect_by = None;
         if let Some(slot) = self
             .slots
@@ -288,7 +295,7 @@ impl Connection {
         }
     }
 
-    fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
+    pub(super) fn refuse(&self, nsp: &Nsp, refusal: &Refusal) {
         self.io.metrics().count(Counter::SocketsRefused);
         let address = self.shared.handshake.address();
         if let Some(more) = self.io.may_log_refusal() {

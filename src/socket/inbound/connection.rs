@@ -18,7 +18,10 @@ use roomcast_protocol::{
     socket::{Decoder, Kind, Limits, Nsp, Packet},
 };
 
-use super::event_queues::{EventInMiddleware, HeldEvents, ParkedEvent};
+use super::{
+    event_queues::{EventInMiddleware, HeldEvents, ParkedEvent},
+    joins::Joins,
+};
 use crate::{
     engine::{Application, Handshake, Outbox, SessionHandler},
     metrics::Counter,
@@ -53,6 +56,8 @@ pub(crate) struct Connection {
     pub(super) connect_by: Option<Instant>,
     /// The time by which the attachments of the current packet must have arrived.
     attach_by: Option<Instant>,
+    /// The joins of the client, if they are limited.
+    pub(super) joins: Option<Box<Joins>>,
     /// Why the connection ends, if that is more than the engine knows.
     reason: Option<DisconnectReason>,
     /// A description of the reason, if the engine knows more.
@@ -249,6 +254,7 @@ impl Connection {
             parked_bytes: 0,
             connect_by: Some(now + config.sockets.connect_timeout),
             attach_by: None,
+            joins: None,
             reason: None,
             description: None,
         }
@@ -451,8 +457,8 @@ mod tests {
     #[test]
     fn an_idle_client_costs_less_than_a_kibibyte_here() {
         let client = size_of::<Connection>() + size_of::<ConnInner>() + size_of::<NamespaceSlot>();
-        // Eight of them since it is told how long a client has been idle.
-        assert!(client <= 424, "{client}");
+        // Eight of them since it is told how long a client has been idle, and eight for its joins.
+        assert!(client <= 432, "{client}");
         let socket = size_of::<crate::socket::core::socket::SocketInner>();
         assert!(socket <= 344, "{socket}");
     }

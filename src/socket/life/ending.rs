@@ -58,7 +58,10 @@ impl Socket {
             return;
         }
         let reason = refusal.reason();
-        tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, "expelled");
+        let address = self.handshake().address().ip();
+        if let Some(more) = self.0.io.may_log_coming(address) {
+            tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
+        }
         self.emit("error", ErrorEvent::of(refusal));
         self.disconnect(false);
     }
@@ -107,7 +110,16 @@ impl Socket {
         if self.0.reason.set(reason).is_err() {
             return;
         }
-        tracing::info!(socket = %self.0.id, namespace = self.nsp(), %reason, "disconnected");
+        let address = self.handshake().address().ip();
+        if let Some(more) = self.0.io.may_log_coming(address) {
+            tracing::info!(
+                socket = %self.0.id,
+                namespace = self.nsp(),
+                %reason,
+                more,
+                "disconnected"
+            );
+        }
         let handlers = &self.0.namespace.handlers;
         let args = reason_arguments(reason, description);
         // The application may end a socket on a thread of its own, and handlers must be able to spawn tasks there.

@@ -70,6 +70,8 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
         "limits.connects",
         "limits.connections_per_address",
         "limits.connections_per_user",
+        "limits.joins_per_address",
+        "limits.joins_per_user",
         "limits.messages_per_minute",
         "limits.typing_per_second",
         "limits.changes_per_minute",

@@ -299,11 +299,12 @@ fn this(io: &Io) -> Arc<str> {
 const TURN: Duration = Duration::from_secs(1);
 
 /// What the server counts of refusals: of what kind, for what reason.
-const OWN: [(&str, &str, Counter); 19] = [
+const OWN: [(&str, &str, Counter); 20] = [
     ("rateLimit", "messages", Counter::LimitedMessages),
     ("rateLimit", "typing", Counter::LimitedTyping),
     ("rateLimit", "changes", Counter::LimitedChanges),
     ("rateLimit", "requests", Counter::LimitedRequests),
+    ("rateLimit", "joins", Counter::LimitedJoins),
     ("rateLimit", "api", Counter::ApiLimited),
     ("permission", "no role grants it", Counter::CommandsDenied),
     ("authentication", "missing", Counter::AuthMissing),

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::handle::{Chat, now};
 use super::sequencer::delivery;
 use super::sequencer::order::{Gap, Verdict};
+use crate::service::hooks::Source as HookSource;
 use crate::store::{Commit, Commits, Committed, FORGOTTEN_AT_ONCE, Missed, StoreError};
 use roomcast::{Io, Namespace};
 
@@ -92,7 +93,8 @@ impl Chat {
         {
             self.0.notifications.tell_soon(&message.mentions);
             for (journal, entry) in commit.notified() {
-                self.0.notifications.hook(journal, entry);
+                let source = HookSource::User(message.user_id.clone());
+                self.0.notifications.hook(journal, entry, source);
             }
         }
     }

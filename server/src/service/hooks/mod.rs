@@ -5,6 +5,7 @@
 //! module may know what an event means.
 
 mod delivering;
+mod shares;
 mod signature;
 
 use std::{
@@ -30,6 +31,8 @@ use crate::metrics::{Counter, Metrics};
 use crate::service::rules::policy;
 use crate::store::{Delivery, Store, StoreError, Time};
 use roomcast::internal::LogThrottle;
+use shares::Shares;
+pub(crate) use shares::Source;
 use signature::Signer;
 
 /// Who is told what happens here, if anybody is. Cloning gives another handle.
@@ -51,6 +54,8 @@ struct HooksInner {
     happened: Notify,
     /// The one permit is of who stores what waits.
     storing: Semaphore,
+    /// What each source has stored since half of the stored queue was full.
+    crowd: Mutex<Shares>,
     stored: Notify,
     /// The one permit is of who looks for a delivery that is due.
     looking: Semaphore,
@@ -58,8 +63,17 @@ struct HooksInner {
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<String>,
+    events: VecDeque<WaitingEvent>,
     bytes: usize,
+    /// The bytes of the events of each source.
+    shares: Shares,
+}
+
+/// An event that waits to be stored.
+struct WaitingEvent {
+    text: String,
+    /// The user or address that has caused it.
+    source: Source,
 }
 
 /// What is told of one event.
@@ -115,6 +129,7 @@ impl Hooks {
             waiting: Mutex::default(),
             happened: Notify::new(),
             storing: Semaphore::new(1),
+            crowd: Mutex::default(),
             stored: Notify::new(),
             looking: Semaphore::new(1),
         }))))
@@ -153,14 +168,23 @@ impl Hooks {
             })
     }
 
-    /// Says that an event has happened. It is told later if it is wanted and there is room; `data` is not made otherwise.
-    pub(crate) fn tell<T: Serialize>(&self, event: &str, data: impl FnOnce() -> T) {
+    /// Says that an event has happened, and which user or address has caused it. It is told later if it is wanted
+    /// and there is room, also in the share of its source; `data` is not made otherwise.
+    pub(crate) fn tell<T: Serialize>(&self, event: &str, source: Source, data: impl FnOnce() -> T) {
         let Some(inner) = self.0.as_ref().filter(|_| self.wants(event)) else {
             return;
         };
         // Nobody who does something in the chat waits for a webhook, so what finds no room is
         // dropped and counted.
-        if inner.waiting.lock().bytes + MAX_EVENT_BYTES > MAX_WAITING_BYTES {
+        let (bytes, own) = {
+            let waiting = inner.waiting.lock();
+            (waiting.bytes, waiting.shares.of(&source))
+        };
+        if own + MAX_EVENT_BYTES > MAX_SOURCE_BYTES {
+            inner.give_up(Counter::WebhookEventsOverShare, 1, OVER_SHARE);
+            return;
+        }
+        if bytes + MAX_EVENT_BYTES > MAX_WAITING_BYTES {
             let why = "too much waits to be stored";
             inner.give_up(Counter::WebhookEventsDropped, 1, why);
             return;
@@ -182,7 +206,8 @@ impl Hooks {
         };
         let mut waiting = inner.waiting.lock();
         waiting.bytes += text.len();
-        waiting.events.push_back(text);
+        waiting.shares.add(&source, text.len());
+        waiting.events.push_back(WaitingEvent { text, source });
         drop(waiting);
         inner.happened.notify_one();
     }
@@ -214,67 +239,114 @@ impl Hooks {
 impl HooksInner {
     async fn store_all(&self) {
         let _storing = self.storing.acquire().await;
-        while let Some((delivery, events)) = self.next() {
-            let is_stored = loop {
-                let most = self.config.queue;
-                match self.store.insert_delivery(delivery.clone(), most).await {
-                    Ok(is_stored) => break is_stored,
-                    Err(StoreError::Closed) => return,
-                    // A delivery that is stored all the same is stored again under the same id. The
-                    // events stay in memory meanwhile. What is more than the limit is dropped by
-                    // those who tell it.
-                    Err(error) => tokio::time::sleep(error.retry_after()).await,
-                }
+        let most = self.config.queue;
+        while let Some(batch) = self.next(|_| true) {
+            // Past this number, each source has no more than its share of the rest.
+            let Some(is_stored) = self.insert(&batch, most.div_ceil(2)).await else {
+                return;
             };
-            let mut waiting = self.waiting.lock();
-            // The events are removed only behind the commit, so that a task that ends in between
-            // loses none.
-            for event in waiting.events.drain(..events).collect::<Vec<_>>() {
-                waiting.bytes -= event.len();
-            }
-            drop(waiting);
             if is_stored {
-                self.metrics
-                    .add(Counter::WebhookEventsQueued, events as u64);
-                self.stored.notify_one();
-            } else {
-                let why = "too many deliveries wait (webhooks.queue)";
-                self.give_up(Counter::WebhookEventsDropped, events, why);
+                self.crowd.lock().clear();
+                self.stored(&batch);
+                continue;
+            }
+            let share = (most / SOURCES).max(1);
+            let mut crowd = std::mem::take(&mut *self.crowd.lock());
+            let allowed = self.next(|event| crowd.take(&event.source, share));
+            *self.crowd.lock() = crowd;
+            let Some(allowed) = allowed else {
+                return;
+            };
+            if allowed.left_out > 0 {
+                let (counter, left_out) = (Counter::WebhookEventsOverShare, allowed.left_out);
+                self.give_up(counter, left_out, OVER_SHARE);
+            }
+            if allowed.is_empty() {
+                self.remove(allowed.events);
+                continue;
+            }
+            match self.insert(&allowed, most).await {
+                Some(true) => self.stored(&allowed),
+                Some(false) => {
+                    self.remove(allowed.events);
+                    let why = "too many deliveries wait (webhooks.queue)";
+                    let dropped = allowed.events - allowed.left_out;
+                    self.give_up(Counter::WebhookEventsDropped, dropped, why);
+                }
+                None => return,
             }
         }
     }
 
-    /// What waits, as one delivery, and how many events are in it. They go on waiting until it is stored: who stores it may end
-    /// before that.
-    fn next(&self) -> Option<(Delivery, usize)> {
+    /// Stores a delivery unless so many are stored already. Returns `None` if the store is closed.
+    async fn insert(&self, batch: &Batch, most: usize) -> Option<bool> {
+        loop {
+            let delivery = batch.delivery.clone();
+            match self.store.insert_delivery(delivery, most).await {
+                Ok(is_stored) => return Some(is_stored),
+                Err(StoreError::Closed) => return None,
+                // A delivery that is stored all the same is stored again under the same id. The
+                // events stay in memory meanwhile. What is more than the limit is dropped by
+                // those who tell it.
+                Err(error) => tokio::time::sleep(error.retry_after()).await,
+            }
+        }
+    }
+
+    /// Counts what is stored, and has it delivered.
+    fn stored(&self, batch: &Batch) {
+        self.remove(batch.events);
+        let events = (batch.events - batch.left_out) as u64;
+        self.metrics.add(Counter::WebhookEventsQueued, events);
+        self.stored.notify_one();
+    }
+
+    /// Removes the first events that wait. This happens after the commit, so that a task that ends in
+    /// between loses none.
+    fn remove(&self, events: usize) {
+        let mut waiting = self.waiting.lock();
+        let removed: Vec<_> = waiting.events.drain(..events).collect();
+        for event in &removed {
+            waiting.bytes -= event.text.len();
+            waiting.shares.remove(&event.source, event.text.len());
+        }
+    }
+
+    /// What waits, as one delivery without the events that are not `allowed`. They go on waiting until it is stored: who
+    /// stores it may end before that.
+    fn next(&self, mut allowed: impl FnMut(&WaitingEvent) -> bool) -> Option<Batch> {
         let waiting = self.waiting.lock();
-        let mut events = Vec::new();
-        let mut bytes = 0;
+        let mut told = Vec::new();
+        let (mut bytes, mut events) = (0, 0);
         for event in waiting.events.iter().take(self.config.batch) {
-            if !events.is_empty() && bytes + event.len() > MAX_BODY_BYTES {
+            if events > 0 && bytes + event.text.len() > MAX_BODY_BYTES {
                 break;
             }
-            bytes += event.len();
-            events.push(event.as_str());
+            bytes += event.text.len();
+            events += 1;
+            if allowed(event) {
+                told.push(event.text.as_str());
+            }
         }
-        if events.is_empty() {
+        if events == 0 {
             return None;
         }
         let id = Uuid::now_v7();
         let node = serde_json::json!(self.node.get());
         let body = format!(
             r#"{{"id":"{id}","node":{node},"events":[{}]}}"#,
-            events.join(",")
+            told.join(",")
         );
         let created_at = Time::now();
-        Some((
-            Delivery {
+        Some(Batch {
+            delivery: Delivery {
                 id,
                 body,
                 created_at,
             },
-            events.len(),
-        ))
+            events,
+            left_out: events - told.len(),
+        })
     }
 
     /// Counts events that are never told.
@@ -283,6 +355,20 @@ impl HooksInner {
         if let Some(more) = self.log_throttle.permit() {
             tracing::warn!(events, why, more, "webhooks are not sent");
         }
+    }
+}
+
+/// The first of the events that wait, as one delivery.
+struct Batch {
+    delivery: Delivery,
+    events: usize,
+    /// The number of these events that are not in the delivery.
+    left_out: usize,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.left_out == self.events
     }
 }
 
@@ -338,6 +424,12 @@ const MAX_EVENT_BYTES: usize = 64 << 10;
 const MAX_BODY_BYTES: usize = 256 << 10;
 /// Bytes of what waits to be stored. Those who tell at the same time may exceed it by one event each.
 const MAX_WAITING_BYTES: usize = 8 << 20;
+/// Bytes of what waits to be stored of one source.
+const MAX_SOURCE_BYTES: usize = 1 << 20;
+/// Past half of `webhooks.queue`, a source may store this part of the queue.
+const SOURCES: usize = 20;
+/// Why events of a source are dropped that others may still have stored.
+const OVER_SHARE: &str = "one user or address has more than its share waiting";
 /// How long a server that stops stores what has happened.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Lines of the log at once, before it is one a second.
@@ -366,16 +458,26 @@ mod tests {
             let waiting = hooks.0.as_ref().unwrap().waiting.lock();
             (waiting.events.len(), waiting.bytes)
         };
-        hooks.tell("message", || "x".repeat(MAX_EVENT_BYTES));
+        let user = |number: usize| Source::User(format!("user {number}"));
+        hooks.tell("message", user(0), || "x".repeat(MAX_EVENT_BYTES));
         assert_eq!(waiting(), (0, 0));
         assert_eq!(metrics.counter(Counter::WebhookEventsTooLarge), 1);
         let large = "x".repeat(MAX_EVENT_BYTES - 1000);
+        let mut users = 0;
         while metrics.counter(Counter::WebhookEventsDropped) == 0 {
-            hooks.tell("message", || &large);
+            // One user alone fills its share, and many the rest.
+            users += 1;
+            while metrics.counter(Counter::WebhookEventsOverShare) < users
+                && metrics.counter(Counter::WebhookEventsDropped) == 0
+            {
+                hooks.tell("message", user(users as usize), || &large);
+            }
         }
+        assert!(users >= 8, "{users} users had all of the queue");
         let full = waiting();
         assert!((MAX_WAITING_BYTES - MAX_EVENT_BYTES..=MAX_WAITING_BYTES).contains(&full.1));
-        hooks.tell("message", || -> &str { panic!("there is no room for it") });
+        let late = || -> &str { panic!("there is no room for it") };
+        hooks.tell("message", user(1000), late);
         assert_eq!(waiting(), full);
         assert_eq!(metrics.counter(Counter::WebhookEventsDropped), 2);
     }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::timeout};
 
 use crate::service::fault::ServiceError;
-use crate::service::hooks::Hooks;
+use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::store::{
@@ -159,7 +159,18 @@ impl Journals {
         event: &Emission<T, D>,
         update: impl FnOnce() -> U,
     ) {
-        self.0.hooks.tell(event.policy().event, update);
+        self.hook_from(event, Source::Service, update);
+    }
+
+    /// Says to webhooks what was stored because of a client, as [`hook`](Self::hook) does.
+    pub(in crate::service) fn hook_from<T: Serialize, D, U: Serialize>(
+        &self,
+        event: &Emission<T, D>,
+        source: Source,
+        update: impl FnOnce() -> U,
+    ) {
+        let event = event.policy().event;
+        self.0.hooks.tell(event, source, update);
     }
 
     /// Stores an entry, then tells it to those who follow its journal here. Other servers hear of it from the store. Both

@@ -16,6 +16,7 @@ use crate::auth::Principal;
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
+use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{
     Journals, Snapshot, Subscription, Teller, journal_of, read, user_of, write,
 };
@@ -360,8 +361,8 @@ impl Notifications {
         })
     }
 
-    /// Says to webhooks that this entry of the journal of a user is stored.
-    pub(in crate::service) fn hook(&self, journal: &str, entry: &Entry) {
+    /// Says to webhooks that this entry of the journal of a user is stored, and what has caused it.
+    pub(in crate::service) fn hook(&self, journal: &str, entry: &Entry, source: HookSource) {
         let journals = &self.0.journals;
         if !journals.hooks(&NOTIFICATION_NEW) {
             return;
@@ -371,7 +372,7 @@ impl Notifications {
         };
         let (user_id, revision) = (user_of(KIND, journal), entry.revision);
         let update = Update { body, revision };
-        journals.hook(&NOTIFICATION_NEW, || Hooked { user_id, update });
+        journals.hook_from(&NOTIFICATION_NEW, source, || Hooked { user_id, update });
     }
 
     /// Has users told what is stored for them and was not told here.

@@ -8,6 +8,7 @@ use super::{Body, KIND, MENTION, Notifications, REMEMBERED};
 use crate::auth::is_name;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
+use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{journal_of, read, write};
 use crate::service::rules::commands::notifications::{
     Notified, NotifiedMany, Notify, SentOutcome, UserResult, WithdrawNotification,
@@ -186,7 +187,7 @@ impl Notifications {
 
     fn hook_stored(&self, user: &str, appended: &Appended) {
         if let Appended::Stored(entry) = appended {
-            self.hook(&journal_of(KIND, user), entry);
+            self.hook(&journal_of(KIND, user), entry, HookSource::Service);
         }
     }
 }

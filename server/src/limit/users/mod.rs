@@ -1,8 +1,9 @@
 //! How fast each user may act, by class of event, and how many connections a user has.
 //!
-//! One user is one entry, whatever the class. Entries of users without connections are forgotten
-//! once all that they may do is there again, since a new entry says the same; past the given number the
-//! longest unseen ones go first. There are never more others than connections.
+//! One user is one entry, whatever the class. Entries of users without connections are removed once
+//! their budgets are full again, because a new entry says the same. Past the given number, entries that
+//! owe least are evicted; an entry that owes more than half of a budget never is ([`Debts`]). If all do,
+//! newcomers share one allowance. Users with connections have entries beside these.
 //!
 //! Whoever is connected holds its own [`Allowance`], so that an event looks for nothing and locks
 //! nothing.
@@ -17,7 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use roomcast::internal::{ByHash, LogThrottle, SHARDS, Shards, SharedRested};
+use roomcast::internal::{ByHash, Debts, KEPT_DEBT, LogThrottle, SHARDS, Shards, SharedRested};
 
 use super::spending::{Spending, Untold};
 use crate::{
@@ -36,10 +37,18 @@ pub(crate) enum Class {
     Changes,
     /// Everything else.
     Requests,
+    /// Namespaces that are joined. It is the last class: a server of an earlier version knows four.
+    Joins,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Messages, Self::Typing, Self::Changes, Self::Requests];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Messages,
+        Self::Typing,
+        Self::Changes,
+        Self::Requests,
+        Self::Joins,
+    ];
 
     /// The name of the class.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -48,6 +57,7 @@ impl Class {
             Self::Typing => "typing",
             Self::Changes => "changes",
             Self::Requests => "requests",
+            Self::Joins => "joins",
         }
     }
 
@@ -57,6 +67,7 @@ impl Class {
             Self::Typing => Counter::LimitedTyping,
             Self::Changes => Counter::LimitedChanges,
             Self::Requests => Counter::LimitedRequests,
+            Self::Joins => Counter::LimitedJoins,
         }
     }
 }
@@ -84,18 +95,19 @@ pub(crate) struct Users {
     max_connections: u32,
     shards: Shards<Shard>,
     spending: Spending,
-    /// Users without connections that a generation of a shard may have.
-    generation: usize,
+    /// The number of users without connections that a shard may have.
+    capacity: usize,
     started: Instant,
     metrics: Arc<Metrics>,
 }
 
-/// Users with connections, and two generations of users without.
+/// Users with connections and users without.
 #[derive(Default)]
 struct Shard {
     connected: Entries,
-    young: Entries,
-    old: Entries,
+    idle: Debts<User>,
+    /// The allowance that newcomers share while there is no room for them, and until it is full again.
+    shared: Option<Arc<Allowance>>,
 }
 
 /// Users by the hash of their id.
@@ -107,16 +119,10 @@ struct User {
 }
 
 impl User {
-    fn new(name: &str) -> Self {
-        let allowance = Allowance {
-            name: name.into(),
-            rested: Default::default(),
-            told: OnceLock::new(),
-            untold: Untold::default(),
-        };
+    fn new(allowance: Arc<Allowance>) -> Self {
         Self {
             connections: 0,
-            allowance: Arc::new(allowance),
+            allowance,
         }
     }
 }
@@ -147,11 +153,12 @@ impl Users {
                 Class::Typing => per_second(limits.typing_per_second),
                 Class::Changes => per_minute(limits.changes_per_minute),
                 Class::Requests => per_second(limits.requests_per_second),
+                Class::Joins => per_minute(limits.joins_per_user),
             }),
             max_connections: limits.connections_per_user.unwrap_or_default(),
             shards: Shards::new(),
             spending: Spending::default(),
-            generation: (limits.users / SHARDS / 2).max(1),
+            capacity: (limits.users / SHARDS).max(1),
             started: Instant::now(),
             metrics,
         }
@@ -170,7 +177,7 @@ impl Users {
     pub(super) fn allowance(&self, name: &str) -> Arc<Allowance> {
         let found = |shard: &mut Shard, user| match shard.connected.get(&user) {
             Some(entry) => Arc::clone(&entry.allowance),
-            None => Arc::clone(&self.find(shard, user, name).allowance),
+            None => self.find(shard, user, name),
         };
         self.shards.with(name, found)
     }
@@ -261,12 +268,17 @@ impl Users {
         let (allowance, connections) = self.shards.with(name, |shard, user| {
             // The allowance outlives the last connection: whoever is limited does not get a new one
             // by coming back.
-            let known = shard.young.remove(&user);
-            let known = known.or_else(|| shard.old.remove(&user));
-            let entry = shard.connected.entry(user);
-            let user = match entry {
+            let known = shard.idle.remove(user);
+            let Shard {
+                connected, shared, ..
+            } = shard;
+            let user = match connected.entry(user) {
                 Slot::Occupied(slot) => slot.into_mut(),
-                Slot::Vacant(slot) => slot.insert(known.unwrap_or_else(|| User::new(name))),
+                Slot::Vacant(slot) => slot.insert(known.unwrap_or_else(|| {
+                    // While users share an allowance, it may have the debt of this one.
+                    let shared = self.indebted(shared);
+                    User::new(shared.unwrap_or_else(|| Allowance::new(name)))
+                })),
             };
             // The connection is counted first, so that two that come at once do not both take the
             // last place.
@@ -307,60 +319,105 @@ impl Users {
             let mut shard = shard.lock();
             let Shard {
                 connected,
-                young,
-                old,
+                idle,
+                shared,
             } = &mut *shard;
-            for generation in [&mut *young, &mut *old] {
-                // A user who may do everything again is forgotten, since a new entry says the same.
-                generation.retain(|_, user| !user.rests(now));
-                if generation.is_empty() && generation.capacity() > KEPT {
-                    *generation = Entries::default();
-                }
-            }
+            idle.sweep(|user| self.debt(&user.allowance, now));
+            let _ = self.indebted(shared);
             if connected.is_empty() && connected.capacity() > KEPT {
                 *connected = Entries::default();
             }
-            left += connected.len() + young.len() + old.len();
+            left += connected.len() + idle.len();
         }
         let left = i64::try_from(left).unwrap_or(i64::MAX);
         let gauge = self.metrics.gauge(Gauge::LimitedUsers);
         self.metrics.shift(Gauge::LimitedUsers, left - gauge);
     }
 
-    /// The entry of a user who is not connected, a new one if there is none.
-    fn find<'a>(&self, shard: &'a mut Shard, user: u64, name: &str) -> &'a mut User {
-        if !shard.young.contains_key(&user) {
-            let entry = shard.old.remove(&user).unwrap_or_else(|| User::new(name));
-            self.remember(shard, user, entry);
+    /// Returns the allowance of a user that is not connected.
+    fn find(&self, shard: &mut Shard, user: u64, name: &str) -> Arc<Allowance> {
+        if let Some(entry) = shard.idle.get_mut(user) {
+            return Arc::clone(&entry.allowance);
         }
-        shard.young.entry(user).or_insert_with(|| User::new(name))
+        if let Some(shared) = self.indebted(&mut shard.shared) {
+            self.metrics.count(Counter::UsersSharing);
+            return shared;
+        }
+        let allowance = Allowance::new(name);
+        if self.make_room(shard) {
+            let entry = User::new(Arc::clone(&allowance));
+            shard.idle.insert(user, entry);
+            return allowance;
+        }
+        self.metrics.count(Counter::UsersSharing);
+        Arc::clone(shard.shared.get_or_insert_with(Allowance::shared))
     }
 
+    /// Stores the entry of a user whose last connection has ended.
     fn remember(&self, shard: &mut Shard, user: u64, entry: User) {
-        if shard.young.len() >= self.generation {
-            // Two generations forget the longest unseen users without an order that every event
-            // would have to update.
-            let forgotten = std::mem::replace(&mut shard.old, std::mem::take(&mut shard.young));
-            let count = forgotten.len() as u64;
-            self.metrics.add(Counter::UsersEvicted, count);
+        let is_shared = |shared| Arc::ptr_eq(shared, &entry.allowance);
+        if shard.shared.as_ref().is_some_and(is_shared) {
+            return;
         }
-        shard.young.insert(user, entry);
+        if self.make_room(shard) {
+            shard.idle.insert(user, entry);
+        } else if self.debt(&entry.allowance, self.started.elapsed()) > KEPT_DEBT {
+            // The debt is not forgotten: this user, who comes back as a newcomer, shares it.
+            let shared = shard.shared.get_or_insert_with(Allowance::shared);
+            for (shared, owed) in shared.rested.iter().zip(&entry.allowance.rested) {
+                let owed = owed.get().time();
+                shared.charge(Duration::ZERO, owed, owed);
+            }
+        }
     }
-}
 
-impl User {
-    /// Whether there is nothing to remember: a new entry says the same.
-    fn rests(&mut self, now: Duration) -> bool {
-        // A socket that is about to go may still hold the entry, which goes another time.
-        let allowance = Arc::get_mut(&mut self.allowance);
-        allowance.is_some_and(|allowance| {
-            let mut rested = allowance.rested.iter();
-            rested.all(|rested| rested.get().time() <= now)
-        })
+    /// Makes room for one more user without connections. Returns `false` if there is none.
+    fn make_room(&self, shard: &mut Shard) -> bool {
+        let now = self.started.elapsed();
+        let debt = |user: &User| self.debt(&user.allowance, now);
+        let made = shard.idle.make_room(self.capacity, now, debt);
+        if let Ok(evicted) = made {
+            self.metrics.add(Counter::UsersEvicted, evicted as u64);
+        }
+        made.is_ok()
+    }
+
+    /// Returns the shared allowance while it owes something, and removes it afterwards.
+    fn indebted(&self, shared: &mut Option<Arc<Allowance>>) -> Option<Arc<Allowance>> {
+        let now = self.started.elapsed();
+        shared.take_if(|shared| self.debt(shared, now) <= 0.0);
+        shared.clone()
+    }
+
+    /// Returns the largest part of a budget that an allowance owes.
+    fn debt(&self, allowance: &Arc<Allowance>, now: Duration) -> f64 {
+        let budgets = allowance.rested.iter().zip(&self.quotas);
+        let debts = budgets.map(|(rested, quota)| {
+            let owed = rested.get().time().saturating_sub(now);
+            let owed = owed.as_secs_f64();
+            quota.map_or(0.0, |quota| owed / quota.window.as_secs_f64())
+        });
+        // A socket that is about to go may still charge the allowance, which is removed another time.
+        let is_held = Arc::strong_count(allowance) > 1;
+        debts.fold(if is_held { f64::MIN_POSITIVE } else { 0.0 }, f64::max)
     }
 }
 
 impl Allowance {
+    fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            rested: Default::default(),
+            told: OnceLock::new(),
+            untold: Untold::default(),
+        })
+    }
+
+    /// Makes an allowance that several users share. No user has its name.
+    fn shared() -> Arc<Self> {
+        Self::new("\0shared")
+    }
+
     /// Whether the user who does too much of this class and asked for no answer is told so: at most
     /// once a second.
     pub(crate) fn may_tell(&self, class: Class) -> bool {
@@ -379,161 +436,4 @@ impl fmt::Debug for Users {
 }
 
 #[cfg(test)]
-mod tests {
-    use parking_lot::Mutex;
-
-    use super::*;
-
-    fn users(limits: &Limits) -> Users {
-        Users::new(limits, Arc::default())
-    }
-
-    #[test]
-    fn a_user_has_thirty_messages_a_minute_and_five_typing_notices_a_second() {
-        let users = users(&Limits::default());
-        for (class, burst, wait) in [(Class::Messages, 30, 2000), (Class::Typing, 5, 200)] {
-            for _ in 0..burst {
-                assert_eq!(users.check(class, "ann"), Ok(()));
-            }
-            let retry_after = users.check(class, "ann").unwrap_err();
-            assert!(
-                retry_after <= Duration::from_millis(wait),
-                "{retry_after:?}"
-            );
-            assert_eq!(users.check(class, "bob"), Ok(()));
-        }
-        assert_eq!(users.check(Class::Requests, "ann"), Ok(()));
-        assert_eq!(users.metrics.counter(Counter::LimitedMessages), 1);
-        assert_eq!(users.metrics.counter(Counter::LimitedTyping), 1);
-    }
-
-    #[test]
-    fn who_does_too_much_is_told_once_a_second_for_each_class() {
-        let users = users(&Limits::default());
-        let (ann, _) = users.enter("ann");
-        let (bob, _) = users.enter("bob");
-        let count = |class, user: &Allowance| (0..100).filter(|_| user.may_tell(class)).count();
-        // One more if a second ends meanwhile.
-        assert!((1..=2).contains(&count(Class::Typing, &ann)));
-        assert!((1..=2).contains(&count(Class::Messages, &ann)));
-        assert!((1..=2).contains(&count(Class::Typing, &bob)));
-    }
-
-    #[test]
-    fn a_limit_of_zero_is_none() {
-        let limits = Limits {
-            messages_per_minute: Some(0),
-            ..Limits::default()
-        };
-        let users = users(&limits);
-        for _ in 0..1000 {
-            assert_eq!(users.check(Class::Messages, "ann"), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_user_does_not_get_new_buckets_by_connecting_again() {
-        let users = users(&Limits::default());
-        let (ann, _) = users.enter("ann");
-        while users.take(Class::Messages, &ann).is_ok() {}
-        users.leave("ann");
-        let (ann, _) = users.enter("ann");
-        assert!(users.take(Class::Messages, &ann).is_err());
-        assert!(users.check(Class::Messages, "ann").is_err());
-    }
-
-    #[test]
-    fn the_connections_of_a_user_share_what_it_may_do() {
-        let users = users(&Limits::default());
-        let (tab, _) = users.enter("ann");
-        let (other, _) = users.enter("ann");
-        while users.take(Class::Messages, &tab).is_ok() {}
-        assert!(users.take(Class::Messages, &other).is_err());
-    }
-
-    #[test]
-    fn what_is_used_up_is_remembered_while_a_connection_that_ends_still_holds_it() {
-        let users = users(&Limits::default());
-        let (ann, _) = users.enter("ann");
-        while users.take(Class::Messages, &ann).is_ok() {}
-        users.leave("ann");
-        users.sweep_once();
-        drop(ann);
-        users.sweep_once();
-        assert!(users.check(Class::Messages, "ann").is_err());
-    }
-
-    #[test]
-    fn a_user_has_as_many_connections_as_the_limit_says() {
-        let users = users(&Limits {
-            connections_per_user: Some(2),
-            ..Limits::default()
-        });
-        assert!(users.may_connect("ann"));
-        assert!(users.enter("ann").1);
-        assert!(users.enter("ann").1);
-        assert!(!users.may_connect("ann"));
-        assert!(!users.enter("ann").1);
-        users.leave("ann");
-        assert!(!users.may_connect("ann"));
-        users.leave("ann");
-        assert!(users.may_connect("ann"));
-        assert!(users.may_connect("bob"));
-        assert_eq!(users.metrics.counter(Counter::RefusedUser), 2);
-    }
-
-    #[test]
-    fn users_who_are_gone_are_forgotten_once_there_is_nothing_to_remember() {
-        let users = users(&Limits::default());
-        users.enter("ann");
-        users.leave("ann");
-        users.enter("bob");
-        assert_eq!(users.check(Class::Messages, "carl"), Ok(()));
-        users.sweep_once();
-        // Of carl it is known that he has one message less.
-        assert_eq!(users.metrics.gauge(Gauge::LimitedUsers), 2);
-    }
-
-    #[test]
-    fn a_hundred_thousand_users_do_not_stay() {
-        let users = users(&Limits {
-            requests_per_second: Some(1000),
-            users: 1_000_000,
-            ..Limits::default()
-        });
-        for n in 0..100_000 {
-            assert_eq!(users.check(Class::Requests, &n.to_string()), Ok(()));
-        }
-        assert_eq!(users.metrics.counter(Counter::UsersEvicted), 0);
-        // A millisecond later all that they may do is there again.
-        let start = Instant::now();
-        loop {
-            users.sweep_once();
-            if users.metrics.gauge(Gauge::LimitedUsers) == 0 {
-                break;
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "they stay");
-        }
-        let room = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.connected.capacity() + shard.young.capacity() + shard.old.capacity()
-        };
-        let room: usize = users.shards.iter().map(room).sum();
-        assert!(room <= 3 * SHARDS * 2 * KEPT, "{room} entries of room");
-    }
-
-    #[test]
-    fn a_hundred_thousand_users_take_no_more_room_than_was_given() {
-        let users = users(&Limits {
-            users: 320,
-            ..Limits::default()
-        });
-        for n in 0..100_000 {
-            assert_eq!(users.check(Class::Messages, &n.to_string()), Ok(()));
-        }
-        users.sweep_once();
-        let remembered = users.metrics.gauge(Gauge::LimitedUsers);
-        assert!(remembered <= 320, "{remembered}");
-        assert!(users.metrics.counter(Counter::UsersEvicted) > 99_000);
-    }
-}
+mod tests;

@@ -1,0 +1,78 @@
+//! The shares of users and addresses in a queue: one of them may fill its share, and never all of it.
+
+use std::collections::HashMap;
+
+use roomcast::network::Network;
+
+/// The cause of an event, whose events share a bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// A user with credentials.
+    User(String),
+    /// The guests of an address, who can be other users each time.
+    Guests(Network),
+    /// All clients together that occupy and vacate rooms.
+    Rooms,
+    /// A service, which has no bound of its own.
+    Service,
+}
+
+/// What each source has in a queue. A source that has nothing has no entry.
+#[derive(Debug, Default)]
+pub(super) struct Shares(HashMap<Source, usize>);
+
+impl Shares {
+    /// Returns what a source has.
+    pub(super) fn of(&self, source: &Source) -> usize {
+        self.0.get(source).copied().unwrap_or_default()
+    }
+
+    /// Adds to what a source has.
+    pub(super) fn add(&mut self, source: &Source, amount: usize) {
+        if *source != Source::Service {
+            *self.0.entry(source.clone()).or_default() += amount;
+        }
+    }
+
+    /// Adds one to what a source has, unless that is `most` already. Returns whether it was added.
+    pub(super) fn take(&mut self, source: &Source, most: usize) -> bool {
+        let may = self.of(source) < most;
+        if may {
+            self.add(source, 1);
+        }
+        may
+    }
+
+    /// Takes from what a source has.
+    pub(super) fn remove(&mut self, source: &Source, amount: usize) {
+        if let Some(has) = self.0.get_mut(source) {
+            *has = has.saturating_sub(amount);
+            if *has == 0 {
+                self.0.remove(source);
+            }
+        }
+    }
+
+    /// Removes all sources.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_over_its_share_leaves_the_rest_to_others() {
+        let mut shares = Shares::default();
+        let [ann, bob] = ["ann", "bob"].map(|user| Source::User(user.to_owned()));
+        assert_eq!((0..10).filter(|_| shares.take(&ann, 3)).count(), 3);
+        assert!(shares.take(&bob, 3));
+        shares.remove(&ann, 3);
+        assert!(shares.take(&ann, 3));
+        assert!((0..10).all(|_| shares.take(&Source::Service, 3)));
+        shares.clear();
+        assert_eq!(shares.of(&ann), 0);
+    }
+}
