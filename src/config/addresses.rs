@@ -21,6 +21,10 @@ options! {
         /// Requests to join a namespace that an address may make in a minute, and as many at once, over
         /// all its connections. Default 600.
         joins_per_address: u32 = 600;
+        /// Requests to other servers, or to a journal, that clients of an address may cause in a minute, and
+        /// as many at once, by asking to recover a socket that this server does not know. Above the limit
+        /// a client starts a new session. Default 120.
+        lookups_per_address: u32 = 120;
         /// Connections an address may have at the same time. Default 200.
         connections_per_address: u32 = 200;
         /// Connections the server has at the same time. Default 100,000.

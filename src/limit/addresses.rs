@@ -40,6 +40,7 @@ pub(super) struct Addresses {
 pub(super) struct Budgets {
     pub(super) connects: Quota,
     pub(super) joins: Quota,
+    pub(super) lookups: Quota,
     /// The offences of each account after which an address is blocked.
     pub(super) offences: [Quota; Account::COUNT],
 }
@@ -60,6 +61,8 @@ struct Record {
     rested: Rested<Duration>,
     /// When all joins of the quota are there again.
     joined: Rested<Duration>,
+    /// When all lookups of the quota are there again.
+    looked_up: Rested<Duration>,
     /// The offences of each account.
     strikes: [Strikes; Account::COUNT],
 }
@@ -103,7 +106,8 @@ impl Record {
         });
         let connects = budgets.connects.debt(self.rested, now);
         let joins = budgets.joins.debt(self.joined, now);
-        offences.fold(connects.max(joins), f64::max)
+        let lookups = budgets.lookups.debt(self.looked_up, now);
+        offences.fold(connects.max(joins).max(lookups), f64::max)
     }
 }
 
@@ -188,6 +192,24 @@ impl Addresses {
         self.shards.with(client, |shard, client| {
             let (record, _) = self.record(shard, client, now);
             record.joined = record.joined.take(now, step, quota.window)?;
+            Ok(())
+        })
+    }
+
+    /// Charges an address for a request to other servers for a client.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may cause one.
+    #[cfg(feature = "cluster")]
+    pub(super) fn look_up(&self, client: Network, now: Duration) -> Result<(), Duration> {
+        let quota = self.budgets.lookups;
+        let Some(step) = quota.step() else {
+            return Ok(());
+        };
+        self.shards.with(client, |shard, client| {
+            let (record, _) = self.record(shard, client, now);
+            record.looked_up = record.looked_up.take(now, step, quota.window)?;
             Ok(())
         })
     }
@@ -294,6 +316,7 @@ mod tests {
         let budgets = Budgets {
             connects,
             joins,
+            lookups: joins,
             offences: [offences; Account::COUNT],
         };
         Addresses::new(capacity, budgets)

@@ -42,6 +42,9 @@ mod joining;
 #[cfg(feature = "postgres")]
 mod leases;
 mod limits;
+mod log_floods;
+#[cfg(feature = "postgres")]
+mod lookups;
 #[cfg(feature = "postgres")]
 mod lost;
 mod market;

@@ -28,6 +28,9 @@ pub struct Limits {
     /// Requests to join a namespace that an address may make in a minute, and as many at once. A
     /// connection has `engine.joins_per_minute`. Default 600 (`strict`: 120).
     pub joins_per_address: Option<u32>,
+    /// Requests to other servers that clients of an address may cause in a minute, and as many at once, by
+    /// asking to recover a session that this server does not know. Default 120 (`strict`: 30).
+    pub lookups_per_address: Option<u32>,
     /// Requests to join a namespace that a user may make in a minute, and as many at once. Default 120
     /// (`strict`: 60).
     pub joins_per_user: Option<u32>,
@@ -84,6 +87,7 @@ impl Default for Limits {
             connections_per_user: None,
             joins_per_address: None,
             joins_per_user: None,
+            lookups_per_address: None,
             connections: library.connections,
             blocked: library.blocked,
             block_after: library.block_after,
@@ -118,6 +122,7 @@ impl Limits {
             connections_per_user: by(self.connections_per_user, 20, 10),
             joins_per_address: by(self.joins_per_address, 600, 120),
             joins_per_user: by(self.joins_per_user, 120, 60),
+            lookups_per_address: by(self.lookups_per_address, 120, 30),
             messages_per_minute: by(self.messages_per_minute, 30, 10),
             typing_per_second: by(self.typing_per_second, 5, 5),
             changes_per_minute: by(self.changes_per_minute, 120, 60),
@@ -137,6 +142,7 @@ impl Limits {
             .connects_window(limits.connects_window)
             .connections_per_address(limits.connections_per_address.unwrap_or_default())
             .joins_per_address(limits.joins_per_address.unwrap_or_default())
+            .lookups_per_address(limits.lookups_per_address.unwrap_or_default())
             .connections(limits.connections)
             .blocked(limits.blocked)
             .block_after(limits.block_after)

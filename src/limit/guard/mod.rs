@@ -156,6 +156,7 @@ impl Guard {
         let budgets = Budgets {
             connects: quota(limits.connects, limits.connects_window),
             joins: quota(limits.joins_per_address, MINUTE),
+            lookups: quota(limits.lookups_per_address, MINUTE),
             // In the order of `Account`.
             offences: [
                 quota(limits.block_after, limits.block_window),
@@ -242,6 +243,20 @@ impl Guard {
         }
         let client = Network::of_client(address);
         self.addresses.join(client, now() - self.started)
+    }
+
+    /// Charges an address for a request to other servers for a client.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait before it may cause one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn look_up(&self, address: IpAddr) -> Result<(), Duration> {
+        if !self.limits(address) {
+            return Ok(());
+        }
+        let client = Network::of_client(address);
+        self.addresses.look_up(client, now() - self.started)
     }
 
     /// Whether an address is on the block list.

@@ -13,7 +13,7 @@ use crate::{
     metrics::Counter,
     socket::{
         core::{Connect, Handlers},
-        life::Claim,
+        life::{Asker, Claim},
         recovery::Offer,
         types::Refusal,
     },
@@ -37,8 +37,10 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(lookup: Lookup, connect: Connect) -> Self {
-        let deciding = Box::pin(decide(lookup, connect.clone()));
+    /// Begins to decide about a client. `may_look_up` is whether other servers may be asked for the
+    /// socket that it was before.
+    pub(crate) fn new(lookup: Lookup, connect: Connect, may_look_up: bool) -> Self {
+        let deciding = Box::pin(decide(lookup, connect.clone(), may_look_up));
         Self { connect, deciding }
     }
 
@@ -63,7 +65,7 @@ impl Admission {
     }
 }
 
-async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
+async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectOutcome {
     let limit = connect.io().config().sockets.connect_timeout;
     let asking = async {
         let mut connect = connect;
@@ -76,7 +78,7 @@ async fn decide(lookup: Lookup, connect: Connect) -> ConnectOutcome {
             return Err(Refusal::new("", "Invalid namespace"));
         };
         // The claim comes first, because whoever authenticates is told who the client was.
-        let mut claim = claim(&connect).await;
+        let mut claim = claim(&connect, may_look_up).await;
         if let Some(authenticate) = &handlers.authenticate {
             let previous = claim.as_ref().and_then(Claim::principal);
             let principal = match &previous {
@@ -137,11 +139,15 @@ fn has_lost_rights(before: &Principal, now: &Principal) -> bool {
 }
 
 /// Claims the socket that the client asks to recover, if that can be recovered.
-async fn claim(connect: &Connect) -> Option<Claim> {
+async fn claim(connect: &Connect, may_look_up: bool) -> Option<Claim> {
     let table = connect.io().recovery_table()?;
     let offer = Offer::of(connect.payload())?;
     let nsp = connect.nsp();
-    let claim = table.claim_anywhere(offer, nsp, connect.io()).await;
+    let asker = Asker {
+        address: connect.handshake().address().ip(),
+        may_look_up,
+    };
+    let claim = table.claim_anywhere(offer, nsp, connect.io(), asker).await;
     if claim.is_none() {
         table.metrics.count(Counter::SessionsNotRecovered);
     }

@@ -97,7 +97,8 @@ impl Connection {
             self.admit(&connect, grant, now);
             return Ok(());
         }
-        let mut admission = Admission::new(lookup, connect);
+        let may_look_up = Offer::of(connect.payload()).is_some() && self.may_look_up(now);
+        let mut admission = Admission::new(lookup, connect, may_look_up);
         match admission.poll_now() {
             Poll::Ready((connect, outcome)) => self.decided(&connect, outcome, now),
             Poll::Pending => self.wait_for(Job::Admission(admission)),

@@ -22,6 +22,8 @@ pub(super) struct Joins {
     rested: Rested<Instant>,
     /// The number of refused joins since the last one within the limits.
     refused: u32,
+    /// The number of joins that have asked to recover a socket.
+    offers: usize,
 }
 
 /// The number of refused joins in a row after which the connection is closed.
@@ -60,6 +62,15 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns whether other servers may be asked for the socket that the client asks to recover. A
+    /// client that has lost its connection asks once for each of its namespaces.
+    pub(super) fn may_look_up(&mut self, now: Instant) -> bool {
+        let most = self.io.config().sockets.max_namespaces_per_connection;
+        let joins = self.joins.get_or_insert_with(|| Joins::new(now));
+        joins.offers = joins.offers.saturating_add(1);
+        joins.offers <= most
+    }
+
     /// Refuses a join above a limit. A client that goes on asking is disconnected.
     pub(super) fn limit_join(
         &mut self,
@@ -91,6 +102,7 @@ impl Joins {
         Box::new(Self {
             rested: Rested::at(now),
             refused: 0,
+            offers: 0,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::socket::Nsp;
 use tokio::time::Duration;
 
-use super::Claim;
+use super::{Asker, Claim};
 use crate::{
     Principal,
     socket::{
@@ -25,6 +25,7 @@ impl RecoveryTable {
         offer: Offer,
         nsp: &Nsp,
         _: &Io,
+        _: Asker,
     ) -> Option<Claim> {
         self.claim(offer, nsp).await
     }

@@ -1,6 +1,6 @@
 //! Recovers sockets: which client may, which of two gets the socket, and when a socket that is kept ends.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use roomcast_protocol::{Stamp, socket::Nsp};
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +23,18 @@ enum ClaimLookup {
     /// In a moment it is away, or the application is done with it.
     Unsettled,
     Claim(Claim),
+}
+
+/// The client that asks to recover a socket.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(dead_code, reason = "there are no other servers")
+)]
+pub(crate) struct Asker {
+    pub(crate) address: IpAddr,
+    /// Whether its connection has not asked too often for sockets of other servers.
+    pub(crate) may_look_up: bool,
 }
 
 impl RecoveryTable {

@@ -19,5 +19,5 @@ mod restoring;
 mod restoring;
 
 pub(crate) use admitting::NotAdmitted;
-pub(crate) use claiming::Claim;
+pub(crate) use claiming::{Asker, Claim};
 pub(crate) use restoring::Restored;

@@ -38,6 +38,15 @@ pub(crate) struct Moved {
     given: Given,
 }
 
+/// What came of asking the other servers for a client.
+pub(super) enum Fetched {
+    Moved(Box<Moved>),
+    /// All have answered, and none has the client.
+    Unknown,
+    /// The others were not asked, or not all have answered, or the client cannot go on.
+    Nothing,
+}
+
 impl RecoveryTable {
     /// Gives a client away for good: to the server that asks for it here, and to nobody else. A question that another server
     /// has answered before the client came here is read late, and takes nobody away.
@@ -80,30 +89,38 @@ impl RecoveryTable {
 }
 
 impl Moved {
-    /// Asks the other servers for a client that was on one of them; `None` if it gives nothing, or nothing in time.
+    /// Asks the other servers for a client that was on one of them, if they `may_ask` be asked.
     pub(super) async fn fetch(
         joined: &Arc<Joined>,
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
         patience: Duration,
-    ) -> Option<Self> {
-        io.handover()?;
-        let last = offer.last.own?;
-        let tag = last.tag?;
+        may_ask: impl FnOnce() -> bool,
+    ) -> Fetched {
+        let (Some(_), Some(last)) = (io.handover(), offer.last.own) else {
+            return Fetched::Nothing;
+        };
+        let Some(tag) = last.tag else {
+            return Fetched::Nothing;
+        };
         // All are asked, because the client may have gone on at another one without getting an event there: also about an
         // offset of this server, which does not have the client. An offset of a server that nobody knows costs no question.
         let is_own = Tag::of(joined.node().as_str()) == Some(tag);
         let is_known = |node: &NodeId| is_own || Tag::of(node.as_str()) == Some(tag);
-        if !joined.registry().has(is_known) {
-            return None;
+        if !joined.registry().has(is_known) || !may_ask() {
+            return Fetched::Nothing;
         }
         let wanted = Wanted {
             pid: offer.pid.as_str().to_owned(),
             offset: last.to_string(),
             namespace: nsp.as_str().to_owned(),
         };
-        let mut request = joined.ask(wanted.publication()?, patience)?.ok()?;
+        let publication = wanted.publication();
+        let request = publication.and_then(|publication| joined.ask(publication, patience));
+        let Some(Ok(mut request)) = request else {
+            return Fetched::Nothing;
+        };
         let question = Question {
             node: joined.node().clone(),
             request: request.number(),
@@ -112,15 +129,23 @@ impl Moved {
             if let Item::Answer(answer) = item
                 && let Some(given) = Given::read(&answer)
             {
-                return given.is_of(offer.pid, nsp).then_some(Self {
+                if !given.is_of(offer.pid, nsp) {
+                    return Fetched::Nothing;
+                }
+                return Fetched::Moved(Box::new(Self {
                     pid: offer.pid,
                     last,
                     question,
                     given,
-                });
+                }));
             }
         }
-        None
+        // A server that has not answered may have the client.
+        if request.missing().is_empty() {
+            Fetched::Unknown
+        } else {
+            Fetched::Nothing
+        }
     }
 
     pub(super) const fn pid(&self) -> Pid {

@@ -9,10 +9,14 @@ use roomcast_protocol::{
 };
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
-use super::{Claim, moving::Moved};
+use super::{
+    Asker, Claim,
+    moving::{Fetched, Moved},
+};
 use crate::{
     Principal,
     adapter::{Delivery, Joined, Kind, Missed, Origin, Position, Publication, SavedState, Tail},
+    metrics::Counter,
     socket::{
         core::{Io, RecoveryTable, Socket, namespace},
         recovery::{Offer, Pid, Recoverable},
@@ -45,6 +49,7 @@ impl RecoveryTable {
         offer: Offer,
         nsp: &Nsp,
         io: &Io,
+        asker: Asker,
     ) -> Option<Claim> {
         let here = self.claim(offer, nsp).await;
         let Some(joined) = io.cluster().joined() else {
@@ -54,11 +59,23 @@ impl RecoveryTable {
             if here.is_some() {
                 return here;
             }
-            let moved = Moved::fetch(joined, offer, nsp, io, self.claim_timeout).await?;
-            return Some(Claim::restored(self, Restored::Moved(Box::new(moved))));
+            let may_ask = || self.may_ask_others(offer.pid, io, asker);
+            let moved =
+                match Moved::fetch(joined, offer, nsp, io, self.claim_timeout, may_ask).await {
+                    Fetched::Moved(moved) => moved,
+                    Fetched::Unknown => {
+                        self.unknown.insert(offer.pid);
+                        return None;
+                    }
+                    Fetched::Nothing => return None,
+                };
+            return Some(Claim::restored(self, Restored::Moved(moved)));
         };
         if !journal.is_up() {
             return here;
+        }
+        if here.is_none() && !self.may_ask_others(offer.pid, io, asker) {
+            return None;
         }
         // A client that goes away while this waits may have its state taken and dropped, and then starts afresh.
         let deadline = Instant::now() + self.claim_timeout;
@@ -86,8 +103,29 @@ impl RecoveryTable {
                 here.give_up();
                 None
             }
-            (None, None) => None,
+            (None, None) => {
+                self.unknown.insert(offer.pid);
+                None
+            }
         }
+    }
+
+    /// Returns whether other servers, or the journal, may be asked for a client that is unknown here. Each
+    /// such request costs all servers something, and a client can invent as many secrets as it likes.
+    fn may_ask_others(&self, pid: Pid, io: &Io, asker: Asker) -> bool {
+        let is_limited = || {
+            let guard = io.guard();
+            !asker.may_look_up || guard.is_some_and(|guard| guard.look_up(asker.address).is_err())
+        };
+        let counter = if self.unknown.contains(pid) {
+            Counter::LookupsUnknown
+        } else if is_limited() {
+            Counter::LookupsLimited
+        } else {
+            Counter::LookupsAsked
+        };
+        self.metrics.count(counter);
+        counter == Counter::LookupsAsked
     }
 }
 

@@ -10,6 +10,8 @@ mod channel;
 mod offer;
 mod recoverable;
 mod table;
+#[cfg(feature = "cluster")]
+mod unknown;
 
 pub(crate) use channel::{Channel, Numbered};
 #[cfg(any(feature = "cluster", feature = "fuzzing"))]

@@ -11,6 +11,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+#[cfg(feature = "cluster")]
+use super::unknown::UnknownClients;
 use super::{offer::Pid, recoverable::limits};
 use crate::{
     config::Recovery,
@@ -35,6 +37,9 @@ pub(crate) struct RecoveryTable<S, W> {
     pub(crate) settled: Notify,
     /// Notified when there is no socket any more, whether its client is away or not.
     emptied: Notify,
+    /// The clients that no server knows.
+    #[cfg(feature = "cluster")]
+    pub(crate) unknown: UnknownClients,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -117,6 +122,8 @@ impl<S, W> RecoveryTable<S, W> {
             rounds: AtomicU64::new(0),
             settled: Notify::new(),
             emptied: Notify::new(),
+            #[cfg(feature = "cluster")]
+            unknown: UnknownClients::new(),
             metrics,
         }
     }

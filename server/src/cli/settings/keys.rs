@@ -72,6 +72,7 @@ pub(super) fn known() -> Vec<(String, Option<Value>)> {
         "limits.connections_per_user",
         "limits.joins_per_address",
         "limits.joins_per_user",
+        "limits.lookups_per_address",
         "limits.messages_per_minute",
         "limits.typing_per_second",
         "limits.changes_per_minute",

@@ -1,0 +1,98 @@
+//! Remembers clients that no server of the cluster knows, so that asking for one again costs no
+//! request to the others.
+
+use std::{collections::HashSet, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::offer::Pid;
+
+/// Secrets that were unknown a moment ago. A secret is drawn at random by a server, so that an
+/// unknown one does not become known.
+///
+/// There are two generations. The older one is removed when the younger one is full or old enough.
+pub(crate) struct UnknownClients(Mutex<Generations>);
+
+struct Generations {
+    young: HashSet<Pid>,
+    old: HashSet<Pid>,
+    /// When the younger generation began.
+    since: Instant,
+}
+
+/// The number of secrets of one generation.
+const MAX: usize = 8192;
+/// The age at which a generation is full.
+const AGE: Duration = Duration::from_secs(60);
+
+impl UnknownClients {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Generations {
+            young: HashSet::new(),
+            old: HashSet::new(),
+            since: Instant::now(),
+        }))
+    }
+
+    /// Remembers a client that no server knows.
+    pub(crate) fn insert(&self, pid: Pid) {
+        let mut generations = self.0.lock();
+        generations.turn();
+        if generations.young.len() >= MAX {
+            generations.renew();
+        }
+        generations.young.insert(pid);
+    }
+
+    /// Returns whether no server has known the client a moment ago.
+    pub(crate) fn contains(&self, pid: Pid) -> bool {
+        let mut generations = self.0.lock();
+        generations.turn();
+        generations.young.contains(&pid) || generations.old.contains(&pid)
+    }
+}
+
+impl Generations {
+    fn turn(&mut self) {
+        let age = self.since.elapsed();
+        if age >= 2 * AGE {
+            self.young = HashSet::new();
+        }
+        if age >= AGE {
+            self.renew();
+        }
+    }
+
+    fn renew(&mut self) {
+        self.old = std::mem::take(&mut self.young);
+        self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn unknown_clients_are_remembered_for_a_minute_or_two() {
+        let unknown = UnknownClients::new();
+        let pid = Pid::random();
+        assert!(!unknown.contains(pid));
+        unknown.insert(pid);
+        tokio::time::advance(AGE).await;
+        assert!(unknown.contains(pid));
+        tokio::time::advance(2 * AGE).await;
+        assert!(!unknown.contains(pid));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_unknown_clients_is_bounded() {
+        let unknown = UnknownClients::new();
+        for _ in 0..10 * MAX {
+            unknown.insert(Pid::random());
+        }
+        let generations = unknown.0.lock();
+        assert!(generations.young.len() + generations.old.len() <= 2 * MAX);
+    }
+}
