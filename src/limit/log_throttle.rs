@@ -8,6 +8,20 @@ use std::{
 
 use super::pace::SharedRested;
 
+/// Writes a log line that a client, a peer or a broker can cause: 20 of them at once, then one per
+/// second. The field `more` is the number of lines left out. The limit belongs to the place in the code.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! throttled_log {
+    ($level:ident, $($line:tt)+) => {{
+        static THROTTLE: ::std::sync::LazyLock<$crate::internal::LogThrottle> =
+            ::std::sync::LazyLock::new(|| $crate::internal::LogThrottle::new(20));
+        if let ::std::option::Option::Some(more) = THROTTLE.permit() {
+            ::tracing::$level!(more, $($line)+);
+        }
+    }};
+}
+
 /// The limit of one kind of log line.
 #[derive(Debug)]
 pub struct LogThrottle {

@@ -347,7 +347,7 @@ impl Joined {
         let reply = Reply::new(to.clone(), request, total, item);
         let replied = self.adapter.reply(to, self.seal(Message::Reply(reply)));
         if matches!(replied, Err(AdapterError::TooLarge)) {
-            tracing::warn!(%to, "an answer to another server is too large");
+            crate::throttled_log!(warn, %to, "an answer to another server is too large");
         }
         self.note(&replied);
     }
@@ -366,7 +366,10 @@ impl Joined {
                 // Two tasks may both see the end of a failure, which costs one line too many in the log.
                 if self.is_failing.load(Ordering::Relaxed) {
                     self.is_failing.store(false, Ordering::Relaxed);
-                    tracing::info!("the adapter takes what is for other servers again");
+                    crate::throttled_log!(
+                        info,
+                        "the adapter takes what is for other servers again"
+                    );
                 }
             }
             // The adapter does not fail: this one message is too large, which whoever has sent it is told.
@@ -375,7 +378,7 @@ impl Joined {
                 self.metrics.count(Counter::ClusterUnsent);
                 // One line for a failure that lasts.
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "other servers do not get what they should");
+                    crate::throttled_log!(warn, %error, "other servers do not get what they should");
                 }
             }
         }
@@ -525,7 +528,7 @@ impl Deliver for Joined {
     fn left(&self, node: &NodeId) {
         match self.registry.forget(node) {
             Some(node) => {
-                tracing::info!(node = %node.id, name = %node.name, "a server has left the cluster");
+                crate::throttled_log!(info, node = %node.id, name = %node.name, "a server has left the cluster");
                 self.forget(&node);
             }
             None => {

@@ -42,7 +42,7 @@ impl Joined {
             );
         }
         for node in self.registry.expire() {
-            tracing::warn!(node = %node.id, name = %node.name, "a server of the cluster is silent");
+            crate::throttled_log!(warn, node = %node.id, name = %node.name, "a server of the cluster is silent");
             self.forget(&node);
         }
     }
@@ -100,7 +100,7 @@ impl Joined {
                     if node.load.lost > 0 {
                         self.notice_gap();
                     }
-                    tracing::info!(node = %node.id, name = %node.name, "a server has joined the cluster");
+                    crate::throttled_log!(info, node = %node.id, name = %node.name, "a server has joined the cluster");
                     self.receiver.node_joined(&node);
                 }
                 Heard::TooMany => return Err(WireError::TooLarge),

@@ -35,7 +35,7 @@ pub(super) use queue::{Limits, Outgoing};
 /// is not the end of a connection.
 pub(super) fn guarded(act: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(act)).is_err() {
-        tracing::error!("a message of another server has caused a panic");
+        crate::throttled_log!(error, "a message of another server has caused a panic");
     }
 }
 

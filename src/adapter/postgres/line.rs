@@ -231,7 +231,7 @@ impl Line {
         let row = match answered(self.client.query_typed_opt(&sql, &parameters)).await? {
             Ok(row) => row,
             Err(why) => {
-                tracing::warn!(why, "an attachment of another server cannot be read");
+                crate::throttled_log!(warn, why, "an attachment of another server cannot be read");
                 return Ok(Attachment::Gone);
             }
         };

@@ -369,7 +369,7 @@ impl Engine {
             Ok(Ok(admission)) => admission,
             Ok(Err(_)) => {
                 self.metrics.count(Counter::HandlerPanics);
-                tracing::error!("a hook that admits sessions has panicked");
+                crate::throttled_log!(error, "a hook that admits sessions has panicked");
                 Err(RequestError::Denied("Forbidden".into()))
             }
             Err(_) => {

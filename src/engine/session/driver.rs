@@ -217,7 +217,7 @@ impl Driver {
             Budget::Total => Counter::SlowClientsCutForAll,
         });
         let description = budget.description();
-        tracing::info!(session = ?self.outbox.sid(), description, "closed: it does not keep up");
+        crate::throttled_log!(info, session = ?self.outbox.sid(), description, "closed: it does not keep up");
         self.end_because(description, reason, End::Flush(CloseCode::POLICY_VIOLATION));
     }
 
@@ -280,7 +280,7 @@ impl Driver {
             Some(permit) => permit.violation(Violation::Flood),
             None => self.engine.metrics.count(Counter::ViolationsFlood),
         }
-        tracing::info!(session = ?self.outbox.sid(), "closed: it sends too fast");
+        crate::throttled_log!(info, session = ?self.outbox.sid(), "closed: it sends too fast");
         let end = match self.session.transport() {
             Transport::WebSocket => End::Flush(CloseCode::POLICY_VIOLATION),
             Transport::Polling => End::Gone,

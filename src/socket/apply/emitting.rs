@@ -82,7 +82,7 @@ pub(super) fn ask(
 }
 
 fn unasked(event: &str, error: EmitError, remote: RemoteOutcome) -> Applied {
-    tracing::warn!(event, %error, "an event is not sent");
+    crate::throttled_log!(warn, event, %error, "an event is not sent");
     let local = Outcome::Asked(Err(error));
     Applied { local, remote }
 }

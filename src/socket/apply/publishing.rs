@@ -114,7 +114,7 @@ fn publish<A: Arguments>(
             Err(error) => {
                 // Of an event the application is told, and of the others it cannot be.
                 if let Kind::Join(_) | Kind::Leave(_) | Kind::Disconnect { .. } = operation.kind {
-                    tracing::warn!(%error, "rooms or connections are changed on this server alone");
+                    crate::throttled_log!(warn, %error, "rooms or connections are changed on this server alone");
                 }
                 RemoteOutcome::Failed(Unpublished::Adapter(error))
             }

@@ -210,7 +210,7 @@ async fn tell(sockets: Vec<Socket>, asker: Asker) {
         let records: Vec<_> = part.iter().map(Record::of).collect();
         match Record::list(&records) {
             Ok(list) => asker.say(None, Item::Sockets(list)),
-            Err(error) => tracing::error!(%error, "sockets cannot be told"),
+            Err(error) => crate::throttled_log!(error, %error, "sockets cannot be told"),
         }
         tokio::task::yield_now().await;
     }
@@ -278,7 +278,11 @@ impl Applier {
                 Ok(Some(AckOutcome::Nothing | AckOutcome::Refused(_)) | None) => None,
                 Err(_) => {
                     metrics.count(Counter::HandlerPanics);
-                    tracing::error!(event, "a handler of events between servers has panicked");
+                    crate::throttled_log!(
+                        error,
+                        event,
+                        "a handler of events between servers has panicked"
+                    );
                     None
                 }
             };
@@ -318,7 +322,7 @@ impl Drop for Serving {
 fn spawn(task: BoxFuture<'static, ()>) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(task)),
-        Err(_) => tracing::error!("there is no runtime to answer another server in"),
+        Err(_) => crate::throttled_log!(error, "there is no runtime to answer another server in"),
     }
 }
 

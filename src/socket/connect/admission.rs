@@ -57,7 +57,11 @@ impl Admission {
             Err(_) => {
                 self.connect.io().metrics().count(Counter::HandlerPanics);
                 let namespace = self.connect.namespace();
-                tracing::error!(namespace, "a handler that admits clients has panicked");
+                crate::throttled_log!(
+                    error,
+                    namespace,
+                    "a handler that admits clients has panicked"
+                );
                 Err(Refusal::internal())
             }
         };

@@ -35,7 +35,7 @@ pub(crate) fn refresher<A: Authenticate>(
                     // The credentials may have been revoked while they were looked at, which nobody else would notice.
                     event.socket.revalidate();
                     authenticate.refreshed(&event.socket);
-                    tracing::info!(socket = %event.socket.id(), "credentials refreshed");
+                    crate::throttled_log!(info, socket = %event.socket.id(), "credentials refreshed");
                     Ok(Ack(Refreshed {
                         success: true,
                         expires_at: end.map(rfc3339),

@@ -448,7 +448,7 @@ impl Watchers {
             // A watcher that panics must not take along the task in which something happened.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
-                tracing::error!(?event, "a watcher of the server has panicked");
+                crate::throttled_log!(error, ?event, "a watcher of the server has panicked");
             }
         }
     }

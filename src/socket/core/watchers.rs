@@ -117,7 +117,7 @@ impl ConnWatchers {
             // A watcher that panics must not take along the connection.
             if catch_unwind(AssertUnwindSafe(|| watcher(event))).is_err() {
                 metrics.count(Counter::HandlerPanics);
-                tracing::error!("a watcher of a connection has panicked");
+                crate::throttled_log!(error, "a watcher of a connection has panicked");
             }
         }
     }

@@ -111,7 +111,7 @@ impl Call {
             let parser = self.socket.io().config().sockets.parser;
             match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
                 Ok(frame) => self.acknowledge(&frame),
-                Err(error) => tracing::error!(%error, "a refusal cannot be encoded"),
+                Err(error) => crate::throttled_log!(error, %error, "a refusal cannot be encoded"),
             }
         }
         self.fail(refusal);

@@ -323,7 +323,7 @@ impl Connection {
             }
             Err(error) => {
                 // The client would wait for an answer in vain. Closing its connection tells it.
-                tracing::error!(namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
+                crate::throttled_log!(error, namespace = nsp.as_str(), %error, "a refusal cannot be encoded");
                 self.shared.outbox.close(CloseReason::ForcedClose);
             }
         }

@@ -76,7 +76,7 @@ impl NamespaceInner {
             Ok(frame) => Some(frame),
             Err(error) => {
                 let namespace = self.name.as_str();
-                tracing::error!(namespace, %error, "a connect packet cannot be encoded");
+                crate::throttled_log!(error, namespace, %error, "a connect packet cannot be encoded");
                 None
             }
         }

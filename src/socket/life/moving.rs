@@ -227,7 +227,7 @@ impl SavedState {
         let rooms = self.rooms.iter();
         for room in rooms.filter(|room| room.as_str() != own.as_str()) {
             if let Err(error) = socket.join(room) {
-                tracing::warn!(socket = %own, %error, "a socket cannot join");
+                crate::throttled_log!(warn, socket = %own, %error, "a socket cannot join");
             }
         }
     }
@@ -246,7 +246,7 @@ impl Claim {
         socket.end_for_good();
         taken.unwrap_or_else(|_| {
             socket.metrics().count(Counter::HandlerPanics);
-            tracing::error!(socket = %socket.id(), "a handler that gives clients away has panicked");
+            crate::throttled_log!(error, socket = %socket.id(), "a handler that gives clients away has panicked");
             None
         })
     }

@@ -49,7 +49,7 @@ impl Emitted {
 
     pub(crate) fn failed(event: &str, error: impl Into<EmitError>) -> Self {
         let error = error.into();
-        tracing::warn!(event, %error, "an event is not sent");
+        crate::throttled_log!(warn, event, %error, "an event is not sent");
         Self {
             error: Some(error),
             ..Self::default()

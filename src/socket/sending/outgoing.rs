@@ -59,7 +59,7 @@ impl Socket {
                 // A watcher that panics must not take along whoever sends.
                 if catch_unwind(AssertUnwindSafe(|| hook(&outgoing))).is_err() {
                     self.metrics().count(Counter::HandlerPanics);
-                    tracing::error!(event, "a watcher of events has panicked");
+                    crate::throttled_log!(error, event, "a watcher of events has panicked");
                 }
             }
         }

@@ -45,7 +45,7 @@ pub(super) async fn arrive(
         Ok(()) => socket.arrived(),
         Err(lost) => {
             let id = socket.id();
-            tracing::info!(socket = %id, ?lost, "a client of another server starts afresh");
+            roomcast::throttled_log!(info, socket = %id, ?lost, "a client of another server starts afresh");
             socket.drop_connection();
         }
     }

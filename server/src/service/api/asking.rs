@@ -83,7 +83,7 @@ async fn ask_others(io: &Io, question: &Question, answers: &mut Vec<NodeAnswer>)
             (partial.answers(), missing.nodes.len() + missing.unnamed)
         }
         Err(error) => {
-            tracing::warn!(%error, "other servers cannot be asked");
+            roomcast::throttled_log!(warn, %error, "other servers cannot be asked");
             (Vec::new(), io.nodes().len() - 1)
         }
     };

@@ -104,7 +104,7 @@ impl HeldKey {
         let ended = self.store.end_request(&self.key, self.attempt, answer);
         if let Err(error) = ended.await {
             // The lease of the key ends, and the next attempt finds what this one has made.
-            tracing::warn!(%error, "the answer to a request with a key is not kept");
+            roomcast::throttled_log!(warn, %error, "the answer to a request with a key is not kept");
         }
     }
 }

@@ -131,7 +131,8 @@ impl Access {
             return Ok(());
         }
         self.0.metrics.count(Counter::CommandsDenied);
-        tracing::info!(
+        roomcast::throttled_log!(
+            info,
             user = by.subject,
             permission = permission.as_str(),
             "denied: no role of the user grants it"
@@ -209,7 +210,12 @@ impl Access {
             // of its own.
             && !self.allows(&by, Permission::RolesGrant)
         {
-            tracing::info!(by = by.subject, role, "denied: a session that may do more");
+            roomcast::throttled_log!(
+                info,
+                by = by.subject,
+                role,
+                "denied: a session that may do more"
+            );
             return Err(ServiceError::Denied(
                 "a session may do no more than whoever makes it",
             ));

@@ -21,7 +21,7 @@ impl Chat {
     pub(crate) fn connected(&self, socket: &Socket) {
         let own = user_room(&socket.principal().subject);
         if let Err(error) = socket.join(own) {
-            tracing::warn!(socket = %socket.id(), %error, "will not hear of its conversations");
+            roomcast::throttled_log!(warn, socket = %socket.id(), %error, "will not hear of its conversations");
         }
         // The socket is noted before it goes on in its conversations, since entering one fails for
         // a socket that is not in the table.

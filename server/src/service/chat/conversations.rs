@@ -138,7 +138,7 @@ impl Chat {
         let deleted = self.0.store.delete_conversation(deletion, origin(from));
         match deleted.await? {
             Change::Done(deleted) => {
-                tracing::info!(user = by.subject, conversation = %conversation_id, "deleted a conversation");
+                roomcast::throttled_log!(info, user = by.subject, conversation = %conversation_id, "deleted a conversation");
                 Ok(deleted)
             }
             Change::Unchanged(deleted) => Ok(deleted),

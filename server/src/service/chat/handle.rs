@@ -222,7 +222,7 @@ pub(super) fn now() -> Instant {
 
 /// What somebody is told who may not change what belongs to others; the log says who tried.
 pub(super) fn denied(by: &Principal, why: &'static str) -> ServiceError {
-    tracing::info!(user = by.subject, "denied: {why}");
+    roomcast::throttled_log!(info, user = by.subject, "denied: {why}");
     ServiceError::Denied(why)
 }
 
@@ -236,7 +236,7 @@ pub(super) fn origin(from: Option<SocketId>) -> Origin {
 
 /// What somebody is told of a conversation that is unknown or foreign; the log says who asked.
 pub(in crate::service) fn stranger(by: &Principal, conversation: Uuid) -> ServiceError {
-    tracing::info!(
+    roomcast::throttled_log!(info,
         user = by.subject,
         %conversation,
         "denied: there is no such conversation, or the user is no member"

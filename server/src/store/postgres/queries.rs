@@ -456,7 +456,7 @@ pub(super) fn read_conversation(row: &Row) -> Result<Conversation, Error> {
 pub(super) fn metadata(row: &Row) -> Result<Box<RawValue>, Error> {
     let text: String = row.try_get("metadata")?;
     Ok(RawValue::from_string(text).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a message's metadata is not JSON");
+        roomcast::throttled_log!(warn, %error, "a message's metadata is not JSON");
         RawValue::from_string("{}".into()).expect("an empty object is JSON")
     }))
 }

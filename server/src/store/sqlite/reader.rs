@@ -75,7 +75,7 @@ impl Readers {
             Err(error) => error.to_string(),
         };
         self.metrics.count(Counter::StoreErrors);
-        tracing::warn!(%reason, "could not read from the store");
+        roomcast::throttled_log!(warn, %reason, "could not read from the store");
         Err(StoreError::Failed)
     }
 

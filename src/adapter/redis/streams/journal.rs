@@ -99,7 +99,7 @@ impl Journal for RedisJournal {
     fn keep(&self, saved: &SavedState, window: Duration, is_new: bool) {
         let packed = match pack(saved) {
             Ok(packed) => packed,
-            Err(error) => return tracing::error!(%error, "a session cannot be kept"),
+            Err(error) => return crate::throttled_log!(error, %error, "a session cannot be kept"),
         };
         let sealed = self.sessions.as_ref().map(|sessions| {
             let key = self.sealed_key(&saved.pid);
@@ -124,7 +124,7 @@ impl Journal for RedisJournal {
     fn forget(&self, pid: &str) {
         for key in self.keys(pid) {
             if let Err(error) = self.send(vec![Bytes::from_static(b"DEL"), key], None) {
-                tracing::warn!(%error, "a session that has ended may go on on another server");
+                crate::throttled_log!(warn, %error, "a session that has ended may go on on another server");
             }
         }
     }
@@ -319,7 +319,9 @@ fn unpack(packed: &[u8]) -> Option<SavedState> {
         saved.get(0).map_err(malformed)
     };
     read()
-        .inspect_err(|error| tracing::warn!(%error, "a session that was kept cannot be read"))
+        .inspect_err(
+            |error| crate::throttled_log!(warn, %error, "a session that was kept cannot be read"),
+        )
         .ok()
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn tell(listener: &dyn Listener, event: Event) {
         Event::Entry(entry) => listener.read(entry),
         Event::Lost(0) => {}
         Event::Lost(entries) => {
-            tracing::warn!(entries, "the stream was trimmed before it was read");
+            crate::throttled_log!(warn, entries, "the stream was trimmed before it was read");
             listener.lost(entries);
         }
     });
@@ -195,7 +195,10 @@ impl Info {
         if order(&self.last_id) < order(&known.id) && self.length > 0 {
             // An older state of the stream, after a failover or from a backup: what is in it was
             // applied here already, and must not be once more.
-            tracing::warn!("the stream has gone back, and is read on from its end");
+            crate::throttled_log!(
+                warn,
+                "the stream has gone back, and is read on from its end"
+            );
             return (self.end(), 0);
         }
         let (Some(added), Some(index)) = (self.added, known.index) else {

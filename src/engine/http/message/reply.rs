@@ -181,7 +181,7 @@ pub(in crate::engine::http) async fn compressed(
             reply
         }
         Err(error) => {
-            tracing::warn!(%error, "an answer cannot be compressed");
+            crate::throttled_log!(warn, %error, "an answer cannot be compressed");
             payload(packets, form)
         }
     }

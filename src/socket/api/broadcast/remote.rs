@@ -147,7 +147,7 @@ impl Fetched {
                         }
                         Err(error) => {
                             target_namespace.metrics().count(Counter::ClusterMalformed);
-                            tracing::warn!(%node, %error, "a list of sockets cannot be read");
+                            crate::throttled_log!(warn, %node, %error, "a list of sockets cannot be read");
                             if !unread.contains(&node) {
                                 unread.push(node);
                             }

@@ -259,7 +259,7 @@ fn settle(given: Answer, ticket: Ticket, reply: Reply) -> Answer {
         AckOutcome::Frame(frame) => match read(reply.parser, &frame) {
             Ok(args) => Answered::With(args),
             Err(error) => {
-                tracing::error!(%error, "an answer of ours cannot be read back");
+                crate::throttled_log!(error, %error, "an answer of ours cannot be read back");
                 Answered::Nothing
             }
         },

@@ -112,7 +112,7 @@ impl SharedStatuses {
         match timeout(PATIENCE, saying).await {
             Ok(Ok(Some(said))) => Ok(said),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a status cannot be kept");
+                roomcast::throttled_log!(warn, %error, "a status cannot be kept");
                 Err(UNAVAILABLE)
             }
             Ok(Ok(None)) | Err(_) => Err(UNAVAILABLE),

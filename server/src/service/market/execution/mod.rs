@@ -135,7 +135,7 @@ impl Market {
         match journals.append(&namespace, first_entry(&stored)).await? {
             Appended::Stored(_) => {
                 let (by, symbol) = (&order.user_id, &order.symbol);
-                tracing::info!(by, trade = order.trade_id, symbol, "trade ordered");
+                roomcast::throttled_log!(info, by, trade = order.trade_id, symbol, "trade ordered");
                 self.begin(stored, socket).await
             }
             Appended::There(entry) => self.repeat(entry, stored, socket).await,
@@ -177,7 +177,7 @@ impl Market {
             .await;
         Ok(told.unwrap_or_else(|error| {
             let trade = stored.order.trade_id.as_str();
-            tracing::warn!(%error, trade, "what came of a trade could not be stored");
+            roomcast::throttled_log!(warn, %error, trade, "what came of a trade could not be stored");
             stored.unknown(Some(socket))
         }))
     }
@@ -213,7 +213,7 @@ impl Market {
         // change.
         let settled = self.store_trade(&trade, namespace).await?;
         let trade = settled.unwrap_or(trade);
-        tracing::info!(trade = trade.trade_id, status = ?trade.status, "trade settled");
+        roomcast::throttled_log!(info, trade = trade.trade_id, status = ?trade.status, "trade settled");
         Ok(self.tell(stored, trade, socket, namespace).await)
     }
 
@@ -229,12 +229,12 @@ impl Market {
         let stored = Stored { rounds, ..stored };
         let trade = stored.order.trade_id.as_str();
         if rounds >= MOST_ROUNDS {
-            tracing::error!(trade, why, "the outcome of a trade stays unknown");
+            roomcast::throttled_log!(error, trade, why, "the outcome of a trade stays unknown");
             // An order that nobody can tell the outcome of is left to people, rather than being
             // sent to the executor for ever.
             self.close(&stored, namespace).await;
         } else {
-            tracing::warn!(trade, why, "the outcome of a trade is not known yet");
+            roomcast::throttled_log!(warn, trade, why, "the outcome of a trade is not known yet");
             self.reopen(&stored, namespace).await?;
         }
         Ok(stored.unknown(socket))

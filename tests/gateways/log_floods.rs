@@ -1,0 +1,101 @@
+//! Floods of each kind of refusal, and the lines that they write.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::until;
+use crate::server::{LOBBY, Server};
+use crate::support::RawClient;
+
+/// How often each refusal is caused.
+const FLOOD: usize = 400;
+/// A conversation that does not exist.
+const FOREIGN: &str = "00000000-0000-4000-8000-0000000000ff";
+
+/// An event whose refusal is logged: a part of its line, the event and its payload.
+fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
+    let message = json!({"conversationId": FOREIGN, "content": "hi"});
+    let history = json!({"conversationId": FOREIGN});
+    let rename = json!({"conversationId": LOBBY, "title": "mine"});
+    let executes = json!({"tradeId": "t", "symbol": "X", "side": "buy", "quantity": 1});
+    vec![
+        ("denied: there is no such conversation", "message", message),
+        (
+            "denied: there is no such conversation",
+            "message_history",
+            history,
+        ),
+        ("denied: ", "update_conversation", rename),
+        ("denied: ", "execute_trade", executes),
+    ]
+}
+
+fn lines(server: &Server, part: &str) -> usize {
+    let log = server.binary.log();
+    log.lines().filter(|line| line.contains(part)).count()
+}
+
+/// Checks that there are lines, and no more than the burst and one per second.
+fn assert_few(server: &Server, part: &str, burst: usize, start: Instant) {
+    until(|| lines(server, part) > 0);
+    let most = burst + start.elapsed().as_secs() as usize + 2;
+    let written = lines(server, part);
+    assert!(written <= most, "{part}: {written} lines, {most} at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_refused_events_write_few_lines() {
+    let start = Instant::now();
+    let server = Server::start();
+    let mut guest: Client = server.guest("Ann").await;
+    for (part, event, payload) in refused_events() {
+        for _ in 0..FLOOD {
+            let answer = guest.ask(event, payload.clone()).await;
+            assert_ne!(answer["success"], true, "{event}: {answer}");
+        }
+        // Several places write lines that begin like this.
+        assert!(lines(&server, part) <= 4 * 20 + start.elapsed().as_secs() as usize * 4);
+    }
+    assert_few(&server, "denied: there is no such conversation", 20, start);
+}
+
+#[test]
+fn floods_of_refused_requests_and_connections_write_few_lines() {
+    let start = Instant::now();
+    let server = crate::guard::Server::start(&crate::server::UNLIMITED);
+    let address = server.binary.address();
+    let targets = ["/socket.io/?EIO=4&transport=polling", "/api/v1/rooms"];
+    for target in targets {
+        for _ in 0..FLOOD {
+            let mut client = RawClient::connect(address);
+            client.send(format!(
+                "GET {target} HTTP/1.1\r\nHost: chat.example\r\n\
+                 Origin: https://foreign.example\r\n\r\n"
+            ));
+            assert!(matches!(client.response().status, 401 | 403));
+        }
+    }
+    // An admin's namespace refuses guests.
+    let mut guest = crate::credentials::open(&server, "127.0.0.1", "");
+    for _ in 0..FLOOD {
+        guest.send_text("40/admin,".to_owned());
+        let _ = guest.message();
+    }
+    let pause = Duration::from_millis(300);
+    std::thread::sleep(pause); // Lines that are on their way arrive.
+    let seconds = start.elapsed().as_secs() as usize + 2;
+    let log = server.binary.log();
+    for (part, burst) in [
+        ("request refused", 100),
+        ("api call refused", 100),
+        ("denied: no role of the user grants it", 20),
+        (": refused ", 100),
+    ] {
+        let written = log.lines().filter(|line| line.contains(part)).count();
+        assert!(written > 0, "no line has {part}");
+        let most = burst + 4 * seconds;
+        assert!(written <= most, "{part}: {written} lines, {most} at most");
+    }
+}
