@@ -89,6 +89,7 @@ mod server;
 mod signals;
 mod starting;
 mod status;
+mod store_health;
 mod supervision;
 #[path = "../support/mod.rs"]
 mod support;

@@ -56,6 +56,17 @@ impl Database {
         Binary::start(self.folder.path(), &variables)
     }
 
+    /// One that works as another role.
+    pub(crate) fn server_as(&self, role: &str) -> Binary {
+        let url = self.url_as(role);
+        let own = [
+            ("ROOMCAST_ADAPTER__URL", "none"),
+            ("ROOMCAST_STORE", &url),
+            ("ROOMCAST_STORE__MIGRATE", "false"),
+        ];
+        Binary::start(self.folder.path(), &[UNLIMITED.as_slice(), &own].concat())
+    }
+
     /// Where it is.
     pub(crate) fn url(&self) -> &str {
         &self.url

@@ -23,6 +23,8 @@ macro_rules! each {
 
 mod change;
 mod error;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod in_progress;
 mod lane;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -42,6 +44,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+use crate::metrics::{Counter, Metrics};
 
 pub use change::{
     Actor, Annotate, Annotated, Annotation, Attempt, Authorship, Begun, Change, Committed, Cursor,
@@ -76,6 +80,7 @@ pub struct Store {
     patience: Duration,
     /// This server has written something that the feed has.
     fed: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Clone, Debug)]
@@ -233,8 +238,13 @@ impl Store {
         let write = write(reply);
         // The change is handed over before anything is awaited: a caller that goes away from here
         // on gives up the answer and not the change.
-        each!(self, backend => backend.submit(write)?);
-        self.patiently(answer.wait()).await
+        let submitted = each!(self, backend => backend.submit(write));
+        let answer = match submitted {
+            Ok(()) => self.patiently(answer.wait()).await,
+            Err(error) => Err(error),
+        };
+        // Each refused change counts, however many of them were in one transaction.
+        answer.inspect_err(|_| self.metrics.count(Counter::StoreErrors))
     }
 
     /// An answer, unless it takes longer than anybody should wait: a database that neither works nor
@@ -420,7 +430,7 @@ impl Store {
         Ok(written)
     }
 
-    /// Whether the last change could be stored.
+    /// Whether changes are stored: the last one did not fail, and none takes too long.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         each!(self, backend => backend.is_healthy())

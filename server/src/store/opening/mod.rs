@@ -57,18 +57,20 @@ impl Store {
     ) -> Result<(Self, Commits), OpenError> {
         let (backend, commits) = match Location::parse(&config.url)? {
             Location::Memory => {
-                let (memory, commits) = memory::Memory::new(config, metrics);
+                let (memory, commits) = memory::Memory::new(config, Arc::clone(&metrics));
                 (Backend::Memory(memory), commits)
             }
             #[cfg(feature = "postgres")]
             Location::Postgres(url) => {
                 let (postgres, commits) =
-                    postgres::Postgres::open(&url, config, metrics, supervisor).await?;
+                    postgres::Postgres::open(&url, config, Arc::clone(&metrics), supervisor)
+                        .await?;
                 (Backend::Postgres(postgres), commits)
             }
             #[cfg(feature = "sqlite")]
             Location::Sqlite(path) => {
-                let (sqlite, commits) = sqlite::Sqlite::open(path, config, metrics, supervisor)?;
+                let (sqlite, commits) =
+                    sqlite::Sqlite::open(path, config, Arc::clone(&metrics), supervisor)?;
                 (Backend::Sqlite(sqlite), commits)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
@@ -78,6 +80,7 @@ impl Store {
             backend,
             patience: config.answer_timeout,
             fed: Arc::default(),
+            metrics,
         };
         Ok((store, commits))
     }

@@ -60,6 +60,17 @@ impl From<PoolError> for Failure {
     }
 }
 
+/// Whether a right, a table or a column is missing, which concerns every change.
+fn is_missing(state: &SqlState) -> bool {
+    [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::INVALID_SCHEMA_NAME,
+    ]
+    .contains(state)
+}
+
 /// The kind of an error, by its SQLSTATE (PostgreSQL, appendix A).
 pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     let Some(state) = error.code() else {
@@ -91,8 +102,9 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
         // tried.
         Some("08" | "57" | "58") => Fault::Lost,
         Some("53") if *state == SqlState::TOO_MANY_CONNECTIONS => Fault::Lost,
-        // Trying again at once would find the disk as full as before.
+        // Trying again at once would find the disk as full as before, and the right or the table missing.
         Some("53" | "25") => Fault::Full,
+        _ if is_missing(state) => Fault::Full,
         // Credentials that are wrong and a database that is gone may be mended while the server
         // runs.
         Some("28" | "3D") => Fault::Lost,

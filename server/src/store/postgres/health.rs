@@ -5,11 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use roomcast::internal::{LogThrottle, chain};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
 use super::lane::throw_away;
 use crate::breaker::Breaker;
+use crate::store::in_progress::InProgress;
 
 /// What all who use the database know of it.
 #[derive(Debug)]
@@ -17,6 +20,14 @@ pub(super) struct Health {
     pub(super) breaker: Breaker,
     /// Whether the last change was taken: a full database reads but does not write.
     writable: AtomicBool,
+    /// Whether a change has failed for a reason that may concern others as well.
+    suspected: AtomicBool,
+    /// Notified when the database should be asked soon.
+    asked: Notify,
+    /// The changes that are being stored.
+    pub(super) changes: Arc<InProgress>,
+    /// Lines about changes and queries that have failed.
+    pub(super) failures: LogThrottle,
 }
 
 impl Health {
@@ -24,11 +35,28 @@ impl Health {
         Self {
             breaker: Breaker::new("postgresql"),
             writable: AtomicBool::new(true),
+            suspected: AtomicBool::new(false),
+            asked: Notify::new(),
+            changes: Arc::default(),
+            failures: LogThrottle::new(LOG_LINES),
         }
     }
 
     pub(super) fn is_good(&self) -> bool {
-        self.breaker.is_closed() && self.writable.load(Ordering::Relaxed)
+        self.breaker.is_closed()
+            && self.writable.load(Ordering::Relaxed)
+            && !self.changes.is_stuck()
+    }
+
+    /// Has the database asked soon whether it stores, because a change has failed. One failed change
+    /// alone does not say that others fail.
+    pub(super) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+        self.asked.notify_one();
+    }
+
+    fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed) || !self.writable.load(Ordering::Relaxed)
     }
 
     /// Notes whether a change was taken.
@@ -40,6 +68,7 @@ impl Health {
             tracing::info!("the database stores again");
         } else {
             tracing::error!(reason, "the database does not store");
+            self.asked.notify_one();
         }
     }
 }
@@ -53,14 +82,25 @@ pub(super) async fn watch(
     patience: Duration,
 ) {
     loop {
-        let pause = match health.upgrade() {
-            // The handle is weak and held for a moment only, so that the task ends with the store.
-            Some(health) => health.breaker.wait().map_or(interval, |wait| {
+        {
+            // The handle is weak and held for one interval only, so that the task ends with the store.
+            let Some(health) = health.upgrade() else {
+                return;
+            };
+            let interval = if health.is_suspected() {
+                interval.min(PROBE_INTERVAL)
+            } else {
+                interval
+            };
+            let pause = health.breaker.wait().map_or(interval, |wait| {
                 wait.clamp(Duration::from_millis(20), interval)
-            }),
-            None => return,
-        };
-        sleep(pause).await;
+            });
+            if health.is_suspected() {
+                sleep(pause).await;
+            } else {
+                let _ = timeout(pause, health.asked.notified()).await;
+            }
+        }
         let Some(health) = health.upgrade() else {
             return;
         };
@@ -83,23 +123,57 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
             return;
         }
     };
-    let writable = health.writable.load(Ordering::Relaxed);
-    // The smallest change that there is tells whether the database stores.
-    let question = if writable {
-        "SELECT 1"
+    let is_suspected = health.is_suspected();
+    health.suspected.store(false, Ordering::Relaxed);
+    let (question, patience) = if is_suspected {
+        (PROBE, PROBE_TIMEOUT)
     } else {
-        "UPDATE roomcast_schema SET oldest = oldest"
+        ("SELECT 1", patience)
     };
     match timeout(patience, client.batch_execute(question)).await {
         Ok(Ok(())) => {
             admission.succeeded();
-            health.writes(true, "");
+            if is_suspected {
+                health.writes(true, "");
+            }
         }
         // A database that answers with an error is there, although it may not store.
-        Ok(Err(error)) if error.code().is_some() => admission.succeeded(),
+        Ok(Err(error)) if error.code().is_some() => {
+            admission.succeeded();
+            // The connection is in a transaction that has failed.
+            throw_away(client);
+            if is_suspected {
+                health.writes(false, &chain(&error));
+            }
+        }
         Ok(Err(_)) | Err(_) => {
             admission.failed();
             throw_away(client);
+            if is_suspected {
+                health.writes(false, "no answer in time");
+            }
         }
     }
 }
+
+/// Whether changes can be stored: a small change, and the locks and rights that changes of
+/// conversations need. Its own time limit is shorter than that of changes, because readiness waits
+/// for it.
+const PROBE: &str = "BEGIN;
+    SET LOCAL lock_timeout = '500ms';
+    UPDATE roomcast_schema SET oldest = oldest;
+    UPDATE conversations SET last_seq = last_seq WHERE false;
+    INSERT INTO messages SELECT * FROM messages WHERE false;
+    INSERT INTO message_versions SELECT * FROM message_versions WHERE false;
+    INSERT INTO members SELECT * FROM members WHERE false;
+    INSERT INTO reads SELECT * FROM reads WHERE false;
+    INSERT INTO conversation_changes SELECT * FROM conversation_changes WHERE false;
+    INSERT INTO journals SELECT * FROM journals WHERE false;
+    INSERT INTO journal_entries SELECT * FROM journal_entries WHERE false;
+    COMMIT";
+/// The number of log lines about failures at once, before it is one per second.
+const LOG_LINES: u32 = 20;
+/// The time after which a probe without an answer has failed.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The interval between two probes of a database that does not store.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);

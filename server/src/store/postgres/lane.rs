@@ -73,10 +73,11 @@ impl Lane {
             }
             // The group is stored before the announcements are handed on, since these were seen
             // behind its commits.
-            if !group.is_empty()
-                && let Some((group, doubt)) = self.store(group, turn).await
-            {
-                self.resolve(group, doubt, &mut waiting).await;
+            if !group.is_empty() {
+                let _step = self.health.changes.begin();
+                if let Some((group, doubt)) = self.store(group, turn).await {
+                    self.resolve(group, doubt, &mut waiting).await;
+                }
             }
             for commit in announced {
                 let _ = self.commits.send(commit).await;
@@ -135,7 +136,6 @@ impl Lane {
                 Err(Attempt::Doubt(doubt)) => return Some((group, doubt)),
                 Err(Attempt::Failed(failure)) => failure,
             };
-            self.metrics.count(Counter::StoreErrors);
             tracing::debug!(reason = failure.reason, fault = ?failure.fault, "could not store");
             match failure.fault {
                 Fault::Lost | Fault::Again if Instant::now() + pause < deadline => {
@@ -163,12 +163,26 @@ impl Lane {
                     }
                     return None;
                 }
-                Fault::Lost | Fault::Again | Fault::Bad => {
-                    tracing::warn!(reason = failure.reason, "could not store");
+                Fault::Lost | Fault::Again => {
+                    // It was tried until no more time was left, so others would fail as well.
+                    self.health.writes(false, &failure.reason);
+                    self.log_failure(&failure);
+                    refuse(group, StoreError::Failed);
+                    return None;
+                }
+                Fault::Bad => {
+                    self.health.suspect();
+                    self.log_failure(&failure);
                     refuse(group, StoreError::Failed);
                     return None;
                 }
             }
+        }
+    }
+
+    fn log_failure(&self, failure: &Failure) {
+        if let Some(more) = self.health.failures.permit() {
+            tracing::warn!(reason = failure.reason, more, "could not store");
         }
     }
 
@@ -239,6 +253,7 @@ impl Lane {
                 }
                 Ok(Some(false)) => {
                     tracing::info!("it was not stored");
+                    self.health.suspect();
                     refuse(group, StoreError::Failed);
                     return;
                 }

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use self::address::Address;
 use self::health::Health;
 use self::lane::{Lane, Order};
-use self::reading::read;
+use self::reading::{change, read};
 pub(super) use self::{
     connecting::{check, migrate, try_out},
     shared::secrets::{cluster_secrets, open_to_public},

@@ -30,6 +30,24 @@ macro_rules! read {
     }};
 }
 
+/// Runs a query that changes something, as `read!` does, and has the health of the database follow it.
+macro_rules! change {
+    ($store:expr, $client:ident => $query:expr) => {{
+        let step = $store.0.health.changes.begin();
+        let changing = async { $crate::store::postgres::reading::read!($store, $client => $query) };
+        let changed: Result<_, $crate::store::StoreError> = changing.await;
+        if matches!(changed, Err($crate::store::StoreError::Failed)) {
+            if $store.0.health.changes.is_stuck() {
+                $store.0.health.writes(false, "a change took too long");
+            } else {
+                $store.0.health.suspect();
+            }
+        }
+        drop(step);
+        changed
+    }};
+}
+
 /// Runs a query once, whose failure does not count against the database: for queries that nobody waits for and that
 /// are asked again soon. A restart that nobody else notices must not open the breaker. Returns the [`Failure`] of the query;
 /// that there is no connection for it ends the caller. (A macro for the same reason as `read!`.)
@@ -43,7 +61,7 @@ macro_rules! once {
     }};
 }
 
-pub(super) use {once, read};
+pub(super) use {change, once, read};
 
 /// A connection that reads, and the right to use it.
 pub(super) struct Lent<'a> {
@@ -145,7 +163,13 @@ impl Postgres {
             self.0.metrics.count(Counter::StoreRetries);
             return Ok(());
         }
-        tracing::warn!(reason = failure.reason, "could not read from the store");
+        if let Some(more) = self.0.health.failures.permit() {
+            tracing::warn!(
+                reason = failure.reason,
+                more,
+                "a query of the store has failed"
+            );
+        }
         Err(StoreError::Failed)
     }
 }

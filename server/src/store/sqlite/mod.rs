@@ -36,6 +36,7 @@ use super::change::deliveries::{DeliveryChange, DeliveryOutcome};
 use super::change::keys::{Begun, KeyChange};
 use super::change::logins::{Login, LoginChange, LoginOutcome, Revocation};
 use super::change::{Authorship, Cursor, Invite, List, Search};
+use super::in_progress::InProgress;
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{
@@ -58,6 +59,7 @@ struct SqliteInner {
     orders: mpsc::Sender<Order>,
     readers: Readers,
     healthy: Arc<AtomicBool>,
+    changes: Arc<InProgress>,
 }
 
 impl Sqlite {
@@ -77,10 +79,12 @@ impl Sqlite {
         let capacity = config.queue.div_ceil(EMISSION_LANES);
         let (lanes, commits) = lane::commits(EMISSION_LANES, capacity);
         let healthy = Arc::new(AtomicBool::new(true));
+        let changes = Arc::<InProgress>::default();
         let writer = Writer::new(
             connection,
             lanes,
             Arc::clone(&healthy),
+            Arc::clone(&changes),
             Arc::clone(&metrics),
         );
         let group = config.group.max(1);
@@ -94,6 +98,7 @@ impl Sqlite {
                 orders,
                 readers,
                 healthy,
+                changes,
             })),
             commits,
         ))
@@ -424,7 +429,7 @@ impl Sqlite {
     }
 
     pub(super) fn is_healthy(&self) -> bool {
-        self.0.healthy.load(Ordering::Relaxed)
+        self.0.healthy.load(Ordering::Relaxed) && !self.0.changes.is_stuck()
     }
 
     pub(super) async fn close(&self) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use super::changes::{self, annotations};
 use super::{deletion, sql};
 use crate::metrics::{Counter, Metrics};
+use crate::store::in_progress::InProgress;
 use crate::store::lane::{self, Commit, Done, Lanes, PendingAnswer, Reply, Write};
 use crate::store::rows::Revision;
 use crate::store::{StoreError, Time};
@@ -66,6 +68,8 @@ pub(super) struct Writer {
     connection: Connection,
     commits: Lanes<Commit>,
     healthy: Arc<AtomicBool>,
+    /// The transactions that are being stored.
+    changes: Arc<InProgress>,
     metrics: Arc<Metrics>,
 }
 
@@ -74,12 +78,14 @@ impl Writer {
         connection: Connection,
         commits: Lanes<Commit>,
         healthy: Arc<AtomicBool>,
+        changes: Arc<InProgress>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             connection,
             commits,
             healthy,
+            changes,
             metrics,
         }
     }
@@ -91,7 +97,7 @@ impl Writer {
         let mut closing = None;
         // All that has come meanwhile becomes one transaction: a commit waits for the disk,
         // whatever is in it.
-        while waiting.blocking_recv_many(&mut group, limit) > 0 {
+        while self.receive(&mut waiting, &mut group, limit) > 0 {
             if group.iter().any(|order| matches!(order, Order::Close(_))) {
                 waiting.close();
             }
@@ -110,6 +116,45 @@ impl Writer {
         if let Some(reply) = closing {
             reply.send(Ok(()));
         }
+    }
+
+    /// Waits for changes. While the database does not store, it is tried again and again, so that
+    /// readiness recovers without changes of clients.
+    fn receive(
+        &mut self,
+        waiting: &mut mpsc::Receiver<Order>,
+        group: &mut Vec<Order>,
+        limit: usize,
+    ) -> usize {
+        let mut probed = Instant::now();
+        while !self.healthy.load(Ordering::Relaxed) {
+            while group.len() < limit
+                && let Ok(order) = waiting.try_recv()
+            {
+                group.push(order);
+            }
+            if !group.is_empty() || (waiting.is_closed() && waiting.is_empty()) {
+                return group.len();
+            }
+            if probed.elapsed() >= PROBE_INTERVAL {
+                match self.probe() {
+                    Ok(()) => self.works(),
+                    Err(error) => tracing::debug!(%error, "the store still refuses to store"),
+                }
+                probed = Instant::now();
+            }
+            std::thread::sleep(PAUSE);
+        }
+        waiting.blocking_recv_many(group, limit)
+    }
+
+    /// Makes a change that needs room on the disk, and takes it back.
+    fn probe(&mut self) -> rusqlite::Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(PROBE)?;
+        transaction.commit()
     }
 
     /// Stores a group in one transaction. If that fails, each change is tried by itself, so that
@@ -142,6 +187,7 @@ impl Writer {
     /// One transaction; on an error nothing of it remains. What was done is none for what is no
     /// [`Write`].
     fn transact(&mut self, group: &[Order]) -> rusqlite::Result<Vec<Option<(Done, Revision)>>> {
+        let _step = self.changes.begin();
         let transaction = self
             .connection
             // The lock is taken at once: one that is taken with the first change could fail in the
@@ -206,13 +252,16 @@ impl Writer {
     fn committed(&self, stored: usize) {
         self.metrics.add(Counter::MessagesStored, stored as u64);
         self.metrics.count(Counter::StoreCommits);
+        self.works();
+    }
+
+    fn works(&self) {
         if !self.healthy.swap(true, Ordering::Relaxed) {
             tracing::info!("the store works again");
         }
     }
 
     fn failed(&self, error: &rusqlite::Error) {
-        self.metrics.count(Counter::StoreErrors);
         if self.healthy.swap(false, Ordering::Relaxed) {
             tracing::error!(%error, "the store refuses to store");
         } else {
@@ -220,6 +269,15 @@ impl Writer {
         }
     }
 }
+
+/// A change that takes pages of the file, in one transaction that leaves nothing of it.
+const PROBE: &str = "CREATE TABLE roomcast_probe (bytes blob);
+    INSERT INTO roomcast_probe VALUES (zeroblob(16384));
+    DROP TABLE roomcast_probe";
+/// The interval between two probes of a database that does not store.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// The interval between two looks for changes while the database does not store.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Carries a change out, and says how far its conversation has come.
 fn apply(connection: &Connection, write: &Write, now: Time) -> rusqlite::Result<(Done, Revision)> {

@@ -13,7 +13,7 @@ use super::LockedRows;
 use crate::store::change::{
     Annotate, Annotated, Annotation, Change, Level, Opening, PINS, Pin, Quote, Reaction, Standing,
 };
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change, read};
 use crate::store::rows::{Message, Messages};
 use crate::store::{StoreError, Time};
 
@@ -39,7 +39,7 @@ impl Postgres {
         user: &str,
         level: Level,
     ) -> Result<bool, StoreError> {
-        read!(self, client => set_level(client, conversation, user, level))
+        change!(self, client => set_level(client, conversation, user, level))
     }
 }
 

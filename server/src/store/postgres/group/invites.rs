@@ -5,7 +5,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::store::change::Invite;
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
 impl Postgres {
@@ -14,7 +14,7 @@ impl Postgres {
         invite: Invite,
         limit: usize,
     ) -> Result<bool, StoreError> {
-        read!(self, client => insert(client, &invite, limit, Time::now()))
+        change!(self, client => insert(client, &invite, limit, Time::now()))
     }
 
     pub(in crate::store) async fn invite(
@@ -28,7 +28,7 @@ impl Postgres {
         &self,
         conversation: Uuid,
     ) -> Result<u64, StoreError> {
-        read!(self, client => remove(client, conversation, Time::now()))
+        change!(self, client => remove(client, conversation, Time::now()))
     }
 }
 

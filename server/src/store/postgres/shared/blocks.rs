@@ -6,7 +6,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use crate::store::change::blocks::BlockChange;
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 use roomcast::network::{Block, BlockSource};
 
@@ -15,7 +15,7 @@ impl Postgres {
         &self,
         change: BlockChange,
     ) -> Result<(), StoreError> {
-        read!(self, client => apply(client, &change))
+        change!(self, client => apply(client, &change))
     }
 
     pub(in crate::store) async fn blocks(&self) -> Result<Vec<Block>, StoreError> {

@@ -7,14 +7,14 @@ use tokio_postgres::Error;
 use crate::store::StoreError;
 use crate::store::change::deliveries::{Delivery, DeliveryChange, DeliveryOutcome, TakenDelivery};
 use crate::store::postgres::queries::time;
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change};
 
 impl Postgres {
     pub(in crate::store) async fn change_deliveries(
         &self,
         change: DeliveryChange,
     ) -> Result<DeliveryOutcome, StoreError> {
-        read!(self, client => apply(client, &change))
+        change!(self, client => apply(client, &change))
     }
 }
 

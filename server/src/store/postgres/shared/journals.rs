@@ -6,7 +6,7 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change, read};
 use crate::store::{
     Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
     StoreError, Time,
@@ -14,7 +14,7 @@ use crate::store::{
 
 impl Postgres {
     pub(in crate::store) async fn append(&self, append: Append) -> Result<Appended, StoreError> {
-        read!(self, client => self::append(client, &append))
+        change!(self, client => self::append(client, &append))
     }
 
     pub(in crate::store) async fn append_all(
@@ -28,7 +28,7 @@ impl Postgres {
         &self,
         replace: Replace,
     ) -> Result<Vec<Option<u64>>, StoreError> {
-        read!(self, client => self::replace(client, &replace))
+        change!(self, client => self::replace(client, &replace))
     }
 
     pub(in crate::store) async fn journal(

@@ -5,14 +5,14 @@ use tokio_postgres::Error;
 
 use crate::store::StoreError;
 use crate::store::change::keys::{Attempt, Begun, KeyChange, found};
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change};
 
 impl Postgres {
     pub(in crate::store) async fn change_keys(
         &self,
         change: KeyChange,
     ) -> Result<Begun, StoreError> {
-        read!(self, client => apply(client, &change))
+        change!(self, client => apply(client, &change))
     }
 }
 

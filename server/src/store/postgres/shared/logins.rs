@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
 use crate::store::change::logins::{Login, LoginChange, LoginOutcome, MAX_OF_USER, Revocation};
-use crate::store::postgres::{Postgres, read};
+use crate::store::postgres::{Postgres, change, read};
 use crate::store::{StoreError, Time};
 
 impl Postgres {
@@ -14,7 +14,7 @@ impl Postgres {
         &self,
         change: LoginChange,
     ) -> Result<LoginOutcome, StoreError> {
-        read!(self, client => apply(client, &change))
+        change!(self, client => apply(client, &change))
     }
 
     pub(in crate::store) async fn login(&self, id_hash: &str) -> Result<Option<Login>, StoreError> {

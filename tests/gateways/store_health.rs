@@ -1,0 +1,130 @@
+//! Readiness follows changes that fail or get stuck, and recovers without changes of clients.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::client::Client;
+#[cfg(feature = "postgres")]
+use crate::nodes::Database;
+use crate::server::{LOBBY, Server};
+use crate::support::RawClient;
+
+/// What a server may take to notice that changes fail, with time for a machine that is busy.
+const NOTICED: Duration = Duration::from_secs(3);
+const BUSY: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn is_ready(address: SocketAddr) -> bool {
+    let asked = move || RawClient::connect(address).get("/health/ready").status;
+    tokio::task::spawn_blocking(asked).await.unwrap() == 200
+}
+
+/// Waits until the server is ready or not, and returns how long that took.
+async fn until_ready(address: SocketAddr, ready: bool) -> Duration {
+    let start = Instant::now();
+    while is_ready(address).await != ready {
+        assert!(start.elapsed() < DEADLINE, "never {ready}");
+        tokio::time::sleep(Duration::from_millis(20)).await; // The pace of asking.
+    }
+    start.elapsed()
+}
+
+/// Sends messages whose answers the caller counts.
+async fn send(client: &mut Client, count: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let message = json!({"conversationId": LOBBY, "content": format!("{number}")});
+        ids.push(client.request("message", message).await);
+    }
+    ids
+}
+
+/// Returns the number of refusals.
+async fn refusals(client: &mut Client, ids: Vec<u64>) -> i64 {
+    let mut refused = 0;
+    for id in ids {
+        let answer = client.answer(id).await;
+        refused += i64::from(answer["error"]["code"] == "STORE_UNAVAILABLE");
+    }
+    refused
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_of_postgresql_makes_the_server_unready() {
+    let database = Database::apart();
+    let server = database.server_with(&[
+        ("ROOMCAST_STORE__STATEMENT_TIMEOUT", "4s"),
+        ("ROOMCAST_STORE__RETRY_TIMEOUT", "1s"),
+        ("ROOMCAST_STORE__ANSWER_TIMEOUT", "30s"),
+    ]);
+    let address = server.address();
+    let mut ann = server.guest("ann").await;
+    ann.must("join_conversation", json!(LOBBY)).await;
+    until_ready(address, true).await;
+    let other = database.client().await;
+    other
+        .batch_execute("BEGIN; LOCK TABLE messages IN EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let ids = send(&mut ann, 8).await;
+    let noticed = until_ready(address, false).await;
+    assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    // It stays so when the changes have failed and no client sends anything.
+    let refused = refusals(&mut ann, ids).await;
+    assert!(refused > 0);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        assert!(!is_ready(address).await);
+    }
+    assert_eq!(server.metric("roomcast_store_errors_total").await, refused);
+    other.batch_execute("ROLLBACK").await.unwrap();
+    let recovered = until_ready(address, true).await;
+    assert!(recovered < NOTICED + BUSY, "{recovered:?}");
+    let message = json!({"conversationId": LOBBY, "content": "after"});
+    ann.must("message", message).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_makes_the_server_unready_until_it_is_granted() {
+    let database = Database::apart();
+    drop(database.server_with(&[]));
+    let role = database.restricted_role("");
+    let server = database.server_as(&role);
+    let mut ann = server.guest("ann").await;
+    ann.must("join_conversation", json!(LOBBY)).await;
+    database.sql(&format!("REVOKE INSERT ON messages FROM {role}"));
+    let ids = send(&mut ann, 1).await;
+    assert_eq!(refusals(&mut ann, ids).await, 1);
+    let noticed = until_ready(server.address(), false).await;
+    assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    database.sql(&format!("GRANT INSERT ON messages TO {role}"));
+    until_ready(server.address(), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_sqlite_database_makes_the_server_unready() {
+    let server = Server::with(&[("ROOMCAST_STORE__BUSY_TIMEOUT", "4s")]);
+    let address = server.address();
+    let mut ann = server.in_lobby("ann").await;
+    until_ready(address, true).await;
+    let other = server.database();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ids = send(&mut ann, 5).await;
+    let noticed = until_ready(address, false).await;
+    assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    let refused = refusals(&mut ann, ids).await;
+    assert!(refused > 0);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        assert!(!is_ready(address).await);
+    }
+    assert_eq!(server.metric("roomcast_store_errors_total").await, refused);
+    other.execute_batch("ROLLBACK").unwrap();
+    // The attempt that waits for the lock ends with it.
+    let recovered = until_ready(address, true).await;
+    assert!(recovered < NOTICED + BUSY, "{recovered:?}");
+}
