@@ -58,9 +58,11 @@ fn every_title_that_is_quoted_belongs_to_a_test() {
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut quoted = 0;
     for line in page.split(['|', '(']).map(str::trim) {
-        let cites = ["JR ", "JD ", "JO ", "JS ", "JN ", "JT ", "JB ", "JG ", "JP "]
-            .iter()
-            .any(|suite| line.contains(suite));
+        let cites = [
+            "JR ", "JD ", "JO ", "JS ", "JN ", "JT ", "JB ", "JG ", "JP ",
+        ]
+        .iter()
+        .any(|suite| line.contains(suite));
         for title in line.split('"').skip(1).step_by(2).filter(|_| cites) {
             quoted += 1;
             for part in title

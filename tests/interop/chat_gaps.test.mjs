@@ -5,10 +5,10 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkHeard, checksAll } from "./catalog.mjs";
 import { by, conversation, news, nothing, person, postgres, startServers } from "./chat_servers.mjs";
-import { startLink } from "./link.mjs";
+import { QUICK, cutOff, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
-import { until } from "./support.mjs";
+import { next, until } from "./support.mjs";
 
 /** The server gives up waiting for its database after this many seconds, or with this many steps that wait. */
 const BOUND = 30;
@@ -24,11 +24,11 @@ const OUTAGES = [
 const PATIENCE = 120_000;
 
 /** A server whose way to its database can be broken. */
-async function startApart(t, env, pooler) {
+async function startApart(t, joined, { pooler, ...env } = {}) {
   const target = pooler ? `http://${pooler.address}` : postgres.url;
   const link = await startLink(target);
   t.after(() => link.close());
-  const [server] = await startServers(t, 1, env, { ROOMCAST_STORE: `postgres://roomcast@${new URL(link.url).host}/postgres` });
+  const [server] = await startServers(t, 1, joined, { ...env, ROOMCAST_STORE: `postgres://roomcast@${new URL(link.url).host}/postgres` });
   return { ...server, link };
 }
 
@@ -112,7 +112,7 @@ describe("a server that loses its database while its adapter works", { concurren
       for (const one of OUTAGES) {
         const how = `${one.isSwallowed ? "swallowed" : "refused"} for ${one.seconds} s${one.burst ? ", with more messages than may wait" : ""}`;
         test(`shows removed and revoked users nothing later: ${how}`, async (t) => {
-          const there = await startApart(t, joined(broker), name.startsWith("PostgreSQL") ? broker : undefined);
+          const there = await startApart(t, joined(broker), { pooler: name.startsWith("PostgreSQL") ? broker : undefined });
           await outage(t, here, there, one, `${name} ${how}`.replace(/\W+/g, "-"));
         });
       }
@@ -136,6 +136,39 @@ test("a server without an adapter shows a removed user nothing later", async (t)
   there.link.restore();
   await until(() => eve.all("message").length === sent.length, "all messages", PATIENCE);
   assert.ok(bob.all("message").length <= 5);
+});
+
+test("a removed user that is away gets nothing later, also if the removal itself is no longer stored", async (t) => {
+  const env = { ROOMCAST_RECOVERY__ENABLED: "true" };
+  const [here] = await startServers(t, 1, nothing, env);
+  const there = await startApart(t, nothing, env);
+  const link = await startLink(there.url);
+  t.after(() => link.close());
+  const [ann, eve] = [await person(t, here, "ann away"), await person(t, there, "eve away")];
+  const bob = { ...(await person(t, { url: link.url }, "bob away", QUICK)), link };
+  const conversationId = await conversation([ann, bob, eve]);
+  for (const one of [ann, bob, eve]) await one.must("join_conversation", { conversationId });
+  const sent = [];
+  let steps = 3;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  for (const one of [bob, eve]) await until(() => one.all("message").length === 3, `the first messages for ${one.name}`);
+  await cutOff(bob);
+  // He may come back as the same socket for longer than that.
+  await until(() => eve.all("user_disconnected").some(({ userId }) => userId === bob.name), "the end of the grace");
+  there.link.cut();
+  await ann.must("remove_member", { conversationId, userId: bob.name });
+  postgres.query(`DELETE FROM conversation_changes WHERE conversation_id = '${conversationId}'`);
+  steps = 5;
+  await sendWhile(ann, conversationId, sent, () => steps-- > 0);
+  there.link.restore();
+  await until(() => eve.all("message").length === sent.length, "all messages", PATIENCE);
+  const back = next(bob.socket, "connect");
+  link.restore();
+  await back;
+  assert.equal(bob.socket.recovered, true);
+  const refused = await bob.socket.emitWithAck("message_history", { conversationId });
+  assert.equal(refused.error.code, "NOT_FOUND");
+  assert.deepEqual(bob.all("message").map(({ seq }) => seq), sent.slice(0, 3));
 });
 
 checksAll(import.meta.url);

@@ -187,6 +187,7 @@ impl Live {
             }
         }
         if !now.is_open {
+            self.empty_of_strangers(namespace, now);
             let untitled = Conversation {
                 title: None,
                 ..conversation.clone()

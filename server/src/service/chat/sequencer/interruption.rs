@@ -8,7 +8,7 @@ use crate::service::chat::sequencer::conversations::Live;
 use crate::service::chat::sequencer::delivery::{answer, sender, user_room};
 use crate::service::rules::emissions::conversations::{CONVERSATION_INTERRUPTED, Interruption};
 use crate::store::{Commit, Committed, Membership};
-use roomcast::Namespace;
+use roomcast::{Namespace, Room};
 
 impl Live {
     /// Gives up waiting: drops what waits behind the gap, keeps the position, and notifies the clients once.
@@ -78,8 +78,16 @@ impl Live {
         self.removed_at = changes.max(self.removed_at);
         let emitted = self.sequencer.emitted();
         let is_emitted = emitted.is_none_or(|emitted| changes <= emitted.changes);
+        if is_emitted {
+            return;
+        }
+        if !self.presence.is_here(user) {
+            // The clients of kept sockets may be away for longer than the grace.
+            namespace.local().in_(user_room(user)).leave(&self.room);
+            return;
+        }
         // The announcement may be late: a user whose membership was read since then stays.
-        if is_emitted || self.presence.is_member_since(user, changes) {
+        if self.presence.is_member_since(user, changes) {
             return;
         }
         if self.leaving.len() >= MAX_LEAVING {
@@ -126,12 +134,26 @@ impl Live {
             return;
         }
         self.removed_at = now.changes.max(self.removed_at);
+        self.empty_of_strangers(namespace, now);
         for user in self.presence.users() {
             let is_member = now.conversation.member_ids.iter().any(|id| **id == *user);
             if !is_member && !self.presence.is_member_since(&user, now.changes + 1) {
                 self.evict(namespace, &user);
             }
         }
+    }
+
+    /// Takes all sockets out of the room whose users are not members, also those whose clients are away.
+    pub(super) fn empty_of_strangers(&self, namespace: &Namespace, now: &Membership) {
+        let members = now.conversation.member_ids.iter();
+        let mut stay: Vec<Room> = members.map(|user| user_room(user)).collect();
+        for user in self.presence.users() {
+            if self.presence.is_member_since(&user, now.changes + 1) {
+                stay.push(user_room(&user));
+            }
+        }
+        let all = namespace.local().in_(&self.room);
+        all.except(stay).leave(&self.room);
     }
 
     /// Has the sockets of a user leave. The user stays in the list until the removal is announced in its turn.
