@@ -1,4 +1,4 @@
-//! The tables of attacks and of rights in `docs` name a test for every row, and every test they name exists.
+//! The tables of attacks, of rights and of keys to replace in `docs` name a test for every row, and every test they name exists.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,6 +12,7 @@ use named::has_test;
 /// The documents with such tables, and the rows that each must have.
 const TABLES: &[(&str, &[(&str, u32)])] = &[
     ("docs/limits.md", &[("B", 14)]),
+    ("docs/rotation.md", &[("R", 12)]),
     ("docs/security.md", &[("A", 25), ("F", 12)]),
 ];
 
@@ -99,7 +100,7 @@ fn rights_are_the_rows_of_their_table_only() {
 }
 
 #[test]
-fn rows_are_those_of_tables_with_a_row_an_attack_and_a_test() {
+fn rows_are_those_of_tables_that_begin_with_a_row_and_end_with_a_test() {
     let document = "| row | attack | test |\n|---|---|---|\n\
         | B1 | x `a` | `t/a.rs::x`, `t/b.mjs::B1: y` |\n| B2 | x | elsewhere |\n\n\
         | a | b | c |\n|---|---|---|\n| B3 | x | `t/a.rs::z` |\n";
@@ -141,20 +142,23 @@ fn rights(document: &str) -> Vec<Row<'_>> {
 
 fn rows(document: &str) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
-    let mut is_table = false;
+    let mut columns = 0;
     for line in document.lines() {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         match cells.as_slice() {
-            ["row", "attack", "test"] => is_table = true,
-            [id, _, tests] if is_table && !id.starts_with("---") => rows.push(Row {
-                id,
-                tests: tests
-                    .split('`')
-                    .filter_map(|item| item.split_once("::"))
-                    .collect(),
-            }),
-            [_, _, _] => {}
-            _ => is_table = false,
+            ["row", .., "test"] => columns = cells.len(),
+            [id, .., tests] if cells.len() == columns => {
+                if !id.starts_with("---") {
+                    rows.push(Row {
+                        id,
+                        tests: tests
+                            .split('`')
+                            .filter_map(|item| item.split_once("::"))
+                            .collect(),
+                    });
+                }
+            }
+            _ => columns = 0,
         }
     }
     rows

@@ -10,7 +10,7 @@
 mod acknowledged;
 mod annotations;
 mod api;
-#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "../support/broker.rs"]
 mod broker;
 mod changes;
@@ -72,13 +72,14 @@ mod prices;
 #[cfg(feature = "postgres")]
 mod publications;
 mod published;
-#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "../support/redis.rs"]
 mod redis_server;
 mod refused;
 mod retention;
 #[cfg(feature = "postgres")]
 mod rights;
+mod rotation;
 #[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
 mod sealing;
 #[cfg(feature = "postgres")]

@@ -5,6 +5,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
 };
@@ -22,8 +23,11 @@ impl Broker {
     /// Starts one with a script of this folder, and more options of its command line.
     pub fn start(script: &str, options: &str) -> Self {
         let port = free_port();
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support");
-        let mut supervisor = Command::new(format!("{folder}/{script}"))
+        // The tests of the library and of the server have it in common.
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let mut scripts = folders.map(|folder| folder.join("tests/support").join(script));
+        let script = scripts.find(|script| script.exists()).unwrap();
+        let mut supervisor = Command::new(script)
             .arg(port.to_string())
             .env("OPTIONS", options)
             .stdin(Stdio::piped())

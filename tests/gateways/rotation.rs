@@ -1,0 +1,294 @@
+//! The steps of `docs/rotation.md`, taken as an operator takes them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::guard::{KEY, Server};
+use crate::server::{Binary, LOBBY};
+use crate::support::RawClient;
+use crate::trades::{Hook, Reply};
+
+const OLD: &str = "the old secret of at least thirty-two bytes";
+const NEW: &str = "the new secret of at least thirty-two bytes";
+const SECRET: &str = "ROOMCAST_AUTH__JWT__SECRET";
+
+fn claims(user: &str, role: &str) -> Value {
+    json!({"sub": user, "roles": [role], "exp": 4_000_000_000_u64})
+}
+
+/// A token, signed by the bytes that `sign` returns for its head and claims.
+fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let part = |value: &Value| BASE64.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    let signature = sign(message.as_bytes());
+    format!("{message}.{}", BASE64.encode(signature))
+}
+
+/// A token of a shared secret, which may have a name.
+fn by_secret(secret: &str, kid: Option<&str>, claims: &Value) -> String {
+    let mut header = json!({"alg": "HS256", "typ": "JWT"});
+    if let Some(kid) = kid {
+        header["kid"] = kid.into();
+    }
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    token(&header, claims, |message| {
+        ring::hmac::sign(&key, message).as_ref().to_vec()
+    })
+}
+
+async fn enters(server: &Binary, token: &str) -> Result<Client, Value> {
+    Client::connect(server.address(), &json!({"token": token})).await
+}
+
+#[track_caller]
+fn assert_refused(entered: Result<Client, Value>) {
+    match entered {
+        Ok(_) => panic!("a credential that was replaced was accepted"),
+        Err(error) => assert_eq!(error["data"]["code"], "UNAUTHENTICATED", "{error}"),
+    }
+}
+
+/// Calls the HTTP API as a service, which must succeed.
+async fn call(server: &Binary, token: &str, path: &str, body: &Value) -> Value {
+    let body = body.to_string();
+    let request = format!(
+        "POST /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let address = server.address();
+    let called = tokio::task::spawn_blocking(move || {
+        let mut client = RawClient::connect(address);
+        client.send(request);
+        client.response()
+    });
+    let response = called.await.unwrap();
+    assert!(response.status < 300, "{response:?}");
+    serde_json::from_str(&response.body).unwrap_or_default()
+}
+
+/// Ends all sockets of a role for so short a time that no user stays out.
+async fn end_sockets(server: &Binary, token: &str, role: &str) {
+    let soon = jiff::Timestamp::now().as_second() + 2;
+    let until = jiff::Timestamp::from_second(soon).unwrap();
+    let body = json!({"role": role, "until": until.to_string()});
+    call(server, token, "revocations", &body).await;
+}
+
+#[tokio::test]
+async fn a_replaced_token_secret_refuses_old_tokens_and_accepts_new_ones() {
+    let server = Server::start(&[(SECRET, OLD)]);
+    let [old, new] = [OLD, NEW].map(|secret| by_secret(secret, None, &claims("ann", "user")));
+    enters(&server.binary, &old).await.unwrap();
+    assert_refused(enters(&server.binary, &new).await);
+    let server = server.stopped_and_started(&[(SECRET, NEW)]);
+    assert_refused(enters(&server.binary, &old).await);
+    enters(&server.binary, &new).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_removed_from_the_file_is_refused_and_its_sockets_are_ended() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("keys.json");
+    let write = |kid: &str, secret: &str| {
+        let key = json!({"kty": "oct", "alg": "HS256", "kid": kid, "k": BASE64.encode(secret)});
+        let beside = file.with_extension("new");
+        fs::write(&beside, json!({"keys": [key]}).to_string()).unwrap();
+        fs::rename(beside, &file).unwrap();
+    };
+    write("old", OLD);
+    let keys = ("ROOMCAST_AUTH__JWT__KEYS_FILE", file.to_str().unwrap());
+    let server = Server::start(&[keys]);
+    let old = by_secret(OLD, Some("old"), &claims("ann", "user"));
+    let mut ann = enters(&server.binary, &old).await.unwrap();
+    write("new", NEW);
+    server
+        .binary
+        .expect_log(&["the file with keys was read again"]);
+    assert_refused(enters(&server.binary, &old).await);
+    // Her socket is still there until it is ended.
+    ann.must("join_conversation", json!(LOBBY)).await;
+    let service = by_secret(NEW, Some("new"), &claims("backend", "service"));
+    end_sockets(&server.binary, &service, "user").await;
+    assert_eq!(ann.event("error").await["code"], "TOKEN_REVOKED");
+    assert_refused(enters(&server.binary, &old).await);
+    // The revocation has an end, so that the same user comes back with a new token.
+    let new = by_secret(NEW, Some("new"), &claims("ann", "user"));
+    let start = std::time::Instant::now();
+    while enters(&server.binary, &new).await.is_err() {
+        assert!(start.elapsed().as_secs() < 20, "never let in again");
+    }
+}
+
+#[tokio::test]
+async fn a_key_withdrawn_by_the_issuer_is_refused_after_a_restart() {
+    let pairs = ["old", "new"].map(|kid| {
+        let random = ring::rand::SystemRandom::new();
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
+        let x = BASE64.encode(pair.public_key().as_ref());
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x});
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": kid});
+        let signed = token(&header, &claims("ann", "user"), |message| {
+            pair.sign(message).as_ref().to_vec()
+        });
+        let set: &'static str = json!({"keys": [jwk]}).to_string().leak();
+        (signed, set)
+    });
+    let [(old, old_set), (new, new_set)] = pairs;
+    let issuer = Hook::start(&[Reply::Answer(200, old_set)]);
+    let url = issuer.url();
+    let variables = [("ROOMCAST_AUTH__JWT__JWKS_URL", url.as_str())];
+    let server = Server::start(&variables);
+    enters(&server.binary, &old).await.unwrap();
+    issuer.plan(Reply::Answer(200, new_set));
+    let server = server.stopped_and_started(&variables);
+    enters(&server.binary, &new).await.unwrap();
+    assert_refused(enters(&server.binary, &old).await);
+}
+
+#[tokio::test]
+async fn a_removed_development_key_is_replaced_at_the_next_start() {
+    let server = Server::start(&[]);
+    let made = |folder: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .args(["token", "--sub", "ann", "--role", "user"])
+            .current_dir(folder)
+            .env("XDG_STATE_HOME", folder)
+            .env("ROOMCAST_PROFILE", "development")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let old = made(server.folder());
+    enters(&server.binary, &old).await.unwrap();
+    fs::remove_file(server.folder().join("roomcast/development.key")).unwrap();
+    let server = server.stopped_and_started(&[]);
+    assert_refused(enters(&server.binary, &old).await);
+    enters(&server.binary, &made(server.folder()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn login_sessions_deleted_from_the_database_are_refused_after_a_restart() {
+    let server = Server::start(&[KEY]);
+    let service = crate::guard::token("service");
+    let body = json!({"userId": "ann", "ttlSeconds": 3600});
+    let made = call(&server.binary, &service, "sessions", &body).await;
+    let auth = json!({"sessionId": made["sessionId"]});
+    Client::connect(server.binary.address(), &auth)
+        .await
+        .unwrap();
+    let delete = |database: &rusqlite::Connection| {
+        let deleted = database.execute("DELETE FROM sessions", []).unwrap();
+        assert_eq!(deleted, 1);
+    };
+    let server = server.restarted_after(delete, &[KEY]);
+    assert_refused(Client::connect(server.binary.address(), &auth).await);
+}
+
+#[cfg(feature = "postgres")]
+mod database {
+    use std::fs;
+
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    #[cfg(feature = "redis")]
+    use crate::nodes::Database;
+    use crate::postgres::Postgres;
+    #[cfg(feature = "redis")]
+    use crate::redis_server::RedisServer;
+    use crate::server::{Binary, LOBBY, UNLIMITED};
+
+    /// A PostgreSQL that asks the role `chat` for a password.
+    fn guarded() -> (Postgres, TempDir) {
+        let files = TempDir::new().unwrap();
+        let rules =
+            "host all roomcast 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(files.path().join("pg_hba.conf"), rules).unwrap();
+        (Postgres::start_with(files.path()), files)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replaced_database_password_opens_the_store_and_the_adapter_and_the_old_one_nothing()
+    {
+        let (postgres, _files) = guarded();
+        let url = postgres.database();
+        let (_, name) = url.rsplit_once('/').unwrap();
+        postgres.sql(name, "CREATE ROLE chat LOGIN PASSWORD 'old'");
+        postgres.sql(
+            name,
+            &format!("ALTER DATABASE \"{name}\" OWNER TO chat; ALTER SCHEMA public OWNER TO chat"),
+        );
+        let with = |password: &str| url.replace("//roomcast@", &format!("//chat:{password}@"));
+        let folder = TempDir::new().unwrap();
+        let start = |password: &str| {
+            let url = with(password);
+            let store = [("ROOMCAST_STORE", url.as_str())];
+            Binary::start(folder.path(), &[UNLIMITED.as_slice(), &store].concat())
+        };
+        let server = start("old");
+        let mut ann = server.guest("ann").await;
+        ann.must("join_conversation", json!(LOBBY)).await;
+        ann.must(
+            "message",
+            json!({"conversationId": LOBBY, "content": "kept"}),
+        )
+        .await;
+        postgres.sql(name, "ALTER ROLE chat PASSWORD 'new'");
+        let end =
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'chat'";
+        postgres.sql(name, end);
+        // Whoever has the old password is out, this server included.
+        server.until_joined(false).await;
+        drop(server);
+        let server = start("new");
+        server.until_joined(true).await;
+        let mut ann = server.guest("ann").await;
+        ann.must("join_conversation", json!(LOBBY)).await;
+        let history = ann
+            .must("message_history", json!({"conversationId": LOBBY}))
+            .await;
+        assert_eq!(history["messages"][0]["content"], "kept");
+        let refused = tokio_postgres::connect(&with("old"), tokio_postgres::NoTls).await;
+        assert!(
+            refused.is_err(),
+            "the old password still opens the database"
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_replaced_broker_password_joins_servers_and_the_old_one_does_not() {
+        let redis = RedisServer::start();
+        redis.ask(&["CONFIG", "SET", "requirepass", "old"]);
+        let database = Database::new();
+        let start = |password: &str| {
+            let url = format!("redis://:{password}@127.0.0.1:{}", redis.port());
+            database.server_with(&[("ROOMCAST_ADAPTER__URL", &url)])
+        };
+        let server = start("old");
+        server.until_joined(true).await;
+        redis.ask(&["-a", "old", "CONFIG", "SET", "requirepass", "new"]);
+        for kind in ["normal", "pubsub"] {
+            redis.ask(&["-a", "new", "CLIENT", "KILL", "TYPE", kind]);
+        }
+        server.until_joined(false).await;
+        drop(server);
+        let servers = [start("new"), start("new")];
+        for server in &servers {
+            server
+                .until_metric("roomcast_nodes", |nodes| nodes == 2)
+                .await;
+        }
+    }
+}
