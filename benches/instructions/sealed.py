@@ -17,7 +17,7 @@ import time
 from adapters import FIRST, PAYLOAD, SCHEMES, Client, broker
 
 # Members of the room at each server, and broadcasts that are counted.
-ROOMS = [(10, 2000), (100, 500)]
+ROOMS = [(10, 600), (100, 150)]
 NAMED = ["redis", "postgres", "nats"]
 SECRET = "0123456789abcdef0123456789abcdef"
 

@@ -29,7 +29,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{stranger, streams, subjects::Subjects};
+use super::{
+    stranger, streams,
+    subjects::{Subjects, place},
+};
 use crate::adapter::{
     common::{Broker, Limits, Outbound, Outgoing, Turns, chain, guarded},
     interface::Health,
@@ -68,7 +71,7 @@ impl Message {
     pub(super) fn sealed(&self, sealer: &Sealer) -> Self {
         Self {
             subject: self.subject.clone(),
-            payload: sealer.seal(self.subject.as_bytes(), &self.payload),
+            payload: sealer.seal(place(&self.subject), &self.payload),
             is_pulse: self.is_pulse,
         }
     }

@@ -96,6 +96,12 @@ impl Subjects {
     }
 }
 
+/// What a sealed message on a subject is bound to: the subject without the name of the cluster, which is part of the
+/// key already. Words of servers are bound to their whole subject.
+pub(super) fn place(subject: &str) -> &[u8] {
+    subject.splitn(3, '.').nth(2).unwrap_or(subject).as_bytes()
+}
+
 /// The part of a subject that says which room; `None` if that would be longer than a subject should be. What is
 /// for such a room goes to everybody.
 pub(super) fn room(namespace: &str, room: &str) -> Option<String> {

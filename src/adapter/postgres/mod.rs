@@ -15,6 +15,7 @@ mod address;
 mod inbound;
 mod line;
 mod link;
+mod listener;
 mod members;
 mod outside;
 mod receiving;
@@ -44,11 +45,11 @@ pub use self::{
 };
 use self::{
     line::Table,
-    link::{Heard as Arrived, Link, Listener, Target},
+    link::{Link, Listener, Target},
     members::Members,
     sealing::{Lane, Openers, Sealers},
     values::PostgresValues,
-    wire::{channel, envelope, message, own_channel, read_envelope},
+    wire::{channel, envelope, message, own_channel},
 };
 #[doc(hidden)]
 pub use super::common::chain;
@@ -532,70 +533,6 @@ impl PostgresState {
     }
 }
 
-impl Listener for PostgresState {
-    fn hear(&self, target: Target, arrived: Arrived) {
-        let read = match (target, arrived) {
-            (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {
-                self.heard(&nsp, payload, false)
-            }
-            (Target::Namespace(nsp), Arrived::Opened(payload)) => self.heard(&nsp, payload, true),
-            (Target::Envelopes, Arrived::Opened(message)) => {
-                self.deliver(message, true);
-                Ok(())
-            }
-            (Target::Envelopes, Arrived::Attached(payload)) => {
-                self.deliver(payload, false);
-                Ok(())
-            }
-            (Target::Envelopes, Arrived::Text(text)) => {
-                read_envelope(&text).map(|payload| self.deliver(payload, false))
-            }
-        };
-        if let Err(error) = read {
-            self.inbox.ignore(&error);
-        }
-    }
-
-    fn ignore(&self, error: &WireError) {
-        self.inbox.ignore(error);
-    }
-
-    fn lost(&self, messages: u64) {
-        self.inbox.lost(messages);
-    }
-
-    fn listening(&self, namespaces: Vec<Nsp>) {
-        for nsp in namespaces {
-            self.members.listening(&nsp);
-        }
-        self.release_if_back();
-        self.link.speak_soon();
-    }
-
-    fn caught_up(&self) {
-        self.members.alone.hears_itself();
-    }
-
-    fn cut_off(&self) {
-        self.members.cut_off();
-    }
-
-    fn speak(&self) -> bool {
-        let (pulses, has_more) = self.members.pulses(PULSES);
-        for (nsp, pulse) in pulses {
-            self.say(&nsp, pulse);
-        }
-        has_more
-    }
-
-    fn tick(&self) {
-        for node in self.members.tick() {
-            self.inbox.left(&node);
-        }
-        self.link.speak_soon();
-    }
-}
-
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
@@ -624,6 +561,3 @@ pub(super) fn fuzz(secrets: &Secrets, text: &str) {
     };
     assert!(Openers::new(&options, "key").open("/", text).is_err());
 }
-
-/// Namespaces in which this server says at once that it is there.
-const PULSES: usize = 512;

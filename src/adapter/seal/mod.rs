@@ -6,7 +6,8 @@
 //!   sender. An incarnation is 128 random bits that a sender draws when it starts.
 //! - **Nonces.** The nonce is the counter of the incarnation. A counter is drawn once, and each incarnation has a key
 //!   of its own, so no nonce repeats for a key.
-//! - **Binding.** The tag covers the header and the place, such as the channel. A message does not open elsewhere.
+//! - **Binding.** The tag covers the whole header and the place, such as the channel: the time and the place as
+//!   associated data, the counter as nonce, and the rest by the key. A message does not open elsewhere.
 //! - **Replays.** An [`Opener`] opens each counter of an incarnation once, within a [window](window). A message of an
 //!   unknown incarnation must be at most 60 seconds old. Only an incarnation whose message has opened is remembered.
 //! - **Stored content** is identified by where it is stored: entries of a journal by their position, rows by the

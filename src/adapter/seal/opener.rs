@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant},
+    hash::{BuildHasherDefault, Hasher},
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -22,7 +23,25 @@ use crate::adapter::{Unopened, WireError};
 pub(in crate::adapter) struct Opener {
     secrets: Secrets,
     purpose: Purpose,
-    senders: Mutex<HashMap<Incarnation, Sender>>,
+    senders: Mutex<Senders>,
+}
+
+type Senders = HashMap<Incarnation, Sender, BuildHasherDefault<IncarnationHasher>>;
+
+/// Takes an incarnation for its own hash: it is random, and only a sender that knows the secret adds one.
+#[derive(Default)]
+struct IncarnationHasher(u64);
+
+impl Hasher for IncarnationHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A sender of whom a message was opened.
@@ -30,8 +49,8 @@ struct Sender {
     id: KeyId,
     key: LessSafeKey,
     window: Window,
-    /// When a message of the sender was opened last.
-    last: Instant,
+    /// The time of the newest message that was opened.
+    last: u64,
 }
 
 impl Opener {
@@ -72,7 +91,7 @@ impl Opener {
             }
             let opened = decrypt(&sender.key, &header, place, message)?;
             sender.window.note(header.counter);
-            sender.last = Instant::now();
+            sender.last = sender.last.max(header.time);
             return Ok(opened);
         }
         if !is_fresh(&header, arrived()) {
@@ -88,7 +107,7 @@ impl Opener {
             id: header.key,
             key,
             window: Window::new(header.counter),
-            last: Instant::now(),
+            last: header.time,
         };
         senders.insert(header.incarnation, sender);
         Ok(opened)
@@ -225,7 +244,7 @@ fn decrypt(
         .try_into_mut()
         .unwrap_or_else(|shared| BytesMut::from(&*shared));
     message.advance(Header::BYTES);
-    let opened = bound(&header.to_bytes(), place, |bound| {
+    let opened = bound(header.time, place, |bound| {
         key.open_in_place(nonce(header.counter), Aad::from(bound), &mut message)
             .map(|opened| opened.len())
     });
@@ -236,9 +255,13 @@ fn decrypt(
 
 /// Removes the senders that were silent for so long that nothing of them opens any more without being new; if there is
 /// none, the one that was silent for the longest time.
-fn evict(senders: &mut HashMap<Incarnation, Sender>) {
-    let before = senders.len();
-    senders.retain(|_, sender| sender.last.elapsed() < SILENCE);
+fn evict(senders: &mut Senders) {
+    let (before, now) = (senders.len(), header::now());
+    let is_silent = |sender: &Sender| {
+        let silence = Duration::from_millis(now.saturating_sub(sender.last));
+        silence >= SILENCE
+    };
+    senders.retain(|_, sender| !is_silent(sender));
     if senders.len() == before {
         let oldest = senders.iter().min_by_key(|(_, sender)| sender.last);
         if let Some(oldest) = oldest.map(|(incarnation, _)| *incarnation) {

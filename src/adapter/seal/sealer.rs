@@ -57,7 +57,7 @@ impl Sealer {
         let mut sealed = BytesMut::with_capacity(message.len() + OVERHEAD);
         sealed.put_slice(&bytes);
         sealed.put_slice(message);
-        let tag = bound(&bytes, place, |bound| {
+        let tag = bound(time, place, |bound| {
             let (_, text) = sealed.split_at_mut(Header::BYTES);
             self.key
                 .seal_in_place_separate_tag(nonce(header.counter), Aad::from(bound), text)
@@ -89,23 +89,20 @@ pub(super) fn nonce(counter: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// Does something with what a message is bound to: its header and its place.
-pub(super) fn bound<T>(
-    header: &[u8; Header::BYTES],
-    place: &[u8],
-    then: impl FnOnce(&[u8]) -> T,
-) -> T {
-    let length = Header::BYTES + place.len();
-    let mut here = [0; 256];
+/// Does something with what a message is bound to besides its key and its nonce: its time and its place. The key
+/// depends on all of the header but the counter and the time, and the counter is the nonce.
+pub(super) fn bound<T>(time: u64, place: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
+    let time = time.to_le_bytes();
+    let mut here = [0; 128];
     // Most places are short, and are put together without an allocation.
-    match here.get_mut(..length) {
+    match here.get_mut(..time.len() + place.len()) {
         Some(bound) => {
-            let (front, back) = bound.split_at_mut(Header::BYTES);
-            front.copy_from_slice(header);
+            let (front, back) = bound.split_at_mut(time.len());
+            front.copy_from_slice(&time);
             back.copy_from_slice(place);
             then(bound)
         }
-        None => then(&[header, place].concat()),
+        None => then(&[&time, place].concat()),
     }
 }
 

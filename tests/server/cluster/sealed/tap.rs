@@ -1,6 +1,7 @@
 //! A client of a broker that has no secret: it reads what servers exchange, and sends what it likes.
 
 use std::{
+    future::poll_fn,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex},
@@ -69,15 +70,18 @@ impl Tap {
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let parts = quoted(&line);
-                seeing.lock().unwrap().push(Captured { parts });
+                let sends = ["PUBLISH", "SPUBLISH", "XADD"].map(str::as_bytes);
+                if parts.first().is_some_and(|name| sends.contains(&&**name)) {
+                    seeing.lock().unwrap().push(Captured { parts });
+                }
             }
         });
         let raw = TcpStream::connect(("127.0.0.1", port)).unwrap();
         Self::Redis { seen, raw }
     }
 
-    pub(super) fn nats(port: u16) -> Self {
-        let seen = Seen::default();
+    pub(super) fn nats(port: u16, key: &str) -> Self {
+        let (seen, key) = (Seen::default(), key.to_owned());
         let mut raw = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let mut lines = BufReader::new(raw.try_clone().unwrap());
         raw.write_all(b"CONNECT {\"verbose\":false}\r\nSUB > 1\r\nPING\r\n")
@@ -97,8 +101,11 @@ impl Tap {
                     let mut payload = vec![0; length.parse::<usize>().unwrap() + 2];
                     lines.read_exact(&mut payload).unwrap();
                     payload.truncate(payload.len() - 2);
-                    let parts = vec![subject.to_owned().into(), payload.into()];
-                    seeing.lock().unwrap().push(Captured { parts });
+                    // What the streams of NATS say to each other is none of it.
+                    if subject.starts_with("roomcast") && subject.contains(&key) {
+                        let parts = vec![subject.to_owned().into(), payload.into()];
+                        seeing.lock().unwrap().push(Captured { parts });
+                    }
                 }
                 line.clear();
             }
@@ -115,10 +122,7 @@ impl Tap {
             .unwrap();
         let seeing = Arc::clone(&seen);
         runtime.spawn(async move {
-            let next = async |driver: &mut tokio_postgres::Connection<_, _>| {
-                std::future::poll_fn(|cx| driver.poll_message(cx)).await
-            };
-            while let Some(Ok(message)) = next(&mut driver).await {
+            while let Some(Ok(message)) = poll_fn(|cx| driver.poll_message(cx)).await {
                 if let AsyncMessage::Notification(notification) = message {
                     let parts = [notification.channel(), notification.payload()];
                     let parts = parts.map(|part| part.to_owned().into()).to_vec();
@@ -170,7 +174,11 @@ impl Tap {
             } => {
                 let parts = message.parts.iter();
                 let parts: Vec<_> = parts.map(|part| str::from_utf8(part).unwrap()).collect();
-                let notify = client.execute("SELECT pg_notify($1, $2)", &[&parts[0], &parts[1]]);
+                let (channel, text) = (parts[0], parts[1]);
+                let notify = async {
+                    let sql = "SELECT pg_notify($1, $2)";
+                    client.execute(sql, &[&channel, &text]).await
+                };
                 runtime.block_on(notify).unwrap();
             }
         }

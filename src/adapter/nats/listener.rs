@@ -1,0 +1,107 @@
+//! What the adapter does with what arrives.
+
+use bytes::Bytes;
+
+use super::{
+    ALIVE, BYE, HELLO, NatsState,
+    link::Listener,
+    read_pulse,
+    subjects::{self, Receiver},
+};
+use crate::adapter::{WireError, common::Broker as _, envelope::NodeId};
+
+impl Listener for NatsState {
+    fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
+        match self.subjects.receiver(subject) {
+            None => {}
+            // An envelope for a room that is not open here is not even decoded.
+            Some(Receiver::Room(name)) if !self.rooms.lock().contains(name) => {}
+            Some(Receiver::All | Receiver::Room(_)) => {
+                match self
+                    .protection
+                    .open(subjects::place(subject), payload, kept)
+                {
+                    Ok(opened) => self.protection.deliver(&self.inbox, opened),
+                    Err(error) => self.inbox.ignore(&error),
+                }
+            }
+            Some(Receiver::Unknown) => {
+                self.inbox.ignore(&WireError::Malformed("subject"));
+            }
+        }
+    }
+
+    fn felt(&self, payload: Bytes) -> bool {
+        let place = subjects::place(&self.subjects.pulse);
+        let opened = match self.protection.open(place, payload, None) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.inbox.ignore(&error);
+                return false;
+            }
+        };
+        let Some((word, node)) = read_pulse(&opened.message) else {
+            self.inbox.ignore(&WireError::Malformed("pulse"));
+            return false;
+        };
+        if !self.protection.admits(&node, opened.was_sealed) {
+            return false;
+        }
+        if node == *self.inbox.node() {
+            // What others have said of themselves before this has come on the same way.
+            self.members.alone.hears_itself();
+            return true;
+        }
+        self.felt_another(word, node);
+        if self.members.are_back() {
+            self.link.outbound().release();
+        }
+        false
+    }
+
+    fn may_have_missed(&self) {
+        self.inbox.may_have_missed();
+    }
+
+    fn lost(&self, messages: u64) {
+        self.inbox.lost(messages);
+    }
+
+    fn listening(&self, keeps: bool) {
+        self.members.listening(keeps);
+        self.say(HELLO);
+        // What is kept reaches those who come back later as well.
+        if keeps || self.members.are_back() {
+            self.link.outbound().release();
+        }
+    }
+
+    fn cut_off(&self) {
+        self.members.cut_off();
+    }
+
+    fn tick(&self) {
+        self.say(ALIVE);
+        for node in self.members.gone() {
+            self.inbox.left(&node);
+        }
+    }
+}
+
+impl NatsState {
+    fn felt_another(&self, word: u8, node: NodeId) {
+        match word {
+            BYE => {
+                if self.members.bye(&node) {
+                    self.inbox.left(&node);
+                }
+            }
+            HELLO => {
+                self.members.heard(node);
+                // The newcomer must learn of this server before the next pulse is due.
+                self.say(ALIVE);
+            }
+            _ => self.members.heard(node),
+        }
+    }
+}

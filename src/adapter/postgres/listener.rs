@@ -1,0 +1,77 @@
+//! What the adapter does with what arrives.
+
+use roomcast_protocol::socket::Nsp;
+
+use super::{
+    PostgresState,
+    link::{Heard as Arrived, Listener, Target},
+    wire::read_envelope,
+};
+use crate::adapter::WireError;
+
+impl Listener for PostgresState {
+    fn hear(&self, target: Target, arrived: Arrived) {
+        let read = match (target, arrived) {
+            (Target::Namespace(nsp), Arrived::Text(payload) | Arrived::Attached(payload)) => {
+                self.heard(&nsp, payload, false)
+            }
+            (Target::Namespace(nsp), Arrived::Opened(payload)) => self.heard(&nsp, payload, true),
+            (Target::Envelopes, Arrived::Opened(message)) => {
+                self.deliver(message, true);
+                Ok(())
+            }
+            (Target::Envelopes, Arrived::Attached(payload)) => {
+                self.deliver(payload, false);
+                Ok(())
+            }
+            (Target::Envelopes, Arrived::Text(text)) => {
+                read_envelope(&text).map(|payload| self.deliver(payload, false))
+            }
+        };
+        if let Err(error) = read {
+            self.inbox.ignore(&error);
+        }
+    }
+
+    fn ignore(&self, error: &WireError) {
+        self.inbox.ignore(error);
+    }
+
+    fn lost(&self, messages: u64) {
+        self.inbox.lost(messages);
+    }
+
+    fn listening(&self, namespaces: Vec<Nsp>) {
+        for nsp in namespaces {
+            self.members.listening(&nsp);
+        }
+        self.release_if_back();
+        self.link.speak_soon();
+    }
+
+    fn caught_up(&self) {
+        self.members.alone.hears_itself();
+    }
+
+    fn cut_off(&self) {
+        self.members.cut_off();
+    }
+
+    fn speak(&self) -> bool {
+        let (pulses, has_more) = self.members.pulses(PULSES);
+        for (nsp, pulse) in pulses {
+            self.say(&nsp, pulse);
+        }
+        has_more
+    }
+
+    fn tick(&self) {
+        for node in self.members.tick() {
+            self.inbox.left(&node);
+        }
+        self.link.speak_soon();
+    }
+}
+
+/// Namespaces in which this server says at once that it is there.
+const PULSES: usize = 512;
