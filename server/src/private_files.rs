@@ -48,6 +48,7 @@ pub(crate) fn restrict(path: &Path) -> io::Result<()> {
 }
 
 /// Makes an empty file of mode 0600, unless there is one, which is restricted.
+#[cfg(any(test, feature = "sqlite"))]
 pub(crate) fn make(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     match options.write(true).create_new(true).mode(MODE).open(path) {

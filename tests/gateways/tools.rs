@@ -244,9 +244,7 @@ fn a_role_that_may_not_migrate_is_told_the_missing_right() {
         code == 0 && said.contains("ok      store.url") && said.contains("ok      adapter.url"),
         "{said}"
     );
-    // A later version finds tables that belong to another role.
-    sql("DELETE FROM refinery_schema_history WHERE version > 1;
-         GRANT SELECT ON refinery_schema_history TO bare");
+    // The tables belong to another role now.
     for command in ["migrate", "check-config --connect"] {
         let (code, said) = store(&bare, command);
         let remedy = "run `roomcast migrate` as \"The Owner\"";

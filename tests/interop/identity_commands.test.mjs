@@ -197,7 +197,7 @@ describe("commands", () => {
     const warned = [
       [{ ...production, [jwt("KEYS_FILE")]: keys }, /^$/],
       [{ [jwt("SECRET")]: "short" }, /can be guessed: it has 5 bytes, and HS256 needs 32 random bytes/],
-      [{ ...keyed, [jwt("ALGORITHM")]: "HS512" }, /can be guessed: it has 47 bytes, and HS512 needs 64 random bytes/],
+      [{ ...keyed, [jwt("ALGORITHM")]: "HS512" }, /can be guessed: it has 48 bytes, and HS512 needs 64 random bytes/],
       [shortLived, /^$/, "--ttl", "10m"],
       [keyed, /no role `boss` is configured; there are admin, ai, coach, guest, service, user/, "--role", "boss"],
     ];

@@ -52,10 +52,10 @@ pub(super) fn check(log: &Log) -> Result<(), LogError> {
 }
 
 fn parse(log: &Log) -> Result<EnvFilter, LogError> {
-    let filter = EnvFilter::builder().parse(&log.level);
-    let filter = filter.map_err(LogError::Level)?;
+    // This check names what is meant, the library what it expects.
     log_filter::check(&log.level).map_err(LogError::Directive)?;
-    Ok(filter)
+    let filter = EnvFilter::builder().parse(&log.level);
+    filter.map_err(LogError::Level)
 }
 
 /// Starts logging. Lines are written by a thread of their own until the guard is dropped.

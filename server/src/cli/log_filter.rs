@@ -34,7 +34,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
         None if is_level(target) => Ok(()),
         // A module without a level is rather a level that is misspelt.
         None => Err(format!(
-            "{}, or for a module `{}=debug`",
+            "{} For a module write `{}=debug`",
             no_level(target),
             if target.is_empty() {
                 "roomcast"

@@ -3,10 +3,7 @@
 //! Nothing is changed at any of them: no table is made, no event is sent, and no service gets a request but the
 //! source of keys.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use rustix::fs::{Access, access};
 
@@ -63,16 +60,19 @@ pub(crate) async fn try_all(settings: &Settings) -> Vec<Trial> {
 
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 async fn reach_adapter(settings: &Settings, url: &str) -> Result<(), String> {
+    use std::time::{Duration, Instant};
+
     use roomcast::adapter::Health;
+
+    // As long as a message waits for the adapter, and a little more.
+    const TIMEOUT: Duration = Duration::from_secs(6);
+    const INTERVAL: Duration = Duration::from_millis(50);
 
     // A program that only sends joins no cluster, so that no server takes note of it.
     let emitter = cluster::emitter(settings, url).map_err(|error| error.to_string())?;
     let start = Instant::now();
-    loop {
-        let Health::Down(why) = emitter.health() else {
-            break;
-        };
-        if start.elapsed() > ADAPTER_TIMEOUT {
+    while let Health::Down(why) = emitter.health() {
+        if start.elapsed() > TIMEOUT {
             return Err(format!(
                 "{why}: check the address and the credentials in adapter.url"
             ));
@@ -172,7 +172,7 @@ fn files(settings: &Settings) -> Vec<Trial> {
 fn writable(path: &Path) -> Result<(), String> {
     // The server makes the folders that are missing.
     let existing = path.ancestors().find(|path| path.exists());
-    let place = existing.unwrap_or(Path::new("."));
+    let place = existing.unwrap_or_else(|| Path::new("."));
     access(place, Access::WRITE_OK).map_err(|error| {
         let user = rustix::process::geteuid().as_raw();
         format!(
@@ -181,8 +181,3 @@ fn writable(path: &Path) -> Result<(), String> {
         )
     })
 }
-
-/// How long the adapter may take to connect: as long as a message waits for it.
-const ADAPTER_TIMEOUT: Duration = Duration::from_secs(6);
-/// How often its state is read.
-const INTERVAL: Duration = Duration::from_millis(50);

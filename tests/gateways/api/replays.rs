@@ -173,7 +173,8 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         for (n, (old, new)) in done.iter().zip(&fresh).enumerate() {
             let (status, _) = send(&caller, &format!("fresh-{m}-{n}"), new).await;
             let repeated = send(&caller, &format!("key-{n}"), old).await;
-            if status == 403 {
+            // To a caller that does not moderate, a conversation of other users does not exist.
+            if status == 403 || (*missing == "chat:moderate" && status == 404) {
                 refused.insert(*missing);
                 // Whether a conversation was the caller's own is not known any more.
                 let expected = match *missing {
@@ -191,7 +192,7 @@ async fn an_answer_is_repeated_only_with_the_permissions_of_its_request() {
         }
     }
     let unused: Vec<_> = ALL.iter().filter(|one| !refused.contains(*one)).collect();
-    assert_eq!(unused, [&"chat:type", &"api:rooms", &"roles:grant"]);
+    assert_eq!(unused, [&"api:rooms", &"roles:grant"]);
 }
 
 #[tokio::test]
