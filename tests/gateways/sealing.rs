@@ -35,8 +35,8 @@ async fn intrude(adapter: impl Adapter) -> Intruder {
     io.namespace("/").on("x", async |_: Event| {});
     let told = Arc::clone(&received);
     io.namespace("/roomcast")
-        .on_server_side("news", move |_: ServerSide, news: String| {
-            told.lock().unwrap().push(news);
+        .on_server_side("news", move |event: ServerSide| {
+            told.lock().unwrap().push(event.arg(0).unwrap());
             std::future::ready(())
         });
     let io = io.build().unwrap();
@@ -98,10 +98,9 @@ async fn try_everything(database: &Database, url: &str, adapter: impl Adapter) {
     assert!(found.sockets.is_empty(), "{found:?}");
     intruder.io.of("/").disconnect(true);
     // It forges a request for a session of its own, which would carry what the client has sent.
-    let tag = &RawClient::connect(intruder.address.parse().unwrap())
-        .get("/socket.io/?EIO=4&transport=polling")
-        .body;
-    let (_, sid) = tag.split_once("\"sid\":\"").unwrap();
+    let mut client = RawClient::connect(intruder.address.parse().unwrap());
+    let opened = client.get("/socket.io/?EIO=4&transport=polling").body;
+    let (_, sid) = opened.split_once("\"sid\":\"").unwrap();
     let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", &sid[..28]);
     let at = one.address();
     let answer = tokio::task::spawn_blocking(move || RawClient::connect(at).get(&target));

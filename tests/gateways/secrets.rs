@@ -2,6 +2,7 @@
 
 use crate::config::run;
 use crate::nodes::Database;
+use crate::server::Binary;
 
 const SECRET: &str = "Ooche4quah6yi9Aeghah3eigheiC1oop";
 
@@ -116,7 +117,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
     let mut variables = production(&url);
     variables.push(("ROOMCAST_STORE__MIGRATE", "false"));
     variables.push(("ROOMCAST_ADAPTER__URL", &url));
-    drop(database.server_with(&variables));
+    drop(Binary::start(database.folder(), &variables));
     database.sql("DELETE FROM cluster_secrets");
     let (works, said) = run(&[], &variables);
     assert!(
@@ -125,7 +126,7 @@ fn a_server_that_does_not_own_the_tables_may_read_the_secrets_alone() {
     );
     // The command makes another one.
     assert!(run(&["migrate"], &[("ROOMCAST_STORE", database.url())]).0);
-    drop(database.server_with(&variables));
+    drop(Binary::start(database.folder(), &variables));
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn all_servers_of_a_database_have_one_secret_which_no_command_shows() {
 fn production_says_once_how_public_loses_the_right_to_connect() {
     let database = migrated();
     let url = database.url().to_owned();
-    let statement = |server: &crate::server::Binary| {
+    let statement = |server: &Binary| {
         let log = [server.early_log(), &server.log()].concat();
         let lines: Vec<_> = log
             .lines()

@@ -5,7 +5,7 @@
 // ROLLING_ADAPTER: what joins the nodes: postgres (the default), redis, redis-sharded, redis-streams or nats.
 // ROLLING_CLIENTS: how many (default 200; `tests/run rolling` takes 1,000).
 // ROLLING_OLD: a program of an older version, by which the nodes are replaced; `tests/run rolling` builds one. Without it
-// the version is the same.
+// the version is the same. The new nodes seal, the old ones do not (`adapter.accept_plain`).
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { after, before, test } from "node:test";
@@ -21,8 +21,11 @@ import { lastingPort, metric, metricIs, startServer, until } from "./support.mjs
 const CLIENTS = Number(process.env.ROLLING_CLIENTS ?? 200);
 const OLD = process.env.ROLLING_OLD;
 const ADAPTER = process.env.ROLLING_ADAPTER ?? "postgres";
-/** Servers of an older version seal nothing. */
-const PLAIN = OLD === undefined ? {} : { ROOMCAST_ADAPTER__ACCEPT_PLAIN: "true" };
+/** An older program may not know that there is such an option. */
+const CLAIMS = { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s" };
+/** Servers of an older version seal nothing; without a program of one, servers of this version that do not seal stand for them. */
+const OLDER = OLD === undefined ? { env: { ...CLAIMS, ROOMCAST_ADAPTER__TRUST: "shared-with-node" } } : { program: OLD };
+const NEWER = { env: { ...CLAIMS, ROOMCAST_ADAPTER__ACCEPT_PLAIN: "true" } };
 const WINDOW = Math.max(CLIENTS * 20, 20_000);
 
 let postgres;
@@ -41,7 +44,7 @@ after(async () => {
   await postgres?.close();
 });
 
-const start = async (t, port, program) => {
+const start = async (t, port, { program, env: own }) => {
   const env = {
     ROOMCAST_STORE: postgres.url,
     ROOMCAST_LISTEN: `127.0.0.1:${port}`,
@@ -51,8 +54,7 @@ const start = async (t, port, program) => {
     ROOMCAST_RECOVERY__ENABLED: "true",
     ROOMCAST_ENGINE__COOKIE__NAME: "io",
     ...joined,
-    // An older program may not know that there is such an option.
-    ...(program === undefined && { ROOMCAST_RECOVERY__CLAIM_TIMEOUT: "20s", ...PLAIN }),
+    ...own,
   };
   const server = await startServer(env, program);
   t.after(() => server.stop("SIGKILL"));
@@ -63,7 +65,7 @@ const start = async (t, port, program) => {
 test(`two of three nodes that ${ADAPTER} joins are replaced, and no message is lost or comes twice`, async (t) => {
   const ports = [await lastingPort(), await lastingPort(), await lastingPort()];
   const nodes = [];
-  for (const port of ports) nodes.push(await start(t, port, OLD));
+  for (const port of ports) nodes.push(await start(t, port, OLDER));
   const url = await haproxy(t, nodes.map(({ url }) => url));
   const seed = randomInt(2 ** 32);
   t.diagnostic(`seed ${seed}`);
@@ -83,7 +85,7 @@ test(`two of three nodes that ${ADAPTER} joins are replaced, and no message is l
     const before = total(members, "recovered");
     const moves = watchMoves(members);
     await nodes[n].stop();
-    nodes[n] = await start(t, ports[n]);
+    nodes[n] = await start(t, ports[n], NEWER);
     await until(async () => (await connected()) >= CLIENTS && areBack(members), "all to be back", 60_000);
     const { left, back } = moves.end();
     const recovered = total(members, "recovered") - before;

@@ -37,6 +37,10 @@ pub(in crate::adapter) struct Beat {
         deserialize_with = "of_this_version"
     )]
     pub(super) forwarding: Option<Forwarding>,
+    /// The names of other servers with the same id. A server that finds its own name here knows that the heartbeat is
+    /// not one of before its start, which a client of the broker has kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rivals: Vec<Arc<str>>,
     #[serde(default)]
     load: Figures,
     /// Whether its sender has proved that it is a server of the cluster.
@@ -75,7 +79,12 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 impl Beat {
-    pub(super) fn of(node: &Node, uptime: Duration, forwarding: Option<Forwarding>) -> Self {
+    pub(super) fn of(
+        node: &Node,
+        uptime: Duration,
+        forwarding: Option<Forwarding>,
+        rivals: Vec<Arc<str>>,
+    ) -> Self {
         let started = node.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let load = node.load;
         Self {
@@ -85,6 +94,7 @@ impl Beat {
             started: millis(started),
             uptime: millis(uptime),
             forwarding,
+            rivals,
             load: Figures {
                 connections: load.connections,
                 sessions: load.sessions,
@@ -173,6 +183,8 @@ impl Beat {
                 .address
                 .as_deref()
                 .is_none_or(|address| is_shown(address, NodeOptions::MAX_ADDRESS))
+            && beat.rivals.len() <= MAX_RIVALS
+            && beat.rivals.iter().all(|name| is_shown(name, MAX_NAME))
             && beat.started <= LAST
             && beat.load.busy <= 1000;
         match is_good {
@@ -207,5 +219,9 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Names in a heartbeat.
+pub(super) const MAX_RIVALS: usize = 8;
+/// Bytes of the name of a server in a heartbeat.
+const MAX_NAME: usize = 128;
 /// The last millisecond of the year 9999, beyond which there are no texts for points in time.
 const LAST: u64 = 253_402_300_799_999;

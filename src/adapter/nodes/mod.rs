@@ -108,6 +108,8 @@ struct KnownNode {
         expect(dead_code, reason = "nobody asks for it")
     )]
     uptime: (Duration, Instant),
+    /// Whether it has certainly the id of this server.
+    is_rival: bool,
     /// Since when its id seems to be its own rather than this server's, as far as only the names tell.
     rival_since: Option<Instant>,
     /// When it was heard, without the time for which this server could hear nobody.
@@ -296,13 +298,25 @@ impl Registry {
     }
 
     pub(super) fn beat(&self) -> Beat {
-        Beat::of(&self.own(), self.since.elapsed(), self.forwarding)
+        let rivals = match self.options.id {
+            None => Vec::new(),
+            Some(_) => {
+                let others = self.others.lock();
+                let rivals = others.values().filter(|known| known.is_rival);
+                let names = rivals.map(|known| known.node.name.as_str().into());
+                names.take(beat::MAX_RIVALS).collect()
+            }
+        };
+        Beat::of(&self.own(), self.since.elapsed(), self.forwarding, rivals)
     }
 
     /// Notes a heartbeat of another server.
     pub(super) fn hear(&self, from: &NodeId, beat: Beat) -> Heard {
         let heard = Instant::now();
         let rivalry = self.rivalry(from, &beat);
+        let is_rival = rivalry != Rivalry::None;
+        // A heartbeat that does not name this server may be one of before its start, which was kept and sent again.
+        let knows_this = beat.rivals.iter().any(|name| **name == *self.name.as_str());
         let taken = NodeTaken {
             id: Arc::clone(&beat.id),
             address: beat.address.clone(),
@@ -310,7 +324,7 @@ impl Registry {
         let forwarding = beat.forwarding;
         let uptime = (beat.uptime(), heard);
         let node = beat.node(from.clone());
-        let mut rival_since = (rivalry == Rivalry::Unclear).then_some(heard);
+        let mut rival_since = (rivalry == Rivalry::Unclear && knows_this).then_some(heard);
         let mut others = self.others.lock();
         let count = others.len();
         let is = match others.entry(from.clone()) {
@@ -321,6 +335,7 @@ impl Registry {
                     node,
                     forwarding,
                     uptime,
+                    is_rival,
                     rival_since,
                     heard,
                 });
@@ -335,6 +350,7 @@ impl Registry {
                     node: node.clone(),
                     forwarding,
                     uptime,
+                    is_rival,
                     rival_since,
                     heard,
                 });
@@ -346,7 +362,7 @@ impl Registry {
         drop(others);
         let patience = self.options.heartbeat * CLEARING;
         let is_settled = rival_since.is_some_and(|since| heard.duration_since(since) >= patience);
-        if rivalry == Rivalry::Younger || is_settled {
+        if (rivalry == Rivalry::Younger && knows_this) || is_settled {
             self.yield_id(taken);
         }
         is

@@ -167,6 +167,11 @@ fn a_heartbeat_is_taken_whole_or_not_at_all() {
         ("address", json!("h".repeat(257))),
         ("started", json!(u64::MAX)),
         ("uptime", json!(-1)),
+        ("rivals", json!(["a b"])),
+        (
+            "rivals",
+            json!(["a", "a", "a", "a", "a", "a", "a", "a", "a"]),
+        ),
         ("load", json!({"busy": 1001})),
         ("load", json!(3)),
     ] {
@@ -222,8 +227,13 @@ async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_th
     assert_eq!((&gone[0].name, gone[0].heard), (&other("y"), heard));
 }
 
-fn aged(uptime: u64) -> Beat {
-    beat(|beat| beat["uptime"] = json!(uptime)).unwrap()
+/// A heartbeat of a server that has run for so long and knows this one.
+fn aged(uptime: u64, this: &str) -> Beat {
+    let change = |beat: &mut Value| {
+        beat["uptime"] = json!(uptime);
+        beat["rivals"] = json!([this]);
+    };
+    beat(change).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,19 +248,27 @@ async fn of_two_nodes_with_one_id_the_one_that_is_certainly_younger_yields() {
     ] {
         let registry = registry(options.clone());
         advance(Duration::from_millis(own)).await;
-        registry.hear(&other(name), aged(uptime));
+        registry.hear(&other(name), aged(uptime, "own~a"));
         assert_eq!(registry.taken().is_some(), must_go, "{own} {uptime} {name}");
     }
     let forged = registry(options);
     for n in 0..20 {
-        let beat = aged(60_000 + n).authenticated(false);
+        let beat = aged(60_000 + n, "own~a").authenticated(false);
         forged.hear(&other("x"), beat);
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(forged.taken(), None, "nothing has sealed it");
-    assert_eq!(forged.nodes()[0].address, None);
+    assert!(forged.nodes().iter().all(|node| node.address.is_none()));
+    let replayed = registry(NodeOptions::default().id("a"));
+    for n in 0..20 {
+        let beat = aged(60_000 + n, "the one before~a");
+        replayed.hear(&other("x"), beat);
+        advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(replayed.taken(), None, "they are of before its start");
+    assert_eq!(*replayed.beat().rivals, ["x".into()]);
     let random = registry(NodeOptions::default());
-    random.hear(&other("x"), aged(60_000));
+    random.hear(&other("x"), aged(60_000, "own"));
     assert_eq!(random.taken(), None);
 }
 
@@ -268,9 +286,9 @@ async fn contest(apart: u64, older: &str, younger: &str, delays: [u64; 2]) -> [b
     for _ in 0..20 {
         let [from_first, from_second] = delays;
         let (told, heard) = (millis(&first), millis(&second));
-        second.hear(&first.name, aged(told.saturating_sub(from_first)));
+        second.hear(&first.name, aged(told.saturating_sub(from_first), younger));
         if second.taken().is_none() {
-            first.hear(&second.name, aged(heard.saturating_sub(from_second)));
+            first.hear(&second.name, aged(heard.saturating_sub(from_second), older));
         } else {
             first.forget(&second.name);
         }

@@ -1,7 +1,10 @@
 //! Polling sessions that are asked for at another server than their own.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicU8, Ordering},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -66,6 +69,74 @@ fn a_client_that_polls_may_come_to_any_server_of_a_cluster() {
     socket.send_text("421[\"echo\",\"on\"]");
     assert_eq!(text(&mut socket), "431[\"on\"]");
     assert_eq!(there.io.metrics().gauge(Gauge::Tunnels), 1);
+}
+
+/// A listener that records what the first connection sends, and answers with this.
+fn impostor(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let recording = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut recorded = String::new();
+        stream.read_to_string(&mut recorded).unwrap();
+        recorded
+    });
+    (address, recording)
+}
+
+/// Sends a poll with secrets of a client. Returns the status.
+fn poll_with_secrets(at: SocketAddr, target: &str) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    let request = format!(
+        "GET {target}&token=canary HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: Bearer canary\r\nCookie: session=canary\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].to_owned()
+}
+
+#[test]
+fn an_impostor_at_the_address_of_a_server_gets_no_credential() {
+    for answer in [
+        "",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 204 No Content\r\nx-roomcast-identity: 1 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n\r\n",
+    ] {
+        let hub = Hub::new();
+        let (address, recording) = impostor(answer);
+        let moved = serve(&hub, |node| node.address(format!("http://{address}")));
+        let other = serve(&hub, |node| node);
+        until(|| other.io.nodes().len() == 2 && moved.io.nodes().len() == 2);
+        let session = Polling::open(moved.address(), "/socket.io/");
+        assert_eq!(poll_with_secrets(other.address(), &session.target), "400");
+        let recorded = recording.join().unwrap();
+        assert!(!recorded.contains("canary"), "{recorded}");
+        assert!(recorded.contains("x-roomcast-challenge: 1 "), "{recorded}");
+        assert_eq!(other.io.metrics().counter(Counter::NodesUnproved), 1);
+    }
+}
+
+#[test]
+fn an_address_in_a_heartbeat_that_is_not_sealed_is_not_used() {
+    let hub = Hub::plain();
+    let (address, recording) = impostor("");
+    let moved = serve(&hub, |node| node.address(format!("http://{address}")));
+    let other = serve(&hub, |node| node);
+    until(|| other.io.nodes().len() == 2 && moved.io.nodes().len() == 2);
+    let known = other.io.nodes();
+    let known = known.iter().find(|node| !node.is_this).unwrap();
+    assert_eq!(known.address, None);
+    let session = Polling::open(moved.address(), "/socket.io/");
+    assert_eq!(poll_with_secrets(other.address(), &session.target), "400");
+    drop(TcpStream::connect(address).unwrap());
+    assert_eq!(recording.join().unwrap(), "", "nothing else has connected");
+    assert_eq!(
+        other.io.metrics().counter(Counter::RejectedSessionUnowned),
+        1
+    );
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -26,6 +29,8 @@ struct HubInner {
     state: Mutex<HubState>,
     /// Something may have become deliverable, or nothing is under way any more.
     changed: Condvar,
+    /// Whether what is delivered counts as not sealed.
+    is_plain: AtomicBool,
     /// Held while a heartbeat is delivered, so that none arrives behind the end of its server.
     beating: Mutex<()>,
 }
@@ -73,6 +78,24 @@ impl Hub {
         hub
     }
 
+    /// One whose servers do not seal.
+    pub(super) fn plain() -> Self {
+        let hub = Self::new();
+        hub.0.is_plain.store(true, Ordering::Relaxed);
+        hub
+    }
+
+    /// Delivers an envelope. Only servers of the test have a link, so each counts as sealed.
+    fn deliver(&self, inbox: &Inbox, bytes: Bytes) {
+        match Envelope::from_bytes(bytes.clone()) {
+            Ok(mut envelope) => {
+                envelope.was_sealed = !self.0.is_plain.load(Ordering::Relaxed);
+                inbox.deliver(envelope);
+            }
+            Err(_) => inbox.deliver_bytes(bytes),
+        }
+    }
+
     /// One that carries events of a room only to where it is open.
     pub(super) fn following_rooms() -> Self {
         let hub = Self::new();
@@ -118,7 +141,7 @@ impl Hub {
         let beating = self.beating();
         let beat = self.state().take_beat();
         if let Some((inbox, bytes)) = beat {
-            deliver(&inbox, bytes);
+            self.deliver(&inbox, bytes);
         }
         drop(beating);
         if !is_held {
@@ -139,7 +162,7 @@ impl Hub {
         state.busy += 1;
         drop(state);
         for _ in 0..times {
-            deliver(&inbox, bytes.clone());
+            self.deliver(&inbox, bytes.clone());
         }
         self.change(|state| state.busy -= 1);
         true
@@ -384,16 +407,5 @@ impl Link {
             };
             assert!(has_changed, "{room} is told twice");
         });
-    }
-}
-
-/// Delivers an envelope. Only servers of the test have a link, so each counts as sealed.
-fn deliver(inbox: &Inbox, bytes: Bytes) {
-    match Envelope::from_bytes(bytes.clone()) {
-        Ok(mut envelope) => {
-            envelope.was_sealed = true;
-            inbox.deliver(envelope);
-        }
-        Err(_) => inbox.deliver_bytes(bytes),
     }
 }
