@@ -77,6 +77,12 @@ impl Given {
         write(self)
     }
 
+    /// Returns the answer of a server that may have the client and does not give it away now. An asking server of any
+    /// version takes it for no client.
+    pub(crate) fn withheld() -> Args {
+        write(&"withheld").unwrap_or_default()
+    }
+
     /// `None` if it is no answer that this version understands.
     pub(crate) fn read(args: &Args) -> Option<Self> {
         read(args)

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::{Outcome, Record, RemoteOutcome, act};
 use crate::{
     adapter::{
-        Delivery, Item, Joined, Kind, Node, NodeId, Publication, Question, Receiver, Wanted,
+        Delivery, Given, Item, Joined, Kind, Node, NodeId, Publication, Question, Receiver, Wanted,
     },
     metrics::Counter,
     socket::{
@@ -148,18 +148,23 @@ impl Receiver for Applier {
         };
         let _runtime = io.enter_runtime();
         let table = io.recovery_table().filter(|_| io.handover().is_some());
-        let Some(table) = table.filter(|_| !self.is_busy(&io)).cloned() else {
+        let Some(table) = table.cloned() else {
             return asker.announce(0);
         };
+        if self.is_busy(&io) {
+            return asker.say(Some(1), Item::Answer(Given::withheld()));
+        }
         let serving = Serving::new(&self.serving);
         let io = io.clone();
         spawn(Box::pin(async move {
             let _serving = serving;
             // A server that stops does not leave before it has answered.
             let _answering = table.question();
-            let given = table.give(wanted, &question, &io).await;
+            let has_client = || table.has(&wanted);
+            let given = table.give(&wanted, &question, &io).await;
             match given.and_then(|given| given.answer()) {
                 Some(answer) => asker.say(Some(1), Item::Answer(answer)),
+                None if has_client() => asker.say(Some(1), Item::Answer(Given::withheld())),
                 None => asker.announce(0),
             }
         }));

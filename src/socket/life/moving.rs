@@ -48,11 +48,17 @@ pub(super) enum Fetched {
 }
 
 impl RecoveryTable {
+    /// Returns whether this server has the client, whether or not another server may have it.
+    pub(crate) fn has(&self, wanted: &Wanted) -> bool {
+        let offer = Offer::read(&wanted.pid, &wanted.offset);
+        offer.is_some_and(|offer| self.find(offer.pid, Socket::upgrade).is_some())
+    }
+
     /// Gives a client away for good: to the server that asks for it here, and to nobody else. A question that another server
     /// has answered before the client came here is read late, and takes nobody away.
     pub(crate) async fn give(
         self: &Arc<Self>,
-        wanted: Wanted,
+        wanted: &Wanted,
         question: &Question,
         io: &Io,
     ) -> Option<Given> {
@@ -125,23 +131,28 @@ impl Moved {
             node: joined.node().clone(),
             request: request.number(),
         };
+        let mut is_held = false;
         while let Some((_, item)) = request.next().await {
-            if let Item::Answer(answer) = item
-                && let Some(given) = Given::read(&answer)
-            {
-                if !given.is_of(offer.pid, nsp) {
-                    return Fetched::Nothing;
-                }
-                return Fetched::Moved(Box::new(Self {
-                    pid: offer.pid,
-                    last,
-                    question,
-                    given,
-                }));
+            let Item::Answer(answer) = item else {
+                continue;
+            };
+            let Some(given) = Given::read(&answer) else {
+                // The server has the client and keeps it for now.
+                is_held = true;
+                continue;
+            };
+            if !given.is_of(offer.pid, nsp) {
+                return Fetched::Nothing;
             }
+            return Fetched::Moved(Box::new(Self {
+                pid: offer.pid,
+                last,
+                question,
+                given,
+            }));
         }
         // A server that has not answered may have the client.
-        if request.missing().is_empty() {
+        if request.missing().is_empty() && !is_held {
             Fetched::Unknown
         } else {
             Fetched::Nothing

@@ -103,10 +103,9 @@ impl RecoveryTable {
                 here.give_up();
                 None
             }
-            (None, None) => {
-                self.unknown.insert(offer.pid);
-                None
-            }
+            // Not remembered as unknown: another server, which has not noticed yet that its connection to the
+            // client is broken, may still store the state.
+            (None, None) => None,
         }
     }
 
