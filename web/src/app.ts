@@ -5,7 +5,7 @@ import { reasonOf } from "./model/draft.ts";
 import { Inbox } from "./model/inbox.ts";
 import { waitingWords } from "./model/insist.ts";
 import { People } from "./model/people.ts";
-import { Bell, actionOf } from "./notifications/bell.ts";
+import type { Bell, actionOf } from "./notifications/bell.ts";
 import { Statuses } from "./status/statuses.ts";
 import { browser } from "./model/storage.ts";
 import type { Market } from "./trading/market.ts";
@@ -312,7 +312,9 @@ export class App {
       },
     }));
     manager.watch("session", (session) => this.#handleSession(session));
-    this.bell = new Bell(manager, () => this.changed(), (told) => this.#handleRing(told));
+    // The messages of a conversation are shown before what notifications need is loaded. A page that could not load it
+    // tries again with the next session.
+    manager.watch("session", () => void this.#loadBell(manager));
     manager.watch("status", (status) => this.#handleStatus(status));
     manager.watch("entry", (entry) => this.#handleEntry(entry, manager));
     manager.on("status", (status) => this.#handleSaid(status));
@@ -323,6 +325,13 @@ export class App {
     if (this.place.id !== undefined && this.phase === "in") this.current = inbox.open(this.place.id);
     manager.open();
     this.changed();
+  }
+
+  async #loadBell(manager: SocketManager): Promise<void> {
+    const file = await import("./notifications/bell.ts").catch(() => undefined);
+    if (file === undefined || this.bell !== undefined || this.#manager !== manager) return;
+    const rang = (told: Told) => this.#handleRing(told, file.actionOf(told.actionUrl, location.href));
+    this.bell = new file.Bell(manager, () => this.changed(), rang);
   }
 
   #leave(): void {
@@ -451,8 +460,7 @@ export class App {
   }
 
   /** Something that the user should know has come. */
-  #handleRing({ notificationId, title, message, priority, actionUrl }: Told): void {
-    const action = actionOf(actionUrl, location.href);
+  #handleRing({ notificationId, title, message, priority }: Told, action: ReturnType<typeof actionOf>): void {
     const [, id] = CONVERSATION.exec(action?.isHere ? action.href : "") ?? [];
     // A message in a conversation that is heard tells of itself.
     if (id !== undefined && this.#inbox?.hears(id)) return;
