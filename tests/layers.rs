@@ -46,16 +46,15 @@ const LIBRARY: Rules = &[
     ("testing", "client config names socket"),
 ];
 
-/// `breaker`, `config`, `metrics` and `private_files` are leaves, and `supervisor` but for the metrics.
+/// `breaker`, `config` and `metrics` are leaves, and `supervisor` but for the metrics.
 const SERVER: Rules = &[
     ("breaker", ""),
     ("config", ""),
     ("metrics", ""),
-    ("private_files", ""),
     ("limit", "config metrics"),
-    ("auth", "breaker config metrics private_files"),
+    ("auth", "breaker config metrics"),
     ("supervisor", "metrics"),
-    ("store", "breaker config metrics private_files supervisor"),
+    ("store", "breaker config metrics supervisor"),
     (
         "service",
         "breaker config metrics auth limit store supervisor",
@@ -68,7 +67,7 @@ const SERVER: Rules = &[
     ),
     (
         "cli",
-        "config metrics private_files limit auth store service gateway http server",
+        "config metrics limit auth store service gateway http server",
     ),
     ("main", "cli"),
 ];

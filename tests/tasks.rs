@@ -14,7 +14,7 @@ const NAMELESS: [(&str, &str); 12] = [
     ("supervisor.rs", "It is what starts tasks by name."),
     ("auth/jwt/source.rs", "One fetch, which has a deadline."),
     (
-        "http/api/once.rs",
+        "http/api/once/mod.rs",
         "One request of the API, which has a deadline and is waited for.",
     ),
     (

@@ -11,7 +11,6 @@ mod gateway;
 pub mod http;
 mod limit;
 pub mod metrics;
-mod private_files;
 mod server;
 mod service;
 pub mod store;

@@ -16,10 +16,7 @@ use super::{
     JwtAuthenticator, Keys, KeysError, Revocations, Weakness,
     jwt::{FileError, JwksUrl, KeyRing, UrlFault, WeakSecrets, jwks},
 };
-use crate::{
-    config::{self, Jwt, Profile, Secret, Settings},
-    private_files,
-};
+use crate::config::{self, Jwt, Profile, Secret, Settings, private_files};
 
 /// The keys that tokens are verified with: the configured ones, in development without any the
 /// one of this machine's user.

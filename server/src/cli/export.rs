@@ -11,8 +11,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::output::{self, errln};
+use crate::config::private_files;
 use crate::config::{self, Settings};
-use crate::private_files;
 use crate::store::{Conversation, Membership, Message, Page, Store, Time, Version};
 
 /// Arguments of `export`.

@@ -6,10 +6,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::BoxMakeWriter};
 
 use super::{log_filter, rotating::Rotating};
-use crate::{
-    config::{Log, LogFormat, Profile},
-    private_files,
-};
+use crate::config::{Log, LogFormat, Profile, private_files};
 
 /// Why logging could not be started.
 #[derive(Debug)]

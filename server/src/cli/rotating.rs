@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::private_files;
+use crate::config::private_files;
 
 /// Writes to a file, and to a new one of the same name when that is full: `FILE` becomes `FILE.1`, which
 /// becomes `FILE.2`, and the oldest goes.

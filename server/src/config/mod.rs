@@ -11,6 +11,7 @@ mod cluster;
 mod limits;
 mod market;
 mod page;
+pub(crate) mod private_files;
 mod publications;
 mod store;
 mod webhooks;

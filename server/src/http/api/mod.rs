@@ -4,7 +4,6 @@
 //! which asks what the caller may do. No route has a rule of its own.
 
 mod blocks;
-mod canonical;
 mod conversations;
 mod describe;
 mod emit;

@@ -20,8 +20,8 @@ use super::postgres;
 use super::sqlite;
 use super::{Backend, Commits, OpenError, Store, memory};
 use crate::config;
+use crate::config::private_files;
 use crate::metrics::Metrics;
-use crate::private_files;
 use crate::supervisor::Supervisor;
 
 impl Store {

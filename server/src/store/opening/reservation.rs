@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::holder::{self, Holder};
-use crate::{private_files, store::OpenError};
+use crate::{config::private_files, store::OpenError};
 
 /// The right to serve a database file, until it is dropped or the process ends. It is a lock on a file
 /// beside the database that says who has it; the file stays.

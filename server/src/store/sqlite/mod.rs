@@ -43,9 +43,9 @@ use super::{
     Append, Appended, Current, Entry, JournalSweep, JournalView, OpenError, Replace, StoreError,
     Time, migrate,
 };
+use crate::config::private_files;
 use crate::config::{self, Durability};
 use crate::metrics::Metrics;
-use crate::private_files;
 use crate::supervisor::Supervisor;
 use roomcast::network::Block;
 

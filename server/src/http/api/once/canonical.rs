@@ -153,7 +153,7 @@ mod tests {
     fn json(body: &str) -> String {
         match of(body.as_bytes()) {
             Canonical::Json(text) => text,
-            other => panic!("{body}: {other:?}"),
+            other @ (Canonical::Duplicate(_) | Canonical::NotJson) => panic!("{body}: {other:?}"),
         }
     }
 

@@ -4,6 +4,8 @@
 //! its caller and to one request: the same method, address and body. Only what was done is kept: after a refusal
 //! the key is free again. A caller gets an answer again only while it has the permissions for the request.
 
+mod canonical;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -16,12 +18,8 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::{
-    NO_STORE, TIMEOUT,
-    canonical::{self, Canonical},
-    describe::RouteRules,
-    error::ApiError,
-};
+use self::canonical::Canonical;
+use super::{NO_STORE, TIMEOUT, describe::RouteRules, error::ApiError};
 use crate::{
     auth::Principal,
     service::{
