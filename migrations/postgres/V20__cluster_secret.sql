@@ -2,7 +2,7 @@
 -- configured. The first seals, all open. A server makes the first one, from random bytes of its operating system: see
 -- docs/cluster.md.
 
-SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
+SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(current_schema()::text) || ', pg_temp', true);
 
 CREATE TABLE cluster_secrets (
     -- The order: the lowest seals.
@@ -12,29 +12,26 @@ CREATE TABLE cluster_secrets (
 );
 
 -- Default privileges may have given the new table to others, such as roles for reports: servers alone read it. A role
--- is a server's if it may insert messages and count them; it may read the secrets, and neither replace nor remove them.
+-- is a server's if it may execute what only servers call, which migration 19 has given to all of them; it may read the
+-- secrets, and neither replace nor remove them.
 DO $$
 DECLARE
-    owner CONSTANT oid := (SELECT relowner FROM pg_class WHERE oid = 'cluster_secrets'::regclass);
+    secrets CONSTANT oid := 'cluster_secrets'::regclass::oid;
+    called CONSTANT oid := 'roomcast_take_change(uuid, text, uuid, integer, text)'::regprocedure::oid;
+    owner CONSTANT oid := (SELECT relowner FROM pg_class WHERE oid = secrets);
     known record;
 BEGIN
+    REVOKE ALL ON TABLE cluster_secrets FROM PUBLIC;
     FOR known IN
-        SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a
-        WHERE c.oid = 'cluster_secrets'::regclass AND a.grantee <> owner
+        SELECT DISTINCT a.grantee::regrole::text AS name FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = secrets AND a.grantee NOT IN (0::oid, owner)
     LOOP
-        IF known.grantee = 0 THEN
-            REVOKE ALL ON TABLE cluster_secrets FROM PUBLIC;
-        ELSE
-            EXECUTE format('REVOKE ALL ON TABLE cluster_secrets FROM %s', known.grantee::regrole);
-        END IF;
+        EXECUTE pg_catalog.format('REVOKE ALL ON TABLE cluster_secrets FROM %s', known.name);
     END LOOP;
     FOR known IN
-        SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) a
-        WHERE c.oid IN ('messages'::regclass, 'conversations'::regclass) AND a.grantee NOT IN (0, owner)
-        GROUP BY a.grantee
-        HAVING bool_or(c.oid = 'messages'::regclass AND a.privilege_type = 'INSERT')
-            AND bool_or(c.oid = 'conversations'::regclass AND a.privilege_type = 'UPDATE')
+        SELECT DISTINCT a.grantee::regrole::text AS name FROM pg_proc p, aclexplode(p.proacl) a
+        WHERE p.oid = called AND a.privilege_type = 'EXECUTE'::text AND a.grantee NOT IN (0::oid, owner)
     LOOP
-        EXECUTE format('GRANT SELECT ON TABLE cluster_secrets TO %s', known.grantee::regrole);
+        EXECUTE pg_catalog.format('GRANT SELECT ON TABLE cluster_secrets TO %s', known.name);
     END LOOP;
 END $$;

@@ -140,7 +140,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
         // A database that answers with an error is there, although it may not store.
         Ok(Err(error)) if error.code().is_some() => {
             admission.succeeded();
-            // The connection is in a transaction that has failed.
+            // What is left on a connection whose probe has failed is not worth finding out.
             throw_away(client);
             if is_suspected {
                 health.writes(false, &chain(&error));
@@ -157,10 +157,9 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
 }
 
 /// Whether changes can be stored: a small change, and the locks and rights that changes of
-/// conversations need. Its own time limit is shorter than that of changes, because readiness waits
-/// for it.
-const PROBE: &str = "BEGIN;
-    SET LOCAL lock_timeout = '500ms';
+/// conversations need. The statements of one query are one transaction. Its time limit is shorter
+/// than that of changes, because readiness waits for it.
+const PROBE: &str = "SET LOCAL lock_timeout = '500ms';
     UPDATE roomcast_schema SET oldest = oldest;
     UPDATE conversations SET last_seq = last_seq WHERE false;
     INSERT INTO messages SELECT * FROM messages WHERE false;
@@ -169,8 +168,7 @@ const PROBE: &str = "BEGIN;
     INSERT INTO reads SELECT * FROM reads WHERE false;
     INSERT INTO conversation_changes SELECT * FROM conversation_changes WHERE false;
     INSERT INTO journals SELECT * FROM journals WHERE false;
-    INSERT INTO journal_entries SELECT * FROM journal_entries WHERE false;
-    COMMIT";
+    INSERT INTO journal_entries SELECT * FROM journal_entries WHERE false";
 /// The number of log lines about failures at once, before it is one per second.
 const LOG_LINES: u32 = 20;
 /// The time after which a probe without an answer has failed.

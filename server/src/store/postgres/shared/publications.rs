@@ -61,8 +61,8 @@ impl Postgres {
 
 /// What is said of a query that failed: whether people have to mend something.
 fn denied(failure: Failure) -> PublicationFault {
-    // A refused statement means missing rights or tables, which no waiting mends.
-    if failure.fault == Fault::Bad {
+    // No waiting mends a statement that is refused, or that lacks a right or a table.
+    if matches!(failure.fault, Fault::Bad | Fault::Full) {
         PublicationFault::Denied(failure.reason)
     } else {
         PublicationFault::Store(StoreError::Failed)

@@ -73,7 +73,7 @@ const SECRETS: &str = "SELECT secret FROM cluster_secrets ORDER BY position";
 /// ROLE`. The predefined roles have ids below 16384: who is in them counts, and nobody connects as one. Neither does
 /// anybody as a group by which the server's own role has its rights.
 const READERS: &str = "
-    WITH secrets AS (SELECT oid, relowner, relacl FROM pg_class WHERE oid = 'cluster_secrets'::regclass),
+    WITH secrets AS (SELECT oid, relowner, relacl FROM pg_class WHERE oid = 'cluster_secrets'::regclass::oid),
     able AS (
         SELECT r.oid FROM pg_roles r, secrets s
         WHERE NOT r.rolsuper AND (
