@@ -47,6 +47,10 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg_attr(
+    not(all(feature = "nats", feature = "postgres", feature = "redis")),
+    allow(dead_code, unused_imports, reason = "each adapter uses a part of it")
+)]
 mod seal;
 #[cfg(feature = "cluster")]
 pub mod values;

@@ -21,10 +21,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(super) use alone::{Alone, GREETING};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(super) use channels::Channels;
+#[cfg(any(feature = "nats", feature = "redis"))]
+pub(super) use emitter::UID;
 #[cfg(feature = "postgres")]
 pub(super) use emitter::is_emitter;
 pub use emitter::{Emission, Emitter, Lost};
-pub(super) use emitter::{Losses, UID, emitter_name, unwritten};
+pub(super) use emitter::{Losses, emitter_name, unwritten};
 pub(super) use lifetime::Turns;
 pub(super) use outbound::{Broker, Doubtful, Outbound};
 #[cfg(any(feature = "postgres", feature = "redis"))]

@@ -58,6 +58,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), AdapterFault> {
 }
 
 /// Gives the server the configured adapter, if there is one.
+#[cfg_attr(
+    not(any(feature = "nats", feature = "postgres", feature = "redis")),
+    expect(unused_variables, reason = "there is no adapter that could seal")
+)]
 pub(crate) fn join(
     io: Builder,
     settings: &Settings,
@@ -67,7 +71,10 @@ pub(crate) fn join(
     let Some(url) = url(settings) else {
         return Ok(io);
     };
-    let io = Adapter::new(settings, url)?.sealed(sealing).give_to(io);
+    let adapter = Adapter::new(settings, url)?;
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    let adapter = adapter.sealed(sealing);
+    let io = adapter.give_to(io);
     if settings.store.is_postgres() {
         Ok(io)
     } else {
@@ -159,11 +166,6 @@ impl Adapter {
             #[cfg(feature = "redis")]
             Self::Redis(redis) => Self::Redis(sealed!(redis)),
         }
-    }
-
-    #[cfg(not(any(feature = "nats", feature = "postgres", feature = "redis")))]
-    fn sealed(self, _: &Sealing) -> Self {
-        self
     }
 
     #[cfg_attr(

@@ -6,7 +6,9 @@ use std::fmt;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use roomcast::adapter::{InvalidSecrets, Secrets};
 
-use crate::config::{Profile, Settings, Trust};
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+use crate::config::Trust;
+use crate::config::{Profile, Settings};
 use crate::store::{OpenError, Store};
 
 /// Whether messages of servers are sealed, and with what. The default seals nothing.
@@ -20,6 +22,10 @@ pub(crate) struct Sealing {
 
 /// Why messages cannot be sealed.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "nats", feature = "postgres", feature = "redis")),
+    expect(dead_code, reason = "a build without adapters seals nothing")
+)]
 pub(crate) enum SealingFault {
     /// The table of the secrets cannot be read.
     Store(OpenError),
