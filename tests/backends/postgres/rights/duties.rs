@@ -10,8 +10,8 @@ use roomcast_server::config;
 use roomcast_server::store::{
     Actor, Annotate, Annotation, Append, Attempt, Change, Current, Delete, DeleteConversation,
     Delivery, Edit, Here, IfOpen, Insert, Invite, JournalSweep, KeptAnswer, Level, Login, MarkRead,
-    MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin, Page, Rename,
-    Replace, Revision, Revocation, Search, Store, Time, words,
+    MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin, Page, Quota,
+    Rename, Replace, Revision, Revocation, Search, Store, Time, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -28,8 +28,14 @@ const NOT_FOUND: &str = "the database stores again, and the store does not find 
 
 /// Whether a failure is one of rights, and not of what the database contains.
 pub(super) fn lacks_rights(failure: &str) -> bool {
-    let signs = ["permission denied", ": Failed", ": Denied(", NOT_FOUND];
-    signs.iter().any(|sign| failure.contains(sign))
+    let signs = [
+        ": Failed",
+        ": Denied(",
+        ": Unavailable(",
+        "permission denied",
+        NOT_FOUND,
+    ];
+    failure.starts_with("Store::open(") || signs.iter().any(|sign| failure.contains(sign))
 }
 
 /// Awaits an answer of the store, or returns what failed.
@@ -43,13 +49,16 @@ macro_rules! must {
 
 /// Does all that a server does, and returns the first thing that this role cannot do.
 pub(super) async fn perform(database: &Database, role: &str) -> Result<(), String> {
-    // A full disk, as far as the database can tell, for one text.
+    // A full disk, as far as the database can tell: for one text, and for changes that change
+    // nothing.
     database.sql(
         "CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
          DROP TRIGGER IF EXISTS full_disk ON messages;
+         DROP TRIGGER IF EXISTS full_disk ON roomcast_schema;
          CREATE TRIGGER full_disk BEFORE INSERT ON messages FOR EACH ROW
-             WHEN (NEW.content = 'too much') EXECUTE FUNCTION full_disk()",
+             WHEN (NEW.content = 'too much') EXECUTE FUNCTION full_disk();
+         CREATE TRIGGER full_disk BEFORE UPDATE ON roomcast_schema EXECUTE FUNCTION full_disk()",
     );
     serve(database, role).await
 }
@@ -61,6 +70,7 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
         ..database.config_as(role)
     };
     let (store, commits) = must!(Store::open(&config, Arc::default()));
+    must!(Store::cluster_secrets(&config));
     let _emitted = drain(commits);
     let done = async {
         chat(&store).await?;
@@ -73,7 +83,7 @@ async fn serve(database: &Database, role: &str) -> Result<(), String> {
         values(&store).await?;
         feed(&store).await?;
         publications(database, &store).await?;
-        health(&store).await
+        health(database, &store).await
     };
     let done = done.await;
     store.close().await;
@@ -128,6 +138,7 @@ fn append(journal: &str, key: &str, if_open: IfOpen) -> Append {
         created_at: Time::now(),
         expires_at: None,
         most_open: 1000,
+        quota: Quota::All,
     }
 }
 
@@ -293,6 +304,7 @@ async fn journals(store: &Store) -> Result<(), String> {
         category: None,
         open: 10,
         newest: 10,
+        is_closed: false,
         before: None,
         now: Time::now(),
     }));
@@ -449,12 +461,15 @@ async fn publications(database: &Database, store: &Store) -> Result<(), String> 
 }
 
 /// A database that was full is found to store again by a change that changes nothing.
-async fn health(store: &Store) -> Result<(), String> {
+async fn health(database: &Database, store: &Store) -> Result<(), String> {
     let id = opened(store, &["ann"]).await?;
-    let full = store.insert_message(text(id, "ann", "too much"), Origin::default());
-    if full.await.is_ok() || store.is_healthy() {
-        return Err("the database is not full".into());
+    while store.is_healthy() {
+        let full = store.insert_message(text(id, "ann", "too much"), Origin::default());
+        if full.await.is_ok() {
+            return Err("the database is not full".into());
+        }
     }
+    database.sql("DROP TRIGGER full_disk ON roomcast_schema");
     let again = async {
         while !store.is_healthy() {
             sleep(Duration::from_millis(10)).await; // The pace of asking.

@@ -39,7 +39,8 @@ async fn without_any_one_of_the_documented_grants_something_fails() {
                 database.sql(&revoke);
                 match perform(&database, &role).await {
                     Ok(()) => unneeded.push(grant.clone()),
-                    Err(failure) => assert!(lacks_rights(&failure), "{grant}: {failure}"),
+                    Err(failure) if lacks_rights(&failure) => {}
+                    Err(failure) => unneeded.push(format!("{grant}: {failure}")),
                 }
                 database.sql(grant);
             }
