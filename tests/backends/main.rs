@@ -44,6 +44,7 @@ mod port;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod publications;
+mod quotas;
 #[path = "../support/random.rs"]
 mod random;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -16,7 +16,7 @@ fn join_until_refused(client: &mut RawClient, auth: &str) -> (usize, Value) {
     for joins in 0..1000 {
         client.send_text(format!("40{auth}"));
         match next_answer(client) {
-            Some(answer) if answer.starts_with("40") => client.send_text("41".to_owned()),
+            Some(answer) if answer.starts_with("40") => client.send_text("41"),
             Some(answer) => {
                 let error = answer.strip_prefix("44").unwrap();
                 return (joins, serde_json::from_str(error).unwrap());
@@ -35,7 +35,7 @@ fn next_answer(client: &mut RawClient) -> Option<String> {
                 return Some(text);
             }
             Frame::Text(_) => {}
-            _ => return None,
+            Frame::Binary(_) | Frame::Close(_) | Frame::Ping(_) | Frame::Pong(_) => return None,
         }
     }
 }
@@ -61,7 +61,7 @@ fn a_connection_that_goes_on_joining_is_refused_and_then_closed() {
     assert!((60..=most).contains(&joins), "{joins} of {most}");
     assert_limited(&refusal, 1000);
     for _ in 0..200 {
-        client.send_text("40".to_owned());
+        client.send_text("40");
     }
     let mut refused = 0;
     while let Some(answer) = next_answer(&mut client) {
@@ -104,9 +104,9 @@ fn a_flood_of_joins_writes_its_burst_and_a_line_a_second() {
     let start = Instant::now();
     let mut client = open(&server, "127.0.0.1", "");
     for _ in 0..500 {
-        client.send_text("40".to_owned());
+        client.send_text("40");
         assert!(next_answer(&mut client).unwrap().starts_with("40"));
-        client.send_text("41".to_owned());
+        client.send_text("41");
     }
     let lines = |server: &Guarded| {
         let log = server.binary.log();
@@ -116,7 +116,7 @@ fn a_flood_of_joins_writes_its_burst_and_a_line_a_second() {
     until(|| lines(&server) >= 100);
     let pause = Duration::from_millis(1100);
     std::thread::sleep(pause); // What is waited for is the time itself.
-    client.send_text("40".to_owned());
+    client.send_text("40");
     next_answer(&mut client).unwrap();
     let left_out = |line: &str| {
         let more = line.split_once("more=")?.1.split_whitespace().next()?;

@@ -80,7 +80,7 @@ fn floods_of_refused_requests_and_connections_write_few_lines() {
     // An admin's namespace refuses guests.
     let mut guest = crate::credentials::open(&server, "127.0.0.1", "");
     for _ in 0..FLOOD {
-        guest.send_text("40/admin,".to_owned());
+        guest.send_text("40/admin,");
         let _ = guest.message();
     }
     let pause = Duration::from_millis(300);

@@ -32,7 +32,9 @@ fn join(client: &mut RawClient, auth: &str) -> (Value, Value) {
     client.send_text(format!("40{auth}"));
     let text = |client: &mut RawClient| match client.message() {
         Frame::Text(text) => text,
-        other => panic!("{other:?}"),
+        other @ (Frame::Binary(_) | Frame::Close(_) | Frame::Ping(_) | Frame::Pong(_)) => {
+            panic!("{other:?}")
+        }
     };
     let answer = text(client);
     let answer = serde_json::from_str(answer.strip_prefix("40").expect(&answer)).unwrap();
@@ -43,7 +45,7 @@ fn join(client: &mut RawClient, auth: &str) -> (Value, Value) {
 
 fn count(server: &Binary, name: &str) -> i64 {
     metric(
-        &RawClient::connect(server.address()).get("/metrics").body,
+        &RawClient::connect(server.admin()).get("/metrics").body,
         name,
     )
 }

@@ -469,11 +469,7 @@ async fn a_server_that_may_not_read_publications_says_so_and_does_the_rest_until
         ]
         .concat(),
     );
-    assert!(
-        server.early_log().contains("permission denied"),
-        "{}",
-        server.early_log()
-    );
+    server.expect_log(&["permission denied"]);
     let told = readiness(&server).await;
     assert_eq!(
         (&told["status"], &told["publications"]),

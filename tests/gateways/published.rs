@@ -65,11 +65,13 @@ fn where_nothing_was_published_the_lists_are_empty() {
         ("/users/ann/trades", "trades"),
         ("/signals", "signals"),
         ("/signals?channelId=gold", "signals"),
-        ("/users/ann/notifications", "notifications"),
+        ("/users/ann/notifications/history", "notifications"),
     ] {
         let empty = json!({"revision": 0, list: [], "hasMore": false});
         assert_eq!(get(&server, path), empty, "{path}");
     }
+    let empty = json!({"revision": 0, "notifications": [], "unread": 0, "hasMore": false});
+    assert_eq!(get(&server, "/users/ann/notifications"), empty);
     let none = json!({"revision": 0, "portfolio": null});
     assert_eq!(get(&server, "/users/ann/portfolio"), none);
 }
@@ -130,7 +132,7 @@ async fn a_list_has_what_the_events_say_as_it_is_now_and_of_its_own_user_or_chan
     let listed = get(&server, "/users/ann/notifications");
     assert_eq!(
         listed,
-        json!({"revision": 2, "notifications": [], "hasMore": false})
+        json!({"revision": 2, "notifications": [], "unread": 0, "hasMore": false})
     );
     // Reading is no subscription: who has none is told nothing.
     for user in ["bob", "carl"] {

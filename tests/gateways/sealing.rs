@@ -1,5 +1,10 @@
 //! A client of the broker that has no secret: a whole server of the library, which seals nothing.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the intruder sends events without rows"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use crate::server::Binary;
 const SECRET: &str = "Ooche4quah6yi9Aeghah3eigheiC1oop";
 
 /// The variables of a server in production on a database.
-fn production<'a>(url: &'a str) -> Vec<(&'a str, &'a str)> {
+fn production(url: &str) -> Vec<(&'static str, &str)> {
     vec![
         ("ROOMCAST_PROFILE", "production"),
         ("ROOMCAST_AUTH__JWT__SECRET", SECRET),
@@ -167,4 +167,17 @@ fn production_says_once_how_public_loses_the_right_to_connect() {
     database.sql(&said);
     let server = database.server_with(&production(&url));
     assert_eq!(statement(&server), None);
+}
+
+#[test]
+fn a_server_that_trusts_all_clients_of_the_broker_warns_at_its_start() {
+    let database = migrated();
+    for (variable, value) in [
+        ("ROOMCAST_ADAPTER__ACCEPT_PLAIN", "true"),
+        ("ROOMCAST_ADAPTER__TRUST", "shared-with-node"),
+    ] {
+        let server =
+            database.server_with(&[("ROOMCAST_ADAPTER__URL", database.url()), (variable, value)]);
+        server.expect_log(&["WARN", "every client of the broker can act as a server"]);
+    }
 }

@@ -24,7 +24,7 @@ fn notice(id: &str, users: Value) -> Value {
     notice
 }
 
-fn withdrawn(id: &str, users: Value) -> Value {
+fn withdrawn(id: &str, users: &Value) -> Value {
     let field = if users.is_array() {
         "userIds"
     } else {
@@ -108,7 +108,7 @@ async fn a_thousand_users_are_notified_by_one_request() {
         .collect();
     assert_eq!(named, users);
     assert_eq!(last.event("notification:new").await["notificationId"], "n1");
-    let answer = must(&server.binary, WITHDRAW, withdrawn("n1", json!(users))).await;
+    let answer = must(&server.binary, WITHDRAW, withdrawn("n1", &json!(users))).await;
     assert_eq!(answer["withdrawn"], 1000);
 }
 
@@ -133,9 +133,9 @@ async fn request_names_one_user_or_a_list_of_distinct_users() {
         assert_eq!((status, found), (400, &json!(field)), "{wrong}");
     }
     for (wrong, field) in [
-        (withdrawn("", json!("ann")), "notificationId"),
-        (withdrawn("n1", json!([])), "userIds"),
-        (withdrawn("n1", json!("")), "userId"),
+        (withdrawn("", &json!("ann")), "notificationId"),
+        (withdrawn("n1", &json!([])), "userIds"),
+        (withdrawn("n1", &json!("")), "userId"),
     ] {
         let (status, answer) = publish(&server.binary, WITHDRAW, wrong.clone()).await;
         let found = &answer["error"]["details"]["field"];
@@ -144,7 +144,7 @@ async fn request_names_one_user_or_a_list_of_distinct_users() {
     for role in ["user", "caller"] {
         for (path, body) in [
             (PATH, notice("n1", json!(["ann"]))),
-            (WITHDRAW, withdrawn("n1", json!(["ann"]))),
+            (WITHDRAW, withdrawn("n1", &json!(["ann"]))),
         ] {
             let answer = publish_as(&server.binary, role, path, body).await;
             assert_eq!(answer.0, 403, "{role} {path}");
@@ -163,7 +163,7 @@ async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
     let mut ann = client(binary, "ann", "user").await;
     assert!(known(&mut ann).await.is_empty());
     must(binary, PATH, notice("n1", json!("ann"))).await;
-    let answer = must(binary, WITHDRAW, withdrawn("n1", json!("ann"))).await;
+    let answer = must(binary, WITHDRAW, withdrawn("n1", &json!("ann"))).await;
     assert_eq!(
         (&answer["notificationId"], &answer["withdrawn"]),
         (&json!("n1"), &json!(1))
@@ -176,7 +176,7 @@ async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
     while ann.event("notifications:unread").await["unread"] != 0 {}
     assert!(known(&mut ann).await.is_empty());
     // Again it is the same, for the service and for the user.
-    let again = must(binary, WITHDRAW, withdrawn("n1", json!("ann"))).await;
+    let again = must(binary, WITHDRAW, withdrawn("n1", &json!("ann"))).await;
     assert_eq!(outcomes(&again), [("ann", "withdrawn")]);
     ann.refused(
         "notification:ack",
@@ -193,7 +193,7 @@ async fn withdrawn_notification_ends_for_every_tab_and_frees_its_place() {
     let answer = must(
         binary,
         WITHDRAW,
-        withdrawn("n2", json!(["carl", "bob", "ann"])),
+        withdrawn("n2", &json!(["carl", "bob", "ann"])),
     )
     .await;
     let expected = [
@@ -220,7 +220,7 @@ async fn sending_and_withdrawing_at_one_server_reach_tabs_at_another() {
     let users = json!(["bob", "ann"]);
     must(&servers[0], PATH, notice("n1", users.clone())).await;
     assert_eq!(ann.event("notification:new").await["notificationId"], "n1");
-    must(&servers[0], WITHDRAW, withdrawn("n1", users)).await;
+    must(&servers[0], WITHDRAW, withdrawn("n1", &users)).await;
     let told = ann.event("notification:withdrawn").await;
     assert_eq!(told["notificationId"], "n1");
     assert!(known(&mut ann).await.is_empty());

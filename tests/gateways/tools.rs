@@ -84,7 +84,7 @@ fn a_server_that_is_not_nats_is_named_as_such() {
         (b"", "hangs or is no NATS server: it sent nothing"),
     ] {
         let address = greeting(bytes);
-        let emit = format!("emit * news 1 --adapter nats://{address}");
+        let emit = format!("emit * news 1 --unsealed --adapter nats://{address}");
         let (code, said) = run(folder.path(), &emit, &[]);
         let fault = format!("the server at {address} {reason}");
         assert!(

@@ -44,11 +44,13 @@ export const CHECKED = {
     clientToServer: [
       "subscribe:trades", "unsubscribe:trades", "execute:trade", "subscribe:signals", "unsubscribe:signals", "subscribe:portfolio",
       "unsubscribe:portfolio", "subscribe:prices", "unsubscribe:prices", "subscribe:notifications", "unsubscribe:notifications", "notification:ack",
+      "notification:ack_all", "notifications:history",
     ],
     serverToClient: [
       "trades:subscribed", "trades:unsubscribed", "trade:update", "trade:executed", "trade:error", "signals:subscribed", "signals:unsubscribed",
       "signal:new", "portfolio:subscribed", "portfolio:unsubscribed", "portfolio:update", "prices:subscribed", "prices:unsubscribed", "price:update",
       "notifications:subscribed", "notifications:unsubscribed", "notification:new", "notification:batch", "notification:acked",
+      "notifications:acked", "notifications:unread", "notification:withdrawn",
     ],
   },
 };

@@ -8,7 +8,7 @@ import { by, conversation, news, nothing, person, postgres, startServers } from 
 import { QUICK, cutOff, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
-import { next, until } from "./support.mjs";
+import { ask, next, until } from "./support.mjs";
 
 /** The server gives up waiting for its database after this many seconds, or with this many steps that wait. */
 const BOUND = 30;
@@ -62,6 +62,9 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   const { status } = await call(here.url, "POST", "/api/v1/revocations", { userId: rex.name });
   assert.equal(status, 200);
   const allowed = sent.length;
+  // Being in the conversation is all that this takes, and the server cannot ask its database instead.
+  const isOut = async (one) => (await ask(one.socket, "presence", { conversationId })).success === false;
+  await until(() => isOut(bob), "the sockets to leave behind the gap", PATIENCE);
   await ann.must("typing", { conversationId, isTyping: true });
   while (sent.length < burst) {
     const some = Array.from({ length: 100 }, (_, n) => ann.must("message", { conversationId, content: `burst ${n}` }));

@@ -289,7 +289,7 @@ test("servers of two databases on one Redis have nothing to do with each other",
   postgres.query("CREATE DATABASE other");
   const other = postgres.url.replace(/[^/]+$/, "other");
   const [[here], [there]] = await Promise.all(
-    [postgres.url, other].map((url) => startServers(t, 1, by(redis), { ROOMCAST_STORE: url })),
+    [postgres.url, other].map((url) => startServers(t, 1, { ...by(redis), ...withNode }, { ROOMCAST_STORE: url })),
   );
   const [ann, same] = [await person(t, here, "ann of two"), await person(t, there, "ann of two")];
   const conversationId = await conversation([ann]);

@@ -17,14 +17,17 @@ class Known {
   users = new Set();
   wrong = [];
   log = [];
+  /** What has arrived while the client waits for its answer: it comes on top of that. */
+  early = [];
 
   constructor({ socket, name }, conversationId) {
     this.name = name;
     const on = (event, act) => {
       socket.on(event, (payload) => {
         if (payload.conversationId !== conversationId) return;
-        this.log.push(`${event} ${payload.user?.userId ?? payload.userId ?? ""}`);
-        act(payload);
+        this.log.push(`${event} ${payload.userId}`);
+        if (this.early) this.early.push(() => act(payload));
+        else act(payload);
       });
     };
     on("user_joined", ({ userId }) => this.users.add(userId));
@@ -39,6 +42,9 @@ class Known {
   begin(users) {
     this.users = new Set(users.map(({ userId }) => userId));
     this.log.push(`joined ${[...this.users]}`);
+    const early = this.early;
+    this.early = undefined;
+    for (const act of early) act();
   }
 
   get list() {

@@ -294,6 +294,27 @@ describe("notifications", () => {
     assert.deepEqual(left, ["n2", "n3", "n4", "n5"]);
   });
 
+  test("they are counted, acknowledged together, withdrawn, and read in the history", async (t) => {
+    const { url } = await server(t);
+    for (const id of ["n1", "n2", "n3"]) await publish(url, "/notifications", notice(id, "normal"));
+    const ann = await user(t, url, "ann");
+    const tab = await user(t, url, "ann");
+    const events = heard(tab, "notifications:acked", "notifications:unread", "notification:withdrawn");
+    for (const socket of [ann, tab]) assert.equal((await must(socket, "subscribe:notifications")).snapshot.unread, 3);
+    await publish(url, "/notifications/withdraw", { notificationId: "n1", userIds: ["ann"] });
+    assert.equal((await must(ann, "notification:ack_all", {})).acknowledged, 2);
+    await until(() => events.length === 4, "what has ended");
+    const shown = events.map(([name, body]) => [name, body.notificationId ?? body.notificationIds ?? body.unread]);
+    assert.deepEqual(shown, [
+      ["notification:withdrawn", "n1"],
+      ["notifications:unread", 2],
+      ["notifications:acked", ["n2", "n3"]],
+      ["notifications:unread", 0],
+    ]);
+    const { notifications, hasMore } = await must(ann, "notifications:history", { limit: 10 });
+    assert.deepEqual([notifications.map(({ notificationId }) => notificationId), hasMore], [["n3", "n2"], false]);
+  });
+
   test("a client that is recovered gets what it has missed once", async (t) => {
     const { url } = await server(t, {
       ROOMCAST_RECOVERY__ENABLED: "true",

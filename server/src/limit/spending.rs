@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(a.spent(2, SECOND), []);
         assert_eq!(send(&a, "ann", 1), 1);
         let told = a.spent(2, SECOND);
-        assert_eq!(told[0].events, [8, 0, 0, 0]);
-        assert_eq!(told[0].rest, Some(vec![16_000, 0, 0, 0]));
+        assert_eq!(told[0].events, [8, 0, 0, 0, 0]);
+        assert_eq!(told[0].rest, Some(vec![16_000, 0, 0, 0, 0]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,9 @@ async fn reach_adapter(settings: &Settings, url: &str) -> Result<(), String> {
     const INTERVAL: Duration = Duration::from_millis(50);
 
     // A program that only sends joins no cluster, so that no server takes note of it.
-    let emitter = cluster::emitter(settings, url).map_err(|error| error.to_string())?;
+    // Nothing is sent, so there is nothing to seal.
+    let emitter = cluster::emitter(settings, url, &cluster::Sealing::default())
+        .map_err(|error| error.to_string())?;
     let start = Instant::now();
     while let Health::Down(why) = emitter.health() {
         if start.elapsed() > TIMEOUT {

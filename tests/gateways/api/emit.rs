@@ -332,13 +332,14 @@ const PUBLISHED: [&str; 5] = [
 ];
 
 /// What no route does: what is about one connection, what only its user may do, and what is read.
-const WITHOUT_ROUTE: [&str; 52] = [
+const WITHOUT_ROUTE: [&str; 57] = [
     "admin:alert",
     "admin:node",
     "admin:refusals",
     "admin:stats",
     "auth:expiring",
     "auth:refresh",
+    "conversation:interrupted",
     "conversations",
     "create_invite",
     "error",
@@ -351,9 +352,13 @@ const WITHOUT_ROUTE: [&str; 52] = [
     "message_read",
     "message_search",
     "notification:ack",
+    "notification:ack_all",
     "notification:acked",
     "notification_level",
+    "notifications:acked",
+    "notifications:history",
     "notifications:subscribed",
+    "notifications:unread",
     "notifications:unsubscribed",
     "portfolio:subscribed",
     "portfolio:unsubscribed",

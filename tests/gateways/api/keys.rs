@@ -86,6 +86,25 @@ async fn what_is_made_under_a_key_is_made_once_and_answered_alike_also_by_the_ne
 }
 
 #[tokio::test]
+async fn many_users_are_notified_once_under_a_key() {
+    let server = start();
+    let keyed = Caller::service(&server).with_key("k");
+    let mut many = notification();
+    many.as_object_mut().unwrap().remove("userId");
+    many["userIds"] = json!(["ann", "bob"]);
+    let first = keyed.send("POST", "/notifications", many.to_string()).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    let again = keyed.send("POST", "/notifications", many.to_string()).await;
+    assert_eq!(again.parts(), first.parts());
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    let service = Caller::service(&server);
+    for user in ["ann", "bob"] {
+        let listed = service.get(&format!("/users/{user}/notifications")).await;
+        assert_eq!(listed["unread"], 1, "{user}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_under_a_key_is_as_long_as_its_route_takes_it() {
     let server = start();
     let keyed = Caller::service(&server).with_key("k");

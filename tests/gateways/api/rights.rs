@@ -54,6 +54,7 @@ pub(super) fn body(method: &str, path: &str) -> String {
         ("POST", "/notifications") => {
             json!({"userId": "ann", "type": "info", "title": "t", "message": "m"})
         }
+        ("POST", "/notifications/withdraw") => json!({"userId": "ann", "notificationId": "n"}),
         ("PUT", path) if path.ends_with("/status") => json!({"status": "busy"}),
         ("PATCH", path) if path.starts_with("/conversations") => json!({"title": "x"}),
         ("POST" | "PATCH", _) => json!({"content": "x"}),

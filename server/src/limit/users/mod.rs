@@ -186,12 +186,9 @@ impl Users {
     pub(super) fn known(&self, name: &str) -> Option<Arc<Allowance>> {
         self.shards.with(name, |shard, user| {
             let Shard {
-                connected,
-                young,
-                old,
+                connected, idle, ..
             } = shard;
-            let mut entries = [connected, young, old].into_iter();
-            let entry = entries.find_map(|entries| entries.get(&user));
+            let entry = connected.get_mut(&user).or_else(|| idle.get_mut(user));
             entry.map(|entry| Arc::clone(&entry.allowance))
         })
     }
@@ -366,7 +363,7 @@ impl Users {
             let shared = shard.shared.get_or_insert_with(Allowance::shared);
             for (shared, owed) in shared.rested.iter().zip(&entry.allowance.rested) {
                 let owed = owed.get().time();
-                shared.charge(Duration::ZERO, owed, owed);
+                shared.charge(Duration::ZERO, owed, owed, owed);
             }
         }
     }

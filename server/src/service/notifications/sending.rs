@@ -210,7 +210,7 @@ fn named_users(one: Option<String>, many: Option<Vec<String>>) -> Result<Users, 
             }
             let mut known = HashSet::new();
             for (n, user) in users.iter().enumerate() {
-                check_user_id(&format!("userIds[{n}]"), user)?;
+                check_user_id(format!("userIds[{n}]"), user)?;
                 if !known.insert(user) {
                     let field = format!("userIds[{n}]");
                     return Err(ServiceError::invalid(field, "is named twice"));

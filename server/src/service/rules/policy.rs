@@ -125,6 +125,8 @@ mod tests {
                 "admin:stats",
                 "auth:refresh",
                 "conversations",
+                "notification:ack_all",
+                "notifications:history",
                 "subscribe:signals",
                 "unsubscribe:signals",
             ];

@@ -52,7 +52,7 @@ pub(super) enum Tap {
     },
     Postgres {
         seen: Seen,
-        client: tokio_postgres::Client,
+        client: Box<tokio_postgres::Client>,
         runtime: Runtime,
     },
 }
@@ -136,7 +136,7 @@ impl Tap {
         }
         Self::Postgres {
             seen,
-            client,
+            client: Box::new(client),
             runtime,
         }
     }

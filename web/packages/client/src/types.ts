@@ -4,9 +4,33 @@
  */
 import type { Failure } from "./failure.ts";
 
+/** `notification:ack_all`: the sender has seen all notifications. */
+export interface AckAllNotifications {
+  /** Only those up to this revision, which the sender has received. Default: all that there are. */
+  revision?: number;
+}
+
 /** `notification:ack`: the sender has seen a notification. */
 export interface AckNotification {
   notificationId: string;
+}
+
+/** A notification that its user has acknowledged. */
+export interface AcknowledgedNotification {
+  acknowledgedAt: string;
+  /** An address, or a path of the site. */
+  actionUrl: string | null;
+  expiresAt: string;
+  message: string;
+  notificationId: string;
+  /** How soon a notification has to be seen. */
+  priority: "low" | "normal" | "high" | "urgent";
+  /** That of the acknowledgement. */
+  revision: number;
+  timestamp: string;
+  title: string;
+  /** What a notification is. */
+  type: "info" | "warning" | "error" | "success";
 }
 
 /** How the adapter is. */
@@ -52,6 +76,13 @@ export interface Alert {
   state: "ok" | "unavailable";
   /** The name of the task, if it is one. */
   task?: string;
+  timestamp: string;
+}
+
+/** The sender has acknowledged all notifications up to one. */
+export interface AllAcked {
+  /** How many were acknowledged by this. */
+  acknowledged: number;
   timestamp: string;
 }
 
@@ -491,6 +522,17 @@ export interface NotificationBatch {
   notifications: NotificationUpdate[];
 }
 
+/** A page of the notifications that a user has acknowledged, the newest acknowledgement first. */
+export interface NotificationHistory {
+  /** Where the next page begins, if there is one. */
+  cursor?: string;
+  /** Whether there are older ones. A page may have fewer than `limit`, or none. */
+  hasMore: boolean;
+  notifications: AcknowledgedNotification[];
+  /** That of the last notification or acknowledgement when the page was read. */
+  revision: number;
+}
+
 /** `notification_level`, and the acknowledgement of `set_notification_level`. */
 export interface NotificationLevel {
   conversationId: string;
@@ -514,12 +556,28 @@ export interface NotificationUpdate {
   type: "info" | "warning" | "error" | "success";
 }
 
+/** A notification ended before the user acknowledged it. */
+export interface NotificationWithdrawn {
+  notificationId: string;
+  /** Why a notification ended: the service withdrew it, or a newer mention took the place of the oldest. */
+  reason: "withdrawn" | "replaced";
+  timestamp: string;
+}
+
 /** What nobody has acknowledged, at one moment. */
 export interface Notifications {
   /** There are older ones that did not fit, which come with a subscription when these are acknowledged. */
   hasMore: boolean;
   notifications: Notification[];
   revision: number;
+  /** How many there are, with those that did not fit. */
+  unread: number;
+}
+
+/** Several notifications were acknowledged together, by one of the user's tabs or by reading what they are about. */
+export interface NotificationsAcked {
+  notificationIds: string[];
+  timestamp: string;
 }
 
 /** The answer to a subscription, as event and as acknowledgement. */
@@ -527,6 +585,13 @@ export interface NotificationsSubscribed {
   room: string;
   /** What there is at that moment; everything after it comes as an event. */
   snapshot: Notifications;
+}
+
+/** How many notifications a user has not acknowledged, at one moment. */
+export interface NotificationsUnread {
+  revision: number;
+  /** Those that have not expired, also those that did not fit into the snapshot. */
+  unread: number;
 }
 
 /** One page of messages. */
@@ -700,6 +765,14 @@ export interface ReadMark {
   seq: number;
   /** Messages of others after that which are not deleted; counted up to 1,000. */
   unread: number;
+}
+
+/** `notifications:history`: a page of what the sender has acknowledged. */
+export interface ReadOwnHistory {
+  /** The `cursor` of the page before; without it, the first page. */
+  cursor?: string;
+  /** 1 to 200. Default 50. */
+  limit?: number;
 }
 
 /** `admin:stats`. */
@@ -1185,6 +1258,10 @@ export interface Requests {
   "unsubscribe:notifications": { payload: UnsubscribeNotifications; answer: Unsubscribed };
   /** Acknowledges a notification, which does not come again. */
   "notification:ack": { payload: AckNotification; answer: NotificationAcked };
+  /** Acknowledges all notifications, or those up to a revision. */
+  "notification:ack_all": { payload: AckAllNotifications; answer: AllAcked };
+  /** Reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first. */
+  "notifications:history": { payload: ReadOwnHistory; answer: NotificationHistory };
   /** Swaps the credentials of the connection, or prolongs its session. */
   "auth:refresh": { payload: RefreshOffer; answer: AuthRefreshed };
 }
@@ -1273,6 +1350,12 @@ export interface ServerToClientEvents {
   "notification:batch": (payload: NotificationBatch) => void;
   /** A notification was acknowledged. */
   "notification:acked": (payload: NotificationAcked) => void;
+  /** Several notifications were acknowledged together. */
+  "notifications:acked": (payload: NotificationsAcked) => void;
+  /** How many notifications the user has not acknowledged, after it has changed. */
+  "notifications:unread": (payload: NotificationsUnread) => void;
+  /** A notification ended before the user acknowledged it. */
+  "notification:withdrawn": (payload: NotificationWithdrawn) => void;
   /** Who the client is. */
   session: (payload: Session) => void;
   /** An event has failed that was sent without asking for an acknowledgement. */

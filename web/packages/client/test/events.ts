@@ -45,11 +45,14 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "prices:subscribed": {"rooms":["prices:AAPL","prices:BTC/USD"],"snapshot":{"prices":[{"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"}]}},
   "prices:unsubscribed": {"rooms":["prices:BTC/USD"]},
   "price:update": {"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"},
-  "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1}},
+  "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1,"unread":1}},
   "notifications:unsubscribed": {"room":"notifications:ada"},
   "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
   "notification:batch": {"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}]},
   "notification:acked": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
+  "notifications:acked": {"notificationIds":["0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"],"timestamp":"2025-01-31T12:01:00.000Z"},
+  "notifications:unread": {"revision":7,"unread":3},
+  "notification:withdrawn": {"notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","reason":"withdrawn","timestamp":"2025-01-31T12:01:00.000Z"},
   "session": {"expiresAt":"2025-01-31T12:00:00.000Z","guest":false,"name":"Ada","permissions":["chat:read","chat:send","chat:manage","chat:type"],"roles":[],"status":{"status":"busy","text":"in a meeting","timestamp":"2025-01-31T12:00:00.000Z","userId":"ada"},"userId":"ada"},
   "error": {"code":"RATE_LIMITED","event":"typing","message":"too many events of this kind, try again later","retryAfter":200,"status":429,"type":"rateLimit"},
   "auth:expiring": {"expiresAt":"2025-01-31T12:00:00.000Z"},
@@ -101,6 +104,9 @@ export async function talk(): Promise<void> {
   socket.on("notification:new", (payload) => console.log(payload.actionUrl, payload.expiresAt, payload.message, payload.notificationId, payload.priority, payload.revision, payload.timestamp, payload.title, payload.type));
   socket.on("notification:batch", (payload) => console.log(payload.notifications));
   socket.on("notification:acked", (payload) => console.log(payload.notificationId, payload.timestamp));
+  socket.on("notifications:acked", (payload) => console.log(payload.notificationIds, payload.timestamp));
+  socket.on("notifications:unread", (payload) => console.log(payload.revision, payload.unread));
+  socket.on("notification:withdrawn", (payload) => console.log(payload.notificationId, payload.reason, payload.timestamp));
   socket.on("session", (payload) => console.log(payload.expiresAt, payload.guest, payload.name, payload.permissions, payload.roles, payload.status, payload.userId));
   socket.on("error", (payload) => console.log(payload.code, payload.event, payload.message, payload.retryAfter, payload.status, payload.type));
   socket.on("auth:expiring", (payload) => console.log(payload.expiresAt));
@@ -275,31 +281,40 @@ export async function talk(): Promise<void> {
   if (!answer38.success) throw new Error(answer38.error.code);
   console.log(answer38.notificationId);
   console.log(answer38.timestamp);
-  const answer39 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
+  const answer39 = await socket.emitWithAck("notification:ack_all", {"revision":7});
   if (!answer39.success) throw new Error(answer39.error.code);
-  console.log(answer39.expiresAt);
-  const answer40 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
+  console.log(answer39.acknowledged);
+  console.log(answer39.timestamp);
+  const answer40 = await socket.emitWithAck("notifications:history", {"limit":1});
   if (!answer40.success) throw new Error(answer40.error.code);
-  console.log(answer40.disconnected);
-  console.log(answer40.missing);
-  const answer41 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  console.log(answer40.hasMore);
+  console.log(answer40.notifications);
+  console.log(answer40.revision);
+  const answer41 = await socket.emitWithAck("auth:refresh", {"token":"eyJhbGciOiJFUzI1NiJ9…"});
   if (!answer41.success) throw new Error(answer41.error.code);
-  console.log(answer41.cidr);
   console.log(answer41.expiresAt);
-  console.log(answer41.id);
-  const answer42 = await admin.emitWithAck("admin:stats", {});
+  const answer42 = await admin.emitWithAck("admin:kick", {"userId":"ada"});
   if (!answer42.success) throw new Error(answer42.error.code);
-  console.log(answer42.adapter);
-  console.log(answer42.adapterState);
-  console.log(answer42.draining);
-  console.log(answer42.node);
-  console.log(answer42.nodes);
-  console.log(answer42.queues);
-  console.log(answer42.rooms);
-  console.log(answer42.sessions);
-  console.log(answer42.sockets);
-  console.log(answer42.store);
-  console.log(answer42.times);
-  console.log(answer42.traffic);
-  console.log(answer42.users);
+  console.log(answer42.disconnected);
+  console.log(answer42.missing);
+  const answer43 = await admin.emitWithAck("admin:block", {"cidr":"192.0.2.0/24","reason":"a flood","seconds":3600});
+  if (!answer43.success) throw new Error(answer43.error.code);
+  console.log(answer43.cidr);
+  console.log(answer43.expiresAt);
+  console.log(answer43.id);
+  const answer44 = await admin.emitWithAck("admin:stats", {});
+  if (!answer44.success) throw new Error(answer44.error.code);
+  console.log(answer44.adapter);
+  console.log(answer44.adapterState);
+  console.log(answer44.draining);
+  console.log(answer44.node);
+  console.log(answer44.nodes);
+  console.log(answer44.queues);
+  console.log(answer44.rooms);
+  console.log(answer44.sessions);
+  console.log(answer44.sockets);
+  console.log(answer44.store);
+  console.log(answer44.times);
+  console.log(answer44.traffic);
+  console.log(answer44.users);
 }
