@@ -256,6 +256,7 @@ fn captured_messages_show_no_content_and_count_once() {
 fn ignores(cluster: &Cluster, form: &Form, counter: Counter) {
     let servers = cluster.servers([&sealed(), &sealed()]);
     let (mut client, id) = servers[1].connect();
+    until(|| (0..2).all(|i| servers[i].io.nodes().len() == 2));
     let stranger = cluster.serve(form);
     let (mut own, _) = stranger.connect();
     let before = [0, 1].map(|i| count(&servers[i], counter));
