@@ -77,6 +77,10 @@ pub struct MigratingFromNode;
 #[doc = include_str!("../docs/rust-client.md")]
 pub struct RustClient;
 
+/// Limits the lines of `throttled_log!`.
+#[doc(hidden)]
+pub use limit::LogThrottle;
+
 /// What `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {

@@ -161,10 +161,10 @@ const SUBMODULES_SERVICE: Rules = &[
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
     ("market", "fault feed rules journals authorization"),
-    ("notifications", "fault rules journals authorization"),
+    ("notifications", "fault hooks rules journals authorization"),
     (
         "chat",
-        "cluster fault feed rules authorization notifications",
+        "cluster fault feed hooks rules authorization notifications",
     ),
     ("api", "cluster fault rules authorization chat"),
 ];

@@ -21,8 +21,6 @@ mod common;
 mod envelope;
 #[cfg(feature = "cluster")]
 mod interface;
-#[cfg(feature = "cluster")]
-mod journal;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 #[cfg_attr(
     not(all(feature = "postgres", feature = "redis")),
@@ -65,9 +63,9 @@ pub use common::{Emission, Emitter, Lost};
 #[cfg(feature = "cluster")]
 pub use envelope::{Channel, Envelope, Message, Publication, Reply};
 #[cfg(feature = "cluster")]
-pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
+pub use interface::journal::{Journal, Missed, Origin, SavedState};
 #[cfg(feature = "cluster")]
-pub use journal::{Journal, Missed, Origin, SavedState};
+pub use interface::{Adapter, Backlog, BoxFuture, Gaps, Health, Inbox, Servers};
 #[cfg(feature = "forwarding")]
 pub(crate) use nodes::Forwarding;
 #[cfg(feature = "cluster")]

@@ -14,8 +14,8 @@ use super::pace::SharedRested;
 #[macro_export]
 macro_rules! throttled_log {
     ($level:ident, $($line:tt)+) => {{
-        static THROTTLE: ::std::sync::LazyLock<$crate::internal::LogThrottle> =
-            ::std::sync::LazyLock::new(|| $crate::internal::LogThrottle::new(20));
+        static THROTTLE: ::std::sync::LazyLock<$crate::LogThrottle> =
+            ::std::sync::LazyLock::new(|| $crate::LogThrottle::new(20));
         if let ::std::option::Option::Some(more) = THROTTLE.permit() {
             ::tracing::$level!(more, $($line)+);
         }

@@ -29,10 +29,10 @@ pub(crate) use self::{requests::Request, tail::Tail};
 use super::{
     Unopened, WireError,
     envelope::{Envelope, Item, Message, NodeId, Publication, Reply},
+    interface::journal::{Journal, Position},
     interface::{
         Adapter, AdapterError, Backlog, BoxFuture, Deliver, Gaps as Missed, Health, Inbox, Servers,
     },
-    journal::{Journal, Position},
     nodes::{self, Node, Registry, Wanted},
     operation::Kind,
 };

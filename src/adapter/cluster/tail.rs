@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use roomcast_protocol::socket::Nsp;
 
-use crate::adapter::{envelope::Publication, journal::Position, operation::Kind};
+use crate::adapter::{envelope::Publication, interface::journal::Position, operation::Kind};
 
 /// Events of one namespace, from when they are followed on.
 #[derive(Debug)]

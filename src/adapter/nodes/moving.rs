@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{NAMESPACE, TAKE};
 use crate::adapter::{
-    NodeId, WireError, envelope::Publication, journal::SavedState, operation::Kind,
+    NodeId, WireError, envelope::Publication, interface::journal::SavedState, operation::Kind,
 };
 
 /// Which client is asked for. The secret is in it, so it is never shown.

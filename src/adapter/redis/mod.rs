@@ -50,8 +50,8 @@ pub use super::common::{Emission, Emitter, Lost};
 use super::{
     common::{Broker as _, Limits, unwritten},
     envelope::{Envelope, Message, NodeId},
+    interface::journal::Journal,
     interface::{Adapter, AdapterError, Backlog, BoxFuture, Health, Inbox, Servers},
-    journal::Journal,
     message::FOREIGN,
     nodes::NAMESPACE,
     seal::{Protection, SealOptions, Secrets},

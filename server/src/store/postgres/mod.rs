@@ -15,7 +15,6 @@ mod lane;
 mod missed;
 mod queries;
 mod reading;
-mod rights;
 mod shared;
 mod texts;
 mod words;

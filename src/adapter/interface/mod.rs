@@ -1,5 +1,7 @@
 //! What an adapter is, and what it is given.
 
+pub(crate) mod journal;
+
 use std::{
     fmt,
     pin::Pin,
@@ -11,12 +13,12 @@ pub(super) use super::operation::AdapterError;
 #[cfg(feature = "redis")]
 use roomcast_protocol::socket::Nsp;
 
+use self::journal::Journal;
 #[cfg(feature = "redis")]
-use super::journal::Position;
+use self::journal::Position;
 use super::{
     WireError,
     envelope::{Envelope, NodeId, Publication},
-    journal::Journal,
     values::ValueStore,
 };
 use crate::names::Room;

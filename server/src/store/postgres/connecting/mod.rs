@@ -1,5 +1,7 @@
 //! The first connection to a database: whether it is fit, and its migrations.
 
+mod rights;
+
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -8,7 +10,7 @@ use tokio_postgres::Error;
 use super::address::{Address, ConnectError};
 use super::failure::{self, Fault};
 use super::shared::secrets;
-use super::{rights, texts};
+use super::texts;
 use crate::config;
 use crate::store::{OpenError, migrate as migrations};
 

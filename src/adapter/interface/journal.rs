@@ -6,8 +6,8 @@ use roomcast_protocol::socket::{Nsp, Value};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-pub(super) use super::operation::Position;
-use super::{
+pub(in crate::adapter) use crate::adapter::operation::Position;
+use crate::adapter::{
     envelope::{NodeId, Publication},
     interface::{AdapterError, BoxFuture},
 };
