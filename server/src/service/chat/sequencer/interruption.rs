@@ -181,9 +181,9 @@ impl Live {
     }
 }
 
-/// How long sockets of a removed user may wait for steps that have arrived before the removal: they may be in a lane
-/// that waits for the store.
-const LEAVING: Duration = Duration::from_millis(500);
+/// How long sockets of a removed user may wait for steps that were committed before the removal, and that
+/// the server still reads from the store. Steps after the removal end the waiting at once.
+const LEAVING: Duration = Duration::from_secs(3);
 
 /// The number of removed users of one conversation that may wait.
 const MAX_LEAVING: usize = 1024;
