@@ -16,9 +16,25 @@ const NOTICED: Duration = Duration::from_secs(3);
 const BUSY: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Returns whether the server is ready. If it is not, the store must be the reason.
 async fn is_ready(address: SocketAddr) -> bool {
-    let asked = move || RawClient::connect(address).get("/health/ready").status;
-    tokio::task::spawn_blocking(asked).await.unwrap() == 200
+    let asked = move || RawClient::connect(address).get("/health/ready");
+    let answer = tokio::task::spawn_blocking(asked).await.unwrap();
+    let (status, store) = match answer.status {
+        200 => (200, r#""store":"ok""#),
+        _ => (503, r#""store":"unavailable""#),
+    };
+    assert_eq!(answer.status, status);
+    assert!(answer.body.contains(store), "{}", answer.body);
+    status == 200
+}
+
+/// Checks that the server stays unready while no client sends anything.
+async fn stays_unready(address: SocketAddr) {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        assert!(!is_ready(address).await);
+    }
 }
 
 /// Waits until the server is ready or not, and returns how long that took.
@@ -72,13 +88,9 @@ async fn a_locked_table_of_postgresql_makes_the_server_unready() {
     let ids = send(&mut ann, 8).await;
     let noticed = until_ready(address, false).await;
     assert!(noticed < NOTICED + BUSY, "{noticed:?}");
-    // It stays so when the changes have failed and no client sends anything.
     let refused = refusals(&mut ann, ids).await;
     assert!(refused > 0);
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) {
-        assert!(!is_ready(address).await);
-    }
+    stays_unready(address).await;
     assert_eq!(server.metric("roomcast_store_errors_total").await, refused);
     other.batch_execute("ROLLBACK").await.unwrap();
     let recovered = until_ready(address, true).await;
@@ -101,6 +113,11 @@ async fn a_missing_right_makes_the_server_unready_until_it_is_granted() {
     assert_eq!(refusals(&mut ann, ids).await, 1);
     let noticed = until_ready(server.address(), false).await;
     assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    let reason = "permission denied for table messages";
+    let remedy = "grant the right (see docs/storage.md)";
+    server.expect_log(&["ERROR", "refuses changes", reason, remedy]);
+    assert!(!server.log().contains("does not store"));
+    stays_unready(server.address()).await;
     database.sql(&format!("GRANT INSERT ON messages TO {role}"));
     until_ready(server.address(), true).await;
 }
@@ -118,10 +135,7 @@ async fn a_locked_sqlite_database_makes_the_server_unready() {
     assert!(noticed < NOTICED + BUSY, "{noticed:?}");
     let refused = refusals(&mut ann, ids).await;
     assert!(refused > 0);
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) {
-        assert!(!is_ready(address).await);
-    }
+    stays_unready(address).await;
     assert_eq!(server.metric("roomcast_store_errors_total").await, refused);
     other.execute_batch("ROLLBACK").unwrap();
     // The attempt that waits for the lock ends with it.

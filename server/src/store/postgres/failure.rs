@@ -15,6 +15,9 @@ pub(super) enum Fault {
     Again,
     /// The database works but does not store: its disk is full, it only reads.
     Full,
+    /// The database works, but the server's role lacks a right, or the schema lacks a table or a
+    /// column. Every change fails until an operator mends that.
+    Missing,
     /// The database did not like this very request.
     Bad,
 }
@@ -102,9 +105,9 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
         // tried.
         Some("08" | "57" | "58") => Fault::Lost,
         Some("53") if *state == SqlState::TOO_MANY_CONNECTIONS => Fault::Lost,
-        // Trying again at once would find the disk as full as before, and the right or the table missing.
+        // Trying again at once would find the disk as full as before.
         Some("53" | "25") => Fault::Full,
-        _ if is_missing(state) => Fault::Full,
+        _ if is_missing(state) => Fault::Missing,
         // Credentials that are wrong and a database that is gone may be mended while the server
         // runs.
         Some("28" | "3D") => Fault::Lost,

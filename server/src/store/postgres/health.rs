@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use roomcast::internal::{LogThrottle, chain};
+use roomcast::internal::LogThrottle;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::failure::Failure;
+use super::failure::{Failure, Fault};
 use super::lane::throw_away;
 use crate::breaker::Breaker;
 use crate::store::in_progress::InProgress;
@@ -59,17 +59,40 @@ impl Health {
         self.suspected.load(Ordering::Relaxed) || !self.writable.load(Ordering::Relaxed)
     }
 
-    /// Notes whether a change was taken.
-    pub(super) fn writes(&self, taken: bool, reason: &str) {
-        if self.writable.swap(taken, Ordering::Relaxed) == taken {
-            return;
-        }
-        if taken {
+    /// Notes that the database has stored a change.
+    pub(super) fn stores(&self) {
+        if !self.writable.swap(true, Ordering::Relaxed) {
             tracing::info!("the database stores again");
-        } else {
+        }
+    }
+
+    /// Notes that no change can be stored because of this failure.
+    pub(super) fn fails(&self, failure: &Failure) {
+        let reason = &*failure.reason;
+        match failure.fault {
+            Fault::Missing => {
+                if self.begins_to_fail() {
+                    tracing::error!(reason, "{MISSING}");
+                }
+            }
+            Fault::Lost | Fault::Again | Fault::Full | Fault::Bad => self.refuses(reason),
+        }
+    }
+
+    /// Notes that no change can be stored for this reason.
+    pub(super) fn refuses(&self, reason: &str) {
+        if self.begins_to_fail() {
             tracing::error!(reason, "the database does not store");
+        }
+    }
+
+    /// Marks the database as one that does not store. Returns whether it stored until now.
+    fn begins_to_fail(&self) -> bool {
+        let did_store = self.writable.swap(false, Ordering::Relaxed);
+        if did_store {
             self.asked.notify_one();
         }
+        did_store
     }
 }
 
@@ -134,7 +157,7 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
         Ok(Ok(())) => {
             admission.succeeded();
             if is_suspected {
-                health.writes(true, "");
+                health.stores();
             }
         }
         // A database that answers with an error is there, although it may not store.
@@ -143,14 +166,14 @@ async fn ask(health: &Arc<Health>, pool: &Pool, patience: Duration) {
             // What is left on a connection whose probe has failed is not worth finding out.
             throw_away(client);
             if is_suspected {
-                health.writes(false, &chain(&error));
+                health.fails(&error.into());
             }
         }
         Ok(Err(_)) | Err(_) => {
             admission.failed();
             throw_away(client);
             if is_suspected {
-                health.writes(false, "no answer in time");
+                health.refuses("no answer in time");
             }
         }
     }
@@ -169,6 +192,9 @@ const PROBE: &str = "SET LOCAL lock_timeout = '500ms';
     INSERT INTO conversation_changes SELECT * FROM conversation_changes WHERE false;
     INSERT INTO journals SELECT * FROM journals WHERE false;
     INSERT INTO journal_entries SELECT * FROM journal_entries WHERE false";
+/// The line about a right or a table that is missing, with its remedy.
+const MISSING: &str = "the database refuses changes: the server's role lacks a right, or a table is missing: \
+    grant the right (see docs/storage.md) or run `roomcast migrate`";
 /// The number of log lines about failures at once, before it is one per second.
 const LOG_LINES: u32 = 20;
 /// The time after which a probe without an answer has failed.

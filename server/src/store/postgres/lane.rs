@@ -144,8 +144,8 @@ impl Lane {
                     // The pause doubles, since all lanes of all servers try again at the same time.
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Fault::Full => {
-                    self.health.writes(false, &failure.reason);
+                Fault::Full | Fault::Missing => {
+                    self.health.fails(&failure);
                     refuse(group, StoreError::Failed);
                     return None;
                 }
@@ -165,7 +165,7 @@ impl Lane {
                 }
                 Fault::Lost | Fault::Again => {
                     // It was tried until no more time was left, so others would fail as well.
-                    self.health.writes(false, &failure.reason);
+                    self.health.fails(&failure);
                     self.log_failure(&failure);
                     refuse(group, StoreError::Failed);
                     return None;
@@ -200,7 +200,7 @@ impl Lane {
         match transact(&client, group, self.patience).await {
             Ok(done) => {
                 admission.succeeded();
-                self.health.writes(true, "");
+                self.health.stores();
                 Ok(done)
             }
             Err(Aborted::Committing(doubt)) => {

@@ -38,7 +38,7 @@ macro_rules! change {
         let changed: Result<_, $crate::store::StoreError> = changing.await;
         if matches!(changed, Err($crate::store::StoreError::Failed)) {
             if $store.0.health.changes.is_stuck() {
-                $store.0.health.writes(false, "a change took too long");
+                $store.0.health.refuses("a change took too long");
             } else {
                 $store.0.health.suspect();
             }
@@ -79,7 +79,8 @@ impl Lent<'_> {
         match &answer {
             Ok(_) => self.admission.succeeded(),
             Err(failure) => match failure.fault {
-                Fault::Bad => self.admission.succeeded(),
+                // A database that refuses a statement is available.
+                Fault::Bad | Fault::Missing => self.admission.succeeded(),
                 Fault::Lost => throw_away(self.client),
                 Fault::Again | Fault::Full => {}
             },

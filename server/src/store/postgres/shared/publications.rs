@@ -62,7 +62,7 @@ impl Postgres {
 /// What is said of a query that failed: whether people have to mend something.
 fn denied(failure: Failure) -> PublicationFault {
     // No waiting mends a statement that is refused, or that lacks a right or a table.
-    if matches!(failure.fault, Fault::Bad | Fault::Full) {
+    if matches!(failure.fault, Fault::Bad | Fault::Missing) {
         PublicationFault::Denied(failure.reason)
     } else {
         PublicationFault::Store(StoreError::Failed)
