@@ -10,11 +10,12 @@ use crate::guard::KEY;
 use crate::server::{Binary, LOBBY, ROOMCAST, Server};
 use crate::support::RawClient;
 
-const SURVIVED: [(Signal, &str); 4] = [
+const SURVIVED: [(Signal, &str); 5] = [
     (Signal::HUP, "SIGHUP"),
     (Signal::USR1, "SIGUSR1"),
     (Signal::USR2, "SIGUSR2"),
     (Signal::PIPE, "SIGPIPE"),
+    (Signal::XFSZ, "SIGXFSZ"),
 ];
 
 #[test]

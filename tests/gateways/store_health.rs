@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use crate::client::Client;
@@ -141,4 +142,36 @@ async fn a_locked_sqlite_database_makes_the_server_unready() {
     // The attempt that waits for the lock ends with it.
     let recovered = until_ready(address, true).await;
     assert!(recovered < NOTICED + BUSY, "{recovered:?}");
+}
+
+/// Limits the size of the files that a server writes: a write beyond it fails, as on a full disk.
+fn limit_files(server: &Server, bytes: Option<u64>) {
+    let pid = Pid::from_raw(i32::try_from(server.binary.pid()).unwrap());
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    prlimit(pid, Resource::Fsize, limit).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sqlite_database_that_cannot_grow_makes_the_server_unready() {
+    let server = Server::start();
+    let address = server.address();
+    let mut ann = server.in_lobby("ann").await;
+    until_ready(address, true).await;
+    // Less than any change takes.
+    limit_files(&server, Some(1024));
+    let ids = send(&mut ann, 5).await;
+    let noticed = until_ready(address, false).await;
+    assert!(noticed < NOTICED + BUSY, "{noticed:?}");
+    assert_eq!(refusals(&mut ann, ids).await, 5);
+    stays_unready(address).await;
+    assert_eq!(server.metric("roomcast_store_errors_total").await, 5);
+    limit_files(&server, None);
+    let recovered = until_ready(address, true).await;
+    assert!(recovered < NOTICED + BUSY, "{recovered:?}");
+    let message = json!({"conversationId": LOBBY, "content": "after"});
+    let sent = ann.must("message", message).await;
+    assert_eq!(sent["message"]["seq"], 1, "nothing refused was stored");
 }

@@ -13,7 +13,7 @@ pub(super) struct Signals(Mutex<[Signal; 2]>);
 
 /// Signals that would end a process that has no handler for them, and why they are sent.
 #[derive(Clone)]
-pub(super) struct SurvivedSignals(Arc<Mutex<[SurvivedSignal; 4]>>);
+pub(super) struct SurvivedSignals(Arc<Mutex<[SurvivedSignal; 5]>>);
 
 struct SurvivedSignal {
     name: &'static str,
@@ -37,15 +37,19 @@ impl SurvivedSignals {
                 more: 0,
             })
         };
-        let signals: [std::io::Result<_>; 4] = [
+        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let signals: [std::io::Result<_>; 5] = [
             survived("SIGHUP", SignalKind::hangup(), INTERVAL),
             survived("SIGUSR1", SignalKind::user_defined1(), INTERVAL),
             survived("SIGUSR2", SignalKind::user_defined2(), INTERVAL),
             // Each write to a connection that its client has closed may send this signal, too.
             survived("SIGPIPE", SignalKind::pipe(), PIPE_INTERVAL),
+            // So may each write to a file that has the greatest permitted size (RLIMIT_FSIZE). With
+            // this handler the write fails, as it does on a full disk.
+            survived("SIGXFSZ", file_size, PIPE_INTERVAL),
         ];
-        let [hangup, first, second, pipe] = signals;
-        let signals = [hangup?, first?, second?, pipe?];
+        let [hangup, first, second, pipe, size] = signals;
+        let signals = [hangup?, first?, second?, pipe?, size?];
         Ok(Self(Arc::new(Mutex::new(signals))))
     }
 
@@ -81,7 +85,7 @@ impl SurvivedSignal {
 
 /// The shortest time between two lines about a signal.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest time between two lines about SIGPIPE, which clients can cause.
+/// The shortest time between two lines about SIGPIPE and SIGXFSZ, which clients can cause.
 const PIPE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Signals {
