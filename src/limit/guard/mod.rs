@@ -299,7 +299,9 @@ impl Guard {
         let block = Block::new(client, time, violation.name(), BlockSource::Automatic);
         let is_made = self.block(block.clone()).is_ok();
         if is_made {
-            tracing::warn!(
+            // Each network is blocked seldom, and an attacker may have many networks.
+            crate::throttled_log!(
+                warn,
                 network = %client,
                 reason = violation.name(),
                 seconds = self.block_time.as_secs(),

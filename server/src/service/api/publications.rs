@@ -237,7 +237,8 @@ impl PublicationsInner {
                 }
                 Err(reason) => {
                     self.metrics.count(Counter::PublicationsRefused);
-                    tracing::warn!(
+                    roomcast::throttled_log!(
+                        warn,
                         position = publication.position,
                         reason,
                         "a publication is set aside"
@@ -251,7 +252,8 @@ impl PublicationsInner {
         if lost > 0 {
             self.metrics
                 .add(Counter::PublicationsLost, lost.unsigned_abs());
-            tracing::warn!(
+            roomcast::throttled_log!(
+                warn,
                 lost,
                 "publications were forgotten before this server had emitted them"
             );

@@ -242,7 +242,7 @@ impl Journals {
         if let Some(followed) = followed
             && let Err(error) = followed.tell_new(&self.0.store, namespace, entry).await
         {
-            tracing::warn!(%error, "what was published could not be read, and is told later");
+            roomcast::throttled_log!(warn, %error, "what was published could not be read, and is told later");
         }
     }
 

@@ -158,7 +158,8 @@ impl SharedStatuses {
                     if forgotten > 0 {
                         let count = u64::try_from(forgotten).unwrap_or(u64::MAX);
                         self.metrics.add(Counter::StatusesForgotten, count);
-                        tracing::warn!(
+                        roomcast::throttled_log!(
+                            warn,
                             forgotten,
                             "there is no room for what so many users say of themselves"
                         );

@@ -1,5 +1,8 @@
 //! Floods of each kind of refusal, and the lines that they write.
 
+#[cfg(all(feature = "nats", feature = "postgres", feature = "redis"))]
+mod brokers;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,7 +10,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::guard::until;
 use crate::server::{LOBBY, Server};
-use crate::support::RawClient;
+use crate::support::{Polling, RawClient};
 
 /// How often each refusal is caused.
 const FLOOD: usize = 400;
@@ -32,9 +35,13 @@ fn refused_events() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-fn lines(server: &Server, part: &str) -> usize {
-    let log = server.binary.log();
+/// The number of lines with this part.
+fn lines_of(log: &str, part: &str) -> usize {
     log.lines().filter(|line| line.contains(part)).count()
+}
+
+fn lines(server: &Server, part: &str) -> usize {
+    lines_of(&server.binary.log(), part)
 }
 
 /// Checks that there are lines, and no more than the burst and one per second.
@@ -98,4 +105,63 @@ fn floods_of_refused_requests_and_connections_write_few_lines() {
         let most = burst + 4 * seconds;
         assert!(written <= most, "{part}: {written} lines, {most} at most");
     }
+}
+
+/// How many clients are cut.
+const CLIENTS: usize = 100;
+
+/// A guest in `/` that polls no more.
+fn polling_guest(server: &crate::guard::Server) -> Polling {
+    let session = Polling::open(server.binary.address(), "/socket.io/");
+    assert_eq!(session.post("40").status, 200);
+    while !session.poll().body.contains("40{\"sid\"") {}
+    session
+}
+
+/// Checks that the lines about clients that were cut are a burst and one per second.
+fn assert_cut(server: &crate::guard::Server, part: &str, metric: &str, start: Instant) {
+    until(|| server.metric(metric) == CLIENTS as i64);
+    until(|| lines_of(&server.binary.log(), part) > 0);
+    let most = 20 + start.elapsed().as_secs() as usize + 2;
+    let written = lines_of(&server.binary.log(), part);
+    assert!(written <= most, "{part}: {written} lines, {most} at most");
+}
+
+#[test]
+fn floods_of_slow_clients_write_few_lines() {
+    let start = Instant::now();
+    let own = [
+        ("ROOMCAST_ENGINE__OUTBOX_BYTES", "20000"),
+        ("ROOMCAST_RECOVERY__MAX_BYTES", "20000"),
+    ];
+    let server = crate::guard::Server::start(&[crate::server::UNLIMITED.as_slice(), &own].concat());
+    // The answers to these wait for a poll that never comes, and are too many.
+    let requests: Vec<_> = (1..100)
+        .map(|n| format!("42{n}[\"message_history\",null]"))
+        .collect();
+    for _ in 0..CLIENTS {
+        let session = polling_guest(&server);
+        assert_eq!(session.post(requests.join("\x1e")).status, 200);
+    }
+    let metric = "roomcast_slow_clients_cut_total{budget=\"connection\"}";
+    assert_cut(&server, "closed: it does not keep up", metric, start);
+}
+
+#[test]
+fn floods_of_clients_that_send_too_fast_write_few_lines() {
+    let start = Instant::now();
+    let own = [
+        ("ROOMCAST_ENGINE__PACKETS_PER_SECOND", "5"),
+        ("ROOMCAST_ENGINE__THROTTLE_TIMEOUT", "1s"),
+    ];
+    let server = crate::guard::Server::start(&[crate::server::UNLIMITED.as_slice(), &own].concat());
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| crate::credentials::open(&server, "127.0.0.1", ""))
+        .collect();
+    for client in &mut clients {
+        // What is sent beyond the end of a connection may fail.
+        let _ = client.try_send(crate::support::websocket::masked(0x81, "3").repeat(200));
+    }
+    let metric = "roomcast_violations_total{limit=\"flood\"}";
+    assert_cut(&server, "closed: it sends too fast", metric, start);
 }
