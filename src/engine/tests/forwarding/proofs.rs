@@ -1,0 +1,159 @@
+//! A request that another server has forwarded proves that, and says who the client is.
+
+use http::Method;
+
+use super::{Cluster, HEADER, UNKNOWN, UPTIME, count, mute, tag, target};
+use crate::{
+    config::AddressLimits,
+    engine::tests::*,
+    limit::{Guard, Proxies},
+};
+
+#[tokio::test]
+async fn what_no_server_has_handed_on_is_refused() {
+    let cluster = Cluster::default();
+    let [a, _b] = cluster.pair().await;
+    let sid = a.open().await;
+    let target = target(&sid);
+    let client = Peer {
+        address: "192.0.2.1:7".parse().unwrap(),
+        secure: true,
+    };
+    let proof_at = |key: u8, target: &str, at: Option<u64>| {
+        let said = crate::engine::forwarding::Said {
+            method: &Method::POST,
+            target,
+            client,
+        };
+        let at = at.map(Duration::from_secs);
+        let proof = crate::engine::forwarding::sign(&[key; 32], said, at).unwrap();
+        format!("{HEADER}: {}\r\n", proof.to_str().unwrap())
+    };
+    let proof = |key: u8, target: &str| proof_at(key, target, Some(1000));
+    let post = async |headers: &str| {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: 2\r\n\r\n4x"
+        );
+        a.exchange(&request).await[9..12].to_owned()
+    };
+    let good = proof(1, &target);
+    for headers in [
+        // By who knows another key, for another request, twice, by nobody.
+        proof(2, &target),
+        proof(1, "/socket.io/"),
+        format!("{good}{good}"),
+        // Long ago, long ahead, at no time.
+        proof_at(1, &target, Some(939)),
+        proof_at(1, &target, Some(1061)),
+        proof_at(1, &target, None),
+        good.replace("https", "http"),
+        format!("{HEADER}: https 192.0.2.1:7 AAAA\r\n"),
+        format!("{HEADER}:\r\n"),
+    ] {
+        assert_eq!(post(&headers).await, "403", "{headers}");
+    }
+    assert_eq!(count(&a, Counter::RejectedForged), 9);
+    assert_eq!(post(&good).await, "200");
+    assert_eq!(post(&proof_at(1, &target, Some(940))).await, "200");
+    assert_eq!(a.poll(&sid).await, (200, "4x\u{1e}4x".into()));
+}
+
+#[tokio::test]
+async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    let sid = a.open().await;
+    // Both write as the version before does to a server that reads no times, and take from others what that one writes. And of two
+    // versions each understands the other one.
+    for timed in [0, 1, 2] {
+        cluster.set_timed(|number| number == timed);
+        assert_eq!(b.post(&sid, "4x").await.0, 200);
+        assert_eq!(b.poll(&sid).await, (200, "4x".into()));
+    }
+    // Once the last one has gone, times are told again; what has none is refused then, as the test above shows.
+    cluster.set_timed(|_| true);
+    assert_eq!(b.post(&sid, "4x").await.0, 200);
+    assert_eq!(count(&a, Counter::RejectedForged), 0);
+}
+
+#[tokio::test]
+async fn a_request_is_handed_on_once_and_no_further() {
+    let cluster = Cluster::default();
+    let [a, b] = cluster.pair().await;
+    // A session of a third server, handed to `a` by somebody who knows the key of `a`.
+    let (listener, address) = mute().await;
+    cluster.register(9, address);
+    let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
+    let target = target(&sid);
+    let said = crate::engine::forwarding::Said {
+        method: &Method::GET,
+        target: &target,
+        client: Peer {
+            address: "192.0.2.1:7".parse().unwrap(),
+            secure: false,
+        },
+    };
+    let proof = crate::engine::forwarding::sign(&[1; 32], said, Some(UPTIME)).unwrap();
+    let proof = proof.to_str().unwrap();
+    let get = format!(
+        "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: {proof}\r\n\r\n"
+    );
+    assert!(a.exchange(&get).await.ends_with(UNKNOWN));
+    assert_eq!(count(&a, Counter::RejectedSessionMisdirected), 1);
+    assert_eq!(
+        (
+            count(&a, Counter::Forwarded),
+            count(&a, Counter::ForwardedFailed)
+        ),
+        (0, 0)
+    );
+    drop(listener);
+    // A server that knows a wrong address sends nothing there: the server at that address is another one.
+    cluster.register(9, a.address);
+    assert_eq!(b.poll(&sid).await.0, 400);
+    assert_eq!(count(&b, Counter::NodesUnproved), 1);
+    assert_eq!(count(&a, Counter::RejectedForged), 0);
+}
+
+#[tokio::test]
+async fn the_owner_learns_who_the_client_is_from_the_server_that_the_client_came_to() {
+    let cluster = Cluster::default();
+    let limits = AddressLimits::default();
+    let guard = |limits: &AddressLimits, engine: &mut Engine| {
+        let proxies = Proxies::new(["127.0.0.1/32".parse().unwrap()]);
+        let metrics = Arc::clone(&engine.metrics);
+        engine.guard = Some(Arc::new(Guard::new(limits, proxies, metrics)));
+    };
+    let blocking = AddressLimits::default().blocked(vec!["203.0.113.7/32".parse().unwrap()]);
+    let a = cluster.serve_with(1, Config::default(), 9, |engine| guard(&blocking, engine));
+    let a = a.await;
+    let b = cluster.serve_with(2, Config::default(), 9, |engine| guard(&limits, engine));
+    let b = b.await;
+    let sid = a.open().await;
+    let post = async |of: &str| {
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {of}\r\nContent-Length: 2\r\n\r\n4x",
+            target(&sid)
+        );
+        b.exchange(&request).await[9..12].to_owned()
+    };
+    assert_eq!(post("203.0.113.7").await, "403", "blocked at the owner");
+    assert_eq!(post("203.0.113.8").await, "200");
+    assert_eq!(count(&a, Counter::RefusedBlocked), 1);
+    assert_eq!(count(&b, Counter::RefusedBlocked), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_alone_has_short_ids_and_knows_no_proofs() {
+    let echo = echo(Config::default()).await;
+    let sid = echo.open().await;
+    assert_eq!(sid.len(), 20);
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{HEADER}: 1\r\nContent-Length: 2\r\n\r\n4x",
+        target(&sid)
+    );
+    assert!(echo.exchange(&request).await.starts_with("HTTP/1.1 200 "));
+    let tagged = format!("{sid}{}", tag(1).as_str());
+    assert_eq!(echo.poll(&tagged).await, (400, UNKNOWN.into()));
+    assert_eq!(count(&echo, Counter::RejectedSessionUnowned), 1);
+}
