@@ -2,29 +2,90 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/named.rs"]
+mod named;
+
 use std::{fs, path::Path};
 
-/// All tests that the page may name, as one text.
-fn tests() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut all = String::new();
-    let mut folders = ["tests", "server/src/service/chat/sequencer", "src/engine"]
-        .map(|folder| root.join(folder))
-        .to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("node_modules") {
-                folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|end| end == "rs" || end == "mjs")
-            {
-                all += &fs::read_to_string(path).unwrap();
+use named::has_test;
+
+/// The files of all tests that the page may name.
+struct Tests(Vec<(String, String)>);
+
+impl Tests {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files = Vec::new();
+        let mut folders = ["tests", "server/src/service/chat/sequencer", "src/engine"]
+            .map(|folder| root.join(folder))
+            .to_vec();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.ends_with("node_modules") {
+                    folders.push(path);
+                } else if path
+                    .extension()
+                    .is_some_and(|end| end == "rs" || end == "mjs")
+                {
+                    let shown = path.strip_prefix(root).unwrap().to_str().unwrap();
+                    files.push((shown.to_owned(), fs::read_to_string(&path).unwrap()));
+                }
             }
         }
+        assert!(files.len() > 100, "{} files", files.len());
+        Self(files)
     }
-    all
+
+    /// Returns whether a test in Rust has this name.
+    fn has_function(&self, name: &str) -> bool {
+        self.has(".rs", name)
+    }
+
+    /// Returns whether a test in JavaScript has this part in its title.
+    fn has_title(&self, part: &str) -> bool {
+        self.has(".mjs", part)
+    }
+
+    fn has(&self, end: &str, name: &str) -> bool {
+        let mut files = self.0.iter().filter(|(path, _)| path.ends_with(end));
+        files.any(|(path, source)| has_test(path, source, name))
+    }
+
+    /// Returns what is wrong with the last cell of a row: it must name a test, and each name, title
+    /// and path in it must exist.
+    fn fault(&self, row: &str) -> Option<String> {
+        let evidence = row.trim_end_matches(" |").rsplit(" | ").next()?;
+        let mut tests = 0;
+        for (n, part) in evidence.split('"').enumerate() {
+            if n % 2 == 1 {
+                for title in title_parts(part) {
+                    if !self.has_title(title) {
+                        return Some(format!("no test has the title {title:?}"));
+                    }
+                    tests += 1;
+                }
+                continue;
+            }
+            for item in part.split('`').skip(1).step_by(2) {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(item);
+                if self.has_function(item) {
+                    tests += 1;
+                } else if item.contains('/') && !path.exists() {
+                    return Some(format!("there is no `{item}`"));
+                } else if !item.contains('/') && item.contains('_') {
+                    return Some(format!("`{item}` is no test"));
+                }
+            }
+        }
+        (tests == 0).then(|| "no test".to_owned())
+    }
+}
+
+/// The parts of a title between omissions.
+fn title_parts(title: &str) -> impl Iterator<Item = &str> {
+    let parts = title.split('…').map(str::trim);
+    parts.filter(|part| !part.is_empty())
 }
 
 fn page() -> String {
@@ -33,7 +94,7 @@ fn page() -> String {
 
 #[test]
 fn every_function_that_is_named_as_a_test_is_one() {
-    let (page, tests) = (page(), tests());
+    let (page, tests) = (page(), Tests::read());
     let is_name = |part: &&str| {
         // Metrics have names like this too.
         !part.starts_with("roomcast_")
@@ -45,16 +106,13 @@ fn every_function_that_is_named_as_a_test_is_one() {
     let named: Vec<&str> = page.split('`').filter(is_name).collect();
     assert!(named.len() > 30, "{} names found", named.len());
     for name in named {
-        assert!(
-            tests.contains(&format!("fn {name}(")),
-            "there is no test {name}"
-        );
+        assert!(tests.has_function(name), "there is no test {name}");
     }
 }
 
 #[test]
 fn every_title_that_is_quoted_belongs_to_a_test() {
-    let (page, tests) = (page(), tests());
+    let (page, tests) = (page(), Tests::read());
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut quoted = 0;
     for line in page.split(['|', '(']).map(str::trim) {
@@ -65,12 +123,8 @@ fn every_title_that_is_quoted_belongs_to_a_test() {
         .any(|suite| line.contains(suite));
         for title in line.split('"').skip(1).step_by(2).filter(|_| cites) {
             quoted += 1;
-            for part in title
-                .split('…')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-            {
-                assert!(tests.contains(part), "there is no test {title:?}");
+            for part in title_parts(title) {
+                assert!(tests.has_title(part), "there is no test {title:?}");
             }
         }
     }
@@ -78,16 +132,55 @@ fn every_title_that_is_quoted_belongs_to_a_test() {
 }
 
 #[test]
-fn every_row_names_a_test() {
-    let page = page();
+fn every_row_names_tests_that_exist() {
+    let (page, tests) = (page(), Tests::read());
     let rows = page
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| sentence"));
+    let mut count = 0;
+    let mut wrong = Vec::new();
     for row in rows {
-        let evidence = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        assert!(
-            evidence.contains('`') || evidence.contains('"'),
-            "no test: {row}"
-        );
+        count += 1;
+        wrong.extend(tests.fault(row).map(|fault| format!("{fault}: {row}")));
+    }
+    assert!(count > 100, "{count} rows");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn rows_without_a_test_are_found() {
+    let file = |path: &str, source: &str| (path.to_owned(), source.to_owned());
+    let tests = Tests(vec![
+        file(
+            "tests/delivery.rs",
+            "#[test]\nfn it_works() {}\nfn helper() {}\n",
+        ),
+        file(
+            "tests/a.test.mjs",
+            "// a note\ntest(\"goes on, twice\", () => {});\n",
+        ),
+    ]);
+    for evidence in [
+        "`it_works`",
+        "`tests/delivery.rs` `it_works`",
+        "JR \"goes on …\"",
+        "\"… twice\", `it_works`",
+        "\"goes … twice\"",
+    ] {
+        assert_eq!(tests.fault(&format!("| a | {evidence} |")), None);
+    }
+    for evidence in [
+        "",
+        "soon",
+        "`helper`",
+        "`it_works`, `it_does_not`",
+        "`tests/delivery.rs`",
+        "`tests/none.rs` `it_works`",
+        "\"a note\"",
+        "\"goes on … thrice\"",
+        "`lastSeq`",
+    ] {
+        let fault = tests.fault(&format!("| a | {evidence} |"));
+        assert!(fault.is_some(), "{evidence}");
     }
 }

@@ -126,9 +126,14 @@ fn every_task_is_killed_in_a_test() {
 
 #[test]
 fn the_server_starts_no_task_without_a_name_that_does_not_end_soon() {
-    for (path, code) in sources("server/src") {
+    let sources = sources("server/src");
+    for (path, code) in &sources {
         let spawns = SPAWNS.iter().any(|spawn| code.contains(spawn));
-        let may = NAMELESS.iter().any(|(known, _)| *known == path);
+        let may = NAMELESS.iter().any(|(known, _)| known == path);
         assert_eq!(spawns, may, "{path}");
+    }
+    for (known, _) in NAMELESS {
+        let mut paths = sources.iter().map(|(path, _)| path);
+        assert!(paths.any(|path| path == known), "there is no {known}");
     }
 }

@@ -318,6 +318,7 @@ test("servers of two databases on one Redis have nothing to do with each other",
   const questions = await heard();
   const { body: listed } = await call(here.url, "GET", "/api/v1/sockets");
   assert.equal(listed.missing, 0);
+  assert.ok(listed.sockets.some(({ userId }) => userId === ann.name));
   for (const { userId, id } of listed.sockets) assert.ok([ann.name, bob.name].includes(userId) && id !== same.socket.id, userId);
   const { body: closed } = await call(here.url, "DELETE", `/api/v1/users/${encodeURIComponent(ann.name)}/sockets`);
   assert.deepEqual(closed, { disconnected: 1, missing: 0 });

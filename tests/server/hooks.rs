@@ -249,6 +249,10 @@ fn refused_requests_are_told_with_code_and_context() {
     upgrade(&server, &format!("{WEBSOCKET}&deny="));
     let context = json!({"name": "FORBIDDEN", "message": "because"});
     expect(4, "Forbidden", context);
+    // What was reported twice would come before this.
+    query("EIO=2&transport=polling");
+    let context = json!({"name": "UNSUPPORTED_PROTOCOL_VERSION", "protocol": "2"});
+    expect(5, "Unsupported protocol version", context);
     assert!(told.try_recv().is_err());
 }
 

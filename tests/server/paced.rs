@@ -167,12 +167,3 @@ fn what_cannot_be_encoded_is_told_to_whoever_sends_it() {
     close(&server);
     assert_eq!(text(&mut client), "42[\"quote\",1]");
 }
-
-#[test]
-fn without_a_runtime_everything_is_sent_at_once() {
-    let io = builder().build().unwrap();
-    for _ in 0..3 {
-        let emitted = io.conflate_every("n", HOUR).emit("n", 1);
-        assert!(emitted.error.is_none());
-    }
-}

@@ -1,6 +1,11 @@
 //! What may be lost, and what may not.
 
-use roomcast::{Ack, Config, DrainError, Event, Io, SocketId, metrics::Counter};
+use roomcast::{
+    Ack, Config, DrainError, Event, Io, SocketId,
+    metrics::{Counter, Gauge},
+    options::Recovery,
+};
+use serde_json::{Value, json};
 
 use crate::{
     local::{Local, text, until},
@@ -96,16 +101,41 @@ fn a_volatile_event_is_dropped_between_two_polls() {
 
 #[test]
 fn a_volatile_event_for_nobody_is_not_kept() {
-    let mut io = Io::builder();
+    let mut io = Io::builder().recovery(Recovery::default());
     io.namespace("/");
     let server = Local::serve(io);
-    let (client, id) = server.connect();
-    let id = SocketId::parse(&id).unwrap();
+    let mut client = server.open();
+    client.send_text("40");
+    let answer = text(&mut client);
+    let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    let id = SocketId::parse(answer["sid"].as_str().unwrap()).unwrap();
     let socket = server.io.of("/").socket(id).unwrap();
+    socket.emit("first", ());
+    let first = text(&mut client);
+    let first: Value = serde_json::from_str(first.strip_prefix("42").unwrap()).unwrap();
     drop(client);
-    until(|| !socket.is_connected());
+    until(|| server.io.metrics().gauge(Gauge::RecoverySessions) == 1);
     let emitted = socket.volatile().emit("v", 1);
     assert_eq!((emitted.queued, emitted.overflowed), (0, 0));
+    server.io.to(id).volatile().emit("v", 2);
+    server.io.volatile().emit("v", 3);
+    server.io.to(id).emit("kept", ());
+    // The client returns, and gets what it missed before the answer.
+    let mut client = server.open();
+    client.send_text(format!(
+        "40{}",
+        json!({"pid": answer["pid"], "offset": first[1]})
+    ));
+    let missed = text(&mut client);
+    assert!(missed.starts_with("42[\"kept\","), "{missed}");
+    let again = text(&mut client);
+    assert!(
+        again.starts_with(&format!("40{{\"sid\":\"{id}\"")),
+        "{again}"
+    );
+    server.io.emit("end", ());
+    let end = text(&mut client);
+    assert!(end.starts_with("42[\"end\","), "{end}");
 }
 
 #[test]

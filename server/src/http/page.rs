@@ -343,6 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_file_has_a_type_and_hashed_ones_are_kept_for_ever() {
+        assert!(names().any(|name| name.starts_with("assets/")));
         for name in names() {
             let response = fetch(&route(&name)).await;
             assert_eq!(response.status(), StatusCode::OK, "{name}");

@@ -85,7 +85,9 @@ async fn what_servers_of_every_version_have_stored_is_read_and_stored_so_again()
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/values.txt");
     let corpus = std::fs::read_to_string(path).unwrap();
     let values = servers(1).remove(0);
+    let mut read_lines = 0;
     for line in corpus.lines().filter(|line| !line.starts_with('#')) {
+        read_lines += 1;
         let [keyspace, _, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
         let key = format!("{keyspace}:7");
         let stored = values
@@ -100,6 +102,7 @@ async fn what_servers_of_every_version_have_stored_is_read_and_stored_so_again()
         let stored = values.0.store.get(&key).await.unwrap().unwrap();
         assert_eq!(&*stored.text, text);
     }
+    assert!(read_lines >= 1, "the corpus has no value");
 }
 
 #[tokio::test]

@@ -50,6 +50,12 @@ impl Unattended {
         self.flusher.memory_arc()
     }
 
+    /// What sends the pings of these outboxes as soon as it runs.
+    #[cfg(test)]
+    pub(in crate::engine) fn flusher(&self) -> Arc<Flusher<Outbox>> {
+        Arc::clone(&self.flusher)
+    }
+
     /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are
     /// not empty. The flusher does not run.
     pub(crate) fn websocket(stream: TcpStream, metrics: Arc<Metrics>) -> Self {

@@ -1,13 +1,18 @@
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::suite::{Suite, next, value};
+use crate::suite::{Suite, next, value, within};
 
-#[derive(Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Greeting {
-    hello: &'static str,
+    hello: String,
     message: Bytes,
-    goodbye: &'static str,
+    goodbye: String,
+}
+
+/// Bytes that are no text, with each value.
+fn all_bytes() -> Bytes {
+    (0..=u8::MAX).collect()
 }
 
 #[tokio::test]
@@ -28,6 +33,11 @@ async fn should_send_binary_data() {
         .emit("buffa", Bytes::from_static(b"asdfasdf"))
         .unwrap();
     next(&mut acks).await;
+    // The server acknowledges whatever is binary, so its content is sent back as well.
+    for bytes in [all_bytes(), Bytes::from_static(b"asdfasdf"), Bytes::new()] {
+        let echoed = socket.emit_with_ack::<Bytes>("echo", bytes.clone());
+        assert_eq!(within(echoed).await.unwrap(), bytes);
+    }
 }
 
 #[tokio::test]
@@ -36,12 +46,20 @@ async fn should_send_binary_data_mixed_with_json() {
     let socket = suite.connect("").await;
     let mut acks = socket.stream("jsonbuff-ack");
     let greeting = Greeting {
-        hello: "lol",
+        hello: "lol".to_owned(),
         message: Bytes::from_static(b"howdy"),
-        goodbye: "gotcha",
+        goodbye: "gotcha".to_owned(),
     };
-    socket.emit("jsonbuff", greeting).unwrap();
+    socket.emit("jsonbuff", &greeting).unwrap();
     next(&mut acks).await;
+    for message in [greeting.message.clone(), all_bytes(), Bytes::new()] {
+        let sent = Greeting {
+            message,
+            ..greeting.clone()
+        };
+        let echoed = socket.emit_with_ack::<Greeting>("echo", &sent);
+        assert_eq!(within(echoed).await.unwrap(), sent);
+    }
 }
 
 #[tokio::test]
@@ -49,9 +67,15 @@ async fn should_send_events_with_binary_data_in_the_correct_order() {
     let suite = Suite::start().await;
     let socket = suite.connect("").await;
     let mut acks = socket.stream("abuff2-ack");
+    // Without the first event the server has no answer to the second one.
+    socket.emit("abuff2", "too early").unwrap();
+    let _: u8 = within(socket.emit_with_ack("echo", 1)).await.unwrap();
     socket
         .emit("abuff1", Bytes::from_static(b"abuff1"))
         .unwrap();
     socket.emit("abuff2", "please arrive second").unwrap();
     next(&mut acks).await;
+    let _: u8 = within(socket.emit_with_ack("echo", 1)).await.unwrap();
+    let more = tokio::time::timeout(std::time::Duration::ZERO, acks.next()).await;
+    assert!(more.is_err(), "{more:?}");
 }

@@ -12,10 +12,7 @@ use crate::{
 fn nowhere() -> (Unheard, ClientBuilder) {
     let unheard = Unheard::new();
     let client = Client::builder(format!("http://{}", unheard.address()));
-    (
-        unheard,
-        client.reconnection_delay(Duration::from_millis(10)),
-    )
+    (unheard, client.reconnection_delay(DELAY))
 }
 
 /// The numbers of the attempts to reconnect until there are no more.
@@ -43,6 +40,23 @@ fn is_reconnect(change: &Change) -> bool {
 fn is_attempt(change: &Change) -> bool {
     matches!(change, Change::ReconnectAttempt(_))
 }
+
+/// Checks that a client does not reconnect by itself, for many times the delay of its attempts.
+async fn assert_no_attempt(changes: &mut Receiver<Change>) {
+    let attempting = async {
+        while let Some(change) = changes.recv().await {
+            if is_attempt(&change) || is_reconnect(&change) {
+                return change;
+            }
+        }
+        panic!("the client has ended");
+    };
+    let attempt = tokio::time::timeout(50 * DELAY, attempting).await;
+    assert!(attempt.is_err(), "{attempt:?}");
+}
+
+/// The delay before the clients of these tests reconnect.
+const DELAY: Duration = Duration::from_millis(10);
 
 #[tokio::test]
 async fn should_reconnect_by_default() {
@@ -109,11 +123,12 @@ async fn should_not_reconnect_when_force_closed() {
     socket.open();
     change(&mut changes, |change| matches!(change, Change::Error(_))).await;
     within(socket.disconnect()).await;
-    // Another attempt of the same task comes behind one that would have been planned.
     while changes.try_recv().is_ok() {}
+    assert_no_attempt(&mut changes).await;
+    assert!(!socket.is_active());
+    // It does if it is asked to.
     socket.open();
-    let after = change(&mut changes, |_| true).await;
-    assert!(matches!(after, Change::Error(_)), "{after:?}");
+    change(&mut changes, is_attempt).await;
 }
 
 #[tokio::test]
@@ -125,9 +140,7 @@ async fn should_stop_reconnecting_when_force_closed() {
     within(socket.disconnect()).await;
     assert!(!socket.is_active());
     while changes.try_recv().is_ok() {}
-    socket.open();
-    let after = change(&mut changes, |_| true).await;
-    assert!(matches!(after, Change::Error(_)), "{after:?}");
+    assert_no_attempt(&mut changes).await;
 }
 
 #[tokio::test]
@@ -154,6 +167,9 @@ async fn should_stop_reconnecting_on_a_socket_and_keep_to_reconnect_on_another()
     within(main.disconnect()).await;
     next(&mut connects).await;
     assert!(asd.is_connected() && !main.is_active());
+    while changes.try_recv().is_ok() {}
+    assert_no_attempt(&mut changes).await;
+    assert!(asd.is_connected() && !main.is_connected());
 }
 
 #[tokio::test]
@@ -198,17 +214,18 @@ async fn should_not_try_to_reconnect_when_connecting_to_correct_port_with_defaul
     let suite = Suite::start().await;
     let (socket, mut changes) = watched(suite.client("/valid"));
     within(socket.connect()).await.unwrap();
+    assert_no_attempt(&mut changes).await;
     within(socket.disconnect()).await;
-    let mut seen = Vec::new();
-    while let Ok(change) = changes.try_recv() {
-        seen.push(change);
-    }
-    assert!(!seen.iter().any(is_attempt), "{seen:?}");
+    assert_no_attempt(&mut changes).await;
 }
 
 #[tokio::test]
 async fn should_stop_trying_to_reconnect() {
     let (_unheard, client) = nowhere();
+    // Long enough that the next attempt is not made before it is called off.
+    let client = client
+        .reconnection_delay(40 * DELAY)
+        .randomization_factor(0.0);
     let (socket, mut changes) = watched(client);
     socket.open();
     change(&mut changes, |change| {
@@ -216,14 +233,13 @@ async fn should_stop_trying_to_reconnect() {
     })
     .await;
     socket.client().set_reconnection(false);
-    // What the task is told next comes behind.
+    assert_no_attempt(&mut changes).await;
     within(socket.client().close()).await;
     while changes.try_recv().is_ok() {}
     socket.open();
     let seen = change(&mut changes, |_| true).await;
     assert!(matches!(seen, Change::Error(_)), "{seen:?}");
-    within(socket.disconnect()).await;
-    assert!(changes.try_recv().is_err());
+    assert_no_attempt(&mut changes).await;
 }
 
 #[tokio::test]
@@ -240,9 +256,11 @@ async fn should_not_try_to_reconnect_with_incorrect_port_when_reconnection_disab
     let (socket, mut changes) = watched(client.reconnection(false));
     within(socket.connect()).await.unwrap_err();
     change(&mut changes, |change| matches!(change, Change::Error(_))).await;
+    assert_no_attempt(&mut changes).await;
     within(socket.connect()).await.unwrap_err();
     let seen = change(&mut changes, |_| true).await;
     assert!(matches!(seen, Change::Error(_)), "{seen:?}");
+    assert_no_attempt(&mut changes).await;
 }
 
 #[tokio::test]

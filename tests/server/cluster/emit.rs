@@ -350,6 +350,21 @@ fn what_is_folded_is_published_to_nobody_and_the_newest_reaches_all_servers() {
 }
 
 #[test]
+fn without_a_runtime_every_paced_event_is_sent_immediately() {
+    let servers = Servers::joined(1, quiet);
+    let (mut client, _) = servers[0].connect();
+    // A server that never serves has no runtime that could send anything later.
+    let adapter = servers.hub().adapter();
+    let io = quiet(Io::builder().adapter(adapter)).build().unwrap();
+    let hour = Duration::from_secs(3600);
+    for n in 1..=3 {
+        let emitted = io.conflate_every("n", hour).emit("n", n);
+        assert!(emitted.error.is_none());
+        client.expect_text(&format!("42[\"n\",{n}]"));
+    }
+}
+
+#[test]
 fn rooms_are_told_to_the_adapter_when_they_open_and_close() {
     let hub = Hub::following_rooms();
     let servers = Servers::joined_by(hub, 3, quiet);

@@ -18,13 +18,15 @@ pub(crate) fn lines(file: &str) -> Vec<Line> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/");
     let corpus = std::fs::read_to_string(format!("{folder}{file}")).unwrap();
     let lines = corpus.lines().filter(|line| !line.starts_with('#'));
-    lines
+    let lines: Vec<_> = lines
         .map(|line| {
             let parts: Vec<_> = line.split('\t').map(str::to_owned).collect();
             let [is, name, text] = parts.try_into().unwrap();
             Line { is, name, text }
         })
-        .collect()
+        .collect();
+    assert!(!lines.is_empty(), "{file} has no text");
+    lines
 }
 
 /// Whether all that is said is said again; what is added to it may be known later.

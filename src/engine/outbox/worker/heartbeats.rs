@@ -213,6 +213,7 @@ mod tests {
     };
 
     use roomcast_protocol::{Sid, Stamp, engine::CloseReason};
+    use tokio::time::sleep_until;
 
     use super::*;
     use crate::{
@@ -221,7 +222,6 @@ mod tests {
             outbox::{
                 Rest,
                 unattended::{INTERVAL, TIMEOUT},
-                worker::flusher::Flusher,
             },
         },
         metrics::{Metrics, Size},
@@ -436,16 +436,30 @@ mod tests {
         assert_eq!(missed, Some(1));
     }
 
-    #[tokio::test]
-    async fn the_wheel_turns_by_itself_and_stops_when_it_is_told_to() {
-        let flusher: Arc<Flusher<Outbox>> = Arc::new(Flusher::new(
-            Unattended::polling(Arc::default()).memory(),
-            Heartbeats::new(SECOND, SECOND, now()),
-            usize::MAX,
-        ));
+    #[tokio::test(start_paused = true)]
+    async fn the_wheel_sends_pings_by_itself_until_it_is_stopped() {
+        let mut fixture = Fixture::with(2).await;
+        let flusher = fixture.unattended.flusher();
         let running = tokio::spawn(Arc::clone(&flusher).beat());
-        tokio::task::yield_now().await;
+        // The clock stands still while a task has something to do.
+        sleep_until((fixture.start + INTERVAL - MOMENT).into()).await;
+        fixture.assert_nothing_more();
+        sleep_until((fixture.start + INTERVAL + 2 * MOMENT).into()).await;
+        assert_eq!(fixture.written(6), PING.repeat(2));
+        let mut next = now() + INTERVAL;
+        let answer = |fixture: &Fixture, next| {
+            for outbox in &fixture.outboxes {
+                assert!(outbox.confirm(next).is_some(), "it has a ping to answer");
+            }
+        };
+        answer(&fixture, next);
+        sleep_until((next + 2 * MOMENT).into()).await;
+        assert_eq!(fixture.written(6), PING.repeat(2));
+        next = now() + INTERVAL;
+        answer(&fixture, next);
         flusher.stop();
         running.await.unwrap();
+        sleep_until((next + SECOND).into()).await;
+        fixture.assert_nothing_more();
     }
 }
