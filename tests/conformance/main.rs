@@ -9,9 +9,12 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/port.rs"]
+mod port;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contracts;
 mod engine;
 mod handshake;
 mod socket;

@@ -9,7 +9,7 @@ import { startLink } from "./link.mjs";
 
 let server, url, packed;
 before(async () => {
-  server = await startExample("interop");
+  server = await startExample("interop", { PACKED_RECOVERY: "1" });
   url = server.url.replace(/\d+$/, (port) => Number(port) + 2);
   packed = server.url.replace(/\d+$/, (port) => Number(port) + 3);
 });

@@ -45,7 +45,7 @@ async fn main() -> Result<(), roomcast::Error> {
     }
     let file = |variable| env::var(variable).unwrap_or_default();
     let tls = Tls::from_files(file("TLS_CERT"), file("TLS_KEY")).expect("a certificate");
-    support::run_all([
+    support::run_all(vec![
         ("", Server::new(io.clone())),
         ("tls", Server::new(io).tls(tls)),
         ("proxied", Server::new(proxied)),

@@ -49,6 +49,7 @@ impl TestServer {
         };
         let mut child = command
             .env("PORT", "0")
+            .env("LISTENER_NAMES", "1")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -204,7 +205,7 @@ impl Drop for TestServer {
 }
 
 /// The example built beside this test: `target/<profile>/deps/<test>` → `target/<profile>/examples`.
-fn example_path(example: &str) -> PathBuf {
+pub fn example_path(example: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test
         .parent()

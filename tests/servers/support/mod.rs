@@ -17,17 +17,16 @@ use tokio::{
 /// Serves on `$PORT` of 127.0.0.1, and of ::1 where `localhost` is that too, until SIGTERM.
 #[allow(dead_code, reason = "one of the servers has several ports")]
 pub(crate) async fn run(server: Server) -> Result<(), roomcast::Error> {
-    run_all([("", server)]).await
+    run_all(vec![("", server)]).await
 }
 
 /// Serves each server on a port of its own, `$PORT` and those that follow it, until SIGTERM. Each
-/// says where it listens, the first one, which is nameless, last.
-pub(crate) async fn run_all<const N: usize>(
-    servers: [(&str, Server); N],
-) -> Result<(), roomcast::Error> {
+/// prints where it listens; the first server, which has no name, comes last. With
+/// `LISTENER_NAMES=1` each address of a server with a name is printed with it before.
+pub(crate) async fn run_all(servers: Vec<(&str, Server)>) -> Result<(), roomcast::Error> {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be received");
     let first: u16 = match number("PORT") {
-        Some(0) | None if N > 1 => free_ports(N),
+        Some(0) | None if servers.len() > 1 => free_ports(servers.len()),
         port => port.unwrap_or_default(),
     };
     let is_dual = localhost_is_ipv6().await;
@@ -42,10 +41,10 @@ pub(crate) async fn run_all<const N: usize>(
         }
         bound.push((name, server));
     }
+    let has_names = number("LISTENER_NAMES") == Some(1);
     for (name, server) in bound.iter().rev() {
         for address in server.local_addrs().iter().rev() {
-            // Names come first, so that our tests can tell the listeners apart.
-            if !name.is_empty() {
+            if has_names && !name.is_empty() {
                 println!("{name} on {address}");
             }
             println!("listening on {address}");
