@@ -121,7 +121,7 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_address)
 }
 
-/// Returns the-token of an `Authorization` header.
+/// Returns the bearer token of an `Authorization` header.
 fn bearer_token(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme

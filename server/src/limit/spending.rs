@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn connected_users_are_charged_for_at_most_a_budget_of_each_server_and_one_more() {
+    fn a_connected_user_owes_one_budget_per_server_and_one_more_at_most() {
         let [a, b] = servers();
         let (ann, _) = b.enter("ann");
         send(&a, "ann", 30);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn users_with_few_events_are_reported_after_a_minute_and_charged_where_active() {
+    async fn few_events_of_a_user_are_reported_after_a_minute_and_charged() {
         let [a, b] = servers();
         // Half of a share is seven and a half.
         assert_eq!(send(&a, "ann", 7), 7);

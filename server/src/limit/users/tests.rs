@@ -70,7 +70,7 @@ fn the_connections_of_a_user_share_what_it_may_do() {
 }
 
 #[test]
-fn what_is_used_up_is_remembered_while_a_connection_that_ends_still_holds_it() {
+fn spent_limits_are_kept_while_an_ending_connection_holds_the_user() {
     let users = users(&Limits::default());
     let (ann, _) = users.enter("ann");
     while users.take(Class::Messages, &ann).is_ok() {}

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn announcements_may_be_missing_if_a_server_is_new_silent_or_reports_a_gap() {
+    fn announcements_may_be_missing_for_new_or_silent_servers_and_gaps() {
         let mut known = KnownNodes::default();
         let mut note = |nodes: &[Seen]| known.note(nodes.iter().cloned());
         assert!(

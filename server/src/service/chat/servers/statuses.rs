@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_more_often_while_announcements_may_be_missing_and_once_after() {
+    fn missing_announcements_speed_up_reads_until_one_round_after() {
         let mut pace = Pace::default();
         assert_eq!(pace.next(Some(true)), (LOOK, 1));
         assert_eq!(pace.next(Some(false)), (LOOK_HURRIED, HURRIED));
