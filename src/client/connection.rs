@@ -13,7 +13,7 @@ use roomcast_protocol::{
 use tokio::time::timeout;
 
 use super::{
-    ClientError, Options,
+    ClientError, DisconnectReason, Options,
     handshake::{self, Admission},
     link::Link,
     options::Target,
@@ -71,7 +71,11 @@ impl Connection {
                     return Ok(());
                 }
                 Kind::ConnectError => return Err(handshake::refusal(&packet)),
-                Kind::Disconnect => return Err(ClientError::Disconnected),
+                Kind::Disconnect => {
+                    return Err(ClientError::Disconnected(
+                        DisconnectReason::ServerDisconnect,
+                    ));
+                }
                 // A session that goes on gets what it has missed before the answer.
                 Kind::Event => {
                     early += handshake::weight(&packet);
@@ -194,13 +198,17 @@ impl Connection {
             let packet = ready!(self.poll_any(cx))?;
             match packet.kind {
                 Kind::Event | Kind::Ack => return Poll::Ready(Ok(packet)),
-                Kind::Disconnect => return Poll::Ready(Err(ClientError::Disconnected)),
+                Kind::Disconnect => {
+                    let reason = DisconnectReason::ServerDisconnect;
+                    return Poll::Ready(Err(ClientError::Disconnected(reason)));
+                }
                 Kind::Connect | Kind::ConnectError => {}
             }
         }
     }
 
-    /// Leaves the namespace, ends the session, and waits until that is written; at most 5 s.
+    /// Leaves the namespace, ends the session, and waits until that is written; at most 5 s. The
+    /// server has handled what was sent before, and packets that it sends meanwhile are dropped.
     ///
     /// # Errors
     /// If the connection breaks meanwhile.
@@ -222,7 +230,8 @@ impl Connection {
 
     async fn say_goodbye(&mut self) -> Result<(), ClientError> {
         let leave = self.parser.disconnect(&self.namespace);
-        self.link.push(&leave.map_err(ClientError::encode)?)?;
+        self.link
+            .push_separate(&leave.map_err(ClientError::encode)?, None)?;
         self.link.say_goodbye().await
     }
 

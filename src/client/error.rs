@@ -3,6 +3,7 @@ use std::{fmt, io};
 use roomcast_protocol::{DecodeError, engine::CloseReason, socket, websocket::FrameError};
 use serde_json::Value;
 
+use super::api::DisconnectReason;
 use crate::Refusal;
 
 /// Why a client could not connect, or why its connection ended.
@@ -35,8 +36,8 @@ pub enum ClientError {
     },
     /// An event came where none was to come: its name.
     Unexpected(String),
-    /// The server disconnected the socket from its namespace.
-    Disconnected,
+    /// The socket was disconnected, or is not connected any more: why.
+    Disconnected(DisconnectReason),
     /// The connection or the session ended.
     Closed(CloseReason),
     /// The connection broke.
@@ -65,7 +66,7 @@ impl ClientError {
             Self::Status { .. } => "refused",
             Self::Refused { .. } => "namespace_refused",
             Self::Unexpected(_) => "unexpected_event",
-            Self::Disconnected => "disconnected",
+            Self::Disconnected(_) => "disconnected",
             Self::Closed(reason) => reason.name(),
             Self::Io(_) => "transport_error",
             Self::Frame(_) => "frame_error",
@@ -76,8 +77,11 @@ impl ClientError {
         }
     }
 
+    /// The task of the client has ended with its runtime.
+    pub(super) const GONE: Self = Self::Disconnected(DisconnectReason::ForcedClose);
+
     /// A copy of the error, for another who waits for the outcome.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         let io = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
         match self {
             Self::Options(what) => Self::Options(what.clone()),
@@ -98,7 +102,7 @@ impl ClientError {
                 data: data.clone(),
             },
             Self::Unexpected(event) => Self::Unexpected(event.clone()),
-            Self::Disconnected => Self::Disconnected,
+            Self::Disconnected(reason) => Self::Disconnected(*reason),
             Self::Closed(reason) => Self::Closed(*reason),
             Self::Io(error) => Self::Io(io(error)),
             Self::Frame(error) => Self::Frame(*error),
@@ -138,7 +142,7 @@ impl fmt::Display for ClientError {
                 write!(f, "the server refuses: {message} ({code})")
             }
             Self::Unexpected(event) => write!(f, "the event `{event}` came"),
-            Self::Disconnected => f.write_str("io server disconnect"),
+            Self::Disconnected(reason) => reason.fmt(f),
             Self::Closed(reason) => reason.fmt(f),
             Self::Io(error) => write!(f, "transport error: {error}"),
             Self::Frame(error) => write!(f, "transport error: {error}"),
@@ -165,7 +169,7 @@ impl std::error::Error for ClientError {
             | Self::Status { .. }
             | Self::Refused { .. }
             | Self::Unexpected(_)
-            | Self::Disconnected
+            | Self::Disconnected(_)
             | Self::Closed(_)
             | Self::Full => None, // The text has what a source would say.
         }

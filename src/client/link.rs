@@ -14,7 +14,10 @@ use roomcast_protocol::{
     engine::{self, Action, CloseReason, Message, Session, Source, Transport, payload},
     socket::{Decoder, Limits, Packet},
 };
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep_until},
+};
 
 use super::{
     ClientError, Options, Transports,
@@ -169,6 +172,23 @@ impl Link {
         Ok(())
     }
 
+    /// Queues an encoded packet that is sent apart from all others: after the server has handled
+    /// what came before it, and before anything that is queued later. `waiter` is notified when the
+    /// server has handled the packet, and dropped if that is not known.
+    pub(super) fn push_separate(
+        &mut self,
+        frame: &Frame,
+        waiter: Option<oneshot::Sender<()>>,
+    ) -> Result<(), ClientError> {
+        match &mut self.wire {
+            Wire::WebSocket(websocket) => websocket.push_separate(frame, waiter),
+            Wire::Polling(polling, _) => {
+                polling.push_separate(frame, waiter);
+                Ok(())
+            }
+        }
+    }
+
     /// The next packet, of any namespace. Nothing is lost when it is not polled again.
     pub(super) fn poll_packet(
         &mut self,
@@ -207,7 +227,7 @@ impl Link {
                 Wire::WebSocket(websocket) => {
                     let read = websocket.poll_read(cx, &mut self.inbox);
                     // Reading may have queued pongs, which leave here as well.
-                    if websocket.queued() > 0
+                    if websocket.is_busy()
                         && let Poll::Ready(written) = websocket.poll_write(cx)
                     {
                         written?;
@@ -280,8 +300,14 @@ impl Link {
         websocket.push(&Frame::packet(&engine::Packet::Upgrade))?;
         if let Wire::Polling(polling, _) = &mut self.wire {
             for waiting in polling.drain() {
-                for packet in payload::decode(waiting) {
-                    websocket.push(&Frame::packet(&packet?))?;
+                let is_separate = waiting.is_separate;
+                let mut waiter = waiting.waiter;
+                for packet in payload::decode(waiting.packets) {
+                    let frame = Frame::packet(&packet?);
+                    match is_separate {
+                        true => websocket.push_separate(&frame, waiter.take())?,
+                        false => websocket.push(&frame)?,
+                    }
                 }
             }
         }
@@ -289,13 +315,47 @@ impl Link {
         Ok(())
     }
 
-    /// Writes what waits, and the end of the session behind it. Packets that came before are lost.
+    /// Writes what waits, and then the end of the session. Packets that arrive are dropped.
+    ///
+    /// An upgrade that has begun is completed first, because the server reads one transport only.
     pub(super) async fn say_goodbye(&mut self) -> Result<(), ClientError> {
+        if let Wire::Polling(_, candidate @ Candidate::Connecting(_)) = &mut self.wire {
+            *candidate = Candidate::None;
+        }
+        match poll_fn(|cx| self.poll_settled(cx)).await {
+            Ok(()) => {}
+            // The server has ended the session after it had read everything.
+            Err(ClientError::Closed(_)) if self.queued() == 0 => return Ok(()),
+            Err(error) => return Err(error),
+        }
         match &mut self.wire {
             Wire::WebSocket(websocket) => websocket.push_close()?,
             Wire::Polling(polling, _) => polling.push(&Frame::packet(&engine::Packet::Close)),
         }
         poll_fn(|cx| self.poll_write(cx)).await
+    }
+
+    /// Ready when everything was written, separate packets were handled, and no upgrade is under
+    /// way.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        loop {
+            if !self.is_busy() {
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_packet(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if !self.is_busy() => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        match &self.wire {
+            Wire::WebSocket(websocket) => websocket.is_busy(),
+            Wire::Polling(polling, candidate) => !polling.is_written() || !candidate.is_none(),
+        }
     }
 
     /// Writes what waits, and reads nothing. Ready when all is written.

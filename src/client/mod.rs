@@ -47,6 +47,7 @@
 
 mod answer;
 mod api;
+mod barrier;
 mod connection;
 mod driver;
 mod error;

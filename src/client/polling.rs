@@ -19,7 +19,7 @@ use roomcast_protocol::{
     Frame,
     engine::{CloseReason, Packet, payload},
 };
-use tokio::task::AbortHandle;
+use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::{ClientError, answer, options::Target};
 
@@ -39,13 +39,25 @@ pub(super) struct Polling {
     path: Arc<str>,
     get: Slot,
     post: Slot,
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Waiting>,
     queued: usize,
+    /// The callers that wait for the answer to the POST that is under way.
+    posting: Vec<oneshot::Sender<()>>,
     /// Bytes of one payload that the server takes.
     max_payload: usize,
     /// How long a poll may wait.
     patience: Duration,
     is_paused: bool,
+}
+
+/// Packets that wait for a POST.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) packets: Bytes,
+    /// Whether the packets are sent apart from all others.
+    pub(super) is_separate: bool,
+    /// The caller that waits until the server has taken the packets.
+    pub(super) waiter: Option<oneshot::Sender<()>>,
 }
 
 impl Polling {
@@ -84,6 +96,7 @@ impl Polling {
             post: Slot::Idle(None),
             queue: VecDeque::new(),
             queued: 0,
+            posting: Vec::new(),
             max_payload: match usize::try_from(max_payload) {
                 Ok(0) | Err(_) => usize::MAX,
                 Ok(bytes) => bytes,
@@ -97,14 +110,33 @@ impl Polling {
     pub(super) fn push(&mut self, frame: &Frame) {
         let packets = frame.polling();
         if !packets.is_empty() {
-            self.queued += packets.len();
-            self.queue.push_back(packets);
+            self.queue(packets, false, None);
         }
+    }
+
+    /// Queues a frame for a POST of its own, since Node's server drops events that share one with a
+    /// `DISCONNECT`. `waiter` is notified when the server has answered that POST.
+    pub(super) fn push_separate(&mut self, frame: &Frame, waiter: Option<oneshot::Sender<()>>) {
+        self.queue(frame.polling(), true, waiter);
+    }
+
+    fn queue(&mut self, packets: Bytes, is_separate: bool, waiter: Option<oneshot::Sender<()>>) {
+        self.queued += packets.len();
+        self.queue.push_back(Waiting {
+            packets,
+            is_separate,
+            waiter,
+        });
     }
 
     /// Bytes that wait for a POST.
     pub(super) fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Returns whether the server has taken everything.
+    pub(super) fn is_written(&self) -> bool {
+        self.queue.is_empty() && matches!(self.post, Slot::Idle(_))
     }
 
     /// Reads and writes; ready when at least one packet is in `inbox`.
@@ -158,7 +190,12 @@ impl Polling {
                 self.post.start(&self.endpoint, request, timeout);
             }
             match self.post.poll(cx) {
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => {
+                    for waiter in self.posting.drain(..) {
+                        // The caller may have stopped waiting.
+                        let _ = waiter.send(());
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
@@ -170,8 +207,8 @@ impl Polling {
         self.is_paused = true;
     }
 
-    /// What waited for a POST, in the form of payloads.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Bytes> {
+    /// What waited for a POST.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Waiting> {
         self.queued = 0;
         self.queue.drain(..)
     }
@@ -181,23 +218,27 @@ impl Polling {
         matches!((&self.get, &self.post), (Slot::Idle(_), Slot::Idle(_)))
     }
 
-    /// As many packets as one payload may have; at least one.
+    /// As many packets as one payload may have; at least one. Separate packets share a payload
+    /// only with each other.
     fn batch(&mut self) -> Bytes {
-        let mut batch = self.queue.pop_front().unwrap_or_default();
+        let Some(first) = self.queue.pop_front() else {
+            return Bytes::new();
+        };
+        let mut batch = first.packets;
+        self.posting.extend(first.waiter);
         self.queued -= batch.len();
         let mut joined = Vec::new();
-        while let Some(next) = self.queue.front() {
-            let length = joined.len().max(batch.len()) + 1 + next.len();
-            if length > self.max_payload {
-                break;
-            }
+        while let Some(next) = self.queue.pop_front_if(|next| {
+            let length = joined.len().max(batch.len()) + 1 + next.packets.len();
+            length <= self.max_payload && next.is_separate == first.is_separate
+        }) {
             if joined.is_empty() {
                 joined.extend_from_slice(&batch);
             }
             joined.push(payload::SEPARATOR);
-            joined.extend_from_slice(next);
-            self.queued -= next.len();
-            self.queue.pop_front();
+            joined.extend_from_slice(&next.packets);
+            self.queued -= next.packets.len();
+            self.posting.extend(next.waiter);
         }
         if !joined.is_empty() {
             batch = joined.into();

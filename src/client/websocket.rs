@@ -17,9 +17,17 @@ use roomcast_protocol::{
         handshake::{self, AnswerError},
     },
 };
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    sync::oneshot,
+};
 
-use super::{ClientError, answer, options::Target, stream::Stream};
+use super::{
+    ClientError, answer,
+    barrier::{Barriers, Released},
+    options::Target,
+    stream::Stream,
+};
 
 /// A WebSocket whose handshake is done.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub(super) struct WebSocket {
     written: usize,
     /// What came in one piece with the answer to the handshake.
     unread: Bytes,
+    /// Frames that wait behind a separate one. A connection without such frames has no buffer.
+    barriers: Option<Box<Barriers>>,
 }
 
 impl WebSocket {
@@ -85,6 +95,7 @@ impl WebSocket {
                         out: Vec::new(),
                         written: 0,
                         unread: Bytes::from(received).slice(length..),
+                        barriers: None,
                     });
                 }
                 Ok(None) if is_end => return Err(answer::gibberish(&received)),
@@ -151,8 +162,17 @@ impl WebSocket {
             match event {
                 Event::Text(text) => inbox.push_back(Packet::decode_text(text)?),
                 Event::Binary(data) => inbox.push_back(Packet::decode_binary(data)),
-                Event::Ping(data) => self.push_frame(Opcode::Pong, &data)?,
-                Event::Pong(_) => {}
+                Event::Ping(data) => {
+                    // An answer does not wait behind separate frames.
+                    let mask = mask().map_err(ClientError::Io)?;
+                    encode_frame(&mut self.out, true, Opcode::Pong, &data, Some(mask));
+                }
+                Event::Pong(content) => {
+                    if let Some(barriers) = &mut self.barriers {
+                        let released = barriers.answered(&content);
+                        self.write(&released)?;
+                    }
+                }
                 // What came before the close is still worth having.
                 Event::Close(_) => inbox.push_back(Packet::Close),
             }
@@ -170,20 +190,62 @@ impl WebSocket {
 
     fn push_frame(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), ClientError> {
         let mask = mask().map_err(ClientError::Io)?;
-        encode_frame(&mut self.out, true, opcode, payload, Some(mask));
+        encode_frame(self.last(), true, opcode, payload, Some(mask));
         Ok(())
+    }
+
+    /// Queues a frame that leaves when the server has handled what came before it. What is queued
+    /// later leaves when the server has handled this frame; `waiter` is notified then.
+    pub(super) fn push_separate(
+        &mut self,
+        frame: &Frame,
+        waiter: Option<oneshot::Sender<()>>,
+    ) -> Result<(), ClientError> {
+        let mut encoded = Vec::new();
+        for (opcode, payload) in frame.messages() {
+            let mask = mask().map_err(ClientError::Io)?;
+            encode_frame(&mut encoded, true, opcode, payload, Some(mask));
+        }
+        let barriers = self.barriers.get_or_insert_default();
+        let released = barriers.add(&encoded, waiter);
+        self.write(&released)
+    }
+
+    fn write(&mut self, released: &Released) -> Result<(), ClientError> {
+        self.out.extend_from_slice(&released.frames);
+        if let Some(content) = released.ping {
+            let mask = mask().map_err(ClientError::Io)?;
+            encode_frame(&mut self.out, true, Opcode::Ping, &content, Some(mask));
+        }
+        Ok(())
+    }
+
+    /// The buffer that further frames are put into.
+    fn last(&mut self) -> &mut Vec<u8> {
+        let barriers = self.barriers.as_mut();
+        barriers
+            .and_then(|barriers| barriers.last())
+            .unwrap_or(&mut self.out)
     }
 
     /// Queues a close frame with code 1000.
     pub(super) fn push_close(&mut self) -> Result<(), ClientError> {
         let mask = mask().map_err(ClientError::Io)?;
-        encode_close(&mut self.out, CloseCode::NORMAL, "", Some(mask));
+        encode_close(self.last(), CloseCode::NORMAL, "", Some(mask));
         Ok(())
     }
 
     /// Bytes that wait to be written.
     pub(super) fn queued(&self) -> usize {
-        self.out.len() - self.written + self.stream.unflushed()
+        let waiting = self.barriers.as_ref();
+        let waiting = waiting.map_or(0, |barriers| barriers.queued());
+        self.out.len() - self.written + self.stream.unflushed() + waiting
+    }
+
+    /// Returns whether anything is to be written, or to be answered before it was handled.
+    pub(super) fn is_busy(&self) -> bool {
+        let barriers = self.barriers.as_ref();
+        self.queued() > 0 || barriers.is_some_and(|barriers| barriers.is_active())
     }
 
     /// Writes what the kernel takes now.
@@ -199,17 +261,26 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Ready when everything was written.
+    /// Ready when everything was written, and separate frames were handled.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
-                Ok(written) => self.written += written,
-                Err(error) => return Poll::Ready(Err(ClientError::Io(error))),
+        loop {
+            while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+                match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
+                    Ok(written) => self.written += written,
+                    Err(error) => return Poll::Ready(Err(ClientError::Io(error))),
+                }
+            }
+            self.clear();
+            let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+            ready!(flushed).map_err(ClientError::Io)?;
+            match &mut self.barriers {
+                Some(barriers) if barriers.is_active() => {
+                    let frames = ready!(barriers.poll_ignored(cx));
+                    self.out.extend_from_slice(&frames);
+                }
+                Some(_) | None => return Poll::Ready(Ok(())),
             }
         }
-        self.clear();
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        flushed.map_err(ClientError::Io)
     }
 
     /// Forgets what was written, and the memory of a burst.

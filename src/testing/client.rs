@@ -179,7 +179,7 @@ impl Client {
     /// When none comes in time, or the client is disconnected.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         let deadline = self.builder.deadline;
-        let next = async { self.take().await.ok_or(ClientError::Disconnected) };
+        let next = async { self.take().await.ok_or_else(|| self.client.ended()) };
         in_time(deadline, next, "an event").await
     }
 
@@ -196,7 +196,7 @@ impl Client {
                 match self.take().await {
                     Some(event) if event.name == name => break Ok(event.args),
                     Some(_) => {}
-                    None => break Err(ClientError::Disconnected),
+                    None => break Err(self.client.ended()),
                 }
             }
         };
@@ -213,12 +213,13 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Unexpected`] with the name of the event that came, and
-    /// [`ClientError::Disconnected`] if the server ends the connection.
+    /// [`ClientError::Disconnected`] if the server disconnects the socket, or another error if the
+    /// connection ends.
     pub async fn nothing_within(&mut self, within: Duration) -> Result<(), ClientError> {
         match timeout(within, self.take()).await {
             Err(_) => Ok(()),
             Ok(Some(event)) => Err(ClientError::Unexpected(event.name)),
-            Ok(None) => Err(ClientError::Disconnected),
+            Ok(None) => Err(self.client.ended()),
         }
     }
 
@@ -276,7 +277,8 @@ impl Client {
         let deadline = self.builder.deadline;
         let ended = async {
             while self.take().await.is_some() {}
-            Ok(matches!(self.client.end(), Some(ClientError::Disconnected)))
+            let end = self.client.end();
+            Ok(matches!(end, Some(ClientError::Disconnected(_))))
         };
         in_time(deadline, ended, "the end").await
     }

@@ -18,7 +18,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::client::{ClientError, Connection, Options};
+use crate::client::{ClientError, Connection, DisconnectReason, Options};
 
 /// A connected client: a handle of the task that drives its [`Connection`].
 ///
@@ -112,7 +112,7 @@ impl Handle {
             .await?;
         match tokio::time::timeout(self.ack_timeout, answer).await {
             Ok(Ok(args)) => Ok(args),
-            Ok(Err(_)) => Err(ClientError::Disconnected),
+            Ok(Err(_)) => Err(self.ended()),
             Err(_) => Err(ClientError::Timeout("an acknowledgement")),
         }
     }
@@ -141,6 +141,12 @@ impl Handle {
         self.end.get()
     }
 
+    /// Why nothing more can be sent or received.
+    pub(super) fn ended(&self) -> ClientError {
+        let own = ClientError::Disconnected(DisconnectReason::ClientDisconnect);
+        self.end().map_or(own, ClientError::copy)
+    }
+
     /// Leaves the namespace, ends the session, and waits until the server has done so as well; at
     /// most 5 s.
     ///
@@ -149,13 +155,13 @@ impl Handle {
     pub(super) async fn disconnect(self) -> Result<(), ClientError> {
         let (sender, done) = oneshot::channel();
         let closing = self.commands.send(Command::Close(sender)).await;
-        closing.map_err(|_| ClientError::Disconnected)?;
-        done.await.unwrap_or(Err(ClientError::Disconnected))
+        closing.map_err(|_| self.ended())?;
+        done.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
     async fn send(&self, frame: Frame, ack: Option<Pending>) -> Result<(), ClientError> {
         let sent = self.commands.send(Command::Send(frame, ack)).await;
-        sent.map_err(|_| ClientError::Disconnected)
+        sent.map_err(|_| self.ended())
     }
 }
 
@@ -176,23 +182,25 @@ enum Command {
 /// Drives a connection until it ends or its handle has gone.
 async fn drive(
     connection: Connection,
-    commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Incoming>,
     end: Arc<OnceLock<ClientError>>,
 ) {
-    if let Err(error) = serve(connection, commands, &events).await {
-        // The reason is set before the events end, so that whoever sees their end finds it.
+    let mut answers = HashMap::new();
+    let served = serve(connection, &mut commands, &events, &mut answers).await;
+    if let Err(error) = served {
+        // The reason is set before the queues are dropped, so that callers find it when they end.
         let _ = end.set(error);
     }
-    drop(events);
+    drop((commands, events, answers));
 }
 
 async fn serve(
     mut connection: Connection,
-    mut commands: mpsc::Receiver<Command>,
+    commands: &mut mpsc::Receiver<Command>,
     events: &mpsc::Sender<Incoming>,
+    answers: &mut HashMap<u64, oneshot::Sender<Args>>,
 ) -> Result<(), ClientError> {
-    let mut answers: HashMap<u64, oneshot::Sender<Args>> = HashMap::new();
     let mut waiting = None;
     loop {
         // Commands wait while much is unwritten, so that a test that sends too fast is slowed down.

@@ -240,5 +240,5 @@ fn a_client_whose_runtime_has_ended_is_disconnected() {
     drop(runtime);
     assert!(!socket.is_connected() && !socket.is_active());
     let error = socket.emit("x", ()).unwrap_err();
-    assert!(matches!(error, ClientError::Disconnected), "{error:?}");
+    assert!(matches!(error, ClientError::Disconnected(_)), "{error:?}");
 }

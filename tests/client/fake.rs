@@ -60,11 +60,25 @@ impl Session {
         within(sent).await.unwrap();
     }
 
-    /// The next text of the client.
+    /// The next text of the client. Pings are answered.
     pub(crate) async fn next(&mut self) -> String {
+        loop {
+            match within(self.0.next()).await {
+                Some(Ok(Message::Text(text))) => return text.to_string(),
+                Some(Ok(Message::Ping(_))) => within(self.0.flush()).await.unwrap(),
+                other => panic!("no text: {other:?}"),
+            }
+        }
+    }
+
+    /// The next frame of the client: its text, or the kind of a control frame. A ping is answered
+    /// when the frame after it is read.
+    pub(crate) async fn frame(&mut self) -> String {
         match within(self.0.next()).await {
             Some(Ok(Message::Text(text))) => text.to_string(),
-            other => panic!("no text: {other:?}"),
+            Some(Ok(Message::Ping(_))) => "ping".into(),
+            Some(Ok(Message::Close(_))) => "close".into(),
+            other => panic!("another frame: {other:?}"),
         }
     }
 

@@ -15,6 +15,7 @@
 mod support;
 
 mod bounds;
+mod disconnect;
 mod fake;
 mod handlers;
 mod official;

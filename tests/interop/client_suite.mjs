@@ -11,7 +11,20 @@ const io = new Server(0, {
 io.httpServer.once("listening", () => console.log(`listening on 127.0.0.1:${io.httpServer.address().port}`));
 
 for (const name of ["/timeout_socket", "/valid", "/asd"]) io.of(name);
-io.of("/foo").on("connection", (socket) => socket.on("getId", (ack) => ack(socket.id)));
+// The marks that sockets have sent, and why those sockets were disconnected.
+let notes = { marks: [], reasons: [] };
+const takeMarks = (socket) => {
+  let isMarked = false;
+  socket.on("mark", (number) => {
+    isMarked = true;
+    notes.marks.push(number);
+  });
+  socket.on("disconnect", (reason) => isMarked && notes.reasons.push(reason));
+};
+io.of("/foo").on("connection", (socket) => {
+  socket.on("getId", (ack) => ack(socket.id));
+  takeMarks(socket);
+});
 io.of("/abc").on("connection", (socket) => socket.emit("handshake", socket.handshake));
 io.of("/no").use((_, next) => next(new Error("Auth failed (custom namespace)")));
 io.use((socket, next) => next(socket.request._query.fail ? new Error("Auth failed (main namespace)") : undefined));
@@ -21,6 +34,12 @@ const isGreeting = (object) =>
   object.hello === "lol" && object.goodbye === "gotcha" && Buffer.isBuffer(object.message);
 
 io.on("connection", (socket) => {
+  takeMarks(socket);
+  socket.on("marks", (ack) => ack(notes));
+  socket.on("clear marks", (ack) => {
+    notes = { marks: [], reasons: [] };
+    ack();
+  });
   let hasBuffer = false;
   socket.on("hi", () => socket.emit("hi"));
   socket.on("echo", (value, ack) => ack?.(value));

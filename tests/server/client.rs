@@ -151,7 +151,11 @@ fn the_end_of_a_connection_ends_its_client() {
             let mut connection = Connection::open(&options).await.unwrap();
             connection.emit("bye", &()).unwrap();
             let error = connection.next().await.unwrap_err();
-            assert!(matches!(error, ClientError::Disconnected), "{error:?}");
+            let expected = DisconnectReason::ServerDisconnect;
+            assert!(
+                matches!(error, ClientError::Disconnected(reason) if reason == expected),
+                "{error:?}"
+            );
 
             let client = Client::builder(url(&server)).transports(transports);
             let socket = client.connect().await.unwrap();

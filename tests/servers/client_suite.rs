@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use roomcast::{
-    Ack, Args, Config, Connect, EngineRequest, Event, Io, NamespaceBuilder, NoAck, Refusal, Server,
-    Socket, SocketId, options::Recovery,
+    Ack, Args, Config, Connect, DisconnectReason, EngineRequest, Event, Io, NamespaceBuilder,
+    NoAck, Refusal, Server, Socket, SocketId, options::Recovery,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 #[tokio::main]
@@ -34,8 +37,12 @@ async fn main() -> Result<(), roomcast::Error> {
     answer(main);
     emit(main);
     take_binary(main);
+    let notes = Arc::new(Mutex::new(Notes::default()));
+    take_marks(main, &notes);
+    report_marks(main, &notes);
 
-    io.namespace("/foo").on("getId", get_id);
+    let named = io.namespace("/foo").on("getId", get_id);
+    take_marks(named, &notes);
     io.namespace("/abc").on_connect(async |event: Event| {
         event.socket.emit("handshake", handshake(&event.socket));
     });
@@ -67,6 +74,48 @@ fn answer(namespace: &mut NamespaceBuilder) {
             Ack(handshake(&event.socket))
         })
         .on("getId", get_id);
+}
+
+/// The marks that sockets have sent, and why those sockets were disconnected.
+#[derive(Clone, Default, Serialize)]
+struct Notes {
+    marks: Vec<u32>,
+    reasons: Vec<String>,
+}
+
+struct Marked;
+
+fn take_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
+    let (marks, reasons) = (Arc::clone(notes), Arc::clone(notes));
+    namespace
+        .on("mark", move |event: Event, number: u32| {
+            event.socket.set_data(Marked);
+            marks.lock().expect("no step panics").marks.push(number);
+            async {}
+        })
+        .on(
+            "disconnect",
+            move |event: Event, reason: DisconnectReason| {
+                if event.socket.data::<Marked>().is_some() {
+                    let mut notes = reasons.lock().expect("no step panics");
+                    notes.reasons.push(reason.to_string());
+                }
+                async {}
+            },
+        );
+}
+
+fn report_marks(namespace: &mut NamespaceBuilder, notes: &Arc<Mutex<Notes>>) {
+    let (read, cleared) = (Arc::clone(notes), Arc::clone(notes));
+    namespace
+        .on("marks", move |_: Event| {
+            let notes = read.lock().expect("no step panics").clone();
+            async { Ack(notes) }
+        })
+        .on("clear marks", move |_: Event| {
+            *cleared.lock().expect("no step panics") = Notes::default();
+            async { Ack(()) }
+        });
 }
 
 /// Events that are answered with events.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast::client::ClientError;
+use roomcast::client::{ClientError, DisconnectReason};
 use tokio::time::sleep;
 
 use super::{hear::is_measured, worker::Worker};
@@ -84,7 +84,7 @@ fn fire(worker: &Worker, tick: Tick, start: Instant) {
         Some(_) if state.pending.len() >= MAX_PENDING => Err(ClientError::Full),
         Some(connection) if call.ack => connection.request(&call.event, &spoken).map(Some),
         Some(connection) => connection.emit(&call.event, &spoken).map(|()| None),
-        None => Err(ClientError::Disconnected),
+        None => Err(ClientError::Disconnected(DisconnectReason::TransportClose)),
     };
     match sent {
         Ok(id) => {

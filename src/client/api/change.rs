@@ -83,7 +83,7 @@ impl DisconnectReason {
             | ClientError::Status { .. }
             | ClientError::Refused { .. }
             | ClientError::Unexpected(_)
-            | ClientError::Disconnected
+            | ClientError::Disconnected(_)
             | ClientError::Io(_)
             | ClientError::Frame(_)
             | ClientError::Full
@@ -131,7 +131,7 @@ impl ConnectError {
             | ClientError::NotSocketIo(_)
             | ClientError::Status { .. }
             | ClientError::Unexpected(_)
-            | ClientError::Disconnected
+            | ClientError::Disconnected(_)
             | ClientError::Closed(_)
             | ClientError::Io(_)
             | ClientError::Frame(_)

@@ -34,7 +34,7 @@ impl Socket {
     ///
     /// # Errors
     /// As [`emit`](Self::emit), [`ClientError::Timeout`] if nothing comes in time,
-    /// [`ClientError::Disconnected`] if the connection was lost after it was sent,
+    /// [`ClientError::Disconnected`] with the reason if the connection ended after it was sent,
     /// [`ClientError::Refused`] if the server's handler refused it in the way of this library, and
     /// [`ClientError::Answer`] if the answer is no `T`.
     pub async fn emit_with_ack<T: Argument>(
@@ -105,7 +105,7 @@ impl<'a> Emit<'a> {
         drop(args);
         // A cancellation point: whoever drops this future gives up the answer, and the event is
         // sent all the same.
-        let answer = answer.await.unwrap_or(Err(ClientError::Disconnected))?;
+        let answer = answer.await.unwrap_or(Err(ClientError::GONE))?;
         T::take(&answer, &mut 0)
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
@@ -140,7 +140,7 @@ impl<'a> Emit<'a> {
         {
             Ok(())
         } else {
-            Err(ClientError::Disconnected)
+            Err(ClientError::GONE)
         }
     }
 }

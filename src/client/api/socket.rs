@@ -80,7 +80,7 @@ impl Socket {
     pub async fn connect(&self) -> Result<(), ClientError> {
         let (sender, outcome) = oneshot::channel();
         self.begin(Some(sender));
-        outcome.await.unwrap_or(Err(ClientError::Disconnected))
+        outcome.await.unwrap_or(Err(ClientError::GONE))
     }
 
     fn begin(&self, outcome: Option<oneshot::Sender<Result<(), ClientError>>>) {
@@ -92,8 +92,12 @@ impl Socket {
         self.command(|shared| Command::Open(shared, outcome));
     }
 
-    /// Leaves the namespace, and waits until that is written; at most 5 s. The connection ends with its
-    /// last socket. Events that are sent from now on wait until the socket is told to connect.
+    /// Leaves the namespace, and waits until the server has handled that; at most 5 s. The connection
+    /// ends with its last socket. Events that are sent from now on wait until the socket is told to
+    /// connect.
+    ///
+    /// The server has handled the events that were sent before, and ends the session: it cannot be
+    /// recovered. If the connection breaks or the server is silent, both are unknown.
     pub async fn disconnect(&self) {
         let (sender, done) = oneshot::channel();
         self.command(|shared| Command::Disconnect(shared, sender));

@@ -207,7 +207,7 @@ impl Driver {
     pub(super) fn give_up(&mut self, nsp: &Nsp, error: &ClientError) {
         self.deactivate(nsp);
         self.refuse(nsp, error);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
     /// Tells a socket why it is not connected.
@@ -226,13 +226,13 @@ impl Driver {
         };
         let was_in = namespace.go_out();
         if !reason.reconnects() || !self.may_reconnect {
-            namespace.settle(Err(&ClientError::Disconnected));
+            namespace.settle(Err(&ClientError::Disconnected(reason)));
         }
         // Events that were not sent yet go on waiting, with their acknowledgements.
         let kept: HashSet<u64> = namespace.buffer.iter().filter_map(|(id, _)| *id).collect();
         let waiters = namespace.acks.take_all(|id| kept.contains(&id));
         for waiter in waiters {
-            let error = Err(ClientError::Disconnected);
+            let error = Err(ClientError::Disconnected(reason));
             super::sending::settle(namespace, waiter, error, self.settings.retries);
         }
         if was_in {
@@ -249,27 +249,42 @@ impl Driver {
     /// The application leaves a namespace.
     pub(super) fn disconnect(&mut self, shared: &Arc<SharedNamespace>, done: oneshot::Sender<()>) {
         let nsp = &shared.nsp;
+        let mut waiter = Some(done);
         if self.namespace(shared).is_in() {
             self.flush(nsp, usize::MAX);
-            self.send_disconnect(nsp);
+            // The connection ends with its last socket. The caller then waits for that end instead.
+            let is_last = self.active().len() == 1;
+            let handled = if is_last { None } else { waiter.take() };
+            self.send_disconnect(nsp, handled);
         }
         self.deactivate(nsp);
+        self.forget_session(nsp);
         self.go_out(nsp, DisconnectReason::ClientDisconnect);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, vec![done]);
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, waiter);
+    }
+
+    /// Drops the secret of a session that the application has ended: the next `CONNECT` must not
+    /// continue it, whatever `auth` it has.
+    fn forget_session(&mut self, nsp: &Nsp) {
+        if let Some(namespace) = self.namespaces.get_mut(nsp) {
+            namespace.pid = None;
+            namespace.offset = None;
+        }
     }
 
     /// The server disconnects a socket.
     pub(super) fn disconnected(&mut self, nsp: &Nsp) {
         self.deactivate(nsp);
         self.go_out(nsp, DisconnectReason::ServerDisconnect);
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
-    /// Says that we are not in a namespace, or not any more.
-    pub(super) fn send_disconnect(&mut self, nsp: &Nsp) {
+    /// Sends that the socket is not in a namespace, apart from all other packets. `waiter` is
+    /// notified when the server has handled that.
+    pub(super) fn send_disconnect(&mut self, nsp: &Nsp, waiter: Option<oneshot::Sender<()>>) {
         let frame = self.settings.options.parser.disconnect(nsp.as_str());
         if let (Phase::Open(link), Ok(frame)) = (&mut self.phase, frame)
-            && let Err(error) = link.push(&frame)
+            && let Err(error) = link.push_separate(&frame, waiter)
         {
             self.lost(&error);
         }
@@ -280,9 +295,10 @@ impl Driver {
         for nsp in self.active() {
             self.flush(&nsp, usize::MAX);
             self.deactivate(&nsp);
+            self.forget_session(&nsp);
             self.go_out(&nsp, DisconnectReason::ForcedClose);
         }
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, vec![done]);
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, Some(done));
     }
 
     /// No handle is left: what was sent is written, and the server told.
@@ -290,33 +306,29 @@ impl Driver {
         for nsp in self.active() {
             if self.namespaces.get(&nsp).is_some_and(Namespace::is_in) {
                 self.flush(&nsp, usize::MAX);
-                self.send_disconnect(&nsp);
+                self.send_disconnect(&nsp, None);
             }
             self.deactivate(&nsp);
         }
-        self.hang_up_if_idle(DisconnectReason::ForcedClose, Vec::new());
+        self.hang_up_if_idle(DisconnectReason::ForcedClose, None);
     }
 
-    /// Ends the session if no socket needs it; `done` are told when that is written.
-    fn hang_up_if_idle(&mut self, reason: DisconnectReason, done: Vec<oneshot::Sender<()>>) {
-        let finish = |done: Vec<oneshot::Sender<()>>| {
-            for done in done {
-                let _ = done.send(());
-            }
-        };
+    /// Ends the session if no socket needs it. Dropping `waiter` ends the caller's wait, which
+    /// happens when the end is written.
+    fn hang_up_if_idle(&mut self, reason: DisconnectReason, waiter: Option<oneshot::Sender<()>>) {
         if !self.active().is_empty() {
-            return finish(done);
+            return;
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         self.stop_trying();
         let Phase::Open(mut link) = phase else {
-            return finish(done);
+            return;
         };
         self.epoch += 1;
         self.tell(&Change::Close(reason));
         self.farewells.push(Box::pin(async move {
             let _ = timeout(CLOSING, link.say_goodbye()).await;
-            finish(done);
+            drop(waiter);
         }));
     }
 

@@ -28,7 +28,7 @@ impl Driver {
                 Err(error) => self.give_up(&nsp, &error),
             },
             // The socket was disconnected meanwhile.
-            (Kind::Connect, Stage::Out) => self.send_disconnect(&nsp),
+            (Kind::Connect, Stage::Out) => self.send_disconnect(&nsp, None),
             (Kind::ConnectError, Stage::Connecting(_)) => {
                 self.give_up(&nsp, &handshake::refusal(&packet));
             }

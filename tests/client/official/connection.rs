@@ -184,8 +184,8 @@ async fn should_not_reopen_a_cached_but_active_socket() {
     again.open();
     let session = fake.connected().await;
     within(again.connect()).await.unwrap();
-    within(socket.disconnect()).await;
-    assert_eq!(session.end().await, ["41"]);
+    let (texts, ()) = tokio::join!(session.end(), within(socket.disconnect()));
+    assert_eq!(texts, ["41"]);
 }
 
 #[tokio::test]
@@ -202,9 +202,12 @@ async fn should_not_reopen_an_already_active_socket() {
     session.send("40/foo,{\"sid\":\"b\"}").await;
     within(socket.connect()).await.unwrap();
     within(foo.connect()).await.unwrap();
-    within(socket.disconnect()).await;
-    within(foo.disconnect()).await;
-    assert_eq!(session.end().await, ["41", "41/foo,"]);
+    let leave = async {
+        within(socket.disconnect()).await;
+        within(foo.disconnect()).await;
+    };
+    let (texts, ()) = tokio::join!(session.end(), leave);
+    assert_eq!(texts, ["41", "41/foo,"]);
 }
 
 #[tokio::test]

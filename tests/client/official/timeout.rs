@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use roomcast::client::{Client, ClientError};
+use roomcast::client::{Client, ClientError, DisconnectReason};
 
 use crate::{
     fake::Fake,
@@ -72,7 +72,12 @@ async fn should_ack_with_an_error_upon_disconnection() {
     let asked = socket.timeout(LATE).emit_with_ack::<()>("unknown", "a");
     let (answer, ()) = within(async { tokio::join!(asked, socket.disconnect()) }).await;
     assert!(
-        matches!(answer, Err(ClientError::Disconnected)),
+        matches!(
+            answer,
+            Err(ClientError::Disconnected(
+                DisconnectReason::ClientDisconnect
+            ))
+        ),
         "{answer:?}"
     );
 }
@@ -85,7 +90,12 @@ async fn should_ack_with_an_error_upon_disconnection_with_the_default_timeout() 
     let asked = socket.emit_with_ack::<()>("unknown", "a");
     let (answer, ()) = within(async { tokio::join!(asked, socket.disconnect()) }).await;
     assert!(
-        matches!(answer, Err(ClientError::Disconnected)),
+        matches!(
+            answer,
+            Err(ClientError::Disconnected(
+                DisconnectReason::ClientDisconnect
+            ))
+        ),
         "{answer:?}"
     );
 }

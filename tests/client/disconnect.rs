@@ -1,0 +1,197 @@
+//! What the server has handled when `disconnect` returns.
+
+use std::time::Duration;
+
+use roomcast::{
+    Ack, Event, Io,
+    client::{Change, Client, ClientError, DisconnectReason, Transports},
+    options::Recovery,
+    testing::serve,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    fake::Fake,
+    suite::{Suite, change, changes, within},
+};
+
+const ALL: [Transports; 3] = [
+    Transports::WebSocket,
+    Transports::Polling,
+    Transports::Upgrade,
+];
+
+/// What the server of the suite has noted.
+#[derive(Debug, Deserialize)]
+struct Notes {
+    marks: Vec<u32>,
+    reasons: Vec<String>,
+}
+
+#[tokio::test]
+async fn event_before_disconnect_arrives_and_the_server_reads_disconnect() {
+    let suite = Suite::start().await;
+    for (round, transports) in (0..).zip(ALL) {
+        let numbers = round * RUNS..(round + 1) * RUNS;
+        for number in numbers.clone() {
+            let client = suite.client("").transports(transports);
+            let socket = within(client.connect()).await.unwrap();
+            socket.emit("mark", number).unwrap();
+            within(socket.disconnect()).await;
+        }
+        let witness = suite.connect("").await;
+        let notes = within(async {
+            loop {
+                let notes: Notes = witness.emit_with_ack("marks", ()).await.unwrap();
+                if notes.marks.len() >= numbers.len() && notes.reasons.len() >= numbers.len() {
+                    break notes;
+                }
+            }
+        })
+        .await;
+        assert_eq!(notes.marks, numbers.collect::<Vec<_>>(), "{transports:?}");
+        for reason in notes.reasons {
+            assert_eq!(reason, "client namespace disconnect", "{transports:?}");
+        }
+        let () = within(witness.emit_with_ack("clear marks", ()))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn leaving_one_namespace_delivers_its_events_and_keeps_the_others() {
+    let suite = Suite::start().await;
+    for transports in ALL {
+        let client = suite.client("").transports(transports);
+        let main = within(client.connect()).await.unwrap();
+        let foo = main.client().socket("/foo").unwrap();
+        for number in 0..20 {
+            within(foo.connect()).await.unwrap();
+            foo.emit("mark", number).unwrap();
+            // The namespace is entered again before the server can have answered.
+            let (connected, ()) = within(async {
+                let left = foo.disconnect();
+                tokio::pin!(left);
+                tokio::select! {
+                    biased;
+                    () = &mut left => {}
+                    () = async {} => {}
+                }
+                tokio::join!(foo.connect(), left)
+            })
+            .await;
+            connected.unwrap();
+            within(foo.disconnect()).await;
+        }
+        let notes = within(async {
+            loop {
+                let notes: Notes = main.emit_with_ack("marks", ()).await.unwrap();
+                if notes.marks.len() >= 20 {
+                    break notes;
+                }
+            }
+        })
+        .await;
+        assert_eq!(notes.marks, (0..20).collect::<Vec<_>>(), "{transports:?}");
+        let () = within(main.emit_with_ack("clear marks", ())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn disconnect_is_sent_after_the_answer_to_a_ping_and_before_another() {
+    let fake = Fake::start().await;
+    let socket = Client::builder(fake.url()).socket().unwrap();
+    socket.open();
+    let mut session = fake.connected().await;
+    within(socket.connect()).await.unwrap();
+    socket.emit("last", ()).unwrap();
+    let read = async {
+        for frame in ["42[\"last\"]", "ping", "41", "ping", "close"] {
+            assert_eq!(session.frame().await, frame);
+        }
+    };
+    within(async { tokio::join!(read, socket.disconnect()) }).await;
+}
+
+#[tokio::test]
+async fn server_that_answers_no_ping_gets_disconnect_all_the_same() {
+    let fake = Fake::start().await;
+    let socket = Client::builder(fake.url()).socket().unwrap();
+    socket.open();
+    let session = fake.connected().await;
+    within(socket.connect()).await.unwrap();
+    socket.emit("last", ()).unwrap();
+    // The server reads nothing until the client has given up waiting.
+    within(socket.disconnect()).await;
+    assert_eq!(session.end().await, ["42[\"last\"]", "41"]);
+}
+
+#[tokio::test]
+async fn session_that_was_left_is_not_continued() {
+    let mut io = Io::builder().recovery(Recovery::default());
+    io.namespace("/")
+        .on("hi", async |event: Event| {
+            event.socket.emit("hi", ());
+        })
+        .on("token", async |event: Event| {
+            Ack(event.socket.auth::<serde_json::Value>().unwrap())
+        });
+    let server = serve(io).await;
+    for transports in ALL {
+        let client = Client::builder(format!("http://{}", server.address()));
+        let client = client.transports(transports).auth(json!({"token": "ada"}));
+        let socket = within(client.connect()).await.unwrap();
+        let mut hi = socket.stream("hi");
+        socket.emit("hi", ()).unwrap();
+        within(hi.next()).await.unwrap();
+        let id = socket.id();
+        for is_closed in [false, true] {
+            match is_closed {
+                true => within(socket.client().close()).await,
+                false => within(socket.disconnect()).await,
+            }
+            socket.set_auth(json!({"token": "eve"}));
+            within(socket.connect()).await.unwrap();
+            assert!(!socket.recovered(), "{transports:?}");
+            assert_ne!(socket.id(), id, "{transports:?}");
+            // Nothing of the old session is offered beside the new token.
+            let auth: serde_json::Value = within(socket.emit_with_ack("token", ())).await.unwrap();
+            assert_eq!(auth, json!({"token": "eve"}), "{transports:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answer_of_a_broken_connection_names_the_reason_of_its_end() {
+    let suite = Suite::start().await;
+    let client = suite.client("").reconnection(false);
+    let socket = within(client.connect()).await.unwrap();
+    let mut changes = changes(socket.client());
+    let asked = socket
+        .timeout(Duration::from_secs(20))
+        .emit_with_ack::<()>("unknown", ());
+    let cut = async {
+        // The event has been read when this answer arrives.
+        let _: u8 = within(socket.emit_with_ack("echo", 1)).await.unwrap();
+        suite.proxy.cut();
+    };
+    let (answer, ()) = within(async { tokio::join!(asked, cut) }).await;
+    let error = answer.unwrap_err();
+    let Change::Close(reason) = change(&mut changes, |_| true).await else {
+        panic!("the connection did not close first");
+    };
+    assert!(reason.reconnects(), "{reason}");
+    assert!(
+        matches!(error, ClientError::Disconnected(why) if why == reason),
+        "{error:?}"
+    );
+    assert_ne!(
+        error.to_string(),
+        DisconnectReason::ServerDisconnect.to_string()
+    );
+}
+
+/// As many as the requirement names.
+const RUNS: u32 = 200;
