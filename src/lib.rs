@@ -34,7 +34,7 @@ pub use identity::{Credentials, Principal};
 pub use names::{IntoRooms, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
-    socket::{Args, Argument, ArgumentError, Arguments, EncodeError, Parser, Value},
+    socket::{Args, Argument, ArgumentError, Arguments, Binary, EncodeError, Parser, Value},
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,

@@ -1,9 +1,9 @@
 use std::{fmt, io};
 
 use roomcast_protocol::{DecodeError, engine::CloseReason, socket, websocket::FrameError};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::api::DisconnectReason;
 use crate::Refusal;
 
 /// Why a client could not connect, or why its connection ended.
@@ -192,5 +192,110 @@ impl From<ClientError> for Refusal {
 impl From<FrameError> for ClientError {
     fn from(error: FrameError) -> Self {
         Self::Frame(error)
+    }
+}
+
+/// Why a socket was disconnected, in the words of the official client: what the event `disconnect`
+/// has as its argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The server has disconnected the socket. It stays disconnected until it is told to connect.
+    #[serde(rename = "io server disconnect")]
+    ServerDisconnect,
+    /// [`Socket::disconnect`](crate::client::Socket::disconnect) was called.
+    #[serde(rename = "io client disconnect")]
+    ClientDisconnect,
+    /// The server sent no ping within the times that it had announced.
+    #[serde(rename = "ping timeout")]
+    PingTimeout,
+    /// The server has ended the session or the transport.
+    #[serde(rename = "transport close")]
+    TransportClose,
+    /// The transport failed, or the server did not answer in time.
+    #[serde(rename = "transport error")]
+    TransportError,
+    /// The server sent what is no packet.
+    #[serde(rename = "parse error")]
+    ParseError,
+    /// [`Client::close`](crate::client::Client::close) was called.
+    #[serde(rename = "forced close")]
+    ForcedClose,
+}
+
+impl DisconnectReason {
+    /// Whether the client connects again by itself, if it may.
+    #[must_use]
+    pub const fn reconnects(self) -> bool {
+        match self {
+            Self::ServerDisconnect | Self::ClientDisconnect | Self::ForcedClose => false,
+            Self::PingTimeout | Self::TransportClose | Self::TransportError | Self::ParseError => {
+                true
+            }
+        }
+    }
+
+    /// The reason that an error of the connection is for sockets.
+    pub(crate) fn of(error: &ClientError) -> Self {
+        match error {
+            ClientError::Packet(_) => Self::ParseError,
+            ClientError::Closed(CloseReason::PingTimeout) => Self::PingTimeout,
+            ClientError::Closed(CloseReason::TransportClose) => Self::TransportClose,
+            ClientError::Closed(CloseReason::ParseError) => Self::ParseError,
+            ClientError::Closed(_)
+            | ClientError::Options(_)
+            | ClientError::Unreachable(_)
+            | ClientError::Timeout(_)
+            | ClientError::NotSocketIo(_)
+            | ClientError::Status { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Unexpected(_)
+            | ClientError::Disconnected(_)
+            | ClientError::Io(_)
+            | ClientError::Frame(_)
+            | ClientError::Full
+            | ClientError::Encode(_)
+            | ClientError::Answer(_) => Self::TransportError,
+        }
+    }
+}
+
+/// The words of the official client.
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ServerDisconnect => "io server disconnect",
+            Self::ClientDisconnect => "io client disconnect",
+            Self::PingTimeout => "ping timeout",
+            Self::TransportClose => "transport close",
+            Self::TransportError => "transport error",
+            Self::ParseError => "parse error",
+            Self::ForcedClose => "forced close",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_read_and_written_in_the_words_of_the_official_client() {
+        for reason in [
+            DisconnectReason::ServerDisconnect,
+            DisconnectReason::ClientDisconnect,
+            DisconnectReason::PingTimeout,
+            DisconnectReason::TransportClose,
+            DisconnectReason::TransportError,
+            DisconnectReason::ParseError,
+            DisconnectReason::ForcedClose,
+        ] {
+            let json = serde_json::to_value(reason).unwrap();
+            assert_eq!(json, reason.to_string());
+            assert_eq!(
+                serde_json::from_value::<DisconnectReason>(json).unwrap(),
+                reason
+            );
+        }
     }
 }

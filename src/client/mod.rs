@@ -47,7 +47,6 @@
 
 mod answer;
 mod api;
-mod barrier;
 mod connection;
 mod driver;
 mod error;
@@ -63,12 +62,12 @@ mod websocket;
 
 pub(crate) use answer::refused;
 pub use api::{
-    Auth, Change, Client, ConnectError, DisconnectReason, Emit, Events, Handler, Incoming,
-    Parameter, Parameters, Socket,
+    Auth, Change, Client, ConnectError, Emit, Events, Handler, Incoming, Parameter, Parameters,
+    Socket,
 };
 pub use connection::Connection;
 pub use driver::ClientBuilder;
-pub use error::ClientError;
+pub use error::{ClientError, DisconnectReason};
 pub use options::{Options, Transports};
 #[cfg(feature = "client-tls")]
 pub use tls::ClientTls;

@@ -136,7 +136,8 @@ impl Client {
         .await
     }
 
-    /// Sends an event and waits for its acknowledgement: one value, or [`Args`] for all of it.
+    /// Sends an event and waits for its acknowledgement: one value, a tuple for several, or [`Args`]
+    /// for all of them.
     ///
     /// ```
     /// use roomcast::{Event, Io, Refusal, testing::ClientError};
@@ -168,8 +169,7 @@ impl Client {
         args: impl Arguments,
     ) -> Result<R, ClientError> {
         let answer = self.client.request(event, args).await?;
-        R::take(&answer, &mut 0)
-            .map_err(|error| refused(&answer).unwrap_or(ClientError::Answer(error)))
+        R::take_all(&answer).map_err(|error| refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
 
     /// The next event, whatever its name.
@@ -183,7 +183,7 @@ impl Client {
         in_time(deadline, next, "an event").await
     }
 
-    /// The argument of the next event of this name, or [`Args`] for all of them. Events of other
+    /// The argument of the next event of this name, a tuple for several, or [`Args`] for all. Events of other
     /// names before it are passed over.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl Client {
             }
         };
         let args: Args = in_time(deadline, named, "an event").await?;
-        R::take(&args, &mut 0).map_err(ClientError::Answer)
+        R::take_all(&args).map_err(ClientError::Answer)
     }
 
     /// Makes sure that no event comes within this time.

@@ -218,3 +218,21 @@ async fn the_whole_event_is_a_parameter_as_well() {
     });
     assert_eq!(ask(&socket, "x", json!(3)).await, "x 3 false");
 }
+
+#[tokio::test]
+async fn tuples_are_acknowledgements_of_several_values_in_both_directions() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("two", async |_: Event| Ack((1, "b")))
+        .on("ask", async |event: Event| {
+            let answer = event.socket.emit_with_ack::<(u8, String)>("place", ());
+            answer.await.map(Ack)
+        });
+    let server = serve(io).await;
+    let socket = connect(&server).await;
+    socket.on("place", async || Ack((7, "c")));
+    let two: (u8, String) = within(socket.emit_with_ack("two", ())).await.unwrap();
+    assert_eq!(two, (1, "b".to_owned()));
+    let place: (u8, String) = within(socket.emit_with_ack("ask", ())).await.unwrap();
+    assert_eq!(place, (7, "c".to_owned()));
+}

@@ -197,6 +197,44 @@ async fn a_refused_event_is_an_error_with_its_code() {
 }
 
 #[tokio::test]
+async fn tuples_are_received_as_they_are_sent_in_both_directions() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("two", async |_: Event| Ack((7_u8, "b")))
+        .on("list", async |_: Event| Ack(vec![1_u8, 2]))
+        .on("one", async |_: Event| Ack(((1_u8, 2_u8),)));
+    let server = serve(io).await;
+    let mut client = server.client().connect().await.unwrap();
+    let two: (u8, String) = client.emit_with_ack("two", ()).await.unwrap();
+    assert_eq!(two, (7, "b".to_owned()));
+    let all: Args = client.emit_with_ack("two", ()).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let list: Vec<u8> = client.emit_with_ack("list", ()).await.unwrap();
+    assert_eq!(list, [1, 2]);
+    let ((first, second),) = client.emit_with_ack("one", ()).await.unwrap();
+    assert_eq!((first, second), (1_u8, 2_u8));
+    let wrong = client.emit_with_ack::<(u8, u8)>("two", ()).await;
+    let wrong = wrong.unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "argument 1: invalid type: expected u8, found a string"
+    );
+
+    let socket = server.io().of("/").socket(client.id()).unwrap();
+    let asked = socket.emit_with_ack::<(u8, String)>("question", ());
+    let question = client.next().await.unwrap();
+    client.ack(&question, (5, "x")).await.unwrap();
+    assert_eq!(asked.await.unwrap(), (5, "x".to_owned()));
+    let mut asked = server.io().emit_with_acks::<(u8, Vec<u8>)>("all", ()).await;
+    let question = client.next().await.unwrap();
+    client.ack(&question, (5, [1, 2].as_slice())).await.unwrap();
+    let (_, answer) = asked.next().await.unwrap();
+    assert_eq!(answer.unwrap(), (5, vec![1, 2]));
+    socket.emit("place", (3, 4));
+    assert_eq!(client.event::<(i32, i32)>("place").await.unwrap(), (3, 4));
+}
+
+#[tokio::test]
 async fn that_nothing_comes_can_be_asked_for() {
     let server = serve(echo()).await;
     let mut client = server.client().connect().await.unwrap();

@@ -1,13 +1,13 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::value::RawValue;
 
 #[cfg(feature = "msgpack")]
 use super::msgpack;
 use super::{
-    ArgumentError, Parser, Value,
+    ArgumentError, Parser, Value, answer,
     attachment::Attached,
     json::{self, Elements, Span},
 };
@@ -277,6 +277,29 @@ impl Args {
         }
     }
 
+    /// Parses the argument at `i`, without the place of a fault. A missing argument is read as `null`.
+    pub(super) fn get_seed<'de, T: DeserializeSeed<'de>>(
+        &'de self,
+        i: usize,
+        seed: T,
+    ) -> Result<T::Value, serde_json::Error> {
+        let Some(span) = self.span(i) else {
+            return seed.deserialize(serde_json::Value::Null);
+        };
+        match self.parser {
+            Parser::Json => {
+                let mut deserializer = serde_json::Deserializer::from_slice(span.of(&self.text));
+                seed.deserialize(Attached::new(&mut deserializer, self.attachments()))
+            }
+            #[cfg(feature = "msgpack")]
+            Parser::MessagePack => seed.deserialize(&mut msgpack::Deserializer::new(
+                &self.text,
+                span,
+                self.has_undefined,
+            )),
+        }
+    }
+
     /// The arguments without the first `n`.
     #[must_use]
     pub fn skip(&self, n: usize) -> Self {
@@ -378,9 +401,34 @@ pub trait Argument: Sized {
     /// # Errors
     /// If it is missing or something else.
     fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError>;
+
+    /// Takes all arguments of an acknowledgement, in the form in which [`Arguments`](super::Arguments)
+    /// sends them: a tuple is several, [`Args`] is all of them, everything else is the first. More
+    /// than are asked for are ignored.
+    ///
+    /// ```
+    /// # use roomcast_protocol::{engine::Message, socket::{Args, Argument, Decoder, Limits}};
+    /// # let packet = Decoder::new(Limits::default()).text(r#"30["a",[1,2]]"#.into())?.unwrap();
+    /// // The server has acknowledged with `("a", vec![1, 2])`, or Node's with `ack("a", [1, 2])`.
+    /// let (text, numbers) = <(String, Vec<u8>)>::take_all(&packet.args)?;
+    /// assert_eq!((&*text, &*numbers), ("a", &[1, 2][..]));
+    /// assert_eq!(String::take_all(&packet.args)?, "a");
+    /// assert_eq!(Args::take_all(&packet.args)?.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If an argument is missing or something else.
+    fn take_all(args: &Args) -> Result<Self, ArgumentError> {
+        Self::take(args, &mut 0)
+    }
 }
 
 impl<T: DeserializeOwned> Argument for T {
+    fn take_all(args: &Args) -> Result<Self, ArgumentError> {
+        answer::read(args)
+    }
+
     fn take(args: &Args, position: &mut usize) -> Result<Self, ArgumentError> {
         let value = args.get(*position)?;
         *position += 1;

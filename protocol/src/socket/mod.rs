@@ -1,5 +1,6 @@
 //! Socket.IO v5: packets, raw arguments, binary reassembly, encoding.
 
+mod answer;
 mod args;
 mod argument_error;
 mod attachment;
@@ -21,4 +22,4 @@ pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
 pub use parser::Parser;
-pub use value::Value;
+pub use value::{Binary, Value};

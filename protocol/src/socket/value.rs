@@ -1,6 +1,6 @@
 //! Values whose shape is known only when they are there.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, ops::Deref};
 
 use bytes::Bytes;
 use serde::{
@@ -12,6 +12,8 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Number};
+
+use super::attachment::BINARY;
 
 /// Anything that a client can send: what JSON has, and binary.
 ///
@@ -266,6 +268,83 @@ impl<'de> Deserialize<'de> for Value {
         }
 
         deserializer.deserialize_any(Any)
+    }
+}
+
+/// Bytes that refuse everything but binary, in every type.
+///
+/// As an argument and in structs and plain enums, [`Bytes`] do so as well. In types that serde reads
+/// ahead into a buffer (enums with `tag`, with `tag` and `content`, or `untagged`, and structs with
+/// `flatten`), `Bytes` accept texts and lists of numbers, and a client could pass one for the other.
+///
+/// ```
+/// use roomcast_protocol::socket::Binary;
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(tag = "type")]
+/// enum Message {
+///     Text { text: String },
+///     File { name: String, data: Binary },
+/// }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Binary(Bytes);
+
+impl Binary {
+    /// Returns the bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl Deref for Binary {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl From<Bytes> for Binary {
+    fn from(data: Bytes) -> Self {
+        Self(data)
+    }
+}
+
+impl From<Binary> for Bytes {
+    fn from(binary: Binary) -> Self {
+        binary.0
+    }
+}
+
+impl Serialize for Binary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Binary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strict;
+
+        impl Visitor<'_> for Strict {
+            type Value = Binary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(BINARY)
+            }
+
+            fn visit_bytes<E>(self, data: &[u8]) -> Result<Binary, E> {
+                Ok(Binary(Bytes::copy_from_slice(data)))
+            }
+
+            fn visit_byte_buf<E>(self, data: Vec<u8>) -> Result<Binary, E> {
+                Ok(Binary(data.into()))
+            }
+        }
+
+        deserializer.deserialize_byte_buf(Strict)
     }
 }
 

@@ -11,13 +11,13 @@ use serde_json::{json, value::RawValue};
 
 use super::socket::{decode_all, decode_frame};
 
-fn args(json: &str) -> Args {
+pub(super) fn args(json: &str) -> Args {
     decode_all(&[Message::Text(format!("2[\"x\",{json}]").into())])
         .expect(json)
         .args
 }
 
-fn binary(json: &str, attachments: &[&'static [u8]]) -> Args {
+pub(super) fn binary(json: &str, attachments: &[&'static [u8]]) -> Args {
     let text = format!("5{}-[\"x\",{json}]", attachments.len());
     let mut messages = vec![Message::Text(text.into())];
     messages.extend(
@@ -28,13 +28,14 @@ fn binary(json: &str, attachments: &[&'static [u8]]) -> Args {
     decode_all(&messages).expect(json).args
 }
 
-const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
+pub(super) const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 
 fn error<T: DeserializeOwned + std::fmt::Debug>(json: &str) -> String {
-    args(json).get::<T>(0).unwrap_err().to_string()
+    let result = args(json).get::<T>(0);
+    result.expect_err("it fits").to_string()
 }
 
-fn wire(frame: &Frame) -> String {
+pub(super) fn wire(frame: &Frame) -> String {
     String::from_utf8(frame.polling().to_vec()).expect("text")
 }
 

@@ -1,6 +1,7 @@
 //! The codec against literal bytes, hostile input and itself.
 
 #[cfg(test)]
+mod answer;
 mod args;
 #[cfg(test)]
 mod engine;

@@ -28,8 +28,8 @@ impl Socket {
         Emit::new(self).emit(event, args)
     }
 
-    /// Sends an event and waits for its acknowledgement: one value, a [`Vec`] or
-    /// [`Args`](crate::Args) for all of them. How long it may take is the builder's
+    /// Sends an event and waits for its acknowledgement: one value (a [`Vec`] is one list), a
+    /// tuple for several, or [`Args`](crate::Args) for all of them. How long it may take is the builder's
     /// [`ack_timeout`](super::super::ClientBuilder::ack_timeout), 20 s unless set, waiting for a connection included.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl<'a> Emit<'a> {
         // A cancellation point: whoever drops this future gives up the answer, and the event is
         // sent all the same.
         let answer = answer.await.unwrap_or(Err(ClientError::GONE))?;
-        T::take(&answer, &mut 0)
+        T::take_all(&answer)
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
 

@@ -23,7 +23,7 @@ mod socket;
 
 pub use auth::Auth;
 pub(super) use auth::Kind as AuthKind;
-pub use change::{Change, ConnectError, DisconnectReason};
+pub use change::{Change, ConnectError};
 pub use client::Client;
 pub(super) use client::Handle;
 pub(super) use command::{Command, Outgoing, Target as ListenerTarget, Watcher};

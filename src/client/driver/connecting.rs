@@ -15,8 +15,8 @@ use super::{
     phase::Phase,
 };
 use crate::client::{
-    ClientError,
-    api::{AuthKind, Change, ConnectError, DisconnectReason, SharedNamespace},
+    ClientError, DisconnectReason,
+    api::{AuthKind, Change, ConnectError, SharedNamespace},
     link::Link,
 };
 

@@ -41,7 +41,7 @@ impl<R: Argument> Future for AckFuture<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let args = std::task::ready!(self.args.as_mut().poll(cx))?;
-        Poll::Ready(R::take(&args, &mut 0).map_err(AckError::Decode))
+        Poll::Ready(R::take_all(&args).map_err(AckError::Decode))
     }
 }
 

@@ -154,7 +154,7 @@ impl<R: Argument> Acks<R> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<R>>> {
         let mut is_waiting = false;
-        let parse = |args: Args| R::take(&args, &mut 0).map_err(AckError::Decode);
+        let parse = |args: Args| R::take_all(&args).map_err(AckError::Decode);
         if let Some(question) = &mut self.question {
             match question.poll(cx) {
                 Poll::Ready(Some((socket, answer))) => {

@@ -197,8 +197,8 @@ impl Socket {
         Direct::new(self).emit(event, args)
     }
 
-    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, or
-    /// [`Args`](crate::Args) for all that it answers with.
+    /// Sends an event to the client and waits for its acknowledgement: one value of type `R`, a
+    /// tuple for several, or [`Args`](crate::Args) for all that it answers with.
     ///
     /// The event is sent at once; the future fails after
     /// [`Config::ack_timeout`](crate::Config::ack_timeout), or what [`timeout`](Self::timeout) says.

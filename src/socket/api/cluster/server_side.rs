@@ -83,7 +83,7 @@ impl PartialAnswers {
     /// The answers that have come and are an `R`.
     #[must_use]
     pub fn answers<R: Argument>(&self) -> Vec<R> {
-        let read = |args| R::take(args, &mut 0).ok();
+        let read = |args| R::take_all(args).ok();
         self.answers.iter().filter_map(read).collect()
     }
 
@@ -199,7 +199,7 @@ impl Namespace {
                 missing,
             }));
         }
-        let read = answers.iter().map(|args| R::take(args, &mut 0));
+        let read = answers.iter().map(R::take_all);
         read.collect::<Result<_, _>>()
             .map_err(ServerSideError::Decode)
     }
