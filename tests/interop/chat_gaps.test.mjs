@@ -9,6 +9,8 @@ import { QUICK, cutOff, startLink } from "./link.mjs";
 import { call } from "./people.mjs";
 import { startBroker, startRedis } from "./redis.mjs";
 import { ask, next, until } from "./support.mjs";
+import { token } from "./tokens.mjs";
+import { SocketManager } from "../../web/packages/client/dist/index.js";
 
 /** The server gives up waiting for its database after this many seconds, or with this many steps that wait. */
 const BOUND = 30;
@@ -41,13 +43,29 @@ async function sendWhile(ann, conversationId, sent, goesOn) {
   }
 }
 
+/** A member with the client package, and what it gives of a conversation. */
+async function follow(t, { url }, name, id) {
+  const manager = new SocketManager(url, { auth: { token: token({ sub: name, name }) } });
+  t.after(() => manager.leave());
+  const feed = manager.conversation(id);
+  const seqs = [];
+  const shown = [];
+  feed.on("messages", (messages) => seqs.push(...messages.map(({ seq }) => seq)));
+  feed.on("interrupted", (isInterrupted) => shown.push(isInterrupted));
+  manager.open();
+  await until(() => feed.stage === "entered", "the client package to enter");
+  return { feed, seqs, shown };
+}
+
 async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name) {
   const [ann, bob, rex, eve] = [
     await person(t, here, `ann ${name}`),
     ...(await Promise.all(["bob", "rex", "eve"].map((one) => person(t, there, `${one} ${name}`)))),
   ];
-  const conversationId = await conversation([ann, bob, rex, eve]);
+  const fay = `fay ${name}`;
+  const conversationId = await conversation([ann, bob, rex, eve, { name: fay }]);
   for (const one of [ann, bob, rex, eve]) await one.must("join_conversation", { conversationId });
+  const packaged = await follow(t, there, fay, conversationId);
   const sent = [];
   let steps = 5;
   await sendWhile(ann, conversationId, sent, () => steps-- > 0);
@@ -79,6 +97,12 @@ async function outage(t, here, there, { seconds, isSwallowed, burst = 0 }, name)
   const isLong = seconds > BOUND || burst > MOST;
   assert.deepEqual(eve.all("conversation:interrupted"), isLong ? [{ conversationId }] : []);
   if (isLong) checkHeard("conversation:interrupted", eve.all("conversation:interrupted")[0]);
+  await until(() => packaged.seqs.length >= sent.length && !packaged.feed.isInterrupted, "the client package", PATIENCE);
+  assert.deepEqual(packaged.seqs, sent, "the client package: each once and in order");
+  assert.deepEqual(packaged.shown, isLong ? [true, false] : []);
+  let retained;
+  packaged.feed.on("reset", (messages) => (retained = messages.map(({ seq }) => seq)));
+  assert.deepEqual(retained, sent.slice(-1000), "a listener that is added later");
   for (const one of [bob, rex]) {
     const seqs = one.all("message").map(({ seq }) => seq);
     assert.ok(seqs.length <= allowed, `${one.name} got ${seqs.length - allowed} messages too many`);

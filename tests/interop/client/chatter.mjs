@@ -23,7 +23,7 @@ export async function lasting(t, env = {}) {
   return {
     url: running.url,
     kill: () => running.stop("SIGKILL"),
-    start: async () => (running = await startServer(variables)),
+    start: async (changed = {}) => (running = await startServer({ ...variables, ...changed })),
     /** Stops it, as the system knows it: a busy one takes a while to stand still. */
     pause: () => {
       const { pid } = running;

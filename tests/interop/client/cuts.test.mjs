@@ -221,6 +221,31 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(ada.states, ["connecting", "online"]);
   });
 
+  test("gives a listener that is added later the messages as they are now", async (t) => {
+    const server = await lasting(t);
+    const ada = await new Chatter(t, server.url, as("ada")).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    const sent = bob.say("edited", "deleted", "liked").map(({ answered }) => answered);
+    const [edited, deleted, liked] = (await within(Promise.all(sent), "the answers")).map(({ message }) => message.id);
+    await ada.has(["edited", "deleted", "liked"]);
+    const mark = (messages) => messages.map(({ content, reactions = [] }) => [content, ...reactions.map(({ emoji }) => emoji)].join(" "));
+    const listen = () => {
+      const seen = [];
+      t.after(ada.conversation.on("reset", (messages) => seen.push(mark(messages))));
+      return seen;
+    };
+    assert.deepEqual(listen(), [["edited", "deleted", "liked"]], "as after a remount");
+    const changed = new Promise((done) => ada.manager.on("message_reaction", done));
+    await bob.manager.request("edit_message", { messageId: edited, content: "has changed" });
+    await bob.manager.request("delete_message", { messageId: deleted });
+    await bob.manager.request("add_reaction", { messageId: liked, emoji: "👍" });
+    await within(changed, "the reaction");
+    const seen = listen();
+    assert.deepEqual(seen, [["has changed", "", "liked"]]);
+    await until(() => seen.length === 2, "what the server has");
+    assert.deepEqual(seen[1], ["has changed", "", "liked 👍"]);
+  });
+
   test("sends what one user has written as nobody else", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);

@@ -157,6 +157,41 @@ describe("with the official server, the client package", { concurrency: true }, 
     assert.deepEqual(states, ["connecting", "offline", "online"]);
   });
 
+  test("gives nothing that one user has read to the listeners of the next", async (t) => {
+    const port = await lastingPort();
+    const secret = { id: "1", seq: 1, conversationId: "room", userId: "ann", content: "for Ann alone", version: 1 };
+    serve(t, port, (io) =>
+      io.on("connection", (socket) => {
+        const { userId } = socket.handshake.auth;
+        const messages = userId === "ann" ? [secret] : [];
+        socket.on("join_conversation", (_, answer) => answer({ success: true, users: [], messages: [], hasMore: false }));
+        socket.on("message_history", (_, answer) => answer({ success: true, messages, hasMore: false }));
+        socket.emit("session", { userId });
+      }),
+    );
+    let userId = "ann";
+    const client = manager(t, `http://127.0.0.1:${port}`, { auth: () => ({ userId }) });
+    const states = shownBy(client);
+    const room = client.conversation("room");
+    client.open();
+    await until(() => room.stage === "entered", "Ann to enter");
+    const seen = [];
+    const listen = () => room.on("reset", (messages) => seen.push(messages.map(({ content }) => content)))();
+    listen();
+    userId = "bob";
+    client.close();
+    client.open();
+    await until(() => client.session?.userId === "bob", "Bob");
+    listen();
+    await until(() => room.stage === "entered", "Bob to enter");
+    listen();
+    assert.deepEqual(seen[0], ["for Ann alone"]);
+    // Bob has entered or not when the second listener is added.
+    assert.ok(seen.length > 1);
+    assert.deepEqual(seen.slice(1).flat(), []);
+    assert.deepEqual(states, ["connecting", "online", "idle", "connecting", "online"]);
+  });
+
   test("takes up the queue of an earlier program", async (t) => {
     const port = await lastingPort();
     const url = `http://127.0.0.1:${port}`;

@@ -16,9 +16,11 @@ const PAGE = `<!doctype html><title>tab</title><link rel="icon" href="data:,">
 <script type="importmap">{"imports":{"socket.io-client":"/official.js"}}</script>
 <script type="module">
   import * as client from "/client/index.js";
+  import { shareConnection } from "/client/share.js";
   window.client = client;
-  window.chat = (url, options, auth) => {
-    const manager = new client.SocketManager(url, { ...options, auth: (reason) => window.give?.(reason) ?? window.auth });
+  window.chat = (url, { share: name, ...options }, auth) => {
+    const share = name && shareConnection(name);
+    const manager = new client.SocketManager(url, { ...options, share, auth: (reason) => window.give?.(reason) ?? window.auth });
     const conversation = manager.conversation("${LOBBY}");
     const seen = { states: [], contents: [], seqs: [], entries: [] };
     const add = ({ content, seq }) => (seen.contents.push(content), seen.seqs.push(seq));

@@ -268,6 +268,27 @@ describe("the client package in Chromium", { concurrency: true }, () => {
     });
   }
 
+  test("says that a server does not allow the page's origin, and comes in when it does", async (t) => {
+    const own = await lasting(t, { ALLOWED_ORIGINS: "http://elsewhere.example" });
+    const { open } = await profile(t, "cors", own);
+    const polling = await open();
+    const websocket = await open({ socket: { transports: ["websocket"] } });
+    for (const tab of [polling, websocket]) {
+      await tab.is(`manager.status.failure?.code === "CORS_REFUSED"`);
+      const { state, failure } = await tab.page.evaluate(() => manager.status);
+      assert.equal(state, "offline");
+      assert.equal(failure.message, `${own.url} does not allow requests from ${site.url}`);
+    }
+    await own.kill();
+    // A server that is out of reach is not blamed for its origins.
+    await polling.is(`manager.status.failure?.code === ""`);
+    await own.start({ ALLOWED_ORIGINS: site.url });
+    for (const tab of [polling, websocket]) {
+      await tab.entered();
+      assert.equal(await tab.page.evaluate(() => manager.status.failure), undefined);
+    }
+  });
+
   test("shares one connection between tabs, and gives it to another when the leader is closed", async (t) => {
     const { open } = await profile(t, "shared");
     const other = await reader(t);

@@ -1,12 +1,15 @@
-import { Emitter } from "./emitter.ts";
+import { Emitter, call } from "./emitter.ts";
 import { Effort } from "./effort.ts";
-import { DISCONNECTED, type Failure } from "./failure.ts";
+import { DISCONNECTED, type Failure, asFailure } from "./failure.ts";
 import type { Line } from "./line/line.ts";
 import type { Note } from "./log.ts";
 import type { Queue, Sent } from "./queue/queue.ts";
-import type { Joined, Message, Page, PresentUser, Requests, SendMessage } from "./types.ts";
+import type { Joined, Message, MessageDeleted, Page, Presence, PresentUser, Requests, SendMessage } from "./types.ts";
 
 type IsCurrent = () => boolean;
+
+/** `message_edited`, `message_deleted` or `message_reaction`. */
+export type MessageChange = Partial<Message & MessageDeleted>;
 
 /** The largest page the server gives. */
 const CATCH_UP_PAGE = 200;
@@ -16,11 +19,16 @@ const CATCH_UP_PAGES = 10;
 const HOLE_PATIENCE = 1_000;
 /** More messages behind a hole are not kept; they are read again when it is filled. */
 const MAX_AHEAD = 1_000;
+/** The number of messages that are retained for listeners that are added later. */
+const MAX_RETAINED = 1_000;
 
 export interface ConversationEvents {
   /** Messages that follow all before, in order of `seq`, each once, without a hole: live, sent or caught up on. */
   messages: (messages: readonly Message[]) => void;
-  /** What was given before does not go on: here is the newest page, and whether there are older messages. */
+  /**
+   * What was given before does not go on: here is the newest page, and whether there are older messages. A listener that is added
+   * later gets what is retained.
+   */
   reset: (newest: readonly Message[], hasOlder: boolean) => void;
   stage: (stage: Stage) => void;
   /** Who is there, as told when joining. */
@@ -29,6 +37,8 @@ export interface ConversationEvents {
   joined: (answer: Joined) => void;
   /** Joining has failed and is tried again. */
   failed: (failure: Failure) => void;
+  /** The server cannot read what is missing, or it can again. */
+  interrupted: (isInterrupted: boolean) => void;
 }
 
 /** `waiting` for a connection, `entering`, `entered`, or `absent`: the conversation is none, or not ours. */
@@ -50,6 +60,17 @@ export interface ConversationOptions {
 export class Conversation {
   readonly id: string;
   #stage: Stage = "waiting";
+  #isInterrupted = false;
+  /** The newest messages that were given, for listeners that are added later. */
+  #content: readonly Message[] = [];
+  /** Whether there are messages before the content; `undefined` while it goes back to `since`. */
+  #hasOlder: boolean | undefined;
+  /** What listeners that are added later get, by event. */
+  #retained: { [Name in keyof ConversationEvents]?: readonly unknown[] } = {};
+  /** Whether messages of the content may have changed since they were given. */
+  #isStale = false;
+  /** The request for changed messages of the content, while there is one. */
+  #renewal: Promise<boolean> | undefined;
   /** The newest message that was given, all before it having been given too. */
   #last: { seq: number; id?: string } | undefined;
   /** What has come and waits for a message before it. */
@@ -76,13 +97,36 @@ export class Conversation {
     return this.#stage;
   }
 
+  /** Whether messages are missing that the server cannot read at the moment. */
+  get isInterrupted(): boolean {
+    return this.#isInterrupted;
+  }
+
   /** The highest `seq` up to which everything was given; keep it to go on from there on another visit. */
   get lastSeq(): number | undefined {
     return this.#last?.seq;
   }
 
+  /**
+   * Adds a listener and returns a function that removes it. A listener that is added after the event, such as that of a component
+   * that is mounted again, is called immediately: of `reset` with the newest 1,000 messages, of `joined` and `users` with the newest.
+   * With `since`, and until a first `reset`, it is the listener of `messages` that gets all since then.
+   */
   on<Name extends keyof ConversationEvents>(name: Name, listener: ConversationEvents[Name]): () => void {
-    return this.#events.on(name, listener as never);
+    const end = this.#events.on(name, listener as never);
+    const give = () => {
+      const retained = this.#retained[name];
+      if (retained) call(listener, retained);
+    };
+    give();
+    if (name !== "reset" || !this.#retained.reset || (!this.#isStale && !this.#renewal)) return end;
+    let isAdded = true;
+    this.#renewal ??= this.#renew().finally(() => (this.#renewal = undefined));
+    void this.#renewal.then((isRenewed) => isRenewed && isAdded && give());
+    return () => {
+      isAdded = false;
+      end();
+    };
   }
 
   /** Sends a message, now or when that is possible; throws if the queue is full. */
@@ -108,7 +152,7 @@ export class Conversation {
     return this.#effort.begin(enter, (failure) => {
       this.#note("join failed", failure.code);
       const isAbsent = failure.code === "NOT_FOUND" || failure.code === "FORBIDDEN";
-      if (isAbsent) this.#set("absent");
+      if (isAbsent) this.handleDeleted();
       else if (failure.code !== DISCONNECTED) this.#events.emit("failed", failure);
       return !isAbsent;
     });
@@ -119,18 +163,57 @@ export class Conversation {
     this.#effort.end();
     clearTimeout(this.#holeTimer);
     this.#holeTimer = undefined;
+    delete this.#retained.users;
+    this.#interrupt(false);
     if (this.#stage !== "absent") this.#set("waiting");
   }
 
-  /** Its title or members have changed: who was not let in may be a member now. */
+  /** The title or members have changed, or an interruption has ended. */
   handleUpdated(): void {
+    // A user who was not admitted may be a member now.
     if (this.#stage === "absent") void this.enter();
+    if (!this.#isInterrupted) return;
+    this.#interrupt(false);
+    this.#fill();
   }
 
-  /** There is no such conversation any more. */
+  /** There is no such conversation any more, or it is not ours. */
   handleDeleted(): void {
+    this.forget();
     this.wait();
     this.#set("absent");
+  }
+
+  /** The server emits nothing until it can read what is missing. */
+  handleInterrupted(): void {
+    if (this.#stage !== "entered") return;
+    this.#interrupt(true);
+    this.#fill();
+  }
+
+  handlePresence({ users }: Presence): void {
+    this.#retained.users = [users];
+  }
+
+  /** A message was edited, deleted or reacted to. */
+  handleChange(change: MessageChange): void {
+    if (this.#content.length === 0) return;
+    this.#isStale = true;
+    const { id, messageId = id, deletedAt, version = 0 } = change;
+    const content = this.#content.map((known) => {
+      if (known.id !== messageId || known.deletedAt) return known;
+      if (deletedAt) return { ...known, content: "", reactions: [], deletedAt };
+      return version > known.version ? (change as Message) : known;
+    });
+    this.#retain(content);
+  }
+
+  /** Discards what is retained. With `all`, what comes next does not follow it. */
+  forget(all = false): void {
+    this.#hasOlder = this.#content.length > 0 || this.#hasOlder;
+    this.#content = [];
+    this.#retained = {};
+    if (all) this.#last = undefined;
   }
 
   /** A message has come, by whatever way. */
@@ -148,8 +231,9 @@ export class Conversation {
     const answer = await this.#ask("join_conversation", { conversationId: this.id, ...lastSeq });
     if (!isCurrent()) return;
     const { users, messages, hasMore } = answer;
-    this.#events.emit("joined", answer);
-    this.#events.emit("users", users);
+    this.#tell("joined", answer);
+    this.#tell("users", users);
+    this.#isStale = this.#content.length > 0;
     const isSame = known !== undefined && (known.id === undefined || messages[0]?.id === known.id);
     if (!isSame) return this.#readNewest(isCurrent);
     this.#give(messages);
@@ -182,6 +266,8 @@ export class Conversation {
     this.#note("reset", `${this.id} ${this.#last?.seq ?? ""}`);
     const newest = messages.at(-1);
     this.#last = newest === undefined ? { seq: 0 } : { seq: newest.seq, id: newest.id };
+    this.#isStale = false;
+    this.#retain(messages, page.hasMore);
     this.#events.emit("reset", messages, page.hasMore);
     this.#advance();
   }
@@ -193,6 +279,7 @@ export class Conversation {
     const newest = following.at(-1);
     if (newest === undefined) return;
     this.#last = { seq: newest.seq, id: newest.id };
+    this.#retain([...this.#content, ...following]);
     this.#events.emit("messages", following);
   }
 
@@ -207,22 +294,72 @@ export class Conversation {
       last = next.seq;
     }
     this.#give(following);
-    if (this.#ahead.size > 0) this.#watchHole();
+    if (this.#ahead.size > 0 || this.#isInterrupted) this.#watchHole();
   }
 
   #watchHole(): void {
     this.#holeTimer ??= setTimeout(() => {
       this.#holeTimer = undefined;
-      if (this.#stage !== "entered" || this.#ahead.size === 0) return;
+      if (this.#stage !== "entered" || (this.#ahead.size === 0 && !this.#isInterrupted)) return;
       this.#note("hole", `${this.id} after ${this.#last?.seq}`);
-      void this.#effort.begin(
-        async (isCurrent) => {
-          await this.#catchUp(isCurrent);
-          if (isCurrent()) this.#advance();
-        },
-        () => true,
-      );
+      this.#fill();
     }, HOLE_PATIENCE);
+  }
+
+  /** Reads what is missing, again and again until it has worked. */
+  #fill(): void {
+    void this.#effort.begin(
+      async (isCurrent) => {
+        await this.#catchUp(isCurrent);
+        if (isCurrent()) this.#advance();
+      },
+      () => true,
+    );
+  }
+
+  /** Reads the newest page again, for what has changed in the content; returns whether that has worked. */
+  async #renew(): Promise<boolean> {
+    try {
+      this.#isStale = false;
+      const { messages } = await this.history({ limit: this.#page });
+      // It may have been discarded since.
+      if (!this.#retained.reset) return false;
+      const oldest = messages[0]?.seq ?? 0;
+      const fresh = new Map(messages.map((message) => [message.id, message]));
+      const content = this.#content.filter(({ seq }) => seq >= oldest);
+      const renewed = content.map((known) => {
+        const message = fresh.get(known.id);
+        return !message || known.deletedAt || message.version < known.version ? known : message;
+      });
+      this.#retain(renewed, content.length < this.#content.length || this.#hasOlder);
+      return true;
+    } catch (error) {
+      asFailure(error);
+      this.#isStale = true;
+      return false;
+    }
+  }
+
+  #retain(messages: readonly Message[], hasOlder = this.#hasOlder): void {
+    this.#content = messages.slice(-MAX_RETAINED);
+    this.#hasOlder = this.#content.length < messages.length || hasOlder;
+    if (this.#hasOlder === undefined) this.#retained.messages = [this.#content];
+    else {
+      delete this.#retained.messages;
+      this.#retained.reset = [this.#content, this.#hasOlder];
+    }
+  }
+
+  /** Calls listeners, also those that are added later. */
+  #tell<Name extends "joined" | "users">(name: Name, ...args: Parameters<ConversationEvents[Name]>): void {
+    this.#retained[name] = args;
+    this.#events.emit(name, ...(args as never));
+  }
+
+  #interrupt(isInterrupted: boolean): void {
+    if (isInterrupted === this.#isInterrupted) return;
+    this.#isInterrupted = isInterrupted;
+    this.#events.emit("interrupted", isInterrupted);
   }
 
   #ask<Name extends keyof Requests>(name: Name, payload: Requests[Name]["payload"]): Promise<Requests[Name]["answer"]> {

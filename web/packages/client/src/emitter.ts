@@ -2,11 +2,11 @@ type Listener<Events, Name extends keyof Events> = Events[Name] extends (...args
   ? (...args: Args) => void
   : never;
 
-/** Listeners by name. One that throws keeps nobody else from being called. */
+/** Listeners by name. A listener that throws does not keep the others from being called. */
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<(...args: never[]) => void>>();
 
-  /** Adds a listener; what is returned takes it away again. */
+  /** Adds a listener and returns a function that removes it. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events, Name>): () => void {
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners.add(listener));
@@ -14,15 +14,17 @@ export class Emitter<Events> {
   }
 
   emit<Name extends keyof Events>(name: Name, ...args: Parameters<Listener<Events, Name>>): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as (...args: unknown[]) => void)(...args);
-      } catch (error) {
-        // Seen by whoever looks at uncaught errors, after everybody else was told.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    for (const listener of [...(this.#listeners.get(name) ?? [])]) call(listener, args);
+  }
+}
+
+/** Calls a listener; an error that it throws becomes an uncaught error, after all listeners were called. */
+export function call(listener: (...args: never[]) => void, args: readonly unknown[]): void {
+  try {
+    listener(...(args as never[]));
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }

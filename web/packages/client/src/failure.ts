@@ -9,17 +9,19 @@ export interface Failure {
 
 /** A request that was refused, or that got no answer. */
 export class RequestError extends Error implements Failure {
-  readonly code: string;
-  readonly retryAfter?: number;
-  readonly details?: unknown;
+  declare readonly code: string;
+  declare readonly retryAfter?: number;
+  declare readonly details?: unknown;
 
   constructor({ code, message, retryAfter, details }: Failure) {
     super(message);
-    this.name = "RequestError";
-    this.code = code;
-    if (retryAfter !== undefined) this.retryAfter = retryAfter;
-    if (details !== undefined) this.details = details;
+    Object.assign(this, { name: "RequestError", code, retryAfter, details });
   }
+}
+
+/** Returns a failure as plain data, for storages and other tabs. */
+export function plain({ code, message, retryAfter, details }: Failure): Failure {
+  return { code, message, ...(retryAfter !== undefined && { retryAfter }), ...(details !== undefined && { details }) };
 }
 
 /** No answer came in time; whether the server did it is unknown. */
@@ -33,6 +35,9 @@ export const QUEUE_FULL = "QUEUE_FULL";
 
 /** The credentials that a connection needs could not be had. */
 export const NO_CREDENTIALS = "NO_CREDENTIALS";
+
+/** The server is within reach, and the browser may not read its answers: it does not allow the origin of the page. */
+export const CORS_REFUSED = "CORS_REFUSED";
 
 /** Whether the server may have done it all the same; asking again with the same id tells. */
 export function isUnconfirmed({ code }: Failure): boolean {

@@ -1,10 +1,11 @@
 export type { Auth, AuthProvider, AuthReason } from "./line/auth.ts";
-export { Conversation, type ConversationEvents, type ConversationOptions, type Stage } from "./conversation.ts";
-export { DISCONNECTED, type Failure, NO_CREDENTIALS, QUEUE_FULL, RequestError, TIMED_OUT, isUnconfirmed } from "./failure.ts";
+export type { Conversation, ConversationEvents, ConversationOptions, Stage } from "./conversation.ts";
+export { CORS_REFUSED, DISCONNECTED, type Failure, NO_CREDENTIALS, QUEUE_FULL, RequestError, TIMED_OUT, isUnconfirmed } from "./failure.ts";
 export type { Line, LineEvents, Status } from "./line/line.ts";
 export type { LogEntry } from "./log.ts";
 export { type ManagerEvents, SocketManager, type SocketManagerOptions } from "./manager.ts";
-export { type Entry, Queue, type QueueLimits, type Sent } from "./queue/queue.ts";
+export type { Entry, Queue, QueueLimits, Sent } from "./queue/queue.ts";
 export { type QueueStorage, type StoredEntry, indexedDbStorage, memoryStorage } from "./queue/storage.ts";
+export type { Share } from "./share.ts";
 export type { SubscriptionOptions } from "./subscription.ts";
 export type * from "./types.ts";

@@ -8,25 +8,3 @@ export interface LogEntry {
 }
 
 export type Note = (what: string, detail?: string) => void;
-
-/** The newest entries; older ones are forgotten. */
-export class EventLog {
-  #entries: LogEntry[] = [];
-  readonly #size: number;
-  readonly #added: (entry: LogEntry) => void;
-
-  constructor(size: number, added: (entry: LogEntry) => void) {
-    this.#size = size;
-    this.#added = added;
-  }
-
-  get entries(): readonly LogEntry[] {
-    return this.#entries;
-  }
-
-  readonly note: Note = (what, detail = "") => {
-    const entry = { at: new Date().toISOString(), what, detail };
-    this.#entries = [...this.#entries, entry].slice(-this.#size);
-    this.#added(entry);
-  };
-}

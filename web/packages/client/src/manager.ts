@@ -4,15 +4,15 @@ import { Confirmations } from "./queue/confirmations.ts";
 import { Conversation, type ConversationOptions } from "./conversation.ts";
 import { Emitter } from "./emitter.ts";
 import type { Line, Status } from "./line/line.ts";
-import { EventLog, type LogEntry } from "./log.ts";
+import type { LogEntry, Note } from "./log.ts";
 import { type Entry, Queue, type QueueLimits, type Sent } from "./queue/queue.ts";
-import { SharedLine } from "./line/shared.ts";
+import type { Share } from "./share.ts";
 import { SocketLine } from "./line/socket.ts";
 import { type QueueStorage, defaultStorage } from "./queue/storage.ts";
 import { Subscription, type SubscriptionOptions } from "./subscription.ts";
 import { Tabs } from "./queue/tabs.ts";
 import { Turns } from "./turns.ts";
-import type { ConversationDeleted, Message, MessageDelivered, Requests, ServerToClientEvents, Session } from "./types.ts";
+import type { Message, MessageDelivered, Requests, ServerToClientEvents, Session } from "./types.ts";
 
 export interface SocketManagerOptions {
   /** What is sent with each CONNECT, or how to get it. Default `{}`. */
@@ -30,8 +30,8 @@ export interface SocketManagerOptions {
   idField?: string;
   /** The event by which the server says who we are, or `false` if it has none. Default `session`. */
   sessionEvent?: string | false;
-  /** One connection for all tabs that say the same name here; needs Web Locks, otherwise every tab has its own. */
-  share?: string;
+  /** One connection for several tabs: `shareConnection(name)` of `@roomcast/client/share`. Default: every tab has its own. */
+  share?: Share;
   /** How many entries the log has. Default 200. */
   logSize?: number;
   /** Options of the official client. */
@@ -49,12 +49,26 @@ export interface ManagerEvents {
   log: (entry: LogEntry) => void;
 }
 
+/** An event of one conversation. */
+type Addressed = { conversationId?: string; conversation?: { id: string } } | undefined;
+
+/** What a conversation does with its events. */
+const HANDLERS = {
+  conversation_updated: "handleUpdated",
+  conversation_deleted: "handleDeleted",
+  "conversation:interrupted": "handleInterrupted",
+  presence: "handlePresence",
+  message_edited: "handleChange",
+  message_deleted: "handleChange",
+  message_reaction: "handleChange",
+} as const;
+
 /** A connection that comes back by itself, with all that was asked of it. */
 export class SocketManager<Server = ServerToClientEvents, Client extends { [Name in keyof Client]: { payload: unknown; answer: unknown } } = Requests> {
   readonly queue: Queue;
   readonly #line: Line;
   readonly #tabs = new Tabs();
-  readonly #log: EventLog;
+  #log: readonly LogEntry[] = [];
   readonly #events = new Emitter<ManagerEvents>();
   #conversations = new Map<string, Conversation>();
   /** Joining is limited by the server: a user with many conversations and tabs would be refused by it. */
@@ -62,6 +76,8 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   readonly #subscriptions = new Set<Subscription>();
   readonly #confirmations = new Confirmations((entry, report) => this.#events.emit("delivered", entry, report));
   readonly #identity: string | undefined;
+  readonly #note: Note;
+  #userId: string | undefined;
   #status: Status = { state: "idle" };
   #session: Session | undefined;
 
@@ -70,11 +86,13 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     const { auth = {}, storage = defaultStorage(), limits, share, socket = {} } = options;
     const { idField = "clientMessageId", sessionEvent = "session", logSize = 200 } = options;
     this.#identity = options.identity;
-    this.#log = new EventLog(logSize, (entry) => this.#events.emit("log", entry));
-    const { note } = this.#log;
+    const note = (this.#note = (what, detail = "") => {
+      const entry = { at: new Date().toISOString(), what, detail };
+      this.#log = [...this.#log, entry].slice(-logSize);
+      this.#events.emit("log", entry);
+    });
     const make = () => new SocketLine(url, { auth, sessionEvent, socket }, note);
-    const canShare = typeof BroadcastChannel !== "undefined" && globalThis.navigator?.locks !== undefined;
-    this.#line = share !== undefined && canShare ? new SharedLine(share, make, note) : make();
+    this.#line = share ? share(make, note) : make();
     this.queue = new Queue({
       storage,
       tabs: this.#tabs,
@@ -104,11 +122,11 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
 
   /** Whether this tab has the connection; others use it with `share`. */
   get isLeader(): boolean {
-    return this.#line instanceof SharedLine ? this.#line.isLeader : true;
+    return this.#line.isLeader ?? true;
   }
 
   get log(): readonly LogEntry[] {
-    return this.#log.entries;
+    return this.#log;
   }
 
   open(): void {
@@ -169,7 +187,7 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
    */
   conversation(id: string, { background = false, ...options }: ConversationOptions = {}): Conversation {
     const known = this.#conversations.get(id);
-    const conversation = known ?? new Conversation(id, options, this.#line, this.queue, this.#log.note);
+    const conversation = known ?? new Conversation(id, options, this.#line, this.queue, this.#note);
     if (background) this.#conversations.set(id, conversation);
     else this.#conversations = new Map([[id, conversation], ...this.#conversations]);
     // Whoever asks for it listens first.
@@ -192,7 +210,7 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
 
   /** Makes a request now and after each reconnect; what is returned ends it. */
   subscribe(event: string, payload: unknown = {}, options: SubscriptionOptions = {}): () => void {
-    const subscription = new Subscription(event, payload, options, this.#line, this.#log.note);
+    const subscription = new Subscription(event, payload, options, this.#line, this.#note);
     this.#subscriptions.add(subscription);
     if (this.isReady) subscription.begin();
     return () => {
@@ -209,16 +227,23 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
       if (typeof confirm === "function") confirm();
       this.#conversations.get(message?.conversationId)?.receive(message);
     });
-    line.on("conversation_updated", ({ conversation }: { conversation: { id: string } }) => this.#conversations.get(conversation?.id)?.handleUpdated());
-    line.on("conversation_deleted", ({ conversationId }: ConversationDeleted) => this.#conversations.get(conversationId)?.handleDeleted());
+    for (const [name, handler] of Object.entries(HANDLERS)) {
+      line.on(name, (event: Addressed) => {
+        const conversation = this.#conversations.get((event?.conversationId ?? event?.conversation?.id) as string);
+        conversation?.[handler](event as never);
+      });
+    }
     line.on("message_delivered", (report: MessageDelivered) => this.#confirmations.handleReport(report));
   }
 
   #begin(): void {
+    const userId = this.session?.userId ?? this.#identity ?? "";
+    // What one user has read is not for another.
+    if ((this.#userId ??= userId) !== userId) for (const conversation of this.#conversations.values()) conversation.forget(true);
+    this.#userId = userId;
     // Joining goes first: the answers to what was sent before come after what was missed.
     for (const conversation of this.#conversations.values()) this.#turns.take(conversation);
     for (const subscription of this.#subscriptions) subscription.begin();
-    const userId = this.session?.userId ?? this.#identity ?? "";
     void this.queue.begin(this.#identity ?? userId, userId);
   }
 

@@ -1,3 +1,5 @@
+import { RequestError, TIMED_OUT } from "./failure.ts";
+
 /** Milliseconds of a clock that nobody sets: pauses do not depend on the time of day. */
 export function now(): number {
   return performance.now();
@@ -29,11 +31,11 @@ export class Pause {
   }
 }
 
-/** Rejects if something takes longer than so many milliseconds. */
+/** Rejects with `TIMED_OUT` if something takes longer than so many milliseconds. */
 export async function within<Result>(milliseconds: number, something: Promise<Result>): Promise<Result> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing came within ${milliseconds} ms`)), milliseconds);
+    timer = setTimeout(() => reject(new RequestError({ code: TIMED_OUT, message: `nothing came within ${milliseconds} ms` })), milliseconds);
   });
   return Promise.race([something, late]).finally(() => clearTimeout(timer));
 }
@@ -41,4 +43,9 @@ export async function within<Result>(milliseconds: number, something: Promise<Re
 /** 128 random bits in hexadecimal digits. (`crypto.randomUUID` is missing on plain http pages.) */
 export function randomId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Removes the oldest entries beyond a number. */
+export function trim<Key>(all: { readonly size: number; keys(): Iterable<Key>; delete(key: Key): boolean }, max: number): void {
+  for (const oldest of all.keys()) if (all.size > max) all.delete(oldest);
 }

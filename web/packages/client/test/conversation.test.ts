@@ -206,3 +206,184 @@ test("what an earlier connection has asked for changes nothing any more", async 
   await first;
   assert.deepEqual(seen, { seqs: [1], resets: 1, failures: [] });
 });
+
+/** What a listener gets that is added now. */
+function late(conversation: Conversation) {
+  const seen = { resets: [] as [contents: string[], hasOlder: boolean][], messages: [] as number[][] };
+  const ends = [
+    conversation.on("reset", (newest, hasOlder) => seen.resets.push([newest.map(({ content }) => content), hasOlder])),
+    conversation.on("messages", (messages) => seen.messages.push(messages.map(({ seq }) => seq))),
+  ];
+  return { seen, remove: () => ends.forEach((end) => end()) };
+}
+
+test("a listener that is added later gets the content, and then what follows", async () => {
+  const server = new FakeServer();
+  for (let count = 0; count < 4; count += 1) server.store({ content: `text ${count + 1}` });
+  const { conversation, say } = open(server);
+  await conversation.enter();
+  const first = late(conversation);
+  assert.deepEqual(first.seen, { resets: [[["text 2", "text 3", "text 4"], true]], messages: [] });
+  first.remove();
+  say();
+  const second = late(conversation);
+  assert.equal(second.seen.resets[0]?.[0].length, 4);
+  say();
+  assert.deepEqual([first.seen.messages, second.seen.messages], [[], [[6]]]);
+  conversation.wait();
+  assert.deepEqual(late(conversation).seen.resets[0]?.[0].length, 5, "also without a connection");
+  assert.deepEqual(server.requests.length, 2, "nothing is read again");
+});
+
+test("a listener that throws when it is added later does not disturb the caller", async (context) => {
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  const thrown: unknown[] = [];
+  context.mock.method(globalThis, "queueMicrotask", (report: () => void) => {
+    assert.throws(report, /mistake/);
+    thrown.push(report);
+  });
+  conversation.on("reset", () => {
+    throw new Error("a mistake of the application");
+  });
+  assert.equal(thrown.length, 1);
+});
+
+test("listeners that are added later get who is there now, and the newest answer", async () => {
+  const server = new FakeServer();
+  const { conversation } = open(server);
+  await conversation.enter();
+  const ann = { userId: "ann", name: "Ann", connections: 1, since: "2025-01-31T12:00:00.000Z" };
+  conversation.handlePresence({ conversationId: "lobby", count: 1, users: [ann] });
+  const seen: unknown[] = [];
+  conversation.on("users", (users) => seen.push(users));
+  conversation.on("joined", ({ hasMore }) => seen.push(hasMore));
+  assert.deepEqual(seen, [[ann], false]);
+  conversation.wait();
+  conversation.on("users", () => assert.fail("without a connection it is not known who is there"));
+});
+
+test("retained messages are edited and deleted as live ones are", async () => {
+  const server = new FakeServer();
+  const [one, two] = [server.store({ content: "one" }), server.store({ content: "two" }), server.store({ content: "three" })];
+  const { conversation } = open(server);
+  await conversation.enter();
+  server.ask = async () => {
+    throw new RequestError({ code: "STORE_UNAVAILABLE", message: "" });
+  };
+  conversation.handleChange({ ...one, content: "1", version: 2 });
+  conversation.handleChange({ ...one, content: "older", version: 1 });
+  conversation.handleChange({ conversationId: "lobby", messageId: two.id, deletedAt: "2025-01-31T12:00:00.000Z", deletedBy: "me", seq: 2 });
+  conversation.handleChange({ ...two, version: 9 });
+  assert.deepEqual(late(conversation).seen.resets, [[["1", "", "three"], false]]);
+  await settled();
+});
+
+test("what has changed without a connection is read for a listener added later", async () => {
+  const server = new FakeServer();
+  for (let count = 0; count < 5; count += 1) server.store({ content: "as it was" });
+  const { conversation, say, seen } = open(server);
+  await conversation.enter();
+  conversation.wait();
+  server.stored = server.stored.map((stored) => (stored.seq === 4 ? { ...stored, content: "edited", version: 2 } : stored));
+  await conversation.enter();
+  server.afterReading = say;
+  const { seen: later } = late(conversation);
+  const { seen: second } = late(conversation);
+  const removed = late(conversation);
+  removed.remove();
+  await settled();
+  assert.equal(server.requests.length, 4, "one request for all of them");
+  assert.deepEqual(second.resets[1], later.resets[1]);
+  const [before, after, ...rest] = later.resets;
+  assert.deepEqual(before, [["as it was", "as it was", "as it was"], true]);
+  assert.deepEqual(after, [["as it was", "edited", "as it was", "message 6"], true], "with the message that came during the request");
+  assert.deepEqual([rest, removed.seen.resets.length, seen.resets], [[], 1, 1]);
+  const requests = server.requests.length;
+  late(conversation);
+  assert.equal(server.requests.length, requests, "nothing has changed since");
+});
+
+test("with since, a later listener of messages gets all since then", async () => {
+  const server = new FakeServer();
+  for (let count = 0; count < 4; count += 1) server.store();
+  const { conversation } = open(server, { since: 2 });
+  await conversation.enter();
+  assert.deepEqual(late(conversation).seen, { resets: [], messages: [[3, 4]] });
+});
+
+test("the newest 1,000 messages are retained, and a reset begins with them", async () => {
+  const server = new FakeServer();
+  const { conversation } = open(server, { since: 0 });
+  await conversation.enter();
+  for (let seq = 1; seq <= 1_001; seq += 1) conversation.receive(message(seq));
+  const { seen } = late(conversation);
+  assert.deepEqual([seen.messages, seen.resets[0]?.[0].length, seen.resets[0]?.[1]], [[], 1_000, true]);
+});
+
+test("nothing of a deleted conversation, or of another user, is given to later listeners", async () => {
+  const server = new FakeServer();
+  server.store({ content: "read by one user" });
+  const { conversation, seen } = open(server);
+  await conversation.enter();
+  conversation.wait();
+  conversation.forget(true);
+  assert.deepEqual(late(conversation).seen, { resets: [], messages: [] });
+  await conversation.enter();
+  assert.equal(seen.resets, 2, "the next user begins with the newest page");
+  assert.equal(late(conversation).seen.resets.length, 1);
+  conversation.handleDeleted();
+  conversation.handleChange({ ...message(1), version: 2 });
+  assert.deepEqual(late(conversation).seen, { resets: [], messages: [] });
+});
+
+test("content that is discarded while it is read again is not given", async () => {
+  const server = new FakeServer();
+  server.store();
+  const { conversation } = open(server);
+  await conversation.enter();
+  await conversation.enter();
+  const { seen } = late(conversation);
+  conversation.handleDeleted();
+  await settled();
+  assert.equal(seen.resets.length, 1);
+});
+
+test("an interruption is shown, and what is missing is read until it ends", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const server = new FakeServer();
+  server.store();
+  const { conversation, seen } = open(server);
+  await conversation.enter();
+  const shown: boolean[] = [];
+  conversation.on("interrupted", (isInterrupted) => shown.push(isInterrupted));
+  const ask = server.ask.bind(server);
+  server.ask = async () => {
+    throw new RequestError({ code: "STORE_UNAVAILABLE", message: "" });
+  };
+  server.store();
+  conversation.handleInterrupted();
+  await settled();
+  assert.deepEqual([shown, conversation.isInterrupted, seen.seqs], [[true], true, [1]]);
+  server.ask = ask;
+  context.mock.timers.tick(1_000);
+  await settled();
+  assert.deepEqual(seen.seqs, [1, 2], "what the server can read by now");
+  assert.equal(conversation.isInterrupted, true, "live messages may still be missing");
+  server.store();
+  context.mock.timers.tick(1_000);
+  await settled();
+  assert.deepEqual(seen.seqs, [1, 2, 3]);
+  server.store();
+  conversation.handleUpdated();
+  await settled();
+  assert.deepEqual([shown, seen.seqs], [[true, false], [1, 2, 3, 4]]);
+  const requests = server.requests.length;
+  context.mock.timers.tick(10_000);
+  await settled();
+  assert.equal(server.requests.length, requests, "nothing more is asked");
+  conversation.handleInterrupted();
+  conversation.wait();
+  assert.deepEqual(shown, [true, false, true, false], "a lost connection ends it");
+});

@@ -28,7 +28,7 @@ before(() => {
 });
 after(() => rmSync(project, { recursive: true }));
 
-test("the package has its code, its types, its licences and its page, and nothing else", () => {
+test("the package has its code, types, source maps, licences and README only", () => {
   const sources = readdirSync(join(client, "src"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
   const modules = sources.map((name) => name.replace(/\.ts$/, ""));
   const expected = [
@@ -36,7 +36,7 @@ test("the package has its code, its types, its licences and its page, and nothin
     "LICENSE-MIT",
     "README.md",
     "package.json",
-    ...modules.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`]),
+    ...modules.flatMap((name) => [`dist/${name}.d.ts`, `dist/${name}.js`, `dist/${name}.js.map`]),
   ];
   assert.deepEqual(files.toSorted(), expected.toSorted());
   for (const name of ["LICENSE-APACHE", "LICENSE-MIT"]) {
@@ -44,21 +44,49 @@ test("the package has its code, its types, its licences and its page, and nothin
   }
 });
 
-test("the package has at most 8 KiB, compressed and without the official client", async () => {
-  const input = join(installed, "dist/index.js");
+test("source maps have the sources, and lead a stack trace to them", () => {
+  for (const name of ["index", "conversation", "line/socket"]) {
+    const map = JSON.parse(readFileSync(join(installed, `dist/${name}.js.map`), "utf8"));
+    assert.deepEqual(map.sourcesContent, [readFileSync(join(client, `src/${name}.ts`), "utf8")]);
+  }
+  const program = `import { RequestError } from "@roomcast/client";
+    console.log(new RequestError({ code: "X", get message() { return new Error("here").stack; } }).message);`;
+  const stack = execFileSync("node", ["--enable-source-maps", "--input-type=module", "--eval", program], { cwd: project, encoding: "utf8" });
+  const line = readFileSync(join(client, "src/failure.ts"), "utf8").split("\n").findIndex((text) => text.includes("constructor({")) + 1;
+  assert.match(stack, new RegExp(`new RequestError \\(.*src/failure\\.ts:${line}:`));
+});
+
+/** Bundles what these modules export, without the official client; returns the code of the first and the sizes of all, compressed. */
+async function bundle(...names: string[]): Promise<{ code: string; sizes: number[] }> {
+  const input = names.map((name) => join(installed, `dist/${name}.js`));
   const built = await build({
     configFile: false,
     logLevel: "error",
     root: project,
     build: { write: false, rollupOptions: { input, external: ["socket.io-client"], preserveEntrySignatures: "strict" } },
   });
-  const [bundle] = [built].flat();
-  assert.ok(bundle !== undefined && "output" in bundle);
-  const [chunk] = bundle.output;
-  assert.match(chunk.code, /from ?["'`]socket\.io-client["'`]/);
-  assert.match(chunk.code, /as SocketManager/);
-  const size = gzipSync(chunk.code, { level: 9 }).length;
+  const [made] = [built].flat();
+  assert.ok(made !== undefined && "output" in made);
+  const chunks = made.output.filter((chunk) => chunk.type === "chunk");
+  return { code: chunks[0]?.code ?? "", sizes: chunks.map(({ code }) => gzipSync(code, { level: 9 }).length) };
+}
+
+test("the package has at most 8 KiB, compressed and without the official client", async () => {
+  const { code, sizes } = await bundle("index");
+  assert.match(code, /from ?["'`]socket\.io-client["'`]/);
+  assert.match(code, /as SocketManager/);
+  const [size = 0, ...others] = sizes;
   assert.ok(size <= 8 * 1024, `${size} bytes`);
+  assert.deepEqual(others, [], "nothing is loaded later");
+});
+
+test("sharing a connection takes at most 2.25 KiB more, and nothing without it", async () => {
+  const alone = await bundle("index");
+  assert.doesNotMatch(alone.code, /BroadcastChannel/);
+  const both = await bundle("index", "share");
+  const sum = (sizes: number[]) => sizes.reduce((total, size) => total + size, 0);
+  const more = sum(both.sizes) - sum(alone.sizes);
+  assert.ok(more > 0 && more <= 2.25 * 1024, `${more} bytes`);
 });
 
 test("the packed package is installed and imported as any other, and says what it is", () => {
@@ -97,6 +125,27 @@ function compile(name: string, source: string): void {
     }
   }
 }
+
+test("the examples of the README compile, and its commands are those that build", () => {
+  const readme = readFileSync(join(installed, "README.md"), "utf8");
+  const examples = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(([, code]) => code);
+  assert.ok(examples.length >= 2);
+  const surroundings = `declare function fetchToken(reason: string): Promise<string>;
+declare const user: { id: string };
+declare const badge: { show(state: string): void };
+declare const list: Record<"mark" | "show" | "append", (...args: unknown[]) => void>;
+declare const ticker: { show(symbol: string, price: number): void };
+`;
+  const program = examples.join("\n").replaceAll(/^import .*$/gm, "");
+  const imports = examples.flatMap((code) => code?.match(/^import .*$/gm) ?? []);
+  compile("readme", [...new Set(imports), surroundings, program].join("\n"));
+  const commands = readme.match(/```sh\n(.*?)```/s)?.[1] ?? "";
+  const { version } = JSON.parse(readFileSync(join(client, "package.json"), "utf8"));
+  assert.ok(commands.includes(`roomcast-client-${version}.tgz`), "the name of what npm packs");
+  const { scripts } = JSON.parse(readFileSync(join(web, "package.json"), "utf8"));
+  for (const [, script] of commands.matchAll(/npm run (\w+)/g)) assert.ok(script !== undefined && script in scripts, script);
+  assert.doesNotMatch(commands, /npm install @roomcast/, "it is in no registry");
+});
 
 test("its types hold in a strict project", () => {
   compile("types", readFileSync(join(client, "test/sample.ts"), "utf8"));

@@ -1,12 +1,13 @@
 // What an application may write, compiled strictly by `package.test.ts` against the packed package.
 import { type Entry, type Message, RequestError, SocketManager, type Status, indexedDbStorage, memoryStorage } from "@roomcast/client";
+import { shareConnection } from "@roomcast/client/share";
 
 const manager = new SocketManager("https://chat.example", {
   auth: async (reason) => ({ token: reason === "connect" ? "kept" : await Promise.resolve("fresh") }),
   identity: "ada",
   storage: typeof indexedDB === "undefined" ? memoryStorage() : indexedDbStorage("own"),
   limits: { entries: 100 },
-  share: "tabs",
+  share: shareConnection("tabs"),
   socket: { path: "/socket.io/", transports: ["websocket"] },
 });
 
@@ -34,6 +35,7 @@ manager.on("typing", ({ userId, isTyping }) => console.log(userId, isTyping));
 const conversation = manager.conversation("0f8fad5b-d9cb-469f-a165-70867728950e", { since: 7 });
 conversation.on("messages", (messages) => messages.map(({ content }) => content));
 conversation.on("reset", (newest, hasOlder) => console.log(newest.length, hasOlder));
+conversation.on("interrupted", (isInterrupted) => console.log(isInterrupted === conversation.isInterrupted));
 
 export async function talk(): Promise<number> {
   const { message } = await conversation.send("hello", { confirmDelivery: true }).answered;

@@ -1,3 +1,4 @@
+import { Emitter } from "../emitter.ts";
 import type { Failure } from "../failure.ts";
 import type { Session } from "../types.ts";
 
@@ -13,7 +14,7 @@ export type Status =
   | { state: "idle" }
   | { state: "connecting" }
   /** With `slow`, a request has waited for 3 s for its answer and none has come since. */
-  | { state: "online"; transport: string; slow?: true }
+  | { state: "online"; transport: string; slow?: true | undefined }
   /** Connected, but a request was not answered in time and nothing has come since. */
   | { state: "unresponsive"; transport: string }
   /** Lost or not reachable; the next attempt comes by itself. */
@@ -40,6 +41,8 @@ export interface Line {
   readonly session: Session | undefined;
   /** Whether requests are sent now. */
   readonly isReady: boolean;
+  /** Whether this tab has the connection; absent if no other tab can have it. */
+  readonly isLeader?: boolean;
   open(): void;
   close(): void;
   /** Tries at once instead of waiting for the next attempt. */
@@ -53,4 +56,42 @@ export interface Line {
   tell(name: string, payload?: unknown): void;
   /** Sends an event that ends something, unless others on the same connection may still want it. */
   release(name: string, payload?: unknown): void;
+}
+
+export type LineState = Pick<Line, "status" | "session" | "isReady">;
+
+export const IDLE: LineState = { status: { state: "idle" }, session: undefined, isReady: false };
+
+/** The state of a line, and the listeners to its changes. */
+export class ObservedLine {
+  #state = IDLE;
+  readonly #events = new Emitter<LineEvents>();
+
+  get state(): LineState {
+    return this.#state;
+  }
+
+  get status(): Status {
+    return this.#state.status;
+  }
+
+  get session(): Session | undefined {
+    return this.#state.session;
+  }
+
+  get isReady(): boolean {
+    return this.#state.isReady;
+  }
+
+  watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void {
+    return this.#events.on(name, listener as never);
+  }
+
+  protected become(change: Partial<LineState>): void {
+    const wasReady = this.isReady;
+    this.#state = { ...this.#state, ...change };
+    if (wasReady && !this.isReady) this.#events.emit("lost");
+    this.#events.emit("changed");
+    if (!wasReady && this.isReady) this.#events.emit("ready");
+  }
 }

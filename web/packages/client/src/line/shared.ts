@@ -1,11 +1,11 @@
 import { Emitter } from "../emitter.ts";
-import { DISCONNECTED, type Failure, RequestError, TIMED_OUT, asFailure } from "../failure.ts";
-import { ANSWER_TIMEOUT, type Line, type LineEvents, type Status } from "./line.ts";
+import { DISCONNECTED, type Failure, RequestError, asFailure, plain } from "../failure.ts";
+import { ANSWER_TIMEOUT, IDLE, type Line, type LineState, ObservedLine } from "./line.ts";
 import type { Note } from "../log.ts";
 import { Tabs } from "../queue/tabs.ts";
 import type { SocketLine } from "./socket.ts";
 import { randomId, within } from "../time.ts";
-import type { Message, Session } from "../types.ts";
+import type { Message } from "../types.ts";
 
 /** How often a tab looks whether the leader is there. */
 const LOOK = 2_000;
@@ -20,7 +20,7 @@ const PATIENCE = 5_000;
 /** What tabs say to each other. */
 type Word =
   | { kind: "hello"; from: string }
-  | { kind: "state"; from: string; status: Status; session: Session | undefined; isReady: boolean }
+  | ({ kind: "state"; from: string } & LineState)
   | { kind: "event"; except?: string; name: string; args: unknown[] }
   | { kind: "ask"; from: string; id: string; name: string; payload: unknown; timeout: number | undefined }
   | { kind: "answer"; to: string; id: string; answer?: unknown; failure?: Failure }
@@ -28,13 +28,12 @@ type Word =
   | { kind: "retry" };
 
 /** One connection for all tabs: that of the leader, which is the tab that has the lock. */
-export class SharedLine implements Line {
+export class SharedLine extends ObservedLine implements Line {
   /** This tab among the others; another one each time it is opened. */
   #tabs = new Tabs();
   readonly #lock: string;
   readonly #make: () => SocketLine;
   readonly #note: Note;
-  readonly #events = new Emitter<LineEvents>();
   readonly #server = new Emitter<Record<string, (...args: never[]) => void>>();
   readonly #asked = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
   /** The tabs that have asked the leader for anything and are still there. */
@@ -45,26 +44,14 @@ export class SharedLine implements Line {
   #leader: string | undefined;
   /** How often this tab has looked since the leader was heard. */
   #looks = 0;
-  #state: { status: Status; session: Session | undefined; isReady: boolean } = IDLE;
   #timer: ReturnType<typeof setInterval> | undefined;
   #resign: (() => void) | undefined;
 
   constructor(name: string, make: () => SocketLine, note: Note) {
+    super();
     this.#lock = `roomcast:leader:${name}`;
     this.#make = make;
     this.#note = note;
-  }
-
-  get status(): Status {
-    return this.#state.status;
-  }
-
-  get session(): Session | undefined {
-    return this.#state.session;
-  }
-
-  get isReady(): boolean {
-    return this.#state.isReady;
   }
 
   /** Whether this tab has the connection. */
@@ -77,7 +64,7 @@ export class SharedLine implements Line {
     this.#looks = 0;
     this.#channel = new BroadcastChannel(this.#lock);
     this.#channel.onmessage = ({ data }: MessageEvent<Word>) => this.#hear(data);
-    this.#become({ ...IDLE, status: { state: "connecting" } });
+    this.become({ ...IDLE, status: { state: "connecting" } });
     this.#stand({});
     this.#say({ kind: "hello", from: this.#own });
     this.#timer = setInterval(() => this.#look(), LOOK);
@@ -89,7 +76,7 @@ export class SharedLine implements Line {
     this.#tabs.leave();
     this.#tabs = new Tabs();
     this.#stepDown();
-    this.#become(IDLE);
+    this.become(IDLE);
     this.#channel?.close();
     this.#channel = undefined;
   }
@@ -97,10 +84,6 @@ export class SharedLine implements Line {
   retry(): void {
     if (this.#line !== undefined) this.#line.retry();
     else this.#say({ kind: "retry" });
-  }
-
-  watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void {
-    return this.#events.on(name, listener as never);
   }
 
   on(name: string, listener: (...args: never[]) => void): () => void {
@@ -113,11 +96,8 @@ export class SharedLine implements Line {
     const id = randomId();
     const answer = new Promise<unknown>((resolve, reject) => this.#asked.set(id, { resolve, reject }));
     this.#say({ kind: "ask", from: this.#own, id, name, payload, timeout });
-    // The leader has its own deadline; this is for one that goes meanwhile.
-    const late = (error: Error) => {
-      throw error instanceof RequestError ? error : new RequestError({ code: TIMED_OUT, message: error.message });
-    };
-    return within((timeout ?? ANSWER_TIMEOUT) + PATIENCE, answer).catch(late).finally(() => this.#asked.delete(id));
+    // The leader has its own deadline; this is for a leader that leaves in the meantime.
+    return within((timeout ?? ANSWER_TIMEOUT) + PATIENCE, answer).finally(() => this.#asked.delete(id));
   }
 
   tell(name: string, payload?: unknown): void {
@@ -163,7 +143,7 @@ export class SharedLine implements Line {
       this.#say({ kind: "event", name, args: args.filter((arg) => typeof arg !== "function") });
     });
     const tell = () => {
-      if (line === this.#line) this.#become({ status: line.status, session: line.session, isReady: line.isReady });
+      if (line === this.#line) this.become(line.state);
     };
     for (const name of ["changed", "ready", "lost"] as const) line.watch(name, tell);
     line.open();
@@ -177,7 +157,7 @@ export class SharedLine implements Line {
     this.#line = undefined;
     if (line === undefined) return;
     line.close();
-    this.#become({ ...IDLE, status: { state: "connecting" } });
+    this.become({ ...IDLE, status: { state: "connecting" } });
   }
 
   #look(): void {
@@ -198,7 +178,7 @@ export class SharedLine implements Line {
         if (line !== undefined) return;
         this.#looks = 0;
         this.#follow(word.from);
-        return this.#become({ status: word.status, session: word.session, isReady: word.isReady });
+        return this.become({ status: word.status, session: word.session, isReady: word.isReady });
       case "event":
         if (line === undefined && word.except !== this.#own) this.#server.emit(word.name, ...(word.args as never[]));
         return;
@@ -218,8 +198,7 @@ export class SharedLine implements Line {
     try {
       this.#say({ kind: "answer", to: from, id, answer: await this.#askFor(from, line, name, payload, timeout) });
     } catch (error) {
-      const { code, message, retryAfter, details } = asFailure(error);
-      this.#say({ kind: "answer", to: from, id, failure: { code, message, ...(retryAfter !== undefined && { retryAfter }), details } });
+      this.#say({ kind: "answer", to: from, id, failure: plain(asFailure(error)) });
     }
   }
 
@@ -244,35 +223,23 @@ export class SharedLine implements Line {
   #follow(leader: string): void {
     if (leader === this.#leader) return;
     this.#leader = leader;
-    this.#become({ ...this.#state, isReady: false });
+    this.become({ isReady: false });
   }
 
-  #become(state: typeof IDLE): void {
-    const wasReady = this.#state.isReady;
-    this.#state = state;
+  protected override become(change: Partial<LineState>): void {
+    super.become(change);
     if (this.#line !== undefined) this.#announce();
-    if (wasReady && !state.isReady) {
-      for (const { reject } of this.#asked.values()) reject(disconnected());
-      this.#events.emit("lost");
-    }
-    this.#events.emit("changed");
-    if (!wasReady && state.isReady) this.#events.emit("ready");
+    if (!this.isReady) for (const { reject } of this.#asked.values()) reject(disconnected());
   }
 
   #announce(): void {
-    this.#say({ kind: "state", from: this.#own, ...this.#state });
+    this.#say({ kind: "state", from: this.#own, ...this.state });
   }
 
   #say(word: Word): void {
     this.#channel?.postMessage(word);
   }
 }
-
-const IDLE: { status: Status; session: Session | undefined; isReady: boolean } = {
-  status: { state: "idle" },
-  session: undefined,
-  isReady: false,
-};
 
 /** What a change in the chat looks like to those who did not make it. */
 function echoOf(name: string, answer: unknown): { name: string; args: unknown[] } | undefined {

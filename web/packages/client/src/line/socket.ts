@@ -1,8 +1,8 @@
 import { type ManagerOptions as EngineOptions, type Socket, type SocketOptions, io } from "socket.io-client";
 import { type AuthReason, Credentials, type Auth, type AuthProvider } from "./auth.ts";
-import { Emitter } from "../emitter.ts";
+import { corsFailure } from "./cors.ts";
 import { DISCONNECTED, type Failure, RequestError, TIMED_OUT, asFailure } from "../failure.ts";
-import { ANSWER_TIMEOUT, type Line, type LineEvents, SLOW_AFTER, type Status } from "./line.ts";
+import { ANSWER_TIMEOUT, type Line, ObservedLine, SLOW_AFTER, type Status } from "./line.ts";
 import type { Note } from "../log.ts";
 import type { ErrorEvent, Session } from "../types.ts";
 
@@ -18,27 +18,26 @@ export interface SocketLineOptions {
 }
 
 /** A connection of our own, over the official client. */
-export class SocketLine implements Line {
-  #status: Status = { state: "idle" };
-  #session: Session | undefined;
-  #isReady = false;
+export class SocketLine extends ObservedLine implements Line {
   /** Counts connections, so that what belongs to an earlier one is told from what belongs to this. */
   #connection = 0;
   /** Why the server is about to disconnect us. */
   #farewell: Failure | undefined;
+  /** Why every attempt fails in this browser, if that is known. */
+  #cors: Failure | undefined;
   #reason: AuthReason = "connect";
   #handshake = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  readonly #events = new Emitter<LineEvents>();
   readonly #socket: Socket;
   readonly #credentials: Credentials;
   readonly #sessionEvent: string | false;
   readonly #note: Note;
   readonly #handleOnline = () => {
-    if (this.#status.state === "offline") this.retry();
+    if (this.status.state === "offline") this.retry();
   };
 
   constructor(url: string | undefined, { auth, sessionEvent, socket }: SocketLineOptions, note: Note) {
+    super();
     this.#sessionEvent = sessionEvent;
     this.#note = note;
     this.#credentials = new Credentials(auth, note);
@@ -53,20 +52,8 @@ export class SocketLine implements Line {
     this.#follow();
   }
 
-  get status(): Status {
-    return this.#status;
-  }
-
-  get session(): Session | undefined {
-    return this.#session;
-  }
-
-  get isReady(): boolean {
-    return this.#isReady;
-  }
-
   open(): void {
-    if (this.#status.state !== "idle") return;
+    if (this.status.state !== "idle") return;
     globalThis.addEventListener?.("online", this.#handleOnline);
     this.#connect();
   }
@@ -78,13 +65,9 @@ export class SocketLine implements Line {
   }
 
   retry(): void {
-    if (this.#socket.connected || this.#status.state === "idle") return;
+    if (this.#socket.connected || this.status.state === "idle") return;
     this.#disconnect();
     this.#connect();
-  }
-
-  watch<Name extends keyof LineEvents>(name: Name, listener: LineEvents[Name]): () => void {
-    return this.#events.on(name, listener as never);
   }
 
   on(name: string, listener: (...args: never[]) => void): () => void {
@@ -102,17 +85,18 @@ export class SocketLine implements Line {
     if (!this.#socket.connected) throw new RequestError({ code: DISCONNECTED, message: "not connected" });
     const connection = this.#connection;
     const args = payload === undefined ? [] : [payload];
-    const slow = setTimeout(() => this.#handleSlowness(connection), SLOW_AFTER);
+    // Whatever else comes, a server is slow until it answers.
+    const slow = setTimeout(() => connection === this.#connection && this.#turn("online", { slow: true }), SLOW_AFTER);
     const answer: unknown = await this.#socket
       .timeout(timeout)
       .emitWithAck(name, ...args)
       .catch((error: Error) => {
         const isHere = this.#socket.connected && connection === this.#connection;
-        if (isHere) this.#handleSilence();
+        if (isHere) this.#turn("online", { state: "unresponsive", slow: undefined });
         throw new RequestError({ code: isHere ? TIMED_OUT : DISCONNECTED, message: error.message });
       })
       .finally(() => clearTimeout(slow));
-    this.#handleAnswer();
+    if ("slow" in this.status) this.#turn("online", { slow: undefined });
     const { success, error } = (answer ?? {}) as { success?: unknown; error?: Partial<Failure> };
     if (success === false) throw new RequestError({ code: "REFUSED", message: `${name} was refused`, ...error });
     return answer;
@@ -139,11 +123,6 @@ export class SocketLine implements Line {
     this.#lose();
   }
 
-  #connectLater(milliseconds: number): void {
-    this.#disconnect();
-    this.#timer = setTimeout(() => this.#socket.connect(), milliseconds);
-  }
-
   async #authenticate(give: (auth: object) => void): Promise<void> {
     const handshake = (this.#handshake += 1);
     const reason = this.#reason;
@@ -160,7 +139,7 @@ export class SocketLine implements Line {
     const socket = this.#socket;
     socket.on("connect", () => {
       this.#connection += 1;
-      this.#farewell = undefined;
+      this.#farewell = this.#cors = undefined;
       this.#set({ state: "online", transport: socket.io.engine.transport.name });
       if (this.#sessionEvent === false) this.#begin(undefined);
     });
@@ -168,11 +147,9 @@ export class SocketLine implements Line {
     socket.io.on("open", () => {
       const { engine } = socket.io;
       engine.on("upgrade", ({ name }: { name: string }) => {
-        if (this.#isOnline(this.#status)) this.#set({ ...this.#status, transport: name });
+        if ("transport" in this.status) this.#set({ ...this.status, transport: name });
       });
-      engine.on("packet", () => {
-        if (this.#status.state === "unresponsive") this.#set({ ...this.#status, state: "online" });
-      });
+      engine.on("packet", () => this.#turn("unresponsive", { state: "online" }));
     });
     socket.io.on("close", () => (this.#handshake += 1));
     socket.on("error", (error: Partial<ErrorEvent> | undefined) => {
@@ -180,27 +157,32 @@ export class SocketLine implements Line {
     });
     socket.on("auth:expiring", () => void this.#credentials.refresh((payload) => this.ask("auth:refresh", payload)));
     socket.on("disconnect", (reason) => this.#handleDisconnect(reason));
-    socket.on("connect_error", (error: Error & { data?: Partial<Failure> }) => {
+    socket.on("connect_error", (error: Error & { data?: Partial<Failure>; description?: unknown }) => {
+      const failure = { code: "", message: error.message };
       // The client goes on trying if it was the transport, and stops if the server refused us.
-      if (socket.active) this.#set({ state: "offline", failure: { code: "", message: error.message } });
-      else this.#handleRefusal({ code: "", message: error.message, ...error.data });
+      if (!socket.active) return this.#handleRefusal({ ...failure, ...error.data });
+      this.#set({ state: "offline", failure: this.#cors ?? failure });
+      // With an HTTP status the browser has shown the answer.
+      if (!(Number(error.description) > 0)) void this.#detectCors();
     });
   }
 
+  async #detectCors(): Promise<void> {
+    const socket = this.#socket;
+    const failure = await corsFailure(socket.io["uri"], socket.io.engine["opts"]);
+    if (socket.connected) return;
+    this.#cors = failure;
+    if (failure && this.status.state === "offline") this.#set({ state: "offline", failure });
+  }
+
   #begin(session: Session | undefined): void {
-    this.#session = session;
     this.#reason = "connect";
-    const isFirst = !this.#isReady;
-    this.#isReady = true;
-    this.#events.emit("changed");
-    if (isFirst) this.#events.emit("ready");
+    this.become({ session, isReady: true });
   }
 
   #lose(): void {
     this.#credentials.stop();
-    if (!this.#isReady) return;
-    this.#isReady = false;
-    this.#events.emit("lost");
+    this.become({ isReady: false });
   }
 
   #handleDisconnect(reason: string): void {
@@ -225,33 +207,20 @@ export class SocketLine implements Line {
 
   #wait(failure: Failure, milliseconds: number, reason = this.#reason): void {
     this.#reason = reason;
-    this.#connectLater(milliseconds);
+    this.#disconnect();
+    this.#timer = setTimeout(() => this.#socket.connect(), milliseconds);
     this.#set({ state: "offline", failure });
   }
 
-  /** Whatever else comes, a server is slow until it answers. */
-  #handleSlowness(connection: number): void {
-    const { state } = this.#status;
-    if (state === "online" && connection === this.#connection) this.#set({ ...this.#status, state, slow: true });
-  }
-
-  #handleAnswer(): void {
-    const status = this.#status;
-    if (status.state === "online" && status.slow) this.#set({ state: "online", transport: status.transport });
-  }
-
-  #handleSilence(): void {
-    if (this.#status.state === "online") this.#set({ state: "unresponsive", transport: this.#status.transport });
-  }
-
-  #isOnline(status: Status): status is Extract<Status, { transport: string }> {
-    return "transport" in status;
+  /** Changes a status that is in such a state. */
+  #turn(state: "online" | "unresponsive", change: { state?: "online" | "unresponsive"; slow?: true | undefined }): void {
+    const { status } = this;
+    if (status.state === state) this.#set({ ...status, ...change } as Status);
   }
 
   #set(status: Status): void {
     const { state } = status;
-    if (state !== this.#status.state) this.#note("status", "failure" in status ? `${state} ${status.failure?.code ?? ""}` : state);
-    this.#status = status;
-    this.#events.emit("changed");
+    if (state !== this.status.state) this.#note("status", "failure" in status ? `${state} ${status.failure?.code ?? ""}` : state);
+    this.become({ status });
   }
 }

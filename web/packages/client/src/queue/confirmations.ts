@@ -1,4 +1,5 @@
 import type { Entry } from "./queue.ts";
+import { trim } from "../time.ts";
 import type { MessageDelivered } from "../types.ts";
 
 /** More of either kind are forgotten, the oldest first. */
@@ -24,7 +25,7 @@ export class Confirmations {
 
   #match<Half>(messageId: string, halves: Map<string, Half>, half: Half): void {
     halves.set(messageId, half);
-    for (const oldest of halves.keys()) if (halves.size > MAX) halves.delete(oldest);
+    trim(halves, MAX);
     const [entry, report] = [this.#entries.get(messageId), this.#reports.get(messageId)];
     if (entry === undefined || report === undefined) return;
     this.#entries.delete(messageId);

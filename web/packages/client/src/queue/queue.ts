@@ -1,8 +1,8 @@
-import { type Failure, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed } from "../failure.ts";
+import { type Failure, DISCONNECTED, QUEUE_FULL, RequestError, asFailure, isUnconfirmed, plain } from "../failure.ts";
 import type { Note } from "../log.ts";
 import type { QueueStorage, StoredEntry } from "./storage.ts";
 import type { Tabs } from "./tabs.ts";
-import { Pause, now, pauseAfter, randomId, within } from "../time.ts";
+import { Pause, now, pauseAfter, randomId, trim, within } from "../time.ts";
 
 /** Answers by which the server owns up to a mistake, after which an entry is no longer tried. */
 const MAX_FAULTS = 5;
@@ -87,8 +87,10 @@ export class Queue {
   #isFlushing = false;
   #holdUntil = 0;
   readonly #pause = new Pause();
-  readonly #answers = new Map<string, { resolve: (answer: unknown) => void; reject: (error: Error) => void }>();
+  readonly #answers = new Map<string, { resolve: (answer: unknown) => void; reject: (error: unknown) => void }>();
   readonly #surroundings: QueueSurroundings;
+  /** Notes that an entry could not be stored: it is in memory, and sent from there. */
+  readonly #complain = (error: unknown): undefined => void this.#surroundings.note("storage", String(error));
 
   constructor(surroundings: QueueSurroundings) {
     this.#surroundings = surroundings;
@@ -143,7 +145,7 @@ export class Queue {
   discard(id: string): void {
     const entry = this.#take(id);
     if (entry === undefined) return;
-    this.#settle(id, ({ reject }) => reject(new RequestError({ code: "DISCARDED", message: "discarded" })));
+    this.#settle(id, "reject", new RequestError({ code: "DISCARDED", message: "discarded" }));
     this.#surroundings.changed({ ...entry, state: "refused" });
   }
 
@@ -161,7 +163,7 @@ export class Queue {
         await storage.remove(id);
       }
     };
-    await within(STORAGE_PATIENCE, carryOut()).catch((error: unknown) => this.#complain(error));
+    await within(STORAGE_PATIENCE, carryOut()).catch(this.#complain);
   }
 
   /** Opens what is kept under a name, before a session if the name is known by then. */
@@ -197,15 +199,14 @@ export class Queue {
   /** Takes over what tabs have left that are gone, or, with `waits`, will be. */
   async #adopt(owner: string, waits = false): Promise<void> {
     const { storage, tabs } = this.#surroundings;
-    const complain = (error: unknown) => this.#complain(error);
-    const load = async () => (await within(STORAGE_PATIENCE, storage.load(owner)).catch(complain))?.filter(isStored) ?? [];
+    const load = async () => (await within(STORAGE_PATIENCE, storage.load(owner)).catch(this.#complain))?.filter(isStored) ?? [];
     const kept = await load();
     const heirs = [...new Set(kept.map(({ tab }) => tab))].map((tab) => {
       const take = async () => {
         const left = (await load()).filter((stored) => stored.tab === tab);
         this.#takeOver(owner, left);
       };
-      return tabs.inherit(tab, waits, take).catch(complain);
+      return tabs.inherit(tab, waits, take).catch(this.#complain);
     });
     await Promise.all(heirs);
   }
@@ -257,7 +258,7 @@ export class Queue {
       const answer = await ask(event, { ...payload, [idField]: id });
       const entry = this.#take(id);
       if (entry !== undefined) this.#surroundings.changed({ ...entry, state: "stored", answer });
-      this.#settle(id, ({ resolve }) => resolve(answer));
+      this.#settle(id, "resolve", answer);
     } catch (error) {
       const failure = asFailure(error);
       note("not answered", `${id} ${failure.code}`);
@@ -271,8 +272,8 @@ export class Queue {
   async #handleFailure(id: string, failure: RequestError): Promise<void> {
     const entry = this.#find(id)?.entry;
     if (entry === undefined) return;
-    const { code, message, retryAfter, details } = failure;
-    const said = { code, message, ...(retryAfter !== undefined && { retryAfter }), ...(details !== undefined && { details }) };
+    const { code, retryAfter } = failure;
+    const said = plain(failure);
     const faults = entry.faults + (code === "INTERNAL" ? 1 : 0);
     const pause = pauseAfter(entry.attempts, retryAfter);
     if (code === DISCONNECTED) {
@@ -289,7 +290,7 @@ export class Queue {
       if (this.#userId === undefined) this.#change(id, { state: "queued" });
     } else {
       this.#change(id, { state: "refused", failure: said, faults });
-      this.#settle(id, ({ reject }) => reject(failure));
+      this.#settle(id, "reject", failure);
     }
   }
 
@@ -321,31 +322,25 @@ export class Queue {
     if (waiting === undefined) return undefined;
     this.#waiting = this.#waiting.filter((other) => other !== waiting);
     this.#remember(id);
-    this.#surroundings.storage.remove(id).catch((error: unknown) => this.#complain(error));
+    this.#surroundings.storage.remove(id).catch(this.#complain);
     return waiting.entry;
   }
 
   /** What is read from the storage under this id is not taken in again. */
   #remember(id: string): void {
     this.#done.add(id);
-    for (const oldest of this.#done) if (this.#done.size > MAX_DONE) this.#done.delete(oldest);
+    trim(this.#done, MAX_DONE);
   }
 
-  #settle(id: string, how: (answer: { resolve: (answer: unknown) => void; reject: (error: Error) => void }) => void): void {
-    const answer = this.#answers.get(id);
+  #settle(id: string, how: "resolve" | "reject", outcome: unknown): void {
+    this.#answers.get(id)?.[how](outcome);
     this.#answers.delete(id);
-    if (answer !== undefined) how(answer);
   }
 
   #keep({ owner, order, entry }: Waiting): void {
     const { storage, tabs } = this.#surroundings;
     if (owner === undefined) return;
-    storage.save({ id: entry.id, owner, tab: tabs.own, order, entry }).catch((error: unknown) => this.#complain(error));
-  }
-
-  /** What cannot be kept is in memory, and sent from there. */
-  #complain(error: unknown): undefined {
-    this.#surroundings.note("storage", String(error));
+    storage.save({ id: entry.id, owner, tab: tabs.own, order, entry }).catch(this.#complain);
   }
 }
 

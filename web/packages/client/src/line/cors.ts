@@ -1,0 +1,28 @@
+import { CORS_REFUSED, type Failure } from "../failure.ts";
+
+const PROBE_TIMEOUT = 5_000;
+
+export interface CorsOptions {
+  path?: string;
+  withCredentials?: boolean;
+  extraHeaders?: Record<string, string>;
+}
+
+/**
+ * Returns a failure if the server answers and the browser does not show its answers to this page. To scripts, browsers report that
+ * like a server out of reach; a request without CORS tells the cases apart. Without a transport in its query it opens no session.
+ */
+export async function corsFailure(uri: string, { path = "", withCredentials, extraHeaders }: CorsOptions): Promise<Failure | undefined> {
+  const url = new URL(path, uri.replace(/^ws/, "http"));
+  const origin = globalThis.location?.origin;
+  // Outside browsers, and at the server's own origin, CORS does not apply.
+  if (!origin || origin === url.origin) return undefined;
+  const credentials = withCredentials ? "include" : "omit";
+  const isAnswered = (mode: RequestMode, headers = {}) =>
+    fetch(url, { mode, credentials, headers, signal: AbortSignal.timeout(PROBE_TIMEOUT) }).then(
+      () => true,
+      () => false,
+    );
+  if (!(await isAnswered("no-cors")) || (await isAnswered("cors", extraHeaders))) return undefined;
+  return { code: CORS_REFUSED, message: `${url.origin} does not allow requests from ${origin}` };
+}

@@ -1,0 +1,18 @@
+import { type Line } from "./line/line.ts";
+import { SharedLine } from "./line/shared.ts";
+import type { SocketLine } from "./line/socket.ts";
+import type { Note } from "./log.ts";
+
+/** How tabs share a connection; a manager calls it once. */
+export type Share = (connect: () => SocketLine, note: Note) => Line;
+
+/**
+ * Lets all tabs that give the same name use one connection. Without Web Locks or `BroadcastChannel`, as in Node and on pages without
+ * TLS, every tab has its own.
+ */
+export function shareConnection(name: string): Share {
+  return (connect, note) => {
+    const canShare = typeof BroadcastChannel !== "undefined" && globalThis.navigator?.locks !== undefined;
+    return canShare ? new SharedLine(name, connect, note) : connect();
+  };
+}
