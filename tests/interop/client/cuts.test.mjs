@@ -246,6 +246,27 @@ describe("the client package", { concurrency: true }, () => {
     assert.deepEqual(seen[1], ["has changed", "", "liked 👍"]);
   });
 
+  test("continues where it was as a guest, who is another user after a reconnect", async (t) => {
+    const server = await lasting(t);
+    const link = await linked(t, server.url);
+    const guest = await new Chatter(t, link.url, { auth: { name: "Guest" } }).entered();
+    const bob = await new Chatter(t, server.url, as("bob")).entered();
+    bob.say("before");
+    await guest.has(["before"]);
+    const { userId } = guest.manager.session;
+    link.cut();
+    await guest.is("offline");
+    bob.say("during");
+    link.restore();
+    guest.manager.retry();
+    await guest.has(["before", "during"]);
+    assert.notEqual(guest.manager.session.userId, userId);
+    assert.equal(guest.resets, 1);
+    const seen = [];
+    guest.conversation.on("reset", (messages) => seen.push(messages.map(({ content }) => content)));
+    assert.deepEqual(seen[0], ["before", "during"]);
+  });
+
   test("sends what one user has written as nobody else", async (t) => {
     const server = await lasting(t);
     const link = await linked(t, server.url);

@@ -77,7 +77,8 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   readonly #confirmations = new Confirmations((entry, report) => this.#events.emit("delivered", entry, report));
   readonly #identity: string | undefined;
   readonly #note: Note;
-  #userId: string | undefined;
+  /** Who has read the content of the conversations. */
+  #reader: string | undefined;
   #status: Status = { state: "idle" };
   #session: Session | undefined;
 
@@ -238,9 +239,10 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
 
   #begin(): void {
     const userId = this.session?.userId ?? this.#identity ?? "";
-    // What one user has read is not for another.
-    if ((this.#userId ??= userId) !== userId) for (const conversation of this.#conversations.values()) conversation.forget(true);
-    this.#userId = userId;
+    // What one user has read is not for another. Without a key, a guest has another id with each connection.
+    const reader = this.session?.guest ? "guest" : userId;
+    if ((this.#reader ??= reader) !== reader) for (const conversation of this.#conversations.values()) conversation.forget(true);
+    this.#reader = reader;
     // Joining goes first: the answers to what was sent before come after what was missed.
     for (const conversation of this.#conversations.values()) this.#turns.take(conversation);
     for (const subscription of this.#subscriptions) subscription.begin();
