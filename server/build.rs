@@ -147,6 +147,8 @@ fn build(work: &Path, page: &Path) -> Result<(), Fault> {
     // Built apart from the chat: the scripts that both have would otherwise come to the chat in more files.
     run(work, &["run", "build:dashboard", "--", "--outDir", &out])?;
     compress(&page.join("assets"), "");
+    compress(page, "index.html");
+    compress(page, "dashboard.html");
     Ok(())
 }
 

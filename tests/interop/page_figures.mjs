@@ -28,7 +28,7 @@ test("the first load is painted at once, also over a slow line, and nothing move
     // What is in the document may not be painted yet.
     const painted = await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime).then((handle) => handle.jsonValue());
     t.diagnostic(`${name}: ${received} bytes over the wire, first contentful paint after ${Math.round(painted)} ms`);
-    assert.ok(received > 10_000 && received <= 62 * 1024, `${received} bytes`);
+    assert.ok(received > 10_000 && received <= 60 * 1024, `${received} bytes`);
     assert.deepEqual(await page.evaluate(() => globalThis.shifts), []);
   }
 });

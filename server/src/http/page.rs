@@ -63,11 +63,14 @@ struct Asset {
 impl Asset {
     fn new(name: &str, file: EmbeddedFile, settings: &PageSettings, security: Security) -> Self {
         let content_type = content_type(file.metadata.mimetype());
+        let built = Bytes::from(file.data.into_owned());
         let body = match name {
-            INDEX | DASHBOARD => with_settings(&file.data, settings),
-            _ => Bytes::from(file.data.into_owned()),
+            INDEX | DASHBOARD => with_settings(&built, settings),
+            _ => built.clone(),
         };
-        let smaller = ENCODINGS.iter().filter_map(|(encoding, end)| {
+        // The compressed forms have the settings with which the page was built.
+        let encodings = ENCODINGS.iter().filter(|_| body == built);
+        let smaller = encodings.filter_map(|(encoding, end)| {
             let file = Files::get(&format!("{name}{end}"))?;
             let encoding = HeaderValue::from_static(encoding);
             Some((encoding, Bytes::from(file.data.into_owned())))
@@ -412,6 +415,27 @@ mod tests {
             }
         }
         assert!(first > 0 && first <= 60 * 1024, "{first} bytes");
+    }
+
+    #[tokio::test]
+    async fn page_is_compressed_unless_its_settings_differ_from_the_built() {
+        let fetch = async |settings: PageSettings| {
+            let request = Request::get("/").header(ACCEPT_ENCODING, "br");
+            let request = request.body(Body::empty()).unwrap();
+            routes::<()>(&settings).oneshot(request).await.unwrap()
+        };
+        let built = PageSettings {
+            socket_path: "/socket.io/".into(),
+            guests: true,
+            ..PageSettings::default()
+        };
+        let page = fetch(built.clone()).await;
+        assert_eq!(header(&page, CONTENT_ENCODING), "br");
+        let market = true;
+        let page = fetch(PageSettings { market, ..built }).await;
+        assert_eq!(page.headers().get(CONTENT_ENCODING), None);
+        let expected = r#"<meta name="market" content="true" />"#;
+        assert!(text(page).await.contains(expected));
     }
 
     #[test]
