@@ -144,7 +144,18 @@ everywhere("a conversation goes from the list of who is removed, and its owner d
   await ada.page.getByRole("button", { name: "New conversation" }).click();
   await ada.page.getByLabel("Add people").fill(eve);
   await ada.page.getByText(`The user with the id ${eve}`).click();
+  // The page knows no such user: nothing is added without an answer, and no key that is pressed once more is one.
+  const question = ada.page.getByRole("alert").filter({ hasText: `This page knows no user called ${eve}.` });
+  await question.waitFor();
   await look(ada, `picker-${self}`);
+  const chosen = ada.page.getByRole("list", { name: "Chosen people" }).getByRole("listitem");
+  await question.getByRole("button", { name: "No" }).click();
+  await question.waitFor({ state: "detached" });
+  for (let time = 0; time < 2; time += 1) await ada.page.getByLabel("Add people").press("Enter");
+  await question.waitFor();
+  assert.equal(await chosen.count(), 0);
+  await question.getByRole("button", { name: "Add this id" }).click();
+  await chosen.getByText(eve).waitFor();
   await ada.page.getByRole("button", { name: "Begin" }).click();
   await ada.page.getByRole("heading", { name: eve }).waitFor();
   // It is told once: the answer to what came later is here.

@@ -1,8 +1,9 @@
 // Signing out while something is not sent yet: what becomes of it, in this tab and in others.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { lookEverywhere, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
+import { DESK, client, lookEverywhere, make, must, noComplaints, shared, signIn, tokenOf } from "./page_support.mjs";
 import { until } from "./support.mjs";
+import { token } from "./tokens.mjs";
 import { Visitor } from "./visitor.mjs";
 
 /** How many entries of queues a browser keeps, of whomever. */
@@ -150,5 +151,97 @@ test("who signs out and waits is told when everything is sent", async (t) => {
   await ada.giveToken(tokenOf("ada-waits", "Ada Waits"));
   await ada.isOnline();
   await ada.message("sent before leaving", "stored").waitFor();
+  noComplaints(ada);
+});
+
+/** All that the document says, wherever: in texts, attributes, fields and its title. */
+const documentOf = (page) =>
+  page.evaluate(() => {
+    const fields = [...document.querySelectorAll("input, textarea")].map(({ value }) => value);
+    return [document.title, document.documentElement.outerHTML, ...fields].join("\n");
+  });
+
+/** Nothing of a user is in a document; what is found is shown with what stands around it. */
+async function assertEmptied(page, words = "private|discreet") {
+  const found = (await documentOf(page)).match(new RegExp(`.{0,200}(?:${words}).{0,50}`, "gi")) ?? [];
+  assert.deepEqual(found, []);
+}
+
+/** Fills a page with what only its user may read: messages, people, a notice, the log, a title, a reply that is begun. */
+async function readPrivately(t, ada, sub) {
+  const bob = await client(t, `private-bob-${sub}`, "Private Bob");
+  const id = await make(bob, "Private plans", [sub], "a private message", "to be answered in private");
+  const other = await make(bob, "Private club", [sub]);
+  await must(bob, "join_conversation", id);
+  await ada.page.evaluate((address) => (location.hash = address), `#/c/${id}`);
+  await ada.message("a private message").waitFor();
+  await ada.person("Private Bob").waitFor({ state: "attached" });
+  await must(bob, "message", { conversationId: id, content: "read out in private" });
+  await ada.page.getByRole("log").getByText("Private Bob: read out in private").waitFor({ state: "attached" });
+  await must(bob, "message", { conversationId: other, content: "told in private" });
+  await ada.page.locator(".notice").filter({ hasText: "told in private" }).waitFor();
+  await ada.message("to be answered in private").focus();
+  await ada.page.keyboard.press("r");
+  await ada.page.getByRole("button", { name: "Do not reply" }).waitFor();
+  await until(async () => (await ada.page.title()).includes("Private plans"), "the title");
+  assert.match(await documentOf(ada.page), /private/i);
+  return id;
+}
+
+test("nothing private is in the document after the user signs out, nor in the suggestions of the next user", async (t) => {
+  const ada = await signIn(t, "ada-private", "Ada Discreet");
+  await readPrivately(t, ada, "ada-private");
+  await ada.page.getByRole("button", { name: "Sign out" }).click();
+  await ada.page.getByRole("button", { name: "Join the chat" }).waitFor();
+  await assertEmptied(ada.page);
+  await ada.giveToken(tokenOf("eve-private", "Eve Next"));
+  await ada.isOnline();
+  await ada.page.getByRole("button", { name: "New conversation" }).click();
+  await ada.page.getByLabel("Add people").fill("private");
+  await ada.page.getByText("The user with the id private").waitFor();
+  assert.equal(await ada.page.getByRole("list", { name: "People to add" }).getByText("Private Bob").count(), 0);
+  noComplaints(ada);
+});
+
+test("nothing private is in the document after the user is revoked, also behind an open window and out of view", async (t) => {
+  const ada = await signIn(t, "ada-revoked", "Ada Discreet");
+  await readPrivately(t, ada, "ada-revoked");
+  await ada.page.keyboard.press("Control+k");
+  await ada.page.getByRole("dialog", { name: "Search" }).getByRole("searchbox").fill("private");
+  await ada.page.locator(".found").getByText("a private message").waitFor();
+  // A page out of view gets no frames.
+  await ada.page.evaluate(() => (globalThis.requestAnimationFrame = () => 0));
+  const headers = { authorization: `Bearer ${token({ sub: "root", roles: ["admin"] })}`, "content-type": "application/json" };
+  const answer = await fetch(`${shared.server.url}/api/v1/revocations`, { method: "POST", headers, body: JSON.stringify({ userId: "ada-revoked" }) });
+  assert.ok(answer.ok, await answer.text());
+  await ada.page.getByRole("alert").getByText("Your access to this server has ended.").waitFor();
+  await assertEmptied(ada.page);
+});
+
+test("nothing private is in the document after a reconnect at which the cookie names another user", async (t) => {
+  const ada = await Visitor.open(t, shared.browser, shared.server.url, { viewport: DESK });
+  const become = (sub, name) => ada.context.addCookies([{ name: "roomcast_token", value: tokenOf(sub, name), url: ada.link.url, httpOnly: true, sameSite: "Lax" }]);
+  await become("ada-changed", "Ada Discreet");
+  await ada.page.reload();
+  await ada.isOnline();
+  const id = await readPrivately(t, ada, "ada-changed");
+  // A reload leads to the same conversation.
+  await ada.page.reload();
+  await ada.message("a private message").waitFor();
+  assert.equal(new URL(ada.page.url()).hash, `#/c/${id}`);
+  await ada.message("to be answered in private").focus();
+  await ada.page.keyboard.press("r");
+  await ada.composer.fill("begun in private");
+  await become("eve-changed", "Eve Next");
+  ada.link.cut();
+  await ada.isOffline();
+  ada.link.restore();
+  await ada.page.locator(".self-name").getByText("Eve Next", { exact: true }).waitFor();
+  await ada.isOnline();
+  // The server still counts the former user among those present in the Lobby, for which it waits until the connection has timed out.
+  await assertEmptied(ada.page, "private");
+  await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
+  await ada.say("by the next user");
+  await ada.message("by the next user", "stored").waitFor();
   noComplaints(ada);
 });

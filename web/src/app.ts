@@ -66,8 +66,8 @@ export interface Entrance {
 
 /** Everything that the page shows, and what can be done with it. */
 export class App {
-  readonly people = new People();
-  readonly statuses = new Statuses();
+  people = new People();
+  statuses = new Statuses();
   readonly entrance: Entrance;
   /** `asking` who we are, nobody being named yet; at the `entry`; or `in`. */
   phase: "asking" | "entry" | "in" = "asking";
@@ -95,6 +95,8 @@ export class App {
   #count = 0;
   /** Whether there was a session on this visit. */
   #wasIn = false;
+  /** Who had the first session of this visit. */
+  #userId: string | undefined;
   /** Whether we have said a name, as guests do. */
   #isNamed = false;
 
@@ -175,11 +177,10 @@ export class App {
     const userId = this.session?.userId ?? "";
     this.#leave();
     forgetAll(userId);
-    this.dialog = undefined;
-    history.replaceState(null, "", "#/");
-    this.place = {};
+    this.#forgetPlace();
+    // A browser may show the page as it was left once more.
+    this.#stand("");
     if (this.entrance.logoutUrl !== "") location.assign(this.entrance.logoutUrl);
-    else this.#stand("");
   }
 
   retry(): void {
@@ -199,6 +200,11 @@ export class App {
     this.dialog = dialog;
     // The next key already belongs to it.
     this.changed(true);
+  }
+
+  /** Whether a window is open over the page. */
+  get hasWindow(): boolean {
+    return this.phase === "in" && (this.dialog ?? this.invitation) !== undefined;
   }
 
   go({ id, seq }: Place): void {
@@ -341,6 +347,17 @@ export class App {
     this.#manager?.leave();
     this.#manager = this.#inbox = this.current = this.market = this.bell = undefined;
     this.#wasIn = false;
+    // Nothing that this user has read stays in the document for the next one.
+    this.#userId = this.dialog = this.reactingTo = undefined;
+    this.people = new People();
+    this.statuses = new Statuses();
+    this.notices = this.spoken = [];
+    if (this.invitation !== undefined) this.invitation = { token: this.invitation.token };
+  }
+
+  #forgetPlace(): void {
+    history.replaceState(null, "", "#/");
+    this.place = {};
   }
 
   /** Nobody is in: the entry is shown, with the reason. */
@@ -348,15 +365,23 @@ export class App {
     this.#leave();
     this.phase = "entry";
     this.reason = reason;
-    this.changed();
+    // A page out of view gets no frame in which it would be drawn.
+    this.changed(true);
   }
 
   #handleSession(session: Session | undefined): void {
     if (session === undefined) return;
     // A guest who has said no name is somebody whom no cookie names. What is stored does not tell: another tab may have signed us out.
     if (session.guest && !this.#isNamed) return this.#stand("");
+    // A cookie may name another user after a reconnect, to whom this page starts anew.
+    if (session.userId !== (this.#userId ??= session.userId)) {
+      this.#forgetPlace();
+      this.#stand("");
+      return this.#enter();
+    }
     this.#wasIn = true;
     this.phase = "in";
+    if (this.place.id !== undefined) this.current ??= this.#inbox?.open(this.place.id);
     this.people.learn(session.userId, session.name);
     if (session.status !== undefined) this.statuses.take(session.status);
     void this.#inbox?.load();

@@ -43,6 +43,8 @@ class FakeConnection {
     return this.server.session;
   }
 
+  isReady = false;
+
   on(name: string, listener: (...args: never[]) => void): () => void {
     return this.#events.on(name, listener);
   }
@@ -72,14 +74,14 @@ class FakeConnection {
 
   /** A session begins. */
   async enter(): Promise<void> {
-    this.server.isReady = true;
+    this.server.isReady = this.isReady = true;
     await this.#feed?.enter();
     await this.queue.begin("me", "me");
     await settled();
   }
 
   lose(): void {
-    this.server.isReady = false;
+    this.server.isReady = this.isReady = false;
     this.#feed?.wait();
     this.queue.end();
   }
@@ -182,6 +184,70 @@ test("own messages are shown on their way, and once when they are stored", async
   assert.deepEqual(deliveries(conversation), ["fast held"]);
   connection.lose();
   assert.deepEqual(conversation.timeline.messages.map(({ content }) => content), ["early"]);
+});
+
+test("messages behind one that was sent too fast are held, not waiting for a connection", async () => {
+  const { server, connection, conversation } = open();
+  await connection.enter();
+  server.failing = () => new RequestError({ code: "RATE_LIMITED", message: "", retryAfter: 60_000 });
+  for (const text of ["one", "two"]) conversation.send(text);
+  await settled();
+  assert.deepEqual(deliveries(conversation), ["one held", "two held"]);
+  connection.lose();
+  assert.deepEqual(deliveries(conversation), ["one waiting", "two waiting"]);
+});
+
+test("a waiting message is changed in its place and withdrawn, and one that was sent is not", async () => {
+  const notices: string[] = [];
+  const { server, connection, conversation } = open(notices);
+  for (const text of ["one", "two", "three"]) conversation.send(text, { mentions: ["bob"] });
+  const [one, two] = conversation.drafts;
+  assert.deepEqual(conversation.drafts.map(({ isUnsent }) => isUnsent), [true, true, true]);
+  assert.deepEqual(conversation.lastOwn, conversation.drafts[2]);
+  assert.equal(await conversation.edit(two!, "second", ["carol"]), true);
+  assert.deepEqual(deliveries(conversation), ["one waiting", "second waiting", "three waiting"]);
+  assert.deepEqual(connection.queue.entries.map(({ payload }) => payload["mentions"]), [["bob"], ["carol"], ["bob"]]);
+  conversation.withdraw(one!.clientMessageId);
+  assert.deepEqual(deliveries(conversation), ["second waiting", "three waiting"]);
+  await connection.enter();
+  assert.deepEqual(server.stored.map(({ content }) => content), ["second", "three"]);
+
+  // A message whose answer is missing may be stored: it is neither withdrawn nor changed.
+  connection.lose();
+  conversation.send("four");
+  const [four] = conversation.drafts;
+  let release = () => {};
+  const ask = server.ask.bind(server);
+  server.ask = async (name: string, payload: never) => {
+    if (name !== "message") return ask(name, payload);
+    await new Promise<void>((done) => (release = done));
+    const { message } = (await ask(name, payload)) as { message: { metadata: object } };
+    message.metadata = payload["metadata"];
+    return { message };
+  };
+  await connection.enter();
+  assert.deepEqual(conversation.drafts.map(({ isUnsent }) => isUnsent), [false]);
+  conversation.withdraw(four!.clientMessageId);
+  assert.equal(await conversation.edit(four!, "fourth"), false);
+  assert.deepEqual(notices, ["This message is being sent. You can delete it once it is stored.", "This message is being sent. You can change it once it is stored."]);
+  release();
+  await settled();
+  assert.deepEqual(server.stored.map(({ content }) => content), ["second", "three", "four"]);
+  // Once it is stored, a change that was begun before becomes a change of the stored message.
+  void conversation.edit(four!, "fourth");
+  const [change] = connection.queue.entries;
+  assert.deepEqual([change?.event, change?.payload["content"]], ["edit_message", "fourth"]);
+});
+
+test("nobody is known to be present until the connection is back", async () => {
+  const { connection, conversation } = open();
+  assert.equal(conversation.isPresenceKnown, false);
+  await connection.enter();
+  assert.equal(conversation.isPresenceKnown, true);
+  connection.lose();
+  assert.equal(conversation.isPresenceKnown, false);
+  await connection.enter();
+  assert.equal(conversation.isPresenceKnown, true);
 });
 
 test("a message that was not confirmed is shown as such, and not beside the stored one", async () => {
@@ -453,5 +519,6 @@ test("who has made a change is told once that it waits, or is not confirmed", ()
   assert.equal(waitingWords(entry, true), undefined);
   assert.match(waitingWords({ ...entry, state: "sending", attempts: 1, failure }, true) ?? "", /not confirmed yet/);
   assert.equal(waitingWords({ ...entry, state: "sending", attempts: 2, failure }, true), undefined);
+  assert.match(waitingWords({ ...entry, attempts: 1, failure }, true) ?? "", /^You are sending too fast/);
   assert.equal(waitingWords({ ...entry, event: "message" }, false), undefined);
 });

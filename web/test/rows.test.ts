@@ -21,7 +21,7 @@ function at(day: number, hour: number, minute = 0): { createdAt: string } {
 }
 
 function draft(clientMessageId: string): Draft {
-  return { clientMessageId, content: "text", replyTo: undefined, writtenAt: NOW.toISOString(), delivery: { state: "waiting" } };
+  return { clientMessageId, content: "text", replyTo: undefined, writtenAt: NOW.toISOString(), delivery: { state: "waiting" }, isUnsent: true };
 }
 
 function joined(userId: string) {

@@ -15,7 +15,7 @@ export function ReactionPicker({ app }: { app: App }) {
     if (current !== undefined && message !== undefined) void current.react(message, emoji);
   };
   return (
-    <Window title="React" onClose={close} class="reaction-picker">
+    <Window app={app} title="React" onClose={close} class="reaction-picker">
       <div class="emojis" role="group" aria-label="Common reactions">
         {COMMON.map((emoji) => (
           <button key={emoji} class="emoji" type="button" aria-label={emoji} onClick={() => choose(emoji)}>

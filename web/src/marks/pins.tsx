@@ -10,7 +10,7 @@ export function Pins({ app }: { app: App }) {
   if (current === undefined) return null;
   const { all } = current.pins;
   return (
-    <Window title="Pinned messages" onClose={() => app.show(undefined)}>
+    <Window app={app} title="Pinned messages" onClose={() => app.show(undefined)}>
       {all.length === 0 && <p class="help">Nothing is pinned any more.</p>}
       <ul class="found pins">
         {all.map(({ message, pinnedAt }) => (

@@ -1,8 +1,8 @@
-import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, type Entry, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent, UserStatus } from "../types.ts";
 import { Activity, type Happening } from "./activity.ts";
-import { type Draft, draftsOf } from "./draft.ts";
+import { type Draft, draftsOf, isSame, isUnsent } from "./draft.ts";
 import { type Change, DISCARDED, type IsDone, type Take, insist } from "./insist.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
@@ -36,7 +36,7 @@ export interface Surroundings {
 }
 
 /** What a conversation needs of the connection. */
-export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "tell" | "watch" | "request" | "send"> {
+export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "isReady" | "tell" | "watch" | "request" | "send"> {
   conversation(id: string, options: ConversationOptions): Feed;
 }
 
@@ -68,6 +68,8 @@ export class Conversation {
   level: Level = "all";
   /** How many are here. */
   present = 0;
+  /** Whether that is known: it is not without a connection. */
+  isPresenceKnown = false;
   stage: Stage = "entering";
   /** Whether messages are missing that the server cannot read at the moment. */
   isInterrupted = false;
@@ -137,7 +139,7 @@ export class Conversation {
   /** The own messages on their way, in the order of writing. */
   get drafts(): Draft[] {
     if (this.hasNewer) return [];
-    return draftsOf(this.#connection.queue.entries, this.id, this.#live.messages, this.ownId);
+    return draftsOf(this.#connection.queue.entries, this.id, this.#live.messages, this.ownId, this.#connection.isReady);
   }
 
   get ownId(): string {
@@ -259,6 +261,12 @@ export class Conversation {
     this.#connection.queue.discard(clientMessageId);
   }
 
+  /** Takes a message back that waits to be sent. */
+  withdraw(clientMessageId: string): void {
+    if (this.#unsent.some(({ id }) => id === clientMessageId)) this.discard(clientMessageId);
+    else this.#surroundings.notice("This message is being sent. You can delete it once it is stored.");
+  }
+
   get mayPin(): boolean {
     return mayPin(this.info, this.ownId, this.#connection.session?.permissions);
   }
@@ -283,15 +291,41 @@ export class Conversation {
     await this.#insist("set_notification_level", { conversationId: this.id, level }, "Not changed.", (answer) => this.#setLevel(answer));
   }
 
-  /** Resolves with whether the message has that text now. */
-  edit({ id, seq, version }: Message, content: string): Promise<boolean> {
+  /** Resolves with whether the message has that text now; one that waits is sent with it and these mentions. */
+  async edit(target: Message | Draft, content: string, mentions: string[] = []): Promise<boolean> {
+    if (!("delivery" in target)) return this.#edit(target, content);
+    const stored = this.#live.messages.find((message) => message.userId === this.ownId && isSame(target, message));
+    if (stored !== undefined) return this.#edit(stored, content);
+    const waiting = this.#unsent;
+    const index = waiting.findIndex(({ id }) => id === target.clientMessageId);
+    if (index < 0) this.#surroundings.notice("This message is being sent. You can change it once it is stored.");
+    try {
+      // Those behind it are queued again, so that the order stays.
+      for (const { id, event, payload } of index < 0 ? [] : waiting.slice(index)) {
+        const isTarget = id === target.clientMessageId;
+        this.#connection.queue.add(event, isTarget ? { ...payload, content, mentions: mentions.length > 0 ? mentions : undefined } : payload);
+        this.discard(id);
+      }
+    } catch (error) {
+      this.#surroundings.notice(`Not changed. ${explain(asFailure(error))}`);
+      return false;
+    }
+    return index >= 0;
+  }
+
+  #edit({ id, seq, version }: Message, content: string): Promise<boolean> {
     const hasIt = async ({ code }: Failure) => code === "CONFLICT" && (await this.#read(seq))?.content === content;
     return this.#insist("edit_message", { messageId: id, content, version }, "Not changed.", ({ message }) => this.renew(message), hasIt);
   }
 
+  /** The messages that the server does not have, in the order of writing. */
+  get #unsent(): Entry[] {
+    return this.#connection.queue.entries.filter((entry) => isUnsent(entry) && entry.event === "message" && entry.payload["conversationId"] === this.id);
+  }
+
   /** The newest own message that can be changed. */
-  get lastOwn(): Message | undefined {
-    return this.timeline.messages.findLast(({ userId, deletedAt }) => userId === this.ownId && !deletedAt);
+  get lastOwn(): Message | Draft | undefined {
+    return this.drafts.findLast((draft) => draft.isUnsent) ?? this.timeline.messages.findLast(({ userId, deletedAt }) => userId === this.ownId && !deletedAt);
   }
 
   handleInput(text: string): void {
@@ -383,6 +417,7 @@ export class Conversation {
       // What is shown stays while there is no connection.
       if (stage !== "waiting") this.stage = stage;
       this.isInterrupted = false;
+      if (stage === "waiting") this.isPresenceKnown = false;
       if (stage === "entering") this.pins.wait();
       if (stage === "entered") {
         this.#see();
@@ -551,6 +586,7 @@ export class Conversation {
     for (const { userId, name } of users) this.#surroundings.met(userId, name);
     this.users = users;
     this.present = count;
+    this.isPresenceKnown = true;
   }
 
   #note(happening: Happening, event: SystemEvent): void {

@@ -219,7 +219,7 @@ export class Inbox {
   #otherOf({ memberIds }: ConversationInfo, joined: Conversation | undefined): Item["other"] {
     const [userId] = memberIds.filter((one) => one !== this.#manager.session?.userId);
     if (userId === undefined || memberIds.length !== 2 || joined?.stage !== "entered") return undefined;
-    return { userId, isPresent: joined.users.some((user) => user.userId === userId) };
+    return { userId, isPresent: joined.isPresenceKnown && joined.users.some((user) => user.userId === userId) };
   }
 
   #item(info: ConversationInfo & Partial<ListedConversation>): Item {

@@ -35,5 +35,6 @@ export function waitingWords({ event, state, attempts, failure }: Entry, isReady
   if (event === "message" || event === "delete_message") return undefined;
   if (state === "queued" && attempts === 0 && !isReady) return "There is no connection. The change is made when it is back.";
   // It is said once, however often it is tried.
-  return state === "sending" && attempts === 1 && failure !== undefined ? "The change is not confirmed yet, trying again…" : undefined;
+  if (attempts !== 1 || failure === undefined) return undefined;
+  return state === "sending" ? "The change is not confirmed yet, trying again…" : "You are sending too fast. The change is made soon.";
 }

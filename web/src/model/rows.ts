@@ -79,7 +79,7 @@ export function appearance(row: Row): string {
       return [message.version, message.deletedAt, isOwn, startsGroup, endsGroup, isLeaving, endsGroup && receipt].join("|");
     }
     case "draft":
-      return [row.draft.delivery.state, row.startsGroup].join("|");
+      return [row.draft.delivery.state, row.draft.isUnsent, row.startsGroup].join("|");
   }
 }
 

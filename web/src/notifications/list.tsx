@@ -39,7 +39,7 @@ export function Notifications({ app }: { app: App }) {
   }, [items.map(({ notificationId }) => notificationId).join(" ")]);
   const unread = items.filter(({ notificationId }) => bell?.isRead(notificationId) !== true);
   return (
-    <Window title="Notifications" onClose={() => app.show(undefined)} class="notifications">
+    <Window app={app} title="Notifications" onClose={() => app.show(undefined)} class="notifications">
       {"Notification" in globalThis && (
         <p class="by-browser">
           <span>Tell me also while this page is out of view</span>

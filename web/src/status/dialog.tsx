@@ -26,7 +26,7 @@ export function StatusDialog({ app }: { app: App }) {
     if (isDone) app.show(undefined);
   };
   return (
-    <Window title="Your status" onClose={() => app.show(undefined)}>
+    <Window app={app} title="Your status" onClose={() => app.show(undefined)}>
       <form
         class="form"
         onSubmit={(event) => {

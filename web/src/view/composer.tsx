@@ -3,6 +3,7 @@ import { Completion } from "../marks/completion.tsx";
 import { type Person, completionsOf, mentionAt, mentionedIn } from "../marks/mentions.ts";
 import { drafts } from "../model/account.ts";
 import type { Conversation } from "../model/conversation.ts";
+import type { Draft } from "../model/draft.ts";
 import type { People } from "../model/people.ts";
 import { explain } from "../words/failure.ts";
 import { excerptOf } from "../words/markdown.ts";
@@ -21,8 +22,8 @@ interface ComposerProps {
   /** Why nothing can be written now; empty if it can. */
   reason: string;
   /** The message that is changed, instead of a new one being written. */
-  editing: Message | undefined;
-  edit: (message: Message | undefined) => void;
+  editing: Message | Draft | undefined;
+  edit: (message: Message | Draft | undefined) => void;
   /** The message that is answered. */
   replying: Message | undefined;
   reply: (message: Message | undefined) => void;
@@ -228,16 +229,16 @@ export class Composer extends Component<ComposerProps, ComposerState> {
     // What the field has, which may be newer than what was drawn.
     const content = cleanContent(this.#text.current?.value ?? "");
     if (!isContent(content) || reason !== "" || this.state.isSaving) return;
+    const mentions = mentionedIn(content, this.props.mentionable(), this.#chosen);
     if (editing !== undefined) {
       this.setState({ isSaving: true });
-      const isDone = content === editing.content || (await conversation.edit(editing, content));
+      const isDone = content === editing.content || (await conversation.edit(editing, content, mentions));
       // Whoever has left it meanwhile writes something else.
       if (this.props.editing !== editing) return;
       this.setState({ isSaving: false });
       if (isDone) edit(undefined);
       return;
     }
-    const mentions = mentionedIn(content, this.props.mentionable(), this.#chosen);
     const failure = conversation.send(content, { replyTo: this.props.replying?.id, mentions });
     // What was not taken stays where it was written.
     if (failure !== undefined) return this.setState({ problem: `Not sent. ${explain(failure)}` });

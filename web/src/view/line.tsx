@@ -20,7 +20,9 @@ export interface LineActions {
   people: People;
   sendAgain(clientMessageId: string): void;
   discard(clientMessageId: string): void;
-  edit(message: Message): void;
+  edit(message: Message | Draft): void;
+  /** Takes a message back that waits. */
+  withdraw(clientMessageId: string): void;
   deleteSoon(messageId: string): void;
   undoDeletion(messageId: string): void;
   reply(message: Message): void;
@@ -96,7 +98,9 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
   #message({ message, isOwn, startsGroup, endsGroup, receipt, isLeaving }: MessageRow) {
     const { actions, isMarked, isReachable } = this.props;
     const { id, seq, userId, userName, type, createdAt } = message;
-    const activate = (isActive: boolean) => () => this.setState({ isActive });
+    const check = (line: Element) => this.setState({ isActive: line.matches(":hover, :focus-within") }, () => showTools(line));
+    // A tap causes these events before its click, and tools that come or go would move its target away.
+    const checkLater = ({ currentTarget }: { currentTarget: Element }) => void setTimeout(() => check(currentTarget));
     const isGone = isLeaving || Boolean(message.deletedAt);
     const isMeant = !isOwn && !isGone && (message.mentions?.includes(actions.ownId) ?? false);
     return (
@@ -108,10 +112,10 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
         data-state={isOwn ? "stored" : undefined}
         data-receipt={isOwn && endsGroup ? receipt : undefined}
         tabIndex={isReachable ? 0 : -1}
-        onMouseEnter={activate(true)}
-        onMouseLeave={activate(false)}
-        onFocusIn={activate(true)}
-        onFocusOut={activate(false)}
+        onMouseEnter={checkLater}
+        onMouseLeave={checkLater}
+        onFocusIn={(event) => ((event.target as Element).matches(":focus-visible") ? check(event.currentTarget) : checkLater(event))}
+        onFocusOut={checkLater}
         onKeyDown={(event) => this.#handleKey(event, message, isOwn && !isGone)}
       >
         {!isOwn && startsGroup && <Avatar id={userId} name={userName} />}
@@ -191,7 +195,7 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const line = event.currentTarget;
     if (event.key === "Escape" && event.target !== line) line.focus();
     if (event.target !== line || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Enter") line.querySelector<HTMLElement>(".tools button, a, button")?.focus();
+    if (event.key === "Enter") this.setState({ isActive: true }, () => line.querySelector<HTMLElement>(".tools button, a, button")?.focus());
     else if (event.key === "c") this.#copy(message);
     else if (event.key === "e" && mayChange) actions.edit(message);
     else if (event.key === "r" && !message.deletedAt) actions.reply(message);
@@ -206,6 +210,12 @@ export class Line extends Component<LineProps, { isActive: boolean; isWhole: boo
     const address = location.origin + location.pathname + addressOf(conversationId, seq);
     void navigator.clipboard?.writeText(address).then(() => this.props.actions.copied());
   }
+}
+
+/** Scrolls to the tools of a message if they have a row of their own, which may be below what is in view. */
+function showTools(line: Element): void {
+  const tools = line.querySelector(".tools");
+  if (tools !== null && getComputedStyle(tools).position === "static") tools.scrollIntoView({ block: "nearest" });
 }
 
 /** What a message answers; it leads there. */
@@ -248,6 +258,16 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
           <Icon name={state === "failed" ? "alert" : "clock"} />
           {words}
         </p>
+        {draft.isUnsent && (
+          <div class="actions">
+            <button class="link-button" type="button" onClick={() => actions.edit(draft)}>
+              Edit
+            </button>
+            <button class="link-button" type="button" onClick={() => actions.withdraw(clientMessageId)}>
+              Withdraw
+            </button>
+          </div>
+        )}
         {state === "failed" && (
           <div class="actions">
             <button class="link-button" type="button" onClick={() => (isAlone ? actions.sendAlone(draft) : actions.sendAgain(clientMessageId))}>
@@ -265,7 +285,7 @@ function DraftLine({ draft, startsGroup, actions }: { draft: Draft; startsGroup:
 
 const stateWords = {
   waiting: "Waiting for the connection…",
-  held: "Waiting, this server is not that fast…",
+  held: "You are sending too fast, this is sent soon…",
   sending: "Sending…",
   unconfirmed: "Not confirmed yet, trying again…",
 };

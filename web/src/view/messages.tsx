@@ -2,6 +2,7 @@ import { Component, createRef } from "preact";
 import type { App, Place } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
 import { quoteOf } from "../marks/marks.ts";
+import type { Draft } from "../model/draft.ts";
 import { type Row, receiptInWords, rowsOf } from "../model/rows.ts";
 import { dayLabel } from "../words/time.ts";
 import type { Message } from "../types.ts";
@@ -29,8 +30,9 @@ interface Anchor {
 interface MessagesProps {
   app: App;
   conversation: Conversation;
-  edit: (message: Message) => void;
+  edit: (message: Message | Draft) => void;
   reply: (message: Message) => void;
+  withdraw: (clientMessageId: string) => void;
   /** Where others find the list; Preact sets `ref` of elements alone. */
   handle: { current: Messages | null };
 }
@@ -99,7 +101,7 @@ export class Messages extends Component<MessagesProps> {
     this.#lookAround();
   }
 
-  override render({ app, conversation, edit, reply }: MessagesProps) {
+  override render({ app, conversation, edit, reply, withdraw }: MessagesProps) {
     const { timeline, unread, hasOlder, hasNewer, isLoading, isOpening, stage } = conversation;
     const rows = (this.#rows = isOpening ? [] : this.#visibleRows());
     const isEmpty = timeline.messages.length === 0;
@@ -110,6 +112,7 @@ export class Messages extends Component<MessagesProps> {
       sendAgain: (id) => conversation.sendAgain(id),
       discard: (id) => conversation.discard(id),
       edit,
+      withdraw,
       deleteSoon: (id) => {
         app.inbox?.deletions.add(id);
         app.announce("Message deleted. It can be undone for some seconds.");

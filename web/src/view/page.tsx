@@ -1,17 +1,18 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type App, addressOf } from "../app.ts";
 import type { Conversation } from "../model/conversation.ts";
+import type { Draft } from "../model/draft.ts";
 import { typingLine } from "../model/typing.ts";
 import notificationsStyle from "../notifications/notifications.css?url";
 import tradingStyle from "../trading/trading.css?url";
 import type { Message } from "../types.ts";
-import { partsOf } from "../words/text.ts";
 import { Composer } from "./composer.tsx";
 import { PinBar } from "../marks/pin_bar.tsx";
 import { Entry } from "./entry.tsx";
 import { Icon } from "./icons.tsx";
 import { lazyPage, lazyWindow } from "./lazy.tsx";
 import { Messages } from "./messages.tsx";
+import { Notices } from "./notices.tsx";
 import { BellButton, IconButton, Isolated } from "./parts.tsx";
 import { PeoplePanel } from "./people.tsx";
 import { Sidebar } from "./sidebar.tsx";
@@ -43,6 +44,10 @@ export function Page({ app }: { app: App }) {
       app.show(app.dialog === "search" ? undefined : "search");
     };
     document.addEventListener("keydown", handleKey);
+    document.addEventListener("paste", (event) => refuseFiles(app, event, event.clipboardData));
+    // Without this a browser leaves the page for the file.
+    document.addEventListener("dragover", (event) => isOfFiles(event.dataTransfer) && event.preventDefault());
+    document.addEventListener("drop", (event) => refuseFiles(app, event, event.dataTransfer));
     return () => document.removeEventListener("keydown", handleKey);
   }, []);
   useEffect(() => {
@@ -61,7 +66,6 @@ export function Page({ app }: { app: App }) {
       {app.phase === "in" && app.dialog === "out" && <SignOutDialog app={app} />}
       {app.phase === "in" && app.dialog === "name" && <NameDialog app={app} />}
       {app.phase === "in" && app.dialog === "about" && app.current && <AboutDialog key={app.current.id} app={app} conversation={app.current} />}
-      <Notices app={app} />
       <div class="spoken" role="log" aria-label="New messages">
         {app.spoken.map(({ key, text }) => (
           <p key={key}>
@@ -136,12 +140,12 @@ function Chat({ app }: { app: App }) {
                 type="button"
                 aria-controls="people"
                 aria-expanded={showsPeople}
-                aria-label={`Who is here: ${counted(current.present)}`}
-                title={`Who is here: ${counted(current.present)}`}
+                aria-label={`Who is here: ${counted(current)}`}
+                title={`Who is here: ${counted(current)}`}
                 onClick={() => setShowsPeople(!showsPeople)}
               >
                 <Icon name="people" />
-                <span class="people-count">{current.present}</span>
+                <span class="people-count">{current.isPresenceKnown ? current.present : "–"}</span>
               </button>
             </div>
           )}
@@ -159,6 +163,7 @@ function Chat({ app }: { app: App }) {
           ) : (
             <p class="absent">{app.inbox?.isReady ? "Choose a conversation." : "Opening your conversations…"}</p>
           )}
+          {current === undefined && !(isList && isPhone) && <Notices app={app} />}
         </main>
         {current && <PeoplePanel app={app} conversation={current} isNarrow={isNarrow} isOpen={showsPeople} close={closePeople} />}
       </div>
@@ -167,11 +172,15 @@ function Chat({ app }: { app: App }) {
 }
 
 function Room({ app, conversation }: { app: App; conversation: Conversation }) {
-  const [editing, setEditing] = useState<Message | undefined>(undefined);
+  const [editing, setEditing] = useState<Message | Draft | undefined>(undefined);
   const [replying, setReplying] = useState<Message | undefined>(undefined);
   const reply = (message: Message | undefined) => {
     if (message !== undefined) setEditing(undefined);
     setReplying(message);
+  };
+  const withdraw = (clientMessageId: string) => {
+    conversation.withdraw(clientMessageId);
+    if (editing !== undefined && "delivery" in editing && editing.clientMessageId === clientMessageId) setEditing(undefined);
   };
   const messages = useRef<Messages>(null);
   return (
@@ -182,12 +191,13 @@ function Room({ app, conversation }: { app: App; conversation: Conversation }) {
         </p>
       )}
       {!conversation.isOpening && <PinBar app={app} conversation={conversation} />}
-      <Messages handle={messages} app={app} conversation={conversation} edit={setEditing} reply={reply} />
+      <Messages handle={messages} app={app} conversation={conversation} edit={setEditing} reply={reply} withdraw={withdraw} />
       {conversation.isInterrupted && (
         <p class="interrupted" role="status">
           The server cannot read new messages at the moment. They follow as soon as it can.
         </p>
       )}
+      <Notices app={app} />
       <Typing conversation={conversation} />
       <Composer
         key={conversation.ownId}
@@ -223,28 +233,18 @@ function Typing({ conversation }: { conversation: Conversation }) {
   );
 }
 
-function Notices({ app }: { app: App }) {
-  return (
-    <div class="notices" role="alert">
-      {app.notices.map((notice) => (
-        <p key={notice.key} class={notice.isBad ? "notice is-bad" : "notice"}>
-          <Icon name={notice.isBad ? "alert" : "info"} />
-          {notice.href ? (
-            <a href={notice.href} dir="auto" aria-label={partsOf(notice.text).join("")} onClick={() => app.dismiss(notice)}>
-              <Isolated text={notice.text} />
-            </a>
-          ) : (
-            <span dir="auto">
-              <Isolated text={notice.text} />
-            </span>
-          )}
-          <IconButton icon="close" label="Dismiss" onClick={() => app.dismiss(notice)} />
-        </p>
-      ))}
-    </div>
-  );
+function counted({ present, isPresenceKnown }: Conversation): string {
+  return !isPresenceKnown ? "not known" : present === 1 ? "1 person" : `${present} people`;
 }
 
-function counted(count: number): string {
-  return count === 1 ? "1 person" : `${count} people`;
+/** Whether it is made of files; a text that comes with a picture of itself is a text. */
+function isOfFiles(data: DataTransfer | null): boolean {
+  return (data?.types.includes("Files") ?? false) && !data?.types.includes("text/plain");
+}
+
+/** States why files that were pasted or dropped are not taken. */
+function refuseFiles(app: App, event: Event, data: DataTransfer | null): void {
+  if (!isOfFiles(data)) return;
+  event.preventDefault();
+  if (app.phase === "in") app.notice("Files cannot be sent here yet, only text. You can send a link to the file instead.");
 }

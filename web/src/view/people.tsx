@@ -18,8 +18,8 @@ interface PanelProps {
 /** The panel that says who is there. Where there is no room for it, it lies over the conversation. */
 export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: PanelProps) {
   const panel = useRef<HTMLElement>(null);
-  const { users, present, ownId } = conversation;
-  const sorted = users.toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
+  const { users, present, ownId, isPresenceKnown } = conversation;
+  const sorted = (isPresenceKnown ? users : []).toSorted((one, other) => Number(other.userId === ownId) - Number(one.userId === ownId) || one.name.localeCompare(other.name));
   const shown = sorted.slice(0, MAX_SHOWN);
   // Before anything can be pressed: a key for a panel that is shown would go to what had the focus.
   useLayoutEffect(() => {
@@ -29,8 +29,14 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
       const toggle = document.querySelector(".people-toggle");
       if (target instanceof Node && !panel.current?.contains(target) && !toggle?.contains(target)) close();
     };
+    // What has closed something else has done its part.
+    const handleKey = ({ key, defaultPrevented }: KeyboardEvent) => key === "Escape" && !defaultPrevented && close();
     document.addEventListener("pointerdown", handlePress);
-    return () => document.removeEventListener("pointerdown", handlePress);
+    document.addEventListener("keydown", handleKey);
+    return () => {
+      document.removeEventListener("pointerdown", handlePress);
+      document.removeEventListener("keydown", handleKey);
+    };
   }, [isNarrow, isOpen]);
   return (
     <aside
@@ -39,12 +45,9 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
       aria-labelledby="people-title"
       ref={panel}
       hidden={!isOpen}
-      onKeyDown={({ key }) => {
-        if (key === "Escape" && isNarrow) close();
-      }}
     >
       <div class="people-head">
-        <h2 id="people-title">Here now · {present}</h2>
+        <h2 id="people-title">Here now{isPresenceKnown && ` · ${present}`}</h2>
         <IconButton icon="close" class="people-close" label="Close" onClick={close} />
       </div>
       <ul class="people-list" aria-labelledby="people-title">
@@ -52,7 +55,7 @@ export function PeoplePanel({ app, conversation, isNarrow, isOpen, close }: Pane
           <Person key={user.userId} app={app} user={user} isSelf={user.userId === ownId} />
         ))}
       </ul>
-      <p class="people-rest">{present > shown.length ? `and ${present - shown.length} more` : ""}</p>
+      <p class="people-rest">{!isPresenceKnown ? "Not known without a connection." : present > shown.length ? `and ${present - shown.length} more` : ""}</p>
     </aside>
   );
 }

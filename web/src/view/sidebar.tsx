@@ -4,6 +4,7 @@ import type { UserStatus } from "../types.ts";
 import { excerptOf } from "../words/markdown.ts";
 import { clockTime, dayKey, shortDay } from "../words/time.ts";
 import { Icon } from "./icons.tsx";
+import { Notices } from "./notices.tsx";
 import { Avatar, BellButton, IconButton, Spoken, UserStatusDot } from "./parts.tsx";
 import { ThemeToggle } from "./theme.tsx";
 
@@ -11,7 +12,7 @@ import { ThemeToggle } from "./theme.tsx";
 export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
   const items = app.inbox?.items ?? [];
   const { session } = app;
-  const own = app.statuses.shown(session?.userId ?? "", true);
+  const own = app.statuses.shown(session?.userId ?? "", app.connection?.isReady ?? false);
   const [Landmark, Title] = isAlone ? (["main", "h1"] as const) : (["nav", "p"] as const);
   return (
     <Landmark class="sidebar" aria-label="Conversations">
@@ -39,6 +40,7 @@ export function Sidebar({ app, isAlone }: { app: App; isAlone: boolean }) {
           />
         ))}
       </ul>
+      {isAlone && <Notices app={app} />}
       {session && (
         <div class="sidebar-foot">
           <button class="self" type="button" title="Your status" onClick={() => app.show("status")}>

@@ -28,7 +28,7 @@ export function NewDialog({ app }: { app: App }) {
     app.go({ id: made.id });
   };
   return (
-    <Window title="New conversation" onClose={() => app.show(undefined)}>
+    <Window app={app} title="New conversation" onClose={() => app.show(undefined)}>
       <form
         class="form"
         onSubmit={(event) => {
@@ -77,7 +77,7 @@ export function AboutDialog({ app, conversation }: { app: App; conversation: Con
     app.notice("The link is in your clipboard. It opens this conversation for its members.", { isBad: false });
   };
   return (
-    <Window title="About this conversation" onClose={() => app.show(undefined)}>
+    <Window app={app} title="About this conversation" onClose={() => app.show(undefined)}>
       {isOwner ? (
         <form
           class="form"
@@ -155,6 +155,8 @@ function TitleField({ value, onInput }: { value: string; onInput: (value: string
 /** Finds people who were met, and takes the id of anybody else. */
 function Picker({ app, chosen, without, add }: { app: App; chosen: readonly string[]; without: readonly string[]; add: (userId: string) => void }) {
   const [query, setQuery] = useState("");
+  /** The text that is only added as the id of a user after a question. */
+  const [asked, setAsked] = useState("");
   const wanted = query.trim();
   const isTaken = (userId: string) => chosen.includes(userId) || without.includes(userId) || userId === app.session?.userId;
   const found = app.people.find(wanted, MAX_FOUND * 4).filter(({ userId }) => !isTaken(userId));
@@ -162,6 +164,7 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
   const choose = (userId: string) => {
     add(userId);
     setQuery("");
+    setAsked("");
   };
   return (
     <div class="form">
@@ -177,8 +180,9 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
         onKeyDown={(event) => {
           if (event.key !== "Enter") return;
           event.preventDefault();
-          const first = found[0]?.userId ?? (isId ? wanted : undefined);
+          const first = found[0]?.userId;
           if (wanted !== "" && first !== undefined) choose(first);
+          else if (isId) setAsked(wanted);
         }}
       />
       <ul class="picker" aria-label="People to add">
@@ -191,9 +195,9 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
             </button>
           </li>
         ))}
-        {isId && (
+        {isId && asked !== wanted && (
           <li>
-            <button type="button" onClick={() => choose(wanted)}>
+            <button type="button" onClick={() => setAsked(wanted)}>
               <Avatar id={wanted} name={wanted} />
               <span class="person-name">
                 The user with the id <bdi>{wanted}</bdi>
@@ -202,6 +206,21 @@ function Picker({ app, chosen, without, add }: { app: App; chosen: readonly stri
           </li>
         )}
       </ul>
+      {isId && asked === wanted && (
+        <div role="alert">
+          <p class="help">
+            This page knows no user called <bdi>{wanted}</bdi>. If this is the id of a user, that user becomes a member. Is it an id?
+          </p>
+          <div class="dialog-actions">
+            <button class="button" type="button" onClick={() => setAsked("")}>
+              No
+            </button>
+            <button class="button button-primary" type="button" onClick={() => choose(wanted)}>
+              Add this id
+            </button>
+          </div>
+        </div>
+      )}
     </div>
   );
 }

@@ -15,7 +15,7 @@ export function InviteDialog({ app }: { app: App }) {
   };
   const { id = "", title, memberCount = 0 } = preview?.conversation ?? {};
   return (
-    <Window title="Invitation" onClose={close}>
+    <Window app={app} title="Invitation" onClose={close}>
       {failure !== undefined ? (
         <p role="alert">{failure}</p>
       ) : preview === undefined ? (

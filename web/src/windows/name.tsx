@@ -7,7 +7,7 @@ import { Window } from "./window.tsx";
 export function NameDialog({ app }: { app: App }) {
   const close = () => app.show(undefined);
   return (
-    <Window title="Change your name" onClose={close}>
+    <Window app={app} title="Change your name" onClose={close}>
       <NameForm name={storedName() ?? ""} submit={(name) => app.enterAs(name)}>
         <div class="dialog-actions">
           <button class="button" type="button" onClick={close}>

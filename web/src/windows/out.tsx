@@ -8,7 +8,7 @@ export function SignOutDialog({ app }: { app: App }) {
   const close = () => app.show(undefined);
   const isDone = messages + changes === 0;
   return (
-    <Window title="Sign out" onClose={close}>
+    <Window app={app} title="Sign out" onClose={close}>
       <p role="status">{isDone ? "Everything is sent by now." : `${inWords(messages, changes)} not sent yet.`}</p>
       {!isDone && (
         <p class="help">

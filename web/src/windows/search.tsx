@@ -49,7 +49,7 @@ export function Search({ app }: { app: App }) {
   }, [wanted]);
   const titles = wanted === "" ? [] : (app.inbox?.items ?? []).filter(({ title }) => title.toLowerCase().includes(wanted.toLowerCase())).slice(0, 5);
   return (
-    <Window title="Search" onClose={close} class="search">
+    <Window app={app} title="Search" onClose={close} class="search">
       <form
         class="form"
         role="search"

@@ -1,9 +1,20 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import type { App } from "../app.ts";
+import { Notices } from "../view/notices.tsx";
 import { IconButton } from "../view/parts.tsx";
 
+interface WindowProps {
+  /** The page whose notices it shows. */
+  app?: App;
+  title: string;
+  onClose: () => void;
+  class?: string;
+  children: ComponentChildren;
+}
+
 /** A window over the page, which Escape and its button close; the keyboard goes back to where it was. */
-export function Window({ title, onClose, class: name = "", children }: { title: string; onClose: () => void; class?: string; children: ComponentChildren }) {
+export function Window({ app, title, onClose, class: name = "", children }: WindowProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
     const node = dialog.current;
@@ -15,6 +26,16 @@ export function Window({ title, onClose, class: name = "", children }: { title: 
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
+  useLayoutEffect(() => {
+    const handleKey = (event: KeyboardEvent) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      // Otherwise a search field would only be emptied, and what lies below would be closed as well.
+      event.preventDefault();
+      onClose();
+    };
+    document.addEventListener("keydown", handleKey, true);
+    return () => document.removeEventListener("keydown", handleKey, true);
+  });
   return (
     <dialog
       class={`dialog ${name}`}
@@ -23,6 +44,10 @@ export function Window({ title, onClose, class: name = "", children }: { title: 
       onCancel={(event) => {
         event.preventDefault();
         onClose();
+      }}
+      // Browsers close it without asking if nothing was done in it. Without a node it is closed already.
+      onClose={() => {
+        if (dialog.current !== null) onClose();
       }}
       onClick={(event) => {
         if (event.target === dialog.current) onClose();
@@ -34,6 +59,7 @@ export function Window({ title, onClose, class: name = "", children }: { title: 
           <IconButton icon="close" label="Close" onClick={onClose} />
         </div>
         {children}
+        {app && <Notices app={app} isWindow />}
       </div>
     </dialog>
   );
