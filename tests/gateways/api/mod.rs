@@ -119,3 +119,37 @@ async fn user(server: &Server, name: &str) -> Client {
     let auth = json!({"token": token(name, &["user"])});
     server.connect(&auth).await.unwrap()
 }
+
+/// The permissions that services have and users do not.
+const SERVICE: [&str; 20] = [
+    "api:sessions",
+    "api:revocations",
+    "api:blocks",
+    "api:metrics",
+    "api:explain",
+    "api:presence",
+    "api:conversations",
+    "api:messages",
+    "api:emit",
+    "api:sockets",
+    "api:rooms",
+    "trades:publish",
+    "signals:publish",
+    "portfolio:publish",
+    "prices:publish",
+    "notifications:publish",
+    "trades:read",
+    "signals:read",
+    "portfolio:read",
+    "notifications:read",
+];
+
+/// The permissions of users, which services may have as well.
+const CHAT: [&str; 6] = [
+    "chat:read",
+    "chat:send",
+    "chat:send_ai",
+    "chat:manage",
+    "chat:moderate",
+    "chat:type",
+];
