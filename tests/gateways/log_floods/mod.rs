@@ -141,7 +141,8 @@ fn floods_of_slow_clients_write_few_lines() {
         .collect();
     for _ in 0..CLIENTS {
         let session = polling_guest(&server);
-        assert_eq!(session.post(requests.join("\x1e")).status, 200);
+        // The session may end before this is answered.
+        session.post(requests.join("\x1e"));
     }
     let metric = "roomcast_slow_clients_cut_total{budget=\"connection\"}";
     assert_cut(&server, "closed: it does not keep up", metric, start);
