@@ -160,7 +160,10 @@ const SUBMODULES_SERVICE: Rules = &[
     ("authorization", "cluster fault feed rules"),
     ("hooks", "rules"),
     ("journals", "fault feed hooks rules"),
-    ("market", "fault feed rules journals authorization"),
+    (
+        "market",
+        "fault feed rules journals authorization notifications",
+    ),
     ("notifications", "fault hooks rules journals authorization"),
     (
         "chat",

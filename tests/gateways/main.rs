@@ -13,6 +13,7 @@ mod api;
 #[cfg(all(feature = "postgres", feature = "redis"))]
 #[path = "../support/broker.rs"]
 mod broker;
+mod bundled;
 mod changes;
 mod chat;
 mod churn;

@@ -25,6 +25,9 @@ pub struct Market {
     pub open_trades: u32,
     /// Channels of signals that one connection may be subscribed to. Default 100.
     pub channels: usize,
+    /// Whether `subscribe:trades` also subscribes to the portfolio and the notifications of the user, and `unsubscribe:trades` ends all
+    /// three: for clients that know no other subscription. Default `false`.
+    pub bundle_subscriptions: bool,
     /// How long signals, and trades that are executed, failed or canceled, are kept. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
@@ -81,6 +84,7 @@ impl Default for Market {
             price_interval: Duration::from_millis(100),
             open_trades: 200,
             channels: 100,
+            bundle_subscriptions: false,
             keep: Duration::from_secs(30 * 86_400),
             webhook: Webhook::default(),
         }

@@ -96,7 +96,10 @@ impl Services {
             (announcer.clone(), Arc::clone(&fed)),
             Arc::clone(&metrics),
         );
-        let market = Market::new(journals.clone(), &settings.market).map_err(RunError::Outbound)?;
+        let bundled = settings.market.bundle_subscriptions;
+        let bundled = bundled.then(|| notifications.clone());
+        let market = Market::new(journals.clone(), bundled, &settings.market);
+        let market = market.map_err(RunError::Outbound)?;
         Ok(Self {
             admin: Admin::new(access.clone(), Arc::clone(&metrics)),
             access,

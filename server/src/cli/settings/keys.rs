@@ -37,6 +37,8 @@ pub(super) const REMOVED: [(&str, &str); 1] = [(
      (127.0.0.1:9464); to read them at server.listen, set server.metrics_token and send it as a \
      bearer token (docs/operations.md, \"Metrics\")",
 )];
+/// Variables by which other programs find Redis. Here they have no effect.
+pub(super) const REDIS: [&str; 3] = ["REDIS_HOST", "REDIS_PORT", "REDIS_URL"];
 /// Variables with the prefix that are no keys.
 pub(super) const OTHERS: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_TOKEN"];
 
@@ -129,6 +131,15 @@ pub(super) fn is_of_kubernetes(rest: &str) -> bool {
     });
     !rest.contains("__")
         && (rest.contains("_SERVICE_HOST") || rest.contains("_SERVICE_PORT") || of_port)
+}
+
+/// Returns a warning about variables for Redis that are set and have no effect, with the one to set.
+pub(super) fn redis_warning(names: &[String]) -> Option<String> {
+    let names = (!names.is_empty()).then(|| names.join(", "))?;
+    Some(format!(
+        "no effect: {names}; to join servers by Redis set ROOMCAST_ADAPTER__URL=redis://HOST:PORT, \
+         or ROOMCAST_ADAPTER__URL=none to do without"
+    ))
 }
 
 /// Whether a key is one of a role, whatever the role's name.

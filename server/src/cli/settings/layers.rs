@@ -1,11 +1,14 @@
 //! The values given so far, in the order in which later ones beat earlier ones.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::keys::{ALIASES, OTHERS, PREFIX, REMOVED, flatten, is_of_kubernetes, is_of_role, known};
+use super::keys::{
+    ALIASES, OTHERS, PREFIX, REDIS, REMOVED, flatten, is_of_kubernetes, is_of_role, known,
+    redis_warning,
+};
 use super::{LoadError, Overrides};
 use crate::config::Settings;
 
@@ -15,6 +18,8 @@ pub(super) struct Layers {
     pub(super) known: Vec<(String, Option<Value>)>,
     given: Vec<Given>,
     pub(super) warnings: Vec<String>,
+    /// Variables for Redis that are set.
+    redis: Vec<String>,
 }
 
 struct Given {
@@ -29,6 +34,7 @@ impl Layers {
             known: known(),
             given: Vec::new(),
             warnings: Vec::new(),
+            redis: Vec::new(),
         }
     }
 
@@ -80,6 +86,9 @@ impl Layers {
             let is_ours =
                 ALIASES.iter().any(|(alias, _)| *alias == name) || name.starts_with(PREFIX);
             if !is_ours {
+                if REDIS.contains(&name.as_str()) && is_meant(&value) {
+                    self.redis.push(name);
+                }
                 continue;
             }
             let Ok(value) = value.into_string() else {
@@ -164,6 +173,14 @@ impl Layers {
         });
     }
 
+    /// Returns a warning about variables for Redis, unless `adapter.url` is given.
+    pub(super) fn redis_warning(&self) -> Option<String> {
+        let is_given = self.given.iter().any(|given| given.key == "adapter.url");
+        let mut names = self.redis.clone();
+        names.sort();
+        redis_warning(&names).filter(|_| !is_given)
+    }
+
     pub(super) fn is_known(&self, key: &str) -> bool {
         is_of_role(key) || self.known.iter().any(|(known, _)| known == key)
     }
@@ -198,6 +215,14 @@ impl Layers {
             LoadError::Value { key, from, error }
         })
     }
+}
+
+/// Returns whether an operator may have set a variable for Redis: Kubernetes sets `REDIS_PORT=tcp://10.0.0.1:6379` for a service.
+fn is_meant(value: &OsStr) -> bool {
+    let is_of_kubernetes = value
+        .to_str()
+        .is_some_and(|text| text.starts_with("tcp://"));
+    !value.is_empty() && !is_of_kubernetes
 }
 
 /// Returns the error for a key of an earlier version.

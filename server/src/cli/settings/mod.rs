@@ -50,12 +50,15 @@ pub(super) fn load(
     layers.add_environment(environment)?;
     layers.add_overrides(overrides);
     let mut warnings = std::mem::take(&mut layers.warnings);
+    let redis_warning = layers.redis_warning();
     let settings = layers.settings()?;
     // An unknown variable is refused as an unknown key of the file is: what was meant to protect
     // the server would not.
     if settings.profile() == Profile::Production && !warnings.is_empty() {
         return Err(LoadError::UnknownVariable(warnings.swap_remove(0)));
     }
+    // Such a variable may be meant for another program in the same container, so that it is never an error.
+    warnings.extend(redis_warning);
     Ok(Loaded { settings, warnings })
 }
 

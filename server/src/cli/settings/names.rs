@@ -53,6 +53,44 @@ fn an_unknown_variable_is_an_error_in_production() {
 }
 
 #[test]
+fn redis_variables_without_effect_name_the_one_to_set() {
+    let host = ("REDIS_HOST", "cache");
+    let port = ("REDIS_PORT", "6380");
+    let production = ("ROOMCAST_PROFILE", "production");
+    for variables in [&[port, host][..], &[host, port, production]] {
+        let warnings = from_env(variables).unwrap().warnings;
+        assert_eq!(
+            warnings,
+            [
+                "no effect: REDIS_HOST, REDIS_PORT; to join servers by Redis set \
+              ROOMCAST_ADAPTER__URL=redis://HOST:PORT, or ROOMCAST_ADAPTER__URL=none to do without"
+            ]
+        );
+    }
+    let secret = from_env(&[("REDIS_URL", "redis://:canary@cache")]).unwrap();
+    assert!(secret.warnings[0].starts_with("no effect: REDIS_URL; "));
+    assert!(!secret.warnings[0].contains("canary"));
+}
+
+#[test]
+fn redis_variables_are_no_matter_if_the_adapter_is_set_or_kubernetes_sets_them() {
+    let host = ("REDIS_HOST", "cache");
+    for url in ["redis://cache:6379", "none"] {
+        let loaded = from_env(&[host, ("ROOMCAST_ADAPTER__URL", url)]).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+    for (name, value) in [
+        ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+        ("REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("REDIS_HOST", ""),
+    ] {
+        let loaded = from_env(&[(name, value)]).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
 fn a_variable_of_ours_that_is_no_text_is_an_error_and_one_of_others_is_not() {
     use std::os::unix::ffi::OsStringExt as _;
 

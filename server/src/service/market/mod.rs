@@ -19,6 +19,7 @@ use crate::auth::{Principal, outbound::OutboundFault};
 use crate::config;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Journals, read};
+use crate::service::notifications::Notifications;
 use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::Update;
 use crate::service::rules::emissions::signals::SIGNALS_UNSUBSCRIBED;
@@ -40,18 +41,27 @@ struct MarketInner {
     config: config::Market,
     execution: Execution,
     prices: Prices,
+    /// What a subscription to trades includes, if subscriptions are bundled.
+    bundled: Option<Notifications>,
 }
 
 impl Market {
+    /// Creates the market. With `bundled`, a subscription to trades includes the portfolio and these notifications.
+    ///
     /// # Errors
     ///
     /// If the executor of trades cannot be one.
-    pub(crate) fn new(journals: Journals, config: &config::Market) -> Result<Self, OutboundFault> {
+    pub(crate) fn new(
+        journals: Journals,
+        bundled: Option<Notifications>,
+        config: &config::Market,
+    ) -> Result<Self, OutboundFault> {
         Ok(Self(Arc::new(MarketInner {
             journals,
             config: config.clone(),
             execution: Execution::new(config)?,
             prices: Prices::new(config.price_interval),
+            bundled,
         })))
     }
 

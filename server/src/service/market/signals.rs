@@ -280,7 +280,7 @@ mod tests {
             .unwrap();
         let window = Duration::from_secs(60);
         let journals = Journals::new(store, Hooks::default(), Some(window), window);
-        Market::new(journals, &config::Market::default()).unwrap()
+        Market::new(journals, None, &config::Market::default()).unwrap()
     }
 
     /// Stores and tells a signal.

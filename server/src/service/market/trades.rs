@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Market, checks, own, update};
+use super::{Market, checks, own, portfolio, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -13,6 +13,7 @@ use crate::service::rules::commands::trades::{
     PublishTrade, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
 };
 use crate::service::rules::content::check_user_id;
+use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
     TRADE_UPDATE, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus, Trades,
@@ -46,7 +47,7 @@ impl Teller for TradesTeller {
 }
 
 impl Market {
-    /// Lets a socket follow its user's trades.
+    /// Lets a socket follow its user's trades, and all that is bundled with them.
     pub(crate) async fn subscribe_trades(
         &self,
         allowed: Allowed<SubscribeTrades>,
@@ -54,7 +55,12 @@ impl Market {
     ) -> Result<Subscribed<Trades>, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        self.follow_trades(socket, &by).await
+        let subscribed = self.follow_trades(socket, &by).await?;
+        if let Some(notifications) = &self.0.bundled {
+            self.renew_portfolio(socket, &by).await?;
+            notifications.follow(socket, &by).await?;
+        }
+        Ok(subscribed)
     }
 
     pub(super) async fn follow_trades(
@@ -76,7 +82,7 @@ impl Market {
         journals.subscribe(subscription, socket, Trades::from).await
     }
 
-    /// Lets a socket follow its user's trades no longer.
+    /// Ends the subscription of a socket to its user's trades, and to all that is bundled with them.
     pub(crate) fn unsubscribe_trades(
         &self,
         allowed: Allowed<UnsubscribeTrades>,
@@ -84,8 +90,13 @@ impl Market {
     ) -> Result<Unsubscribed, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
+        if let Some(notifications) = &self.0.bundled {
+            let room = room_named(portfolio::KIND, &by.subject);
+            journals.unsubscribe(&room, socket, &PORTFOLIO_UNSUBSCRIBED);
+            notifications.unfollow(socket, &by);
+        }
+        let room = room_named(KIND, &by.subject);
         Ok(journals.unsubscribe(&room, socket, &TRADES_UNSUBSCRIBED))
     }
 

@@ -236,7 +236,8 @@ impl Notifications {
         self.follow(socket, &by).await
     }
 
-    async fn follow(
+    /// Subscribes a socket to the notifications of its user.
+    pub(in crate::service) async fn follow(
         &self,
         socket: &Socket,
         by: &Principal,
@@ -264,6 +265,11 @@ impl Notifications {
         socket: &Socket,
     ) -> Unsubscribed {
         let (by, UnsubscribeNotifications {}) = allowed.into_parts();
+        self.unfollow(socket, &by)
+    }
+
+    /// Ends the subscription of a socket to the notifications of its user.
+    pub(in crate::service) fn unfollow(&self, socket: &Socket, by: &Principal) -> Unsubscribed {
         let room = room_named(KIND, &by.subject);
         let journals = &self.0.journals;
         journals.unsubscribe(&room, socket, &NOTIFICATIONS_UNSUBSCRIBED)
