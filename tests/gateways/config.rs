@@ -7,6 +7,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::client::Client;
+use crate::guard::{SECRET, signed_with};
 use crate::server::Binary;
 use crate::support::DEADLINE;
 
@@ -381,23 +383,31 @@ fn production_refuses_secrets_that_can_be_guessed_and_development_warns() {
     }
 }
 
-#[test]
-fn a_weak_secret_in_a_changed_file_of_keys_is_not_used() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_weak_secret_in_a_changed_file_of_keys_is_not_used() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keys.json");
-    let text: String = ('!'..).take(32).collect();
-    std::fs::write(&path, key_set(&text, "HS256")).unwrap();
+    std::fs::write(&path, key_set(SECRET, "HS256")).unwrap();
     let variables = [
         ("ROOMCAST_PROFILE", "production"),
         ("ROOMCAST_AUTH__JWT__KEYS_FILE", path.to_str().unwrap()),
     ];
     let server = Binary::start(folder.path(), &variables);
+    let enter = async |secret: &str| {
+        let claims = json!({"sub": "ann", "roles": ["user"], "exp": 4_000_000_000_u64});
+        let auth = json!({"token": signed_with(secret, &claims)});
+        Client::connect(server.address(), &auth).await.is_ok()
+    };
+    assert!(enter(SECRET).await);
     std::fs::write(&path, key_set("short", "HS256")).unwrap();
     server.expect_log(&[
         "ERROR",
         "the file with keys has changed and cannot be used",
         "key `own`",
     ]);
-    std::fs::write(&path, key_set(&text.replace('!', "?"), "HS256")).unwrap();
+    assert!(enter(SECRET).await && !enter("short").await);
+    let other = SECRET.replace('a', "b");
+    std::fs::write(&path, key_set(&other, "HS256")).unwrap();
     server.expect_log(&["the file with keys was read again"]);
+    assert!(enter(&other).await && !enter(SECRET).await);
 }

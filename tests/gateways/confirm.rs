@@ -111,9 +111,12 @@ async fn a_sender_that_goes_away_leaves_nothing_behind() {
     let server = Server::with(&[("ROOMCAST_CHAT__CONFIRM_TIMEOUT", "2s")]);
     let mut ann = server.in_lobby("ann").await;
     let mut bob = server.in_lobby("bob").await;
+    let mut most = 0;
     for _ in 0..20 {
         ann.must("message", confirmed()).await;
+        most = server.metric("roomcast_acks_pending").await.max(most);
     }
+    assert!(most > 0, "confirmations are awaited");
     ann.vanish();
     for _ in 0..20 {
         bob.event("message").await;

@@ -12,7 +12,7 @@ use crate::support::{DEADLINE, RawClient, Response};
 
 const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 const UPGRADE: &str = "/socket.io/?EIO=4&transport=websocket";
-const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 /// Loopback is like any other address.
 pub(crate) const NOT_EXEMPT: (&str, &str) = ("ROOMCAST_LIMITS__EXEMPT_LOOPBACK", "false");
 const STRICT: (&str, &str) = ("ROOMCAST_LIMITS__PRESET", "strict");
@@ -27,10 +27,15 @@ pub(crate) fn token(role: &str) -> String {
 
 /// A token with these claims.
 pub(crate) fn signed(claims: &Value) -> String {
+    signed_with(SECRET, claims)
+}
+
+/// A token with these claims, under another secret.
+pub(crate) fn signed_with(secret: &str, claims: &Value) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT"});
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&header), part(claims));
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let signature = ring::hmac::sign(&key, message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -109,6 +109,11 @@ async fn log_files_do_not_grow_without_end() {
         .collect();
     names.sort();
     assert_eq!(names, ["roomcast.log", "roomcast.log.1"]);
+    for name in names {
+        let size = log.with_file_name(&name).metadata().unwrap().len();
+        // The limit, and the line with which it was reached.
+        assert!((1..1000).contains(&size), "{name} has {size} bytes");
+    }
     let told = fails(folder.path(), &[("ROOMCAST_LOG__FILES", "0")]);
     assert!(told.contains("log.files"), "{told}");
 }

