@@ -6,8 +6,6 @@ mod blocks;
 mod changes;
 mod deletion;
 mod deliveries;
-#[cfg(test)]
-mod full;
 mod invites;
 mod journals;
 mod keys;
