@@ -198,6 +198,10 @@ fn watchers_see_every_event_and_answer_none() {
     client.expect_text("435[1]");
     client.send_text("426[\"unknown\",1,2]");
     client.expect_text("42[\"seen\",\"unknown\",2]");
+    // An answer of the watcher would come before this.
+    client.send_text("427[\"known\"]");
+    client.expect_text("42[\"seen\",\"known\",0]");
+    client.expect_text("437[1]");
 }
 
 /// A server whose sockets ask what the event `ask` says, and tell the outcome.
