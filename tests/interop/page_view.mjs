@@ -103,6 +103,8 @@ everywhere("notices cover nothing that is read, in a conversation, the list, a w
   await add("Added");
   await none(READ, "conversation");
   // Who reads further up goes on reading the same lines.
+  // The tools of a message under the mouse would be scrolled into view.
+  await page.mouse.move(5, 5);
   await ada.scroller.evaluate((scroller) => scroller.scrollTo(0, 300));
   const place = () => page.locator("li.message").first().evaluate((line) => line.getBoundingClientRect().top);
   const before = await place();
