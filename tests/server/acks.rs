@@ -428,3 +428,40 @@ fn null_is_an_argument_and_unit_is_none() {
         }
     }
 }
+
+#[tokio::test]
+async fn early_acknowledgement_is_sent_once_before_the_handler_ends() {
+    let mut io = Io::builder();
+    io.namespace("/")
+        .on("early", async |event: Event| {
+            event.ack(("accepted", 1)).unwrap();
+            event.ack("again").unwrap();
+            // The client has the acknowledgement, because it answers this question.
+            let answer = event.socket.emit_with_ack::<u8>("go on?", ()).await;
+            event.socket.emit("done", answer.unwrap());
+            Ack("too late")
+        })
+        .on("fails", async |event: Event| {
+            event.ack("accepted").unwrap();
+            Err::<(), _>(Refusal::new("NO", "not now"))
+        })
+        .on_error(|failure| {
+            assert!(!failure.answered, "the client has got another answer");
+            failure.socket.emit("failed", failure.refusal.code());
+        });
+    let server = roomcast::testing::serve(io).await;
+    let mut client = server.client().connect().await.unwrap();
+    let accepted: (String, u8) = client.emit_with_ack("early", ()).await.unwrap();
+    assert_eq!(accepted, ("accepted".to_owned(), 1));
+    let question = client.next().await.unwrap();
+    assert_eq!(question.name, "go on?");
+    client.ack(&question, 7).await.unwrap();
+    assert_eq!(client.event::<u8>("done").await.unwrap(), 7);
+    let accepted: String = client.emit_with_ack("fails", ()).await.unwrap();
+    assert_eq!(accepted, "accepted");
+    assert_eq!(client.event::<String>("failed").await.unwrap(), "NO");
+    // Without a request for an acknowledgement there is none.
+    client.emit("early", ()).await.unwrap();
+    let question = client.next().await.unwrap();
+    assert_eq!(question.name, "go on?");
+}

@@ -4,13 +4,16 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use roomcast_protocol::socket::{Args, Nsp};
+use roomcast_protocol::socket::{Args, Arguments, EncodeError, Nsp};
 
 use super::{
     io::Io,
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::{
     Principal,
-    engine::Handshake,
+    engine::{Handshake, Mode},
     metrics::{Counter, Metrics},
     socket::types::{AnswerFuture, DisconnectReason, Name, Refusal, Reply, Room, States},
 };
@@ -33,7 +36,29 @@ pub struct Event {
     pub socket: Socket,
     pub(crate) name: Name,
     pub(crate) args: Args,
-    pub(crate) wants_ack: bool,
+    /// How to acknowledge it; `None` if no acknowledgement is requested.
+    pub(crate) early: Option<Arc<EarlyAck>>,
+}
+
+/// The acknowledgement of an event, which is sent once.
+pub(crate) struct EarlyAck {
+    pub(crate) id: u64,
+    is_sent: AtomicBool,
+}
+
+impl EarlyAck {
+    pub(crate) fn new(id: u64) -> Self {
+        Self {
+            id,
+            is_sent: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether the acknowledgement may be sent now, which is so once.
+    pub(crate) fn claim(&self) -> bool {
+        // `Relaxed` is enough: the flag guards no other memory.
+        !self.is_sent.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl Event {
@@ -52,7 +77,44 @@ impl Event {
     /// Whether the client asked for an acknowledgement.
     #[must_use]
     pub fn wants_ack(&self) -> bool {
-        self.wants_ack
+        self.early.is_some()
+    }
+
+    /// Acknowledges the event now, before the handler ends. The value of the handler is then not
+    /// sent, and an error that it returns goes to the log and to
+    /// [`on_error`](crate::NamespaceBuilder::on_error) only.
+    ///
+    /// Nothing happens if the client requested no acknowledgement, or has got it already. For an
+    /// [`idempotent`](crate::idempotent()) handler, the value is what a repeated event gets.
+    ///
+    /// ```
+    /// use roomcast::{EncodeError, Event, Io};
+    ///
+    /// # async fn transcode(_: String) {}
+    /// let mut io = Io::builder();
+    /// io.namespace("/").on("upload", async |event: Event, name: String| {
+    ///     event.ack("accepted")?;
+    ///     transcode(name).await;
+    ///     event.socket.emit("ready", ());
+    ///     Ok::<_, EncodeError>(())
+    /// });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the arguments cannot be encoded. The handler can still acknowledge then.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
+    pub fn ack(&self, args: impl Arguments) -> Result<(), EncodeError> {
+        let Some(early) = &self.early else {
+            return Ok(());
+        };
+        let parser = self.io().config().sockets.parser;
+        let frame = parser.ack(self.socket.nsp(), early.id, &args)?;
+        if early.claim() {
+            // A client that is gone or overflows learns nothing; its end has been noted.
+            let _ = self.socket.push(&frame, Mode::Reliable);
+        }
+        Ok(())
     }
 
     /// The principal of the socket, as is known now.

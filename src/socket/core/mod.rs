@@ -23,8 +23,8 @@ pub use handlers::ServerSide;
 #[cfg(feature = "cluster")]
 pub(crate) use handlers::ServerSideHandler;
 pub(crate) use handlers::{
-    Asking, Authenticator, BoxHandler, Erased, Handlers, Listeners, OutgoingHook, PacketMiddleware,
-    Registered, SharedHandler, Watchers,
+    Asking, Authenticator, BoxHandler, EarlyAck, Erased, Handlers, Listeners, OutgoingHook,
+    PacketMiddleware, Registered, SharedHandler, Watchers,
 };
 pub use handlers::{Connect, Event, Failure, Incoming, Lifecycle, Outgoing, Renewal};
 #[cfg(feature = "cluster")]

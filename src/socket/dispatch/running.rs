@@ -3,6 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use crate::{
     engine::Mode,
     metrics::Counter,
     socket::{
-        core::{Erased, Event, Failure, Socket},
+        core::{EarlyAck, Erased, Event, Failure, Socket},
         types::{AckOutcome, Answer, AnswerFuture, Name, Refusal, Reply, SocketId},
     },
 };
@@ -39,11 +40,12 @@ impl Call {
 
     /// Calls the handler and polls it once. Returned is a handler that waits.
     pub(crate) fn start(self, handler: &dyn Erased, args: Args) -> Option<Running> {
+        let early = self.id.map(|id| Arc::new(EarlyAck::new(id)));
         let event = Event {
             socket: self.socket.clone(),
             name: self.name.clone(),
             args,
-            wants_ack: self.id.is_some(),
+            early: early.clone(),
         };
         let reply = Reply {
             parser: self.socket.io().config().sockets.parser,
@@ -63,10 +65,11 @@ impl Call {
             })
         };
         match self.watch(first_poll) {
-            Ok(Ok(FirstPoll::Done(answer))) => self.finish(answer.0),
+            Ok(Ok(FirstPoll::Done(answer))) => self.finish(answer.0, early.as_deref()),
             Ok(Ok(FirstPoll::Waiting(future))) => {
                 return Some(Running {
                     future,
+                    early,
                     call: Some(self),
                 });
             }
@@ -74,9 +77,9 @@ impl Call {
                 if !refusal.is_internal() {
                     self.socket.metrics().count(Counter::EventsInvalid);
                 }
-                self.refuse(&refusal);
+                self.refuse(&refusal, early.as_deref());
             }
-            Err(refusal) => self.refuse(&refusal),
+            Err(refusal) => self.refuse(&refusal, early.as_deref()),
         }
         None
     }
@@ -98,23 +101,31 @@ impl Call {
         })
     }
 
-    fn finish(&self, outcome: AckOutcome) {
+    fn finish(&self, outcome: AckOutcome, early: Option<&EarlyAck>) {
         match outcome {
             AckOutcome::Nothing => {}
-            AckOutcome::Frame(frame) => self.acknowledge(&frame),
-            AckOutcome::Refused(refusal) => self.refuse(&refusal),
+            AckOutcome::Frame(frame) => {
+                if early.is_none_or(EarlyAck::claim) {
+                    self.acknowledge(&frame);
+                }
+            }
+            AckOutcome::Refused(refusal) => self.refuse(&refusal, early),
         }
     }
 
-    fn refuse(&self, refusal: &Refusal) {
-        if let Some(id) = self.id {
+    fn refuse(&self, refusal: &Refusal, early: Option<&EarlyAck>) {
+        if let Some(id) = self.id
+            && early.is_none_or(EarlyAck::claim)
+        {
             let parser = self.socket.io().config().sockets.parser;
             match parser.ack(self.socket.nsp(), id, &refusal.as_ack()) {
                 Ok(frame) => self.acknowledge(&frame),
                 Err(error) => crate::throttled_log!(error, %error, "a refusal cannot be encoded"),
             }
+            self.report(refusal, true);
+        } else {
+            self.report(refusal, false);
         }
-        self.fail(refusal);
     }
 
     fn acknowledge(&self, frame: &Frame) {
@@ -124,6 +135,11 @@ impl Call {
 
     /// Tells the log and the application of a failure.
     pub(crate) fn fail(&self, refusal: &Refusal) {
+        self.report(refusal, self.id.is_some());
+    }
+
+    /// `is_answered` is whether the client receives the refusal.
+    fn report(&self, refusal: &Refusal, is_answered: bool) {
         let event = self.socket.event_name(&self.name);
         let (socket, code, reason) = (self.socket.id(), refusal.code(), refusal.reason());
         if !refusal.is_internal() {
@@ -136,7 +152,7 @@ impl Call {
                 socket: &self.socket,
                 event,
                 refusal,
-                answered: self.id.is_some(),
+                answered: is_answered,
             };
             if catch_unwind(AssertUnwindSafe(|| on_error(&failure))).is_err() {
                 self.socket.metrics().count(Counter::HandlerPanics);
@@ -153,6 +169,7 @@ enum FirstPoll {
 /// A handler that waits. As a future it never fails, and it has sent its answer when it is ready.
 pub(crate) struct Running {
     future: AnswerFuture,
+    early: Option<Arc<EarlyAck>>,
     /// Taken when it is ready.
     call: Option<Call>,
 }
@@ -168,8 +185,8 @@ impl Future for Running {
         };
         match call.watch(|| this.future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(answer)) => call.finish(answer.0),
-            Err(refusal) => call.refuse(&refusal),
+            Ok(Poll::Ready(answer)) => call.finish(answer.0, this.early.as_deref()),
+            Err(refusal) => call.refuse(&refusal, this.early.as_deref()),
         }
         // A handler that has panicked ends here as well, and is never polled again.
         let serial = call.is_serial.then(|| call.socket.id());
