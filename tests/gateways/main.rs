@@ -28,6 +28,7 @@ mod deletion;
 #[path = "../support/grants.rs"]
 mod documented;
 mod durability;
+mod exact;
 #[cfg(feature = "postgres")]
 mod feed;
 mod guard;

@@ -129,7 +129,9 @@ impl Market {
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
         if self.prices.iter().any(|price| parse(price).is_none()) {
-            return Err("market.prices: each must be SYMBOL=PRICE, with a price above zero");
+            return Err(
+                "market.prices: each must be SYMBOL=PRICE, with a price above zero that a double holds exactly",
+            );
         }
         if self.price_interval > LONGEST_REQUEST {
             return Err("market.price_interval is over a minute");
@@ -165,9 +167,38 @@ impl Market {
 
 fn parse(price: &str) -> Option<(&str, f64)> {
     let (symbol, price) = price.rsplit_once('=')?;
-    let price: f64 = price.trim().parse().ok()?;
+    let price = exact_number(price.trim())?;
     let symbol = symbol.trim();
-    (!symbol.is_empty() && price.is_finite() && price > 0.0).then_some((symbol, price))
+    (!symbol.is_empty() && price > 0.0).then_some((symbol, price))
+}
+
+/// Parses a decimal number as a double. Returns `None` for a text that is no finite decimal number, and for a number that a
+/// double would change: printing the double must give the same digits and the same magnitude.
+pub(crate) fn exact_number(text: &str) -> Option<f64> {
+    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return None;
+    }
+    let number: f64 = text
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite())?;
+    (digits(text)? == digits(&format!("{number:e}"))?).then_some(number)
+}
+
+/// Returns the significant digits of a decimal number with the power of ten of the last one. Zero has neither.
+fn digits(text: &str) -> Option<(String, i64)> {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Some((String::new(), 0));
+    }
+    let zeros = all.len() - all.trim_end_matches('0').len();
+    let places = i64::try_from(zeros).ok()? - i64::try_from(fraction.len()).ok()?;
+    let power = exponent.parse::<i64>().ok()?.checked_add(places)?;
+    Some((significant.to_owned(), power))
 }
 
 /// Section `[notifications]`.
@@ -269,9 +300,56 @@ mod tests {
         assert_eq!(good.price("A=B"), Some(2.0));
         assert_eq!(good.price("A"), None);
         for wrong in [
-            "AAPL", "=1", "AAPL=", "AAPL=0", "AAPL=-1", "AAPL=inf", "AAPL=NaN",
+            "AAPL",
+            "=1",
+            "AAPL=",
+            "AAPL=0",
+            "AAPL=-1",
+            "AAPL=inf",
+            "AAPL=NaN",
+            "AAPL=0.12345678901234567",
         ] {
             assert!(market(&[wrong]).check().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_exact_if_its_digits_survive_a_double() {
+        for (text, number) in [
+            ("0", 0.0),
+            ("-0.0", -0.0),
+            ("0e999999999999999999999", 0.0),
+            ("100", 100.0),
+            ("100.0", 100.0),
+            ("1e2", 100.0),
+            ("1.00E+2", 100.0),
+            ("0.1", 0.1),
+            ("-190.50", -190.5),
+            ("0.30000000000000004", 0.1 + 0.2),
+            ("123456.789012345", 123_456.789_012_345),
+            ("9007199254740992", 9_007_199_254_740_992.0),
+            ("5e-324", 5e-324),
+        ] {
+            let read = exact_number(text).map(f64::to_bits);
+            assert_eq!(read, Some(f64::to_bits(number)), "{text}");
+        }
+        for text in [
+            "9007199254740993",
+            "0.1000000000000000055511151231257827",
+            "0.12345678901234567",
+            "1.00000000000000001",
+            "1e-400",
+            "1e400",
+            "1e99999999999999999999",
+            "inf",
+            "-inf",
+            "NaN",
+            "+1",
+            "",
+            "-",
+            "1x",
+        ] {
+            assert_eq!(exact_number(text), None, "{text}");
         }
     }
 

@@ -27,6 +27,7 @@ pub use backend::Backend;
 pub use chat::{Chat, Content, Presence};
 pub use cluster::{Adapter, Node, Subscriptions, Trust};
 pub use limits::{Limits, Preset};
+pub(crate) use market::exact_number;
 pub use market::{Executor, Market, Notifications, Webhook};
 pub use page::Page;
 pub use publications::Publications;

@@ -71,6 +71,7 @@ fn publishing() -> Routes<Api> {
                 Permission::PortfolioPublish,
             )
             .body::<PublishPortfolio>()
+            .body_bytes(PORTFOLIO_BYTES)
             .answer::<Portfolio>(200),
         )
         .on(
@@ -302,7 +303,9 @@ async fn notification_history(
     Ok(Json(at.notifications.history(allowed).await?))
 }
 
+/// The body of a portfolio of a thousand positions with the longest symbols and numbers, and spaces between them.
+const PORTFOLIO_BYTES: usize = 384 << 10;
 /// The body of a thousand prices, at their longest.
 const PRICES_BYTES: usize = 256 << 10;
 /// The body of a notification of a thousand users, at its longest.
-const USERS_BYTES: usize = 640 << 10;
+pub(super) const USERS_BYTES: usize = 640 << 10;

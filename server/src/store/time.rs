@@ -83,8 +83,25 @@ impl FromStr for Time {
     type Err = jiff::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if has_second_60(text) {
+            return Err(jiff::Error::from_args(format_args!(
+                "second 60 has no place on a clock without leap seconds: use second 59 or the minute after"
+            )));
+        }
         text.parse::<Timestamp>().map(Self::from)
     }
+}
+
+/// Whether the text of a time has the second 60, which the calendar's parser would turn into second 59.
+fn has_second_60(text: &str) -> bool {
+    let Some((_, clock)) = text.split_once(['T', 't', ' ']) else {
+        return false;
+    };
+    let clock = clock
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == ':');
+    let digits: String = clock.filter(char::is_ascii_digit).collect();
+    digits.len() == "HHMMSS".len() && digits.ends_with("60")
 }
 
 impl fmt::Display for Time {
@@ -139,6 +156,25 @@ mod tests {
                 format!("\"{expected}\"")
             );
         }
+    }
+
+    #[test]
+    fn a_leap_second_is_refused() {
+        for text in [
+            "2016-12-31T23:59:60Z",
+            "2016-12-31T23:59:60.5Z",
+            "2016-12-31t23:59:60z",
+            "2016-12-31 23:59:60+00:00",
+            "20161231T235960Z",
+            "2025-06-15T12:00:60-05:00",
+        ] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
+        }
+        for text in ["2016-12-31T23:59:59.999Z", "2025-01-31T12:00:00+00:60"] {
+            assert!(!has_second_60(text), "{text}");
+        }
+        let error = "2016-12-31T23:59:60Z".parse::<Time>().unwrap_err();
+        assert!(error.to_string().contains("second 60"), "{error}");
     }
 
     #[test]

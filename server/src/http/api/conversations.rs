@@ -22,6 +22,7 @@ use crate::{
             Changed, CreateConversation, DeleteConversation, ListConversations, RenameConversation,
         },
         members::{AddMember, RemoveMember},
+        whole_in_query,
     },
 };
 /// The routes, below `/api/v1`.
@@ -149,6 +150,7 @@ struct Listing {
     cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     limit: Option<u64>,
 }
 

@@ -7,9 +7,10 @@ use axum::{Extension, Json, extract::State, http::Method};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::parse_within;
-use super::{Api, ApiError, By, JsonBody, MadeUnder, Operation, Routes};
+use super::{Api, ApiError, By, JsonBody, MAX_BODY_BYTES, MadeUnder, Operation, Routes};
 use crate::{
     auth::{Permission, Principal},
+    http::market::USERS_BYTES,
     service::{
         Allowed, Command, ServiceError,
         api::{Emission, Emit, followed, publish},
@@ -33,6 +34,7 @@ pub(super) fn routes() -> Routes<Api> {
         )
         .needs_by_body(of_event)
         .body::<Emit>()
+        .body_bytes(MOST_BYTES)
         .answer::<Emission>(200)
         .refuses(409),
     )
@@ -68,6 +70,7 @@ async fn emit(
     } = &at;
     let namespace = at.namespace();
     let name = event.event.clone();
+    let bytes: usize = event.args.iter().map(|argument| argument.get().len()).sum();
     let allowed = at.access.allow(Arc::clone(&by), event)?;
     let inner = |error: ServiceError| error.within(ARGUMENT);
     let published = match name.as_str() {
@@ -93,6 +96,8 @@ async fn emit(
             let notification = notifications.notify(at.also(&allowed, by, named)?, &namespace);
             Emission::published(&notification.await.map_err(inner)?)
         }
+        // Only events with a route of their own may be as large as the body of that route.
+        _ if bytes > MAX_BODY_BYTES => return Err(ApiError::too_large()),
         _ => publish(at.io(), allowed).await?,
     };
     Ok(Json(published))
@@ -114,5 +119,7 @@ impl Api {
     }
 }
 
+/// The longest body of another route, with what names the event around it.
+const MOST_BYTES: usize = USERS_BYTES + (1 << 10);
 /// The path of the argument that is the body of another route.
 const ARGUMENT: &str = "args[0]";

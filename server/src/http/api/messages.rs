@@ -30,6 +30,7 @@ use crate::{
             AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage,
             UnpinMessage,
         },
+        whole_in_query, whole_or_none,
     },
 };
 
@@ -170,11 +171,14 @@ const MODERATES: &[Permission] = &[Permission::ChatModerate];
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WhichMessages {
     /// Only messages before this one, the newest of them; not together with `afterSeq`.
+    #[serde(default, deserialize_with = "whole_in_query")]
     before_seq: Option<u64>,
     /// Only messages after this one, the oldest of them.
+    #[serde(default, deserialize_with = "whole_in_query")]
     after_seq: Option<u64>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     limit: Option<u64>,
 }
 
@@ -245,6 +249,7 @@ struct NewText {
     #[schemars(length(min = 1))]
     content: String,
     /// The version that the editor has seen; another one is a conflict.
+    #[serde(default, deserialize_with = "whole_or_none")]
     version: Option<u32>,
 }
 

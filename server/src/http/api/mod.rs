@@ -217,6 +217,18 @@ async fn call(request: Request, next: Next) -> Response {
         let message = "the address has a malformed percent-encoding";
         return ApiError::invalid(message).into_response();
     }
+    if is_encoded(&request) {
+        let message = "the body must be sent without Content-Encoding";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let mut refusal = ApiError::new(status, "INVALID_PAYLOAD", message).into_response();
+        // RFC 9110, 12.5.3: this header says which codings the server takes.
+        let headers = refusal.headers_mut();
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        return refusal;
+    }
     // A request with a key has the same limit in `once`, which ends what was begun.
     let answered = tokio::time::timeout(TIMEOUT + GRACE, next.run(request)).await;
     let mut response = answered.unwrap_or_else(|_| late());
@@ -224,6 +236,13 @@ async fn call(request: Request, next: Next) -> Response {
         .headers_mut()
         .insert(header::CACHE_CONTROL, NO_STORE);
     response
+}
+
+/// Whether a request says that its body is compressed. Without a body the header is refused as well.
+fn is_encoded(request: &Request) -> bool {
+    let codings = request.headers().get_all(header::CONTENT_ENCODING);
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    !codings.iter().all(is_plain)
 }
 
 fn late() -> Response {
@@ -433,6 +452,30 @@ mod tests {
             assert_eq!(body["error"]["code"], "INVALID_PAYLOAD", "{address}");
             assert_eq!(headers["cache-control"], "no-store");
             assert_eq!(call(get_as(address, None)).await.0, 401, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused_with_415() {
+        for (coding, expected) in [
+            ("gzip", 415),
+            ("br", 415),
+            ("gzip, identity", 415),
+            ("", 415),
+            ("identity", 200),
+            ("Identity", 200),
+        ] {
+            let request = Request::post("/api/v1/echo")
+                .header("authorization", "Bearer s")
+                .header("content-type", "application/json")
+                .header("content-encoding", coding);
+            let (status, answer, headers) = call(request.body("{}".into()).unwrap()).await;
+            assert_eq!(status, expected, "{coding}");
+            if status == 415 {
+                assert_eq!(answer["error"]["code"], "INVALID_PAYLOAD");
+                assert_eq!(headers["accept-encoding"], "identity");
+                assert_eq!(headers["cache-control"], "no-store");
+            }
         }
     }
 

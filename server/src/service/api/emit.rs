@@ -10,6 +10,7 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::{is_room_of_conversation, user_room};
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
 use crate::service::rules::policy;
@@ -47,6 +48,7 @@ pub(crate) struct Emit {
     pub(crate) volatile: bool,
     /// Milliseconds in which clients may acknowledge it; without it nobody is asked to.
     #[schemars(range(min = 1, max = 10_000))]
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) ack_timeout: Option<u64>,
 }
 

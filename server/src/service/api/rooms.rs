@@ -11,6 +11,7 @@ use super::sockets::node_of;
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::{MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
 use roomcast::{Io, Room, Transport};
@@ -28,6 +29,7 @@ pub(crate) struct ListRooms {
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
 }
 

@@ -8,6 +8,7 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
 use crate::service::fault::ServiceError;
+use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::{self, MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
 use crate::store::Time;
@@ -25,6 +26,7 @@ pub(crate) struct ListSockets {
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
 }
 

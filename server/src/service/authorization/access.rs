@@ -12,7 +12,7 @@ use crate::service::{
     authorization::{allowed::Allowed, replication::LocalChanges, revoking::Lifetimes},
     cluster::Announcer,
     fault::ServiceError,
-    rules::event::Command,
+    rules::{commands::form::whole, event::Command},
 };
 use crate::{
     auth::{
@@ -55,6 +55,7 @@ pub(crate) struct NewLogin {
     pub(crate) roles: Vec<String>,
     /// Seconds that it lives without being used, at most `auth.session_max_ttl_s`.
     #[schemars(range(min = 1))]
+    #[serde(deserialize_with = "whole")]
     pub(crate) ttl_seconds: u64,
     /// An object of at most 4,096 bytes that is kept with it; its `name` is the name of the user.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]

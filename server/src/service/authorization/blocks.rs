@@ -21,7 +21,11 @@ use crate::service::{
     authorization::allowed::Allowed,
     fault::ServiceError,
     feed::{Applied, Applier, Applying, Entries},
-    rules::{content::page_limit, event::Command},
+    rules::{
+        commands::form::{whole_in_query, whole_or_none},
+        content::page_limit,
+        event::Command,
+    },
 };
 use crate::{
     auth::{Permission, is_name},
@@ -53,6 +57,7 @@ pub(crate) struct ListBlocks {
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
 }
 
@@ -69,6 +74,7 @@ pub(crate) struct BlockPage {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewBlock {
     pub(crate) cidr: String,
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
     pub(crate) reason: String,
 }

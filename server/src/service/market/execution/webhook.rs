@@ -10,6 +10,7 @@ use super::order::{Fault, Order};
 use crate::auth::outbound::{Outbound, OutboundFault, Target};
 use crate::breaker::Breaker;
 use crate::config;
+use crate::service::rules::commands::form::exact_or_none;
 
 pub(super) struct Webhook {
     outbound: Outbound,
@@ -22,15 +23,19 @@ pub(super) struct Webhook {
 
 /// What the service answers: `{"status": "executed", "executedPrice": 190.5}` or `{"status": "failed", "message": "…"}`.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
-enum Answer {
-    #[serde(rename_all = "camelCase")]
-    Executed {
-        executed_price: f64,
-    },
-    Failed {
-        message: Option<String>,
-    },
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    status: Status,
+    #[serde(default, deserialize_with = "exact_or_none")]
+    executed_price: Option<f64>,
+    message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Executed,
+    Failed,
 }
 
 /// What came of one attempt.
@@ -139,13 +144,18 @@ impl Webhook {
 fn judge(status: StatusCode, text: &str) -> Attempt {
     if status.is_success() {
         return match serde_json::from_str(text) {
-            Ok(Answer::Executed { executed_price }) if executed_price > 0.0 => {
-                Attempt::Done(Outcome::Filled(executed_price))
-            }
-            Ok(Answer::Failed { message }) => Attempt::Done(rejected(message)),
-            Ok(Answer::Executed { .. }) | Err(_) => {
-                Attempt::Unknown("its answer is not understood".into())
-            }
+            Ok(Answer {
+                status: Status::Executed,
+                executed_price: Some(price),
+                ..
+            }) if price > 0.0 => Attempt::Done(Outcome::Filled(price)),
+            Ok(Answer {
+                status: Status::Failed,
+                message,
+                ..
+            }) => Attempt::Done(rejected(message)),
+            Ok(_) => Attempt::Unknown("its answer has no price above zero".into()),
+            Err(error) => Attempt::Unknown(format!("its answer is not understood: {error}")),
         };
     }
     match status {
@@ -161,11 +171,9 @@ fn judge(status: StatusCode, text: &str) -> Attempt {
             Attempt::Unknown(format!("answered {status}"))
         }
         status if status.is_client_error() => {
-            let message = serde_json::from_str::<Answer>(text).ok();
-            Attempt::Done(rejected(message.and_then(|answer| match answer {
-                Answer::Failed { message } => message,
-                Answer::Executed { .. } => None,
-            })))
+            let answer = serde_json::from_str::<Answer>(text).ok();
+            let failed = answer.filter(|answer| answer.status == Status::Failed);
+            Attempt::Done(rejected(failed.and_then(|answer| answer.message)))
         }
         status => Attempt::Unknown(format!("answered {status}")),
     }
@@ -232,6 +240,11 @@ mod tests {
             (
                 200,
                 r#"{"status":"executed","executedPrice":1e999}"#,
+                "unknown",
+            ),
+            (
+                200,
+                r#"{"status":"executed","executedPrice":0.12345678901234567}"#,
                 "unknown",
             ),
             (200, r#"{"status":"perhaps"}"#, "unknown"),

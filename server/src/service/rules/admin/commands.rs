@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, ADA, CONVERSATION, NOON};
 use crate::store::Time;
@@ -63,6 +64,7 @@ pub(crate) struct BlockNetwork {
     /// 1 to 200 characters, for people.
     pub(crate) reason: String,
     /// How long, up to ten years. Default: for good.
+    #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
 }
 

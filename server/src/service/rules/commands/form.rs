@@ -8,7 +8,10 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use uuid::Uuid;
+
+use crate::config::exact_number;
 
 /// An argument that must be an object: derived types would take an array of their fields as well.
 pub(in crate::service::rules) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -125,7 +128,7 @@ fn parse(id: &str) -> Option<Uuid> {
 const NOT_AN_ID: &str = "not a UUID with hyphens";
 
 /// A whole number that is not negative. JSON has one kind of number, so `50.0` is 50.
-pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+pub(crate) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     deserializer: D,
 ) -> Result<N, D::Error> {
     struct Whole;
@@ -158,7 +161,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
         .map_err(|_| de::Error::invalid_value(de::Unexpected::Unsigned(number), &Whole))
 }
 
-pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+pub(crate) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     deserializer: D,
 ) -> Result<Option<N>, D::Error> {
     struct Number<N>(N);
@@ -169,3 +172,50 @@ pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     }
     Ok(Option::<Number<N>>::deserialize(deserializer)?.map(|number| number.0))
 }
+
+/// Reads a parameter of a query that is a whole number, in every form in which [`whole`] takes it.
+pub(crate) fn whole_in_query<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
+    #[derive(Deserialize)]
+    struct Number(#[serde(deserialize_with = "whole")] u64);
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    // JSON allows spaces around a number, and a query does not.
+    let is_bare = !text.contains(|c: char| c.is_ascii_whitespace());
+    let number = serde_json::from_str(&text).ok().filter(|_| is_bare);
+    let number = number.and_then(|Number(number)| N::try_from(number).ok());
+    number.map(Some).ok_or_else(|| {
+        let given = de::Unexpected::Str(&text);
+        de::Error::invalid_value(given, &"a whole number from 0 on")
+    })
+}
+
+/// Reads a number of the market. It is refused if a double would change it: rounding a price or an amount is up to its sender.
+pub(in crate::service) fn exact<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<f64, D::Error> {
+    // The text is needed, because a parsed number no longer shows what was lost.
+    let number = Box::<RawValue>::deserialize(deserializer)?;
+    let text = number.get();
+    match exact_number(text) {
+        Some(number) => Ok(number),
+        None if text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            Err(de::Error::custom(NOT_EXACT))
+        }
+        None => Err(de::Error::custom("not a number")),
+    }
+}
+
+/// Reads a number of the market, or nothing.
+pub(in crate::service) fn exact_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<f64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Exact(#[serde(deserialize_with = "exact")] f64);
+    Ok(Option::<Exact>::deserialize(deserializer)?.map(|number| number.0))
+}
+
+const NOT_EXACT: &str =
+    "the number has more digits than a double holds, and would be rounded: send a rounded number";

@@ -6,7 +6,7 @@
 
 pub(crate) mod attendance;
 pub(crate) mod conversations;
-pub(super) mod form;
+pub(crate) mod form;
 pub(crate) mod history;
 pub(crate) mod identity;
 pub(crate) mod invites;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::form::whole_in_query;
+
 /// Which page of a list is read.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -11,5 +13,6 @@ pub(crate) struct AskedPage {
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
 }

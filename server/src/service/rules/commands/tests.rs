@@ -3,8 +3,10 @@
 use super::attendance::{Join, Leave};
 use super::history::{ReadHistory, SearchMessages};
 use super::messages::{EditMessage, SendMessage};
+use super::trades::ExecuteTrade;
 use crate::service::rules::event::{Argument, Payload};
 use crate::store::MessageKind;
+use roomcast_protocol::socket::{Decoder, Limits};
 
 fn read<T: Payload>(json: &str) -> serde_json::Result<T> {
     serde_json::from_str::<Argument<T>>(json).map(|Argument(payload)| payload)
@@ -143,5 +145,31 @@ fn what_names_no_conversation_is_refused() {
         r#"{"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","lastSeq":"1"}"#,
     ] {
         assert!(read::<Join>(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn an_order_with_a_quantity_that_a_double_rounds_is_refused() {
+    let order = |quantity: &str| {
+        let json = format!(r#"{{"symbol":"A","side":"buy","quantity":{quantity}}}"#);
+        // A packet is read as it is for a handler, in which arguments pass another layer.
+        let packet = format!("2[\"execute:trade\",{json}]");
+        let packet = Decoder::new(Limits::default()).text(packet.into());
+        let args = packet.unwrap().unwrap().args;
+        let read = args.get::<Argument<ExecuteTrade>>(0);
+        read.map(|Argument(order)| order.quantity)
+            .map_err(|error| error.path().to_owned())
+    };
+    for (quantity, expected) in [("2", 2.0), ("100.0", 100.0), ("0.1", 0.1), ("1e3", 1000.0)] {
+        assert_eq!(order(quantity), Ok(expected), "{quantity}");
+    }
+    for quantity in [
+        "9007199254740993",
+        "0.12345678901234567",
+        "1e999",
+        "\"2\"",
+        "null",
+    ] {
+        assert_eq!(order(quantity), Err("quantity".to_owned()), "{quantity}");
     }
 }

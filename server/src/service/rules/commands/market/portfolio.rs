@@ -1,9 +1,10 @@
 //! Commands about portfolios: following one's own, publishing one, and reading that of a user.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::form::exact;
 use crate::service::rules::emissions::portfolio::{self, NewestPortfolio, Position};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::service::rules::event::{Command, events};
@@ -42,11 +43,35 @@ pub(crate) struct UnsubscribePortfolio {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishPortfolio {
     pub(crate) user_id: String,
+    #[serde(deserialize_with = "exact")]
     pub(crate) total_value: f64,
+    #[serde(deserialize_with = "exact")]
     pub(crate) cash: f64,
+    #[serde(deserialize_with = "positions")]
+    #[schemars(length(max = 1000))]
     pub(crate) positions: Vec<Position>,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
+}
+
+fn positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Position>, D::Error> {
+    /// A position whose numbers are taken as they are written.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Given {
+        symbol: String,
+        #[serde(deserialize_with = "exact")]
+        quantity: f64,
+        #[serde(deserialize_with = "exact")]
+        avg_price: f64,
+    }
+    let given = Vec::<Given>::deserialize(deserializer)?;
+    let position = |given: Given| Position {
+        symbol: given.symbol,
+        quantity: given.quantity,
+        avg_price: given.avg_price,
+    };
+    Ok(given.into_iter().map(position).collect())
 }
 
 impl Command for PublishPortfolio {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::form::{exact, exact_or_none};
 use crate::service::rules::emissions::prices::{self, PricesSubscribed, PricesUnsubscribed};
 use crate::service::rules::event::{Command, events};
 use crate::store::Time;
@@ -56,6 +57,7 @@ pub(crate) struct NewPrice {
     /// 1 to 32 characters: ASCII without spaces.
     pub(crate) symbol: String,
     /// More than 0 and at most 1e15.
+    #[serde(deserialize_with = "exact")]
     pub(crate) price: f64,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
@@ -66,6 +68,7 @@ pub(crate) struct NewPrice {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Given {
     symbol: Option<String>,
+    #[serde(default, deserialize_with = "exact_or_none")]
     price: Option<f64>,
     timestamp: Option<Time>,
     prices: Option<Vec<NewPrice>>,
@@ -138,6 +141,27 @@ mod tests {
             json!({"symbol": "A", "price": 1, "more": 1}),
         ] {
             assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_price_that_a_double_would_round_is_refused() {
+        let read = |price: &str| {
+            let one = format!(r#"{{"symbol":"A","price":{price}}}"#);
+            let many = format!(r#"{{"prices":[{one}]}}"#);
+            [one, many].map(|json| serde_json::from_str::<PublishPrices>(&json).is_ok())
+        };
+        for price in ["0.1", "100.0", "1e2", "0.30000000000000004"] {
+            assert_eq!(read(price), [true, true], "{price}");
+        }
+        for price in [
+            "9007199254740993",
+            "0.12345678901234567",
+            "1e400",
+            "\"1\"",
+            "[1]",
+        ] {
+            assert_eq!(read(price), [false, false], "{price}");
         }
     }
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::form::{exact, exact_or_none, whole_in_query};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{self, Action, Signal, Signals};
 use crate::service::rules::event::{Command, events};
@@ -47,10 +48,14 @@ pub(crate) struct PublishSignal {
     pub(crate) provider_name: String,
     pub(crate) symbol: String,
     pub(crate) action: Action,
+    #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) entry_price: Option<f64>,
+    #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) stop_loss: Option<f64>,
+    #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) take_profit: Option<f64>,
     /// 0 to 100.
+    #[serde(deserialize_with = "exact")]
     pub(crate) confidence: f64,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
@@ -70,6 +75,7 @@ pub(crate) struct ReadSignals {
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
+    #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::auth::Permission;
+use crate::service::rules::commands::form::{exact, exact_or_none};
 use crate::service::rules::commands::pages::AskedPage;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
@@ -54,6 +55,7 @@ pub(crate) struct ExecuteTrade {
     #[serde(deserialize_with = "side")]
     pub(crate) side: Side,
     /// More than 0 and at most 1e15.
+    #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
     /// 1 to 128 characters. Sent again under the same id it is executed once.
     pub(crate) client_trade_id: Option<String>,
@@ -80,7 +82,9 @@ pub(crate) struct PublishTrade {
     pub(crate) symbol: String,
     pub(crate) status: TradeStatus,
     /// Needed if the trade is executed, and refused if it is not.
+    #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) executed_price: Option<f64>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
