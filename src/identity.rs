@@ -25,7 +25,7 @@ pub struct Principal {
     pub token_id: Option<String>,
     /// What the login session that proved the identity is known by, such as a hash of its id or of the token's `sid`.
     pub session: Option<String>,
-    /// What the login session carries along, a JSON object.
+    /// What the login session or the token carries along, a JSON object.
     pub data: Option<std::sync::Arc<str>>,
 }
 

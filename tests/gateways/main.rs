@@ -89,6 +89,7 @@ mod secrets;
 mod security;
 mod sending;
 mod server;
+mod sides;
 mod signals;
 mod starting;
 mod status;

@@ -61,7 +61,7 @@ pub(crate) async fn must(binary: &Binary, path: &str, body: Value) -> Value {
 
 pub(crate) fn trade(id: &str, status: &str) -> Value {
     json!({
-        "tradeId": id, "userId": "ann", "symbol": "AAPL", "status": status, "quantity": 2,
+        "tradeId": id, "userId": "ann", "symbol": "AAPL", "side": "buy", "status": status, "quantity": 2,
         "executedPrice": (status == "executed").then_some(190.5),
     })
 }
@@ -70,7 +70,7 @@ pub(crate) fn signal(id: &str, channel: Option<&str>) -> Value {
     json!({
         "signalId": id, "channelId": channel, "providerId": "p1", "providerName": "A provider",
         "symbol": "BTC/USD", "action": "buy", "entryPrice": 60000, "stopLoss": 58000.5,
-        "takeProfit": null, "confidence": 0.75,
+        "takeProfit": null, "confidence": 75.0,
     })
 }
 
@@ -116,7 +116,7 @@ async fn a_signal_reaches_each_who_follows_all_or_its_channel_once() {
     let expected = json!({
         "signalId": "s3", "channelId": "gold", "providerId": "p1", "providerName": "A provider",
         "symbol": "BTC/USD", "action": "buy", "entryPrice": 60000.0, "stopLoss": 58000.5,
-        "takeProfit": null, "confidence": 0.75, "revision": 3,
+        "takeProfit": null, "confidence": 75.0, "revision": 3,
     });
     let mut first = bob.event("signal:new").await;
     let timestamp = first.as_object_mut().unwrap().remove("timestamp");

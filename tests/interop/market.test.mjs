@@ -47,7 +47,7 @@ const trade = (tradeId, status, executedPrice = null) => {
   return { tradeId, userId: "ann", symbol: "AAPL", status, executedPrice, quantity: 2 };
 };
 const signal = (signalId, channelId) => {
-  return { signalId, channelId, providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 0.5 };
+  return { signalId, channelId, providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 50 };
 };
 
 describe("the market", () => {

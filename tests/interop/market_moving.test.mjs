@@ -63,7 +63,7 @@ async function followAll({ name, must }) {
 async function publishAll(server, { name }, n) {
   const trade = { tradeId: `${name} ${n}`, userId: name, symbol: "AAPL", status: "executed", executedPrice: 1, quantity: n };
   await publish(server, "/trades", trade);
-  const signal = { providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 0.5 };
+  const signal = { providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 50 };
   for (const [called, channelId] of CHANNELS) {
     await publish(server, "/signals", { ...signal, signalId: `${name} ${n} ${called}`, channelId });
   }

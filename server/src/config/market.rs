@@ -28,6 +28,10 @@ pub struct Market {
     /// Whether `subscribe:trades` also subscribes to the portfolio and the notifications of the user, and `unsubscribe:trades` ends all
     /// three: for clients that know no other subscription. Default `false`.
     pub bundle_subscriptions: bool,
+    /// Who may follow which channels of signals: `CHANNEL=WHO`, of which the first that fits a channel counts. `CHANNEL` is a
+    /// name, or the beginning of names with `*` at its end. `WHO` is `everyone`, `users` (no guests), `role:NAME` or
+    /// `claim:NAME`, a claim of the token that is `true`, the channel, or a list with the channel. Default: everyone, all.
+    pub signal_access: Vec<String>,
     /// How long signals, and trades that are executed, failed or canceled, are kept. Default 30 days.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
@@ -85,6 +89,7 @@ impl Default for Market {
             open_trades: 200,
             channels: 100,
             bundle_subscriptions: false,
+            signal_access: Vec::new(),
             keep: Duration::from_secs(30 * 86_400),
             webhook: Webhook::default(),
         }
@@ -117,6 +122,22 @@ impl Market {
             .next_back()
     }
 
+    /// The rules of [`signal_access`](Self::signal_access), in their order.
+    pub(crate) fn signal_rules(&self) -> Vec<SignalRule> {
+        let rules = self.signal_access.iter();
+        rules.filter_map(|rule| SignalRule::parse(rule)).collect()
+    }
+
+    /// The claims of tokens that the rules of signals name.
+    pub(crate) fn claims(&self) -> Vec<String> {
+        let rules = self.signal_rules().into_iter();
+        let named = rules.filter_map(|rule| match rule.who {
+            Followers::Claim(name) => Some(name),
+            Followers::Everyone | Followers::Users | Followers::Role(_) => None,
+        });
+        named.collect()
+    }
+
     /// Shows the settings without what must not be shown.
     pub(super) fn shown(&self) -> Self {
         let mut shown = self.clone();
@@ -142,6 +163,14 @@ impl Market {
         if self.channels == 0 {
             return Err("market.channels is zero");
         }
+        let mut rules = self.signal_access.iter();
+        if self.signal_access.len() > MOST_RULES
+            || !rules.all(|rule| SignalRule::parse(rule).is_some())
+        {
+            return Err(
+                "market.signal_access: each of at most 100 must be CHANNEL=WHO, where CHANNEL may end in * and WHO is everyone, users, role:NAME or claim:NAME",
+            );
+        }
         if self.keep < SHORTEST_KEEP || self.keep > LONGEST {
             return Err("market.keep must be from an hour to a year");
         }
@@ -162,6 +191,59 @@ impl Market {
             return Err("market.webhook.resume must be above zero and at most a year");
         }
         Ok(())
+    }
+}
+
+/// Who may follow the channels of signals whose names fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SignalRule {
+    channel: String,
+    /// Whether the names of channels only begin with `channel`.
+    is_prefix: bool,
+    pub(crate) who: Followers,
+}
+
+/// Who may follow a channel of signals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Followers {
+    /// Guests as well.
+    Everyone,
+    /// All but guests.
+    Users,
+    /// Users with this role.
+    Role(String),
+    /// Users whose token has this claim for the channel.
+    Claim(String),
+}
+
+impl SignalRule {
+    /// Whether the rule is about this channel.
+    pub(crate) fn is_about(&self, channel: &str) -> bool {
+        if self.is_prefix {
+            channel.starts_with(&self.channel)
+        } else {
+            channel == self.channel
+        }
+    }
+
+    fn parse(rule: &str) -> Option<Self> {
+        // The names of channels may have any character, and those of roles and claims have no `=`.
+        let (channel, who) = rule.rsplit_once('=')?;
+        let (channel, who) = (channel.trim(), who.trim());
+        let who = match who.split_once(':') {
+            None if who == "everyone" => Followers::Everyone,
+            None if who == "users" => Followers::Users,
+            Some(("role", name)) if !name.is_empty() => Followers::Role(name.into()),
+            Some(("claim", name)) if !name.is_empty() => Followers::Claim(name.into()),
+            None | Some(_) => return None,
+        };
+        let beginning = channel.strip_suffix('*');
+        let name = beginning.unwrap_or(channel);
+        (!channel.is_empty() && !name.contains('*')).then(|| Self {
+            channel: name.into(),
+            is_prefix: beginning.is_some(),
+            who,
+        })
     }
 }
 
@@ -280,6 +362,8 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// The shortest time for which closed entries are remembered, so that one that is published again is recognised.
 const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
 const MOST_ATTEMPTS: u32 = 10;
+/// Rules about channels of signals.
+const MOST_RULES: usize = 100;
 /// What comes with a snapshot at most.
 const MOST_OPEN: u32 = 1000;
 
@@ -351,6 +435,48 @@ mod tests {
         ] {
             assert_eq!(exact_number(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_of_signals_names_channels_and_who_may_follow_them() {
+        let market = |rules: &[&str]| Market {
+            signal_access: rules.iter().map(|&rule| rule.into()).collect(),
+            ..Market::default()
+        };
+        let rules = [
+            "gold=role:premium",
+            "vip-* = claim:channels",
+            "a=b=users",
+            "*=everyone",
+        ];
+        let good = market(&rules);
+        assert_eq!(good.check(), Ok(()));
+        assert_eq!(good.claims(), ["channels"]);
+        let rules = good.signal_rules();
+        let of = |channel: &str| rules.iter().position(|rule| rule.is_about(channel));
+        for (channel, rule) in [
+            ("gold", 0),
+            ("golden", 3),
+            ("vip-1", 1),
+            ("a=b", 2),
+            ("a", 3),
+        ] {
+            assert_eq!(of(channel), Some(rule), "{channel}");
+        }
+        for wrong in [
+            "gold",
+            "gold=",
+            "=users",
+            "gold=nobody",
+            "gold=role:",
+            "gold=claim:",
+            "g*d=users",
+            "",
+        ] {
+            let fault = market(&[wrong]).check().unwrap_err();
+            assert!(fault.contains("market.signal_access"), "{wrong}");
+        }
+        assert!(market(&["a=users"; MOST_RULES + 1]).check().is_err());
     }
 
     #[test]

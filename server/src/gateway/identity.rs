@@ -11,7 +11,7 @@ use crate::{
     auth::{Principal, RefreshOffer, authenticator::Authenticator},
     limit::Users,
     service::{
-        Access, Argument, Chat, ServiceError,
+        Access, Argument, Chat, Market, ServiceError,
         emissions::identity::{ERROR, ErrorEvent, Identity, SESSION},
         identity::REFRESH,
     },
@@ -24,7 +24,7 @@ pub(super) fn register(
     catalogue: &mut Catalogue<'_>,
     authenticator: Authenticator,
     users: Arc<Users>,
-    chat: Chat,
+    (chat, market): (Chat, Market),
 ) {
     catalogue.leave_to_library(&REFRESH);
     catalogue
@@ -33,6 +33,7 @@ pub(super) fn register(
             authenticator,
             users,
             chat,
+            market,
         })
         .middleware(async |connect: Connect| {
             let user = &connect.principal().subject;
@@ -80,6 +81,7 @@ struct Limited {
     authenticator: Authenticator,
     users: Arc<Users>,
     chat: Chat,
+    market: Market,
 }
 
 impl Authenticate for Limited {
@@ -109,6 +111,7 @@ impl Authenticate for Limited {
 
     fn refreshed(&self, socket: &Socket) {
         self.chat.reconsider(socket);
+        self.market.reconsider(socket);
     }
 }
 

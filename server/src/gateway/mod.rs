@@ -19,7 +19,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::limit::Users;
 use crate::service::api::{ADMIN, Admin};
 use crate::service::cluster::Announcer;
-use crate::service::{Access, Chat, Hooks, Overlap};
+use crate::service::{Access, Chat, Hooks, Market, Overlap};
 use catalogue::Catalogue;
 pub(crate) use limits::tell as tell_spending;
 use roomcast::Builder;
@@ -30,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) users: Arc<Users>,
     pub(crate) access: Access,
     pub(crate) chat: Chat,
+    pub(crate) market: Market,
     pub(crate) hooks: Hooks,
 }
 
@@ -47,6 +48,7 @@ pub(crate) fn register(
         users,
         access,
         chat,
+        market,
         hooks,
     } = parts;
     hooks::register(io, &hooks);
@@ -56,7 +58,7 @@ pub(crate) fn register(
     let granted = access.clone();
     let mut catalogue = Catalogue::new(io, "/", Arc::clone(&users), access, overlap);
     catalogue.hook(hooks);
-    identity::register(&mut catalogue, authenticator, users, chat);
+    identity::register(&mut catalogue, authenticator, users, (chat, market));
     chat::register(&mut catalogue);
     market::register(&mut catalogue);
     identity::greet(&mut catalogue, granted);

@@ -68,7 +68,7 @@ impl Services {
         let keys = Arc::new(configured::ring(settings).map_err(RunError::Keys)?);
         let backend = BackendLogins::new(&auth.backend).map_err(RunError::Outbound)?;
         let authenticator = Authenticator::new(
-            configured::tokens(auth, &keys, &revocations),
+            configured::tokens(auth, &keys, &revocations).keep_claims(settings.market.claims()),
             access.logins(),
             backend.clone(),
             settings.guests(),
@@ -132,6 +132,7 @@ impl Services {
             users: Arc::clone(&self.users),
             access: self.access.clone(),
             chat: self.chat.clone(),
+            market: self.market.clone(),
             hooks: self.hooks.clone(),
         };
         gateway::register(&mut io, parts, overlap, self.announcer.as_ref());

@@ -19,6 +19,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub(crate) use jwks::{JwksUrl, UrlFault, tls_client};
 pub use keys::{Keys, KeysError};
@@ -65,6 +66,8 @@ struct Rules {
     leeway: Duration,
     max_bytes: usize,
     max_lifetime: Option<Duration>,
+    /// Claims that the principal keeps as its data.
+    kept_claims: Arc<[String]>,
 }
 
 /// What is read of a token's header (RFC 7515, 4.1): what to look for, never where.
@@ -72,7 +75,7 @@ struct Rules {
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<serde_json::Value>,
+    crit: Option<Value>,
 }
 
 impl JwtAuthenticator {
@@ -92,6 +95,7 @@ impl JwtAuthenticator {
                 leeway: Duration::from_secs(30),
                 max_bytes: 8192,
                 max_lifetime: None,
+                kept_claims: Arc::default(),
             },
             cookie: "roomcast_token".into(),
             query: false,
@@ -99,6 +103,13 @@ impl JwtAuthenticator {
             lead: Duration::from_secs(60),
             grace: Duration::from_secs(10),
         }
+    }
+
+    /// Keeps these claims of a token in [`Principal::data`].
+    #[must_use]
+    pub(crate) fn keep_claims(mut self, claims: Vec<String>) -> Self {
+        self.rules.kept_claims = claims.into();
+        self
     }
 
     /// Requires this `iss`.
@@ -264,7 +275,9 @@ impl JwtAuthenticator {
             let Err(fault) = found.and_then(check) else {
                 // The claims are read only after the signature is good: nothing unsigned is parsed.
                 let claims: Claims = part(body).ok_or(AuthFault::Claims)?;
-                return Ok(claims.check(&self.rules, Timestamp::now())?);
+                let mut principal = claims.check(&self.rules, Timestamp::now())?;
+                principal.data = self.kept(body)?;
+                return Ok(principal);
             };
             if closeness(fault) > closeness(unverified.fault) {
                 unverified.fault = fault;
@@ -274,6 +287,18 @@ impl JwtAuthenticator {
             unverified.is_final &= closeness(fault) >= closeness(AuthFault::NoKeyId);
         }
         Err(unverified)
+    }
+
+    /// The claims of a token that its principal keeps, as a JSON object.
+    fn kept(&self, body: &str) -> Result<Option<Arc<str>>, AuthFault> {
+        if self.rules.kept_claims.is_empty() {
+            return Ok(None);
+        }
+        let claims: Map<String, Value> = part(body).ok_or(AuthFault::Claims)?;
+        let is_kept = |name: &String| self.rules.kept_claims.contains(name);
+        let kept = claims.into_iter().filter(|(name, _)| is_kept(name));
+        let kept: Map<String, Value> = kept.collect();
+        Ok((!kept.is_empty()).then(|| Value::Object(kept).to_string().into()))
     }
 
     /// Whether a principal that was let in earlier would still be.

@@ -31,7 +31,7 @@ pub(super) async fn arrive(
         let by = socket.principal();
         // What this server does not know must not be forgotten without a word.
         let mut all = followed.iter();
-        if !all.all(|one| Market::follows(one, &by) || Notifications::follows(one, &by)) {
+        if !all.all(|one| market.follows(one, &by) || Notifications::follows(one, &by)) {
             return Err(Lost::Unknown);
         }
         chat.arrive(socket, &leaving).await?;

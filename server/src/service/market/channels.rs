@@ -49,8 +49,13 @@ pub(super) fn channel_of(socket: &Socket, room: &Room) -> Result<Option<String>,
         let unknown = ServiceError::NotFound("nobody knows the channel of the room");
         return found.map(Some).ok_or(unknown);
     }
+    Ok(channel_in(room))
+}
+
+/// The channel that the name of a room of signals has; none if it is the room of all.
+pub(super) fn channel_in(room: &Room) -> Option<String> {
     let rest = room.as_str().strip_prefix(JOURNAL).unwrap_or_default();
-    Ok(rest.strip_prefix(':').map(str::to_owned))
+    rest.strip_prefix(':').map(str::to_owned)
 }
 
 /// What a socket follows that is in a room of signals; `None` if nobody knows the channel.

@@ -32,6 +32,18 @@ pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), Se
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
+/// A percentage. What lies between 0 and 1 is taken for a fraction, of which the sender has forgotten the scale.
+pub(super) fn percent(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
+    let problem = match number {
+        0.0 | 1.0..=100.0 => return Ok(()),
+        number if number > 0.0 && number < 1.0 => {
+            "must be from 0 to 100 and not between 0 and 1: it is in percent, so send 80 for 0.8"
+        }
+        _ => "must be from 0 to 100",
+    };
+    Err(ServiceError::invalid(field.to_string(), problem))
+}
+
 /// An amount, which may be below zero.
 pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     if number.abs() <= MOST {
@@ -61,6 +73,12 @@ mod tests {
         }
         for wrong in [1e16, -1e16, f64::NAN, f64::NEG_INFINITY] {
             assert!(amount("cash", wrong).is_err(), "{wrong}");
+        }
+        for wrong in [0.8, 0.01, 0.999, -1.0, 100.1, f64::NAN] {
+            assert!(percent("confidence", wrong).is_err(), "{wrong}");
+        }
+        for good in [0.0, -0.0, 1.0, 80.5, 100.0] {
+            assert_eq!(percent("confidence", good), Ok(()));
         }
         assert_eq!(above_zero("quantity", 0.1), Ok(()));
         assert_eq!(amount("cash", -5.0), Ok(()));

@@ -8,6 +8,7 @@ mod checks;
 mod execution;
 mod portfolio;
 mod prices;
+mod signal_access;
 mod signals;
 mod trades;
 
@@ -31,6 +32,7 @@ pub(crate) use execution::{Refused, Told};
 use prices::Prices;
 pub(crate) use prices::{PriceNews, PublishedPrices};
 use roomcast::{JoinError, Room, Socket};
+use signal_access::SignalAccess;
 
 /// Trades, signals, portfolios and prices. Cloning gives another handle.
 #[derive(Clone)]
@@ -43,6 +45,7 @@ struct MarketInner {
     prices: Prices,
     /// What a subscription to trades includes, if subscriptions are bundled.
     bundled: Option<Notifications>,
+    access: SignalAccess,
 }
 
 impl Market {
@@ -62,6 +65,7 @@ impl Market {
             execution: Execution::new(config)?,
             prices: Prices::new(config.price_interval),
             bundled,
+            access: SignalAccess::new(config),
         })))
     }
 
@@ -107,20 +111,47 @@ impl Market {
         if channels::is_room(room) {
             return channels::followed(socket, room);
         }
-        let named = Followed::Room(room.as_str().to_owned());
-        Self::follows(&named, by).then_some(named)
+        Self::is_followable(room, by).then(|| Followed::Room(room.as_str().to_owned()))
     }
 
     /// Whether a socket of this user that has followed this at another server can follow it here.
-    pub(crate) fn follows(followed: &Followed, by: &Principal) -> bool {
-        let room = match followed {
-            Followed::Channel { .. } => return true,
-            Followed::Room(room) => Room::from(room.as_str()),
-        };
-        room == room_named(trades::KIND, &by.subject)
-            || room == room_named(portfolio::KIND, &by.subject)
-            || channels::is_named(&room)
-            || prices::is_room(&room)
+    pub(crate) fn follows(&self, followed: &Followed, by: &Principal) -> bool {
+        let access = &self.0.access;
+        match followed {
+            Followed::Channel { signals } => access.allows(by, Some(signals)),
+            Followed::Room(room) => {
+                let room = Room::from(room.as_str());
+                let is_open = !channels::is_room(&room)
+                    || access.allows(by, channels::channel_in(&room).as_deref());
+                is_open && Self::is_followable(&room, by)
+            }
+        }
+    }
+
+    fn is_followable(room: &Room, by: &Principal) -> bool {
+        *room == room_named(trades::KIND, &by.subject)
+            || *room == room_named(portfolio::KIND, &by.subject)
+            || channels::is_named(room)
+            || prices::is_room(room)
+    }
+
+    /// Ends the subscriptions of a socket to channels of signals that its user, whose credentials were replaced, may no longer
+    /// follow.
+    pub(crate) fn reconsider(&self, socket: &Socket) {
+        if self.0.access.is_open() {
+            return;
+        }
+        let by = socket.principal();
+        for room in socket.rooms().iter().filter(|room| channels::is_room(room)) {
+            let channel = channels::channel_of(socket, room);
+            let is_allowed =
+                channel.is_ok_and(|channel| self.0.access.allows(&by, channel.as_deref()));
+            if !is_allowed {
+                channels::forget(socket, room);
+                let journals = &self.0.journals;
+                journals.unsubscribe(room, socket, &SIGNALS_UNSUBSCRIBED);
+            }
+        }
     }
 
     /// Lets a socket whose client was at another server follow again what it followed there, from a snapshot on.
@@ -134,7 +165,7 @@ impl Market {
         followed: &[Followed],
     ) -> Result<(), ServiceError> {
         let by = socket.principal();
-        for one in followed.iter().filter(|one| Self::follows(one, &by)) {
+        for one in followed.iter().filter(|one| self.follows(one, &by)) {
             let room = match one {
                 Followed::Channel { signals } => {
                     self.follow_channel(signals, socket).await?;

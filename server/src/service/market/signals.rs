@@ -55,9 +55,12 @@ impl Market {
         allowed: Allowed<SubscribeSignals>,
         socket: &Socket,
     ) -> Result<Subscribed<Signals>, ServiceError> {
-        let (_, SubscribeSignals { channel_id }) = allowed.into_parts();
+        let (by, SubscribeSignals { channel_id }) = allowed.into_parts();
         if let Some(channel) = &channel_id {
             checks::name("channelId", channel)?;
+        }
+        if !self.0.access.allows(&by, channel_id.as_deref()) {
+            return Err(ServiceError::Denied("may not follow these signals"));
         }
         let room = room_of(channel_id.as_deref());
         // A socket that subscribes again takes no further room.
@@ -67,8 +70,21 @@ impl Market {
                 return Err(ServiceError::Conflict("subscribed to too many channels"));
             }
         }
-        self.follow_signals(room, channel_id.as_deref(), socket, true)
-            .await
+        let subscribed = self
+            .follow_signals(room.clone(), channel_id.as_deref(), socket, true)
+            .await?;
+        // The credentials may have been replaced while the snapshot was read.
+        if !self
+            .0
+            .access
+            .allows(&socket.principal(), channel_id.as_deref())
+        {
+            channels::forget(socket, &room);
+            let journals = &self.0.journals;
+            journals.unsubscribe(&room, socket, &SIGNALS_UNSUBSCRIBED);
+            return Err(ServiceError::Denied("may not follow these signals"));
+        }
+        Ok(subscribed)
     }
 
     /// Lets a socket follow signals. A snapshot that is shared is what this server has told: whoever was at another one, which may
@@ -119,6 +135,14 @@ impl Market {
         room: &Room,
         socket: &Socket,
     ) -> Result<(), ServiceError> {
+        let by = socket.principal();
+        let channel = channel_of(socket, room);
+        // The credentials with which a client comes back may be other ones than before. A room of which the channel is not known is
+        // looked at below.
+        if channel.is_ok_and(|channel| !self.0.access.allows(&by, channel.as_deref())) {
+            channels::forget(socket, room);
+            return Err(ServiceError::Denied("may not follow these signals"));
+        }
         if self.0.journals.is_followed(JOURNAL, room) {
             return Ok(());
         }
@@ -195,9 +219,7 @@ impl Market {
         ] {
             price.map_or(Ok(()), |price| checks::above_zero(field, price))?;
         }
-        if !(0.0..=100.0).contains(&new.confidence) {
-            return Err(ServiceError::invalid("confidence", "must be from 0 to 100"));
-        }
+        checks::percent("confidence", new.confidence)?;
         let has_time = new.timestamp.is_some();
         let new_id = || Uuid::now_v7().to_string();
         let signal = Signal {

@@ -160,16 +160,17 @@ impl Market {
             (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
         }
         let has_time = new.timestamp.is_some();
-        let trade = Trade {
+        let mut trade = Trade {
             trade_id: new.trade_id,
             user_id: new.user_id,
             symbol: new.symbol,
+            side: new.side,
             status: new.status,
             executed_price: new.executed_price,
             quantity: new.quantity,
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
-        self.check_symbol(&trade).await?;
+        self.match_known(&mut trade).await?;
         let settled = self.store_trade(&trade, namespace).await?;
         let is_same = |known: &Trade| {
             let timestamp = if has_time {
@@ -177,8 +178,15 @@ impl Market {
             } else {
                 known.timestamp
             };
+            // A trade that was settled before sides were known is the same whatever its side is.
+            let side = known.side.and(trade.side);
             let trade = trade.clone();
-            *known == Trade { timestamp, ..trade }
+            let given = Trade {
+                timestamp,
+                side,
+                ..trade
+            };
+            *known == given
         };
         match settled {
             None => Ok(trade),
@@ -189,17 +197,23 @@ impl Market {
         }
     }
 
-    /// Refuses another symbol under the id of a trade: whoever has ordered that one is told of the symbol of the order.
-    async fn check_symbol(&self, trade: &Trade) -> Result<(), ServiceError> {
+    /// Refuses another symbol or side under the id of a trade, since its user was told what was ordered, and fills in the side if
+    /// it is known.
+    async fn match_known(&self, trade: &mut Trade) -> Result<(), ServiceError> {
         let store = self.0.journals.store();
         let journal = journal_of(KIND, &trade.user_id);
         let entry = store.journal_entry(&journal, &trade.trade_id).await?;
-        match entry.as_ref().and_then(read::<Trade>) {
-            Some(known) if known.symbol != trade.symbol => {
-                Err(ServiceError::Conflict("the trade has another symbol"))
-            }
-            Some(_) | None => Ok(()),
+        let Some(known) = entry.as_ref().and_then(read::<Trade>) else {
+            return Ok(());
+        };
+        if known.symbol != trade.symbol {
+            return Err(ServiceError::Conflict("the trade has another symbol"));
         }
+        if known.side.is_some() && trade.side.is_some() && known.side != trade.side {
+            return Err(ServiceError::Conflict("the trade has another side"));
+        }
+        trade.side = trade.side.or(known.side);
+        Ok(())
     }
 
     /// Stores a trade as it is now and tells it. Returns the trade that was settled before, if one was.

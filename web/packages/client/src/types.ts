@@ -918,7 +918,7 @@ export interface Signal {
   /** What a signal advises. */
   action: "buy" | "sell" | "hold";
   channelId?: string;
-  /** 0 to 100. */
+  /** In percent: 0 to 100. */
   confidence: number;
   entryPrice: number | null;
   providerId: string;
@@ -935,7 +935,7 @@ export interface SignalUpdate {
   /** What a signal advises. */
   action: "buy" | "sell" | "hold";
   channelId?: string;
-  /** 0 to 100. */
+  /** In percent: 0 to 100. */
   confidence: number;
   entryPrice: number | null;
   providerId: string;
@@ -1046,6 +1046,8 @@ export interface Trade {
   /** None as long as it is not executed. */
   executedPrice: number | null;
   quantity: number;
+  /** None if the service that has published the trade never gave it. */
+  side: "buy" | "sell" | null;
   /** What has become of a trade. */
   status: "pending" | "executed" | "failed" | "canceled";
   symbol: string;
@@ -1080,6 +1082,8 @@ export interface TradeUpdate {
   executedPrice: number | null;
   quantity: number;
   revision: number;
+  /** None if the service that has published the trade never gave it. */
+  side: "buy" | "sell" | null;
   /** What has become of a trade. */
   status: "pending" | "executed" | "failed" | "canceled";
   symbol: string;

@@ -31,14 +31,14 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "conversation_deleted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","deletedAt":"2025-01-31T12:00:00.000Z","deletedBy":"ada"},
   "conversation:interrupted": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e"},
   "notification_level": {"conversationId":"0f8fad5b-d9cb-469f-a165-70867728950e","level":"mentions"},
-  "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
+  "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
   "trades:unsubscribed": {"room":"trades:ada"},
-  "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
+  "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
   "trade:executed": {"executedPrice":190.5,"quantity":2.0,"side":"buy","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
   "trade:error": {"code":"NO_PRICE","message":"no price of the symbol is known","symbol":"AAPL","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
-  "signals:subscribed": {"room":"signals:gold","snapshot":{"hasMore":false,"revision":1,"signals":[{"action":"buy","channelId":"gold","confidence":0.75,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"}]}},
+  "signals:subscribed": {"room":"signals:gold","snapshot":{"hasMore":false,"revision":1,"signals":[{"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"}]}},
   "signals:unsubscribed": {"room":"signals"},
-  "signal:new": {"action":"buy","channelId":"gold","confidence":0.75,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","revision":1,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"},
+  "signal:new": {"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","revision":1,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"},
   "portfolio:subscribed": {"room":"portfolio:ada","snapshot":{"portfolio":{"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},"revision":1}},
   "portfolio:unsubscribed": {"room":"portfolio:ada"},
   "portfolio:update": {"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"revision":1,"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},
@@ -87,7 +87,7 @@ export async function talk(): Promise<void> {
   socket.on("notification_level", (payload) => console.log(payload.conversationId, payload.level));
   socket.on("trades:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("trades:unsubscribed", (payload) => console.log(payload.room));
-  socket.on("trade:update", (payload) => console.log(payload.executedPrice, payload.quantity, payload.revision, payload.status, payload.symbol, payload.timestamp, payload.tradeId, payload.userId));
+  socket.on("trade:update", (payload) => console.log(payload.executedPrice, payload.quantity, payload.revision, payload.side, payload.status, payload.symbol, payload.timestamp, payload.tradeId, payload.userId));
   socket.on("trade:executed", (payload) => console.log(payload.executedPrice, payload.quantity, payload.side, payload.symbol, payload.timestamp, payload.tradeId));
   socket.on("trade:error", (payload) => console.log(payload.code, payload.message, payload.symbol, payload.tradeId));
   socket.on("signals:subscribed", (payload) => console.log(payload.room, payload.snapshot));

@@ -82,6 +82,7 @@ impl Order {
             trade_id: self.trade_id.clone(),
             user_id: self.user_id.clone(),
             symbol: self.symbol.clone(),
+            side: Some(self.side),
             status: TradeStatus::Pending,
             executed_price: None,
             quantity: self.quantity,

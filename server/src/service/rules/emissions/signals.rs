@@ -41,7 +41,7 @@ pub(crate) struct Signal {
     pub(crate) entry_price: Option<f64>,
     pub(crate) stop_loss: Option<f64>,
     pub(crate) take_profit: Option<f64>,
-    /// 0 to 100.
+    /// In percent: 0 to 100.
     pub(crate) confidence: f64,
     pub(crate) timestamp: Time,
 }
@@ -68,7 +68,7 @@ fn signal() -> Signal {
         entry_price: Some(2800.5),
         stop_loss: Some(2750.0),
         take_profit: None,
-        confidence: 0.75,
+        confidence: 75.0,
         timestamp: examples::time(NOON),
     }
 }

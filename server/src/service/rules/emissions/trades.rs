@@ -53,6 +53,9 @@ pub(crate) struct Trade {
     pub(crate) trade_id: String,
     pub(crate) user_id: String,
     pub(crate) symbol: String,
+    /// None if the service that has published the trade never gave it.
+    #[serde(default)]
+    pub(crate) side: Option<Side>,
     pub(crate) status: TradeStatus,
     /// None as long as it is not executed.
     pub(crate) executed_price: Option<f64>,
@@ -100,6 +103,7 @@ fn trade() -> Trade {
         trade_id: MESSAGE_ID.to_string(),
         user_id: ADA.into(),
         symbol: "AAPL".into(),
+        side: Some(Side::Buy),
         status: TradeStatus::Executed,
         executed_price: Some(190.5),
         quantity: 2.0,

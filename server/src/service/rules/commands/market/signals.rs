@@ -54,8 +54,9 @@ pub(crate) struct PublishSignal {
     pub(crate) stop_loss: Option<f64>,
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) take_profit: Option<f64>,
-    /// 0 to 100.
+    /// In percent: 0, or 1 to 100. A number between 0 and 1 is refused, as it would be a fraction.
     #[serde(deserialize_with = "exact")]
+    #[schemars(extend("anyOf" = [{"const": 0}, {"minimum": 1, "maximum": 100}]))]
     pub(crate) confidence: f64,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,

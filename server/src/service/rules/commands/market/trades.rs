@@ -72,6 +72,12 @@ fn side<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Side, D::Error> {
     }
 }
 
+fn side_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Side>, D::Error> {
+    #[derive(Deserialize)]
+    struct Given(#[serde(deserialize_with = "side")] Side);
+    Ok(Option::<Given>::deserialize(deserializer)?.map(|given| given.0))
+}
+
 /// `POST /api/v1/trades`: a trade of a user, or what has become of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -80,6 +86,10 @@ pub(crate) struct PublishTrade {
     pub(crate) user_id: String,
     /// The same in everything that is said of one trade.
     pub(crate) symbol: String,
+    /// The same in everything that is said of one trade. Default: that of the trade so far, if it is known.
+    #[schemars(with = "Option<String>", extend("enum" = ["buy", "sell", null]))]
+    #[serde(default, deserialize_with = "side_or_none")]
+    pub(crate) side: Option<Side>,
     pub(crate) status: TradeStatus,
     /// Needed if the trade is executed, and refused if it is not.
     #[serde(default, deserialize_with = "exact_or_none")]

@@ -1,0 +1,142 @@
+//! Who may follow which channels of signals.
+
+use serde_json::{Map, Value};
+
+use crate::auth::{Principal, roles_of};
+use crate::config::{self, Followers, SignalRule};
+
+/// The rules of `market.signal_access`.
+pub(super) struct SignalAccess(Vec<SignalRule>);
+
+impl SignalAccess {
+    pub(super) fn new(config: &config::Market) -> Self {
+        Self(config.signal_rules())
+    }
+
+    /// Whether there are no rules, so that every client may follow all signals.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a user may follow a channel. All signals, which are those of every channel, may be followed by users whom each
+    /// rule allows.
+    pub(super) fn allows(&self, by: &Principal, channel: Option<&str>) -> bool {
+        let mut rules = self.0.iter();
+        match channel {
+            Some(name) => rules
+                .find(|rule| rule.is_about(name))
+                .is_none_or(|rule| fits(&rule.who, by, channel)),
+            None => rules.all(|rule| fits(&rule.who, by, None)),
+        }
+    }
+}
+
+fn fits(who: &Followers, by: &Principal, channel: Option<&str>) -> bool {
+    match who {
+        Followers::Everyone => true,
+        Followers::Users => !by.guest,
+        Followers::Role(role) => roles_of(by).any(|own| own == role),
+        Followers::Claim(name) => claim(by, name).is_some_and(|claim| names(&claim, channel)),
+    }
+}
+
+/// A claim of the token of a user, or a field of the data of the login session.
+fn claim(by: &Principal, name: &str) -> Option<Value> {
+    let data: Map<String, Value> = serde_json::from_str(by.data.as_deref()?).ok()?;
+    data.get(name).cloned()
+}
+
+/// Whether a claim is for a channel, or for all channels.
+fn names(claim: &Value, channel: Option<&str>) -> bool {
+    let is_meant = |text: &str| text == ALL || channel == Some(text);
+    match claim {
+        Value::Bool(is_granted) => *is_granted,
+        Value::String(text) => is_meant(text),
+        Value::Array(texts) => texts.iter().filter_map(Value::as_str).any(is_meant),
+        Value::Null | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+/// What stands for every channel in a claim.
+const ALL: &str = "*";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with(data: &Value) -> Principal {
+        let mut by = Principal::new("ann").with_role("user");
+        by.data = Some(data.to_string().into());
+        by
+    }
+
+    #[test]
+    fn the_first_rule_of_a_channel_decides_and_all_signals_need_every_rule() {
+        let rules = [
+            "gold=role:premium",
+            "vip-*=claim:channels",
+            "open=everyone",
+            "*=users",
+        ];
+        let access = SignalAccess::new(&config::Market {
+            signal_access: rules.map(str::to_owned).to_vec(),
+            ..config::Market::default()
+        });
+        let none = Principal::new("bob").with_role("user");
+        let premium = Principal::new("carl").with_role("premium");
+        let vip = with(&json!({"channels": ["vip-1"]}));
+        let guest = Principal::guest("guest:1", "Guest");
+        let mut both = with(&json!({"channels": "*"}));
+        both.roles.push("premium".into());
+        for (by, allowed) in [
+            (&none, ["open", "oil"].as_slice()),
+            (&premium, &["gold", "open", "oil"]),
+            (&vip, &["vip-1", "open", "oil"]),
+            (&guest, &["open"]),
+            (&both, &["gold", "vip-1", "vip-2", "open", "oil"]),
+        ] {
+            for channel in ["gold", "vip-1", "vip-2", "open", "oil"] {
+                let expected = allowed.contains(&channel);
+                assert_eq!(
+                    access.allows(by, Some(channel)),
+                    expected,
+                    "{} {channel}",
+                    by.subject
+                );
+            }
+            assert_eq!(
+                access.allows(by, None),
+                allowed.len() == 5,
+                "{}",
+                by.subject
+            );
+        }
+        let open = SignalAccess::new(&config::Market::default());
+        assert!(open.allows(&guest, None) && open.allows(&guest, Some("gold")));
+    }
+
+    #[test]
+    fn a_claim_is_true_or_names_the_channel() {
+        for (claim, expected) in [
+            (json!(true), true),
+            (json!("gold"), true),
+            (json!("*"), true),
+            (json!(["oil", "gold"]), true),
+            (json!(["*"]), true),
+            (json!(false), false),
+            (json!("oil gold"), false),
+            (json!(["oil", 7]), false),
+            (json!([["gold"]]), false),
+            (json!({"gold": true}), false),
+            (json!(1), false),
+            (Value::Null, false),
+        ] {
+            let who = Followers::Claim("channels".into());
+            let by = with(&json!({ "channels": claim }));
+            assert_eq!(fits(&who, &by, Some("gold")), expected, "{claim}");
+            assert!(!fits(&who, &with(&json!({"other": true})), Some("gold")));
+        }
+    }
+}
