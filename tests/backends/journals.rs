@@ -1,6 +1,6 @@
 //! Journals: what services publish, on every store.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roomcast_server::store::{
     Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace, Store,
@@ -25,6 +25,7 @@ on_every_backend! {
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
+    many_new_entries_are_replaced_without_counting_for_each,
 }
 
 pub(crate) fn entry(journal: &str, key: &str, body: &str) -> Append {
@@ -480,4 +481,48 @@ async fn entries_are_replaced_together_and_there_are_no_more_than_may_be(backend
         .await
         .unwrap();
     assert_eq!(bodies(&after), [(4, "5")]);
+}
+
+async fn many_new_entries_are_replaced_without_counting_for_each(backend: Backend) {
+    const ALL: u64 = 10_000;
+    let store = &Harness::new(backend).await.store;
+    let begin = Instant::now();
+    for first in (0..ALL).step_by(1000) {
+        let replace = Replace {
+            journal: "prices".into(),
+            entries: (first..first + 1000)
+                .map(|n| (n.to_string(), "{}".into()))
+                .collect(),
+            created_at: Time::now(),
+            most_open: u32::try_from(ALL).unwrap(),
+        };
+        let revisions = store.replace(replace).await.unwrap();
+        assert!(
+            revisions
+                .into_iter()
+                .eq((first + 1..=first + 1000).map(Some))
+        );
+    }
+    // A count for each new entry took minutes; a busy machine may well take seconds.
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begin.elapsed()
+    );
+    let keys = ["new", "7", "7", "newer"];
+    let replace = Replace {
+        journal: "prices".into(),
+        entries: keys.map(|key| (key.into(), "[]".into())).into(),
+        created_at: Time::now(),
+        most_open: u32::try_from(ALL + 1).unwrap(),
+    };
+    let revisions = store.replace(replace).await.unwrap();
+    assert_eq!(
+        revisions,
+        [Some(ALL + 1), Some(ALL + 2), Some(ALL + 3), None]
+    );
+    let current = store.journal_entry("prices", "7").await.unwrap().unwrap();
+    assert_eq!((current.revision, &*current.body), (ALL + 3, "[]"));
+    let (revision, open) = store.count_open("prices", Time::now()).await.unwrap();
+    assert_eq!((revision, open), (ALL + 3, ALL + 1));
 }

@@ -1,20 +1,20 @@
 //! Prices that services publish, and that clients follow.
 
 use std::collections::HashMap;
-#[cfg(feature = "postgres")]
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::guard::KEY;
+use crate::guard::{KEY, signed};
 use crate::market::{client, must, publish, start};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
 use crate::server::UNLIMITED;
 
 /// How long anything may take that is expected to happen.
-#[cfg(feature = "postgres")]
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn price(symbol: &str, price: impl Into<Value>) -> Value {
@@ -367,4 +367,203 @@ async fn prices_that_one_server_is_given_reach_those_who_follow_them_at_all() {
     for ann in &mut followers {
         while ann.event("price:update").await["price"] != last {}
     }
+}
+
+/// A service that publishes over one connection until the server is gone.
+struct Service {
+    stream: BufReader<TcpStream>,
+    token: String,
+}
+
+impl Service {
+    fn connect(address: SocketAddr) -> Self {
+        let claims = json!({"sub": "backend", "roles": ["service"], "exp": 4_000_000_000_u64});
+        Self {
+            stream: BufReader::new(TcpStream::connect(address).unwrap()),
+            token: signed(&claims),
+        }
+    }
+
+    /// Publishes. Returns the status, or `None` if the server is gone before it has answered.
+    fn publish(&mut self, body: &Value) -> Option<u16> {
+        let body = body.to_string();
+        let request = format!(
+            "POST /api/v1/prices HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes()).ok()?;
+        let (mut status, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(rest) = line.strip_prefix("http/1.1 ") {
+                status = rest[..3].parse().ok();
+            } else if let Some(rest) = line.strip_prefix("content-length:") {
+                length = rest.trim().parse().unwrap();
+            }
+        }
+        let mut rest = vec![0; length];
+        self.stream.read_exact(&mut rest).ok()?;
+        status
+    }
+}
+
+/// Publishes until the server at this address is killed: four services, each with its own symbols, alone and 100 at a time. Kills it with
+/// `kill` when enough is acknowledged. Returns the last acknowledged price of each symbol.
+async fn publish_until_killed(address: SocketAddr, kill: impl FnOnce()) -> HashMap<String, f64> {
+    let (acknowledged, mut counts) = tokio::sync::watch::channel(0);
+    let services: Vec<_> = (0..4)
+        .map(|n| {
+            let acknowledged = acknowledged.clone();
+            tokio::task::spawn_blocking(move || {
+                let mut service = Service::connect(address);
+                let names: Vec<_> = (0..100).map(|symbol| format!("S{n}-{symbol}")).collect();
+                let mut last = HashMap::new();
+                for value in 1_u32.. {
+                    let (some, body) = if n < 2 {
+                        let some = &names[value as usize % 100..][..1];
+                        (some, price(&some[0], value))
+                    } else {
+                        let all = names.iter().map(|symbol| price(symbol, value));
+                        (&names[..], json!({"prices": all.collect::<Vec<_>>()}))
+                    };
+                    let Some(status) = service.publish(&body) else {
+                        break;
+                    };
+                    assert_eq!(status, 200);
+                    last.extend(some.iter().cloned().map(|one| (one, f64::from(value))));
+                    acknowledged.send_modify(|count| *count += 1);
+                }
+                last
+            })
+        })
+        .collect();
+    tokio::time::timeout(DEADLINE, counts.wait_for(|count| *count >= 200))
+        .await
+        .unwrap()
+        .unwrap();
+    kill();
+    let mut last = HashMap::new();
+    for service in services {
+        let one = service.await.unwrap();
+        assert!(!one.is_empty(), "nothing was acknowledged to a service");
+        last.extend(one);
+    }
+    last
+}
+
+/// The prices of these symbols, as a client receives them.
+async fn known(binary: &crate::server::Binary, wanted: &[&str]) -> HashMap<String, f64> {
+    let mut found = HashMap::new();
+    for some in wanted.chunks(100) {
+        let mut one = client(binary, "ann", "user").await;
+        let answer = one.must("subscribe:prices", symbols(some)).await;
+        let prices = told(&answer["snapshot"]["prices"]);
+        found.extend(
+            prices
+                .into_iter()
+                .map(|(one, price)| (one.to_owned(), price)),
+        );
+    }
+    found
+}
+
+/// Checks that no acknowledged price is missing. A newer one may have replaced it, of which the answer was under way.
+async fn has_all(binary: &crate::server::Binary, acknowledged: &HashMap<String, f64>) {
+    let wanted: Vec<_> = acknowledged.keys().map(String::as_str).collect();
+    let found = known(binary, &wanted).await;
+    for (symbol, price) in acknowledged {
+        let stored = found.get(symbol).copied().unwrap_or_default();
+        assert!(
+            stored >= *price,
+            "{symbol}: {price} acknowledged, {stored} stored"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_prices_survive_sigkill_on_sqlite() {
+    let variables = [
+        UNLIMITED.as_slice(),
+        &[KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0")],
+    ]
+    .concat();
+    let mut server = start(&[]);
+    let mut killed = None;
+    let address = server.binary.address();
+    let acknowledged = publish_until_killed(address, || {
+        killed = Some(server.restarted(&variables));
+    })
+    .await;
+    server = killed.unwrap();
+    has_all(&server.binary, &acknowledged).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_prices_survive_sigkill_on_postgres() {
+    let variables = [KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0")];
+    let database = Database::new();
+    let server = database.server_with(&variables);
+    let address = server.address();
+    let acknowledged = publish_until_killed(address, || drop(server)).await;
+    has_all(&database.server_with(&variables), &acknowledged).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_new_prices_stalls_neither_store_nor_other_node() {
+    // More than a busy machine takes, and less than a stalled store took.
+    const GENEROUS: Duration = Duration::from_secs(9);
+    let variables = [KEY, ("ROOMCAST_LIMITS__API_CALLS_PER_SECOND", "0")];
+    let database = Database::new();
+    let servers = [
+        database.server_with(&variables),
+        database.server_with(&variables),
+    ];
+    let mut ann = client(&servers[1], "ann", "user").await;
+    ann.must("subscribe:prices", symbols(&["S8999", "alone"]))
+        .await;
+    // The database keeps plans of statements, which must not be those of a table that is almost empty.
+    let address = servers[0].address();
+    let few = tokio::task::spawn_blocking(move || {
+        let mut service = Service::connect(address);
+        (1..=20).all(|n| service.publish(&price("alone", n)) == Some(200))
+    });
+    assert!(few.await.unwrap());
+    let begin = Instant::now();
+    let burst: Vec<_> = (0..9)
+        .map(|batch| {
+            tokio::task::spawn_blocking(move || {
+                let names = (batch * 1000..batch * 1000 + 1000).map(|n| format!("S{n}"));
+                let prices: Vec<_> = names.map(|symbol| price(&symbol, 7)).collect();
+                Service::connect(address).publish(&json!({ "prices": prices }))
+            })
+        })
+        .collect();
+    let alone = tokio::task::spawn_blocking(move || {
+        Service::connect(address).publish(&price("alone", 900))
+    });
+    assert_eq!(alone.await.unwrap(), Some(200));
+    for one in burst {
+        assert_eq!(one.await.unwrap(), Some(200));
+    }
+    let mut seen = HashMap::new();
+    while seen.get("alone") != Some(&900.0) || seen.len() < 2 {
+        let update = ann.event("price:update").await;
+        let symbol = update["symbol"].as_str().unwrap().to_owned();
+        seen.insert(symbol, update["price"].as_f64().unwrap());
+    }
+    assert!(begin.elapsed() < GENEROUS, "{:?}", begin.elapsed());
+    assert_eq!(seen["S8999"], 7.0);
+    let count = "SELECT count(*) FROM journal_entries WHERE journal = 'prices'";
+    assert_eq!(database.sql(count).trim(), "9001");
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::tables::{ENTRY_BYTES, Tables, add};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, StoreError, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    StoreError, Time,
 };
 
 /// One journal. Its revision never goes back, also when entries are removed.
@@ -89,6 +90,41 @@ impl Tables {
             }
             Some(_) | None => {}
         }
+        self.put_entry(append).map(Appended::Stored)
+    }
+
+    /// Replaces open entries of one journal. The open entries are counted once for all new keys.
+    pub(super) fn replace_entries(
+        &mut self,
+        replace: &Replace,
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut room = None;
+        let mut revisions = Vec::with_capacity(replace.entries.len());
+        for append in replace.each() {
+            let journal = self.journals.get(&append.journal);
+            let has_room = match journal.and_then(|journal| journal.current(&append.key)) {
+                Some(known) => known.is_open,
+                None => {
+                    let room = room.get_or_insert_with(|| {
+                        let (_, open) = self.count_open(&append.journal, append.created_at);
+                        u64::from(append.most_open).saturating_sub(open)
+                    });
+                    let has_room = *room > 0;
+                    *room = room.saturating_sub(1);
+                    has_room
+                }
+            };
+            revisions.push(if has_room {
+                Some(self.put_entry(append)?.revision)
+            } else {
+                None
+            });
+        }
+        Ok(revisions)
+    }
+
+    /// Stores an entry, which the entries of its journal allow.
+    fn put_entry(&mut self, append: Append) -> Result<Entry, StoreError> {
         let known = self.journals.get(&append.journal);
         let before = known.and_then(|journal| journal.current(&append.key));
         let before = before.map(|entry| entry.revision);
@@ -112,12 +148,12 @@ impl Tables {
             body: append.body,
             category: append.category,
             is_open: append.is_open,
-            created_at: now,
+            created_at: append.created_at,
             expires_at: append.expires_at,
         };
         journal.current.insert(entry.key.clone(), entry.revision);
         journal.entries.insert(entry.revision, entry.clone());
-        Ok(Appended::Stored(entry))
+        Ok(entry)
     }
 
     pub(super) fn view(&self, current: &Current<'_>) -> JournalView {

@@ -297,8 +297,7 @@ impl Memory {
 
     pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
         let mut state = self.open()?;
-        let replaced = replace.each().map(|append| state.append(append));
-        let replaced = replaced.map(|appended| Ok(appended?.revision())).collect();
+        let replaced = state.replace_entries(&replace);
         self.record(replaced)
     }
 

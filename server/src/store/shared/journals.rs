@@ -129,16 +129,6 @@ impl Replace {
     }
 }
 
-impl Appended {
-    /// The revision of what is stored.
-    pub(in crate::store) fn revision(&self) -> Option<u64> {
-        match self {
-            Self::Stored(entry) => Some(entry.revision),
-            Self::There(_) | Self::Absent | Self::Full => None,
-        }
-    }
-}
-
 /// What becomes of an open entry when another one of its key is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores must know all of them")]

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sql::{signed, unsigned};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Time,
+    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace, Time,
 };
 
 /// Appends an entry, if the open and closed entries of its journal allow it.
@@ -22,6 +22,42 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
         None if append.is_open && !make_room(connection, append)? => return Ok(Appended::Full),
         Some(_) | None => {}
     }
+    put(connection, append, known.as_ref()).map(Appended::Stored)
+}
+
+/// Replaces open entries of one journal. The open entries are counted once for all new keys.
+pub(super) fn replace(
+    connection: &Connection,
+    replace: &Replace,
+) -> rusqlite::Result<Vec<Option<u64>>> {
+    let mut room = None;
+    let mut revisions = Vec::with_capacity(replace.entries.len());
+    for append in replace.each() {
+        let known = current(connection, &append.journal, &append.key)?;
+        let has_room = if let Some(known) = &known {
+            known.is_open
+        } else {
+            let left = match room {
+                Some(left) => left,
+                None => {
+                    let (_, open) = count_open(connection, &append.journal, append.created_at)?;
+                    u64::from(append.most_open).saturating_sub(open)
+                }
+            };
+            room = Some(left.saturating_sub(1));
+            left > 0
+        };
+        revisions.push(if has_room {
+            Some(put(connection, &append, known.as_ref())?.revision)
+        } else {
+            None
+        });
+    }
+    Ok(revisions)
+}
+
+/// Stores an entry, which the entries of its journal allow, in the place of the current one of its key.
+fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusqlite::Result<Entry> {
     if let Some(known) = known {
         let gives_way = if append.if_open == IfOpen::Keep {
             "UPDATE journal_entries SET is_current = 0 WHERE journal = ?1 AND revision = ?2"
@@ -51,18 +87,18 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
             append.body,
             append.category,
             append.is_open,
-            now,
+            append.created_at,
             append.expires_at,
         ])?;
-    Ok(Appended::Stored(Entry {
+    Ok(Entry {
         revision: unsigned(revision),
         key: append.key.clone(),
         body: append.body.clone(),
         category: append.category.clone(),
         is_open: append.is_open,
-        created_at: now,
+        created_at: append.created_at,
         expires_at: append.expires_at,
-    }))
+    })
 }
 
 /// Drops the oldest entries if the quota says so. Returns whether there is room.

@@ -342,13 +342,8 @@ impl Sqlite {
     }
 
     pub(super) async fn replace(&self, replace: Replace) -> Result<Vec<Option<u64>>, StoreError> {
-        self.write(move |connection| {
-            let replaced = replace
-                .each()
-                .map(|append| journals::append(connection, &append));
-            replaced.map(|appended| Ok(appended?.revision())).collect()
-        })
-        .await
+        self.write(move |connection| journals::replace(connection, &replace))
+            .await
     }
 
     pub(super) async fn journal(&self, current: Current<'_>) -> Result<JournalView, StoreError> {

@@ -1,4 +1,5 @@
-//! Prices: what services publish is told to those who follow its symbol, at a pace, and stored soon after.
+//! Prices: what services publish is sent to those who follow its symbol, at a pace, and stored at the same time. The publishing
+//! service gets its answer when the store has it.
 //!
 //! Whoever takes prices, or tells somebody what they are, has the *turn* meanwhile, so that a subscription has no gap: what comes after its
 //! snapshot is told to the rooms that it has joined by then.
@@ -27,11 +28,10 @@ use crate::service::rules::emissions::prices::{
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{StoreError, Time};
-use keeping::Kept;
 pub(crate) use news::PriceNews;
 use roomcast::{JoinError, Namespace, Room, Socket};
 use schemars::JsonSchema;
-use table::{Given, Table, Taken};
+use table::{Awaited, Given, Table, Taken};
 
 /// What is known of prices, and who may change it.
 pub(super) struct Prices {
@@ -42,7 +42,8 @@ pub(super) struct Prices {
     given: Notify,
     /// The one permit is of who stores.
     storing: Semaphore,
-    kept: watch::Sender<Kept>,
+    /// Changes after each batch that was stored, or could not be stored.
+    rounds: watch::Sender<()>,
     /// The revision up to which the journal was read.
     heard: Mutex<u64>,
     interval: Duration,
@@ -56,7 +57,7 @@ pub(crate) enum PublishedPrices {
     One(Price),
     /// How many there were.
     Many {
-        /// How many prices were taken, which are stored soon after.
+        /// How many prices were taken. The store has the newest of each symbol.
         accepted: usize,
     },
 }
@@ -68,7 +69,7 @@ impl Prices {
             turn: Semaphore::new(1),
             given: Notify::new(),
             storing: Semaphore::new(1),
-            kept: watch::Sender::default(),
+            rounds: watch::Sender::default(),
             heard: Mutex::default(),
             interval,
         }
@@ -98,7 +99,8 @@ impl Prices {
 }
 
 impl Market {
-    /// Publishes prices, all of them or none. The paper executor fills at them from now on. One alone is stored when this returns.
+    /// Publishes prices, all of them or none. The paper executor fills at them from now on. When this returns, the store has them, or
+    /// newer prices of their symbols.
     pub(crate) async fn publish_prices(
         &self,
         allowed: Allowed<PublishPrices>,
@@ -109,10 +111,8 @@ impl Market {
             PublishPrices::One(new) => {
                 let given = checked(new, Time::now())?;
                 let symbol = given.symbol.clone();
-                let version = self.take_prices(vec![given], namespace).await?;
-                // A single price is answered when it is stored; a stream of many would be slowed to
-                // the pace of the database.
-                self.0.prices.kept_until(version).await?;
+                let awaited = self.take_prices(vec![given], namespace).await?;
+                self.0.prices.settled(awaited).await?;
                 let known = self.0.prices.table.lock().get(&symbol).cloned();
                 let gone = ServiceError::NotFound("no price of the symbol is known");
                 known.map(PublishedPrices::One).ok_or(gone)
@@ -127,31 +127,32 @@ impl Market {
                     checked(new, now).map_err(|error| error.within(&format!("prices[{n}]")))
                 };
                 let given: Result<_, _> = prices.into_iter().enumerate().map(within).collect();
-                self.take_prices(given?, namespace).await?;
+                let awaited = self.take_prices(given?, namespace).await?;
+                self.0.prices.settled(awaited).await?;
                 Ok(PublishedPrices::Many { accepted })
             }
         }
     }
 
-    /// Takes prices, and tells them. Returns with which version of the table they are stored.
+    /// Takes prices, and sends them to those who follow them. Returns what the store does not have yet.
     async fn take_prices(
         &self,
         given: Vec<Given>,
         namespace: &Namespace,
-    ) -> Result<u64, ServiceError> {
+    ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
         let turn = prices.turn().await?;
         // The turn is what orders; the lock of the table is held for the change alone and never
         // across an await.
         let taken = prices.table.lock().put(given, Time::now());
-        let Ok(Taken { news, version }) = taken else {
-            return Err(ServiceError::Conflict("prices of too many symbols"));
+        let Ok(Taken { news, awaited }) = taken else {
+            return Err(ServiceError::Conflict(FULL));
         };
         // Prices are told within the turn, and in the order in which the table has taken them.
         news.iter().for_each(|price| prices.tell(namespace, price));
         drop(turn);
         prices.given.notify_one();
-        Ok(version)
+        Ok(awaited)
     }
 
     /// Lets a socket follow the prices of symbols.
@@ -295,6 +296,7 @@ pub(super) fn is_room(room: &Room) -> bool {
 const KIND: &str = RoomKind::Prices.prefix();
 /// The journal of prices, in which symbols are keys.
 const JOURNAL: &str = "prices";
+const FULL: &str = "prices of too many symbols";
 /// Prices that are published at once.
 const MOST_PRICES: usize = 1000;
 /// Symbols that one event names.

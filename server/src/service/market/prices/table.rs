@@ -1,11 +1,11 @@
 //! The last price of each symbol, as far as this server knows, and which of them the store has.
 //!
-//! What this server was given is told at once and stored soon after; what others have stored comes from the store. Of two prices
+//! What this server was given is sent at once and stored in batches; what others have stored comes from the store. Of two prices
 //! of a symbol the newer one counts at every server, whichever was given it and in whatever order they are stored; where the times
 //! are the same, the one that is stored last. A server that finds an older one in the store than it knows stores its own again.
 //! Nothing in here waits or sends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::service::rules::emissions::prices::Price;
 use crate::store::Time;
@@ -14,18 +14,31 @@ use crate::store::Time;
 #[derive(Default)]
 pub(super) struct Table {
     prices: HashMap<String, Last>,
-    /// The symbols whose price the store does not have yet, each once.
-    unstored: Vec<String>,
+    /// The symbols whose price the store does not have yet, each once, in the order in which they are stored.
+    queue: BTreeMap<Place, String>,
     /// How often a price was to be stored.
     version: u64,
+}
+
+/// A place in the queue: all urgent prices precede the others, and each kind keeps its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    is_bulk: bool,
+    number: u64,
 }
 
 struct Last {
     price: Price,
     /// The last place in the journal at which the store has had one of the symbol, as far as is known; 0 for none.
     revision: u64,
-    /// With which version the price is to be stored, if it is.
-    unstored: Option<u64>,
+    /// With which version the price is to be stored, and its place in the queue, if it is to be stored.
+    unstored: Option<(u64, Place)>,
+    /// The version up to which prices of the symbol are settled: stored, or followed by a newer stored one.
+    settled: u64,
+    /// The version up to which the store has failed to store a price of the symbol.
+    failed: u64,
+    /// The version up to which the store has refused prices of the symbol, since it has too many symbols.
+    refused: u64,
 }
 
 /// A price that this server is given.
@@ -42,12 +55,30 @@ pub(super) struct Unstored {
     version: u64,
 }
 
+/// A price for which a caller waits until the store has it, or a newer price of its symbol.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    symbol: String,
+    version: u64,
+}
+
+/// What has become of awaited prices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settlement {
+    Stored,
+    Waiting,
+    /// The store has failed. It stores them later.
+    Failed,
+    /// The store has too many symbols, and does not store them.
+    Refused,
+}
+
 /// What became of prices that were given.
 pub(super) struct Taken {
     /// The prices that count; others were older than what is known.
     pub(super) news: Vec<Price>,
-    /// The version with which the prices are stored.
-    pub(super) version: u64,
+    /// The prices that the store does not have yet, also if they were known before.
+    pub(super) awaited: Vec<Awaited>,
 }
 
 /// There are as many symbols as there may be.
@@ -59,7 +90,7 @@ impl Table {
         self.prices.get(symbol).map(|last| &last.price)
     }
 
-    /// Takes what this server was given, all of it or nothing.
+    /// Takes what this server was given, all of it or nothing. A price that comes alone is stored before those that come together.
     pub(super) fn put(&mut self, given: Vec<Given>, now: Time) -> Result<Taken, Full> {
         // Nothing is counted while there is room for all.
         if self.prices.len() + given.len() > MOST_SYMBOLS {
@@ -73,13 +104,24 @@ impl Table {
                 return Err(Full);
             }
         }
-        let news = given.into_iter().filter_map(|one| self.take(one, now));
-        let news = news.collect();
-        let version = self.version;
-        Ok(Taken { news, version })
+        let is_bulk = given.len() > 1;
+        let mut symbols: Vec<_> = given.iter().map(|one| one.symbol.clone()).collect();
+        let news = given
+            .into_iter()
+            .filter_map(|one| self.take(one, now, is_bulk))
+            .collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        // An older price is answered with the newer one, so the newer one must be stored by then.
+        let awaited = symbols.into_iter().filter_map(|symbol| {
+            let (version, _) = self.prices.get(&symbol)?.unstored?;
+            Some(Awaited { symbol, version })
+        });
+        let awaited = awaited.collect();
+        Ok(Taken { news, awaited })
     }
 
-    fn take(&mut self, given: Given, now: Time) -> Option<Price> {
+    fn take(&mut self, given: Given, now: Time, is_bulk: bool) -> Option<Price> {
         let Given {
             symbol,
             price,
@@ -98,7 +140,7 @@ impl Table {
             timestamp,
         };
         self.set(&price, None);
-        self.mark(&price.symbol);
+        self.mark(&price.symbol, is_bulk);
         Some(price)
     }
 
@@ -112,44 +154,53 @@ impl Table {
                 price: price.clone(),
                 revision: revision.unwrap_or(0),
                 unstored: None,
+                settled: 0,
+                failed: 0,
+                refused: 0,
             };
             self.prices.insert(price.symbol.clone(), last);
         }
     }
 
     /// Notes that the price of a symbol is to be stored.
-    fn mark(&mut self, symbol: &str) {
+    fn mark(&mut self, symbol: &str, is_bulk: bool) {
         // Each price has a version of its own, so that one that is given while another is being
         // stored stays unstored.
         self.version += 1;
-        if let Some(last) = self.prices.get_mut(symbol)
-            && last.unstored.replace(self.version).is_none()
-        {
-            self.unstored.push(symbol.to_owned());
-        }
+        let Some(last) = self.prices.get_mut(symbol) else {
+            return;
+        };
+        let new = Place {
+            is_bulk,
+            number: self.version,
+        };
+        // A symbol that already waits keeps its place, unless the new place is an earlier one:
+        // otherwise a symbol that changes all the time would never be stored.
+        let place = match last.unstored {
+            Some((_, place)) if place <= new => place,
+            Some((_, place)) => {
+                self.queue.remove(&place);
+                new
+            }
+            None => new,
+        };
+        last.unstored = Some((self.version, place));
+        self.queue.entry(place).or_insert_with(|| symbol.to_owned());
     }
 
-    /// Whether there is nothing to be stored.
-    pub(super) fn is_stored(&self) -> bool {
-        self.unstored.is_empty()
-    }
-
-    /// What is to be stored, and up to which version that is all. It stays to be stored until [`stored`](Self::stored) is told.
-    pub(super) fn unstored(&self) -> (Vec<Unstored>, u64) {
+    /// The next prices that are to be stored, at most so many. They stay in the queue until [`stored`](Self::stored) removes them.
+    pub(super) fn unstored(&self, most: usize) -> Vec<Unstored> {
         let known = |symbol: &String| {
             let last = self.prices.get(symbol)?;
             Some(Unstored {
                 price: last.price.clone(),
-                version: last.unstored?,
+                version: last.unstored?.0,
             })
         };
-        (
-            self.unstored.iter().filter_map(known).collect(),
-            self.version,
-        )
+        self.queue.values().filter_map(known).take(most).collect()
     }
 
-    /// Notes that these were stored at these places. One without a place was refused for good.
+    /// Notes that these were stored at these places. A price without a place was refused for good.
     pub(super) fn stored(&mut self, stored: &[Unstored], revisions: &[Option<u64>]) {
         for (one, revision) in stored.iter().zip(revisions) {
             let Some(last) = self.prices.get_mut(&one.price.symbol) else {
@@ -158,14 +209,60 @@ impl Table {
             // A price behind which another one was stored is stored again.
             let is_last = revision.is_none_or(|revision| revision >= last.revision);
             last.revision = last.revision.max(revision.unwrap_or(0));
-            if last.unstored == Some(one.version) && is_last {
+            if revision.is_none() {
+                last.refused = last.refused.max(one.version);
+            } else if is_last {
+                last.settled = last.settled.max(one.version);
+            }
+            let Some((version, place)) = last.unstored else {
+                continue;
+            };
+            self.queue.remove(&place);
+            if version == one.version && is_last {
                 last.unstored = None;
+                continue;
+            }
+            // It continues at the end, so that the other symbols are stored before it.
+            self.version += 1;
+            let place = Place {
+                is_bulk: place.is_bulk,
+                number: self.version,
+            };
+            last.unstored = Some((version, place));
+            self.queue.insert(place, one.price.symbol.clone());
+        }
+    }
+
+    /// Notes that these could not be stored. They stay in the queue.
+    pub(super) fn failed(&mut self, unstored: &[Unstored]) {
+        for one in unstored {
+            if let Some(last) = self.prices.get_mut(&one.price.symbol) {
+                last.failed = last.failed.max(one.version);
             }
         }
-        let prices = &self.prices;
-        let is_unstored = |last: &Last| last.unstored.is_some();
-        self.unstored
-            .retain(|symbol| prices.get(symbol).is_some_and(is_unstored));
+    }
+
+    /// Returns what has become of awaited prices, and removes those from the end of the list that are stored.
+    pub(super) fn settle(&self, awaited: &mut Vec<Awaited>) -> Settlement {
+        while let Some(one) = awaited.last() {
+            if let Some(last) = self.prices.get(&one.symbol)
+                && last.settled < one.version
+            {
+                if last.refused >= one.version {
+                    return Settlement::Refused;
+                }
+                // A price that is no longer to be stored was followed by a newer one of the store.
+                if last.unstored.is_some() {
+                    return if last.failed < one.version {
+                        Settlement::Waiting
+                    } else {
+                        Settlement::Failed
+                    };
+                }
+            }
+            awaited.pop();
+        }
+        Settlement::Stored
     }
 
     /// Takes what the store has at a place. Returns whether it is news.
@@ -189,11 +286,11 @@ impl Table {
         if !is_newer {
             // The store has an older price behind the newer one of this server, which is therefore
             // stored once more.
-            self.mark(&price.symbol);
+            self.mark(&price.symbol, true);
             return false;
         }
-        if last.unstored.take().is_some() {
-            self.unstored.retain(|symbol| *symbol != price.symbol);
+        if let Some((_, place)) = last.unstored.take() {
+            self.queue.remove(&place);
         }
         self.set(price, Some(revision));
         true
@@ -235,9 +332,13 @@ mod tests {
 
     /// Stores all that is to be stored, at these places.
     fn store(table: &mut Table, revisions: &[Option<u64>]) {
-        let (unstored, _) = table.unstored();
+        let unstored = table.unstored(usize::MAX);
         assert_eq!(unstored.len(), revisions.len());
         table.stored(&unstored, revisions);
+    }
+
+    fn is_stored(table: &Table) -> bool {
+        table.unstored(1).is_empty()
     }
 
     fn last(table: &Table, symbol: &str) -> f64 {
@@ -253,21 +354,24 @@ mod tests {
             given("A", 2.0, None),
         ];
         assert_eq!(put(&mut table, 0, all), [1.0, 1.0, 2.0]);
-        let (first, version) = table.unstored();
-        assert_eq!((first.len(), version), (2, 3));
+        let first = table.unstored(usize::MAX);
+        assert_eq!(first.len(), 2);
         put(&mut table, 1, vec![given("A", 3.0, None)]);
         table.stored(&first, &[Some(1), Some(2)]);
-        let (second, version) = table.unstored();
+        let second = table.unstored(usize::MAX);
         let prices: Vec<_> = second.iter().map(|one| one.price.price).collect();
-        assert_eq!((prices, version), (vec![3.0], 4));
-        assert!(!table.is_stored());
+        assert_eq!(prices, [3.0]);
+        assert!(!is_stored(&table));
         table.stored(&second, &[Some(3)]);
-        assert!(table.is_stored() && table.unstored().0.is_empty());
+        assert!(is_stored(&table) && table.unstored(usize::MAX).is_empty());
         // One that was refused is not stored again.
         put(&mut table, 2, vec![given("C", 1.0, None)]);
-        store(&mut table, &[None]);
-        assert!(table.is_stored());
+        let taken = table.put(vec![given("D", 1.0, None)], at(2)).ok().unwrap();
+        let mut awaited = taken.awaited;
+        store(&mut table, &[None, None]);
+        assert!(is_stored(&table));
         assert_eq!(last(&table, "C"), 1.0);
+        assert_eq!(table.settle(&mut awaited), Settlement::Refused);
     }
 
     #[test]
@@ -288,21 +392,21 @@ mod tests {
         put(&mut table, 1, vec![given("A", 1.0, None)]);
         // A newer one makes the own one needless.
         assert!(table.hear(&price("A", 2.0, 2), 1));
-        assert!(table.is_stored());
+        assert!(is_stored(&table));
         assert_eq!(last(&table, "A"), 2.0);
         // Behind an older one the own one is stored again.
         put(&mut table, 5, vec![given("A", 5.0, None)]);
         store(&mut table, &[Some(2)]);
-        assert!(table.is_stored());
+        assert!(is_stored(&table));
         assert!(!table.hear(&price("A", 4.0, 4), 3));
-        assert!(!table.is_stored());
+        assert!(!is_stored(&table));
         store(&mut table, &[Some(4)]);
-        assert_eq!((last(&table, "A"), table.is_stored()), (5.0, true));
+        assert_eq!((last(&table, "A"), is_stored(&table)), (5.0, true));
         // What is read again, its own or another one's, is no news.
         assert!(!table.hear(&price("A", 4.0, 4), 3));
         assert!(!table.hear(&price("A", 5.0, 5), 4));
         assert!(!table.hear(&price("A", 5.0, 5), 5));
-        assert!(table.is_stored());
+        assert!(is_stored(&table));
         assert!(table.hear(&price("B", 5.0, 1), 9));
     }
 
@@ -312,7 +416,7 @@ mod tests {
         put(&mut here, 1, vec![given("A", 1.0, None)]);
         put(&mut there, 1, vec![given("A", 2.0, None)]);
         // Both are being stored, and each hears of the other's before it knows of its own.
-        let ((own, _), (other, _)) = (here.unstored(), there.unstored());
+        let (own, other) = (here.unstored(9), there.unstored(9));
         assert!(!here.hear(&price("A", 2.0, 1), 2));
         here.stored(&own, &[Some(1)]);
         there.stored(&other, &[Some(2)]);
@@ -320,8 +424,58 @@ mod tests {
         // The store has the other's, so that this one is stored again.
         store(&mut here, &[Some(3)]);
         assert!(there.hear(&price("A", 1.0, 1), 3));
-        assert!(here.is_stored() && there.is_stored());
+        assert!(is_stored(&here) && is_stored(&there));
         assert_eq!((last(&here, "A"), last(&there, "A")), (1.0, 1.0));
+    }
+
+    fn symbols(unstored: &[Unstored]) -> Vec<&str> {
+        let symbols = unstored.iter().map(|one| one.price.symbol.as_str());
+        symbols.collect()
+    }
+
+    #[test]
+    fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
+        let mut table = Table::default();
+        let burst = ["A", "B", "C", "D"].map(|symbol| given(symbol, 1.0, None));
+        put(&mut table, 0, burst.into());
+        put(&mut table, 0, vec![given("X", 1.0, None)]);
+        put(&mut table, 0, vec![given("C", 2.0, None)]);
+        let first = table.unstored(3);
+        assert_eq!(symbols(&first), ["X", "C", "A"]);
+        // `A` changes while it is stored, and must not hold up the others.
+        let again = vec![given("A", 2.0, None), given("B", 2.0, None)];
+        put(&mut table, 0, again);
+        table.stored(&first, &[Some(1), Some(2), Some(3)]);
+        assert_eq!(symbols(&table.unstored(9)), ["B", "D", "A"]);
+    }
+
+    #[test]
+    fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
+        let mut table = Table::default();
+        let taken = table.put(vec![given("A", 1.0, Some(5))], at(5));
+        let mut first = taken.ok().unwrap().awaited;
+        assert_eq!(table.settle(&mut first), Settlement::Waiting);
+        // An older price is answered when the newer one is stored.
+        let older = table
+            .put(vec![given("A", 9.0, Some(1))], at(5))
+            .ok()
+            .unwrap();
+        let (mut older, unstored) = (older.awaited, table.unstored(9));
+        assert_eq!(older.len(), 1);
+        let newer = table.put(vec![given("A", 2.0, Some(6))], at(6));
+        let mut newer = newer.ok().unwrap().awaited;
+        table.stored(&unstored, &[Some(1)]);
+        assert_eq!(table.settle(&mut first), Settlement::Stored);
+        assert_eq!(table.settle(&mut older), Settlement::Stored);
+        assert_eq!(table.settle(&mut newer), Settlement::Waiting);
+        table.failed(&table.unstored(9));
+        assert_eq!(table.settle(&mut newer), Settlement::Failed);
+        // A price that is given after the failure waits for its own outcome.
+        let last = table.put(vec![given("A", 3.0, Some(7))], at(7));
+        let mut last = last.ok().unwrap().awaited;
+        assert_eq!(table.settle(&mut last), Settlement::Waiting);
+        assert!(table.hear(&price("A", 4.0, 8), 2));
+        assert_eq!(table.settle(&mut last), Settlement::Stored);
     }
 
     #[test]
