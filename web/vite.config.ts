@@ -6,8 +6,6 @@ const server = process.env["ROOMCAST_URL"] ?? "http://127.0.0.1:3000";
 const UNUSED: readonly (readonly [path: string, replacement: string])[] = [
   // The server offers no WebTransport.
   ["engine.io-client/build/esm/transports/webtransport.js", "export class WT {}"],
-  // Each tab has a connection of its own: the page does not set `share`.
-  ["packages/client/src/line/shared.ts", "export class SharedLine {}"],
 ];
 
 /** Leaves out what a visitor would load in vain, which a bundler cannot see. */

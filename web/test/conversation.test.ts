@@ -9,7 +9,8 @@ import { Tabs } from "../packages/client/src/queue/tabs.ts";
 import { FakeServer, settled } from "../packages/client/test/fake.ts";
 import { reasonOf } from "../src/model/draft.ts";
 import { waitingWords } from "../src/model/insist.ts";
-import { type Connection, Conversation } from "../src/model/conversation.ts";
+import { Conversation } from "../src/model/conversation.ts";
+import type { Connection } from "../src/model/surroundings.ts";
 import type { Metadata } from "../src/types.ts";
 import { message } from "../packages/client/test/message.ts";
 

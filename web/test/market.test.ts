@@ -34,7 +34,7 @@ function fake(permissions: string[] = []) {
 }
 
 const trade = (tradeId: string, status: Trade["status"] = "pending"): Trade => {
-  return { tradeId, userId: "me", symbol: "AAPL", status, executedPrice: status === "executed" ? 1 : null, quantity: 2, timestamp: "2026-01-01T00:00:00.000Z" };
+  return { tradeId, userId: "me", symbol: "AAPL", side: "buy", status, executedPrice: status === "executed" ? 1 : null, quantity: 2, timestamp: "2026-01-01T00:00:00.000Z" };
 };
 const update = (revision: number, tradeId: string, status: Trade["status"]): TradeUpdate => ({ ...trade(tradeId, status), revision });
 const subscribed = (revision: number, ...trades: Trade[]) => ({ room: "trades:me", snapshot: { revision, hasMore: false, trades } });

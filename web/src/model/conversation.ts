@@ -1,12 +1,13 @@
-import { type ConversationOptions, DISCONNECTED, type Conversation as Feed, type Entry, RequestError, type SocketManager } from "../../packages/client/src/index.ts";
+import { DISCONNECTED, type Conversation as Feed, type Entry, RequestError } from "../../packages/client/src/index.ts";
 import { explain, outcome } from "../words/failure.ts";
-import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent, UserStatus } from "../types.ts";
+import type { ConversationInfo, Failure, Message, MessageDelivered, NotificationLevel, PresentUser, Requests, SystemEvent } from "../types.ts";
 import { Activity, type Happening } from "./activity.ts";
 import { type Draft, draftsOf, isSame, isUnsent } from "./draft.ts";
 import { type Change, DISCARDED, type IsDone, type Take, insist } from "./insist.ts";
 import { Pins, mayPin, withOwn, withReaction } from "../marks/marks.ts";
 import { Reading } from "./reading.ts";
 import { Timeline, isCurrent } from "./timeline.ts";
+import type { Connection, Surroundings } from "./surroundings.ts";
 import { OwnTyping, Typists } from "./typing.ts";
 
 const HISTORY_PAGE = 50;
@@ -18,27 +19,6 @@ const MAX_CONFIRMING = 50;
 const MAX_REPORTS = 200;
 
 export type Stage = "entering" | "entered" | "absent";
-
-/** What the outside does for a conversation. */
-export interface Surroundings {
-  /** Something that is shown has changed. */
-  changed(): void;
-  /** Worth reading out: somebody else's message, a coming or going. */
-  announce(text: string): void;
-  /** Something failed that has no place of its own. */
-  notice(text: string): void;
-  /** Somebody else has written, just now. */
-  arrived(message: Message): void;
-  /** Somebody is called so. */
-  met(userId: string, name: string): void;
-  /** Somebody says this of itself. */
-  said(status: UserStatus): void;
-}
-
-/** What a conversation needs of the connection. */
-export interface Connection extends Pick<SocketManager, "on" | "queue" | "session" | "isReady" | "tell" | "watch" | "request" | "send"> {
-  conversation(id: string, options: ConversationOptions): Feed;
-}
 
 /** Of what in a conversation somebody wants to hear. */
 export type Level = NotificationLevel["level"];

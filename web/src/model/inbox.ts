@@ -3,7 +3,8 @@ import { DISCONNECTED, type SocketManager } from "../../packages/client/src/inde
 import { explain, outcome } from "../words/failure.ts";
 import type { ConversationInfo, ListedConversation, Message } from "../types.ts";
 import { isolated } from "../words/text.ts";
-import { Conversation, type Surroundings } from "./conversation.ts";
+import { Conversation } from "./conversation.ts";
+import type { Surroundings } from "./surroundings.ts";
 import { Deletions } from "./deletions.ts";
 import type { People } from "./people.ts";
 
