@@ -181,6 +181,29 @@ describe("sessions of a Node backend", () => {
     assert.equal(app.asked, 1);
   });
 
+  test("an invalid user record is refused for good, and other users still come in", async (t) => {
+    const app = await application(t);
+    const started = await server(t, knows(app));
+    const { url } = started;
+    const invalid = [
+      { userId: "bob", name: "Bob\u0007" },
+      { userId: "bob\n" },
+      { userId: "guest:1" },
+      { userId: 7 },
+      { userId: "bob", roles: ["us\u0000er"] },
+    ];
+    const me = app.me;
+    // More than a breaker takes of failures: the backend works all the time.
+    for (const record of [...invalid, ...invalid, ...invalid]) {
+      app.me = (_, response) => response.json(record);
+      await refused(t, url, by(await app.login("bob")), JSON.stringify(record));
+    }
+    await logged(started, /the backend has an invalid user record.*correct the record/);
+    app.me = me;
+    const { session } = await enter(t, url, by(await app.login("ann")));
+    assert.equal(session.userId, "ann");
+  });
+
   test("while the backend does not answer nobody new comes in, may try again, and those who are there stay for a time", async (t) => {
     const app = await application(t, { port: await lastingPort() });
     const env = { ROOMCAST_AUTH__BACKEND__TIMEOUT: "5s", ROOMCAST_AUTH__BACKEND__CACHE: "1ms", ROOMCAST_AUTH__BACKEND__PATIENCE: "3s" };
@@ -193,7 +216,6 @@ describe("sessions of a Node backend", () => {
     const answers = [
       (_, response) => response.sendStatus(500),
       (_, response) => response.redirect("/login"),
-      (_, response) => response.json({ userId: "guest:1" }),
       (_, response) => response.json([]),
       (_, response) => response.send("x".repeat(100_000)),
       () => {}, // Never.

@@ -169,6 +169,32 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         self.inner.deserialize_any(Anything(visitor))
     }
 
+    // An object must not be read from an attachment: its placeholder would pass for an object of
+    // which all fields are optional.
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let attachments = self.attachments;
+        let visitor = Attached::new(visitor, attachments);
+        if attachments.is_empty() {
+            return self.inner.deserialize_map(visitor);
+        }
+        self.inner.deserialize_map(Anything(visitor))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let attachments = self.attachments;
+        let visitor = Attached::new(visitor, attachments);
+        if attachments.is_empty() {
+            return self.inner.deserialize_struct(name, fields, visitor);
+        }
+        self.inner
+            .deserialize_struct(name, fields, Anything(visitor))
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -220,8 +246,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Attached<'_, D> {
         deserialize_seq();
         deserialize_tuple(length: usize);
         deserialize_tuple_struct(name: &'static str, length: usize);
-        deserialize_map();
-        deserialize_struct(name: &'static str, fields: &'static [&'static str]);
         deserialize_enum(name: &'static str, variants: &'static [&'static str]);
         deserialize_identifier();
         deserialize_ignored_any();

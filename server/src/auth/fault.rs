@@ -90,6 +90,8 @@ faults! {
     LoginExpired => "session expired", AuthExpired;
     /// The store could not say whether there is such a login.
     Unavailable => "the store is not available", AuthUnavailable;
+    /// The backend's record of the user is invalid. Trying again does not help.
+    UserRecord => "invalid user record of the backend", AuthMalformed;
     /// The backend did not say whose session it is.
     BackendUnavailable => "the backend does not answer", AuthUnavailable;
 }
@@ -106,6 +108,7 @@ impl AuthFault {
                 | Self::Origin
                 | Self::NoKeys
                 | Self::Unavailable
+                | Self::UserRecord
                 | Self::BackendUnavailable
         )
     }
@@ -136,6 +139,7 @@ mod tests {
                 &AuthFault::Origin,
                 &AuthFault::NoKeys,
                 &AuthFault::Unavailable,
+                &AuthFault::UserRecord,
                 &AuthFault::BackendUnavailable
             ]
         );

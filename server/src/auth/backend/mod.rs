@@ -225,7 +225,7 @@ impl BackendLogins {
     fn counts_for(&self, answer: &Result<User, AuthFault>) -> Duration {
         match answer {
             Ok(_) => self.config.cache,
-            Err(AuthFault::UnknownLogin) => self.config.negative_cache,
+            Err(AuthFault::UnknownLogin | AuthFault::UserRecord) => self.config.negative_cache,
             // A failure counts for a moment, so that those who came meanwhile do not ask one after
             // the other.
             Err(_) => FAILURE_COUNTS,
@@ -290,11 +290,24 @@ impl BackendLogins {
         let headers = HeaderMap::from_iter([(header::COOKIE, value)]);
         let why = match self.outbound.get(&headers).await {
             Ok((status, text)) if status.is_success() => match read(&text) {
-                Some(user) => {
+                Ok(user) => {
                     admission.succeeded();
                     return Ok(user);
                 }
-                None => "what it says is no user".to_owned(),
+                // The backend works, and asking again does not change the record: other users must
+                // not wait for the breaker, nor this one for ever.
+                Err(Unusable::Record(field)) => {
+                    admission.succeeded();
+                    if let Some(more) = self.log_throttle.permit() {
+                        tracing::warn!(
+                            field,
+                            more,
+                            "the backend has an invalid user record, refusing the user: correct the record"
+                        );
+                    }
+                    return Err(AuthFault::UserRecord);
+                }
+                Err(Unusable::NoUser) => "what it says is no user".to_owned(),
             },
             Ok((
                 StatusCode::UNAUTHORIZED
@@ -318,19 +331,38 @@ impl BackendLogins {
     }
 }
 
-/// The user in an answer, if all of it is what it should be.
-fn read(text: &str) -> Option<User> {
-    let answer: BackendAnswer = serde_json::from_str(text).ok()?;
+/// Why an answer has no usable user.
+#[derive(Debug, PartialEq, Eq)]
+enum Unusable {
+    /// The answer is no user record, such as the page of a proxy. The next answer may be one.
+    NoUser,
+    /// This field of the user record is invalid, and stays invalid until the record is corrected.
+    Record(&'static str),
+}
+
+/// Reads the user in an answer, if all of it is what it should be.
+fn read(text: &str) -> Result<User, Unusable> {
+    let answer: BackendAnswer = serde_json::from_str(text).map_err(|_| {
+        let answer: Option<serde_json::Value> = serde_json::from_str(text).ok();
+        let is_record = answer.is_some_and(|answer| answer.get("userId").is_some());
+        if is_record {
+            Unusable::Record("types of userId, name and roles")
+        } else {
+            Unusable::NoUser
+        }
+    })?;
     let roles = answer.roles.unwrap_or_else(|| vec!["user".to_owned()]);
-    let is_good = is_name(&answer.user_id, MAX_USER)
-        && !is_guest(&answer.user_id)
-        && answer
-            .name
-            .as_ref()
-            .is_none_or(|name| is_name(name, MAX_NAME))
-        && roles.len() <= MAX_ROLES
-        && roles.iter().all(|role| is_name(role, MAX_ROLE));
-    is_good.then_some(User {
+    if !is_name(&answer.user_id, MAX_USER) || is_guest(&answer.user_id) {
+        return Err(Unusable::Record("userId"));
+    }
+    let name = answer.name.as_ref();
+    if name.is_some_and(|name| !is_name(name, MAX_NAME)) {
+        return Err(Unusable::Record("name"));
+    }
+    if roles.len() > MAX_ROLES || !roles.iter().all(|role| is_name(role, MAX_ROLE)) {
+        return Err(Unusable::Record("roles"));
+    }
+    Ok(User {
         id: answer.user_id,
         name: answer.name,
         roles,
@@ -363,27 +395,27 @@ mod tests {
             roles: vec!["coach".into()],
         };
         let text = r#"{"userId":"ann","name":"Ann","roles":["coach"],"theme":"dark"}"#;
-        assert_eq!(read(text), Some(ann));
+        assert_eq!(read(text), Ok(ann));
         let roles = read(r#"{"userId":"ann"}"#).unwrap().roles;
         assert_eq!(roles, ["user"]);
         let many = format!(r#"{{"userId":"ann","roles":{:?}}}"#, vec!["x"; 33]);
-        for wrong in [
-            "",
-            "null",
-            "[]",
-            "{}",
-            "<html>",
-            r#"{"userId":7}"#,
-            r#"{"userId":""}"#,
-            r#"{"userId":"guest:1"}"#,
-            r#"{"userId":"a\u0000"}"#,
-            r#"{"userId":"ann","userId":"bob"}"#,
-            r#"{"userId":"ann","name":""}"#,
-            r#"{"userId":"ann","roles":"admin"}"#,
-            r#"{"userId":"ann","roles":["\u200b"]}"#,
-            &many,
+        for wrong in ["", "null", "[]", "{}", "<html>", r#"{"error":"busy"}"#] {
+            assert_eq!(read(wrong), Err(Unusable::NoUser), "{wrong}");
+        }
+        let types = "types of userId, name and roles";
+        for (wrong, field) in [
+            (r#"{"userId":7}"#, types),
+            (r#"{"userId":""}"#, "userId"),
+            (r#"{"userId":"guest:1"}"#, "userId"),
+            (r#"{"userId":"a\u0000"}"#, "userId"),
+            (r#"{"userId":"ann","userId":"bob"}"#, types),
+            (r#"{"userId":"ann","name":""}"#, "name"),
+            (r#"{"userId":"ann","name":"Ann\u0007"}"#, "name"),
+            (r#"{"userId":"ann","roles":"admin"}"#, types),
+            (r#"{"userId":"ann","roles":["\u200b"]}"#, "roles"),
+            (&many, "roles"),
         ] {
-            assert_eq!(read(wrong), None, "{wrong}");
+            assert_eq!(read(wrong), Err(Unusable::Record(field)), "{wrong}");
         }
     }
 }

@@ -148,6 +148,12 @@ mod tests {
                 .collect();
             assert_eq!(refuses(&minimal.clone().into()), None, "{}", policy.event);
             assert_eq!(refuses(&json!(7)).as_deref(), Some(""), "{}", policy.event);
+            let mut decoder = Decoder::new(Limits::default());
+            let binary = r#"51-["event",{"_placeholder":true,"num":0}]"#;
+            assert!(decoder.text(binary.into()).unwrap().is_none());
+            let packet = decoder.binary("{}".into()).unwrap().unwrap();
+            let refused = (policy.refuses)(&packet.args);
+            assert_eq!(refused.as_deref(), Some(""), "{}: binary", policy.event);
             for (name, property) in properties {
                 let is_required = minimal.contains_key(name);
                 let mut without = minimal.clone();
