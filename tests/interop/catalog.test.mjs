@@ -1,6 +1,9 @@
 // The catalogue of events as documents, checked by what others read them with.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { Parser } from "@asyncapi/parser";
 import Ajv from "ajv";
@@ -56,6 +59,19 @@ test("every event is in the AsyncAPI document with its direction, and those of c
   assert.equal(Object.keys(operations).length, Object.keys(clientToServer).length + Object.keys(serverToClient).length);
   const messages = Object.values(channels).flatMap((channel) => Object.keys(channel.messages));
   assert.deepEqual(messages.toSorted(), Object.keys(components.messages).toSorted());
+});
+
+test("the types for TypeScript compile alone, in strict mode", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-types-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "events.ts");
+  const compiler = new URL("../../web/node_modules/.bin/tsc", import.meta.url).pathname;
+  const compile = () => execFileSync(compiler, ["--strict", "--noEmit", "--module", "esnext", "--target", "es2022", file], { encoding: "utf8", cwd: folder });
+  writeFileSync(file, catalog("typescript"));
+  compile();
+  // A compiler that checks nothing would accept this as well.
+  writeFileSync(file, `${catalog("typescript")}export const wrong: Failure = 7;\n`);
+  assert.throws(compile, ({ stdout }) => /TS2322/.test(stdout));
 });
 
 test("every event is in a test with a stock client", () => {

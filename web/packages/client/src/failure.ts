@@ -1,11 +1,7 @@
-/** What went wrong, as the server says it in a refused request, or as this package says it with the codes below. */
-export interface Failure {
-  code: string;
-  message: string;
-  /** Milliseconds after which another attempt makes sense. */
-  retryAfter?: number;
-  details?: unknown;
-}
+import type { Failure } from "./types.ts";
+
+/** What went wrong, as the server reports it in a refused request, or this package with the codes below. */
+export type { Failure };
 
 /** A request that was refused, or that got no answer. */
 export class RequestError extends Error implements Failure {

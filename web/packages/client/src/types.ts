@@ -2,7 +2,6 @@
  * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as
  * `roomcast catalog --format typescript` prints it; see docs/architecture.md.
  */
-import type { Failure } from "./failure.ts";
 
 /** `notification:ack_all`: the sender has seen all notifications. */
 export interface AckAllNotifications {
@@ -1177,6 +1176,15 @@ export interface UserStatus {
   /** When it was said; later with each change. */
   timestamp: string;
   userId: string;
+}
+
+/** What went wrong, as the server reports it in a refused request. */
+export interface Failure {
+  code: string;
+  message: string;
+  /** Milliseconds after which another attempt makes sense. */
+  retryAfter?: number;
+  details?: unknown;
 }
 
 /** The acknowledgement of a request. */

@@ -11,8 +11,7 @@ impl Catalogue {
     pub(crate) fn typescript(&self) -> String {
         let mut text = String::from(
             "/**\n * The events of the chat, and what is in them. Written by a test of the server from its catalogue of events, as\n \
-         * `roomcast catalog --format typescript` prints it; see docs/architecture.md.\n */\n\
-         import type { Failure } from \"./failure.ts\";\n",
+         * `roomcast catalog --format typescript` prints it; see docs/architecture.md.\n */\n",
         );
         for (name, schema) in &self.types.0 {
             text.push('\n');
@@ -22,8 +21,13 @@ impl Catalogue {
                 None => writeln!(text, "export type {name} = {};", type_of(schema)),
             };
         }
+        // The module has no imports, so that it compiles wherever the output is stored.
         text.push_str(
-            "\n/** The acknowledgement of a request. */\n\
+            "\n/** What went wrong, as the server reports it in a refused request. */\n\
+             export interface Failure {\n  code: string;\n  message: string;\n  \
+             /** Milliseconds after which another attempt makes sense. */\n  \
+             retryAfter?: number;\n  details?: unknown;\n}\n\
+             \n/** The acknowledgement of a request. */\n\
              export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n",
         );
         self.events_of(&mut text, "", "/");
