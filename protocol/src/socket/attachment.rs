@@ -7,8 +7,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{
         self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
-        Visitor,
-        value::{CowStrDeserializer, MapDeserializer},
+        Visitor, value::MapDeserializer,
     },
 };
 use serde_json::value::RawValue;
@@ -502,7 +501,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
         match self.ahead.pop_front() {
             Some((key, value)) => {
                 self.value = value;
-                seed.deserialize(CowStrDeserializer::new(key)).map(Some)
+                // Keys may be numbers, which JSON writes as text.
+                let entry = (key.into_owned(), serde_json::Value::Null);
+                let object = serde_json::Value::Object([entry].into_iter().collect());
+                let key = object.deserialize_map(FirstKey(seed));
+                key.map(Some).map_err(de::Error::custom)
             }
             None => self.rest.next_key_seed(seed),
         }
@@ -513,6 +516,22 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Ahead<'de, A> {
             Some(value) => seed.deserialize(Reread::new(value)),
             None => self.rest.next_value_seed(seed),
         }
+    }
+}
+
+/// Reads the first key of an object, as `serde_json` reads keys.
+struct FirstKey<T>(T);
+
+impl<'de, T: DeserializeSeed<'de>> Visitor<'de> for FirstKey<T> {
+    type Value = T::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a key")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T::Value, A::Error> {
+        let key = map.next_key_seed(self.0)?;
+        key.ok_or_else(|| de::Error::custom("no key"))
     }
 }
 
