@@ -61,7 +61,7 @@ impl Started {
         published(services, io, supervisor);
         let (leases, emission) = chat(settings, services, store, io, commits, supervisor).await;
         credentials(services, io, supervisor);
-        feed(services, store, io, appliers, supervisor);
+        feed(services, store, io, appliers, supervisor).await;
         let publications = publications(settings, services, store, io, supervisor).await;
         let metrics = Arc::clone(&services.metrics);
         let retention = Retention::new(store.clone(), &settings.store, metrics);
@@ -181,7 +181,7 @@ fn credentials(services: &Services, io: &Io, supervisor: &Supervisor) {
 }
 
 /// What follows the feed of a store that servers share.
-fn feed(
+async fn feed(
     services: &Services,
     store: &Store,
     io: &Io,
@@ -194,7 +194,7 @@ fn feed(
     let news = Box::new(ConversationNews::new(services.chat.clone(), io.of("/")));
     // Revocations and blocks have a reader of their own, which does not wait behind the news of
     // conversations.
-    let news = ChangeFeed::beside(feed.clone(), news, &services.fed);
+    let news = ChangeFeed::beside(feed.clone(), news, &services.fed).await;
     supervisor.start("conversation news", move || news.clone().run());
     let changes = ChangeFeed::new(feed, appliers, &services.fed);
     supervisor.start("change feed", move || changes.clone().run());

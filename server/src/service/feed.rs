@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -58,6 +59,8 @@ struct FeedInner {
     fed: Arc<Fed>,
     /// Whether this reader has the store forget what all know.
     shortens: bool,
+    /// Where the reader begins, if it need not read the tables first.
+    begin: Mutex<Option<FeedMark>>,
 }
 
 /// Wakes the readers of the feed, and reports how far revocations and blocks are applied.
@@ -114,12 +117,17 @@ impl ChangeFeed {
             appliers,
             fed: Arc::clone(fed),
             shortens: true,
+            begin: Mutex::default(),
         }))
     }
 
-    /// A further reader, which does not shorten the feed: what is forgotten is far behind it in any case.
-    pub(crate) fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Arc<Fed>) -> Self {
+    /// Creates a further reader, which does not shorten the feed: what is forgotten is far behind it in any case.
+    ///
+    /// It applies everything that changes after this call. If the store does not answer now, it begins with its first turn.
+    pub(crate) async fn beside(feed: Feed, applier: Box<dyn Applier>, fed: &Arc<Fed>) -> Self {
+        let begin = Mutex::new(feed.end().await.ok());
         Self(Arc::new(FeedInner {
+            begin,
             feed,
             appliers: vec![applier],
             fed: Arc::clone(fed),
@@ -129,7 +137,10 @@ impl ChangeFeed {
 
     /// Takes over what other servers change, for as long as it is polled.
     pub(crate) async fn run(self) {
-        let mut reader = Reader::default();
+        let mut reader = Reader {
+            mark: self.0.begin.lock().take(),
+            ..Reader::default()
+        };
         let mut pause = TURN;
         let mut woken = self.0.fed.woken.subscribe();
         loop {
