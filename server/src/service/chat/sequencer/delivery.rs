@@ -46,16 +46,22 @@ impl Live {
                 tell_step(self.audience(namespace, from), event);
             }
             Committed::Renamed(conversation) => {
-                tell_members(self.audience(namespace, from), conversation);
+                if revision.changes > self.reloaded_at {
+                    tell_members(self.audience(namespace, from), conversation);
+                }
             }
             Committed::Members {
                 conversation,
                 user_id,
                 removed,
             } => {
-                let here = self.audience(namespace, from);
                 // Whoever is added or removed hears of it in all tabs, in the conversation or not.
-                tell_updated(here.to(user_room(user_id)), conversation);
+                if revision.changes > self.reloaded_at {
+                    let here = self.audience(namespace, from);
+                    tell_updated(here.to(user_room(user_id)), conversation);
+                } else {
+                    tell_updated(namespace.local().to(user_room(user_id)), conversation);
+                }
                 // A user who is a member again by now is notified here as well, and stays unless the sockets have left
                 // already.
                 let is_out =

@@ -23,7 +23,7 @@ impl Live {
         commit: Commit,
     ) -> Option<Gap> {
         if self.behind_gap.is_some() {
-            self.evict_behind(namespace, &commit);
+            self.note_waiting(namespace, &commit);
         }
         match &mut self.behind_gap {
             // A commit behind a gap waits, whatever it is: emitted now it would overtake what is
@@ -43,7 +43,7 @@ impl Live {
         }
         match self.verdict(&commit) {
             Verdict::Gap(gap) => {
-                self.evict_behind(namespace, &commit);
+                self.note_waiting(namespace, &commit);
                 // From here on the conversation counts as not empty, so that it is not forgotten
                 // while the gap is read.
                 self.behind_gap = Some(BehindGap::new(commit));
@@ -201,6 +201,7 @@ impl Live {
                 }
             }
         }
+        self.reloaded_at = now.changes;
         tell_members(self.audience(namespace, None), conversation);
     }
 

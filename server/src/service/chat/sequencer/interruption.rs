@@ -90,17 +90,21 @@ impl Live {
         if self.presence.is_member_since(user, changes) {
             return;
         }
-        if self.leaving.len() >= MAX_LEAVING {
+        let due = now.checked_add(LEAVING).unwrap_or(now);
+        if let Some((_, removed_at)) = self.leaving.get_mut(user) {
+            *removed_at = changes.max(*removed_at);
+        } else if self.leaving.len() >= MAX_LEAVING {
             self.evict(namespace, user);
         } else {
-            let due = now.checked_add(LEAVING).unwrap_or(now);
             self.leaving.insert(user.into(), (due, changes));
         }
     }
 
-    /// Has the removed users leave whose removal is at most as late as a commit that waits, and the user that it removes.
-    pub(super) fn evict_behind(&mut self, namespace: &Namespace, commit: &Commit) {
-        let changes = commit.revision().changes;
+    /// Notes the removal in a commit that waits behind a gap.
+    ///
+    /// The user stays for what was committed before the removal. Steps are emitted in order, so nothing that was
+    /// committed after it is among them.
+    pub(super) fn note_waiting(&mut self, namespace: &Namespace, commit: &Commit) {
         if let Committed::Members {
             conversation,
             user_id,
@@ -108,20 +112,14 @@ impl Live {
         } = commit.event()
             && !conversation.member_ids.contains(user_id)
         {
-            self.removed_at = changes.max(self.removed_at);
-            self.evict(namespace, user_id);
+            let now = tokio::time::Instant::now().into_std();
+            self.note_removal(namespace, now, user_id, commit.revision().changes);
         }
-        self.evict_if(namespace, |_, removed_at| removed_at <= changes);
     }
 
     /// Has the removed users leave that have waited long enough.
     pub(super) fn evict_due(&mut self, namespace: &Namespace, now: Instant) {
-        self.evict_if(namespace, |due, _| due <= now);
-    }
-
-    fn evict_if(&mut self, namespace: &Namespace, is_due: impl Fn(Instant, u64) -> bool) {
-        let due = self.leaving.iter();
-        let due = due.filter(|(_, (due, changes))| is_due(*due, *changes));
+        let due = self.leaving.iter().filter(|(_, (due, _))| *due <= now);
         let users: Vec<_> = due.map(|(user, _)| user.clone()).collect();
         for user in users {
             self.evict(namespace, &user);
@@ -182,7 +180,7 @@ impl Live {
 }
 
 /// How long sockets of a removed user may wait for steps that were committed before the removal, and that
-/// the server still reads from the store. Steps after the removal end the waiting at once.
+/// the server still reads from the store.
 const LEAVING: Duration = Duration::from_secs(3);
 
 /// The number of removed users of one conversation that may wait.

@@ -130,6 +130,9 @@ pub(in crate::service) struct Live {
     /// The number of the last change that removed a member: who has asked before that whether it is a
     /// member asks again.
     pub(in crate::service) removed_at: u64,
+    /// The number of the last change that is part of the state which a reload has shown: the change itself is not
+    /// shown again.
+    pub(in crate::service::chat::sequencer) reloaded_at: u64,
     /// Sockets that were just taken out, to be noted in the table of sockets.
     pub(in crate::service) expelled: Vec<SocketId>,
     pub(super) scheduled: Option<Instant>,
@@ -153,6 +156,7 @@ impl Live {
             kept_until: None,
             recorded: None,
             removed_at: 0,
+            reloaded_at: 0,
             expelled: Vec::new(),
             scheduled: None,
             is_gone: false,
