@@ -44,7 +44,7 @@ function heard(socket, ...names) {
 }
 
 const trade = (tradeId, status, executedPrice = null) => {
-  return { tradeId, userId: "ann", symbol: "AAPL", status, executedPrice, quantity: 2 };
+  return { tradeId, userId: "ann", symbol: "AAPL", side: "buy", status, executedPrice, quantity: 2 };
 };
 const signal = (signalId, channelId) => {
   return { signalId, channelId, providerId: "p", providerName: "P", symbol: "ES=F", action: "hold", confidence: 50 };

@@ -106,7 +106,7 @@ describe("webhooks", () => {
     const sent = await ask(socket, "message", mention);
     // The same message again stores nothing more.
     assert.equal((await ask(socket, "message", mention)).message.id, sent.message.id);
-    const trade = { tradeId: "t1", userId: "ann", symbol: "AAPL", status: "executed", executedPrice: 7, quantity: 2 };
+    const trade = { tradeId: "t1", userId: "ann", symbol: "AAPL", side: "sell", status: "executed", executedPrice: 7, quantity: 2 };
     const notice = { notificationId: "n1", userId: "ann", type: "info", priority: "low", title: "T", message: "M" };
     for (const [path, body] of [
       ["/trades", trade],
