@@ -182,7 +182,7 @@ export class SocketLine extends ObservedLine implements Line {
 
   #lose(): void {
     this.#credentials.stop();
-    this.become({ isReady: false });
+    if (this.isReady) this.become({ isReady: false });
   }
 
   #handleDisconnect(reason: string): void {
