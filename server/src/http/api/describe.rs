@@ -439,6 +439,9 @@ fn of_query(schema: &Schema) -> Vec<Value> {
         if let Some(kind) = kind {
             schema.insert("type".into(), kind);
         }
+        if schema.get("default").is_some_and(Value::is_null) {
+            schema.remove("default");
+        }
         json!({
             "name": name,
             "in": "query",
