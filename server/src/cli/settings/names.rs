@@ -73,7 +73,7 @@ fn redis_variables_without_effect_name_the_one_to_set() {
 }
 
 #[test]
-fn redis_variables_are_no_matter_if_the_adapter_is_set_or_kubernetes_sets_them() {
+fn redis_variables_do_not_matter_with_an_adapter_or_from_kubernetes() {
     let host = ("REDIS_HOST", "cache");
     for url in ["redis://cache:6379", "none"] {
         let loaded = from_env(&[host, ("ROOMCAST_ADAPTER__URL", url)]).unwrap();

@@ -57,7 +57,7 @@ async fn an_address_that_proves_no_identity_gets_nothing_of_a_client() {
 }
 
 #[tokio::test]
-async fn a_challenge_that_is_passed_on_to_the_true_server_is_not_answered_for_it() {
+async fn a_challenge_passed_on_to_the_true_server_is_not_answered_for_it() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
     let sid = a.open().await;

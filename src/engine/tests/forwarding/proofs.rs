@@ -116,7 +116,7 @@ async fn a_request_is_handed_on_once_and_no_further() {
 }
 
 #[tokio::test]
-async fn the_owner_learns_who_the_client_is_from_the_server_that_the_client_came_to() {
+async fn the_owner_learns_who_a_client_is_from_the_server_it_came_to() {
     let cluster = Cluster::default();
     let limits = AddressLimits::default();
     let guard = |limits: &AddressLimits, engine: &mut Engine| {
