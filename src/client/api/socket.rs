@@ -15,7 +15,7 @@ use crate::client::ClientError;
 /// until it is; [`max_buffered`](super::super::ClientBuilder::max_buffered) bounds how much.
 ///
 /// Besides the events of the server there are three of its own: `connect`, `disconnect` with a
-/// [`DisconnectReason`](super::DisconnectReason), and `connect_error` with a
+/// [`DisconnectReason`](super::super::DisconnectReason), and `connect_error` with a
 /// [`ConnectError`](super::ConnectError).
 #[derive(Clone)]
 pub struct Socket {
