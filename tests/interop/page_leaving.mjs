@@ -189,12 +189,12 @@ async function readPrivately(t, ada, sub) {
 }
 
 test("nothing private is in the document after the user signs out, nor in the suggestions of the next user", async (t) => {
-  const ada = await signIn(t, "ada-private", "Ada Discreet");
-  await readPrivately(t, ada, "ada-private");
+  const ada = await signIn(t, "ada-discreet", "Ada Discreet");
+  await readPrivately(t, ada, "ada-discreet");
   await ada.page.getByRole("button", { name: "Sign out" }).click();
   await ada.page.getByRole("button", { name: "Join the chat" }).waitFor();
   await assertEmptied(ada.page);
-  await ada.giveToken(tokenOf("eve-private", "Eve Next"));
+  await ada.giveToken(tokenOf("eve-next", "Eve Next"));
   await ada.isOnline();
   await ada.page.getByRole("button", { name: "New conversation" }).click();
   await ada.page.getByLabel("Add people").fill("private");
@@ -238,7 +238,8 @@ test("nothing private is in the document after a reconnect at which the cookie n
   ada.link.restore();
   await ada.page.locator(".self-name").getByText("Eve Next", { exact: true }).waitFor();
   await ada.isOnline();
-  // The server still counts the former user among those present in the Lobby, for which it waits until the connection has timed out.
+  // The server still counts the former user among those present in the Lobby, for which it waits until the connection has
+  // timed out; and users of other tests, whose ids and names therefore do not have the word.
   await assertEmptied(ada.page, "private");
   await ada.page.getByRole("heading", { name: "Lobby" }).waitFor();
   await ada.say("by the next user");
