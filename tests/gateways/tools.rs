@@ -247,7 +247,8 @@ fn a_role_that_may_not_migrate_is_told_the_missing_right() {
     // The tables belong to another role now.
     for command in ["migrate", "check-config --connect"] {
         let (code, said) = store(&bare, command);
-        let remedy = "run `roomcast migrate` as \"The Owner\"";
+        let remedy =
+            "run `roomcast migrate` as \"The Owner\" and give this server `store.migrate = false`";
         assert!(code == 1 && said.contains(remedy), "{command}: {said}");
     }
     let down = format!("postgres://bare:x@{}/{name}", nowhere());

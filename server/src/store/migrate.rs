@@ -183,7 +183,7 @@ pub(super) async fn missing_right(
     if let Some(owner) = owner {
         return Ok(Some(format!(
             "the tables belong to the role {owner}, and the role {role} lacks the rights of their owner: run \
-             `roomcast migrate` as {owner}, or `GRANT {owner} TO {role}`"
+             `roomcast migrate` as {owner} and give this server `store.migrate = false`, or `GRANT {owner} TO {role}`"
         )));
     }
     Ok((!may_create).then(|| {
