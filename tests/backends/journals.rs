@@ -14,6 +14,8 @@ on_every_backend! {
     entries_are_numbered_and_the_last_of_a_key_is_current,
     a_closed_entry_is_final,
     an_open_entry_is_replaced_kept_or_stays,
+    an_open_entry_with_a_later_time_stays,
+    of_concurrent_values_the_one_with_the_latest_time_stays,
     of_those_who_close_one_entry_at_the_same_time_one_is_first,
     those_who_append_at_the_same_time_get_one_revision_each,
     a_view_has_what_is_open_and_the_newest,
@@ -150,6 +152,96 @@ async fn an_open_entry_is_replaced_kept_or_stays(backend: Backend) {
     let history = store.journal_after("j", 0, u64::MAX, 10).await.unwrap();
     assert_eq!(bodies(&history), [(2, "2"), (3, "3")]);
     assert_eq!(bodies(&view(store, "j").await.entries), [(3, "3")]);
+}
+
+/// An open entry whose body has a time.
+fn dated(if_open: IfOpen, second: usize, value: usize) -> Append {
+    let body = format!(r#"{{"value":{value},"timestamp":"2026-01-31T12:00:{second:02}.000Z"}}"#);
+    Append {
+        if_open,
+        ..entry("j", "a", &body)
+    }
+}
+
+async fn an_open_entry_with_a_later_time_stays(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    for if_open in [IfOpen::RemoveOlder, IfOpen::KeepOlder] {
+        let newer = stored(store, dated(if_open, 10, 1)).await;
+        for again in [dated(if_open, 9, 2), dated(if_open, 0, 3)] {
+            let answer = store.append(again.clone()).await.unwrap();
+            assert_eq!(answer, Appended::There(newer.clone()));
+            let answers = store.append_all(vec![again]).await.unwrap();
+            assert_eq!(answers, [Appended::There(newer.clone())]);
+        }
+        // Of the same time the last one is stored.
+        let same = stored(store, dated(if_open, 10, 4)).await;
+        assert_eq!(same.revision, newer.revision + 1);
+        let before = store.journal_after("j", newer.revision - 1, newer.revision, 1);
+        let is_kept = !before.await.unwrap().is_empty();
+        assert_eq!(is_kept, if_open == IfOpen::KeepOlder);
+        // Without the comparison, and without a time to compare, the last one is stored.
+        stored(store, dated(IfOpen::Remove, 1, 5)).await;
+        stored(
+            store,
+            Append {
+                if_open,
+                ..entry("j", "a", r#"{"timestamp":null}"#)
+            },
+        )
+        .await;
+        stored(store, dated(if_open, 0, 6)).await;
+        stored(
+            store,
+            Append {
+                if_open,
+                ..entry("j", "a", "{}")
+            },
+        )
+        .await;
+    }
+    // What is closed stays final, and an entry may close one of a later time if the caller says so.
+    stored(store, dated(IfOpen::KeepOlder, 10, 7)).await;
+    let last = Append {
+        is_open: false,
+        ..dated(IfOpen::Keep, 1, 8)
+    };
+    let last = stored(store, last).await;
+    let answer = store.append(dated(IfOpen::KeepOlder, 11, 9)).await.unwrap();
+    assert_eq!(answer, Appended::There(last));
+}
+
+async fn of_concurrent_values_the_one_with_the_latest_time_stays(backend: Backend) {
+    const VALUES: usize = 50;
+    let harness = Harness::new(backend).await;
+    let store = harness.store.clone();
+    let mut appending = JoinSet::new();
+    for n in 0..VALUES {
+        let store = store.clone();
+        let second = n * 7 % VALUES;
+        appending.spawn(async move {
+            store
+                .append(dated(IfOpen::KeepOlder, second, second))
+                .await
+                .unwrap()
+        });
+    }
+    for answer in appending.join_all().await {
+        assert!(matches!(answer, Appended::Stored(_) | Appended::There(_)));
+    }
+    let entries = store.journal_after("j", 0, u64::MAX, 100).await.unwrap();
+    let bodies = entries.iter().map(|entry| entry.body.clone());
+    let mut sorted: Vec<_> = bodies.clone().collect();
+    sorted.sort_by_key(|body| body.split("timestamp").nth(1).map(str::to_owned));
+    assert_eq!(
+        bodies.collect::<Vec<_>>(),
+        sorted,
+        "the values never go back"
+    );
+    let current = store.journal_entry("j", "a").await.unwrap().unwrap();
+    assert_eq!(
+        current.body,
+        dated(IfOpen::KeepOlder, VALUES - 1, VALUES - 1).body
+    );
 }
 
 async fn of_those_who_close_one_entry_at_the_same_time_one_is_first(backend: Backend) {

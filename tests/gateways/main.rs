@@ -21,6 +21,7 @@ mod client;
 mod config;
 mod confirm;
 mod conflation;
+mod continued;
 mod conversations;
 mod credentials;
 mod deletion;
@@ -97,6 +98,7 @@ mod store_health;
 mod supervision;
 #[path = "../support/mod.rs"]
 mod support;
+mod timestamps;
 mod tls;
 mod tools;
 mod trades;

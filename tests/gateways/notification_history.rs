@@ -104,6 +104,26 @@ async fn acknowledged_notifications_are_read_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn history_reports_no_more_if_only_withdrawn_ones_follow() {
+    let server = start(&[]);
+    let mut ann = client(&server.binary, "ann", "user").await;
+    for id in ["n1", "n2", "n3"] {
+        must(&server.binary, "/notifications", notice(id)).await;
+    }
+    let withdrawn = json!({"notificationId": "n1", "userId": "ann"});
+    must(&server.binary, "/notifications/withdraw", withdrawn).await;
+    for id in ["n2", "n3"] {
+        ann.must("notification:ack", json!({"notificationId": id}))
+            .await;
+    }
+    for (limit, expected, has_more) in [(1, vec!["n3"], true), (2, vec!["n3", "n2"], false)] {
+        let page = history(&mut ann, json!({ "limit": limit })).await;
+        assert_eq!((ids(&page), &page["hasMore"]), (expected, &json!(has_more)));
+        assert_eq!(page["cursor"].is_string(), has_more);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn history_has_a_bound_and_ends_after_its_time() {
     let server = start(&[("ROOMCAST_NOTIFICATIONS__PER_USER", "1000")]);
     let mut ann = client(&server.binary, "ann", "user").await;

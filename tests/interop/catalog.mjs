@@ -44,7 +44,7 @@ export const CHECKED = {
     clientToServer: [
       "subscribe:trades", "unsubscribe:trades", "execute:trade", "subscribe:signals", "unsubscribe:signals", "subscribe:portfolio",
       "unsubscribe:portfolio", "subscribe:prices", "unsubscribe:prices", "subscribe:notifications", "unsubscribe:notifications", "notification:ack",
-      "notification:ack_all", "notifications:history",
+      "notification:ack_all", "notifications:history", "trades:history", "signals:history",
     ],
     serverToClient: [
       "trades:subscribed", "trades:unsubscribed", "trade:update", "trade:executed", "trade:error", "signals:subscribed", "signals:unsubscribed",

@@ -88,6 +88,45 @@ describe("the market", () => {
     assert.deepEqual(ends.map(([, { room }]) => room), ["trades:ann", "portfolio:ann", "signals", "signals:gold"]);
   });
 
+  test("a client that was away continues after the revision that it knows", async (t) => {
+    const { url } = await server(t, { ROOMCAST_LIMITS__API_CALLS_PER_SECOND: "0" });
+    const first = await user(t, url, "ann");
+    await publish(url, "/trades", trade("t1", "pending"));
+    await publish(url, "/signals", signal("s0", "gold"));
+    const trades = await must(first, "subscribe:trades", { userId: "ann" });
+    const signals = await must(first, "subscribe:signals", { channelId: "gold" });
+    assert.deepEqual([trades.snapshot.hasMore, signals.snapshot.hasMore], [false, false]);
+    first.disconnect();
+    await publish(url, "/trades", trade("t1", "executed", 190.5));
+    for (let number = 1; number <= 203; number += 1) await publish(url, "/signals", signal(`s${number}`, "gold"));
+    const ann = await user(t, url, "ann");
+    const updates = heard(ann, "signal:new");
+    const changed = await must(ann, "subscribe:trades", { userId: "ann", sinceRevision: trades.snapshot.revision });
+    assert.deepEqual(changed.snapshot.trades.map(({ tradeId, status }) => [tradeId, status]), [["t1", "executed"]]);
+    const asked = { channelId: "gold", sinceRevision: signals.snapshot.revision };
+    const { snapshot } = await must(ann, "subscribe:signals", asked);
+    assert.deepEqual([snapshot.hasMore, snapshot.sinceRevision], [true, asked.sinceRevision]);
+    await publish(url, "/signals", signal("s204", "gold"));
+    // The pages of what did not fit, the newest first.
+    const missed = snapshot.signals.map(({ signalId }) => signalId);
+    let { cursor } = snapshot;
+    while (cursor !== undefined) {
+      const page = await must(ann, "signals:history", { ...asked, cursor, limit: 2 });
+      assert.equal(page.hasMore, page.cursor !== undefined);
+      missed.unshift(...page.signals.map(({ signalId }) => signalId).reverse());
+      cursor = page.cursor;
+    }
+    assert.deepEqual(missed, Array.from({ length: 203 }, (_, index) => `s${index + 1}`));
+    await until(() => updates.length === 1, "the update behind the snapshot");
+    assert.equal(updates[0][1].signalId, "s204");
+    const { trades: own } = await must(ann, "trades:history");
+    assert.deepEqual(own.map(({ tradeId, revision }) => [tradeId, revision]), [["t1", 2]]);
+    const answer = await fetch(`${url}/api/v1/users/ann/trades`, {
+      headers: { authorization: `Bearer ${token({ sub: "ann", roles: ["user"] })}` },
+    });
+    assert.deepEqual((await answer.json()).trades, own);
+  });
+
   test("a foreign id is forbidden, with an answer or by the event", async (t) => {
     const { url } = await server(t);
     const ann = await user(t, url, "ann");

@@ -21,7 +21,7 @@ use crate::{
             NotificationHistory, NotificationList, Notified, Notify, ReadNotificationHistory,
             ReadNotifications, WithdrawNotification, Withdrawals,
         },
-        pages::AskedPage,
+        pages::{AskedPage, AskedUpdates},
         portfolio::{PublishPortfolio, ReadPortfolio},
         prices::PublishPrices,
         signals::{PublishSignal, ReadSignals, SignalList},
@@ -128,8 +128,8 @@ fn reading() -> Routes<Api> {
                 "Lists the trades of a user, the newest change first.",
                 Permission::TradesRead,
             )
-            .segment("id", "The id of the user.")
-            .query::<AskedPage>()
+            .own_by_id("The id of the user.")
+            .query::<AskedUpdates>()
             .answer::<TradeList>(200),
         )
         .on(
@@ -153,7 +153,7 @@ fn reading() -> Routes<Api> {
                 "Reads the portfolio of a user as it is now.",
                 Permission::PortfolioRead,
             )
-            .segment("id", "The id of the user.")
+            .own_by_id("The id of the user.")
             .answer::<NewestPortfolio>(200),
         )
         .on(
@@ -165,7 +165,7 @@ fn reading() -> Routes<Api> {
                 "Lists the notifications that a user has not acknowledged, the newest first.",
                 Permission::NotificationsRead,
             )
-            .segment("id", "The id of the user.")
+            .own_by_id("The id of the user.")
             .query::<AskedPage>()
             .answer::<NotificationList>(200),
         )
@@ -178,7 +178,7 @@ fn reading() -> Routes<Api> {
                 "Lists the notifications that a user has acknowledged, the newest acknowledgement first.",
                 Permission::NotificationsRead,
             )
-            .segment("id", "The id of the user.")
+            .own_by_id("The id of the user.")
             .query::<AskedPage>()
             .answer::<NotificationHistory>(200),
         )
@@ -258,7 +258,7 @@ async fn trades(
     State(at): State<Api>,
     Extension(by): By,
     Path(user): Path<String>,
-    Parameters(page): Parameters<AskedPage>,
+    Parameters(page): Parameters<AskedUpdates>,
 ) -> Result<Json<TradeList>, ApiError> {
     let allowed = at.access.allow(by, ReadTrades { user, page })?;
     Ok(Json(at.market.trades(allowed).await?))

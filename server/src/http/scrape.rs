@@ -145,7 +145,7 @@ mod tests {
             Box::pin(async move {
                 match authorization.as_deref() {
                     Some("Bearer s") => Ok(Arc::new(Principal::new("s"))),
-                    Some("Bearer u") => Err(Turned::Forbidden("u".into())),
+                    Some("Bearer u") => Err(Turned::Forbidden(Arc::new(Principal::new("u")))),
                     Some(_) => Err(Turned::Unauthenticated(AuthFault::NotAToken)),
                     None => Err(Turned::Unauthenticated(AuthFault::Missing)),
                 }

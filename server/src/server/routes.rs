@@ -113,11 +113,11 @@ fn callers(
         let (authenticator, access) = (authenticator.clone(), access.clone());
         Box::pin(async move {
             let caller = authenticator.caller(authorization.as_deref()).await;
-            let caller = caller.map_err(Turned::Unauthenticated)?;
+            let caller = Arc::new(caller.map_err(Turned::Unauthenticated)?);
             if may(&access, &caller) {
-                Ok(Arc::new(caller))
+                Ok(caller)
             } else {
-                Err(Turned::Forbidden(caller.subject))
+                Err(Turned::Forbidden(caller))
             }
         })
     })

@@ -332,7 +332,7 @@ const PUBLISHED: [&str; 5] = [
 ];
 
 /// What no route does: what is about one connection, what only its user may do, and what is read.
-const WITHOUT_ROUTE: [&str; 57] = [
+const WITHOUT_ROUTE: [&str; 59] = [
     "admin:alert",
     "admin:node",
     "admin:refusals",
@@ -369,6 +369,7 @@ const WITHOUT_ROUTE: [&str; 57] = [
     "revoke_invites",
     "session",
     "set_notification_level",
+    "signals:history",
     "signals:subscribed",
     "signals:unsubscribed",
     "statuses",
@@ -379,6 +380,7 @@ const WITHOUT_ROUTE: [&str; 57] = [
     "subscribe:trades",
     "trade:error",
     "trade:executed",
+    "trades:history",
     "trades:subscribed",
     "trades:unsubscribed",
     "typing",

@@ -3,7 +3,8 @@
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::Market;
 use crate::service::signals::{
-    SUBSCRIBE_SIGNALS, SubscribeSignals, UNSUBSCRIBE_SIGNALS, UnsubscribeSignals,
+    ReadFollowedSignals, SIGNALS_HISTORY, SUBSCRIBE_SIGNALS, SubscribeSignals, UNSUBSCRIBE_SIGNALS,
+    UnsubscribeSignals,
 };
 use roomcast::State;
 
@@ -20,6 +21,12 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             &UNSUBSCRIBE_SIGNALS,
             async |call: Call<UnsubscribeSignals>, market: State<Market>| {
                 market.unsubscribe_signals(call.allowed, &call.socket)
+            },
+        )
+        .on(
+            &SIGNALS_HISTORY,
+            async |call: Call<ReadFollowedSignals>, market: State<Market>| {
+                market.followed_signals(call.allowed).await
             },
         );
 }

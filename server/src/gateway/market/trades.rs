@@ -3,8 +3,8 @@
 use crate::gateway::catalogue::{Call, Catalogue};
 use crate::service::emissions::trades::{TRADE_ERROR, TradeError};
 use crate::service::trades::{
-    EXECUTE_TRADE, ExecuteTrade, SUBSCRIBE_TRADES, SubscribeTrades, UNSUBSCRIBE_TRADES,
-    UnsubscribeTrades,
+    EXECUTE_TRADE, ExecuteTrade, ReadOwnTrades, SUBSCRIBE_TRADES, SubscribeTrades, TRADES_HISTORY,
+    UNSUBSCRIBE_TRADES, UnsubscribeTrades,
 };
 use crate::service::{Market, Refused, ServiceError, Told};
 use roomcast::{Refusal, State};
@@ -22,6 +22,12 @@ pub(super) fn register(catalogue: &mut Catalogue<'_>) {
             &UNSUBSCRIBE_TRADES,
             async |call: Call<UnsubscribeTrades>, market: State<Market>| {
                 market.unsubscribe_trades(call.allowed, &call.socket)
+            },
+        )
+        .on(
+            &TRADES_HISTORY,
+            async |call: Call<ReadOwnTrades>, market: State<Market>| {
+                market.own_trades(call.allowed).await
             },
         )
         .on(

@@ -3,7 +3,7 @@
 //! A route cannot be added without its description. Schemas are those of the types that bodies are parsed into
 //! and answers are written from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::{
     Router,
@@ -40,6 +40,8 @@ pub(super) struct RouteRules {
     /// Bytes that bodies may have, by path.
     limits: HashMap<String, usize>,
     needs: HashMap<(Method, String), Needs>,
+    /// The paths of which the one variable part is a user, who may read there without a permission.
+    pub(super) own: HashSet<String>,
 }
 
 /// The permissions that a route checks.
@@ -75,6 +77,7 @@ pub(crate) struct Operation {
     of_command: Option<Permission>,
     by_body: Option<FindPermission>,
     by_state: &'static [Permission],
+    is_own: bool,
     segments: Vec<Segment>,
     query: Option<Describe>,
     body: Option<Describe>,
@@ -110,6 +113,7 @@ impl Operation {
             of_command: None,
             by_body: None,
             by_state: &[],
+            is_own: false,
             segments: Vec::new(),
             query: None,
             body: None,
@@ -128,6 +132,13 @@ impl Operation {
     /// A variable part of the path that is a UUID.
     pub(crate) fn id(self, name: &'static str, about: &'static str) -> Self {
         self.formed(name, about, Some("uuid"))
+    }
+
+    /// A variable part of the path, `{id}`, that is a user, who may read there without the permission. It is the only variable
+    /// part, and the command of the route names the same user.
+    pub(crate) fn own_by_id(mut self, about: &'static str) -> Self {
+        self.is_own = true;
+        self.formed("id", about, None)
     }
 
     fn formed(
@@ -263,6 +274,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             if let Some(bytes) = operation.body_bytes {
                 rules.limits.insert(path.clone(), bytes);
             }
+            if operation.is_own {
+                rules.own.insert(path.clone());
+            }
             let always = [Some(operation.permission), operation.of_command];
             let needs = Needs {
                 always: always.into_iter().flatten().collect(),
@@ -349,6 +363,7 @@ fn describe(
         of_command: _,
         by_body: _,
         by_state: _,
+        is_own,
         segments,
         query,
         body,
@@ -397,10 +412,14 @@ fn describe(
         None => json!({"description": "Done."}),
     };
     responses.insert(status.to_string(), good);
+    let mut takes = format!("Takes the permission `{}`.", permission.as_str());
+    if *is_own {
+        takes += " Users need none for what is their own.";
+    }
     let mut operation = json!({
         "operationId": id,
         "summary": summary,
-        "description": format!("Takes the permission `{}`.", permission.as_str()),
+        "description": takes,
         "x-permission": permission.as_str(),
         "parameters": parameters,
         "requestBody": request_body,

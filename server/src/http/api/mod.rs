@@ -17,11 +17,11 @@ mod reference;
 mod rooms;
 mod sockets;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
-    extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Request, State},
+    Extension, RequestExt as _, Router,
+    extract::{DefaultBodyLimit, MatchedPath, OriginalUri, Path, Request, State},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -55,8 +55,8 @@ pub(crate) type Caller = Result<Arc<Principal>, Turned>;
 pub(crate) enum Turned {
     /// The caller is not authenticated.
     Unauthenticated(AuthFault),
-    /// The caller is this user, who may not call the API.
-    Forbidden(String),
+    /// The caller is this user, who may not call the API, but for what is its own.
+    Forbidden(Arc<Principal>),
 }
 
 /// What a call passes before its route is asked.
@@ -126,6 +126,7 @@ pub(crate) fn nest(routes: Routes, admission: Admission) -> Router {
         pace,
         metrics,
         log_throttle: LogThrottle::new(REFUSALS),
+        own: rules.own.clone(),
     };
     // This layer lies within that of the admission, which names the caller that a key belongs to.
     let once = once::Once::new(keys, rules, access);
@@ -155,6 +156,19 @@ struct AdmissionState {
     pace: Users,
     metrics: Arc<Metrics>,
     log_throttle: LogThrottle,
+    /// The paths at which users may read what is their own.
+    own: HashSet<String>,
+}
+
+/// Returns whether a request reads what belongs to the caller, who needs no permission for that.
+async fn is_own(request: &mut Request, own: &HashSet<String>, caller: &Principal) -> bool {
+    let route = request.extensions().get::<MatchedPath>();
+    let is_open = route.is_some_and(|route| own.contains(route.as_str()));
+    if !is_open || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return false;
+    }
+    let user = request.extract_parts::<Path<String>>().await;
+    user.is_ok_and(|Path(user)| user == caller.subject)
 }
 
 /// Lets a caller in, or says why not, and notes what became of the call.
@@ -170,7 +184,13 @@ async fn admit(
     let metrics = &admission.metrics;
     let caller = match (admission.callers)(authorization).await {
         Ok(caller) => caller,
+        Err(Turned::Forbidden(caller)) if is_own(&mut request, &admission.own, &caller).await => {
+            caller
+        }
         Err(turned) => {
+            if matches!(turned, Turned::Forbidden(_)) {
+                metrics.count(Counter::CommandsDenied);
+            }
             metrics.count(Counter::ApiTurnedAway);
             return turn_away(path, turned, &admission.log_throttle);
         }
@@ -294,9 +314,10 @@ pub(in crate::http) fn turn_away(
             }
             ApiError::unauthenticated().into_response()
         }
-        Turned::Forbidden(user) => {
+        Turned::Forbidden(caller) => {
             if let Some(more) = more {
                 let reason = "needs another role";
+                let user = &caller.subject;
                 tracing::info!(path, user, reason, more, "api call refused");
             }
             let message = "needs a role that may call the API";
@@ -323,7 +344,6 @@ mod tests {
     use axum::{
         Json,
         body::Body,
-        extract::Path,
         routing::{get, post},
     };
     use http_body_util::BodyExt as _;
@@ -338,7 +358,7 @@ mod tests {
             Box::pin(async move {
                 match authorization.as_deref() {
                     Some("Bearer s") => Ok(Arc::new(Principal::new("s").with_role("service"))),
-                    Some("Bearer u") => Err(Turned::Forbidden("u".into())),
+                    Some("Bearer u") => Err(Turned::Forbidden(Arc::new(Principal::new("u")))),
                     Some(_) => Err(Turned::Unauthenticated(AuthFault::NotAToken)),
                     None => Err(Turned::Unauthenticated(AuthFault::Missing)),
                 }
@@ -356,12 +376,17 @@ mod tests {
             .route(
                 "/named/{name}",
                 get(async |Path(name): Path<String>| Json(name)),
+            )
+            .route(
+                "/own/{id}",
+                get(async |Path(id): Path<String>| Json(id)).delete(async || ()),
             );
         let admission = AdmissionState {
             callers,
             pace: Users::new(&Limits::default(), Arc::default()),
             metrics: Arc::default(),
             log_throttle: LogThrottle::new(REFUSALS),
+            own: HashSet::from(["/api/v1/own/{id}".to_owned()]),
         };
         Router::new().nest("/api/v1", with_admission(routes, admission))
     }
@@ -405,6 +430,26 @@ mod tests {
         let (status, body, headers) = call(get_as("/api/v1/who", Some("Bearer s"))).await;
         assert_eq!((status, body), (200, json!("s")));
         assert_eq!(headers["cache-control"], "no-store");
+    }
+
+    #[tokio::test]
+    async fn users_without_a_role_may_read_at_own_routes_only_their_own() {
+        for (path, expected) in [
+            ("/api/v1/own/u", 200),
+            ("/api/v1/own/%75", 200),
+            ("/api/v1/own/v", 403),
+            ("/api/v1/own/u%00", 403),
+            ("/api/v1/own/u/", 403),
+            ("/api/v1/own/%FF", 403),
+            ("/api/v1/named/u", 403),
+        ] {
+            let (status, ..) = call(get_as(path, Some("Bearer u"))).await;
+            assert_eq!(status, expected, "{path}");
+        }
+        let mut delete = get_as("/api/v1/own/u", Some("Bearer u"));
+        *delete.method_mut() = Method::DELETE;
+        assert_eq!(call(delete).await.0, 403);
+        assert_eq!(call(get_as("/api/v1/own/v", Some("Bearer s"))).await.0, 200);
     }
 
     #[tokio::test]

@@ -164,18 +164,14 @@ impl Access {
 
     /// Whether a principal may read the metrics.
     pub(crate) fn may_scrape(&self, by: &Principal) -> bool {
-        self.counting(self.allows(by, Permission::ApiMetrics))
-    }
-
-    /// Counts a refusal that is not the business of one command.
-    fn counting(&self, is_allowed: bool) -> bool {
+        let is_allowed = self.allows(by, Permission::ApiMetrics);
         if !is_allowed {
             self.0.metrics.count(Counter::CommandsDenied);
         }
         is_allowed
     }
 
-    /// Whether a principal may call the HTTP API at all.
+    /// Returns whether a principal may call the HTTP API, beyond what is its own.
     pub(crate) fn may_call(&self, by: &Principal) -> bool {
         let permissions = self.0.roles.permissions(by);
         let calls = |permission: &&Permission| {
@@ -185,7 +181,7 @@ impl Access {
             reads || name.starts_with("api:") || name.ends_with(":publish")
         };
         let mut all = Permission::ALL.iter().filter(calls);
-        self.counting(all.any(|permission| permissions.has(*permission)))
+        all.any(|permission| permissions.has(*permission))
     }
 
     /// Makes a login, with an id that nobody can guess or choose.

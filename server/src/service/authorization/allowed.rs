@@ -32,13 +32,15 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Denied`] if none of its roles grants the command's permission.
+    /// [`ServiceError::Denied`] if none of its roles grants the command's permission, unless the command is about the principal.
     pub(crate) fn allow<C: Command>(
         &self,
         by: Arc<Principal>,
         command: C,
     ) -> Result<Allowed<C>, ServiceError> {
-        if let Some(permission) = C::PERMISSION {
+        if let Some(permission) = C::PERMISSION
+            && !command.is_about(&by)
+        {
             self.require(&by, permission)?;
         }
         Ok(Allowed { by, command })

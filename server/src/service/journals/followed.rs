@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Teller;
-use crate::store::{Entry, JournalView, Store, StoreError, Time};
+use crate::store::{Current, Entry, JournalView, Store, StoreError, Time};
 use roomcast::{Namespace, Room};
 
 pub(super) struct Followed {
@@ -68,22 +68,26 @@ pub(super) struct FollowedState {
     window: Option<Instant>,
     /// Something was emitted after the number of open entries was.
     is_count_due: bool,
-    /// Snapshots by category, of what was told up to now: whoever gets one gets all that follows it.
-    kept: HashMap<Option<String>, JournalView>,
+    /// Snapshots of what was sent up to now, by category and the number of entries that were read: a client that gets one gets
+    /// all that follows it.
+    kept: HashMap<(Option<String>, usize), JournalView>,
 }
 
 impl FollowedState {
-    pub(super) fn kept(&self, category: Option<&str>) -> Option<&JournalView> {
+    pub(super) fn kept(&self, current: &Current<'_>) -> Option<&JournalView> {
         // An owned key is made here, which costs less than the entries that are copied for it.
-        self.kept.get(&category.map(str::to_owned))
+        self.kept.get(&key_of(current))
     }
 
-    pub(super) fn keep(&mut self, category: Option<&str>, view: &JournalView) {
+    pub(super) fn keep(&mut self, current: &Current<'_>, view: &JournalView) {
         if self.told == Some(view.revision) && self.kept.len() < KEPT {
-            let category = category.map(str::to_owned);
-            self.kept.insert(category, view.clone());
+            self.kept.insert(key_of(current), view.clone());
         }
     }
+}
+
+fn key_of(current: &Current<'_>) -> (Option<String>, usize) {
+    (current.category.map(str::to_owned), current.newest)
 }
 
 impl Followed {

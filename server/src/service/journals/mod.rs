@@ -12,6 +12,7 @@ mod followed;
 mod news;
 mod pages;
 mod payload;
+mod snapshot;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,16 +27,17 @@ use tokio::{sync::Notify, time::timeout};
 
 use crate::service::fault::ServiceError;
 use crate::service::hooks::{Hooks, Source};
+use crate::service::rules::content::MAX_PAGE;
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::store::{
-    Append, Appended, Current, Entry, JournalSweep, JournalView, Store, StoreError, Time,
-};
+use crate::store::{Append, Appended, Entry, JournalSweep, Store, StoreError, Time};
 use followed::Followed;
 pub(crate) use news::JournalNews;
 pub(in crate::service) use pages::{Part, WantedPage};
 pub(in crate::service) use payload::{journal_of, read, user_of, write};
 use roomcast::{JoinError, Namespace, Room, Socket};
+use snapshot::Bounds;
+pub(in crate::service) use snapshot::Snapshot;
 
 /// The journals that are followed at this server. Cloning gives another handle.
 #[derive(Clone)]
@@ -105,24 +107,16 @@ pub(in crate::service) struct Subscription<'a, S: 'static> {
     pub(in crate::service) category: Option<&'a str>,
     /// Open entries that the snapshot has at most.
     pub(in crate::service) open: usize,
-    /// Newest entries that the snapshot has at most.
+    /// Newest entries that the snapshot has at most; beside open ones, the newest that are closed.
     pub(in crate::service) newest: usize,
+    /// The revision that the client knows already: the snapshot then has only what is newer.
+    pub(in crate::service) since: Option<u64>,
     /// Whether very many follow it, so that they share a snapshot as long as nothing new is told.
     pub(in crate::service) is_shared: bool,
     pub(in crate::service) room: Room,
     pub(in crate::service) teller: Arc<dyn Teller>,
     /// The event that says so to the socket.
     pub(in crate::service) event: &'static Emission<Subscribed<S>>,
-}
-
-/// What there was when somebody subscribed. An update that follows has a larger revision.
-pub(in crate::service) struct Snapshot {
-    pub(in crate::service) revision: u64,
-    pub(in crate::service) entries: Vec<Entry>,
-    /// There is more than fits into one event; it is older.
-    pub(in crate::service) has_more: bool,
-    /// How many entries are open, if the teller counts them; it is of this moment, and so are those that did not fit.
-    pub(in crate::service) open: u64,
 }
 
 impl Journals {
@@ -266,41 +260,56 @@ impl Journals {
             category,
             open,
             newest,
+            since,
             is_shared,
             room,
             teller,
             event,
         } = subscription;
+        let whole = Bounds {
+            open,
+            newest,
+            since: None,
+        };
+        // A client that knows a revision gets as much as a page has.
+        let mut bounds = since.map_or(whole, |since| Bounds {
+            open: 0,
+            newest: MAX_PAGE,
+            since: Some(since),
+        });
         let followed = self.follow(journal, teller, &room);
         // A store that does not answer must not have subscriptions queue up without end behind it.
         let turn = timeout(PATIENCE, followed.turn()).await;
         let mut state = turn.map_err(|_| StoreError::TimedOut)??;
-        let current = Current {
-            journal: followed.name(),
-            category,
-            open,
-            newest,
-            is_closed: false,
-            before: None,
-            now: Time::now(),
-        };
-        let view = match state.kept(category).filter(|_| is_shared) {
-            Some(view) => view.clone(),
-            None => {
-                let view = self.0.store.journal(current).await?;
-                let (store, namespace) = (&self.0.store, socket.namespace());
-                followed
-                    // The others are told first up to the snapshot, so that the socket joins the
-                    // room at exactly that revision.
-                    .tell_through(&mut state, store, &namespace, view.revision)
-                    .await?;
-                if is_shared {
-                    state.keep(category, &view);
+        let view = loop {
+            let current = bounds.current(followed.name(), category);
+            // Another server may have sent more than this one, so a client may know more than what is kept here.
+            let kept = state
+                .kept(&current)
+                .filter(|view| is_shared && bounds.is_within(view));
+            let view = match kept {
+                Some(view) => view.clone(),
+                None => {
+                    let view = self.0.store.journal(current.clone()).await?;
+                    let (store, namespace) = (&self.0.store, socket.namespace());
+                    followed
+                        // The others are told first up to the snapshot, so that the socket joins the
+                        // room at exactly that revision.
+                        .tell_through(&mut state, store, &namespace, view.revision)
+                        .await?;
+                    if is_shared {
+                        state.keep(&current, &view);
+                    }
+                    view
                 }
-                view
+            };
+            if bounds.is_within(&view) {
+                break view;
             }
+            // The revision is not of this journal, as after a database was restored: the client needs the whole.
+            bounds = whole;
         };
-        let counted = if followed.counts_open() && view.entries.len() >= open {
+        let counted = if followed.counts_open() && view.entries.len() > open {
             let (_, counted) = self
                 .0
                 .store
@@ -310,6 +319,7 @@ impl Journals {
         } else {
             view.entries.len() as u64
         };
+        let snapshot = Snapshot::of(view, bounds).named(followed.name(), category);
         // The socket joins within the turn: nothing is told between the snapshot and the joining.
         match socket.join(&room) {
             Ok(()) | Err(JoinError::Disconnected) => {}
@@ -319,7 +329,7 @@ impl Journals {
             room: room.as_str().to_owned(),
             snapshot: shape(Snapshot {
                 open: counted,
-                ..Snapshot::of(view)
+                ..snapshot
             }),
         };
         // The snapshot is queued within the turn, so that it comes before every update.
@@ -470,28 +480,6 @@ impl Journals {
     }
 }
 
-impl Snapshot {
-    /// As many of the newest as fit into one event.
-    fn of(view: JournalView) -> Self {
-        let mut bytes = 0;
-        let fit = view.entries.iter().rev().take_while(|entry| {
-            // One that is larger than all may be together has a snapshot for itself.
-            let is_first = bytes == 0;
-            bytes += entry.body.len();
-            is_first || bytes <= SNAPSHOT_BYTES
-        });
-        let left_out = view.entries.len() - fit.count();
-        let mut entries = view.entries;
-        entries.drain(..left_out);
-        Self {
-            revision: view.revision,
-            open: entries.len() as u64,
-            entries,
-            has_more: left_out > 0,
-        }
-    }
-}
-
 fn name_at(appends: &[Append], place: usize) -> &str {
     appends.get(place).map_or("", |append| &append.journal)
 }
@@ -516,8 +504,6 @@ const REPLACED: Duration = Duration::from_secs(3600);
 const SWEPT: usize = 1000;
 /// How much longer a journal is followed than sessions can be recovered.
 const SETTLING: Duration = Duration::from_secs(10);
-/// Bytes of the entries in a snapshot: with its two copies, the event and the acknowledgement, far below what may wait for a client.
-const SNAPSHOT_BYTES: usize = 192 << 10;
 
 #[cfg(test)]
 mod tests {

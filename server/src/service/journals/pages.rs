@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Journals, Snapshot};
+use super::{Journals, Snapshot, snapshot::Bounds};
 use crate::service::fault::ServiceError;
 use crate::service::rules::content::page_limit;
 use crate::store::{Current, Entry, Time};
@@ -18,6 +18,8 @@ pub(in crate::service) struct WantedPage<'a> {
     pub(in crate::service) cursor: Option<&'a str>,
     /// Entries at most, if that is said.
     pub(in crate::service) limit: Option<usize>,
+    /// Only entries with a larger revision. A revision that the journal has not reached is ignored.
+    pub(in crate::service) since: Option<u64>,
 }
 
 /// Which current entries a page has.
@@ -37,8 +39,10 @@ pub(in crate::service) struct Page {
     pub(in crate::service) revision: u64,
     /// The newest first.
     pub(in crate::service) entries: Vec<Entry>,
-    /// Where the next page begins, if there is one.
+    /// Where the next page begins. `None` if there are no more entries.
     pub(in crate::service) cursor: Option<String>,
+    /// Set if the page has only entries with a larger revision than this.
+    pub(in crate::service) since: Option<u64>,
 }
 
 impl Journals {
@@ -48,7 +52,7 @@ impl Journals {
         wanted: WantedPage<'_>,
     ) -> Result<Page, ServiceError> {
         let limit = page_limit(wanted.limit)?;
-        let list = list_of(&wanted);
+        let list = list_of(&wanted.journal, wanted.category);
         let before = wanted.cursor.map(|cursor| {
             let none = || ServiceError::invalid("cursor", "is none of this list");
             place(cursor, &list).ok_or_else(none)
@@ -66,31 +70,40 @@ impl Journals {
             before: before.transpose()?,
             now: Time::now(),
         };
-        let mut view = self.0.store.journal(current).await?;
-        // The one entry beyond the page, which is the oldest, says whether there is another page.
-        let beyond = view.entries.len().saturating_sub(limit);
-        view.entries.drain(..beyond);
+        let view = self.0.store.journal(current).await?;
+        let since = wanted.since.filter(|since| *since <= view.revision);
+        let bounds = Bounds {
+            open: 0,
+            newest: limit,
+            since,
+        };
         let Snapshot {
             revision,
             mut entries,
-            has_more,
-            open: _,
-        } = Snapshot::of(view);
+            since,
+            cursor,
+            ..
+        } = Snapshot::of(view, bounds).named(&wanted.journal, wanted.category);
         entries.reverse();
-        let last = entries.last().filter(|_| has_more || beyond > 0);
         Ok(Page {
             revision,
-            cursor: last.map(|last| format!("{}.{list}", last.revision)),
             entries,
+            cursor,
+            since,
         })
     }
 }
 
+/// Returns the cursor of the page of a list that has the entries before a revision.
+pub(super) fn cursor_of(before: u64, journal: &str, category: Option<&str>) -> String {
+    format!("{before}.{}", list_of(journal, category))
+}
+
 /// What a cursor names its list by, so that it is of no use for the list of another user or channel.
-fn list_of(wanted: &WantedPage<'_>) -> String {
-    let category = wanted.category.unwrap_or_default();
+fn list_of(journal: &str, category: Option<&str>) -> String {
+    let category = category.unwrap_or_default();
     // The names of users and channels have no control characters, so that no two lists are hashed alike.
-    let hash = Sha256::digest(format!("{}\0{category}", wanted.journal));
+    let hash = Sha256::digest(format!("{journal}\0{category}"));
     hash.iter()
         .take(LIST_BYTES)
         .map(|byte| format!("{byte:02x}"))
@@ -109,25 +122,15 @@ const LIST_BYTES: usize = 4;
 mod tests {
     use super::*;
 
-    fn wanted<'a>(journal: &str, category: Option<&'a str>) -> WantedPage<'a> {
-        WantedPage {
-            journal: journal.into(),
-            category,
-            part: Part::All,
-            cursor: None,
-            limit: None,
-        }
-    }
-
     #[test]
     fn a_cursor_is_good_for_its_own_list() {
         let lists = [
-            wanted("trades:ann", None),
-            wanted("trades:bob", None),
-            wanted("signals", None),
-            wanted("signals", Some("gold")),
+            ("trades:ann", None),
+            ("trades:bob", None),
+            ("signals", None),
+            ("signals", Some("gold")),
         ]
-        .map(|wanted| list_of(&wanted));
+        .map(|(journal, category)| list_of(journal, category));
         for (n, list) in lists.iter().enumerate() {
             for (m, other) in lists.iter().enumerate() {
                 let place = place(&format!("7.{list}"), other);

@@ -1,9 +1,11 @@
 //! The bounds of fields, each of which is named by its path in the body.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::auth::is_name;
 use crate::service::fault::ServiceError;
+use crate::store::Time;
 
 /// 1 to 32 visible ASCII characters.
 pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), ServiceError> {
@@ -32,6 +34,15 @@ pub(super) fn above_zero(field: impl fmt::Display, number: f64) -> Result<(), Se
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
+/// The time of a value that replaces others: one of the far future would count for ever.
+pub(super) fn recent(timestamp: Option<Time>, now: Time) -> Result<(), ServiceError> {
+    if timestamp.is_none_or(|time| time <= now.after(MOST_AHEAD)) {
+        return Ok(());
+    }
+    let problem = "must not be more than a minute ahead of the server's clock";
+    Err(ServiceError::invalid("timestamp", problem))
+}
+
 /// A percentage. What lies between 0 and 1 is taken for a fraction, of which the sender has forgotten the scale.
 pub(super) fn percent(field: impl fmt::Display, number: f64) -> Result<(), ServiceError> {
     let problem = match number {
@@ -53,6 +64,8 @@ pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), Servic
     Err(ServiceError::invalid(field.to_string(), problem))
 }
 
+/// How far the clock of a service may be ahead.
+const MOST_AHEAD: Duration = Duration::from_secs(60);
 /// Up to here a double tells whole numbers apart.
 const MOST: f64 = 1e15;
 

@@ -174,7 +174,7 @@ impl Market {
                 Followed::Room(room) => Room::from(room.as_str()),
             };
             if room == room_named(trades::KIND, &by.subject) {
-                self.follow_trades(socket, &by).await?;
+                self.follow_trades(socket, &by, None).await?;
             } else if room == room_named(portfolio::KIND, &by.subject) {
                 self.renew_portfolio(socket, &by).await?;
             } else if channels::is_named(&room) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::trades::ATTEMPTS;
 use super::{Market, checks, own, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
@@ -67,6 +68,7 @@ impl Market {
             category: None,
             open: 1,
             newest: 0,
+            since: None,
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: Arc::new(PortfolioTeller),
@@ -112,6 +114,7 @@ impl Market {
             part: Part::Open,
             cursor: None,
             limit: Some(1),
+            since: None,
         };
         let page = self.0.journals.page(wanted).await?;
         Ok(NewestPortfolio {
@@ -120,7 +123,7 @@ impl Market {
         })
     }
 
-    /// Publishes the portfolio of a user as it is now.
+    /// Publishes the portfolio of a user as it is now. Returns the portfolio that counts, which is that with the latest time.
     pub(crate) async fn update_portfolio(
         &self,
         allowed: Allowed<PublishPortfolio>,
@@ -139,26 +142,42 @@ impl Market {
             checks::amount(format_args!("positions[{i}].quantity"), position.quantity)?;
             checks::amount(format_args!("positions[{i}].avgPrice"), position.avg_price)?;
         }
-        let portfolio = Portfolio {
+        checks::recent(new.timestamp, Time::now())?;
+        let has_time = new.timestamp.is_some();
+        let mut portfolio = Portfolio {
             user_id: new.user_id,
             total_value: new.total_value,
             cash: new.cash,
             positions: new.positions,
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
-        let journal = journal_of(KIND, &portfolio.user_id);
-        let stored = self.replace(journal, write(&portfolio), namespace).await?;
-        if let Appended::Stored(Entry { revision, .. }) = stored {
-            let journals = &self.0.journals;
-            journals.hook(&PORTFOLIO_UPDATE, || Update {
-                body: portfolio.clone(),
-                revision,
-            });
+        for attempt in 1..=ATTEMPTS {
+            let journal = journal_of(KIND, &portfolio.user_id);
+            match self.replace(journal, write(&portfolio), namespace).await? {
+                Appended::Stored(Entry { revision, .. }) => {
+                    let journals = &self.0.journals;
+                    journals.hook(&PORTFOLIO_UPDATE, || Update {
+                        body: portfolio.clone(),
+                        revision,
+                    });
+                    return Ok(portfolio);
+                }
+                Appended::There(entry) => match read::<Portfolio>(&entry) {
+                    // A newer portfolio is stored, and counts.
+                    Some(newer) if has_time || attempt == ATTEMPTS => return Ok(newer),
+                    // It is now, and never older than what is stored.
+                    Some(newer) => portfolio.timestamp = newer.timestamp,
+                    None => break,
+                },
+                Appended::Absent | Appended::Full => break,
+            }
         }
-        Ok(portfolio)
+        Err(ServiceError::Conflict(
+            "the stored portfolio cannot be read or replaced",
+        ))
     }
 
-    /// Replaces the one entry of a journal.
+    /// Replaces the one entry of a journal, unless that is newer.
     async fn replace(
         &self,
         journal: String,
@@ -171,7 +190,7 @@ impl Market {
             body,
             category: None,
             is_open: true,
-            if_open: IfOpen::Remove,
+            if_open: IfOpen::RemoveOlder,
             needs_open: false,
             created_at: Time::now(),
             expires_at: None,

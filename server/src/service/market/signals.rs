@@ -10,7 +10,8 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Part, Snapshot, Subscription, Teller, WantedPage, read, write};
 use crate::service::rules::commands::signals::{
-    PublishSignal, ReadSignals, SignalList, SubscribeSignals, UnsubscribeSignals,
+    PublishSignal, ReadFollowedSignals, ReadSignals, SignalList, SubscribeSignals,
+    UnsubscribeSignals,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{
@@ -24,7 +25,9 @@ impl From<Snapshot> for Signals {
         Self {
             revision: snapshot.revision,
             signals: snapshot.entries.iter().filter_map(read).collect(),
-            has_more: snapshot.has_more,
+            has_more: snapshot.has_more(),
+            since_revision: snapshot.since,
+            cursor: snapshot.cursor,
         }
     }
 }
@@ -48,6 +51,15 @@ impl Teller for SignalsTeller {
     }
 }
 
+/// What the snapshot of a subscription to signals is made of.
+#[derive(Clone, Copy, Debug)]
+enum Beginning {
+    /// What this server has sent, from a revision on that the client knows, if it knows one. Many clients share it.
+    Shared(Option<u64>),
+    /// What the store has: the client was at another server, which may have sent more.
+    Own,
+}
+
 impl Market {
     /// Lets a socket follow all signals, or those of a channel.
     pub(crate) async fn subscribe_signals(
@@ -55,7 +67,11 @@ impl Market {
         allowed: Allowed<SubscribeSignals>,
         socket: &Socket,
     ) -> Result<Subscribed<Signals>, ServiceError> {
-        let (by, SubscribeSignals { channel_id }) = allowed.into_parts();
+        let (by, command) = allowed.into_parts();
+        let SubscribeSignals {
+            channel_id,
+            since_revision,
+        } = command;
         if let Some(channel) = &channel_id {
             checks::name("channelId", channel)?;
         }
@@ -70,8 +86,9 @@ impl Market {
                 return Err(ServiceError::Conflict("subscribed to too many channels"));
             }
         }
+        let from = Beginning::Shared(since_revision);
         let subscribed = self
-            .follow_signals(room.clone(), channel_id.as_deref(), socket, true)
+            .follow_signals(room.clone(), channel_id.as_deref(), socket, from)
             .await?;
         // The credentials may have been replaced while the snapshot was read.
         if !self
@@ -87,20 +104,24 @@ impl Market {
         Ok(subscribed)
     }
 
-    /// Lets a socket follow signals. A snapshot that is shared is what this server has told: whoever was at another one, which may
-    /// have told more, needs its own.
+    /// Lets a socket follow signals.
     async fn follow_signals(
         &self,
         room: Room,
         category: Option<&str>,
         socket: &Socket,
-        is_shared: bool,
+        from: Beginning,
     ) -> Result<Subscribed<Signals>, ServiceError> {
+        let (since, is_shared) = match from {
+            Beginning::Shared(since) => (since, true),
+            Beginning::Own => (None, false),
+        };
         let subscription = Subscription {
             journal: JOURNAL.into(),
             category,
             open: 0,
             newest: NEWEST,
+            since,
             is_shared,
             room: room.clone(),
             teller: Arc::new(SignalsTeller),
@@ -156,7 +177,8 @@ impl Market {
         socket: &Socket,
     ) -> Result<(), ServiceError> {
         let channel = channel_of(socket, room)?;
-        let following = self.follow_signals(room.clone(), channel.as_deref(), socket, false);
+        let following =
+            self.follow_signals(room.clone(), channel.as_deref(), socket, Beginning::Own);
         following.await.map(drop)
     }
 
@@ -167,7 +189,12 @@ impl Market {
         socket: &Socket,
     ) -> Result<(), ServiceError> {
         checks::name("channelId", channel)?;
-        let following = self.follow_signals(room_of(Some(channel)), Some(channel), socket, false);
+        let following = self.follow_signals(
+            room_of(Some(channel)),
+            Some(channel),
+            socket,
+            Beginning::Own,
+        );
         following.await.map(drop)
     }
 
@@ -177,6 +204,28 @@ impl Market {
         allowed: Allowed<ReadSignals>,
     ) -> Result<SignalList, ServiceError> {
         let (_, asked) = allowed.into_parts();
+        self.list_signals(asked).await
+    }
+
+    /// Reads a page of signals that the sender may follow.
+    pub(crate) async fn followed_signals(
+        &self,
+        allowed: Allowed<ReadFollowedSignals>,
+    ) -> Result<SignalList, ServiceError> {
+        let (by, asked) = allowed.into_parts();
+        if !self.0.access.allows(&by, asked.channel_id.as_deref()) {
+            return Err(ServiceError::Denied("may not follow these signals"));
+        }
+        let asked = ReadSignals {
+            channel_id: asked.channel_id,
+            cursor: asked.cursor,
+            limit: asked.limit,
+            since_revision: asked.since_revision,
+        };
+        self.list_signals(asked).await
+    }
+
+    async fn list_signals(&self, asked: ReadSignals) -> Result<SignalList, ServiceError> {
         if let Some(channel) = &asked.channel_id {
             checks::name("channelId", channel)?;
         }
@@ -186,6 +235,7 @@ impl Market {
             part: Part::All,
             cursor: asked.cursor.as_deref(),
             limit: asked.limit,
+            since: asked.since_revision,
         };
         let page = self.0.journals.page(wanted).await?;
         Ok(SignalList {
@@ -193,6 +243,7 @@ impl Market {
             signals: page.entries.iter().filter_map(update).collect(),
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
+            since_revision: page.since,
         })
     }
 
@@ -346,7 +397,7 @@ mod tests {
                     let channel = channel.as_deref();
                     let room = room_of(channel);
                     let followed = market
-                        .follow_signals(room, channel, &event.socket, true)
+                        .follow_signals(room, channel, &event.socket, Beginning::Shared(None))
                         .await;
                     Ack(followed.is_ok())
                 },

@@ -9,8 +9,9 @@ use crate::service::fault::ServiceError;
 use crate::service::journals::{
     Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
+use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::commands::trades::{
-    PublishTrade, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
+    PublishTrade, ReadOwnTrades, ReadTrades, SubscribeTrades, TradeList, UnsubscribeTrades,
 };
 use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
@@ -27,7 +28,9 @@ impl From<Snapshot> for Trades {
         Self {
             revision: snapshot.revision,
             trades: snapshot.entries.iter().filter_map(read).collect(),
-            has_more: snapshot.has_more,
+            has_more: snapshot.has_more(),
+            since_revision: snapshot.since,
+            cursor: snapshot.cursor,
         }
     }
 }
@@ -55,7 +58,8 @@ impl Market {
     ) -> Result<Subscribed<Trades>, ServiceError> {
         let (by, command) = allowed.into_parts();
         own(&by, &command.user_id)?;
-        let subscribed = self.follow_trades(socket, &by).await?;
+        let since = command.since_revision;
+        let subscribed = self.follow_trades(socket, &by, since).await?;
         if let Some(notifications) = &self.0.bundled {
             self.renew_portfolio(socket, &by).await?;
             notifications.follow(socket, &by).await?;
@@ -67,12 +71,14 @@ impl Market {
         &self,
         socket: &Socket,
         by: &Principal,
+        since: Option<u64>,
     ) -> Result<Subscribed<Trades>, ServiceError> {
         let subscription = Subscription {
             journal: journal_of(KIND, &by.subject),
             category: None,
             open: self.0.config.open_trades as usize,
             newest: NEWEST,
+            since,
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: Arc::new(TradesTeller),
@@ -108,24 +114,43 @@ impl Market {
     ) -> Result<(), ServiceError> {
         let journals = &self.0.journals;
         if !journals.is_followed(&journal_of(KIND, &by.subject), room) {
-            self.follow_trades(socket, by).await?;
+            self.follow_trades(socket, by, None).await?;
         }
         Ok(())
     }
 
-    /// A page of the trades of any user, for services.
+    /// Reads a page of the trades of a user, for the user and for services.
     pub(crate) async fn trades(
         &self,
         allowed: Allowed<ReadTrades>,
     ) -> Result<TradeList, ServiceError> {
         let (_, ReadTrades { user, page }) = allowed.into_parts();
         check_user_id("userId", &user)?;
+        self.trades_of(&user, page).await
+    }
+
+    /// Reads a page of the trades of the sender.
+    pub(crate) async fn own_trades(
+        &self,
+        allowed: Allowed<ReadOwnTrades>,
+    ) -> Result<TradeList, ServiceError> {
+        let (by, asked) = allowed.into_parts();
+        let page = AskedUpdates {
+            cursor: asked.cursor,
+            limit: asked.limit,
+            since_revision: asked.since_revision,
+        };
+        self.trades_of(&by.subject, page).await
+    }
+
+    async fn trades_of(&self, user: &str, page: AskedUpdates) -> Result<TradeList, ServiceError> {
         let wanted = WantedPage {
-            journal: journal_of(KIND, &user),
+            journal: journal_of(KIND, user),
             category: None,
             part: Part::All,
             cursor: page.cursor.as_deref(),
             limit: page.limit,
+            since: page.since_revision,
         };
         let page = self.0.journals.page(wanted).await?;
         Ok(TradeList {
@@ -133,6 +158,7 @@ impl Market {
             trades: page.entries.iter().filter_map(update).collect(),
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
+            since_revision: page.since,
         })
     }
 
@@ -159,6 +185,10 @@ impl Market {
             }
             (TradeStatus::Pending | TradeStatus::Failed | TradeStatus::Canceled, None) => {}
         }
+        let is_pending = new.status == TradeStatus::Pending;
+        if is_pending {
+            checks::recent(new.timestamp, Time::now())?;
+        }
         let has_time = new.timestamp.is_some();
         let mut trade = Trade {
             trade_id: new.trade_id,
@@ -171,7 +201,24 @@ impl Market {
             timestamp: new.timestamp.unwrap_or_else(Time::now),
         };
         self.match_known(&mut trade).await?;
-        let settled = self.store_trade(&trade, namespace).await?;
+        // An outcome counts whatever its time is: nothing can follow it.
+        let if_open = if is_pending {
+            IfOpen::KeepOlder
+        } else {
+            IfOpen::Keep
+        };
+        let mut known = None;
+        for _ in 0..ATTEMPTS {
+            known = self.store_trade(&trade, if_open, namespace).await?;
+            let newer = known
+                .as_ref()
+                .filter(|known| known.status == TradeStatus::Pending);
+            match newer.map(|newer| newer.timestamp) {
+                // It is now, and never older than what is stored.
+                Some(newer) if !has_time => trade.timestamp = newer,
+                Some(_) | None => break,
+            }
+        }
         let is_same = |known: &Trade| {
             let timestamp = if has_time {
                 trade.timestamp
@@ -188,8 +235,10 @@ impl Market {
             };
             *known == given
         };
-        match settled {
+        match known {
             None => Ok(trade),
+            // The trade is pending in a newer form, which counts.
+            Some(known) if is_pending && known.status == TradeStatus::Pending => Ok(known),
             // A request that is repeated because its answer was lost must not look like a
             // contradiction.
             Some(known) if is_same(&known) => Ok(known),
@@ -216,10 +265,12 @@ impl Market {
         Ok(())
     }
 
-    /// Stores a trade as it is now and tells it. Returns the trade that was settled before, if one was.
+    /// Stores a trade as it is now and emits it. Returns the stored trade if that stays: it is settled, or newer and
+    /// `if_open` keeps it.
     pub(super) async fn store_trade(
         &self,
         trade: &Trade,
+        if_open: IfOpen,
         namespace: &Namespace,
     ) -> Result<Option<Trade>, ServiceError> {
         let append = Append {
@@ -228,7 +279,7 @@ impl Market {
             body: write(trade),
             category: None,
             is_open: trade.status == TradeStatus::Pending,
-            if_open: IfOpen::Keep,
+            if_open,
             needs_open: false,
             created_at: Time::now(),
             expires_at: None,
@@ -258,3 +309,5 @@ impl Market {
 pub(super) const KIND: &str = RoomKind::Trades.prefix();
 /// How many of the last trades a snapshot has beside those that are open.
 const NEWEST: usize = 50;
+/// How often a value without a time of its own is stored again while newer ones come from others.
+pub(super) const ATTEMPTS: usize = 5;

@@ -91,7 +91,7 @@ impl From<Snapshot> for emissions::Notifications {
         Self {
             revision: snapshot.revision,
             notifications: new.collect(),
-            has_more: snapshot.has_more,
+            has_more: snapshot.has_more(),
             unread: snapshot.open,
         }
     }
@@ -247,6 +247,7 @@ impl Notifications {
             category: None,
             open: self.0.config.most_open(),
             newest: 0,
+            since: None,
             is_shared: false,
             room: room_named(KIND, &by.subject),
             teller: self.0.teller.clone(),

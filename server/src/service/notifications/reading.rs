@@ -9,7 +9,7 @@ use crate::service::rules::commands::notifications::{
     ReadNotifications, ReadOwnHistory,
 };
 use crate::service::rules::commands::pages::AskedPage;
-use crate::service::rules::content::check_user_id;
+use crate::service::rules::content::{MAX_PAGE, check_user_id};
 use crate::service::rules::emissions::published::Update;
 use crate::store::{Entry, Time};
 
@@ -27,6 +27,7 @@ impl Notifications {
             part: Part::Open,
             cursor: page.cursor.as_deref(),
             limit: page.limit,
+            since: None,
         };
         let journals = &self.0.journals;
         let (_, unread) = journals
@@ -75,20 +76,45 @@ impl Notifications {
         user: &str,
         page: AskedPage,
     ) -> Result<NotificationHistory, ServiceError> {
-        let wanted = WantedPage {
-            journal: journal_of(KIND, user),
-            category: None,
-            part: Part::Closed,
-            cursor: page.cursor.as_deref(),
-            limit: page.limit,
-        };
-        let page = self.0.journals.page(wanted).await?;
+        let journals = &self.0.journals;
+        let journal = journal_of(KIND, user);
+        let page = journals
+            .page(closed(&journal, page.cursor.as_deref(), page.limit))
+            .await?;
+        // All that follows may be withdrawn notifications, and then there is no further page.
+        let mut next = page.cursor.clone();
+        while let Some(cursor) = &next {
+            let beyond = journals
+                .page(closed(&journal, Some(cursor), Some(MAX_PAGE)))
+                .await?;
+            if beyond
+                .entries
+                .iter()
+                .any(|entry| acknowledged(entry).is_some())
+            {
+                break;
+            }
+            next = beyond.cursor;
+        }
+        let cursor = page.cursor.filter(|_| next.is_some());
         Ok(NotificationHistory {
             revision: page.revision,
             notifications: page.entries.iter().filter_map(acknowledged).collect(),
-            has_more: page.cursor.is_some(),
-            cursor: page.cursor,
+            has_more: cursor.is_some(),
+            cursor,
         })
+    }
+}
+
+/// A page of notifications that have ended.
+fn closed<'a>(journal: &str, cursor: Option<&'a str>, limit: Option<usize>) -> WantedPage<'a> {
+    WantedPage {
+        journal: journal.to_owned(),
+        category: None,
+        part: Part::Closed,
+        cursor,
+        limit,
+        since: None,
     }
 }
 

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::auth::Permission;
+use crate::auth::{Permission, Principal};
 use crate::limit::Class;
 use crate::service::rules::emission::{namespace, version};
 use crate::service::rules::versions::Replaces;
@@ -21,6 +21,11 @@ use crate::service::rules::versions::Replaces;
 pub(crate) trait Command {
     /// What whoever gives the command must be allowed to do; none lets everybody give it.
     const PERMISSION: Option<Permission>;
+
+    /// Returns whether the command reads only what belongs to its sender, who then needs no permission.
+    fn is_about(&self, _by: &Principal) -> bool {
+        false
+    }
 }
 
 /// A command that is the argument of an event. [`events!`] implements it, once for each row.

@@ -127,7 +127,9 @@ mod tests {
                 "conversations",
                 "notification:ack_all",
                 "notifications:history",
+                "signals:history",
                 "subscribe:signals",
+                "trades:history",
                 "unsubscribe:signals",
             ];
             if !all_optional.contains(&policy.event) {

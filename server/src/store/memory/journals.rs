@@ -51,7 +51,11 @@ impl Tables {
         let known = self.journals.get(&append.journal);
         let before = known.and_then(|journal| journal.current(&append.key));
         match before {
-            Some(before) if !before.is_open || append.if_open == IfOpen::Refuse => {
+            Some(before)
+                if !before.is_open
+                    || append.if_open == IfOpen::Refuse
+                    || append.is_outdated(before) =>
+            {
                 return Ok(Appended::There(before.clone()));
             }
             // An entry that has ended is still there until the sweep removes it, and counts as
@@ -137,7 +141,7 @@ impl Tables {
         // The room of the new entry was counted already, so that the old one is given up only for
         // an entry that fits.
         if let Some(before) = before
-            && append.if_open != IfOpen::Keep
+            && !append.if_open.keeps_replaced()
         {
             self.bytes = self.bytes.saturating_sub(journal.remove(before) as u64);
         }

@@ -4,6 +4,8 @@
 //! one key the last is current: an open one may be followed by another, a closed one is final. So whoever publishes something
 //! final twice stores it once, and of two who close the same entry one is first.
 
+use serde::Deserialize;
+
 use crate::store::{Backend, Store, StoreError, Time};
 
 /// An entry of a journal.
@@ -78,6 +80,27 @@ pub enum Quota {
 }
 
 impl Append {
+    /// Returns whether an open entry of the key stays in place of this one, since this one is older. PostgreSQL decides the
+    /// same in `roomcast_append`.
+    pub(in crate::store) fn is_outdated(&self, known: &Entry) -> bool {
+        #[derive(Deserialize)]
+        struct Dated {
+            timestamp: Time,
+        }
+        let time_of = |body: &str| {
+            serde_json::from_str(body)
+                .ok()
+                .map(|Dated { timestamp }| timestamp)
+        };
+        match self.if_open {
+            IfOpen::RemoveOlder | IfOpen::KeepOlder => {
+                let new = time_of(&self.body);
+                new.is_some_and(|new| time_of(&known.body).is_some_and(|known| known > new))
+            }
+            IfOpen::Remove | IfOpen::Keep | IfOpen::Refuse => false,
+        }
+    }
+
     /// The entry that closes another one of the same journal to make room for this one.
     pub(in crate::store) fn closing(&self, key: String, body: String, expires_at: Time) -> Self {
         Self {
@@ -139,6 +162,19 @@ pub enum IfOpen {
     Keep,
     /// The open entry stays what it is, and nothing is appended.
     Refuse,
+    /// The open entry is removed, unless the `timestamp` in its body is later than that of the new one: then nothing is
+    /// appended.
+    RemoveOlder,
+    /// The open entry stays in the journal as what was before, unless the `timestamp` in its body is later than that of the
+    /// new one: then nothing is appended.
+    KeepOlder,
+}
+
+impl IfOpen {
+    /// Returns whether an open entry that gives way stays in the journal as what was before.
+    pub(in crate::store) fn keeps_replaced(self) -> bool {
+        matches!(self, Self::Keep | Self::KeepOlder)
+    }
 }
 
 /// What came of an [`Append`].
@@ -150,7 +186,7 @@ pub enum IfOpen {
 pub enum Appended {
     /// The entry is stored.
     Stored(Entry),
-    /// Nothing is stored: this entry of its key is closed, or stays by [`IfOpen::Refuse`].
+    /// Nothing is stored: this entry of its key is closed, stays by [`IfOpen::Refuse`], or is newer.
     There(Entry),
     /// There is no open entry of its key, and there had to be one.
     Absent,

@@ -12,7 +12,9 @@ pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Resu
     let known = current(connection, &append.journal, &append.key)?;
     let now = append.created_at;
     match &known {
-        Some(known) if !known.is_open || append.if_open == IfOpen::Refuse => {
+        Some(known)
+            if !known.is_open || append.if_open == IfOpen::Refuse || append.is_outdated(known) =>
+        {
             return Ok(Appended::There(known.clone()));
         }
         Some(known) if append.needs_open && known.expires_at.is_some_and(|end| end <= now) => {
@@ -59,7 +61,7 @@ pub(super) fn replace(
 /// Stores an entry, which the entries of its journal allow, in the place of the current one of its key.
 fn put(connection: &Connection, append: &Append, known: Option<&Entry>) -> rusqlite::Result<Entry> {
     if let Some(known) = known {
-        let gives_way = if append.if_open == IfOpen::Keep {
+        let gives_way = if append.if_open.keeps_replaced() {
             "UPDATE journal_entries SET is_current = 0 WHERE journal = ?1 AND revision = ?2"
         } else {
             "DELETE FROM journal_entries WHERE journal = ?1 AND revision = ?2"

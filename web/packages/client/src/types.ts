@@ -525,7 +525,7 @@ export interface NotificationBatch {
 export interface NotificationHistory {
   /** Where the next page begins, if there is one. */
   cursor?: string;
-  /** Whether there are older ones. A page may have fewer than `limit`, or none. */
+  /** Whether there are older ones. A page may have fewer than `limit`, or none, also if there are. */
   hasMore: boolean;
   notifications: AcknowledgedNotification[];
   /** That of the last notification or acknowledgement when the page was read. */
@@ -747,6 +747,18 @@ export interface Reaction {
   userIds: string[];
 }
 
+/** `signals:history`: a page of all signals, or of those of a channel. */
+export interface ReadFollowedSignals {
+  /** 1 to 128 characters. None: all signals. */
+  channelId?: string;
+  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
+  cursor?: string;
+  /** 1 to 200. Default 50. */
+  limit?: number;
+  /** Only signals with a larger `revision`, of which the client has all others. On each page. */
+  sinceRevision?: number;
+}
+
 /** `message_history`: a page of messages. */
 export interface ReadHistory {
   /** Only messages after this one, the oldest of them. */
@@ -772,6 +784,16 @@ export interface ReadOwnHistory {
   cursor?: string;
   /** 1 to 200. Default 50. */
   limit?: number;
+}
+
+/** `trades:history`: a page of the trades of the sender. */
+export interface ReadOwnTrades {
+  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
+  cursor?: string;
+  /** 1 to 200. Default 50. */
+  limit?: number;
+  /** Only trades with a larger `revision`, of which the client has all others. On each page. */
+  sinceRevision?: number;
 }
 
 /** `admin:stats`. */
@@ -929,6 +951,19 @@ export interface Signal {
   timestamp: string;
 }
 
+/** A page of signals, the newest first. */
+export interface SignalList {
+  /** Where the next page begins, if there is one. */
+  cursor?: string;
+  /** Whether there are older ones; with `sinceRevision`, older ones that came after it. */
+  hasMore: boolean;
+  /** That of the last of all signals when the page was read. */
+  revision: number;
+  signals: SignalUpdate[];
+  /** That of the request, if the list has only what came after it. */
+  sinceRevision?: number;
+}
+
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface SignalUpdate {
   /** What a signal advises. */
@@ -949,11 +984,15 @@ export interface SignalUpdate {
 
 /** Signals at one moment. */
 export interface Signals {
-  /** Of these there are older ones that did not fit. What is older than the last ones does not count. */
+  /** Where the page of the others begins in `signals:history`, if there are more. */
+  cursor?: string;
+  /** Whether there are more signals than these: older ones, but with `sinceRevision` only those that came after it. */
   hasMore: boolean;
   revision: number;
   /** The last ones. */
   signals: Signal[];
+  /** That of the subscription, if `signals` has only what came after it. Without it these are the last of all. */
+  sinceRevision?: number;
 }
 
 /** The answer to a subscription, as event and as acknowledgement. */
@@ -1010,10 +1049,14 @@ export interface SubscribePrices {
 export interface SubscribeSignals {
   /** 1 to 128 characters. None: all signals. */
   channelId?: string;
+  /** The last `revision` of these signals that the client knows: the snapshot then has only what came after it. */
+  sinceRevision?: number;
 }
 
 /** `subscribe:trades`: the trades of the sender. */
 export interface SubscribeTrades {
+  /** The last `revision` of trades that the client knows: the snapshot then has only what has changed after it. */
+  sinceRevision?: number;
   /** The sender's own id. */
   userId: string;
 }
@@ -1075,6 +1118,19 @@ export interface TradeExecuted {
   tradeId: string;
 }
 
+/** A page of the trades of a user as they are now, the newest change first. */
+export interface TradeList {
+  /** Where the next page begins, if there is one. */
+  cursor?: string;
+  /** Whether there are older ones; with `sinceRevision`, older ones that changed after it. */
+  hasMore: boolean;
+  /** That of the last change when the page was read. */
+  revision: number;
+  /** That of the request, if the list has only what has changed after it. */
+  sinceRevision?: number;
+  trades: TradeUpdate[];
+}
+
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface TradeUpdate {
   /** None as long as it is not executed. */
@@ -1093,10 +1149,14 @@ export interface TradeUpdate {
 
 /** The trades of a user at one moment. */
 export interface Trades {
-  /** Of these there are older ones that did not fit. What is closed and older than the last ones does not count. */
+  /** Where the page of the others begins in `trades:history`, if there are more. */
+  cursor?: string;
+  /** Whether there are more trades than these: older ones, but with `sinceRevision` only those that changed after it. */
   hasMore: boolean;
   revision: number;
-  /** Those that are open and the last ones, by their last change. */
+  /** That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs. */
+  sinceRevision?: number;
+  /** Those that are open and the last ones that are settled, by their last change. */
   trades: Trade[];
 }
 
@@ -1250,12 +1310,16 @@ export interface Requests {
   "subscribe:trades": { payload: SubscribeTrades; answer: TradesSubscribed };
   /** Follows the sender's trades no longer. */
   "unsubscribe:trades": { payload: UnsubscribeTrades; answer: Unsubscribed };
+  /** Reads a page of the sender's trades, the newest change first. */
+  "trades:history": { payload: ReadOwnTrades; answer: TradeList };
   /** Has a trade executed for the sender. */
   "execute:trade": { payload: ExecuteTrade; answer: TradeExecuted };
   /** Follows all signals, or those of a channel. */
   "subscribe:signals": { payload: SubscribeSignals; answer: SignalsSubscribed };
   /** Follows all signals no longer, or those of a channel. */
   "unsubscribe:signals": { payload: UnsubscribeSignals; answer: Unsubscribed };
+  /** Reads a page of all signals, or of those of a channel, the newest first. */
+  "signals:history": { payload: ReadFollowedSignals; answer: SignalList };
   /** Follows the sender's portfolio. */
   "subscribe:portfolio": { payload: SubscribePortfolio; answer: NewestPortfolioSubscribed };
   /** Follows the sender's portfolio no longer. */

@@ -30,7 +30,7 @@ use crate::service::rules::commands::trades::ExecuteTrade;
 use crate::service::rules::content::check_client_id;
 use crate::service::rules::emissions::trades::{Trade, TradeStatus};
 use crate::service::rules::rooms::{RoomKind, room_named};
-use crate::store::{Appended, Current, Entry, Time};
+use crate::store::{Appended, Current, Entry, IfOpen, Time};
 use executor::{Executor, Outcome};
 pub(crate) use order::Told;
 use order::{JOURNAL, MOST_ORDERS, Order, Stored, dropped, entry, first_entry};
@@ -149,7 +149,7 @@ impl Market {
     async fn begin(&self, stored: Stored, socket: &Socket) -> Result<Told, ServiceError> {
         let namespace = socket.namespace();
         let pending = stored.order.pending();
-        match self.store_trade(&pending, &namespace).await {
+        match self.store_trade(&pending, IfOpen::Keep, &namespace).await {
             Ok(None) => {}
             // The order was forgotten, and its trade was not.
             Ok(Some(settled)) => return self.answer_from(settled, stored, socket).await,
@@ -211,7 +211,7 @@ impl Market {
         // If somebody else has settled the trade meanwhile, that outcome counts.
         // The outcome is stored before the client is told: what a client has been told must never
         // change.
-        let settled = self.store_trade(&trade, namespace).await?;
+        let settled = self.store_trade(&trade, IfOpen::Keep, namespace).await?;
         let trade = settled.unwrap_or(trade);
         roomcast::throttled_log!(info, trade = trade.trade_id, status = ?trade.status, "trade settled");
         Ok(self.tell(stored, trade, socket, namespace).await)

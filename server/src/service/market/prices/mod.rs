@@ -250,13 +250,7 @@ impl Market {
 fn checked(new: NewPrice, now: Time) -> Result<Given, ServiceError> {
     checks::symbol("symbol", &new.symbol)?;
     checks::above_zero("price", new.price)?;
-    if new
-        .timestamp
-        .is_some_and(|time| time > now.after(MOST_AHEAD))
-    {
-        let problem = "must not be more than a minute ahead of the server's clock";
-        return Err(ServiceError::invalid("timestamp", problem));
-    }
+    checks::recent(new.timestamp, now)?;
     Ok(Given {
         symbol: new.symbol,
         price: new.price,
@@ -304,7 +298,5 @@ const MOST_SYMBOLS: usize = 100;
 /// Symbols that one socket follows: fewer than the events of which the newest waits for a client that is too slow, so that
 /// none of them is dropped.
 const MOST_FOLLOWED: usize = 200;
-/// How far the clock of a service may be ahead: a price of the far future would count for ever.
-const MOST_AHEAD: Duration = Duration::from_secs(60);
 /// How long somebody waits for the turn.
 const PATIENCE: Duration = Duration::from_secs(10);

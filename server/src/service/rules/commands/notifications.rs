@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Permission;
+use crate::auth::{Permission, Principal};
 use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::commands::pages::AskedPage;
 use crate::service::rules::emissions::notifications::{
@@ -195,6 +195,10 @@ pub(crate) struct ReadNotifications {
 
 impl Command for ReadNotifications {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsRead);
+
+    fn is_about(&self, by: &Principal) -> bool {
+        self.user == by.subject
+    }
 }
 
 /// A page of the notifications that a user has not acknowledged and that have not expired, the newest first.
@@ -222,6 +226,10 @@ pub(crate) struct ReadNotificationHistory {
 
 impl Command for ReadNotificationHistory {
     const PERMISSION: Option<Permission> = Some(Permission::NotificationsRead);
+
+    fn is_about(&self, by: &Principal) -> bool {
+        self.user == by.subject
+    }
 }
 
 /// A page of the notifications that a user has acknowledged, the newest acknowledgement first.
@@ -234,7 +242,7 @@ pub(crate) struct NotificationHistory {
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones. A page may have fewer than `limit`, or none.
+    /// Whether there are older ones. A page may have fewer than `limit`, or none, also if there are.
     pub(crate) has_more: bool,
 }
 

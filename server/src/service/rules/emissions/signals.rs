@@ -53,11 +53,17 @@ pub(crate) struct Signals {
     pub(crate) revision: u64,
     /// The last ones.
     pub(crate) signals: Vec<Signal>,
-    /// Of these there are older ones that did not fit. What is older than the last ones does not count.
+    /// Whether there are more signals than these: older ones, but with `sinceRevision` only those that came after it.
     pub(crate) has_more: bool,
+    /// Where the page of the others begins in `signals:history`, if there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// That of the subscription, if `signals` has only what came after it. Without it these are the last of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
-fn signal() -> Signal {
+pub(in crate::service::rules) fn signal() -> Signal {
     Signal {
         signal_id: MESSAGE_ID.to_string(),
         channel_id: Some("gold".into()),
@@ -80,6 +86,8 @@ pub(in crate::service::rules) fn subscribed() -> Subscribed<Signals> {
             revision: 1,
             signals: vec![signal()],
             has_more: false,
+            cursor: None,
+            since_revision: None,
         },
     }
 }

@@ -68,10 +68,16 @@ pub(crate) struct Trade {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Trades {
     pub(crate) revision: u64,
-    /// Those that are open and the last ones, by their last change.
+    /// Those that are open and the last ones that are settled, by their last change.
     pub(crate) trades: Vec<Trade>,
-    /// Of these there are older ones that did not fit. What is closed and older than the last ones does not count.
+    /// Whether there are more trades than these: older ones, but with `sinceRevision` only those that changed after it.
     pub(crate) has_more: bool,
+    /// Where the page of the others begins in `trades:history`, if there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+    /// That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 /// `trade:executed`
@@ -98,7 +104,7 @@ pub(crate) struct TradeError {
     pub(crate) trade_id: Option<String>,
 }
 
-fn trade() -> Trade {
+pub(in crate::service::rules) fn trade() -> Trade {
     Trade {
         trade_id: MESSAGE_ID.to_string(),
         user_id: ADA.into(),
@@ -118,6 +124,8 @@ pub(in crate::service::rules) fn subscribed() -> Subscribed<Trades> {
             revision: 1,
             trades: vec![trade()],
             has_more: false,
+            cursor: None,
+            since_revision: None,
         },
     }
 }

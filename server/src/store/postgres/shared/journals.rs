@@ -193,6 +193,8 @@ fn if_open(append: &Append) -> &'static str {
         IfOpen::Remove => "remove",
         IfOpen::Keep => "keep",
         IfOpen::Refuse => "refuse",
+        IfOpen::RemoveOlder => "remove_older",
+        IfOpen::KeepOlder => "keep_older",
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::auth::Permission;
+use crate::auth::{Permission, Principal};
 use crate::service::rules::commands::form::exact;
 use crate::service::rules::emissions::portfolio::{self, NewestPortfolio, Position};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
@@ -50,7 +50,7 @@ pub(crate) struct PublishPortfolio {
     #[serde(deserialize_with = "positions")]
     #[schemars(length(max = 1000))]
     pub(crate) positions: Vec<Position>,
-    /// Default: now.
+    /// Of two portfolios of a user that with the later time counts. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
@@ -86,4 +86,8 @@ pub(crate) struct ReadPortfolio {
 
 impl Command for ReadPortfolio {
     const PERMISSION: Option<Permission> = Some(Permission::PortfolioRead);
+
+    fn is_about(&self, by: &Principal) -> bool {
+        self.user == by.subject
+    }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
-use crate::service::rules::commands::form::{exact, exact_or_none, whole_in_query};
+use crate::service::rules::commands::form::{exact, exact_or_none, whole_in_query, whole_or_none};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{self, Action, Signal, Signals};
 use crate::service::rules::event::{Command, events};
@@ -19,6 +19,10 @@ events! {
         "unsubscribe:signals", Nothing, Changes, Anyone, object_or_none,
         "follows all signals no longer, or those of a channel",
         {"channelId": "gold"} => Unsubscribed::example("signals:gold");
+    SIGNALS_HISTORY: ReadFollowedSignals => SignalList =
+        "signals:history", Nothing, Requests, Anyone, object_or_none,
+        "reads a page of all signals, or of those of a channel, the newest first",
+        {"channelId": "gold", "limit": 1} => list();
 }
 
 /// `subscribe:signals`: all signals, or those of a channel.
@@ -27,6 +31,9 @@ events! {
 pub(crate) struct SubscribeSignals {
     /// 1 to 128 characters. None: all signals.
     pub(crate) channel_id: Option<String>,
+    /// The last `revision` of these signals that the client knows: the snapshot then has only what came after it.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 /// `unsubscribe:signals`: no longer.
@@ -35,6 +42,24 @@ pub(crate) struct SubscribeSignals {
 pub(crate) struct UnsubscribeSignals {
     /// The channel that was subscribed to; none: all signals.
     pub(crate) channel_id: Option<String>,
+}
+
+/// `signals:history`: a page of all signals, or of those of a channel.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReadFollowedSignals {
+    /// 1 to 128 characters. None: all signals.
+    #[serde(default)]
+    pub(crate) channel_id: Option<String>,
+    /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    #[serde(default)]
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<usize>,
+    /// Only signals with a larger `revision`, of which the client has all others. On each page.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 /// `POST /api/v1/signals`: a signal, for everybody and a channel.
@@ -78,6 +103,9 @@ pub(crate) struct ReadSignals {
     #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_in_query")]
     pub(crate) limit: Option<usize>,
+    /// Only signals with a larger `revision`, of which the caller has all others. On each page.
+    #[serde(default, deserialize_with = "whole_in_query")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 impl Command for ReadSignals {
@@ -94,6 +122,22 @@ pub(crate) struct SignalList {
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones.
+    /// Whether there are older ones; with `sinceRevision`, older ones that came after it.
     pub(crate) has_more: bool,
+    /// That of the request, if the list has only what came after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since_revision: Option<u64>,
+}
+
+fn list() -> SignalList {
+    SignalList {
+        revision: 1,
+        signals: vec![Update {
+            body: signals::signal(),
+            revision: 1,
+        }],
+        cursor: None,
+        has_more: false,
+        since_revision: None,
+    }
 }

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::auth::Permission;
-use crate::service::rules::commands::form::{exact, exact_or_none};
-use crate::service::rules::commands::pages::AskedPage;
+use crate::auth::{Permission, Principal};
+use crate::service::rules::commands::form::{exact, exact_or_none, whole_or_none};
+use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
     self, Side, Trade, TradeExecuted, TradeStatus, Trades,
@@ -23,6 +23,10 @@ events! {
         "unsubscribe:trades", Nothing, Changes, Oneself, object,
         "follows the sender's trades no longer",
         {"userId": ADA} => Unsubscribed::example("trades:ada");
+    TRADES_HISTORY: ReadOwnTrades => TradeList =
+        "trades:history", Nothing, Requests, Oneself, object_or_none,
+        "reads a page of the sender's trades, the newest change first",
+        {"limit": 1} => list();
     EXECUTE_TRADE: ExecuteTrade => TradeExecuted =
         "execute:trade", TradesExecute, Changes, Anyone, object,
         "has a trade executed for the sender",
@@ -35,6 +39,9 @@ events! {
 pub(crate) struct SubscribeTrades {
     /// The sender's own id.
     pub(crate) user_id: String,
+    /// The last `revision` of trades that the client knows: the snapshot then has only what has changed after it.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 /// `unsubscribe:trades`: no longer.
@@ -43,6 +50,21 @@ pub(crate) struct SubscribeTrades {
 pub(crate) struct UnsubscribeTrades {
     /// The sender's own id.
     pub(crate) user_id: String,
+}
+
+/// `trades:history`: a page of the trades of the sender.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReadOwnTrades {
+    /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    #[serde(default)]
+    pub(crate) cursor: Option<String>,
+    /// 1 to 200. Default 50.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) limit: Option<usize>,
+    /// Only trades with a larger `revision`, of which the client has all others. On each page.
+    #[serde(default, deserialize_with = "whole_or_none")]
+    pub(crate) since_revision: Option<u64>,
 }
 
 /// `execute:trade`: a trade for the sender.
@@ -96,7 +118,7 @@ pub(crate) struct PublishTrade {
     pub(crate) executed_price: Option<f64>,
     #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
-    /// Default: now.
+    /// Of two pending states of a trade that with the later time counts. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
@@ -108,11 +130,15 @@ impl Command for PublishTrade {
 #[derive(Debug)]
 pub(crate) struct ReadTrades {
     pub(crate) user: String,
-    pub(crate) page: AskedPage,
+    pub(crate) page: AskedUpdates,
 }
 
 impl Command for ReadTrades {
     const PERMISSION: Option<Permission> = Some(Permission::TradesRead);
+
+    fn is_about(&self, by: &Principal) -> bool {
+        self.user == by.subject
+    }
 }
 
 /// A page of the trades of a user as they are now, the newest change first.
@@ -125,6 +151,22 @@ pub(crate) struct TradeList {
     /// Where the next page begins, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
-    /// Whether there are older ones.
+    /// Whether there are older ones; with `sinceRevision`, older ones that changed after it.
     pub(crate) has_more: bool,
+    /// That of the request, if the list has only what has changed after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since_revision: Option<u64>,
+}
+
+fn list() -> TradeList {
+    TradeList {
+        revision: 1,
+        trades: vec![Update {
+            body: trades::trade(),
+            revision: 1,
+        }],
+        cursor: None,
+        has_more: false,
+        since_revision: None,
+    }
 }

@@ -1,0 +1,240 @@
+//! What a client gets of a journal together: the newest entries within bounds, whether there are more, and where these begin.
+
+use super::pages::cursor_of;
+use crate::store::{Current, Entry, JournalView, Time};
+
+/// Which current entries of a journal are wanted, and how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Open entries at most; then `newest` is about closed ones alone. Zero makes no difference between the two.
+    pub(super) open: usize,
+    pub(super) newest: usize,
+    /// Only entries with a larger revision.
+    pub(super) since: Option<u64>,
+}
+
+/// What was in a journal at one moment. An update that follows has a larger revision.
+#[derive(Debug)]
+pub(in crate::service) struct Snapshot {
+    pub(in crate::service) revision: u64,
+    /// The oldest first.
+    pub(in crate::service) entries: Vec<Entry>,
+    /// How many entries are open, if the teller counts them; it is of this moment, and so are those that did not fit.
+    pub(in crate::service) open: u64,
+    /// Set if there are only entries with a larger revision than this.
+    pub(in crate::service) since: Option<u64>,
+    /// All entries that were left out have a smaller revision than this. `None` if none was left out.
+    pub(super) before: Option<u64>,
+    /// The cursor of the page that begins there.
+    pub(in crate::service) cursor: Option<String>,
+}
+
+impl Bounds {
+    /// What is read for these bounds: one entry more of each kind, which shows whether there are more.
+    pub(super) fn current<'a>(&self, journal: &'a str, category: Option<&'a str>) -> Current<'a> {
+        let and_one = |most: usize| most + usize::from(most > 0);
+        Current {
+            journal,
+            category,
+            open: and_one(self.open),
+            newest: and_one(self.newest),
+            is_closed: self.open > 0,
+            before: None,
+            now: Time::now(),
+        }
+    }
+
+    /// Returns whether the journal has reached the revision after which entries are wanted.
+    pub(super) fn is_within(&self, view: &JournalView) -> bool {
+        self.since.is_none_or(|since| since <= view.revision)
+    }
+}
+
+impl Snapshot {
+    /// Takes the newest entries within the bounds, and of these as many as fit into one event.
+    pub(super) fn of(view: JournalView, bounds: Bounds) -> Self {
+        let JournalView {
+            revision,
+            mut entries,
+        } = view;
+        let Bounds {
+            open,
+            newest,
+            since,
+        } = bounds;
+        entries.retain(|entry| since.is_none_or(|since| entry.revision > since));
+        let is_any = |_: &Entry| true;
+        let is_open = |entry: &Entry| entry.is_open;
+        let is_closed = |entry: &Entry| !entry.is_open;
+        let (is_open_cut, is_newest_cut) = if open > 0 {
+            let is_open_cut = cut(&mut entries, open, is_open);
+            (is_open_cut, cut(&mut entries, newest, is_closed))
+        } else {
+            (false, cut(&mut entries, newest, is_any))
+        };
+        let left_out = entries.len() - fitting(&entries);
+        entries.drain(..left_out);
+        // The oldest that is there of a kind is newer than all of its kind that were left out. If none of the kind fits,
+        // all of them are older than what does.
+        let oldest = |is_meant: &dyn Fn(&Entry) -> bool| {
+            let of_kind = entries.iter().find(|entry| is_meant(entry));
+            of_kind
+                .or_else(|| entries.first())
+                .map(|entry| entry.revision)
+        };
+        let newest_kind: &dyn Fn(&Entry) -> bool = if open > 0 { &is_closed } else { &is_any };
+        let before = [
+            oldest(&is_open).filter(|_| is_open_cut),
+            oldest(newest_kind).filter(|_| is_newest_cut),
+            oldest(&is_any).filter(|_| left_out > 0),
+        ];
+        let before = before.into_iter().flatten().max();
+        Self {
+            revision,
+            open: entries.len() as u64,
+            entries,
+            since,
+            before,
+            cursor: None,
+        }
+    }
+
+    /// Makes the cursor for a list.
+    pub(super) fn named(mut self, journal: &str, category: Option<&str>) -> Self {
+        self.cursor = self
+            .before
+            .map(|before| cursor_of(before, journal, category));
+        self
+    }
+
+    /// Returns whether there are more entries than these: older ones, but not older than `since`.
+    pub(in crate::service) fn has_more(&self) -> bool {
+        self.before.is_some()
+    }
+}
+
+/// Removes the oldest entries of a kind that are too many. Returns whether there were any.
+fn cut(entries: &mut Vec<Entry>, most: usize, is_meant: impl Fn(&Entry) -> bool) -> bool {
+    let count = entries.iter().filter(|entry| is_meant(entry)).count();
+    let mut over = count.saturating_sub(most);
+    let is_cut = over > 0;
+    entries.retain(|entry| {
+        let goes = over > 0 && is_meant(entry);
+        over -= usize::from(goes);
+        !goes
+    });
+    is_cut
+}
+
+/// How many of the newest entries fit into one event.
+fn fitting(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    let fitting = entries.iter().rev().take_while(|entry| {
+        // One that is larger than all may be together has a snapshot for itself.
+        let is_first = bytes == 0;
+        bytes += entry.body.len();
+        is_first || bytes <= SNAPSHOT_BYTES
+    });
+    fitting.count()
+}
+
+/// Bytes of the entries in a snapshot: with its two copies, the event and the acknowledgement, far below what may wait for a client.
+const SNAPSHOT_BYTES: usize = 192 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries with these revisions; those of even revisions are open.
+    fn view(revisions: impl Iterator<Item = u64>, body_bytes: usize) -> JournalView {
+        let entry = |revision: u64| Entry {
+            revision,
+            key: revision.to_string(),
+            body: "x".repeat(body_bytes),
+            category: None,
+            is_open: revision.is_multiple_of(2),
+            created_at: Time::now(),
+            expires_at: None,
+        };
+        JournalView {
+            revision: 100,
+            entries: revisions.map(entry).collect(),
+        }
+    }
+
+    fn taken(view: JournalView, bounds: Bounds) -> (Vec<u64>, Option<u64>) {
+        let snapshot = Snapshot::of(view, bounds);
+        let revisions = snapshot.entries.iter().map(|entry| entry.revision);
+        (revisions.collect(), snapshot.before)
+    }
+
+    #[test]
+    fn more_is_reported_exactly_if_an_entry_is_left_out() {
+        let bounds = |open, newest, since| Bounds {
+            open,
+            newest,
+            since,
+        };
+        // Without a difference between open and closed entries.
+        assert_eq!(
+            taken(view(1..=3, 1), bounds(0, 3, None)),
+            (vec![1, 2, 3], None)
+        );
+        assert_eq!(
+            taken(view(1..=4, 1), bounds(0, 3, None)),
+            (vec![2, 3, 4], Some(2))
+        );
+        assert_eq!(taken(view(0..0, 1), bounds(0, 3, None)), (vec![], None));
+        // Only what is newer than a revision counts.
+        assert_eq!(
+            taken(view(1..=4, 1), bounds(0, 3, Some(1))),
+            (vec![2, 3, 4], None)
+        );
+        assert_eq!(taken(view(1..=4, 1), bounds(0, 3, Some(4))), (vec![], None));
+        assert_eq!(
+            taken(view(1..=4, 1), bounds(0, 2, Some(1))),
+            (vec![3, 4], Some(3))
+        );
+        // Each kind has its own bound.
+        assert_eq!(
+            taken(view(1..=6, 1), bounds(3, 3, None)),
+            (vec![1, 2, 3, 4, 5, 6], None)
+        );
+        assert_eq!(
+            taken(view(1..=6, 1), bounds(3, 2, None)),
+            (vec![2, 3, 4, 5, 6], Some(3))
+        );
+        assert_eq!(
+            taken(view(1..=6, 1), bounds(2, 3, None)),
+            (vec![1, 3, 4, 5, 6], Some(4))
+        );
+        assert_eq!(
+            taken(view(1..=6, 1), bounds(2, 2, None)),
+            (vec![3, 4, 5, 6], Some(4))
+        );
+    }
+
+    #[test]
+    fn entries_that_do_not_fit_are_reported_as_more() {
+        let third = SNAPSHOT_BYTES / 3;
+        let bounds = Bounds {
+            open: 0,
+            newest: 9,
+            since: None,
+        };
+        assert_eq!(taken(view(1..=3, third), bounds), (vec![1, 2, 3], None));
+        assert_eq!(taken(view(1..=4, third), bounds), (vec![2, 3, 4], Some(2)));
+        assert_eq!(
+            taken(view(1..=2, SNAPSHOT_BYTES + 1), bounds),
+            (vec![2], Some(2))
+        );
+        // No closed entry fits beside the open ones, so all of them are older than what does.
+        let open_last = view([1, 3, 4, 6, 8].into_iter(), third);
+        let bounds = Bounds {
+            open: 3,
+            newest: 1,
+            since: None,
+        };
+        assert_eq!(taken(open_last, bounds), (vec![4, 6, 8], Some(4)));
+    }
+}
