@@ -35,10 +35,22 @@ pub(crate) async fn publish_as(
     path: &str,
     body: Value,
 ) -> (u16, Value) {
+    call(binary, role, &format!("POST {path}"), "", &body.to_string()).await
+}
+
+/// Calls the API as a caller with this role, by a method and a path, with further headers.
+pub(crate) async fn call(
+    binary: &Binary,
+    role: &str,
+    route: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, Value) {
     let claims = json!({"sub": "backend", "roles": [role], "exp": 4_000_000_000_u64});
-    let (token, body, address) = (signed(&claims), body.to_string(), binary.address());
+    let (token, address) = (signed(&claims), binary.address());
+    let (method, path) = route.split_once(' ').unwrap();
     let request = format!(
-        "POST /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

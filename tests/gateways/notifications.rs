@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::guard::{KEY, Server};
-use crate::market::{client, must, publish, publish_as, start};
+use crate::market::{call, client, must, publish, publish_as, start};
 #[cfg(feature = "postgres")]
 use crate::nodes::Database;
-use crate::server::UNLIMITED;
+use crate::server::{Binary, UNLIMITED};
 
 fn notice(id: &str, priority: &str) -> Value {
     json!({
@@ -173,8 +173,8 @@ async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
     assert!(ann.events_until_now("notification:acked").await.is_empty());
     assert_eq!(follower(&server, "ann").await.1, ["n2"]);
     // A service that repeats itself does not bring it back.
-    let (status, _) = publish(&server.binary, "/notifications", notice("n1", "urgent")).await;
-    assert_eq!(status, 409);
+    notify(&server, "n1", "urgent").await;
+    assert_eq!(follower(&server, "ann").await.1, ["n2"]);
 
     let (mut bob, known) = follower(&server, "bob").await;
     assert!(known.is_empty());
@@ -201,6 +201,46 @@ async fn a_notification_comes_again_until_the_first_tab_acknowledges_it() {
         tab.event("notification:acked").await["notificationId"],
         "n3"
     );
+}
+
+/// Publishes the same notification three times: before and after its user acknowledges it, and after a restart.
+async fn publish_around_acknowledgement(notice: Value, key: Option<&str>) {
+    let server = start(&[]);
+    let (mut ann, _) = follower(&server, "ann").await;
+    let first = publish_under(&server.binary, key, &notice).await;
+    assert_eq!(first.0, 200, "{}", first.1);
+    let id = first.1["notificationId"].as_str().unwrap().to_owned();
+    ann.must("notification:ack", ack(&id)).await;
+    assert_eq!(publish_under(&server.binary, key, &notice).await, first);
+    let variables = [UNLIMITED.as_slice(), &[KEY]].concat();
+    let server = server.restarted(&variables);
+    assert_eq!(publish_under(&server.binary, key, &notice).await, first);
+    // It does not come again, and another notification under its id is refused.
+    assert!(follower(&server, "ann").await.1.is_empty());
+    let mut other = notice;
+    other["notificationId"] = json!(id);
+    other["title"] = json!("Another title");
+    let (status, _) = publish(&server.binary, "/notifications", other).await;
+    assert_eq!(status, 409);
+}
+
+async fn publish_under(binary: &Binary, key: Option<&str>, notice: &Value) -> (u16, Value) {
+    let key = key.map(|key| format!("Idempotency-Key: {key}\r\n"));
+    let (headers, body) = (key.unwrap_or_default(), notice.to_string());
+    call(binary, "service", "POST /notifications", &headers, &body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_notification_published_again_gets_the_first_answer() {
+    publish_around_acknowledgement(notice("n1", "high"), None).await;
+    // The times that the service gives itself count as well.
+    let mut timed = notice("n1", "high");
+    timed["timestamp"] = json!("2025-01-31T12:00:00.000Z");
+    timed["expiresAt"] = json!(in_an_hour());
+    publish_around_acknowledgement(timed, None).await;
+    let mut unnamed = notice("", "high");
+    unnamed.as_object_mut().unwrap().remove("notificationId");
+    publish_around_acknowledgement(unnamed, Some("order-1")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,6 +92,11 @@ async fn one_request_notifies_many_users_and_states_each_outcome() {
     assert_eq!(again["stored"], 0);
     assert_eq!(outcomes(&again)[0], ("zoe", "known"));
     assert!(ann.events_until_now("notification:new").await.is_empty());
+    // Another notification under an acknowledged id is no repeat.
+    let mut changed = notice("n1", json!(["bob"]));
+    changed["title"] = json!("Another title");
+    let changed = must(binary, PATH, changed).await;
+    assert_eq!(outcomes(&changed), [("bob", "conflict")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

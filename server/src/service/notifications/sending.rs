@@ -230,10 +230,14 @@ fn named_users(one: Option<String>, many: Option<Vec<String>>) -> Result<Users, 
 fn one_result(appended: Appended, new: &New) -> Result<Notification, ServiceError> {
     let conflict = match (outcome(&appended, new), appended) {
         (SentOutcome::Stored, _) => return Ok(new.notification.clone()),
-        (SentOutcome::Known, Appended::There(entry)) => match read(&entry) {
-            Some(Body::New(known)) => return Ok(known),
-            Some(Body::Acked { .. } | Body::Withdrawn { .. }) | None => ACKNOWLEDGED,
-        },
+        // The service that repeats its request gets the first answer, also after the user has
+        // acknowledged the notification.
+        (SentOutcome::Known | SentOutcome::Acknowledged, Appended::There(entry)) => {
+            match stored_notification(&entry) {
+                Some(known) => return Ok(known),
+                None => ACKNOWLEDGED,
+            }
+        }
         (SentOutcome::Known | SentOutcome::Acknowledged, _) => ACKNOWLEDGED,
         (SentOutcome::Withdrawn, _) => "it was withdrawn",
         (SentOutcome::Conflict, _) => "another notification has this id",
@@ -250,12 +254,25 @@ fn outcome(appended: &Appended, new: &New) -> SentOutcome {
     }
 }
 
+/// Returns the notification that an entry has, whether its user has acknowledged it or not.
+fn stored_notification(entry: &Entry) -> Option<Notification> {
+    match read(entry)? {
+        Body::New(known) => Some(known),
+        Body::Acked { notification, .. } => notification,
+        Body::Withdrawn { .. } => None,
+    }
+}
+
 /// What an entry that has the id of a notification says of it.
 fn known(entry: &Entry, new: &New) -> SentOutcome {
-    let known = match read(entry) {
-        Some(Body::New(known)) => known,
+    let outcome = match read(entry) {
+        Some(Body::New(_)) => SentOutcome::Known,
         Some(Body::Withdrawn { .. }) => return SentOutcome::Withdrawn,
-        Some(Body::Acked { .. }) | None => return SentOutcome::Acknowledged,
+        Some(Body::Acked { .. }) | None => SentOutcome::Acknowledged,
+    };
+    // Servers before the history acknowledged a notification without storing what it was.
+    let Some(known) = stored_notification(entry) else {
+        return outcome;
     };
     // Times that the service has not given differ with each attempt.
     let mut same = new.notification.clone();
@@ -266,7 +283,7 @@ fn known(entry: &Entry, new: &New) -> SentOutcome {
         same.expires_at = known.expires_at;
     }
     if same == known {
-        SentOutcome::Known
+        outcome
     } else {
         SentOutcome::Conflict
     }

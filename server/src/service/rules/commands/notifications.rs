@@ -137,7 +137,7 @@ pub(crate) enum SentOutcome {
     Stored,
     /// The same notification was stored before.
     Known,
-    /// It was stored before, and the user has acknowledged it.
+    /// The same notification was stored before, and the user has acknowledged it.
     Acknowledged,
     /// It was stored before and withdrawn.
     Withdrawn,
