@@ -26,6 +26,7 @@ on_every_backend! {
     closed_entries_are_read_and_trimmed_by_themselves,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
+    open_entries_before_a_time_expire_in_one_journal,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
     many_new_entries_are_replaced_without_counting_for_each,
 }
@@ -536,6 +537,28 @@ async fn a_sweep_takes_what_is_old_and_the_revision_goes_on(backend: Backend) {
     assert_eq!(bodies(&left), [(3, "open"), (5, "young")]);
     let next = stored(store, entry("j", "a", "again")).await;
     assert_eq!(next.revision, 6);
+}
+
+async fn open_entries_before_a_time_expire_in_one_journal(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let old = Time::now().before(Duration::from_secs(60));
+    let aged = |append: Append| Append {
+        created_at: old,
+        ..append
+    };
+    stored(store, aged(entry("j", "a", "old"))).await;
+    stored(store, aged(closed("j", "b", "closed"))).await;
+    stored(store, entry("j", "c", "young")).await;
+    stored(store, aged(entry("other", "a", "old"))).await;
+    let since = Time::now().before(Duration::from_secs(30));
+    assert_eq!(store.expire_journal("j", since).await.unwrap(), 1);
+    assert_eq!(store.expire_journal("j", since).await.unwrap(), 0);
+    assert_eq!(store.expire_journal("none", since).await.unwrap(), 0);
+    let left = view(store, "j").await;
+    assert_eq!(bodies(&left.entries), [(2, "closed"), (3, "young")]);
+    assert_eq!(view(store, "other").await.entries.len(), 1);
+    // The key is free again, and the revision goes on.
+    assert_eq!(stored(store, entry("j", "a", "new")).await.revision, 4);
 }
 
 async fn entries_are_replaced_together_and_there_are_no_more_than_may_be(backend: Backend) {

@@ -71,6 +71,7 @@ mod port;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod presence;
+mod price_ends;
 mod prices;
 #[cfg(feature = "postgres")]
 mod publications;

@@ -108,6 +108,7 @@ async fn a_task_that_is_killed_is_named_by_readiness_and_started_again() {
         "journals",
         "trades",
         "prices",
+        "symbols",
         "statuses",
         "webhooks",
         "backend sessions",

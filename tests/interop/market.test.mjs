@@ -265,6 +265,22 @@ describe("prices", () => {
     assert.equal(refused.error.details.field, "symbols[1]");
   });
 
+  test("a symbol of which no price is published expires, and a later subscriber gets no price", async (t) => {
+    const { url } = await server(t, { ROOMCAST_MARKET__SYMBOL_EXPIRY: "1s" });
+    const ann = await user(t, url, "ann");
+    heard(ann, "price:withdrawn");
+    await must(ann, "subscribe:prices", { symbols: ["AAPL"] });
+    const ended = next(ann, "price:withdrawn");
+    await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
+    const [{ symbol, reason }] = await ended;
+    assert.deepEqual([symbol, reason], ["AAPL", "expired"]);
+    const { snapshot } = await must(await user(t, url, "bob"), "subscribe:prices", { symbols: ["AAPL"] });
+    assert.deepEqual(snapshot.prices, []);
+    const update = next(ann, "price:update");
+    await publish(url, "/prices", { symbol: "AAPL", price: 190.5 });
+    assert.equal((await update)[0].price, 190.5);
+  });
+
   test("a client that is recovered has the newest prices first", async (t) => {
     const { url } = await server(t, { ROOMCAST_RECOVERY__ENABLED: "true" });
     const link = await startLink(url);

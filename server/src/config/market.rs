@@ -21,6 +21,10 @@ pub struct Market {
     /// Default 100 ms.
     #[serde(with = "humantime_serde")]
     pub price_interval: Duration,
+    /// How long after its last publication the price of a symbol is known. Then the symbol is removed, and makes room for
+    /// another one. Default 7 days.
+    #[serde(with = "humantime_serde")]
+    pub symbol_expiry: Duration,
     /// Trades of one user that may be open, which all come with a snapshot. Default 200.
     pub open_trades: u32,
     /// Channels of signals that one connection may be subscribed to. Default 100.
@@ -86,6 +90,7 @@ impl Default for Market {
             executor: Executor::Paper,
             prices: Vec::new(),
             price_interval: Duration::from_millis(100),
+            symbol_expiry: Duration::from_secs(7 * 86_400),
             open_trades: 200,
             channels: 100,
             bundle_subscriptions: false,
@@ -156,6 +161,9 @@ impl Market {
         }
         if self.price_interval > LONGEST_REQUEST {
             return Err("market.price_interval is over a minute");
+        }
+        if self.symbol_expiry < SHORTEST_EXPIRY || self.symbol_expiry > LONGEST {
+            return Err("market.symbol_expiry must be from a second to 366 days");
         }
         if self.open_trades == 0 || self.open_trades > MOST_OPEN {
             return Err("market.open_trades must be from 1 to 1000");
@@ -361,6 +369,8 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 /// The shortest time for which closed entries are remembered, so that one that is published again is recognised.
 const SHORTEST_KEEP: Duration = Duration::from_secs(3600);
+/// The shortest time for which a price is known: more than a batch of prices takes to be stored.
+const SHORTEST_EXPIRY: Duration = Duration::from_secs(1);
 const MOST_ATTEMPTS: u32 = 10;
 /// Rules about channels of signals.
 const MOST_RULES: usize = 100;
@@ -491,6 +501,21 @@ mod tests {
         let long = LONGEST_REQUEST + Duration::from_millis(1);
         let fault = market(long).check().unwrap_err();
         assert!(fault.contains("market.price_interval"), "{fault}");
+    }
+
+    #[test]
+    fn symbols_expire_after_a_second_to_a_year() {
+        let market = |symbol_expiry| Market {
+            symbol_expiry,
+            ..Market::default()
+        };
+        for good in [SHORTEST_EXPIRY, LONGEST] {
+            assert_eq!(market(good).check(), Ok(()));
+        }
+        for wrong in [Duration::ZERO, LONGEST + Duration::from_secs(1)] {
+            let fault = market(wrong).check().unwrap_err();
+            assert!(fault.contains("market.symbol_expiry"), "{fault}");
+        }
     }
 
     #[test]

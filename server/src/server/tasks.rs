@@ -113,6 +113,10 @@ fn published(services: &Services, io: &Io, supervisor: &Supervisor) {
     supervisor.start("trades", move || market.clone().resume(namespace.clone()));
     let market = services.market.clone();
     supervisor.start("prices", move || market.clone().keep_prices());
+    let (market, namespace) = (services.market.clone(), io.of("/"));
+    supervisor.start("symbols", move || {
+        market.clone().expire_prices(namespace.clone())
+    });
     if services.hooks.is_there() {
         let node = io.node().map_or_else(String::new, |node| node.to_string());
         let hooks = services.hooks.clone();

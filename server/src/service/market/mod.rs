@@ -63,7 +63,7 @@ impl Market {
             journals,
             config: config.clone(),
             execution: Execution::new(config)?,
-            prices: Prices::new(config.price_interval),
+            prices: Prices::new(config),
             bundled,
             access: SignalAccess::new(config),
         })))

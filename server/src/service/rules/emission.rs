@@ -118,7 +118,7 @@ pub(crate) trait Keyed {
     /// What the key is made of, in words.
     const BY: &'static str;
 
-    /// The key; no two events share one.
+    /// The key. Two events share one only if the newer one ends what the other says.
     fn key(&self) -> String;
 }
 

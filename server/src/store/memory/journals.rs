@@ -218,6 +218,21 @@ impl Tables {
         }
     }
 
+    pub(super) fn expire_journal(&mut self, name: &str, before: Time) -> u64 {
+        let Some(journal) = self.journals.get_mut(name) else {
+            return 0;
+        };
+        let entries = journal.entries.values();
+        let old = entries.filter(|entry| {
+            entry.is_open && journal.is_current(entry) && entry.created_at < before
+        });
+        let old: Vec<u64> = old.map(|entry| entry.revision).collect();
+        for revision in &old {
+            self.bytes = self.bytes.saturating_sub(journal.remove(*revision) as u64);
+        }
+        old.len() as u64
+    }
+
     pub(super) fn sweep_journals(&mut self, sweep: &JournalSweep) -> u64 {
         let mut removed = 0;
         for journal in self.journals.values_mut() {

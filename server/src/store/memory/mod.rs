@@ -339,6 +339,14 @@ impl Memory {
         Ok(journal.and_then(|journal| journal.current(key).cloned()))
     }
 
+    pub(super) async fn expire_journal(
+        &self,
+        journal: &str,
+        before: Time,
+    ) -> Result<u64, StoreError> {
+        Ok(self.0.state.lock().expire_journal(journal, before))
+    }
+
     pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
         Ok(self.0.state.lock().sweep_journals(&sweep))
     }

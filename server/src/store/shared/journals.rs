@@ -337,6 +337,15 @@ impl Store {
         each!(self, backend => self.patiently(backend.trim_journal(journal, before)).await)
     }
 
+    /// Removes open entries of a journal that were appended before this time, and returns how many. No server is notified.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be stored.
+    pub async fn expire_journal(&self, journal: &str, before: Time) -> Result<u64, StoreError> {
+        each!(self, backend => self.patiently(backend.expire_journal(journal, before)).await)
+    }
+
     /// Removes what has ended, was replaced or is old. Says how many.
     ///
     /// # Errors

@@ -310,6 +310,21 @@ pub(super) fn trim(connection: &Connection, journal: &str, before: u64) -> rusql
     Ok(())
 }
 
+/// Removes open entries that were appended before a time.
+pub(super) fn expire(
+    connection: &Connection,
+    journal: &str,
+    before: Time,
+) -> rusqlite::Result<u64> {
+    let expired = connection
+        .prepare_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = ?1 AND is_current AND is_open AND created_at < ?2",
+        )?
+        .execute(params![journal, before])?;
+    Ok(expired as u64)
+}
+
 /// Removes some of what is not needed any more.
 pub(super) fn sweep(connection: &Connection, sweep: &JournalSweep) -> rusqlite::Result<u64> {
     let mut removed = 0;

@@ -310,6 +310,7 @@ async fn journals(store: &Store) -> Result<(), String> {
     }));
     must!(store.journal_after(&journal, 0, 10, 10));
     must!(store.journal_entry(&journal, "t1"));
+    must!(store.expire_journal(&journal, Time::now().before(Duration::from_secs(3600))));
     must!(store.sweep_journals(JournalSweep {
         now: Time::now(),
         replaced_before: later(),

@@ -693,6 +693,14 @@ export interface Price {
   timestamp: string;
 }
 
+/** The price of a symbol is no longer known, until another one is published. */
+export interface PriceWithdrawn {
+  /** Why the price of a symbol is no longer known: none was published for `market.symbol_expiry`. */
+  reason: "expired";
+  symbol: string;
+  timestamp: string;
+}
+
 /** The answer to a subscription, as event and as acknowledgement. */
 export interface PricesSubscribed {
   /** One for each symbol. */
@@ -1416,6 +1424,8 @@ export interface ServerToClientEvents {
   "prices:unsubscribed": (payload: PricesUnsubscribed) => void;
   /** The price of a symbol has changed; of prices that come within `market.price_interval` the newest is told. */
   "price:update": (payload: Price) => void;
+  /** The price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place. */
+  "price:withdrawn": (payload: PriceWithdrawn) => void;
   /** The socket follows its user's notifications from here on. */
   "notifications:subscribed": (payload: NotificationsSubscribed) => void;
   /** The socket follows its user's notifications no longer. */

@@ -45,6 +45,7 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "prices:subscribed": {"rooms":["prices:AAPL","prices:BTC/USD"],"snapshot":{"prices":[{"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"}]}},
   "prices:unsubscribed": {"rooms":["prices:BTC/USD"]},
   "price:update": {"price":190.5,"symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z"},
+  "price:withdrawn": {"reason":"expired","symbol":"AAPL","timestamp":"2025-02-07T12:00:00.000Z"},
   "notifications:subscribed": {"room":"notifications:ada","snapshot":{"hasMore":false,"notifications":[{"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"}],"revision":1,"unread":1}},
   "notifications:unsubscribed": {"room":"notifications:ada"},
   "notification:new": {"actionUrl":"/orders/1","expiresAt":"2025-03-02T12:00:00.000Z","message":"2 AAPL at 190.5","notificationId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","priority":"normal","revision":1,"timestamp":"2025-01-31T12:00:00.000Z","title":"Order filled","type":"info"},
@@ -99,6 +100,7 @@ export async function talk(): Promise<void> {
   socket.on("prices:subscribed", (payload) => console.log(payload.rooms, payload.snapshot));
   socket.on("prices:unsubscribed", (payload) => console.log(payload.rooms));
   socket.on("price:update", (payload) => console.log(payload.price, payload.symbol, payload.timestamp));
+  socket.on("price:withdrawn", (payload) => console.log(payload.reason, payload.symbol, payload.timestamp));
   socket.on("notifications:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("notifications:unsubscribed", (payload) => console.log(payload.room));
   socket.on("notification:new", (payload) => console.log(payload.actionUrl, payload.expiresAt, payload.message, payload.notificationId, payload.priority, payload.revision, payload.timestamp, payload.title, payload.type));

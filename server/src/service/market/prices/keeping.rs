@@ -110,7 +110,12 @@ impl Market {
             created_at: Time::now(),
             most_open: u32::try_from(MOST_SYMBOLS).unwrap_or(u32::MAX),
         };
-        let revisions = self.0.journals.store().replace(replace).await?;
+        let store = self.0.journals.store();
+        let mut revisions = store.replace(replace.clone()).await?;
+        // Symbols that have expired make room before a new one is refused.
+        if revisions.contains(&None) && self.expire_stored_prices().await? > 0 {
+            revisions = store.replace(replace).await?;
+        }
         if revisions.contains(&None) {
             tracing::warn!("the store has prices of too many symbols, and takes no further ones");
         }

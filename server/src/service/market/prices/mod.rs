@@ -4,6 +4,7 @@
 //! Whoever takes prices, or tells somebody what they are, has the *turn* meanwhile, so that a subscription has no gap: what comes after its
 //! snapshot is told to the rooms that it has joined by then.
 
+mod expiry;
 mod keeping;
 mod news;
 mod table;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 
 use super::{Market, checks};
+use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::read;
@@ -47,6 +49,8 @@ pub(super) struct Prices {
     /// The revision up to which the journal was read.
     heard: Mutex<u64>,
     interval: Duration,
+    /// How long after its last publication a price is known.
+    expiry: Duration,
 }
 
 /// What was published.
@@ -63,7 +67,7 @@ pub(crate) enum PublishedPrices {
 }
 
 impl Prices {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(super) fn new(config: &config::Market) -> Self {
         Self {
             table: Mutex::default(),
             turn: Semaphore::new(1),
@@ -71,7 +75,8 @@ impl Prices {
             storing: Semaphore::new(1),
             rounds: watch::Sender::default(),
             heard: Mutex::default(),
-            interval,
+            interval: config.price_interval,
+            expiry: config.symbol_expiry,
         }
     }
 
@@ -84,8 +89,9 @@ impl Prices {
 
     /// The last prices of symbols, as far as there are any.
     fn last(&self, symbols: &[String]) -> LastPrices {
-        let table = self.table.lock();
-        let prices = symbols.iter().filter_map(|symbol| table.get(symbol));
+        let (table, since) = (self.table.lock(), self.known_since());
+        let current = |symbol: &String| table.current(symbol, since);
+        let prices = symbols.iter().filter_map(current);
         LastPrices {
             prices: prices.cloned().collect(),
         }
@@ -142,6 +148,10 @@ impl Market {
     ) -> Result<Vec<Awaited>, ServiceError> {
         let prices = &self.0.prices;
         let turn = prices.turn().await?;
+        // Symbols that have expired make room before a new one is refused.
+        if prices.table.lock().is_nearly_full(given.len()) {
+            prices.expire(namespace);
+        }
         // The turn is what orders; the lock of the table is held for the change alone and never
         // across an await.
         let taken = prices.table.lock().put(given, Time::now());
@@ -230,7 +240,8 @@ impl Market {
 
     /// The last price of a symbol that was published, else the configured one.
     pub(super) async fn price(&self, symbol: &str) -> Result<Option<f64>, StoreError> {
-        let known = self.0.prices.table.lock().get(symbol).cloned();
+        let (prices, since) = (&self.0.prices, self.0.prices.known_since());
+        let known = prices.table.lock().current(symbol, since).cloned();
         let store = self.0.journals.store();
         // Another server may have stored one of which this one has not heard yet.
         let stored = if store.is_shared() {
@@ -238,6 +249,7 @@ impl Market {
         } else {
             None
         };
+        let stored = stored.filter(|entry| entry.created_at >= since);
         let newer = stored.as_ref().and_then(read::<Price>).filter(|stored| {
             let is_newer = |known: &Price| stored.timestamp >= known.timestamp;
             known.as_ref().is_none_or(is_newer)

@@ -75,9 +75,20 @@ impl Market {
 
     fn hear_price(&self, entry: &Entry, namespace: &Namespace) {
         let prices = &self.0.prices;
-        if let Some(price) = read::<Price>(entry)
-            && prices.table.lock().hear(&price, entry.revision)
-        {
+        let Some(price) = read::<Price>(entry) else {
+            return;
+        };
+        let is_news = {
+            let mut table = prices.table.lock();
+            // What has expired is still in the store until a server removes it.
+            if entry.created_at < prices.known_since() && table.get(&price.symbol).is_none() {
+                return;
+            }
+            let is_news = table.hear(&price, entry.revision);
+            table.note_published(&price.symbol, entry.created_at);
+            is_news
+        };
+        if is_news {
             prices.tell(namespace, &price);
         }
     }

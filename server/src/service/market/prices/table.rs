@@ -29,6 +29,8 @@ struct Place {
 
 struct Last {
     price: Price,
+    /// When the price was published here, or stored by another server.
+    published: Option<Time>,
     /// The last place in the journal at which the store has had one of the symbol, as far as is known; 0 for none.
     revision: u64,
     /// With which version the price is to be stored, and its place in the queue, if it is to be stored.
@@ -90,10 +92,37 @@ impl Table {
         self.prices.get(symbol).map(|last| &last.price)
     }
 
+    /// Returns the price of a symbol that was published at this time or later, or is still to be stored.
+    pub(super) fn current(&self, symbol: &str, since: Time) -> Option<&Price> {
+        let last = self.prices.get(symbol)?;
+        (!last.is_over(since)).then_some(&last.price)
+    }
+
+    /// Removes symbols of which no price was published at this time or later, and returns them.
+    pub(super) fn expire(&mut self, since: Time) -> Vec<String> {
+        let over = self.prices.extract_if(|_, last| last.is_over(since));
+        let mut symbols: Vec<_> = over.map(|(symbol, _)| symbol).collect();
+        // Followers of several symbols receive their ends in one order at every server.
+        symbols.sort_unstable();
+        symbols
+    }
+
+    /// Whether there may be no place for this number of further symbols.
+    pub(super) fn is_nearly_full(&self, more: usize) -> bool {
+        self.prices.len() + more > MOST_SYMBOLS
+    }
+
+    /// Notes that the price of a symbol was published at this time.
+    pub(super) fn note_published(&mut self, symbol: &str, time: Time) {
+        if let Some(last) = self.prices.get_mut(symbol) {
+            last.published = last.published.max(Some(time));
+        }
+    }
+
     /// Takes what this server was given, all of it or nothing. A price that comes alone is stored before those that come together.
     pub(super) fn put(&mut self, given: Vec<Given>, now: Time) -> Result<Taken, Full> {
         // Nothing is counted while there is room for all.
-        if self.prices.len() + given.len() > MOST_SYMBOLS {
+        if self.is_nearly_full(given.len()) {
             let symbols = given.iter().map(|one| one.symbol.as_str());
             let mut new: Vec<_> = symbols
                 .filter(|one| !self.prices.contains_key(*one))
@@ -140,6 +169,7 @@ impl Table {
             timestamp,
         };
         self.set(&price, None);
+        self.note_published(&price.symbol, now);
         self.mark(&price.symbol, is_bulk);
         Some(price)
     }
@@ -152,6 +182,7 @@ impl Table {
         } else {
             let last = Last {
                 price: price.clone(),
+                published: None,
                 revision: revision.unwrap_or(0),
                 unstored: None,
                 settled: 0,
@@ -294,6 +325,13 @@ impl Table {
         }
         self.set(price, Some(revision));
         true
+    }
+}
+
+impl Last {
+    /// Whether the price is stored and was not published since this time.
+    fn is_over(&self, since: Time) -> bool {
+        self.unstored.is_none() && self.published.is_some_and(|published| published < since)
     }
 }
 
@@ -476,6 +514,26 @@ mod tests {
         assert_eq!(table.settle(&mut last), Settlement::Waiting);
         assert!(table.hear(&price("A", 4.0, 8), 2));
         assert_eq!(table.settle(&mut last), Settlement::Stored);
+    }
+
+    #[test]
+    fn symbol_expires_unless_published_again_or_unstored() {
+        let mut table = Table::default();
+        put(&mut table, 0, vec![given("A", 1.0, None)]);
+        put(&mut table, 0, vec![given("B", 1.0, None)]);
+        store(&mut table, &[Some(1), Some(2)]);
+        // The time of the price does not matter, only when it was published.
+        put(&mut table, 5, vec![given("B", 1.0, Some(0))]);
+        assert!(table.hear(&price("C", 1.0, 0), 3));
+        table.note_published("C", at(4));
+        assert!(table.current("A", at(0)).is_some());
+        assert!(table.current("A", at(1)).is_none());
+        assert_eq!(table.expire(at(4)), ["A"]);
+        assert_eq!(table.expire(at(9)), ["C"]);
+        assert!(table.current("B", at(9)).is_some(), "it is not stored yet");
+        store(&mut table, &[Some(4)]);
+        assert_eq!(table.expire(at(9)), ["B"]);
+        assert!(table.get("B").is_none());
     }
 
     #[test]

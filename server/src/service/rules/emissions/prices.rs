@@ -15,6 +15,13 @@ emissions! {
     PRICE_UPDATE: Price, Conflated = "price:update",
         "the price of a symbol has changed; of prices that come within `market.price_interval` the newest is told",
         "who follows the symbol", [Prices], price();
+    PRICE_WITHDRAWN: PriceWithdrawn, Conflated = "price:withdrawn",
+        "the price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place",
+        "who follows the symbol", [Prices], PriceWithdrawn {
+            symbol: "AAPL".into(),
+            reason: PriceEnd::Expired,
+            timestamp: examples::time("2025-02-07T12:00:00Z"),
+        };
 }
 
 /// The last price of a symbol.
@@ -24,6 +31,23 @@ pub(crate) struct Price {
     pub(crate) symbol: String,
     pub(crate) price: f64,
     pub(crate) timestamp: Time,
+}
+
+/// The price of a symbol is no longer known, until another one is published.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PriceWithdrawn {
+    pub(crate) symbol: String,
+    pub(crate) reason: PriceEnd,
+    pub(crate) timestamp: Time,
+}
+
+/// Why the price of a symbol is no longer known: none was published for `market.symbol_expiry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum PriceEnd {
+    Expired,
 }
 
 /// The answer to a subscription, as event and as acknowledgement.
@@ -53,6 +77,15 @@ impl Keyed for Price {
     const BY: &'static str = "symbol";
 
     fn key(&self) -> String {
+        format!("price {}", self.symbol)
+    }
+}
+
+impl Keyed for PriceWithdrawn {
+    const BY: &'static str = "symbol";
+
+    fn key(&self) -> String {
+        // That of the price which it ends: of both the newest counts.
         format!("price {}", self.symbol)
     }
 }

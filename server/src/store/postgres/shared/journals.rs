@@ -72,6 +72,14 @@ impl Postgres {
         read!(self, client => current(client, journal, key))
     }
 
+    pub(in crate::store) async fn expire_journal(
+        &self,
+        journal: &str,
+        before: Time,
+    ) -> Result<u64, StoreError> {
+        read!(self, client => expire(client, journal, before))
+    }
+
     pub(in crate::store) async fn sweep_journals(
         &self,
         sweep: JournalSweep,
@@ -344,6 +352,19 @@ async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), 
         .execute(&statement, &[&journal, &signed(before)])
         .await?;
     Ok(())
+}
+
+/// Removes open entries that were appended before a time. An entry that another server replaces in the meantime stays.
+async fn expire(client: &ClientWrapper, journal: &str, before: Time) -> Result<u64, Error> {
+    let statement = client
+        .prepare_cached(
+            "DELETE FROM journal_entries
+             WHERE journal = $1 AND is_current AND is_open AND created_at < $2",
+        )
+        .await?;
+    client
+        .execute(&statement, &[&journal, &before.timestamp()])
+        .await
 }
 
 /// Removes some of what is not needed any more. What another server is removing is left to it.
