@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use roomcast_server::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace, Store,
-    Time,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    Store, Time, WITHDRAWAL,
 };
 use tokio::task::JoinSet;
 
@@ -26,6 +26,7 @@ on_every_backend! {
     closed_entries_are_read_and_trimmed_by_themselves,
     what_has_expired_is_not_there_for_anybody,
     a_sweep_takes_what_is_old_and_the_revision_goes_on,
+    closed_entry_is_amended_once_and_no_view_has_a_withdrawal,
     open_entries_before_a_time_expire_in_one_journal,
     entries_are_replaced_together_and_there_are_no_more_than_may_be,
     many_new_entries_are_replaced_without_counting_for_each,
@@ -539,6 +540,77 @@ async fn a_sweep_takes_what_is_old_and_the_revision_goes_on(backend: Backend) {
     assert_eq!(next.revision, 6);
 }
 
+async fn closed_entry_is_amended_once_and_no_view_has_a_withdrawal(backend: Backend) {
+    let store = &Harness::new(backend).await.store;
+    let in_gold = Append {
+        category: Some("gold".into()),
+        ..closed("j", "a", "1")
+    };
+    stored(store, in_gold).await;
+    stored(store, closed("j", "b", "2")).await;
+    let amend = |key: &str, replaces, body: &str, is_open| Amend {
+        journal: "j".into(),
+        key: key.into(),
+        replaces,
+        body: body.into(),
+        is_open,
+        created_at: Time::now(),
+        expires_at: None,
+    };
+    let amended = store.amend(amend("a", 1, "3", false)).await.unwrap();
+    let amended = amended.unwrap();
+    assert_eq!((amended.revision, &*amended.body), (3, "3"));
+    assert_eq!(amended.category.as_deref(), Some("gold"));
+    // The entry that it has replaced is not current any more.
+    for wrong in [
+        amend("a", 1, "4", false),
+        amend("none", 1, "4", false),
+        Amend {
+            journal: "other".into(),
+            ..amend("a", 3, "4", false)
+        },
+    ] {
+        assert_eq!(store.amend(wrong).await.unwrap(), None);
+    }
+    assert_eq!(
+        bodies(&view(store, "j").await.entries),
+        [(2, "2"), (3, "3")]
+    );
+    let body = format!("{WITHDRAWAL}0}}");
+    let withdrawn = store.amend(amend("a", 3, &body, false)).await.unwrap();
+    let revision = withdrawn.unwrap().revision;
+    assert!(revision > 3, "{revision}");
+    let seen = view(store, "j").await;
+    assert_eq!(
+        (seen.revision, bodies(&seen.entries)),
+        (revision, vec![(2, "2")])
+    );
+    let of_gold = Current {
+        category: Some("gold"),
+        is_closed: true,
+        ..all("j")
+    };
+    assert!(store.journal(of_gold).await.unwrap().entries.is_empty());
+    // Servers that catch up read it, and its key stays taken.
+    let after = store.journal_after("j", 2, u64::MAX, 10).await.unwrap();
+    assert_eq!(bodies(&after), [(revision, &*body)]);
+    let again = store.append(entry("j", "a", "5")).await.unwrap();
+    assert!(matches!(again, Appended::There(there) if there.revision == revision));
+    // Open withdrawals expire by a time of their own.
+    let old = Time::now().before(Duration::from_secs(60));
+    let open = Amend {
+        created_at: old,
+        ..amend("b", 2, &body, true)
+    };
+    store.amend(open).await.unwrap().unwrap();
+    let far = Time::now().before(Duration::from_secs(3600));
+    assert_eq!(store.expire_journal("j", far, far).await.unwrap(), 0);
+    assert_eq!(
+        store.expire_journal("j", far, Time::now()).await.unwrap(),
+        1
+    );
+}
+
 async fn open_entries_before_a_time_expire_in_one_journal(backend: Backend) {
     let store = &Harness::new(backend).await.store;
     let old = Time::now().before(Duration::from_secs(60));
@@ -551,9 +623,9 @@ async fn open_entries_before_a_time_expire_in_one_journal(backend: Backend) {
     stored(store, entry("j", "c", "young")).await;
     stored(store, aged(entry("other", "a", "old"))).await;
     let since = Time::now().before(Duration::from_secs(30));
-    assert_eq!(store.expire_journal("j", since).await.unwrap(), 1);
-    assert_eq!(store.expire_journal("j", since).await.unwrap(), 0);
-    assert_eq!(store.expire_journal("none", since).await.unwrap(), 0);
+    assert_eq!(store.expire_journal("j", since, since).await.unwrap(), 1);
+    assert_eq!(store.expire_journal("j", since, since).await.unwrap(), 0);
+    assert_eq!(store.expire_journal("none", since, since).await.unwrap(), 0);
     let left = view(store, "j").await;
     assert_eq!(bodies(&left.entries), [(2, "closed"), (3, "young")]);
     assert_eq!(view(store, "other").await.entries.len(), 1);

@@ -104,3 +104,4 @@ mod tls;
 mod tools;
 mod trades;
 mod unread;
+mod withdrawals;

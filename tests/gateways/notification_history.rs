@@ -71,16 +71,10 @@ async fn acknowledged_notifications_are_read_page_by_page() {
     let mut ann = client(&server.binary, "ann", "user").await;
     let cursor = first["cursor"].clone();
     let second = history(&mut ann, json!({"limit": 2, "cursor": cursor})).await;
-    // What was withdrawn takes its place on a page, which has fewer then.
+    // What was withdrawn takes no place on a page.
     assert_eq!(
         (ids(&second), &second["hasMore"]),
-        (vec!["n1"], &json!(true))
-    );
-    let last = second["cursor"].clone();
-    let third = history(&mut ann, json!({"limit": 2, "cursor": last})).await;
-    assert_eq!(
-        (ids(&third), &third["hasMore"]),
-        (vec!["n4"], &json!(false))
+        (vec!["n1", "n4"], &json!(false))
     );
     // Nobody reads the history of another user but services with the permission.
     let mut bob = client(&server.binary, "bob", "user").await;

@@ -49,6 +49,7 @@ export const CHECKED = {
     serverToClient: [
       "trades:subscribed", "trades:unsubscribed", "trade:update", "trade:executed", "trade:error", "signals:subscribed", "signals:unsubscribed",
       "signal:new", "portfolio:subscribed", "portfolio:unsubscribed", "portfolio:update", "prices:subscribed", "prices:unsubscribed", "price:update", "price:withdrawn",
+      "signal:withdrawn", "trade:withdrawn",
       "notifications:subscribed", "notifications:unsubscribed", "notification:new", "notification:batch", "notification:acked",
       "notifications:acked", "notifications:unread", "notification:withdrawn",
     ],

@@ -228,6 +228,36 @@ describe("the market", () => {
   }
 });
 
+describe("what is withdrawn", () => {
+  test("ends for followers, and is in no later snapshot", async (t) => {
+    const { url } = await server(t);
+    const withdraw = async (path) => {
+      const { status, body } = await call(url, "DELETE", `/api/v1${path}`, undefined, `Bearer ${service}`);
+      assert.equal(status, 200, JSON.stringify(body));
+      return body;
+    };
+    await publish(url, "/trades", trade("t1", "failed"));
+    await publish(url, "/signals", signal("s1", "gold"));
+    await publish(url, "/prices", { symbol: "BTC/USD", price: 60000 });
+    const ann = await user(t, url, "ann");
+    const events = heard(ann, "trade:withdrawn", "signal:withdrawn", "price:withdrawn");
+    const follow = async () => [
+      (await must(ann, "subscribe:trades", { userId: "ann" })).snapshot.trades.length,
+      (await must(ann, "subscribe:signals", { channelId: "gold" })).snapshot.signals.length,
+      (await must(ann, "subscribe:prices", { symbols: ["BTC/USD"] })).snapshot.prices.length,
+    ];
+    assert.deepEqual(await follow(), [1, 1, 1]);
+    const answers = [
+      ["trade:withdrawn", await withdraw("/users/ann/trades/t1")],
+      ["signal:withdrawn", await withdraw("/signals/s1")],
+      ["price:withdrawn", await withdraw("/prices/BTC%2FUSD")],
+    ];
+    await until(() => events.length === 3, "all three");
+    assert.deepEqual(events.sort(), answers.sort());
+    assert.deepEqual(await follow(), [0, 0, 0]);
+  });
+});
+
 describe("prices", () => {
   test("a client follows symbols by the events of the tables, and ends with the newest of each", async (t) => {
     const { url } = await server(t);

@@ -79,6 +79,20 @@ test("open trades come first and none of them is forgotten, of settled ones and 
   assert.equal(market.signals[0]?.signalId, "500");
 });
 
+test("withdrawn trades and signals leave the page", () => {
+  const { market, tell } = fake();
+  tell("trades:subscribed", subscribed(1, trade("one"), trade("two")));
+  const withdrawn = (tradeId: string, revision: number) => ({ tradeId, userId: "me", timestamp: "", revision });
+  tell("trade:withdrawn", withdrawn("two", 1));
+  assert.deepEqual(shown(market), ["two pending", "one pending"], "it is older than the snapshot");
+  tell("trade:withdrawn", withdrawn("one", 2));
+  assert.deepEqual(shown(market), ["two pending"]);
+  const signal = { signalId: "s", symbol: "X" };
+  tell("signals:subscribed", { room: "signals", snapshot: { revision: 1, hasMore: false, signals: [signal] } });
+  tell("signal:withdrawn", { signalId: "s", timestamp: "", revision: 2 });
+  assert.deepEqual(market.signals, []);
+});
+
 test("the outcome of an order is told once, and takes the place of one that nobody knew", async () => {
   const { market, connection, ended, tell } = fake(["trades:execute"]);
   assert.equal(market.mayExecute, true);

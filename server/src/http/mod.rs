@@ -10,6 +10,7 @@ mod market;
 mod page;
 pub(crate) mod scrape;
 pub(crate) mod security;
+mod withdrawals;
 
 use std::sync::Arc;
 

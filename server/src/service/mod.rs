@@ -43,7 +43,7 @@ pub(crate) use rules::admin::commands as admin;
 pub(crate) use rules::commands::form::{whole_in_query, whole_or_none};
 pub(crate) use rules::commands::{
     attendance, conversations, history, identity, invites, members, messages,
-    notifications as notification_events, pages, portfolio, prices, signals, trades,
+    notifications as notification_events, pages, portfolio, prices, signals, trades, withdrawals,
 };
 pub(crate) use rules::event::{Argument, Command, Event, EventPolicy, Payload};
 pub(crate) use rules::policy;

@@ -63,9 +63,9 @@ pub use rows::{
     Origin, PAGE_BYTES, Page, Revision, Version,
 };
 pub use shared::{
-    Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here, IfOpen,
-    JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications, Quota,
-    Replace, SharedValues,
+    Amend, Append, Appended, Audience, Changed, Current, Entry, Feed, FeedMark, FeedPage, Here,
+    IfOpen, JournalSweep, JournalView, Leases, Missed, Publication, PublicationFault, Publications,
+    Quota, Replace, SharedValues, WITHDRAWAL,
 };
 pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
 pub use time::Time;

@@ -332,7 +332,7 @@ const PUBLISHED: [&str; 5] = [
 ];
 
 /// What no route does: what is about one connection, what only its user may do, and what is read.
-const WITHOUT_ROUTE: [&str; 60] = [
+const WITHOUT_ROUTE: [&str; 59] = [
     "admin:alert",
     "admin:node",
     "admin:refusals",
@@ -364,7 +364,6 @@ const WITHOUT_ROUTE: [&str; 60] = [
     "portfolio:unsubscribed",
     "presence",
     "preview_invite",
-    "price:withdrawn",
     "prices:subscribed",
     "prices:unsubscribed",
     "revoke_invites",

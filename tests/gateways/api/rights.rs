@@ -26,6 +26,8 @@ pub(super) fn routes(document: &Value) -> Vec<(String, String, String)> {
             let path = path.replace("{id}", "0f8fad5b-d9cb-469f-a165-70867728950e");
             let path = path.replace("{userId}", "ann").replace("{room}", "none");
             let path = path.replace("{emoji}", "%F0%9F%91%8D");
+            let path = path.replace("{tradeId}", "trade-1");
+            let path = path.replace("{symbol}", "SYM-1");
             let permission = operation["x-permission"].as_str().unwrap();
             routes.push((method.to_uppercase(), path, permission.to_owned()));
         }
@@ -67,6 +69,9 @@ pub(super) fn body(method: &str, path: &str) -> String {
 /// A path as documents show it, but for names of users and rooms.
 fn shown(path: &str) -> String {
     let path = path.replace("0f8fad5b-d9cb-469f-a165-70867728950e", "{id}");
+    let path = path
+        .replace("trade-1", "{tradeId}")
+        .replace("SYM-1", "{symbol}");
     path.replace("%F0%9F%91%8D", "{emoji}")
 }
 

@@ -128,6 +128,9 @@ export class Market {
         if (!trades.take(update.revision)) return;
         this.#putTrade(update);
       })),
+      connection.on("trade:withdrawn", changing(({ tradeId, revision }) => {
+        if (trades.take(revision)) this.#trades.delete(tradeId);
+      })),
       connection.on("signals:subscribed", changing(({ room, snapshot }) => {
         // Of channels other subscriptions tell.
         if (room !== "signals") return;
@@ -139,6 +142,9 @@ export class Market {
         if (!signals.take(update.revision)) return;
         this.#signals.set(update.signalId, update);
         this.hasMoreSignals = keepNewest(this.#signals, MAX_SIGNALS, () => true) || this.hasMoreSignals;
+      })),
+      connection.on("signal:withdrawn", changing(({ signalId, revision }) => {
+        if (signals.take(revision)) this.#signals.delete(signalId);
       })),
       connection.on("trade:executed", changing((executed) => this.#noteExecuted(executed))),
       connection.on("trade:error", changing((error) => this.#noteError(error))),

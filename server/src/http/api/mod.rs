@@ -31,7 +31,7 @@ pub(crate) use describe::{Operation, Routes};
 pub(crate) use error::{ApiError, JsonBody, Parameters};
 pub(crate) use once::MadeUnder;
 
-use super::{Connections, market};
+use super::{Connections, market, withdrawals};
 use crate::{
     auth::{AuthFault, Principal},
     limit::{Class, Users},
@@ -104,6 +104,7 @@ pub(crate) fn routes(api: Api, blocks: Option<Blocks>) -> Routes {
         .merge(nodes::routes())
         .merge(identity::routes())
         .merge(market::routes())
+        .merge(withdrawals::routes())
         .with_state(api);
     match blocks {
         Some(blocks) => routes.merge(blocks::routes(blocks, access)),

@@ -326,7 +326,7 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
 }
 
 /// What sends the events of the server that a service can have sent.
-const ROUTES: [(&str, &str); 32] = [
+const ROUTES: [(&str, &str); 35] = [
     ("message", "POST /api/v1/conversations/{id}/messages"),
     ("edit_message", "PATCH /api/v1/messages/{id}"),
     ("message_edited", "PATCH /api/v1/messages/{id}"),
@@ -377,6 +377,12 @@ const ROUTES: [(&str, &str); 32] = [
         "notification:withdrawn",
         "POST /api/v1/notifications/withdraw",
     ),
+    ("signal:withdrawn", "DELETE /api/v1/signals/{id}"),
+    (
+        "trade:withdrawn",
+        "DELETE /api/v1/users/{id}/trades/{tradeId}",
+    ),
+    ("price:withdrawn", "DELETE /api/v1/prices/{symbol}"),
     ("disconnect", "DELETE /api/v1/sockets/{id}"),
     (
         "admin:kick",

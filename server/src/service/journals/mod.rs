@@ -8,6 +8,7 @@
 //!
 //! `market` and `notifications` say what an entry is for clients ([`Teller`]). Nothing in this module may know a payload.
 
+mod amending;
 mod followed;
 mod news;
 mod pages;
@@ -30,7 +31,12 @@ use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::content::MAX_PAGE;
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::store::{Append, Appended, Entry, JournalSweep, Store, StoreError, Time};
+use crate::store::{
+    Append, Appended, Current, Entry, JournalSweep, JournalView, Store, StoreError, Time,
+};
+pub(in crate::service) use amending::{
+    AmendTarget, Amended, Outcome, is_withdrawal, withdrawal, write_withdrawal,
+};
 use followed::Followed;
 pub(crate) use news::JournalNews;
 pub(in crate::service) use pages::{Part, WantedPage};

@@ -11,6 +11,7 @@ mod prices;
 mod signal_access;
 mod signals;
 mod trades;
+mod withdrawing;
 
 use std::sync::Arc;
 

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::channels::{self, JOURNAL, channel_of, is_room, room_of};
+use super::withdrawing::WITHDRAWN;
 use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::{Part, Snapshot, Subscription, Teller, WantedPage, read, write};
+use crate::service::journals::{
+    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, read, withdrawal, write,
+};
 use crate::service::rules::commands::signals::{
     PublishSignal, ReadFollowedSignals, ReadSignals, SignalList, SubscribeSignals,
     UnsubscribeSignals,
 };
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{
-    SIGNAL_NEW, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal, Signals,
+    SIGNAL_NEW, SIGNAL_WITHDRAWN, SIGNALS_SUBSCRIBED, SIGNALS_UNSUBSCRIBED, Signal,
+    SignalWithdrawn, Signals,
 };
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
 use roomcast::{Namespace, Room, Socket};
@@ -37,16 +41,20 @@ struct SignalsTeller;
 impl Teller for SignalsTeller {
     fn tell(&self, to: &Namespace, _: &str, entries: &[Entry]) {
         for entry in entries {
-            let Some(update) = update::<Signal>(entry) else {
-                continue;
-            };
-            let all = to.local().to(room_of(None));
             // A socket that is in both rooms gets the signal once.
-            let all = match &update.body.channel_id {
-                Some(channel) => all.to(room_of(Some(channel))),
-                None => all,
+            let followers = |channel: Option<&str>| {
+                let all = to.local().to(room_of(None));
+                channel.map_or_else(
+                    || all.clone(),
+                    |channel| all.clone().to(room_of(Some(channel))),
+                )
             };
-            SIGNAL_NEW.emit(all, &update);
+            if let Some(body) = withdrawal::<SignalWithdrawn>(entry) {
+                let (to, revision) = (followers(body.channel_id.as_deref()), entry.revision);
+                SIGNAL_WITHDRAWN.emit(to, &Update { body, revision });
+            } else if let Some(update) = update::<Signal>(entry) {
+                SIGNAL_NEW.emit(followers(update.body.channel_id.as_deref()), &update);
+            }
         }
     }
 }
@@ -308,6 +316,7 @@ impl Market {
                 });
                 return Ok(signal);
             }
+            Appended::There(entry) if is_withdrawal(&entry) => return Err(WITHDRAWN),
             Appended::There(entry) => read::<Signal>(&entry),
             Appended::Absent | Appended::Full => None,
         };

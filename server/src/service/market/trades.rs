@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::withdrawing::WITHDRAWN;
 use super::{Market, checks, own, portfolio, update};
 use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
+    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, journal_of, read, user_of,
+    withdrawal, write,
 };
 use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::commands::trades::{
@@ -17,7 +19,8 @@ use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
-    TRADE_UPDATE, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus, Trades,
+    TRADE_UPDATE, TRADE_WITHDRAWN, TRADES_SUBSCRIBED, TRADES_UNSUBSCRIBED, Trade, TradeStatus,
+    TradeWithdrawn, Trades,
 };
 use crate::service::rules::rooms::{RoomKind, room_named};
 use crate::store::{Append, Appended, Entry, IfOpen, Quota, Time};
@@ -42,7 +45,10 @@ impl Teller for TradesTeller {
     fn tell(&self, to: &Namespace, journal: &str, entries: &[Entry]) {
         let to = to.local().to(room_named(KIND, user_of(KIND, journal)));
         for entry in entries {
-            if let Some(update) = update::<Trade>(entry) {
+            if let Some(body) = withdrawal::<TradeWithdrawn>(entry) {
+                let revision = entry.revision;
+                TRADE_WITHDRAWN.emit(to.clone(), &Update { body, revision });
+            } else if let Some(update) = update::<Trade>(entry) {
                 TRADE_UPDATE.emit(to.clone(), &update);
             }
         }
@@ -252,6 +258,9 @@ impl Market {
         let store = self.0.journals.store();
         let journal = journal_of(KIND, &trade.user_id);
         let entry = store.journal_entry(&journal, &trade.trade_id).await?;
+        if entry.as_ref().is_some_and(is_withdrawal) {
+            return Err(WITHDRAWN);
+        }
         let Some(known) = entry.as_ref().and_then(read::<Trade>) else {
             return Ok(());
         };
@@ -295,6 +304,7 @@ impl Market {
                 });
                 Ok(None)
             }
+            Appended::There(entry) if is_withdrawal(&entry) => Err(WITHDRAWN),
             Appended::There(entry) => match read(&entry) {
                 Some(known) => Ok(Some(known)),
                 None => Err(ServiceError::Conflict("the trade is settled already")),

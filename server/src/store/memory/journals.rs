@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::tables::{ENTRY_BYTES, Tables, add};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
-    StoreError, Time,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    StoreError, Time, WITHDRAWAL,
 };
 
 /// One journal. Its revision never goes back, also when entries are removed.
@@ -167,7 +167,9 @@ impl Tables {
         let is_meant = |entry: &&Entry| {
             let category = entry.category.as_deref();
             let is_before = current.before.is_none_or(|before| entry.revision < before);
-            is_before && (current.category.is_none() || category == current.category)
+            is_before
+                && (current.category.is_none() || category == current.category)
+                && !entry.body.starts_with(WITHDRAWAL)
         };
         let open = journal.newest(current.now).filter(is_meant);
         let open = open.filter(|entry| entry.is_open).take(current.open);
@@ -218,13 +220,44 @@ impl Tables {
         }
     }
 
-    pub(super) fn expire_journal(&mut self, name: &str, before: Time) -> u64 {
+    /// Replaces the current entry of a key, if it is still the one that the caller knows.
+    pub(super) fn amend(&mut self, amend: Amend) -> Result<Option<Entry>, StoreError> {
+        let journal = self.journals.get(&amend.journal);
+        let known = journal.and_then(|journal| journal.current(&amend.key));
+        let Some(known) = known.filter(|known| known.revision == amend.replaces) else {
+            return Ok(None);
+        };
+        let append = Append {
+            category: known.category.clone(),
+            journal: amend.journal,
+            key: amend.key,
+            body: amend.body,
+            is_open: amend.is_open,
+            if_open: IfOpen::Remove,
+            needs_open: false,
+            created_at: amend.created_at,
+            expires_at: amend.expires_at,
+            most_open: 0,
+            quota: Quota::All,
+        };
+        self.put_entry(append).map(Some)
+    }
+
+    pub(super) fn expire_journal(
+        &mut self,
+        name: &str,
+        before: Time,
+        withdrawn_before: Time,
+    ) -> u64 {
         let Some(journal) = self.journals.get_mut(name) else {
             return 0;
         };
         let entries = journal.entries.values();
         let old = entries.filter(|entry| {
-            entry.is_open && journal.is_current(entry) && entry.created_at < before
+            let is_withdrawal = entry.body.starts_with(WITHDRAWAL);
+            let is_old =
+                entry.created_at < before || (is_withdrawal && entry.created_at < withdrawn_before);
+            entry.is_open && journal.is_current(entry) && is_old
         });
         let old: Vec<u64> = old.map(|entry| entry.revision).collect();
         for revision in &old {

@@ -29,7 +29,7 @@ use super::change::{Authorship, Cursor, Invite, Invites, List, Search};
 use super::lane::{self, Commits, EMISSION_LANES, Write};
 use super::rows::{Membership, Messages, Page, Version};
 use super::{
-    Append, Appended, Current, Entry, JournalSweep, JournalView, Replace, StoreError, Time,
+    Amend, Append, Appended, Current, Entry, JournalSweep, JournalView, Replace, StoreError, Time,
 };
 use crate::config;
 use crate::metrics::{Counter, Metrics};
@@ -343,8 +343,15 @@ impl Memory {
         &self,
         journal: &str,
         before: Time,
+        withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
-        Ok(self.0.state.lock().expire_journal(journal, before))
+        let mut state = self.0.state.lock();
+        Ok(state.expire_journal(journal, before, withdrawn_before))
+    }
+
+    pub(super) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
+        let mut state = self.open()?;
+        self.record(state.amend(amend))
     }
 
     pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {

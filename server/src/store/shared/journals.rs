@@ -119,6 +119,30 @@ impl Append {
     }
 }
 
+/// An entry that takes the place of the current entry of its key, also if that is closed.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
+pub struct Amend {
+    /// The name of the journal.
+    pub journal: String,
+    /// What it is about.
+    pub key: String,
+    /// The revision of the entry that it replaces. If another entry is current by then, nothing is stored.
+    pub replaces: u64,
+    /// JSON. A body that begins with [`WITHDRAWAL`] withdraws the key.
+    pub body: String,
+    /// Whether another one of its key may follow.
+    pub is_open: bool,
+    /// The time of this server.
+    pub created_at: Time,
+    /// When it is forgotten.
+    pub expires_at: Option<Time>,
+}
+
+/// How the body of an entry begins that withdraws its key. No view has such an entry, so that it takes the place of no other;
+/// servers that catch up read it.
+pub const WITHDRAWAL: &str = r#"{"withdrawn":"#;
+
 /// Open entries of one journal that take the places of those of their keys.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "made by who stores it")]
@@ -268,6 +292,17 @@ impl Store {
         self.feeding(appending).await
     }
 
+    /// Replaces the current entry of a key, also a closed one, if it is still the entry that the caller knows. Returns the
+    /// new entry, which has the category of the replaced one, or `None` if another entry is current.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be stored; then it may be all the same if the error says that nobody knows.
+    pub async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
+        let amending = async { each!(self, backend => self.patiently(backend.amend(amend)).await) };
+        self.feeding(amending).await
+    }
+
     /// Replaces open entries of one journal, all of them in one transaction. Says the revision of each, or `None` where there are
     /// too many open ones or a closed one is there. Servers hear of them together if the journal is `prices`, and not at
     /// all if it is another one that several servers follow.
@@ -337,13 +372,21 @@ impl Store {
         each!(self, backend => self.patiently(backend.trim_journal(journal, before)).await)
     }
 
-    /// Removes open entries of a journal that were appended before this time, and returns how many. No server is notified.
+    /// Removes open entries of a journal that were appended before `before`, and open withdrawals that were appended before
+    /// `withdrawn_before`. Returns how many. No server is notified.
     ///
     /// # Errors
     ///
     /// If that could not be stored.
-    pub async fn expire_journal(&self, journal: &str, before: Time) -> Result<u64, StoreError> {
-        each!(self, backend => self.patiently(backend.expire_journal(journal, before)).await)
+    pub async fn expire_journal(
+        &self,
+        journal: &str,
+        before: Time,
+        withdrawn_before: Time,
+    ) -> Result<u64, StoreError> {
+        each!(self, backend => {
+            self.patiently(backend.expire_journal(journal, before, withdrawn_before)).await
+        })
     }
 
     /// Removes what has ended, was replaced or is old. Says how many.

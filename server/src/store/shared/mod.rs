@@ -13,7 +13,8 @@ mod values;
 pub(super) use feed::Reading;
 pub use feed::{Changed, Feed, FeedMark, FeedPage};
 pub use journals::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    WITHDRAWAL,
 };
 pub use leases::{Here, Leases};
 pub use order::Missed;

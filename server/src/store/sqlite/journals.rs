@@ -2,10 +2,30 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::Sqlite;
 use super::sql::{signed, unsigned};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace, Time,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    StoreError, Time, WITHDRAWAL,
 };
+
+impl Sqlite {
+    pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
+        self.write(move |connection| self::amend(connection, &amend))
+            .await
+    }
+
+    pub(in crate::store) async fn expire_journal(
+        &self,
+        journal: &str,
+        before: Time,
+        withdrawn_before: Time,
+    ) -> Result<u64, StoreError> {
+        let journal = journal.to_owned();
+        self.write(move |connection| expire(connection, &journal, before, withdrawn_before))
+            .await
+    }
+}
 
 /// Appends an entry, if the open and closed entries of its journal allow it.
 pub(super) fn append(connection: &Connection, append: &Append) -> rusqlite::Result<Appended> {
@@ -56,6 +76,28 @@ pub(super) fn replace(
         });
     }
     Ok(revisions)
+}
+
+/// Replaces the current entry of a key, if it is still the one that the caller knows.
+fn amend(connection: &Connection, amend: &Amend) -> rusqlite::Result<Option<Entry>> {
+    let known = current(connection, &amend.journal, &amend.key)?;
+    let Some(known) = known.filter(|known| known.revision == amend.replaces) else {
+        return Ok(None);
+    };
+    let append = Append {
+        journal: amend.journal.clone(),
+        key: amend.key.clone(),
+        body: amend.body.clone(),
+        category: known.category.clone(),
+        is_open: amend.is_open,
+        if_open: IfOpen::Remove,
+        needs_open: false,
+        created_at: amend.created_at,
+        expires_at: amend.expires_at,
+        most_open: 0,
+        quota: Quota::All,
+    };
+    put(connection, &append, Some(&known)).map(Some)
 }
 
 /// Stores an entry, which the entries of its journal allow, in the place of the current one of its key.
@@ -207,7 +249,8 @@ pub(super) fn view(
                 current.category,
                 current.now,
                 i64::try_from(limit).unwrap_or(i64::MAX),
-                current.before.map_or(i64::MAX, signed)
+                current.before.map_or(i64::MAX, signed),
+                WITHDRAWAL
             ],
             entry,
         )?;
@@ -227,20 +270,20 @@ pub(super) fn view(
 const OPEN: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND is_open AND (?2 IS NULL OR category = ?2)
         AND (expires_at IS NULL OR expires_at > ?3)
-        AND revision < ?5
+        AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
 const NEWEST: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND ?2 IS NULL AND (expires_at IS NULL OR expires_at > ?3)
-        AND revision < ?5
+        AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
 const CLOSED: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND NOT is_open AND (?2 IS NULL OR category = ?2)
         AND (expires_at IS NULL OR expires_at > ?3)
-        AND revision < ?5
+        AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
 const OF_CATEGORY: &str = "SELECT * FROM journal_entries
     WHERE journal = ?1 AND is_current AND category = ?2 AND (expires_at IS NULL OR expires_at > ?3)
-        AND revision < ?5
+        AND revision < ?5 AND substr(body, 1, length(?6)) <> ?6
     ORDER BY revision DESC LIMIT ?4";
 
 /// The revision, and how many entries are open, of one moment because one statement reads both.
@@ -310,18 +353,20 @@ pub(super) fn trim(connection: &Connection, journal: &str, before: u64) -> rusql
     Ok(())
 }
 
-/// Removes open entries that were appended before a time.
-pub(super) fn expire(
+/// Removes open entries that were appended before a time, and open withdrawals before another one.
+fn expire(
     connection: &Connection,
     journal: &str,
     before: Time,
+    withdrawn_before: Time,
 ) -> rusqlite::Result<u64> {
     let expired = connection
         .prepare_cached(
             "DELETE FROM journal_entries
-             WHERE journal = ?1 AND is_current AND is_open AND created_at < ?2",
+             WHERE journal = ?1 AND is_current AND is_open AND (created_at < ?2
+                 OR (substr(body, 1, length(?4)) = ?4 AND created_at < ?3))",
         )?
-        .execute(params![journal, before])?;
+        .execute(params![journal, before, withdrawn_before, WITHDRAWAL])?;
     Ok(expired as u64)
 }
 

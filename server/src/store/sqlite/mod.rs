@@ -418,16 +418,6 @@ impl Sqlite {
             .await
     }
 
-    pub(super) async fn expire_journal(
-        &self,
-        journal: &str,
-        before: Time,
-    ) -> Result<u64, StoreError> {
-        let journal = journal.to_owned();
-        self.write(move |connection| journals::expire(connection, &journal, before))
-            .await
-    }
-
     pub(super) async fn sweep_journals(&self, sweep: JournalSweep) -> Result<u64, StoreError> {
         self.write(move |connection| journals::sweep(connection, &sweep))
             .await

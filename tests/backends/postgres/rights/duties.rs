@@ -8,10 +8,10 @@ use roomcast::adapter::values::{Expected, Put, ValueStore};
 use roomcast::network::{Block, BlockSource};
 use roomcast_server::config;
 use roomcast_server::store::{
-    Actor, Annotate, Annotation, Append, Attempt, Change, Current, Delete, DeleteConversation,
-    Delivery, Edit, Here, IfOpen, Insert, Invite, JournalSweep, KeptAnswer, Level, Login, MarkRead,
-    MemberChange, Message, Missed, NewConversation, NewMessage, Notice, Origin, Page, Quota,
-    Rename, Replace, Revision, Revocation, Search, Store, Time, words,
+    Actor, Amend, Annotate, Annotation, Append, Attempt, Change, Current, Delete,
+    DeleteConversation, Delivery, Edit, Here, IfOpen, Insert, Invite, JournalSweep, KeptAnswer,
+    Level, Login, MarkRead, MemberChange, Message, Missed, NewConversation, NewMessage, Notice,
+    Origin, Page, Quota, Rename, Replace, Revision, Revocation, Search, Store, Time, words,
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -310,7 +310,18 @@ async fn journals(store: &Store) -> Result<(), String> {
     }));
     must!(store.journal_after(&journal, 0, 10, 10));
     must!(store.journal_entry(&journal, "t1"));
-    must!(store.expire_journal(&journal, Time::now().before(Duration::from_secs(3600))));
+    let old = Time::now().before(LONG);
+    must!(store.expire_journal(&journal, old, old));
+    let entry = must!(store.journal_entry(&journal, "t1"));
+    must!(store.amend(Amend {
+        journal: journal.clone(),
+        key: "t1".into(),
+        replaces: entry.map_or(0, |entry| entry.revision),
+        body: "{}".into(),
+        is_open: true,
+        created_at: Time::now(),
+        expires_at: None,
+    }));
     must!(store.sweep_journals(JournalSweep {
         now: Time::now(),
         replaced_before: later(),

@@ -695,8 +695,8 @@ export interface Price {
 
 /** The price of a symbol is no longer known, until another one is published. */
 export interface PriceWithdrawn {
-  /** Why the price of a symbol is no longer known: none was published for `market.symbol_expiry`. */
-  reason: "expired";
+  /** Why the price of a symbol is no longer known: a service withdrew it, or none was published for `market.symbol_expiry`. */
+  reason: "withdrawn" | "expired";
   symbol: string;
   timestamp: string;
 }
@@ -990,6 +990,15 @@ export interface SignalUpdate {
   timestamp: string;
 }
 
+/** An update with its place: a larger number than that of the snapshot and of everything before. */
+export interface SignalWithdrawnUpdate {
+  channelId?: string;
+  revision: number;
+  signalId: string;
+  /** When it was withdrawn. */
+  timestamp: string;
+}
+
 /** Signals at one moment. */
 export interface Signals {
   /** Where the page of the others begins in `signals:history`, if there are more. */
@@ -1150,6 +1159,15 @@ export interface TradeUpdate {
   /** What has become of a trade. */
   status: "pending" | "executed" | "failed" | "canceled";
   symbol: string;
+  timestamp: string;
+  tradeId: string;
+  userId: string;
+}
+
+/** An update with its place: a larger number than that of the snapshot and of everything before. */
+export interface TradeWithdrawnUpdate {
+  revision: number;
+  /** When it was withdrawn. */
   timestamp: string;
   tradeId: string;
   userId: string;
@@ -1402,6 +1420,8 @@ export interface ServerToClientEvents {
   "trades:unsubscribed": (payload: Unsubscribed) => void;
   /** A trade was published or has changed. */
   "trade:update": (payload: TradeUpdate) => void;
+  /** A trade that is not executed was withdrawn. */
+  "trade:withdrawn": (payload: TradeWithdrawnUpdate) => void;
   /** A trade was executed as it was ordered. */
   "trade:executed": (payload: TradeExecuted) => void;
   /** A trade was not executed, or nobody knows yet. */
@@ -1412,6 +1432,8 @@ export interface ServerToClientEvents {
   "signals:unsubscribed": (payload: Unsubscribed) => void;
   /** A signal was published. */
   "signal:new": (payload: SignalUpdate) => void;
+  /** A signal was withdrawn. */
+  "signal:withdrawn": (payload: SignalWithdrawnUpdate) => void;
   /** The socket follows its user's portfolio from here on. */
   "portfolio:subscribed": (payload: NewestPortfolioSubscribed) => void;
   /** The socket follows its user's portfolio no longer. */

@@ -34,11 +34,13 @@ export const heard: { [Name in keyof ServerToClientEvents]: Parameters<ServerToC
   "trades:subscribed": {"room":"trades:ada","snapshot":{"hasMore":false,"revision":1,"trades":[{"executedPrice":190.5,"quantity":2.0,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"}]}},
   "trades:unsubscribed": {"room":"trades:ada"},
   "trade:update": {"executedPrice":190.5,"quantity":2.0,"revision":1,"side":"buy","status":"executed","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
+  "trade:withdrawn": {"revision":2,"timestamp":"2025-01-31T12:01:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","userId":"ada"},
   "trade:executed": {"executedPrice":190.5,"quantity":2.0,"side":"buy","symbol":"AAPL","timestamp":"2025-01-31T12:00:00.000Z","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
   "trade:error": {"code":"NO_PRICE","message":"no price of the symbol is known","symbol":"AAPL","tradeId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11"},
   "signals:subscribed": {"room":"signals:gold","snapshot":{"hasMore":false,"revision":1,"signals":[{"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"}]}},
   "signals:unsubscribed": {"room":"signals"},
   "signal:new": {"action":"buy","channelId":"gold","confidence":75.0,"entryPrice":2800.5,"providerId":"p1","providerName":"A provider","revision":1,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","stopLoss":2750.0,"symbol":"XAU/USD","takeProfit":null,"timestamp":"2025-01-31T12:00:00.000Z"},
+  "signal:withdrawn": {"channelId":"gold","revision":2,"signalId":"0194bb2c-8f6e-7c41-9a53-3d1f0b7a2c11","timestamp":"2025-01-31T12:01:00.000Z"},
   "portfolio:subscribed": {"room":"portfolio:ada","snapshot":{"portfolio":{"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},"revision":1}},
   "portfolio:unsubscribed": {"room":"portfolio:ada"},
   "portfolio:update": {"cash":1000.0,"positions":[{"avgPrice":190.5,"quantity":2.0,"symbol":"AAPL"}],"revision":1,"timestamp":"2025-01-31T12:00:00.000Z","totalValue":1381.0,"userId":"ada"},
@@ -89,11 +91,13 @@ export async function talk(): Promise<void> {
   socket.on("trades:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("trades:unsubscribed", (payload) => console.log(payload.room));
   socket.on("trade:update", (payload) => console.log(payload.executedPrice, payload.quantity, payload.revision, payload.side, payload.status, payload.symbol, payload.timestamp, payload.tradeId, payload.userId));
+  socket.on("trade:withdrawn", (payload) => console.log(payload.revision, payload.timestamp, payload.tradeId, payload.userId));
   socket.on("trade:executed", (payload) => console.log(payload.executedPrice, payload.quantity, payload.side, payload.symbol, payload.timestamp, payload.tradeId));
   socket.on("trade:error", (payload) => console.log(payload.code, payload.message, payload.symbol, payload.tradeId));
   socket.on("signals:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("signals:unsubscribed", (payload) => console.log(payload.room));
   socket.on("signal:new", (payload) => console.log(payload.action, payload.channelId, payload.confidence, payload.entryPrice, payload.providerId, payload.providerName, payload.revision, payload.signalId, payload.stopLoss, payload.symbol, payload.takeProfit, payload.timestamp));
+  socket.on("signal:withdrawn", (payload) => console.log(payload.channelId, payload.revision, payload.signalId, payload.timestamp));
   socket.on("portfolio:subscribed", (payload) => console.log(payload.room, payload.snapshot));
   socket.on("portfolio:unsubscribed", (payload) => console.log(payload.room));
   socket.on("portfolio:update", (payload) => console.log(payload.cash, payload.positions, payload.revision, payload.timestamp, payload.totalValue, payload.userId));

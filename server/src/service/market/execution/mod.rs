@@ -273,6 +273,26 @@ impl Market {
         told
     }
 
+    /// Refuses what would change a trade of which the outcome is not known yet: the order may be executed at this moment.
+    pub(super) async fn refuse_if_ordered(
+        &self,
+        user_id: &str,
+        trade_id: &str,
+    ) -> Result<(), ServiceError> {
+        let store = self.0.journals.store();
+        let entry = store.journal_entry(JOURNAL, trade_id).await?;
+        let now = Time::now();
+        let open = entry
+            .filter(|entry| entry.is_open && entry.expires_at.is_none_or(|end| end > now))
+            .and_then(|entry| read::<Stored>(&entry));
+        match open {
+            Some(stored) if stored.order.user_id == user_id => Err(ServiceError::Conflict(
+                "the order of the trade has no outcome yet that its client knows",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn reopen(&self, stored: &Stored, namespace: &Namespace) -> Result<(), ServiceError> {
         self.0
             .journals

@@ -4,7 +4,7 @@
 //! Whoever takes prices, or tells somebody what they are, has the *turn* meanwhile, so that a subscription has no gap: what comes after its
 //! snapshot is told to the rooms that it has joined by then.
 
-mod expiry;
+mod ends;
 mod keeping;
 mod news;
 mod table;
@@ -20,7 +20,7 @@ use super::{Market, checks};
 use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
-use crate::service::journals::read;
+use crate::service::journals::{is_withdrawal, read};
 use crate::service::rules::commands::prices::{
     NewPrice, PublishPrices, SubscribePrices, UnsubscribePrices,
 };
@@ -250,6 +250,8 @@ impl Market {
             None
         };
         let stored = stored.filter(|entry| entry.created_at >= since);
+        let is_withdrawn = stored.as_ref().is_some_and(is_withdrawal);
+        let known = known.filter(|_| !is_withdrawn);
         let newer = stored.as_ref().and_then(read::<Price>).filter(|stored| {
             let is_newer = |known: &Price| stored.timestamp >= known.timestamp;
             known.as_ref().is_none_or(is_newer)

@@ -2,7 +2,7 @@
 
 use super::JOURNAL;
 use crate::service::feed::{Applied, Applier, Applying, Entries};
-use crate::service::journals::read;
+use crate::service::journals::{is_withdrawal, read};
 use crate::service::market::Market;
 use crate::service::rules::emissions::prices::Price;
 use crate::store::{Entry, Feed, StoreError};
@@ -75,6 +75,10 @@ impl Market {
 
     fn hear_price(&self, entry: &Entry, namespace: &Namespace) {
         let prices = &self.0.prices;
+        if is_withdrawal(entry) {
+            prices.hear_end(namespace, entry);
+            return;
+        }
         let Some(price) = read::<Price>(entry) else {
             return;
         };

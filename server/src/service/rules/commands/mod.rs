@@ -18,4 +18,4 @@ pub(crate) mod pages;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use market::{portfolio, prices, signals, trades};
+pub(crate) use market::{portfolio, prices, signals, trades, withdrawals};

@@ -34,7 +34,7 @@ pub(crate) struct Price {
 }
 
 /// The price of a symbol is no longer known, until another one is published.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PriceWithdrawn {
     pub(crate) symbol: String,
@@ -42,11 +42,12 @@ pub(crate) struct PriceWithdrawn {
     pub(crate) timestamp: Time,
 }
 
-/// Why the price of a symbol is no longer known: none was published for `market.symbol_expiry`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+/// Why the price of a symbol is no longer known: a service withdrew it, or none was published for `market.symbol_expiry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub(crate) enum PriceEnd {
+    Withdrawn,
     Expired,
 }
 

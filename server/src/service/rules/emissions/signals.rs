@@ -15,6 +15,15 @@ emissions! {
         "the socket follows these signals no longer", "the socket", [], Unsubscribed::example("signals");
     SIGNAL_NEW: Update<Signal>, Reliable = "signal:new", "a signal was published",
         "who follows all signals, or those of its channel", [Signals, Channel], Update { body: signal(), revision: 1 };
+    SIGNAL_WITHDRAWN: Update<SignalWithdrawn>, Reliable = "signal:withdrawn", "a signal was withdrawn",
+        "who follows all signals, or those of its channel", [Signals, Channel], Update {
+            body: SignalWithdrawn {
+                signal_id: MESSAGE_ID.to_string(),
+                channel_id: Some("gold".into()),
+                timestamp: examples::time("2025-01-31T12:01:00Z"),
+            },
+            revision: 2,
+        };
 }
 
 /// What a signal advises.
@@ -43,6 +52,17 @@ pub(crate) struct Signal {
     pub(crate) take_profit: Option<f64>,
     /// In percent: 0 to 100.
     pub(crate) confidence: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// A signal that was withdrawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SignalWithdrawn {
+    pub(crate) signal_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel_id: Option<String>,
+    /// When it was withdrawn.
     pub(crate) timestamp: Time,
 }
 

@@ -15,6 +15,15 @@ emissions! {
         "the socket follows its user's trades no longer", "the socket", [], Unsubscribed::example("trades:ada");
     TRADE_UPDATE: Update<Trade>, Reliable = "trade:update", "a trade was published or has changed",
         "who follows the trades of the user", [Trades], Update { body: trade(), revision: 1 };
+    TRADE_WITHDRAWN: Update<TradeWithdrawn>, Reliable = "trade:withdrawn", "a trade that is not executed was withdrawn",
+        "who follows the trades of the user", [Trades], Update {
+            body: TradeWithdrawn {
+                trade_id: MESSAGE_ID.to_string(),
+                user_id: ADA.into(),
+                timestamp: examples::time("2025-01-31T12:01:00Z"),
+            },
+            revision: 2,
+        };
     TRADE_EXECUTED: TradeExecuted, Reliable = "trade:executed", "a trade was executed as it was ordered",
         "the socket that has ordered it, or the user's others if that has gone", [User], executed();
     TRADE_ERROR: TradeError, Reliable = "trade:error", "a trade was not executed, or nobody knows yet",
@@ -60,6 +69,16 @@ pub(crate) struct Trade {
     /// None as long as it is not executed.
     pub(crate) executed_price: Option<f64>,
     pub(crate) quantity: f64,
+    pub(crate) timestamp: Time,
+}
+
+/// A trade that was withdrawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TradeWithdrawn {
+    pub(crate) trade_id: String,
+    pub(crate) user_id: String,
+    /// When it was withdrawn.
     pub(crate) timestamp: Time,
 }
 

@@ -8,8 +8,8 @@ use tokio_postgres::{Error, Row};
 
 use crate::store::postgres::{Postgres, change, read};
 use crate::store::{
-    Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
-    StoreError, Time,
+    Amend, Append, Appended, Current, Entry, IfOpen, JournalSweep, JournalView, Quota, Replace,
+    StoreError, Time, WITHDRAWAL,
 };
 
 impl Postgres {
@@ -76,8 +76,13 @@ impl Postgres {
         &self,
         journal: &str,
         before: Time,
+        withdrawn_before: Time,
     ) -> Result<u64, StoreError> {
-        read!(self, client => expire(client, journal, before))
+        read!(self, client => expire(client, journal, before, withdrawn_before))
+    }
+
+    pub(in crate::store) async fn amend(&self, amend: Amend) -> Result<Option<Entry>, StoreError> {
+        read!(self, client => self::amend(client, &amend))
     }
 
     pub(in crate::store) async fn sweep_journals(
@@ -243,6 +248,44 @@ async fn replace(client: &ClientWrapper, replace: &Replace) -> Result<Vec<Option
     Ok(revisions.into_iter().map(revision).collect())
 }
 
+/// Replaces the current entry of a key under the lock of the journal's row, in one statement. If another server has
+/// replaced the entry while the statement waited for the lock, nothing is stored; the revision that was taken is left out.
+async fn amend(client: &ClientWrapper, amend: &Amend) -> Result<Option<Entry>, Error> {
+    let statement = client
+        .prepare_cached(
+            "WITH taken AS (
+                 UPDATE journals SET revision = revision + 1
+                 WHERE name = $1 AND EXISTS (SELECT FROM journal_entries
+                     WHERE journal = $1 AND key = $2 AND is_current AND revision = $3)
+                 RETURNING revision),
+             amended AS (
+                 UPDATE journal_entries e
+                 SET revision = t.revision, body = $4, is_open = $5, created_at = $6, expires_at = $7
+                 FROM taken t
+                 WHERE e.journal = $1 AND e.key = $2 AND e.is_current AND e.revision = $3
+                 RETURNING e.revision, e.key, e.body, e.category, e.is_open, e.created_at, e.expires_at),
+             fed AS (
+                 INSERT INTO changes (topic, key) SELECT 'journals', revision::text || ':' || $1 FROM amended)
+             SELECT * FROM amended",
+        )
+        .await?;
+    let row = client
+        .query_opt(
+            &statement,
+            &[
+                &amend.journal,
+                &amend.key,
+                &signed(amend.replaces),
+                &amend.body,
+                &amend.is_open,
+                &amend.created_at.timestamp(),
+                &amend.expires_at.map(Time::timestamp),
+            ],
+        )
+        .await?;
+    row.as_ref().map(entry).transpose()
+}
+
 /// Current entries and the revision, of one moment because they are read by one statement.
 async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalView, Error> {
     let statement = client
@@ -254,13 +297,14 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                   FROM journal_entries
                   WHERE journal = $1 AND is_current AND is_open AND ($2::text IS NULL OR category = $2)
                       AND (expires_at IS NULL OR expires_at > $5) AND revision < $6
+                      AND NOT starts_with(body, $8)
                   ORDER BY revision DESC LIMIT $3)
                  UNION
                  (SELECT revision, key, body, category, is_open, created_at, expires_at
                   FROM journal_entries
                   WHERE journal = $1 AND is_current AND ($2::text IS NULL OR category = $2)
                       AND (expires_at IS NULL OR expires_at > $5) AND revision < $6
-                      AND NOT ($7 AND is_open)
+                      AND NOT ($7 AND is_open) AND NOT starts_with(body, $8)
                   ORDER BY revision DESC LIMIT $4)) e ON true
              ORDER BY e.revision",
         )
@@ -276,6 +320,7 @@ async fn view(client: &ClientWrapper, current: &Current<'_>) -> Result<JournalVi
                 &current.now.timestamp(),
                 &current.before.map_or(i64::MAX, signed),
                 &current.is_closed,
+                &WITHDRAWAL,
             ],
         )
         .await?;
@@ -354,16 +399,26 @@ async fn trim(client: &ClientWrapper, journal: &str, before: u64) -> Result<(), 
     Ok(())
 }
 
-/// Removes open entries that were appended before a time. An entry that another server replaces in the meantime stays.
-async fn expire(client: &ClientWrapper, journal: &str, before: Time) -> Result<u64, Error> {
+/// Removes open entries that were appended before a time, and open withdrawals before another one. An entry that another server replaces in the meantime stays.
+async fn expire(
+    client: &ClientWrapper,
+    journal: &str,
+    before: Time,
+    withdrawn_before: Time,
+) -> Result<u64, Error> {
     let statement = client
         .prepare_cached(
             "DELETE FROM journal_entries
-             WHERE journal = $1 AND is_current AND is_open AND created_at < $2",
+             WHERE journal = $1 AND is_current AND is_open AND (created_at < $2
+                 OR (starts_with(body, $4) AND created_at < $3))",
         )
         .await?;
+    let (before, withdrawn_before) = (before.timestamp(), withdrawn_before.timestamp());
     client
-        .execute(&statement, &[&journal, &before.timestamp()])
+        .execute(
+            &statement,
+            &[&journal, &before, &withdrawn_before, &WITHDRAWAL],
+        )
         .await
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod portfolio;
 pub(crate) mod prices;
 pub(crate) mod signals;
 pub(crate) mod trades;
+pub(crate) mod withdrawals;

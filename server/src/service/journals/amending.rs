@@ -1,0 +1,141 @@
+//! Current entries that are replaced although they are closed: what was published is corrected or withdrawn.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Journals, read, write};
+use crate::service::fault::ServiceError;
+use crate::store::{Amend, Entry, StoreError, Time, WITHDRAWAL};
+use roomcast::Namespace;
+
+/// The body of an entry that withdraws its key. It begins with [`WITHDRAWAL`].
+#[derive(Serialize, Deserialize)]
+struct Withdrawal<T> {
+    withdrawn: T,
+}
+
+/// Returns the body of an entry that withdraws its key.
+pub(in crate::service) fn write_withdrawal<T: Serialize>(withdrawn: &T) -> String {
+    write(&Withdrawal { withdrawn })
+}
+
+/// Whether an entry withdraws its key.
+pub(in crate::service) fn is_withdrawal(entry: &Entry) -> bool {
+    entry.body.starts_with(WITHDRAWAL)
+}
+
+/// What an entry says that withdraws its key.
+pub(in crate::service) fn withdrawal<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+    let is_meant = is_withdrawal(entry);
+    let body = is_meant.then(|| read::<Withdrawal<T>>(entry)).flatten()?;
+    Some(body.withdrawn)
+}
+
+/// What takes the place of a current entry.
+pub(in crate::service) struct Amended {
+    pub(in crate::service) body: String,
+    /// Whether another one of its key may follow.
+    pub(in crate::service) is_open: bool,
+}
+
+/// The current entry of a key that is to be replaced.
+pub(in crate::service) struct AmendTarget<'a> {
+    pub(in crate::service) journal: &'a str,
+    pub(in crate::service) key: &'a str,
+    /// What the caller is told if there is none.
+    pub(in crate::service) missing: &'static str,
+}
+
+/// The current entry of a key after an amendment.
+pub(in crate::service) struct Outcome {
+    pub(in crate::service) entry: Entry,
+    /// Whether this request has stored it.
+    pub(in crate::service) is_new: bool,
+}
+
+impl Journals {
+    /// Replaces the current entry of a key by what `amended` makes of it, and emits that to the followers. If `amended`
+    /// returns nothing, the entry stays: it says already what was asked for.
+    pub(in crate::service) async fn amend(
+        &self,
+        namespace: &Namespace,
+        target: AmendTarget<'_>,
+        amended: impl Fn(&Entry) -> Result<Option<Amended>, ServiceError>,
+    ) -> Result<Outcome, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            let store = self.store();
+            let known = store.journal_entry(target.journal, target.key).await?;
+            let now = Time::now();
+            let is_there = |entry: &Entry| entry.expires_at.is_none_or(|end| end > now);
+            let missing = ServiceError::NotFound(target.missing);
+            let known = known.filter(is_there).ok_or(missing)?;
+            let Some(Amended { body, is_open }) = amended(&known)? else {
+                return Ok(Outcome {
+                    entry: known,
+                    is_new: false,
+                });
+            };
+            let amend = Amend {
+                journal: target.journal.to_owned(),
+                key: target.key.to_owned(),
+                replaces: known.revision,
+                body,
+                is_open,
+                created_at: now,
+                expires_at: known.expires_at,
+            };
+            if let Some(entry) = self.store_amended(namespace, amend).await? {
+                return Ok(Outcome {
+                    entry,
+                    is_new: true,
+                });
+            }
+        }
+        Err(ServiceError::Conflict("it changes at this moment"))
+    }
+
+    /// Stores an amendment and emits it. Both happen also if the caller gives up.
+    async fn store_amended(
+        &self,
+        namespace: &Namespace,
+        amend: Amend,
+    ) -> Result<Option<Entry>, StoreError> {
+        let (journals, namespace) = (self.clone(), namespace.clone());
+        let amending = tokio::spawn(async move {
+            let name = amend.journal.clone();
+            let amended = journals.store().amend(amend).await;
+            match &amended {
+                Ok(Some(entry)) => journals.tell(&namespace, &name, entry).await,
+                Ok(None) => {}
+                // The entry may be stored all the same.
+                Err(_) => journals.look_again(&name),
+            }
+            amended
+        });
+        amending.await.unwrap_or(Err(StoreError::Unknown))
+    }
+}
+
+/// How often an entry is read again that others replace at the same time.
+const ATTEMPTS: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn withdrawals_begin_with_the_mark_of_the_store() {
+        let body = write_withdrawal(&7);
+        assert!(body.starts_with(WITHDRAWAL), "{body}");
+        let entry = |body: &str| Entry {
+            revision: 1,
+            key: "k".into(),
+            body: body.into(),
+            category: None,
+            is_open: false,
+            created_at: Time::now(),
+            expires_at: None,
+        };
+        assert_eq!(withdrawal(&entry(&body)), Some(7));
+        assert_eq!(withdrawal::<u8>(&entry(r#"{"signalId":"s"}"#)), None);
+    }
+}

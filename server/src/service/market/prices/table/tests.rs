@@ -1,0 +1,237 @@
+use super::*;
+
+fn at(second: u32) -> Time {
+    format!("2025-01-31T12:00:{second:02}Z").parse().unwrap()
+}
+
+fn given(symbol: &str, price: f64, second: Option<u32>) -> Given {
+    Given {
+        symbol: symbol.into(),
+        price,
+        timestamp: second.map(at),
+    }
+}
+
+fn price(symbol: &str, price: f64, second: u32) -> Price {
+    Price {
+        symbol: symbol.into(),
+        price,
+        timestamp: at(second),
+    }
+}
+
+/// Gives prices at this second; those that are news.
+fn put(table: &mut Table, second: u32, prices: Vec<Given>) -> Vec<f64> {
+    let taken = table.put(prices, at(second)).ok().unwrap();
+    taken.news.iter().map(|price| price.price).collect()
+}
+
+/// Stores all that is to be stored, at these places.
+fn store(table: &mut Table, revisions: &[Option<u64>]) {
+    let unstored = table.unstored(usize::MAX);
+    assert_eq!(unstored.len(), revisions.len());
+    table.stored(&unstored, revisions);
+}
+
+fn is_stored(table: &Table) -> bool {
+    table.unstored(1).is_empty()
+}
+
+fn last(table: &Table, symbol: &str) -> f64 {
+    table.get(symbol).unwrap().price
+}
+
+#[test]
+fn what_comes_while_prices_are_stored_is_stored_next() {
+    let mut table = Table::default();
+    let all = vec![
+        given("A", 1.0, None),
+        given("B", 1.0, None),
+        given("A", 2.0, None),
+    ];
+    assert_eq!(put(&mut table, 0, all), [1.0, 1.0, 2.0]);
+    let first = table.unstored(usize::MAX);
+    assert_eq!(first.len(), 2);
+    put(&mut table, 1, vec![given("A", 3.0, None)]);
+    table.stored(&first, &[Some(1), Some(2)]);
+    let second = table.unstored(usize::MAX);
+    let prices: Vec<_> = second.iter().map(|one| one.price.price).collect();
+    assert_eq!(prices, [3.0]);
+    assert!(!is_stored(&table));
+    table.stored(&second, &[Some(3)]);
+    assert!(is_stored(&table) && table.unstored(usize::MAX).is_empty());
+    // One that was refused is not stored again.
+    put(&mut table, 2, vec![given("C", 1.0, None)]);
+    let taken = table.put(vec![given("D", 1.0, None)], at(2)).ok().unwrap();
+    let mut awaited = taken.awaited;
+    store(&mut table, &[None, None]);
+    assert!(is_stored(&table));
+    assert_eq!(last(&table, "C"), 1.0);
+    assert_eq!(table.settle(&mut awaited), Settlement::Refused);
+}
+
+#[test]
+fn an_older_price_changes_nothing_and_one_without_a_time_is_never_older() {
+    let mut table = Table::default();
+    assert_eq!(put(&mut table, 0, vec![given("A", 1.0, Some(30))]), [1.0]);
+    assert!(put(&mut table, 0, vec![given("A", 2.0, Some(29))]).is_empty());
+    assert_eq!(put(&mut table, 0, vec![given("A", 3.0, Some(30))]), [3.0]);
+    assert_eq!(put(&mut table, 10, vec![given("A", 4.0, None)]), [4.0]);
+    assert_eq!(table.get("A"), Some(&price("A", 4.0, 30)));
+    assert_eq!(put(&mut table, 40, vec![given("A", 5.0, None)]), [5.0]);
+    assert_eq!(table.get("A"), Some(&price("A", 5.0, 40)));
+}
+
+#[test]
+fn of_the_prices_of_two_servers_the_newer_one_counts_whichever_was_stored_last() {
+    let mut table = Table::default();
+    put(&mut table, 1, vec![given("A", 1.0, None)]);
+    // A newer one makes the own one needless.
+    assert!(table.hear(&price("A", 2.0, 2), 1));
+    assert!(is_stored(&table));
+    assert_eq!(last(&table, "A"), 2.0);
+    // Behind an older one the own one is stored again.
+    put(&mut table, 5, vec![given("A", 5.0, None)]);
+    store(&mut table, &[Some(2)]);
+    assert!(is_stored(&table));
+    assert!(!table.hear(&price("A", 4.0, 4), 3));
+    assert!(!is_stored(&table));
+    store(&mut table, &[Some(4)]);
+    assert_eq!((last(&table, "A"), is_stored(&table)), (5.0, true));
+    // What is read again, its own or another one's, is no news.
+    assert!(!table.hear(&price("A", 4.0, 4), 3));
+    assert!(!table.hear(&price("A", 5.0, 5), 4));
+    assert!(!table.hear(&price("A", 5.0, 5), 5));
+    assert!(is_stored(&table));
+    assert!(table.hear(&price("B", 5.0, 1), 9));
+}
+
+#[test]
+fn of_two_prices_of_one_time_the_one_that_is_stored_last_counts_at_both_servers() {
+    let [mut here, mut there] = [Table::default(), Table::default()];
+    put(&mut here, 1, vec![given("A", 1.0, None)]);
+    put(&mut there, 1, vec![given("A", 2.0, None)]);
+    // Both are being stored, and each hears of the other's before it knows of its own.
+    let (own, other) = (here.unstored(9), there.unstored(9));
+    assert!(!here.hear(&price("A", 2.0, 1), 2));
+    here.stored(&own, &[Some(1)]);
+    there.stored(&other, &[Some(2)]);
+    assert!(!there.hear(&price("A", 1.0, 1), 1));
+    // The store has the other's, so that this one is stored again.
+    store(&mut here, &[Some(3)]);
+    assert!(there.hear(&price("A", 1.0, 1), 3));
+    assert!(is_stored(&here) && is_stored(&there));
+    assert_eq!((last(&here, "A"), last(&there, "A")), (1.0, 1.0));
+}
+
+fn symbols(unstored: &[Unstored]) -> Vec<&str> {
+    let symbols = unstored.iter().map(|one| one.price.symbol.as_str());
+    symbols.collect()
+}
+
+#[test]
+fn lone_prices_precede_a_burst_and_repeated_symbols_go_to_the_end() {
+    let mut table = Table::default();
+    let burst = ["A", "B", "C", "D"].map(|symbol| given(symbol, 1.0, None));
+    put(&mut table, 0, burst.into());
+    put(&mut table, 0, vec![given("X", 1.0, None)]);
+    put(&mut table, 0, vec![given("C", 2.0, None)]);
+    let first = table.unstored(3);
+    assert_eq!(symbols(&first), ["X", "C", "A"]);
+    // `A` changes while it is stored, and must not hold up the others.
+    let again = vec![given("A", 2.0, None), given("B", 2.0, None)];
+    put(&mut table, 0, again);
+    table.stored(&first, &[Some(1), Some(2), Some(3)]);
+    assert_eq!(symbols(&table.unstored(9)), ["B", "D", "A"]);
+}
+
+#[test]
+fn awaited_prices_are_settled_once_stored_replaced_or_failed() {
+    let mut table = Table::default();
+    let taken = table.put(vec![given("A", 1.0, Some(5))], at(5));
+    let mut first = taken.ok().unwrap().awaited;
+    assert_eq!(table.settle(&mut first), Settlement::Waiting);
+    // An older price is answered when the newer one is stored.
+    let older = table
+        .put(vec![given("A", 9.0, Some(1))], at(5))
+        .ok()
+        .unwrap();
+    let (mut older, unstored) = (older.awaited, table.unstored(9));
+    assert_eq!(older.len(), 1);
+    let newer = table.put(vec![given("A", 2.0, Some(6))], at(6));
+    let mut newer = newer.ok().unwrap().awaited;
+    table.stored(&unstored, &[Some(1)]);
+    assert_eq!(table.settle(&mut first), Settlement::Stored);
+    assert_eq!(table.settle(&mut older), Settlement::Stored);
+    assert_eq!(table.settle(&mut newer), Settlement::Waiting);
+    table.failed(&table.unstored(9));
+    assert_eq!(table.settle(&mut newer), Settlement::Failed);
+    // A price that is given after the failure waits for its own outcome.
+    let last = table.put(vec![given("A", 3.0, Some(7))], at(7));
+    let mut last = last.ok().unwrap().awaited;
+    assert_eq!(table.settle(&mut last), Settlement::Waiting);
+    assert!(table.hear(&price("A", 4.0, 8), 2));
+    assert_eq!(table.settle(&mut last), Settlement::Stored);
+}
+
+#[test]
+fn symbol_expires_unless_published_again_or_unstored() {
+    let mut table = Table::default();
+    put(&mut table, 0, vec![given("A", 1.0, None)]);
+    put(&mut table, 0, vec![given("B", 1.0, None)]);
+    store(&mut table, &[Some(1), Some(2)]);
+    // The time of the price does not matter, only when it was published.
+    put(&mut table, 5, vec![given("B", 1.0, Some(0))]);
+    assert!(table.hear(&price("C", 1.0, 0), 3));
+    table.note_published("C", at(4));
+    assert!(table.current("A", at(0)).is_some());
+    assert!(table.current("A", at(1)).is_none());
+    assert_eq!(table.expire(at(4)), ["A"]);
+    assert_eq!(table.expire(at(9)), ["C"]);
+    assert!(table.current("B", at(9)).is_some(), "it is not stored yet");
+    store(&mut table, &[Some(4)]);
+    assert_eq!(table.expire(at(9)), ["B"]);
+    assert!(table.get("B").is_none());
+}
+
+#[test]
+fn withdrawal_ends_a_price_unless_a_newer_one_follows() {
+    let mut table = Table::default();
+    put(&mut table, 0, vec![given("A", 1.0, None)]);
+    let known = table.unstored_version("A");
+    assert!(table.withdraw("A", known) && table.get("A").is_none());
+    assert!(is_stored(&table), "it is no longer to be stored");
+    assert!(!table.withdraw("A", None));
+    // A price that is given while the withdrawal is stored counts.
+    put(&mut table, 1, vec![given("A", 2.0, None)]);
+    let known = table.unstored_version("A");
+    put(&mut table, 2, vec![given("A", 3.0, None)]);
+    assert!(!table.withdraw("A", known));
+    assert!(!table.hear_end("A", 1), "it is not stored yet");
+    store(&mut table, &[Some(2)]);
+    assert!(
+        !table.hear_end("A", 1),
+        "it was stored after the withdrawal"
+    );
+    assert!(table.hear_end("A", 3) && table.get("A").is_none());
+    assert!(!table.hear_end("A", 3));
+}
+
+#[test]
+fn there_are_no_more_symbols_than_may_be() {
+    let mut table = Table::default();
+    let all = (0..MOST_SYMBOLS - 1).map(|n| given(&n.to_string(), 1.0, None));
+    put(&mut table, 0, all.collect());
+    let two = vec![given("x", 1.0, None), given("y", 1.0, None)];
+    assert!(table.put(two, at(0)).is_err());
+    assert!(table.get("x").is_none(), "all or nothing");
+    let again = vec![
+        given("x", 1.0, None),
+        given("x", 2.0, None),
+        given("0", 2.0, None),
+    ];
+    put(&mut table, 0, again);
+    assert_eq!((last(&table, "x"), last(&table, "0")), (2.0, 2.0));
+    assert!(!table.hear(&price("y", 1.0, 0), 1));
+    assert_eq!(put(&mut table, 0, vec![given("1", 2.0, None)]), [2.0]);
+}

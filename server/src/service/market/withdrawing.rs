@@ -1,0 +1,117 @@
+//! Signals and trades that are withdrawn: their ids stay taken, and no list has them.
+
+use super::channels::JOURNAL;
+use super::{Market, checks, trades};
+use crate::service::authorization::Allowed;
+use crate::service::fault::ServiceError;
+use crate::service::journals::{
+    AmendTarget, Amended, Outcome, is_withdrawal, journal_of, read, withdrawal, write_withdrawal,
+};
+use crate::service::rules::commands::withdrawals::{WithdrawSignal, WithdrawTrade};
+use crate::service::rules::content::check_user_id;
+use crate::service::rules::emission::{Emission, Reliable};
+use crate::service::rules::emissions::published::Update;
+use crate::service::rules::emissions::signals::{SIGNAL_WITHDRAWN, Signal, SignalWithdrawn};
+use crate::service::rules::emissions::trades::{
+    TRADE_WITHDRAWN, Trade, TradeStatus, TradeWithdrawn,
+};
+use crate::store::{Entry, Time};
+use roomcast::Namespace;
+use serde::{Serialize, de::DeserializeOwned};
+
+impl Market {
+    /// Withdraws a signal. Withdrawing it again returns the first answer.
+    pub(crate) async fn withdraw_signal(
+        &self,
+        allowed: Allowed<WithdrawSignal>,
+        namespace: &Namespace,
+    ) -> Result<Update<SignalWithdrawn>, ServiceError> {
+        let (_, WithdrawSignal { signal_id }) = allowed.into_parts();
+        checks::name("signalId", &signal_id)?;
+        let target = AmendTarget {
+            journal: JOURNAL,
+            key: &signal_id,
+            missing: NO_SIGNAL,
+        };
+        let end = |signal: Signal| {
+            Ok(SignalWithdrawn {
+                signal_id: signal.signal_id,
+                channel_id: signal.channel_id,
+                timestamp: Time::now(),
+            })
+        };
+        let journals = &self.0.journals;
+        let ended = journals.amend(namespace, target, |known| ended(known, end));
+        self.withdrawn(&SIGNAL_WITHDRAWN, ended.await?, NO_SIGNAL)
+    }
+
+    /// Withdraws a trade that is not executed. Withdrawing it again returns the first answer.
+    pub(crate) async fn withdraw_trade(
+        &self,
+        allowed: Allowed<WithdrawTrade>,
+        namespace: &Namespace,
+    ) -> Result<Update<TradeWithdrawn>, ServiceError> {
+        let (_, WithdrawTrade { user, trade_id }) = allowed.into_parts();
+        check_user_id("userId", &user)?;
+        checks::name("tradeId", &trade_id)?;
+        self.refuse_if_ordered(&user, &trade_id).await?;
+        let journal = journal_of(trades::KIND, &user);
+        let target = AmendTarget {
+            journal: &journal,
+            key: &trade_id,
+            missing: NO_TRADE,
+        };
+        let end = |trade: Trade| {
+            if trade.status == TradeStatus::Executed {
+                return Err(ServiceError::Conflict("the trade is executed"));
+            }
+            Ok(TradeWithdrawn {
+                trade_id: trade.trade_id,
+                user_id: trade.user_id,
+                timestamp: Time::now(),
+            })
+        };
+        let journals = &self.0.journals;
+        let ended = journals.amend(namespace, target, |known| ended(known, end));
+        self.withdrawn(&TRADE_WITHDRAWN, ended.await?, NO_TRADE)
+    }
+
+    /// Returns the withdrawal that an entry is, and notifies webhooks of a new one.
+    fn withdrawn<T: Clone + Serialize + DeserializeOwned>(
+        &self,
+        event: &Emission<Update<T>, Reliable>,
+        Outcome { entry, is_new }: Outcome,
+        missing: &'static str,
+    ) -> Result<Update<T>, ServiceError> {
+        let revision = entry.revision;
+        let body = withdrawal(&entry).ok_or(ServiceError::NotFound(missing))?;
+        let update = Update { body, revision };
+        if is_new {
+            let journals = &self.0.journals;
+            journals.hook(event, || update.clone());
+        }
+        Ok(update)
+    }
+}
+
+/// What takes the place of an entry that is withdrawn; nothing if it is withdrawn already.
+fn ended<T: DeserializeOwned, E: Serialize>(
+    known: &Entry,
+    end: impl Fn(T) -> Result<E, ServiceError>,
+) -> Result<Option<Amended>, ServiceError> {
+    if is_withdrawal(known) {
+        return Ok(None);
+    }
+    let published = read(known).ok_or(ServiceError::Conflict(OTHER_FORM))?;
+    let body = write_withdrawal(&end(published)?);
+    Ok(Some(Amended {
+        body,
+        is_open: false,
+    }))
+}
+
+const NO_SIGNAL: &str = "no such signal";
+const NO_TRADE: &str = "the user has no such trade";
+const OTHER_FORM: &str = "a newer version of the server has written it";
+/// Why what was withdrawn is not published again.
+pub(super) const WITHDRAWN: ServiceError = ServiceError::Conflict("it was withdrawn");
