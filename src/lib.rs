@@ -31,19 +31,19 @@ pub use engine::{
 #[cfg(feature = "tls")]
 pub use engine::{Tls, TlsError};
 pub use identity::{Credentials, Principal};
-pub use names::{IntoRooms, Room, RoomName, SocketId};
+pub use names::{Contract, IntoRooms, Request, Room, RoomName, SocketId};
 pub use roomcast_protocol::{
     engine::Transport,
     socket::{Args, Argument, ArgumentError, Arguments, Binary, EncodeError, Parser, Value},
 };
 pub use socket::{
     Ack, AckError, AckFuture, Acks, Answer, Authenticate, Authenticates, Broadcast, BuildError,
-    Builder, ClientFiles, Conn, ConnEvent, Connect, Contract, Data, Direct, DisconnectReason,
-    DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched, Handler, Handling,
-    Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError, Layered,
-    LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace, NamespaceBuilder,
-    Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, RemoteSocket, Renewal, Reply, Server,
-    Socket, State, Verdict, argument, field, idempotent,
+    Builder, ClientFiles, Conn, ConnEvent, Connect, ContractParameters, Data, Direct,
+    DisconnectReason, DrainError, EmitError, Emitted, Error, Event, Extension, Failure, Fetched,
+    Handler, Handling, Idempotent, Incoming, IntoAck, Io, IoFuture, IoLayer, IoService, JoinError,
+    Layered, LayeredBody, Lifecycle, ListenError, ListenerId, Middleware, Namespace,
+    NamespaceBuilder, Needs, NoAck, Outgoing, Parameter, Parameters, Refusal, RemoteSocket,
+    Renewal, Replies, Reply, Server, Socket, State, Verdict, argument, field, idempotent,
 };
 #[cfg(feature = "cluster")]
 pub use socket::{PartialAnswers, ServerSide, ServerSideError};

@@ -26,7 +26,7 @@ const MODULES: &[(&str, Rules)] = &[
 ];
 
 /// `metrics`, `names`, `time` and `identity` are leaves, and `tasks` but for the metrics. `client` takes of
-/// `socket` the values that handlers return.
+/// `socket` the values that handlers return, and of `names` the contracts.
 const LIBRARY: Rules = &[
     ("metrics", ""),
     ("tasks", "metrics"),
@@ -34,7 +34,7 @@ const LIBRARY: Rules = &[
     ("time", ""),
     ("network", "time"),
     ("identity", ""),
-    ("client", "socket"),
+    ("client", "names socket"),
     ("config", "network"),
     ("limit", "config metrics network"),
     ("adapter", "limit metrics names"),

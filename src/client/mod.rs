@@ -62,8 +62,8 @@ mod websocket;
 
 pub(crate) use answer::refused;
 pub use api::{
-    Auth, Change, Client, ConnectError, Emit, Events, Handler, Incoming, Parameter, Parameters,
-    Socket,
+    Auth, Change, Client, ConnectError, ContractParameters, Emit, Events, Handler, Incoming,
+    Parameter, Parameters, Socket,
 };
 pub use connection::Connection;
 pub use driver::ClientBuilder;

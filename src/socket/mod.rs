@@ -67,12 +67,13 @@ pub use core::{
     Socket,
 };
 pub use dispatch::{
-    Data, Extension, Handler, Handling, Middleware, Needs, Parameter, Parameters, State, Verdict,
+    ContractParameters, Data, Extension, Handler, Handling, Middleware, Needs, Parameter,
+    Parameters, State, Verdict,
 };
 pub use sending::{AckFuture, Acks, Direct, Emitted};
 #[cfg(feature = "client")]
 pub(crate) use types::args::arguments;
 pub use types::{
-    Ack, AckError, Answer, BuildError, ClientFiles, Contract, DisconnectReason, DrainError,
-    EmitError, IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Reply,
+    Ack, AckError, Answer, BuildError, ClientFiles, DisconnectReason, DrainError, EmitError,
+    IntoAck, JoinError, ListenError, ListenerId, NoAck, Refusal, Replies, Reply,
 };

@@ -1,12 +1,13 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use roomcast_protocol::socket::{Args, Argument, Arguments, Parser};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::handle::{Handle, Incoming};
 use crate::{
-    SocketId,
+    Contract, Request, SocketId,
     client::{ClientError, Options, Transports, refused},
 };
 
@@ -170,6 +171,33 @@ impl Client {
     ) -> Result<R, ClientError> {
         let answer = self.client.request(event, args).await?;
         R::take_all(&answer).map_err(|error| refused(&answer).unwrap_or(ClientError::Answer(error)))
+    }
+
+    /// Sends a typed event; see [`Contract`].
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub async fn send<T: Contract>(&self, event: T) -> Result<(), ClientError> {
+        self.emit(T::EVENT, event).await
+    }
+
+    /// Sends a typed event and waits for its reply; see [`Request`].
+    ///
+    /// # Errors
+    ///
+    /// As [`emit_with_ack`](Self::emit_with_ack).
+    pub async fn request<T: Request>(&self, event: T) -> Result<T::Reply, ClientError> {
+        self.emit_with_ack(T::EVENT, event).await
+    }
+
+    /// The next typed event of this contract. Other events before it are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`event`](Self::event).
+    pub async fn contract<T: Contract + DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        self.event(T::EVENT).await
     }
 
     /// The next event, whatever its name.

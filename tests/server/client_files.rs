@@ -50,18 +50,23 @@ pub(crate) fn package() -> ClientFiles {
     files.file("socket.io.js.br", &b"brotli"[..])
 }
 
+fn serve_root(mut io: roomcast::Builder) -> Local {
+    io.namespace("/");
+    Local::serve(io)
+}
+
 fn serve(config: Config) -> Local {
-    Local::serve(Io::builder().config(config).client_files(package()))
+    serve_root(Io::builder().config(config).client_files(package()))
 }
 
 #[test]
 fn without_files_the_answer_says_how_to_give_some() {
-    let server = Local::serve(Io::builder());
+    let server = serve_root(Io::builder());
     let answer = get(&server, "/socket.io/socket.io.js", "");
     assert_eq!(answer.status, 404);
     assert!(answer.body.contains("Builder::client_files"), "{answer:?}");
     let files = ClientFiles::missing("built where there is no npm");
-    let server = Local::serve(Io::builder().client_files(files));
+    let server = serve_root(Io::builder().client_files(files));
     let answer = get(&server, "/socket.io/socket.io.js", "");
     assert_eq!(answer.parts(), (404, "built where there is no npm"));
 }

@@ -157,7 +157,9 @@ async fn failures_reach_the_hook_and_the_log_with_their_cause_whether_or_not_the
 async fn a_server_that_is_told_no_addresses_says_so_once() {
     let log = Log::of("roomcast::engine::http::mount");
     let _logging = tracing::subscriber::set_default(log.clone());
-    let io = Io::builder().build().unwrap();
+    let mut io = Io::builder();
+    io.namespace("/");
+    let io = io.build().unwrap();
     for _ in 0..2 {
         let request = Request::get("/socket.io/?EIO=4&transport=polling").header("host", "x");
         let request = request.body(Full::<Bytes>::default()).unwrap();
@@ -229,4 +231,46 @@ fn a_state_that_middleware_asks_for_must_be_there() {
     let mut io = Io::builder();
     io.namespace("/").authenticate(Nobody);
     assert!(io.build().is_ok());
+}
+
+#[tokio::test]
+async fn lines_about_connections_have_level_debug_unless_asked_for() {
+    for is_wanted in [false, true] {
+        let log = Log::of("roomcast::socket");
+        let _logging = tracing::subscriber::set_default(log.clone());
+        let mut io = Io::builder();
+        if is_wanted {
+            io = io.log_connections();
+        }
+        io.namespace("/");
+        io.namespace("/no")
+            .middleware(async |_: roomcast::Connect| Err::<(), _>(Refusal::new("NO", "no")));
+        let server = serve(io).await;
+        let refused = server.client().namespace("/no").connect().await;
+        refused.unwrap_err();
+        server.client().connect().await.unwrap().disconnect().await;
+        let lines = log.take();
+        let expected = match is_wanted {
+            true => Level::INFO,
+            false => Level::DEBUG,
+        };
+        for message in [
+            "message=connected",
+            "message=disconnected",
+            "message=refused",
+        ] {
+            let line = lines.iter().find(|(_, line)| line.contains(message));
+            assert_eq!(
+                line.map(|(level, _)| *level),
+                Some(expected),
+                "{message}: {lines:?}"
+            );
+        }
+        if !is_wanted {
+            assert!(
+                lines.iter().all(|(level, _)| *level >= Level::DEBUG),
+                "{lines:?}"
+            );
+        }
+    }
 }

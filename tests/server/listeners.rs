@@ -353,3 +353,32 @@ fn listeners_are_limited_and_end_with_the_socket() {
     );
     assert_eq!(socket.listener_count("x"), 0);
 }
+
+#[test]
+fn listened_events_are_named_once_and_all_listeners_can_be_removed() {
+    let mut watched = Watched::new(empty());
+    let socket = watched.socket.clone();
+    assert!(socket.event_names().is_empty());
+    assert_eq!(socket.off_all(), 0);
+    let log = Log::default();
+    for event in ["b", "a", "b"] {
+        socket.on(event, note(&log, event)).unwrap();
+    }
+    socket.once("disconnect", note(&log, "gone")).unwrap();
+    socket.on_any(note(&log, "any")).unwrap();
+    let sent = Arc::clone(&log);
+    let hook = move |_: &Outgoing<'_>| sent.lock().unwrap().push("sent".into());
+    socket.on_any_outgoing(hook).unwrap();
+    assert_eq!(socket.event_names(), ["b", "a", "disconnect"]);
+    assert_eq!(socket.off_all(), 6);
+    assert!(socket.event_names().is_empty());
+    assert_eq!(socket.watcher_counts(), (0, 0));
+    socket.emit("x", ());
+    watched.client.expect_text("42[\"x\"]");
+    // The handlers of the namespace stay, and new listeners can be registered.
+    socket.on("a", note(&log, "new")).unwrap();
+    watched.client.send_text("42[\"a\"]");
+    watched.client.send_text("421[\"echo\",1]");
+    watched.client.expect_text("431[1]");
+    assert_eq!(*log.lock().unwrap(), ["new"]);
+}

@@ -35,6 +35,8 @@ mod client_files;
 mod close_reasons;
 mod cluster;
 mod conn;
+mod contracts;
+mod errors;
 mod failures;
 mod floats;
 mod hooks;

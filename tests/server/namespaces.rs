@@ -458,3 +458,46 @@ fn handlers_that_outlive_their_socket_count_against_their_client() {
     // Others are not concerned.
     let _other = server.connect();
 }
+
+#[tokio::test]
+async fn namespace_patterns_have_parameters_for_middleware_and_handlers() {
+    let mut io = Io::builder();
+    io.namespace("/");
+    io.namespace_pattern("/board/{id}/{view}")
+        .middleware(async |connect: Connect| match connect.param::<u32>("id") {
+            Some(_) => Ok(()),
+            None => Err(Refusal::new("NOT_FOUND", "no such board")),
+        })
+        .on("where", async |event: Event| {
+            let namespace = event.namespace();
+            let id: Option<u32> = namespace.param("id");
+            let view: Option<String> = namespace.param("view");
+            let wrong = (
+                namespace.param::<u8>("view"),
+                namespace.param::<u8>("other"),
+            );
+            assert_eq!(wrong, (None, None));
+            Ack((id, view))
+        });
+    let server = roomcast::testing::serve(io).await;
+    let connect = async |name: &str| server.client().namespace(name).connect().await;
+    let client = connect("/board/7/list").await.unwrap();
+    let (id, view): (u32, String) = client.emit_with_ack("where", ()).await.unwrap();
+    assert_eq!((id, &*view), (7, "list"));
+    let other = connect("/board/8/list").await.unwrap();
+    let (id, _): (u32, String) = other.emit_with_ack("where", ()).await.unwrap();
+    assert_eq!(id, 8);
+    for (name, expected) in [
+        ("/board/x/list", "no such board"),
+        ("/board/7", "Invalid namespace"),
+        ("/board/7/list/more", "Invalid namespace"),
+    ] {
+        let error = connect(name).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    assert_eq!(server.io().of("/").param::<u8>("id"), None);
+    let mut io = Io::builder();
+    io.namespace_pattern("/board/{id");
+    let error = io.build().unwrap_err();
+    assert_eq!(error.to_string(), "invalid namespace `/board/{id`");
+}

@@ -131,17 +131,17 @@ fn options_that_are_set_at_once_lose_nothing_that_was_set_before() {
         let io = Io::builder();
         let set = |io: roomcast::Builder| io.recovery(recovery.clone()).parser(Parser::MessagePack);
         let config = roomcast::Config::default;
-        let io = match config_first {
+        let mut io = match config_first {
             true => set(io.config(config())),
             false => set(io).config(config()),
         };
+        io.namespace("/");
         let io = io.build().unwrap();
         assert_eq!(io.config().sockets.parser, Parser::MessagePack);
         assert_eq!(window(io), Some(7));
     }
     let config = roomcast::Config::default().recovery(recovery);
-    assert_eq!(
-        window(Io::builder().config(config).build().unwrap()),
-        Some(7)
-    );
+    let mut io = Io::builder().config(config);
+    io.namespace("/");
+    assert_eq!(window(io.build().unwrap()), Some(7));
 }

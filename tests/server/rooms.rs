@@ -181,3 +181,21 @@ fn rooms_are_named_by_whatever_is_a_name_or_gives_names() {
     }
     assert!(names(Vec::<String>::new()).is_empty());
 }
+
+#[tokio::test]
+async fn socket_that_leaves_all_rooms_keeps_its_own_and_joins_others() {
+    let mut io = Io::builder();
+    io.namespace("/").on("move", async |event: Event| {
+        event.socket.join(["a", "b"])?;
+        event.socket.leave_all();
+        assert!(event.socket.rooms().is_empty());
+        event.socket.join("c")
+    });
+    let server = roomcast::testing::serve(io).await;
+    let mut client = server.client().connect().await.unwrap();
+    let () = client.emit_with_ack("move", ()).await.unwrap();
+    assert_eq!(server.io().to(["a", "b"].as_slice()).count(), 0);
+    assert_eq!(server.io().of("/").rooms(), [(Room::from("c"), 1)]);
+    server.io().to(client.id()).emit("own", ());
+    client.event::<()>("own").await.unwrap();
+}

@@ -169,7 +169,9 @@ async fn a_certificate_is_read_again_although_the_task_that_looks_at_it_has_pani
         fs::write(&cert, issued.cert.pem()).unwrap();
     };
     issue();
-    let io = Io::builder().build().unwrap();
+    let mut io = Io::builder();
+    io.namespace("/");
+    let io = io.build().unwrap();
     let tls = Tls::from_files(&cert, &key).unwrap();
     let server = Server::new(io.clone()).tls(tls).bind("127.0.0.1:0");
     let running = tokio::spawn(server.await.unwrap().run());

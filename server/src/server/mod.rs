@@ -59,6 +59,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), RunError> {
     let reservation = Store::reserve(&settings.store).map_err(RunError::Open)?;
     let io = Io::builder()
         .config(engine_config(settings))
+        .log_connections()
         .client_files(http::client_files::embedded())
         .guard(&settings.limits.addresses(), proxies(settings));
     let metrics = Arc::new(Metrics::beside(Arc::clone(io.handle().metrics())));
@@ -242,7 +243,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), RunError> {
     BackendLogins::new(&settings.auth.backend).map_err(RunError::Outbound)?;
     Market::check(&settings.market).map_err(RunError::Outbound)?;
     Hooks::check(&settings.webhooks).map_err(RunError::Outbound)?;
-    let io = Io::builder().config(engine_config(settings)).build();
+    let mut io = Io::builder().config(engine_config(settings));
+    io.namespace("/");
+    let io = io.build();
     io.map(|_| ())
         .map_err(|error| RunError::Server(error.into()))
 }

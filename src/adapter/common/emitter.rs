@@ -19,7 +19,7 @@ use crate::{
         message::arguments,
         operation::{Delivery, Kind, NodeId},
     },
-    names::{IntoRooms, Room},
+    names::{Contract, IntoRooms, Room},
 };
 
 /// Sends to the clients of servers that an adapter joins, from a program that is none of them: a worker,
@@ -208,6 +208,15 @@ impl Emitter {
         self.of("/").emit(event, args)
     }
 
+    /// Sends a typed event to everybody in `/`; see [`Contract`].
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn send(&self, event: impl Contract) -> Result<(), AdapterError> {
+        self.of("/").send(event)
+    }
+
     /// Whether the emitter is connected, as far as is known.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -277,6 +286,15 @@ impl Emission<'_> {
         self
     }
 
+    /// Sends a typed event; see [`Contract`].
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn send<T: Contract>(self, event: T) -> Result<(), AdapterError> {
+        self.emit(T::EVENT, event)
+    }
+
     /// Sends an event.
     ///
     /// # Errors
@@ -291,7 +309,7 @@ impl Emission<'_> {
         }
         let args = arguments(&args).map_err(unwritten)?;
         let event = event.into();
-        self.send(Kind::Broadcast { event, args })
+        self.publish(Kind::Broadcast { event, args })
     }
 
     /// Sends an event to the servers themselves.
@@ -303,7 +321,7 @@ impl Emission<'_> {
     pub fn server_side_emit(self, event: &str, args: impl Arguments) -> Result<(), AdapterError> {
         let args = arguments(&args).map_err(unwritten)?;
         let event = event.into();
-        self.send(Kind::ServerSide { event, args })
+        self.publish(Kind::ServerSide { event, args })
     }
 
     /// Lets the sockets join rooms.
@@ -314,7 +332,7 @@ impl Emission<'_> {
     pub fn join<'r, M>(self, rooms: impl IntoRooms<'r, M>) -> Result<(), AdapterError> {
         let mut names = Vec::new();
         add(&mut names, rooms);
-        self.send(Kind::Join(names))
+        self.publish(Kind::Join(names))
     }
 
     /// Lets the sockets leave rooms.
@@ -325,7 +343,7 @@ impl Emission<'_> {
     pub fn leave<'r, M>(self, rooms: impl IntoRooms<'r, M>) -> Result<(), AdapterError> {
         let mut names = Vec::new();
         add(&mut names, rooms);
-        self.send(Kind::Leave(names))
+        self.publish(Kind::Leave(names))
     }
 
     /// Disconnects the sockets, with all namespaces of their connections if `close` says so.
@@ -334,10 +352,10 @@ impl Emission<'_> {
     ///
     /// When that will not be sent.
     pub fn disconnect(self, close: bool) -> Result<(), AdapterError> {
-        self.send(Kind::Disconnect { close })
+        self.publish(Kind::Disconnect { close })
     }
 
-    fn send(self, kind: Kind) -> Result<(), AdapterError> {
+    fn publish(self, kind: Kind) -> Result<(), AdapterError> {
         // On the wire an empty list of rooms means the whole namespace, and here it means nobody.
         if self.rooms.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());

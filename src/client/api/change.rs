@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +36,15 @@ pub struct ConnectError {
     /// What the server sent along.
     pub data: Option<Value>,
 }
+
+/// The message alone.
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.message)
+    }
+}
+
+impl std::error::Error for ConnectError {}
 
 impl ConnectError {
     pub(crate) fn of(error: &ClientError) -> Self {

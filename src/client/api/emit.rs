@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{Command, Socket, command::Outgoing};
 use crate::{
+    Contract, Request,
     client::{ClientError, answer},
     socket::arguments,
 };
@@ -45,6 +46,22 @@ impl Socket {
         Emit::new(self).emit_with_ack(event, args).await
     }
 
+    /// Sends a typed event; see [`Contract`].
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn send<T: Contract>(&self, event: T) -> Result<(), ClientError> {
+        self.emit(T::EVENT, event)
+    }
+
+    /// Sends a typed event and waits for its reply; see [`Request`].
+    ///
+    /// # Errors
+    /// As [`emit_with_ack`](Self::emit_with_ack).
+    pub async fn request<T: Request>(&self, event: T) -> Result<T::Reply, ClientError> {
+        self.emit_with_ack(T::EVENT, event).await
+    }
+
     /// Sets how long the acknowledgement of the event that follows may take.
     pub fn timeout(&self, timeout: Duration) -> Emit<'_> {
         Emit::new(self).timeout(timeout)
@@ -80,13 +97,29 @@ impl<'a> Emit<'a> {
         self
     }
 
+    /// Sends a typed event; see [`Contract`].
+    ///
+    /// # Errors
+    /// As [`Socket::emit`].
+    pub fn send<T: Contract>(self, event: T) -> Result<(), ClientError> {
+        self.emit(T::EVENT, event)
+    }
+
+    /// Sends a typed event and waits for its reply; see [`Request`].
+    ///
+    /// # Errors
+    /// As [`Socket::emit_with_ack`].
+    pub async fn request<T: Request>(self, event: T) -> Result<T::Reply, ClientError> {
+        self.emit_with_ack(T::EVENT, event).await
+    }
+
     /// Sends an event.
     ///
     /// # Errors
     /// As [`Socket::emit`].
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
-        self.send(event, &args, None)
+        self.enqueue(event, &args, None)
     }
 
     /// Sends an event and waits for its acknowledgement. One that was volatile and is lost is known by
@@ -100,7 +133,7 @@ impl<'a> Emit<'a> {
         args: impl Arguments,
     ) -> Result<T, ClientError> {
         let (sender, answer) = oneshot::channel();
-        self.send(event, &args, Some(sender))?;
+        self.enqueue(event, &args, Some(sender))?;
         // The arguments are encoded by now, and need not wait for the answer.
         drop(args);
         // A cancellation point: whoever drops this future gives up the answer, and the event is
@@ -110,7 +143,7 @@ impl<'a> Emit<'a> {
             .map_err(|error| answer::refused(&answer).unwrap_or(ClientError::Answer(error)))
     }
 
-    fn send(
+    fn enqueue(
         self,
         event: &str,
         args: &impl Arguments,

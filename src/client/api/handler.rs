@@ -3,12 +3,13 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use roomcast_protocol::socket::Argument;
+use serde::de::DeserializeOwned;
 
 use super::{
     Incoming, Socket,
     incoming::{AnswerFuture, Erased},
 };
-use crate::{Handling, IntoAck as _, Refusal, Reply};
+use crate::{Contract, Handling, IntoAck as _, Refusal, Reply};
 
 /// An async function that handles an event of the server.
 ///
@@ -75,6 +76,31 @@ pub trait Parameters: Sized + 'static {
     #[doc(hidden)]
     fn take(event: &Incoming) -> Result<Self, Refusal>;
 }
+
+/// The parameters of a handler of a [`Contract`](crate::Contract): the contract, and then any others.
+pub trait ContractParameters: Parameters {
+    /// The contract.
+    type Contract: Contract;
+}
+
+macro_rules! contract {
+    ($($parameter:ident)*) => {
+        impl<T, $($parameter),*> ContractParameters for (T, $($parameter),*)
+        where
+            T: Contract + DeserializeOwned + 'static,
+            $($parameter: Parameter + 'static),*
+        {
+            type Contract = T;
+        }
+    };
+}
+
+contract!();
+contract!(A);
+contract!(A B);
+contract!(A B C);
+contract!(A B C D);
+contract!(A B C D E);
 
 struct Typed<F, M>(F, PhantomData<fn() -> M>);
 

@@ -1,9 +1,9 @@
 use super::{
     Command, Events, Handler, Parameters, Socket,
     command::{Listener, Target},
-    handler::erase,
+    handler::{ContractParameters, erase},
 };
-use crate::{Handling, ListenerId};
+use crate::{Contract as _, Handling, ListenerId, Replies, Request};
 
 impl Socket {
     /// Calls a handler for each event of this name.
@@ -40,6 +40,30 @@ impl Socket {
         handler: impl Handler<M, Future: Handling>,
     ) -> ListenerId {
         self.add(self.listener(Some(event), Target::Handler(erase(handler))))
+    }
+
+    /// Calls a handler for each typed event; see [`Contract`](crate::Contract). The contract is the
+    /// first parameter, and any others may follow.
+    pub fn on_contract<M: ContractParameters>(
+        &self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> ListenerId {
+        self.on(M::Contract::EVENT, handler)
+    }
+
+    /// Calls a handler for each typed event, which is acknowledged with a value of its type; see
+    /// [`Request`].
+    pub fn on_request<M>(
+        &self,
+        handler: impl Handler<
+            M,
+            Future: Future<Output: Replies<<M::Contract as Request>::Reply>> + Send + 'static,
+        >,
+    ) -> ListenerId
+    where
+        M: ContractParameters<Contract: Request>,
+    {
+        self.on(M::Contract::EVENT, handler)
     }
 
     /// Calls a handler for the next event of this name only.

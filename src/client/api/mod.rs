@@ -29,7 +29,7 @@ pub(super) use client::Handle;
 pub(super) use command::{Command, Outgoing, Target as ListenerTarget, Watcher};
 pub use emit::Emit;
 pub use events::Events;
-pub use handler::{Handler, Parameter, Parameters};
+pub use handler::{ContractParameters, Handler, Parameter, Parameters};
 pub use incoming::Incoming;
 pub(super) use incoming::{Erased, Pending, Sink};
 pub(super) use listeners::Listeners;

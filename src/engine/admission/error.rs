@@ -130,3 +130,16 @@ impl fmt::Display for ConnectionError {
         write!(f, "{} ({})", self.message, self.context.name())
     }
 }
+
+/// The error has no source, because its text has the reason.
+impl std::error::Error for ConnectionError {}
+
+/// The name of the reason, and what was wrong.
+impl fmt::Display for ErrorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field() {
+            Some((name, value)) => write!(f, "{}: {name} {value:?}", self.name()),
+            None => f.write_str(self.name()),
+        }
+    }
+}

@@ -20,7 +20,8 @@ use crate::{
     limit::{Guard, Proxies},
     socket::{
         core::{
-            Built, Connect, Io, Lifecycle, OnDemand, Predicate, RecoveryTable, Watchers, namespace,
+            Built, Connect, Io, Lifecycle, OnDemand, Pattern, Predicate, RecoveryTable, Watchers,
+            namespace,
         },
         dispatch::Middleware,
         types::{BuildError, ClientFiles, States},
@@ -57,6 +58,9 @@ pub struct Builder {
     /// By name.
     fixed: Vec<(Nsp, NamespaceBuilder)>,
     on_demand: Vec<(Predicate, NamespaceBuilder)>,
+    /// What is wrong with a pattern, if anything is.
+    pattern_error: Option<BuildError>,
+    logs_connections: bool,
     watchers: Watchers,
     client_files: ClientFiles,
     #[cfg(feature = "cluster")]
@@ -77,6 +81,8 @@ impl Builder {
             states: States::default(),
             fixed: Vec::new(),
             on_demand: Vec::new(),
+            pattern_error: None,
+            logs_connections: false,
             watchers: Watchers::default(),
             client_files: ClientFiles::default(),
             #[cfg(feature = "cluster")]
@@ -147,7 +153,9 @@ impl Builder {
     /// ```
     /// use roomcast::{Io, Parser};
     ///
-    /// let io = Io::builder().parser(Parser::MessagePack).build()?;
+    /// let mut io = Io::builder().parser(Parser::MessagePack);
+    /// io.namespace("/");
+    /// let io = io.build()?;
     /// assert_eq!(io.config().sockets.parser, Parser::MessagePack);
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
@@ -251,6 +259,57 @@ impl Builder {
         namespaces
     }
 
+    /// Namespaces whose names match a pattern, in which `{name}` stands for one part between slashes
+    /// that is not empty. Handlers read it with [`Namespace::param`](crate::Namespace::param),
+    /// middleware with [`Connect::param`]. The rest is as with [`namespaces`](Self::namespaces).
+    ///
+    /// ```
+    /// use roomcast::{Ack, Connect, Event, Refusal};
+    ///
+    /// # let mut io = roomcast::Io::builder();
+    /// io.namespace_pattern("/board/{id}/{view}")
+    ///     .middleware(async |connect: Connect| match connect.param::<u64>("id") {
+    ///         Some(_) => Ok(()),
+    ///         None => Err(Refusal::new("NOT_FOUND", "no such board")),
+    ///     })
+    ///     .on("board", async |event: Event| {
+    ///         Ack(event.namespace().param::<u64>("id"))
+    ///     });
+    /// # io.build().unwrap();
+    /// ```
+    ///
+    /// ```js
+    /// // the same on the official server
+    /// io.of(/^\/board\/([^/]+)\/([^/]+)$/).on("connection", (socket) => {
+    ///   const [, , id] = socket.nsp.name.split("/");
+    ///   socket.on("board", (reply) => reply(Number(id)));
+    /// });
+    /// ```
+    pub fn namespace_pattern(&mut self, pattern: &str) -> &mut NamespaceBuilder {
+        match Pattern::parse(pattern) {
+            Some(parsed) => {
+                let parsed = Arc::new(parsed);
+                let accept = Arc::clone(&parsed);
+                let namespaces = self.namespaces(move |name| accept.matches(name));
+                namespaces.handlers.pattern = Some(parsed);
+                namespaces
+            }
+            None => {
+                let error = BuildError::InvalidNamespace(pattern.into());
+                self.pattern_error.get_or_insert(error);
+                self.namespaces(|_| false)
+            }
+        }
+    }
+
+    /// Logs each client that connects, disconnects, is refused or expelled at the level `INFO`. By
+    /// default these lines have the level `DEBUG`, because an application logs what it needs with
+    /// [`on_event`](Self::on_event). Lines are limited for each address.
+    pub fn log_connections(mut self) -> Self {
+        self.logs_connections = true;
+        self
+    }
+
     fn demand(&mut self, predicate: Predicate) -> &mut NamespaceBuilder {
         let entry = (predicate, NamespaceBuilder::new());
         &mut self.on_demand.push_mut(entry).1
@@ -270,8 +329,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When an option makes no sense, an event has two handlers, or a handler asks for a
-    /// [`State`](crate::State) that nobody gave.
+    /// When an option makes no sense, there is no namespace, an event has two handlers, or a handler
+    /// asks for a [`State`](crate::State) that nobody gave.
     pub fn build(mut self) -> Result<Io, BuildError> {
         if let Some(recovery) = self.recovery {
             self.config.recovery = Some(recovery).filter(|recovery| recovery.enabled);
@@ -282,6 +341,12 @@ impl Builder {
         options::check(&self.config)?;
         if let Some((limits, _)) = &self.guard {
             limits.check().map_err(BuildError::InvalidOption)?;
+        }
+        if let Some(error) = self.pattern_error {
+            return Err(error);
+        }
+        if self.fixed.is_empty() && self.on_demand.is_empty() {
+            return Err(BuildError::NoNamespace);
         }
         #[cfg(feature = "cluster")]
         let connections = match &self.guard {
@@ -346,6 +411,7 @@ impl Builder {
             fixed,
             on_demand,
             made: RwLock::default(),
+            logs_connections: self.logs_connections,
             watchers: self.watchers,
             client_files: self.client_files,
         });
@@ -396,7 +462,8 @@ mod tests {
             error.to_string(),
             "invalid option: path does not begin with a slash"
         );
-        assert!(Io::builder().build().is_ok());
+        assert_eq!(Io::builder().build().unwrap_err(), BuildError::NoNamespace);
+        assert!(fault(|_| {}).to_string().contains("namespace(\"/\")"));
         for (config, fault) in [
             (
                 Config::default().total_outbox_bytes(1000),

@@ -147,10 +147,38 @@ impl Socket {
     }
 
     /// Takes away all that listens to one event on this socket; how many there were.
+    #[doc(alias = "removeAllListeners")]
     #[expect(clippy::must_use_candidate, reason = "often nobody asks")]
     pub fn off_event(&self, event: &str) -> usize {
         self.listeners()
             .map_or(0, |listeners| listeners.off_event(event))
+    }
+
+    /// Removes everything that was registered on this socket: listeners, watchers and middleware.
+    /// Returns how many there were. The handlers of the namespace stay.
+    ///
+    /// The official server's `removeAllListeners()` keeps watchers and middleware, which
+    /// `offAny` and `offAnyOutgoing` remove.
+    #[doc(alias = "removeAllListeners")]
+    #[expect(clippy::must_use_candidate, reason = "the number is often not needed")]
+    pub fn off_all(&self) -> usize {
+        let Some(listeners) = self.listeners() else {
+            return 0;
+        };
+        let count = listeners.off_all();
+        if self.conn_watchers().is_none() {
+            self.namespace_inner().set_observed(self, false);
+        }
+        count
+    }
+
+    /// The names of the events that are listened to on this socket, each once, in the order of
+    /// registration. The handlers of the namespace are not among them.
+    #[doc(alias = "eventNames")]
+    #[must_use]
+    pub fn event_names(&self) -> Vec<String> {
+        self.listeners()
+            .map_or_else(Vec::new, Listeners::event_names)
     }
 
     /// How many listen to one event on this socket, without the handler of the namespace.

@@ -16,7 +16,8 @@ impl Namespace {
         self.inner()?.socket(id)
     }
 
-    /// The rooms and how many members each has, in no order; without the sockets' own rooms.
+    /// The rooms on this server and how many members each has, in no order; without the sockets' own
+    /// rooms. Those of all servers are [`fetch_sockets`](Self::fetch_sockets)`().await.`[`rooms`](super::Fetched::rooms)`()`.
     #[must_use]
     pub fn rooms(&self) -> Vec<(Room, usize)> {
         self.inner()

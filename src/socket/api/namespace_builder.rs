@@ -1,14 +1,13 @@
 use std::{fmt, sync::Arc};
 
-use serde::de::DeserializeOwned;
-
 use crate::socket::{
     connect::{Authenticate as _, Authenticates, refreshing},
-    core::{Authenticator, BoxHandler, Connect, Event, Failure, Handlers, Incoming, Registered},
+    core::{Authenticator, BoxHandler, Connect, Failure, Handlers, Incoming, Registered},
     dispatch::{
-        Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict, erase, incoming, unmet,
+        ContractParameters, Handler, Handling, Middleware, Needs, Parameters, Unmet, Verdict,
+        erase, incoming, unmet,
     },
-    types::{BuildError, Contract, RESERVED, Refusal, StateKind},
+    types::{BuildError, Contract as _, RESERVED, Refusal, Replies, Request, StateKind},
 };
 
 /// What a namespace does: who may come in, and what happens to events.
@@ -60,14 +59,29 @@ impl NamespaceBuilder {
         self.register(name, handler, true)
     }
 
-    /// Says what happens when a client sends a typed event; see [`Contract`].
-    pub fn on_contract<T, F, R>(&mut self, handler: F) -> &mut Self
+    /// Handles a typed event of clients; see [`Contract`](crate::Contract). The contract is the first parameter behind
+    /// the [`Event`](crate::Event), and any others may follow.
+    pub fn on_contract<M: ContractParameters>(
+        &mut self,
+        handler: impl Handler<M, Future: Handling>,
+    ) -> &mut Self {
+        self.on(M::Contract::EVENT, handler)
+    }
+
+    /// Handles a typed event of clients that is acknowledged with a value of its type; see
+    /// [`Request`]. The handler may take the same parameters as one of
+    /// [`on_contract`](Self::on_contract).
+    pub fn on_request<M>(
+        &mut self,
+        handler: impl Handler<
+            M,
+            Future: Future<Output: Replies<<M::Contract as Request>::Reply>> + Send + 'static,
+        >,
+    ) -> &mut Self
     where
-        T: Contract + DeserializeOwned + 'static,
-        F: Fn(Event, T) -> R + Send + Sync + 'static,
-        R: Handling,
+        M: ContractParameters<Contract: Request>,
     {
-        self.on::<(T,)>(T::EVENT, handler)
+        self.on(M::Contract::EVENT, handler)
     }
 
     /// Says what happens when a client has connected, after it was told so. Its argument is what

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use roomcast_protocol::{
     engine::Transport,
@@ -6,6 +6,7 @@ use roomcast_protocol::{
 };
 use serde::de::DeserializeOwned;
 
+use super::Lookup;
 use crate::{
     engine::Handshake,
     identity::{Credentials, Principal},
@@ -47,6 +48,18 @@ impl Connect {
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.0.nsp.as_str()
+    }
+
+    /// The value of a parameter of [`namespace_pattern`](crate::Builder::namespace_pattern); see
+    /// [`Namespace::param`](crate::Namespace::param).
+    #[must_use]
+    pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
+        let handlers = match self.0.io.lookup_namespace(self.namespace()) {
+            Lookup::Found(handlers) => handlers,
+            Lookup::Missing | Lookup::Ask(_) => return None,
+        };
+        let pattern = handlers.pattern.as_ref()?;
+        pattern.param(self.namespace(), name)?.parse().ok()
     }
 
     /// Reads the payload of the `CONNECT` packet, the client's option `auth`, as `T`.

@@ -45,7 +45,7 @@ pub(crate) fn refresher<A: Authenticate>(
                     let (socket, io) = (&event.socket, event.io());
                     if let Some(more) = io.may_log_refusal() {
                         let reason = refusal.reason();
-                        tracing::info!(socket = %socket.id(), reason, more, "refresh refused");
+                        crate::socket::core::io::connection_log!(io, socket = %socket.id(), reason, more, "refresh refused");
                     }
                     if io.blame(&refusal, socket.handshake().address().ip()) {
                         socket.disconnect(true);

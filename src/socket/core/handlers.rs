@@ -19,6 +19,7 @@ use super::{
     io::Io,
     listeners,
     namespace::Namespace,
+    pattern::Pattern,
     socket::{ConnInner, Socket},
 };
 use crate::{
@@ -323,6 +324,8 @@ pub(crate) struct Handlers {
     pub(crate) on_error: Option<ErrorHook>,
     pub(crate) authenticate: Option<Authenticator>,
     pub(crate) connect_middleware: Vec<ConnectMiddleware>,
+    /// The pattern by which the namespaces were found.
+    pub(crate) pattern: Option<Arc<Pattern>>,
 }
 
 /// A handler and the event it is for.

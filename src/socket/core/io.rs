@@ -83,6 +83,8 @@ pub(crate) struct Built {
     pub(crate) on_demand: Vec<OnDemand>,
     /// The namespaces that were made on demand and exist now.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
+    /// Whether lines about clients that connect and disconnect have the level `INFO`.
+    pub(crate) logs_connections: bool,
     pub(crate) watchers: Watchers,
     pub(crate) client_files: ClientFiles,
     /// The other servers, if there are any.
@@ -121,7 +123,27 @@ pub(crate) struct OnDemand {
     pub(crate) handlers: Arc<Handlers>,
 }
 
+/// Logs a line about one client, at `INFO` if the application wants these lines.
+macro_rules! connection_log {
+    ($io:expr, $($fields:tt)*) => {
+        if $io.logs_connections() {
+            tracing::info!($($fields)*);
+        } else {
+            tracing::debug!($($fields)*);
+        }
+    };
+}
+pub(crate) use connection_log;
+
 impl Io {
+    /// Whether lines about clients that connect and disconnect have the level `INFO`.
+    pub(crate) fn logs_connections(&self) -> bool {
+        self.0
+            .built
+            .get()
+            .is_some_and(|built| built.logs_connections)
+    }
+
     /// A server that is not built yet.
     pub(crate) fn unbuilt() -> Self {
         let metrics = Arc::new(Metrics::new());

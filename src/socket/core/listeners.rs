@@ -165,6 +165,36 @@ impl<H: Clone, C: Clone, W: Clone> Listeners<H, C, W> {
         gone.len()
     }
 
+    /// Removes everything. Returns how many listeners there were.
+    pub(crate) fn off_all(&self) -> usize {
+        let mut table = self.0.lock();
+        let count = table.len();
+        // Numbers and the end of the socket stay, so that ids are never used twice.
+        let rest = Table {
+            last: table.last,
+            closed: table.closed,
+            ..Table::default()
+        };
+        let gone = std::mem::replace(&mut *table, rest);
+        // Listeners may own anything, so they are dropped without the lock.
+        drop(table);
+        drop(gone);
+        count
+    }
+
+    /// The names of the events for which there are listeners, each once, in the order of
+    /// registration.
+    pub(crate) fn event_names(&self) -> Vec<String> {
+        let table = self.0.lock();
+        let mut names: Vec<String> = Vec::new();
+        for listener in &table.events {
+            if !names.iter().any(|name| **name == *listener.event) {
+                names.push(listener.event.as_ref().to_owned());
+            }
+        }
+        names
+    }
+
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.0.lock().outgoing.is_empty()
     }

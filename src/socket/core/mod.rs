@@ -12,6 +12,7 @@ pub(crate) mod io;
 mod listeners;
 pub(crate) mod namespace;
 mod paced;
+mod pattern;
 mod shared;
 #[cfg(test)]
 mod sizes;
@@ -34,6 +35,7 @@ pub(crate) use io::{Built, OnDemand, Predicate, WeakIo};
 pub(crate) use listeners::Position;
 pub use namespace::Namespace;
 pub(crate) use paced::{After, Held, Next, Offered, Paced, Turn};
+pub(crate) use pattern::Pattern;
 pub use socket::Socket;
 pub(crate) use socket::{ConnInner, RecoveryTable};
 pub use watchers::ConnEvent;

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -66,6 +67,16 @@ impl Namespace {
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// The value of a parameter of [`namespace_pattern`](crate::Builder::namespace_pattern), as `T`;
+    /// `None` if the namespace has no such parameter or its value is no `T`. The value is a part of
+    /// the name, as the client has sent it.
+    #[must_use]
+    pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
+        let inner = self.inner()?;
+        let pattern = inner.handlers.pattern.as_ref()?;
+        pattern.param(self.name(), name)?.parse().ok()
     }
 
     /// The server it belongs to.

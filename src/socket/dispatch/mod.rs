@@ -17,6 +17,6 @@ pub use handler::{Handler, Handling};
 pub(crate) use incoming::MiddlewareRun;
 pub use incoming::Verdict;
 pub use middleware::Middleware;
-pub use parameter::{Data, Extension, Needs, Parameter, Parameters, State};
+pub use parameter::{ContractParameters, Data, Extension, Needs, Parameter, Parameters, State};
 pub(crate) use parameter::{Unmet, unmet};
 pub(crate) use running::{Call, Running};

@@ -3,12 +3,13 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use roomcast_protocol::socket::Argument;
+use serde::de::DeserializeOwned;
 
 use crate::{
     Principal,
     socket::{
         core::Event,
-        types::{Refusal, StateKind, States},
+        types::{Contract, Refusal, StateKind, States},
     },
 };
 
@@ -271,6 +272,16 @@ pub trait Parameters: Sized + 'static {
     fn needs() -> Vec<Needs>;
 }
 
+/// The parameters of a handler of a [`Contract`]: the contract, and then any others.
+#[diagnostic::on_unimplemented(
+    message = "the first parameter behind `Event` is no contract that can be received",
+    note = "it implements `roomcast::Contract` and `serde::Deserialize`"
+)]
+pub trait ContractParameters: Parameters {
+    /// The contract.
+    type Contract: Contract;
+}
+
 /// Why a handler can never be called.
 pub(crate) enum Unmet {
     State(&'static str),
@@ -307,6 +318,25 @@ macro_rules! parameters {
         }
     };
 }
+
+macro_rules! contract {
+    ($($parameter:ident)*) => {
+        impl<T, $($parameter),*> ContractParameters for (T, $($parameter),*)
+        where
+            T: Contract + DeserializeOwned + 'static,
+            $($parameter: Parameter + 'static),*
+        {
+            type Contract = T;
+        }
+    };
+}
+
+contract!();
+contract!(A);
+contract!(A B);
+contract!(A B C);
+contract!(A B C D);
+contract!(A B C D E);
 
 parameters!();
 parameters!(A);

@@ -151,7 +151,8 @@ impl Connection {
         self.io.metrics().count(Counter::SocketsConnected);
         let address = self.shared.handshake.address();
         if let Some(more) = self.io.may_log_coming(address.ip()) {
-            tracing::info!(
+            crate::socket::core::io::connection_log!(
+                self.io,
                 socket = %socket.id(),
                 namespace = connect.nsp().as_str(),
                 user = principal.subject,
@@ -300,7 +301,8 @@ impl Connection {
         self.io.metrics().count(Counter::SocketsRefused);
         let address = self.shared.handshake.address();
         if let Some(more) = self.io.may_log_refusal() {
-            tracing::info!(
+            crate::socket::core::io::connection_log!(
+                self.io,
                 namespace = nsp.as_str(),
                 %address,
                 reason = refusal.reason(),

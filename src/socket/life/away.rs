@@ -82,7 +82,7 @@ impl Socket {
 
     /// Ends the socket for good: the client will not come back as this socket.
     pub(crate) fn end_for_good(&self) {
-        self.leave_all();
+        self.end_membership();
         let namespace = self.namespace_inner();
         if namespace.dismiss(self.id()) {
             self.io().take_down(namespace);

@@ -60,7 +60,8 @@ impl Socket {
         let reason = refusal.reason();
         let address = self.handshake().address().ip();
         if let Some(more) = self.0.io.may_log_coming(address) {
-            tracing::info!(socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
+            crate::socket::core::io::connection_log!(
+                self.0.io,socket = %self.0.id, namespace = self.nsp(), reason, more, "expelled");
         }
         self.emit("error", ErrorEvent::of(refusal));
         self.disconnect(false);
@@ -112,7 +113,8 @@ impl Socket {
         }
         let address = self.handshake().address().ip();
         if let Some(more) = self.0.io.may_log_coming(address) {
-            tracing::info!(
+            crate::socket::core::io::connection_log!(
+                self.0.io,
                 socket = %self.0.id,
                 namespace = self.nsp(),
                 %reason,

@@ -97,7 +97,33 @@ impl Socket {
         self.0.rooms.lock().rooms.contains_key(room)
     }
 
-    pub(crate) fn leave_all(&self) {
+    /// Leaves all rooms but that of its own id, and may join others afterwards.
+    ///
+    /// ```
+    /// # use roomcast::{Event, Io, JoinError};
+    /// # let mut io = Io::builder();
+    /// io.namespace("/").on("move", async |event: Event, room: String| {
+    ///     event.socket.leave_all();
+    ///     event.socket.join(room)
+    /// });
+    /// ```
+    #[doc(alias = "leaveAll")]
+    pub fn leave_all(&self) {
+        let is_told = self.tells_of_rooms();
+        let mut news = Vec::new();
+        let mut joined = self.0.rooms.lock();
+        for (room, cell) in std::mem::take(&mut joined.rooms) {
+            let was_last = self.0.namespace.rooms.leave(&room, &cell, self.0.id);
+            if is_told {
+                news.push((room, was_last));
+            }
+        }
+        drop(joined);
+        self.tell_left(&news);
+    }
+
+    /// Leaves all rooms for good.
+    pub(crate) fn end_membership(&self) {
         let mut joined = self.0.rooms.lock();
         joined.closed = true;
         // What joins after this is refused, so that no room is left behind.

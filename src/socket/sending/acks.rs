@@ -147,6 +147,10 @@ impl<R: Argument> Acks<R> {
         self.error.as_ref()
     }
 
+    pub(crate) fn into_error(self) -> Option<EmitError> {
+        self.error
+    }
+
     /// The next answer; `None` after all.
     pub async fn next(&mut self) -> Option<(Option<SocketId>, Result<R, AckError>)> {
         poll_fn(|cx| self.poll(cx)).await

@@ -14,7 +14,7 @@ use crate::{
     socket::{
         core::Socket,
         rooms::Tally,
-        types::{AckError, Contract, DrainError},
+        types::{AckError, Contract, DrainError, Request},
     },
 };
 
@@ -134,6 +134,11 @@ impl<'a> Direct<'a> {
     /// Sends a typed event to the client; see [`Contract`].
     pub fn send<T: Contract>(&self, event: T) -> Emitted {
         self.emit(T::EVENT, event)
+    }
+
+    /// Sends a typed event to the client and waits for its reply; see [`Request`].
+    pub fn request<T: Request>(&self, event: T) -> AckFuture<T::Reply> {
+        self.emit_with_ack(T::EVENT, event)
     }
 
     /// Sends an event to the client and waits for its acknowledgement.
@@ -269,5 +274,10 @@ impl Socket {
     /// Sends a typed event to the client; see [`Contract`].
     pub fn send(&self, event: impl Contract) -> Emitted {
         Direct::new(self).send(event)
+    }
+
+    /// Sends a typed event to the client and waits for its reply; see [`Request`].
+    pub fn request<T: Request>(&self, event: T) -> AckFuture<T::Reply> {
+        Direct::new(self).request(event)
     }
 }

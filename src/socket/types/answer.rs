@@ -63,6 +63,16 @@ impl<T: IntoAck, E: Into<Refusal>> IntoAck for Result<T, E> {
     }
 }
 
+/// The value of a handler that acknowledges with an `R`, unless it fails.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the reply that the request has",
+    note = "return `Ack<{R}>`, or a `Result` of it whose error converts into `Refusal`"
+)]
+pub trait Replies<R>: IntoAck {}
+
+impl<R> Replies<R> for Ack<R> where Self: IntoAck {}
+
+impl<R, T: Replies<R>, E: Into<Refusal>> Replies<R> for Result<T, E> {}
 /// Where an answer goes: to whoever asked, if anybody did.
 #[derive(Clone, Debug)]
 pub struct Reply {

@@ -221,7 +221,10 @@ impl ListenerId {
 pub enum BuildError {
     /// An option has a value that makes no sense; the text says which and why.
     InvalidOption(&'static str),
-    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes.
+    /// There is no namespace, so that the server would refuse every client.
+    NoNamespace,
+    /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes. Or a pattern
+    /// that is none.
     InvalidNamespace(String),
     /// Two handlers for one event, or two of something there is one of.
     DuplicateHandler(String),
@@ -238,6 +241,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidOption(what) => write!(f, "invalid option: {what}"),
+            Self::NoNamespace => f.write_str(
+                "the server has no namespace: call `namespace(\"/\")`, or `namespaces`, on the builder",
+            ),
             Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
             Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
             Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),

@@ -8,7 +8,6 @@
 mod answer;
 pub(crate) mod args;
 mod client_builds;
-mod contract;
 mod errors;
 mod expiring;
 mod name;
@@ -16,12 +15,13 @@ mod reason;
 mod refusal;
 mod state;
 
-pub(crate) use crate::names::{IdMap, IdSet, IntoRooms, Room, RoomName, SocketId};
-pub use answer::{Ack, Answer, IntoAck, NoAck, Reply};
+pub(crate) use crate::names::{
+    Contract, IdMap, IdSet, IntoRooms, Request, Room, RoomName, SocketId,
+};
+pub use answer::{Ack, Answer, IntoAck, NoAck, Replies, Reply};
 pub(crate) use answer::{AckOutcome, AnswerFuture};
 pub use client_builds::ClientFiles;
 pub(crate) use client_builds::NAMES;
-pub use contract::Contract;
 pub use errors::{AckError, BuildError, DrainError, EmitError, JoinError, ListenError, ListenerId};
 pub(crate) use expiring::{Expiring, give_back, sweep};
 pub(crate) use name::{Name, RESERVED};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use roomcast::{
-    Builder, Config, Event, Fetched, Room, SocketId, Value,
+    AckError, Builder, Config, Event, Fetched, Room, SocketId, Value,
     metrics::{Counter, Gauge},
     types::Bytes,
 };
@@ -171,4 +171,46 @@ fn what_is_shown_of_a_socket_is_within_a_depth() {
     }
     let fetched = servers[1].runtime.block_on(servers[1].io.fetch_sockets());
     assert!(fetched.sockets[0].data::<serde_json::Value>().is_some());
+}
+
+#[test]
+fn remote_socket_acknowledges_and_rooms_are_counted_on_all_servers() {
+    let build = |mut io: Builder| {
+        io.namespace("/")
+            .on_connect(async |event: Event| event.socket.join(["all", "room"]));
+        io
+    };
+    Servers::each(build, |servers| {
+        let (mut near, _) = servers[0].connect();
+        let (mut far, id) = servers[1].connect();
+        let here = if servers.are_alone() { 2 } else { 1 };
+        for server in [&servers[0], &servers[1]] {
+            until(|| server.io.to("room").count() == here);
+        }
+        let id = SocketId::parse(&id).unwrap();
+        let fetched = fetch(&servers[0], "room");
+        let mut rooms = fetched.rooms();
+        rooms.sort();
+        assert_eq!(rooms, [(Room::from("all"), 2), (Room::from("room"), 2)]);
+        let remote = fetched.sockets.iter().find(|socket| socket.id() == id);
+        let remote = remote.unwrap().clone();
+        let asked = {
+            let remote = remote.clone();
+            servers[0]
+                .runtime
+                .spawn(async move { remote.emit_with_ack::<(u8, String)>("question", 1).await })
+        };
+        let question = text(&mut far);
+        let ack = question.strip_prefix("42").unwrap();
+        let number = ack.split('[').next().unwrap();
+        far.send_text(format!("43{number}[7,\"x\"]"));
+        let answer = servers[0].runtime.block_on(asked).unwrap();
+        assert_eq!(answer.unwrap(), (7, "x".to_owned()));
+        far.send_text("41");
+        until(|| servers[1].io.of("/").socket(id).is_none());
+        let late = remote.emit_with_ack::<u8>("question", 1);
+        let late = servers[0].runtime.block_on(late);
+        assert!(matches!(late, Err(AckError::Disconnected)), "{late:?}");
+        near.send_text("41");
+    });
 }

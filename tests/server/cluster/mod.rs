@@ -52,6 +52,7 @@ use tokio::time::timeout;
 
 use self::hub::Hub;
 use crate::{
+    contracts::Moved,
     local::{Local, text, until},
     nats_server::NatsServer,
     postgres_server,
@@ -508,6 +509,12 @@ fn reaches_everything(servers: &Servers, emitter: impl FnOnce() -> Emitter) {
     a.expect_text("42[\"both\"]");
     b.expect_text("42[\"b\"]");
     b.expect_text("42[\"both\"]");
+    emitter.send(Moved { x: 1 }).unwrap();
+    emitter.to("room").send(Moved { x: 2 }).unwrap();
+    for client in [&mut a, &mut b] {
+        client.expect_text("42[\"moved\",{\"x\":1}]");
+        client.expect_text("42[\"moved\",{\"x\":2}]");
+    }
     emitter.of("/").server_side_emit("note", 7).unwrap();
     for client in [&mut a, &mut b] {
         client.expect_text("42[\"noted\",7]");

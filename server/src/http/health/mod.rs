@@ -102,9 +102,11 @@ mod tests {
 
     async fn status(readiness: &Readiness, path: &str) -> u16 {
         let request = Request::get(path).body(Body::empty()).unwrap();
+        let mut io = roomcast::Io::builder();
+        io.namespace("/");
         let connections = Connections {
             metrics: Arc::new(Metrics::default()),
-            io: roomcast::Io::builder().build().unwrap(),
+            io: io.build().unwrap(),
             readiness: readiness.clone(),
         };
         let router = router(connections, &PageSettings::default());

@@ -378,7 +378,9 @@ mod tests {
         auth.jwt.max_lifetime_s = Some(3600);
         let roles = Roles::new(&auth.roles, 1, Arc::default()).unwrap();
         let access = Access::open(store, roles, Arc::default(), Arc::default(), &auth).await;
-        let (access, io) = (access.unwrap(), Io::builder().build().unwrap());
+        let mut io = Io::builder();
+        io.namespace("/");
+        let (access, io) = (access.unwrap(), io.build().unwrap());
         for (revoked, is_endless_then) in [
             (Revoked::Role("guest".into()), true),
             (Revoked::User("guest:1".into()), true),

@@ -14,7 +14,7 @@ use crate::{
         },
         core::Socket,
         sending::{Acks, Emitted, stream},
-        types::{Contract, EmitError, IntoRooms, Room, RoomName},
+        types::{Contract, EmitError, IntoRooms, Request, Room, RoomName},
     },
 };
 
@@ -237,6 +237,12 @@ impl<'a> Broadcast<'a> {
     /// Sends a typed event to all of them; see [`Contract`].
     pub fn send<T: Contract>(&self, event: T) -> Emitted {
         self.emit(T::EVENT, event)
+    }
+
+    /// Sends a typed event to all of them and asks each for its reply; see [`Request`] and
+    /// [`emit_with_acks`](Self::emit_with_acks).
+    pub async fn request<T: Request>(&self, event: T) -> Acks<T::Reply> {
+        self.emit_with_acks(T::EVENT, event).await
     }
 
     /// Sends an event to all of them and asks each for an acknowledgement of type `R`: one value,

@@ -1,6 +1,8 @@
 //! What is known of sockets wherever they are.
 
-use roomcast_protocol::socket::{Arguments, EncodeError, Value};
+use std::collections::HashMap;
+
+use roomcast_protocol::socket::{Argument, Arguments, EncodeError, Value};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
@@ -10,7 +12,7 @@ use crate::{
     socket::{
         apply::{Applied, Outcome, Record, RemoteOutcome, TargetNamespace},
         core::Socket,
-        types::{IntoRooms, Room, Shared, SocketId, args},
+        types::{AckError, Contract, EmitError, IntoRooms, Request, Room, Shared, SocketId, args},
     },
 };
 
@@ -86,6 +88,48 @@ impl RemoteSocket {
         self.target().emit(event, args);
     }
 
+    /// Sends a typed event to it; see [`Contract`].
+    pub fn send(&self, event: impl Contract) {
+        self.target().send(event);
+    }
+
+    /// Sends a typed event to it and waits for its reply; see [`Request`].
+    ///
+    /// # Errors
+    ///
+    /// As [`emit_with_ack`](Self::emit_with_ack).
+    pub async fn request<T: Request>(&self, event: T) -> Result<T::Reply, AckError> {
+        self.emit_with_ack(T::EVENT, event).await
+    }
+
+    /// Sends an event to it and waits for its acknowledgement: one value, a tuple for several, or
+    /// [`Args`](crate::Args) for all of them. For another time than
+    /// [`Config::ack_timeout`](crate::Config::ack_timeout), use [`target`](Self::target) with
+    /// [`timeout`](Broadcast::timeout) and [`emit_with_acks`](Broadcast::emit_with_acks).
+    ///
+    /// # Errors
+    ///
+    /// [`AckError::Disconnected`] if the socket is on no server any more, and as for
+    /// [`Socket::emit_with_ack`].
+    pub async fn emit_with_ack<R: Argument>(
+        &self,
+        event: &str,
+        args: impl Arguments,
+    ) -> Result<R, AckError> {
+        let mut answers = self.target().emit_with_acks(event, args).await;
+        if let Some((_, answer)) = answers.next().await {
+            return answer;
+        }
+        let is_missing = !answers.missing().is_empty();
+        Err(match answers.into_error() {
+            Some(EmitError::Encode(error)) => AckError::Encode(error),
+            Some(EmitError::TooManyPending) => AckError::TooManyPending,
+            // A server that did not say whether it has the socket may have it.
+            None if is_missing => AckError::Timeout,
+            Some(EmitError::Closed | EmitError::TooLarge) | None => AckError::Disconnected,
+        })
+    }
+
     /// Lets it join rooms.
     pub fn join<'r, M>(&self, rooms: impl IntoRooms<'r, M>) {
         self.target().join(rooms);
@@ -113,6 +157,18 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// The rooms of these sockets and how many of the sockets each has, in no order; without the
+    /// sockets' own rooms.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<(Room, usize)> {
+        let mut sizes: HashMap<&Room, usize> = HashMap::new();
+        for room in self.sockets.iter().flat_map(RemoteSocket::rooms) {
+            *sizes.entry(room).or_default() += 1;
+        }
+        let owned = |(room, size): (&Room, usize)| (room.clone(), size);
+        sizes.into_iter().map(owned).collect()
+    }
+
     pub(super) async fn collect(target_namespace: &TargetNamespace, applied: Applied) -> Self {
         let mut fetched = Self {
             sockets: Vec::new(),
@@ -132,8 +188,6 @@ impl Fetched {
             #[cfg(feature = "cluster")]
             RemoteOutcome::Requested(mut request) => {
                 use crate::{adapter::Item, metrics::Counter};
-                use roomcast_protocol::socket::Argument as _;
-
                 let mut unread = Vec::new();
                 while let Some((node, item)) = request.next().await {
                     let Item::Sockets(list) = item else {

@@ -19,7 +19,7 @@ fn a_database_that_does_not_know_what_a_text_is_is_refused_with_the_reason() {
     let url = postgres_url();
     let (server, _) = url.rsplit_once('/').unwrap();
     let url = format!("{server}/bytes");
-    let server = Local::serve(Io::builder().adapter(Postgres::new(&url).unwrap()));
+    let server = Local::serve(quiet(Io::builder().adapter(Postgres::new(&url).unwrap())));
     until(|| reason(&server.io).contains("SQL_ASCII and not UTF8"));
 }
 

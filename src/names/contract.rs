@@ -1,0 +1,94 @@
+use roomcast_protocol::socket::Argument;
+use serde::Serialize;
+
+/// An event whose name and payload belong together, so that they cannot disagree.
+///
+/// Implement it for what is sent, and [`send`](crate::Broadcast::send) needs no name any more. What
+/// comes in the same way is handled by
+/// [`on_contract`](crate::NamespaceBuilder::on_contract). Servers, the [client](crate::client), the
+/// client for [tests](crate::testing), [`RemoteSocket`](crate::RemoteSocket) and `Emitter` all have these
+/// methods. A contract with an acknowledgement is a [`Request`].
+///
+/// ```
+/// use roomcast::{Contract, Event, Io};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Message {
+///     content: String,
+/// }
+///
+/// impl Contract for Message {
+///     const EVENT: &'static str = "message";
+/// }
+///
+/// let mut io = Io::builder();
+/// io.namespace("/").on_contract(async |event: Event, message: Message| {
+///     event.socket.broadcast().send(message);
+/// });
+/// # io.build()?;
+/// # Ok::<(), roomcast::BuildError>(())
+/// ```
+///
+/// The client's side:
+///
+/// ```js
+/// socket.on("message", ({ content }) => console.log(content));
+/// socket.emit("message", { content: "hi" });
+/// ```
+///
+/// What serialises as a tuple is several arguments, everything else is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say which event it is",
+    note = "implement `roomcast::Contract` for it: `const EVENT: &'static str = \"…\";`"
+)]
+pub trait Contract: Serialize {
+    /// The name of the event.
+    const EVENT: &'static str;
+}
+
+/// A [`Contract`] whose acknowledgement has one type, so that neither side can mistake it.
+///
+/// `request` sends it and returns the reply, and a handler for it is registered with
+/// [`on_request`](crate::NamespaceBuilder::on_request), which takes only handlers that acknowledge with
+/// `Ack<Reply>`, or with a `Result` of it.
+///
+/// ```
+/// use roomcast::{Ack, Contract, Event, Io, Refusal, Request};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Add {
+///     a: i32,
+///     b: i32,
+/// }
+///
+/// impl Contract for Add {
+///     const EVENT: &'static str = "add";
+/// }
+///
+/// impl Request for Add {
+///     type Reply = i32;
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut io = Io::builder();
+/// io.namespace("/").on_request(async |_: Event, add: Add| {
+///     let sum = add.a.checked_add(add.b);
+///     sum.map(Ack).ok_or(Refusal::new("OVERFLOW", "too large"))
+/// });
+/// # let server = roomcast::testing::serve(io).await;
+/// # let client = server.client().connect().await?;
+/// assert_eq!(client.request(Add { a: 1, b: 2 }).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what it is acknowledged with",
+    note = "implement `roomcast::Request` for it: `type Reply = …;`"
+)]
+pub trait Request: Contract {
+    /// What it is acknowledged with: one value, or a tuple for several.
+    type Reply: Argument;
+}
