@@ -231,7 +231,8 @@ groups! {
         joins_per_minute: u32 = 0;
         /// Namespaces one connection may join. Default 32.
         max_namespaces_per_connection: usize = 32;
-        /// Namespaces made on demand that may exist at the same time. Default 10,000.
+        /// Namespaces that may exist at the same time, of those made on demand and those added with
+        /// [`Io::add_namespace`](crate::Io::add_namespace). Default 10,000.
         max_namespaces: usize = 10_000;
         /// Whether a namespace made on demand goes with its last client. Default `true`; the official
         /// server keeps them unless told otherwise, so that clients decide how many there are.

@@ -46,6 +46,7 @@ mod listeners;
 mod local;
 mod mount;
 mod namespaces;
+mod namespaces_added;
 mod once;
 mod options;
 mod ordering;

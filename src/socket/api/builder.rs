@@ -187,8 +187,9 @@ impl Builder {
         self.io.clone()
     }
 
-    /// A namespace that exists as long as the server, made at the first call with this name.
-    /// The leading slash may be left out.
+    /// A namespace that exists from the start, made at the first call with this name. The leading
+    /// slash may be left out. [`Io::add_namespace`] adds namespaces while the server runs, and
+    /// [`Io::remove_namespace`] removes them.
     ///
     /// `/` exists only if it is asked for here, as every other.
     #[expect(clippy::indexing_slicing, reason = "a place where there is one")]
@@ -365,11 +366,7 @@ impl Builder {
         let (cluster, node, forwarder) = alone()?;
         let mut fixed = Vec::new();
         for (name, builder) in self.fixed {
-            // A comma ends the name of the namespace in a packet.
-            let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
-            if is_bad || name == *NAMESPACE {
-                return Err(BuildError::InvalidNamespace(name.as_str().into()));
-            }
+            check_name(&name)?;
             let handlers = builder.build(has_state)?;
             fixed.push(Arc::new(namespace::NamespaceInner::new(
                 self.io.downgrade(),
@@ -439,7 +436,19 @@ fn alone() -> Result<(Cluster, NodeId, Option<Arc<Forwarder>>), BuildError> {
     Ok((Cluster::Local, node, None))
 }
 
+/// Refuses a name that no client could ask for, or that the cluster uses.
+pub(super) fn check_name(name: &Nsp) -> Result<(), BuildError> {
+    // A comma ends the name of the namespace in a packet.
+    let is_bad = name.as_str().contains(',') || name.as_str().len() > MAX_NAME;
+    if is_bad || *name == *NAMESPACE {
+        return Err(BuildError::InvalidNamespace(name.as_str().into()));
+    }
+    Ok(())
+}
+
+/// The greatest length of the name of a namespace, in bytes.
 const MAX_NAME: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,7 +61,9 @@ impl Io {
         };
         let made: Vec<_> = built.made.read().values().cloned().collect();
         let all = built.fixed.iter().cloned().chain(made);
-        all.map(|inner| Namespace::existing(self.clone(), inner))
+        let existing = all.filter(|namespace| !namespace.is_removed());
+        existing
+            .map(|inner| Namespace::existing(self.clone(), inner))
             .collect()
     }
 
@@ -218,8 +220,9 @@ impl Io {
 
     #[inline]
     fn all<'a>(&self) -> Broadcast<'a> {
-        Broadcast::new(match self.fixed_namespace("/") {
-            Some(namespace) => TargetNamespace::Local(Arc::clone(namespace)),
+        let root = self.fixed_namespace("/").cloned();
+        Broadcast::new(match root.or_else(|| self.made_namespace(&Nsp::ROOT)) {
+            Some(namespace) => TargetNamespace::Local(namespace),
             None => TargetNamespace::Absent(self.clone(), Nsp::ROOT),
         })
     }

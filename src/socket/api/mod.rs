@@ -16,6 +16,7 @@ mod io;
 mod listening;
 mod namespace;
 mod namespace_builder;
+mod namespaces;
 mod once;
 mod options;
 mod serving;

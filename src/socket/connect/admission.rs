@@ -79,8 +79,9 @@ async fn decide(lookup: Lookup, connect: Connect, may_look_up: bool) -> ConnectO
             Lookup::Missing => None,
         };
         let Some(handlers) = handlers else {
-            return Err(Refusal::new("", "Invalid namespace"));
+            return Err(Refusal::invalid_namespace());
         };
+        connect.set_handlers(&handlers);
         // The claim comes first, because whoever authenticates is told who the client was.
         let mut claim = claim(&connect, may_look_up).await;
         if let Some(authenticate) = &handlers.authenticate {

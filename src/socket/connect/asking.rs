@@ -1,4 +1,8 @@
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
 use roomcast_protocol::{
     engine::Transport,
@@ -6,12 +10,11 @@ use roomcast_protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::Lookup;
 use crate::{
     engine::Handshake,
     identity::{Credentials, Principal},
     socket::{
-        core::{Asking, ConnInner, Connect, Io},
+        core::{Asking, ConnInner, Connect, Handlers, Io},
         types::States,
     },
 };
@@ -27,6 +30,7 @@ impl Connect {
             principal,
             recovered: false,
             data: Arc::default(),
+            handlers: OnceLock::new(),
         }))
     }
 
@@ -41,7 +45,14 @@ impl Connect {
             recovered,
             // The data is shared, so that what middleware sets on an earlier copy reaches the socket as well.
             data: Arc::clone(&self.0.data),
+            handlers: self.0.handlers.clone(),
         }))
+    }
+
+    /// Notes what the namespace that was found does, which is known before middleware is asked.
+    pub(super) fn set_handlers(&self, handlers: &Arc<Handlers>) {
+        // The handlers are set once, before the first copy with a principal is made.
+        let _ = self.0.handlers.set(Arc::clone(handlers));
     }
 
     /// The namespace it wants into, with its leading slash.
@@ -54,11 +65,7 @@ impl Connect {
     /// [`Namespace::param`](crate::Namespace::param).
     #[must_use]
     pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
-        let handlers = match self.0.io.lookup_namespace(self.namespace()) {
-            Lookup::Found(handlers) => handlers,
-            Lookup::Missing | Lookup::Ask(_) => return None,
-        };
-        let pattern = handlers.pattern.as_ref()?;
+        let pattern = self.0.handlers.get()?.pattern.as_ref()?;
         pattern.param(self.namespace(), name)?.parse().ok()
     }
 

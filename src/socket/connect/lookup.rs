@@ -14,8 +14,8 @@ use crate::{
     limit::Violation,
     network::Network,
     socket::{
-        core::{Connect, Handlers, Io, Predicate, namespace},
-        types::Refusal,
+        core::{Built, Connect, Handlers, Io, Predicate, namespace},
+        types::{BuildError, Refusal},
     },
 };
 
@@ -62,11 +62,11 @@ impl Io {
             return Lookup::Missing;
         };
         // No client gets into the namespace of heartbeats, whatever a predicate says.
-        if built.on_demand.is_empty() || name == NAMESPACE {
+        if name == NAMESPACE {
             return Lookup::Missing;
         }
         if let Some(namespace) = built.made.read().get(&Nsp::from(name)) {
-            // The namespace was accepted once; its middleware decides about each client.
+            // The namespace was added, or accepted once; its middleware decides about each client.
             return Lookup::Found(Arc::clone(&namespace.handlers));
         }
         for (position, on_demand) in built.on_demand.iter().enumerate() {
@@ -102,35 +102,95 @@ impl Io {
         name: &Nsp,
         handlers: &Arc<Handlers>,
     ) -> Result<Arc<namespace::NamespaceInner>, Refusal> {
-        if let Some(namespace) = self.fixed_namespace(name.as_str()) {
-            return Ok(Arc::clone(namespace));
-        }
         let Some(built) = self.0.built.get() else {
             return Err(Refusal::internal());
         };
+        let is_on_demand = |handlers: &Arc<Handlers>| {
+            let mut all = built.on_demand.iter();
+            all.any(|on_demand| Arc::ptr_eq(&on_demand.handlers, handlers))
+        };
+        let enter = |namespace: &Arc<namespace::NamespaceInner>| {
+            // Other middleware has asked the client than that of this namespace if the application has
+            // removed or added a namespace of this name in the meantime.
+            let known = &namespace.handlers;
+            let may_enter =
+                Arc::ptr_eq(known, handlers) || (is_on_demand(known) && is_on_demand(handlers));
+            may_enter
+                .then(|| Arc::clone(namespace))
+                .ok_or_else(Refusal::invalid_namespace)
+        };
+        if let Some(namespace) = self.fixed_namespace(name.as_str()) {
+            return enter(namespace);
+        }
         let mut made = built.made.write();
         let full = made.len() >= built.config.sockets.max_namespaces;
         let new = match made.entry(name.clone()) {
-            Entry::Occupied(entry) => return Ok(Arc::clone(entry.get())),
+            Entry::Occupied(entry) => return enter(entry.get()),
+            Entry::Vacant(_) if !is_on_demand(handlers) => {
+                return Err(Refusal::invalid_namespace());
+            }
             Entry::Vacant(_) if full => return Err(Refusal::new("", "Too many namespaces")),
             Entry::Vacant(entry) => {
                 let goes_when_empty = built.config.sockets.cleanup_empty_child_namespaces;
-                Arc::clone(entry.insert(Arc::new(namespace::NamespaceInner::new(
-                    self.downgrade(),
-                    name.clone(),
-                    Arc::clone(handlers),
-                    goes_when_empty,
-                    (built.cluster.clone(), built.node.clone()),
-                    Arc::clone(&built.config),
-                    Arc::clone(&self.0.metrics),
-                ))))
+                let new = self.new_namespace(built, name, Arc::clone(handlers), goes_when_empty);
+                Arc::clone(entry.insert(new))
             }
         };
         // The table is let go of before the adapter hears of the change, because the closure looks into it once more.
         drop(made);
-        let exists = || self.made_namespace(name).is_some();
-        built.cluster.namespace_changed(name, exists);
-        self.tell_created(&new);
+        self.announce_new(&new);
         Ok(new)
+    }
+
+    /// Adds a namespace while the server runs.
+    pub(crate) fn insert_namespace(
+        &self,
+        name: &Nsp,
+        handlers: Arc<Handlers>,
+    ) -> Result<Arc<namespace::NamespaceInner>, BuildError> {
+        let built = self.0.built.get().ok_or(BuildError::NotBuilt)?;
+        let exists = || BuildError::NamespaceExists(name.as_str().into());
+        if self.fixed_namespace(name.as_str()).is_some() {
+            return Err(exists());
+        }
+        let mut made = built.made.write();
+        let full = made.len() >= built.config.sockets.max_namespaces;
+        let new = match made.entry(name.clone()) {
+            Entry::Occupied(_) => return Err(exists()),
+            Entry::Vacant(_) if full => return Err(BuildError::TooManyNamespaces),
+            Entry::Vacant(entry) => {
+                let new = self.new_namespace(built, name, handlers, false);
+                Arc::clone(entry.insert(new))
+            }
+        };
+        drop(made);
+        self.announce_new(&new);
+        Ok(new)
+    }
+
+    fn new_namespace(
+        &self,
+        built: &Built,
+        name: &Nsp,
+        handlers: Arc<Handlers>,
+        goes_when_empty: bool,
+    ) -> Arc<namespace::NamespaceInner> {
+        Arc::new(namespace::NamespaceInner::new(
+            self.downgrade(),
+            name.clone(),
+            handlers,
+            goes_when_empty,
+            (built.cluster.clone(), built.node.clone()),
+            Arc::clone(&built.config),
+            Arc::clone(&self.0.metrics),
+        ))
+    }
+
+    /// Tells the adapter and the application of a new namespace. Called without any lock held.
+    fn announce_new(&self, new: &Arc<namespace::NamespaceInner>) {
+        let name = &new.name;
+        self.cluster()
+            .namespace_changed(name, || self.has_namespace(name));
+        self.tell_created(new);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -217,6 +217,8 @@ pub(crate) struct Asking {
     pub(in crate::socket) recovered: bool,
     /// What the socket is to have with it.
     pub(in crate::socket) data: Arc<Mutex<States>>,
+    /// What the namespace does, once it is found.
+    pub(in crate::socket) handlers: OnceLock<Arc<Handlers>>,
 }
 
 /// A handler without its type.
@@ -425,12 +427,14 @@ pub enum Lifecycle<'a> {
         /// What it was told.
         refusal: &'a Refusal,
     },
-    /// A namespace has come into being: when the server is built (all but `/`), or on demand.
+    /// A namespace has come into being: when the server is built (all but `/`), on demand, or with
+    /// [`Io::add_namespace`].
     NamespaceCreated {
         /// The namespace.
         namespace: &'a Namespace,
     },
-    /// A namespace that was made on demand has gone with its last client.
+    /// A namespace that was made on demand has gone with its last client, or a namespace was removed
+    /// with [`Io::remove_namespace`].
     NamespaceRemoved {
         /// The name of the namespace, with the leading slash.
         namespace: &'a str,

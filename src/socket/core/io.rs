@@ -78,10 +78,10 @@ pub(crate) struct Built {
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) states: States,
     pub(crate) guard: Option<Arc<Guard>>,
-    /// The namespaces that always exist: few, so a list.
+    /// The namespaces of the builder, which exist until they are removed: few, so a list.
     pub(crate) fixed: Vec<Arc<namespace::NamespaceInner>>,
     pub(crate) on_demand: Vec<OnDemand>,
-    /// The namespaces that were made on demand and exist now.
+    /// The namespaces that exist now and were made on demand, or added while the server runs.
     pub(crate) made: RwLock<HashMap<Nsp, Arc<namespace::NamespaceInner>>>,
     /// Whether lines about clients that connect and disconnect have the level `INFO`.
     pub(crate) logs_connections: bool,
@@ -296,7 +296,8 @@ impl Io {
     #[inline]
     pub(crate) fn fixed_namespace(&self, name: &str) -> Option<&Arc<namespace::NamespaceInner>> {
         let fixed = &self.0.built.get()?.fixed;
-        fixed.iter().find(|namespace| namespace.name == *name)
+        let mut named = fixed.iter().filter(|namespace| namespace.name == *name);
+        named.find(|namespace| !namespace.is_removed())
     }
 
     pub(crate) fn made_namespace(&self, name: &Nsp) -> Option<Arc<namespace::NamespaceInner>> {
@@ -343,23 +344,38 @@ impl Io {
 
     /// Forgets a namespace that was made on demand and is empty.
     pub(crate) fn take_down(&self, namespace: &Arc<namespace::NamespaceInner>) {
+        if self.unlist(namespace) {
+            self.announce_removal(namespace);
+        }
+    }
+
+    /// Removes a namespace from the table of those that were made or added. Returns whether it was
+    /// there.
+    pub(crate) fn unlist(&self, namespace: &Arc<namespace::NamespaceInner>) -> bool {
         let Some(built) = self.0.built.get() else {
-            return;
+            return false;
         };
         let mut made = built.made.write();
-        if made
-            .get(&namespace.name)
-            .is_some_and(|known| Arc::ptr_eq(known, namespace))
-        {
+        let known = made.get(&namespace.name);
+        let is_listed = known.is_some_and(|known| Arc::ptr_eq(known, namespace));
+        if is_listed {
             made.remove(&namespace.name);
-            // The table is let go of before the adapter hears of the change, because the closure looks into it once more.
-            drop(made);
-            built.cluster.namespace_changed(&namespace.name, || {
-                self.made_namespace(&namespace.name).is_some()
-            });
-            let namespace = namespace.name.as_str();
-            self.tell(&Lifecycle::NamespaceRemoved { namespace });
         }
+        is_listed
+    }
+
+    /// Tells the adapter and the application that a namespace is gone. Called without any lock held.
+    pub(crate) fn announce_removal(&self, namespace: &namespace::NamespaceInner) {
+        let name = &namespace.name;
+        self.cluster()
+            .namespace_changed(name, || self.has_namespace(name));
+        let namespace = name.as_str();
+        self.tell(&Lifecycle::NamespaceRemoved { namespace });
+    }
+
+    /// Whether a namespace of this name exists on this server.
+    pub(crate) fn has_namespace(&self, name: &Nsp) -> bool {
+        self.fixed_namespace(name.as_str()).is_some() || self.made_namespace(name).is_some()
     }
 
     /// Whether to write a line about a fault of a handler, and how many were left out since the last

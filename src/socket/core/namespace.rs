@@ -3,7 +3,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -35,7 +35,7 @@ use crate::{
 pub struct Namespace {
     io: Io,
     name: Nsp,
-    /// Namespaces made on demand come and go, so they are looked up when used.
+    /// `None` if the namespace is to be looked up by its name whenever it is used.
     fixed: Option<Arc<NamespaceInner>>,
 }
 
@@ -74,7 +74,8 @@ impl Namespace {
     /// the name, as the client has sent it.
     #[must_use]
     pub fn param<T: FromStr>(&self, name: &str) -> Option<T> {
-        let inner = self.inner()?;
+        // A handler of a namespace that has been removed still knows its parameters.
+        let inner = self.fixed.clone().or_else(|| self.inner())?;
         let pattern = inner.handlers.pattern.as_ref()?;
         pattern.param(self.name(), name)?.parse().ok()
     }
@@ -91,8 +92,9 @@ impl Namespace {
 
     pub(crate) fn inner(&self) -> Option<Arc<NamespaceInner>> {
         match &self.fixed {
-            Some(inner) => Some(Arc::clone(inner)),
-            None => self.io.made_namespace(&self.name),
+            Some(inner) if !inner.is_removed() => Some(Arc::clone(inner)),
+            // A namespace of the same name may have been added since.
+            Some(_) | None => self.io.made_namespace(&self.name),
         }
     }
 }
@@ -118,6 +120,8 @@ pub(crate) struct NamespaceInner {
     ack_ids: AtomicU64,
     /// Whether the namespace is taken down with its last socket.
     pub(in crate::socket) goes_when_empty: bool,
+    /// Whether the application has removed the namespace.
+    is_removed: AtomicBool,
     /// Sockets that want to know what is sent to them.
     observers: Mutex<IdMap<Socket>>,
     /// How many those are, so that most broadcasts need not look.
@@ -157,6 +161,7 @@ impl NamespaceInner {
             sockets: RwLock::default(),
             ack_ids: AtomicU64::new(0),
             goes_when_empty,
+            is_removed: AtomicBool::new(false),
             observers: Mutex::default(),
             observer_count: AtomicUsize::new(0),
             channel: config
@@ -168,6 +173,24 @@ impl NamespaceInner {
             config,
             metrics,
         }
+    }
+
+    /// Marks the namespace as removed, so that no further client enters. Returns `false` if it was
+    /// removed before.
+    pub(crate) fn remove(&self) -> bool {
+        if self.is_removed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // A client that enters at this moment holds this lock. Whoever takes it afterwards sees the
+        // mark, and the others are members that the caller finds and disconnects.
+        drop(self.everybody.lock());
+        true
+    }
+
+    /// Whether the application has removed the namespace.
+    #[inline]
+    pub(crate) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
     }
 
     #[inline]

@@ -47,7 +47,7 @@ impl Connection {
         }
         let lookup = self.io.lookup_namespace(packet.nsp.as_str());
         if matches!(lookup, Lookup::Missing) {
-            self.refuse(&packet.nsp, &Refusal::new("", "Invalid namespace"));
+            self.refuse(&packet.nsp, &Refusal::invalid_namespace());
             return Ok(());
         }
         let payload: usize = packet.args.iter().map(<[u8]>::len).sum();
@@ -186,6 +186,10 @@ impl Connection {
         // The credentials may have been revoked after they were checked and before the socket could
         // be found by whoever revoked them.
         socket.revalidate();
+        // A client that recovers its socket is not found while the application removes the namespace.
+        if socket.namespace_inner().is_removed() {
+            socket.disconnect(false);
+        }
     }
 
     /// Makes a new socket and puts it into its namespace.

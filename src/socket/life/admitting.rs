@@ -89,7 +89,7 @@ impl NamespaceInner {
         // The socket can be found by its id before the first broadcast reaches its client.
         self.sockets.write().insert(socket.id(), socket.clone());
         let mut everybody = self.everybody.lock();
-        if everybody.is_gone() {
+        if everybody.is_gone() || self.is_removed() {
             drop(everybody);
             self.sockets.write().remove(&socket.id());
             return Err(NotAdmitted::TakenDown);

@@ -17,6 +17,11 @@ use crate::{
 };
 
 /// What became of an event, by number of recipients. Nothing waits for the clients themselves.
+///
+/// The value may be ignored, as `emit` of the official server is, so the type is not `must_use`: an
+/// event that cannot be sent is logged, and a client for which too much waits is disconnected, which
+/// [`Lifecycle`](crate::Lifecycle) reports. To act on a failure, call [`ok`](Self::ok), whose `Result`
+/// the compiler does not let pass unused.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Emitted {

@@ -215,7 +215,7 @@ impl ListenerId {
     }
 }
 
-/// Why a server cannot be built.
+/// Why a server cannot be built, or a namespace cannot be [added](crate::Io::add_namespace).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -226,6 +226,13 @@ pub enum BuildError {
     /// A namespace whose name cannot be sent: it has a comma or more than 256 bytes. Or a pattern
     /// that is none.
     InvalidNamespace(String),
+    /// A namespace is added that exists already.
+    NamespaceExists(String),
+    /// A namespace is added, and [`Config::max_namespaces`](crate::Config::max_namespaces) exist already.
+    TooManyNamespaces,
+    /// A namespace is added to a server that is not built yet. The builder has
+    /// [`namespace`](crate::Builder::namespace) for it.
+    NotBuilt,
     /// Two handlers for one event, or two of something there is one of.
     DuplicateHandler(String),
     /// A handler for an event that clients cannot send. For new clients there is
@@ -245,6 +252,16 @@ impl fmt::Display for BuildError {
                 "the server has no namespace: call `namespace(\"/\")`, or `namespaces`, on the builder",
             ),
             Self::InvalidNamespace(name) => write!(f, "invalid namespace `{name}`"),
+            Self::NamespaceExists(name) => write!(
+                f,
+                "the namespace `{name}` exists: remove it with `remove_namespace` before adding it again"
+            ),
+            Self::TooManyNamespaces => {
+                f.write_str("there are too many namespaces: remove some or raise `max_namespaces`")
+            }
+            Self::NotBuilt => f.write_str(
+                "the server is not built: call `namespace` on the builder instead of `add_namespace`",
+            ),
             Self::DuplicateHandler(event) => write!(f, "two handlers for `{event}`"),
             Self::ReservedEvent(event) => write!(f, "clients cannot send the event `{event}`"),
             Self::MissingState(name) => write!(

@@ -122,6 +122,11 @@ impl Refusal {
             .data(serde_json::json!({"details": {"field": field}}))
     }
 
+    /// The namespace does not exist, in the words of the official server.
+    pub(crate) fn invalid_namespace() -> Self {
+        Self::new("", "Invalid namespace")
+    }
+
     /// A fault of ours, of which the client learns nothing else.
     pub(crate) fn internal() -> Self {
         Self::new(INTERNAL, "internal error")

@@ -12,6 +12,7 @@ mod hub;
 mod joining;
 mod journal;
 mod model;
+mod namespaces;
 mod nats;
 mod nats_cluster;
 mod nodes;
