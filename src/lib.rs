@@ -57,6 +57,14 @@ pub mod options {
     };
 }
 
+/// Formats of packets that an application brings; see [`Parser::custom`].
+pub mod parser {
+    pub use roomcast_protocol::socket::{
+        Custom, CustomMessage, CustomPacket, CustomParser, CustomParserError,
+        encode::MAX_ATTACHMENTS,
+    };
+}
+
 /// Types of other crates that the API speaks of, in the versions that it takes. That of JSON values,
 /// `serde_json::Value`, is not among them: its variants would lengthen the names that the compiler
 /// writes into errors about handlers.

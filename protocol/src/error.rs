@@ -38,6 +38,8 @@ pub enum DecodeError {
     TooDeep,
     /// A payload, or a whole MessagePack packet, of the wrong shape.
     InvalidPayload,
+    /// A message that the [custom parser](crate::socket::CustomParser) refuses.
+    InvalidCustom,
     /// An event name that only the library itself may use.
     ReservedEvent,
     /// A `CONNECT` payload beyond
@@ -68,6 +70,7 @@ impl DecodeError {
         Self::TrailingBytes,
         Self::TooDeep,
         Self::InvalidPayload,
+        Self::InvalidCustom,
         Self::ReservedEvent,
         Self::TooLarge,
         Self::UnexpectedText,
@@ -93,6 +96,7 @@ impl DecodeError {
             Self::TrailingBytes => "trailing_bytes",
             Self::TooDeep => "too_deep",
             Self::InvalidPayload => "invalid_payload",
+            Self::InvalidCustom => "invalid_custom",
             Self::ReservedEvent => "reserved_event",
             Self::TooLarge => "too_large",
             Self::UnexpectedText => "unexpected_text",
@@ -119,6 +123,7 @@ impl fmt::Display for DecodeError {
             Self::TrailingBytes => "bytes behind a packet",
             Self::TooDeep => "values nested too deep",
             Self::InvalidPayload => "invalid payload",
+            Self::InvalidCustom => "refused by the custom parser",
             Self::ReservedEvent => "reserved event name",
             Self::TooLarge => "packet too large",
             Self::UnexpectedText => "text where binary is due",

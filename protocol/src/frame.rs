@@ -358,6 +358,13 @@ impl Attachments {
     pub(crate) const fn len(&self) -> usize {
         self.ranges.len()
     }
+
+    /// The messages without their headers.
+    pub(crate) fn to_bytes(&self) -> Vec<Bytes> {
+        let message = |range: &Range<usize>| self.frames.get(range.clone()).unwrap_or_default();
+        let copy = |range| Bytes::copy_from_slice(message(range));
+        self.ranges.iter().map(copy).collect()
+    }
 }
 
 /// Lets the next frame use the buffer.

@@ -199,8 +199,10 @@ groups! {
 
     /// Sockets, namespaces and handlers of Socket.IO.
     sockets: Sockets {
-        /// How packets are written, `json` or `messagepack`; every client must be set up for the same,
-        /// and the page of the binary is not: it speaks `json`. Default `json`.
+        /// How packets are written, `json`, `messagepack`, or a
+        /// [custom](roomcast_protocol::socket::Parser::custom) format of an application; every client
+        /// must be set up for the same, and the page of the binary is not: it speaks `json`. Default
+        /// `json`.
         parser: Parser = Parser::Json;
         /// How long a client may take to join a first namespace. Default 45 s.
         #[serde(alias = "connectTimeout", with = "humantime_serde")]

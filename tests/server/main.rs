@@ -13,6 +13,9 @@ mod support;
 #[path = "../support/broker.rs"]
 mod broker;
 
+#[path = "../support/custom_parsers.rs"]
+mod custom_parsers;
+
 #[path = "../support/nats.rs"]
 mod nats_server;
 
@@ -36,6 +39,7 @@ mod close_reasons;
 mod cluster;
 mod conn;
 mod contracts;
+mod custom_parser;
 mod errors;
 mod failures;
 mod floats;

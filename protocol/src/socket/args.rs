@@ -10,6 +10,7 @@ use super::{
     ArgumentError, Parser, Value, answer,
     attachment::Attached,
     json::{self, Elements, Span},
+    parser::Format,
 };
 use crate::DecodeError;
 
@@ -27,7 +28,7 @@ pub struct Args {
     attachments: Option<Arc<[Bytes]>>,
     /// Whether arguments that may refer to attachments were skipped.
     is_partial: bool,
-    parser: Parser,
+    format: Format,
     /// Whether MessagePack has values that JavaScript calls `undefined`.
     #[cfg(feature = "msgpack")]
     has_undefined: bool,
@@ -49,7 +50,7 @@ impl Args {
             from,
             attachments: None,
             is_partial: false,
-            parser: Parser::Json,
+            format: Format::Json,
             #[cfg(feature = "msgpack")]
             has_undefined: false,
             has_invalid_text: false,
@@ -66,7 +67,7 @@ impl Args {
         has_undefined: bool,
     ) -> Self {
         Self {
-            parser: Parser::MessagePack,
+            format: Format::MessagePack,
             has_undefined,
             ..Self::new(text, elements, from)
         }
@@ -77,12 +78,12 @@ impl Args {
     /// [`entries`](Self::entries) without being copied. It may be nested 128 deep.
     ///
     /// # Errors
-    /// If it is not one value of the format that `parser` says.
+    /// If it is not one value of the format that `parser` says, which is JSON for a custom one.
     pub fn document(parser: Parser, document: Bytes) -> Result<Self, DecodeError> {
-        match parser {
-            Parser::Json => Self::json_document(document),
+        match Format::of(parser) {
+            Format::Json => Self::json_document(document),
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => msgpack::document(document),
+            Format::MessagePack => msgpack::document(document),
         }
     }
 
@@ -99,8 +100,8 @@ impl Args {
     #[must_use]
     pub fn items(&self, i: usize) -> Option<Self> {
         let span = self.span(i)?;
-        let elements = match self.parser {
-            Parser::Json => {
+        let elements = match self.format {
+            Format::Json => {
                 let json = span.of(&self.text);
                 let items: Vec<&RawValue> = serde_json::from_slice(json).ok()?;
                 let mut elements = Elements::default();
@@ -110,7 +111,7 @@ impl Args {
                 elements
             }
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => msgpack::items(&self.text, span)?,
+            Format::MessagePack => msgpack::items(&self.text, span)?,
         };
         Some(self.with_elements(elements))
     }
@@ -120,15 +121,15 @@ impl Args {
     #[must_use]
     pub fn entries(&self, i: usize) -> Option<HashMap<String, Self>> {
         let span = self.span(i)?;
-        let entries: Vec<(String, Span)> = match self.parser {
-            Parser::Json => {
+        let entries: Vec<(String, Span)> = match self.format {
+            Format::Json => {
                 let json = span.of(&self.text);
                 let entries: HashMap<String, &RawValue> = serde_json::from_slice(json).ok()?;
                 let place = |(name, value)| (name, inside(span, json, value));
                 entries.into_iter().map(place).collect()
             }
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => msgpack::entries(&self.text, span)?,
+            Format::MessagePack => msgpack::entries(&self.text, span)?,
         };
         let value = |(name, span)| (name, self.with_elements(Elements::one(span)));
         Some(entries.into_iter().map(value).collect())
@@ -178,10 +179,14 @@ impl Args {
         self.len() == 0
     }
 
-    /// How the arguments are written.
+    /// How the arguments are written: [`Parser::Json`] for those of a custom parser.
     #[must_use]
     pub const fn parser(&self) -> Parser {
-        self.parser
+        self.format.parser()
+    }
+
+    pub(super) const fn format(&self) -> Format {
+        self.format
     }
 
     /// The argument at `i` as it came.
@@ -250,8 +255,8 @@ impl Args {
             return serde_json::from_slice(b"null")
                 .map_err(|error| ArgumentError::missing(i, &error));
         };
-        match self.parser {
-            Parser::Json => {
+        match self.format {
+            Format::Json => {
                 let json = span.of(&self.text);
                 let attachments = self.attachments();
                 let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -268,7 +273,7 @@ impl Args {
                 )
             }
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => {
+            Format::MessagePack => {
                 let open = || msgpack::Deserializer::new(&self.text, span, self.has_undefined);
                 parse(i, T::deserialize(&mut open()), || {
                     serde_path_to_error::deserialize(&mut open())
@@ -286,13 +291,13 @@ impl Args {
         let Some(span) = self.span(i) else {
             return seed.deserialize(serde_json::Value::Null);
         };
-        match self.parser {
-            Parser::Json => {
+        match self.format {
+            Format::Json => {
                 let mut deserializer = serde_json::Deserializer::from_slice(span.of(&self.text));
                 seed.deserialize(Attached::new(&mut deserializer, self.attachments()))
             }
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => seed.deserialize(&mut msgpack::Deserializer::new(
+            Format::MessagePack => seed.deserialize(&mut msgpack::Deserializer::new(
                 &self.text,
                 span,
                 self.has_undefined,
@@ -343,10 +348,10 @@ impl fmt::Debug for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let raw = self.joined().unwrap_or_default();
         let mut debug = f.debug_struct("Args");
-        match self.parser {
-            Parser::Json => debug.field("json", &String::from_utf8_lossy(raw)),
+        match self.format {
+            Format::Json => debug.field("json", &String::from_utf8_lossy(raw)),
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => debug.field("messagepack", &Bytes::copy_from_slice(raw)),
+            Format::MessagePack => debug.field("messagepack", &Bytes::copy_from_slice(raw)),
         };
         debug.field("attachments", &self.attachments()).finish()
     }

@@ -3,10 +3,11 @@ use bytes::Bytes;
 #[cfg(feature = "msgpack")]
 use super::msgpack;
 use super::{
-    Args, Kind, Nsp, Packet, Parser, RESERVED_EVENTS, attachment,
+    Args, CustomMessage, Kind, Nsp, Packet, Parser, RESERVED_EVENTS, attachment,
     encode::MAX_ATTACHMENTS,
     json::{self, Elements, Span},
     packet::Name,
+    parser::{CustomDecoder, Format},
 };
 use crate::DecodeError;
 
@@ -45,8 +46,10 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
-    parser: Parser,
+    format: Format,
     partial: Option<Box<Partial>>,
+    /// What a custom parser needs; in JSON and MessagePack nothing.
+    custom: Option<Box<CustomDecoder>>,
 }
 
 /// A packet that waits for attachments.
@@ -66,23 +69,35 @@ impl Decoder {
     /// A decoder that waits for the first packet, of [`Parser::Json`].
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self::with_parser(Parser::Json, limits)
+        Self {
+            limits,
+            format: Format::Json,
+            partial: None,
+            custom: None,
+        }
     }
 
     /// A decoder that waits for the first packet.
     #[must_use]
-    pub const fn with_parser(parser: Parser, limits: Limits) -> Self {
+    pub fn with_parser(parser: Parser, limits: Limits) -> Self {
         Self {
             limits,
-            parser,
+            format: Format::of(parser),
             partial: None,
+            custom: match parser {
+                Parser::Custom(parser) => Some(Box::new(CustomDecoder::new(parser))),
+                Parser::Json => None,
+                #[cfg(feature = "msgpack")]
+                Parser::MessagePack => None,
+            },
         }
     }
 
     /// Whether a packet waits for attachments.
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        self.partial.is_some()
+    pub fn is_waiting(&self) -> bool {
+        let custom = self.custom.as_ref();
+        self.partial.is_some() || custom.is_some_and(|custom| custom.is_waiting())
     }
 
     /// Takes a text message, which must be UTF-8. Returns `None` if attachments must follow.
@@ -90,7 +105,11 @@ impl Decoder {
     /// # Errors
     /// If attachments or packets of MessagePack are due, or the text is no packet within the limits.
     pub fn text(&mut self, text: Bytes) -> Result<Option<Packet>, DecodeError> {
-        if self.partial.take().is_some() || self.parser.is_binary() {
+        if let Some(custom) = &mut self.custom {
+            let text = String::from_utf8(text.into()).map_err(|_| DecodeError::InvalidUtf8)?;
+            return custom.decode(CustomMessage::Text(text), &self.limits);
+        }
+        if self.partial.take().is_some() || self.format != Format::Json {
             return Err(DecodeError::UnexpectedText);
         }
         let bytes = text.len();
@@ -142,10 +161,13 @@ impl Decoder {
     /// # Errors
     /// If no attachment is due, the packet becomes too large, or it is no packet within the limits.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Packet>, DecodeError> {
-        match self.parser {
-            Parser::Json => self.attachment(data),
+        if let Some(custom) = &mut self.custom {
+            return custom.decode(CustomMessage::Binary(data), &self.limits);
+        }
+        match self.format {
+            Format::Json => self.attachment(data),
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => msgpack::decode(data, &self.limits).map(Some),
+            Format::MessagePack => msgpack::decode(data, &self.limits).map(Some),
         }
     }
 
@@ -295,7 +317,7 @@ fn read_id(text: &[u8], at: &mut usize) -> Result<Option<u64>, DecodeError> {
 }
 
 /// The first element of an event's array: a string, or an integer.
-fn read_name(args: &Args) -> Result<Name, DecodeError> {
+pub(super) fn read_name(args: &Args) -> Result<Name, DecodeError> {
     let span = args.before_first().ok_or(DecodeError::InvalidPayload)?;
     let json = span.of(args.text());
     match json {

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 #[cfg(feature = "msgpack")]
 use super::msgpack::{self, Header};
 use super::{
-    Args, Kind, Parser, Value,
+    Args, CustomParserError, Kind, Parser, Value,
+    parser::{Format, Head},
     serializer::{self, Json, Root},
 };
 use crate::{Frame, frame::Builder};
@@ -91,14 +92,14 @@ pub trait Arguments {
 impl<T: Serialize + ?Sized> Arguments for T {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         let is_empty = size_of_val(self) == 0;
-        let result = match encoder.parser {
-            Parser::Json => self.serialize(Root {
+        let result = match encoder.format {
+            Format::Json => self.serialize(Root {
                 encoder,
                 is_empty,
                 slot: &mut None::<Json<'_>>,
             }),
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => self.serialize(Root {
+            Format::MessagePack => self.serialize(Root {
                 encoder,
                 is_empty,
                 slot: &mut None::<msgpack::Serializer<'_>>,
@@ -112,7 +113,7 @@ impl Arguments for Args {
     fn encode(&self, encoder: &mut Encoder) -> Result<(), EncodeError> {
         // Attachments that nothing refers to any more must not be sent: number them anew.
         let is_renumbered = self.is_partial() && !self.attachments().is_empty();
-        if is_renumbered || self.has_timestamp || self.parser() != encoder.parser {
+        if is_renumbered || self.has_timestamp || self.format() != encoder.format {
             for i in 0..self.len() {
                 let value: Value = self.get(i).map_err(|_| EncodeError::InvalidArguments)?;
                 encoder.value(&value)?;
@@ -143,7 +144,9 @@ impl Arguments for &Args {
 
 /// Where [`Arguments`] are written.
 pub struct Encoder {
-    parser: Parser,
+    format: Format,
+    /// What a custom parser has to write in front of the arguments, which are JSON until then.
+    custom: Option<Box<Head>>,
     kind: Kind,
     builder: Builder,
     /// The arguments so far.
@@ -161,7 +164,8 @@ impl Encoder {
         id: Option<u64>,
     ) -> Result<Self, EncodeError> {
         let mut encoder = Self {
-            parser,
+            format: Format::of(parser),
+            custom: None,
             kind,
             builder: Builder::new(),
             count: 0,
@@ -179,6 +183,12 @@ impl Encoder {
                 if has_list {
                     text.push(b'[');
                 }
+            }
+            Parser::Custom(parser) => {
+                if has_list {
+                    text.push(b'[');
+                }
+                encoder.custom = Some(Box::new(Head::new(parser, kind, nsp, id)?));
             }
             #[cfg(feature = "msgpack")]
             Parser::MessagePack => {
@@ -204,10 +214,10 @@ impl Encoder {
         value: &(impl Serialize + ?Sized),
     ) -> Result<(), serde_json::Error> {
         self.separate();
-        match self.parser {
-            Parser::Json => value.serialize(&mut self.json()),
+        match self.format {
+            Format::Json => value.serialize(&mut self.json()),
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => value.serialize(&mut self.messagepack()),
+            Format::MessagePack => value.serialize(&mut self.messagepack()),
         }
     }
 
@@ -218,8 +228,8 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         let (text, _) = self.builder.parts();
         let start = text.len();
-        match self.parser {
-            Parser::Json => {
+        match self.format {
+            Format::Json => {
                 serde_json::to_writer(&mut *text, payload).map_err(EncodeError::Serialize)?;
                 // A unit stands for no payload.
                 if text.get(start..) == Some(b"null") {
@@ -228,12 +238,12 @@ impl Encoder {
                 Ok(())
             }
             #[cfg(feature = "msgpack")]
-            Parser::MessagePack => msgpack::payload(text, payload).map_err(EncodeError::Serialize),
+            Format::MessagePack => msgpack::payload(text, payload).map_err(EncodeError::Serialize),
         }
     }
 
     pub(super) fn separate(&mut self) {
-        if !self.parser.is_binary() && self.count > 0 {
+        if self.format == Format::Json && self.count > 0 {
             self.builder.parts().0.push(b',');
         }
         self.count += 1;
@@ -252,7 +262,7 @@ impl Encoder {
     pub(super) fn finish(mut self) -> Result<Frame, EncodeError> {
         let (text, attachments) = self.builder.parts();
         #[cfg(feature = "msgpack")]
-        if self.parser.is_binary() {
+        if self.format == Format::MessagePack {
             if let Some(list) = self.list {
                 list.end(text, self.count);
             }
@@ -268,6 +278,9 @@ impl Encoder {
         };
         if binary.is_some() {
             text.push(b']');
+        }
+        if let Some(head) = self.custom.take() {
+            return head.finish(text, attachments);
         }
         match (attachments.len(), binary) {
             (1..=MAX_ATTACHMENTS, Some(kind)) => {
@@ -308,14 +321,16 @@ fn begin_json(text: &mut Vec<u8>, nsp: &str, id: Option<u64>) -> Result<(), Enco
 pub enum EncodeError {
     /// The event name is one of [`RESERVED_EVENTS`](super::RESERVED_EVENTS).
     ReservedEvent,
-    /// The namespace lacks the leading slash or, in JSON, has a comma.
+    /// The namespace lacks the leading slash or, in [`Parser::Json`], has a comma.
     InvalidNamespace,
-    /// More binary values than [`MAX_ATTACHMENTS`], in JSON.
+    /// More binary values than [`MAX_ATTACHMENTS`], in JSON or for a custom parser.
     TooManyAttachments,
-    /// A packet of 4 GiB or more, in MessagePack.
+    /// A packet of 4 GiB or more, in MessagePack or for a custom parser.
     TooLarge,
     /// Arguments that were passed on hold something that cannot be written again.
     InvalidArguments,
+    /// The [custom parser](super::CustomParser) cannot write the packet.
+    Custom(CustomParserError),
     /// A value's own serialisation failed.
     Serialize(serde_json::Error),
 }
@@ -328,6 +343,7 @@ impl fmt::Display for EncodeError {
             Self::TooManyAttachments => "too many attachments",
             Self::TooLarge => "packet too large",
             Self::InvalidArguments => "invalid arguments",
+            Self::Custom(error) => return write!(f, "the custom parser failed: {error}"),
             Self::Serialize(error) => return write!(f, "serialisation failed: {error}"),
         })
     }

@@ -21,5 +21,5 @@ pub use decoder::{Decoder, Limits};
 pub use encode::{Arguments, EncodeError, Encoder};
 pub use nsp::Nsp;
 pub use packet::{Kind, Packet, RESERVED_EVENTS};
-pub use parser::Parser;
+pub use parser::{Custom, CustomMessage, CustomPacket, CustomParser, CustomParserError, Parser};
 pub use value::{Binary, Value};

@@ -16,6 +16,33 @@ pub enum Kind {
     ConnectError,
 }
 
+impl Kind {
+    /// The number of the kind in the protocol; `type` of packets in JavaScript.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Connect => 0,
+            Self::Disconnect => 1,
+            Self::Event => 2,
+            Self::Ack => 3,
+            Self::ConnectError => 4,
+        }
+    }
+
+    /// The kind of this number. `5` and `6` are an event and an answer with attachments.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Connect,
+            1 => Self::Disconnect,
+            2 | 5 => Self::Event,
+            3 | 6 => Self::Ack,
+            4 => Self::ConnectError,
+            _ => return None,
+        })
+    }
+}
+
 /// One Socket.IO packet, complete with its attachments.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -4,6 +4,8 @@
 mod answer;
 mod args;
 #[cfg(test)]
+mod custom;
+#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod floats;

@@ -359,5 +359,6 @@ fn failing_serialisation_is_told() {
 #[test]
 fn a_packet_is_not_large() {
     assert!(size_of::<Packet>() <= 200, "{}", size_of::<Packet>());
-    assert!(size_of::<Decoder>() <= 56, "{}", size_of::<Decoder>());
+    // Eight bytes of it are for the messages that a custom parser waits for.
+    assert!(size_of::<Decoder>() <= 64, "{}", size_of::<Decoder>());
 }

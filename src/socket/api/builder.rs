@@ -160,7 +160,8 @@ impl Builder {
     /// # Ok::<(), roomcast::BuildError>(())
     /// ```
     ///
-    /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`.
+    /// Clients say the same: `io({ parser: require("socket.io-msgpack-parser") })`. A format of your
+    /// own is a [`CustomParser`](crate::parser::CustomParser), given with [`Parser::custom`].
     pub fn parser(mut self, parser: Parser) -> Self {
         self.parser = Some(parser);
         self

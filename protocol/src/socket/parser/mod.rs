@@ -1,3 +1,11 @@
+//! The formats in which packets are written: the two of this crate, and those of applications.
+
+mod custom;
+mod format;
+
+pub use custom::{Custom, CustomMessage, CustomPacket, CustomParser, CustomParserError};
+pub(super) use custom::{CustomDecoder, Head};
+pub(super) use format::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -20,14 +28,26 @@ pub enum Parser {
     #[cfg(feature = "msgpack")]
     #[cfg_attr(docsrs, doc(cfg(feature = "msgpack")))]
     MessagePack,
+    /// A format of the application; see [`Parser::custom`]. It cannot be named in a configuration
+    /// file.
+    #[serde(skip)]
+    Custom(Custom),
 }
 
 impl Parser {
+    /// A format of the application, as clients have it with the option `parser`. Every packet is
+    /// written and read once more than with the other parsers. A packet has at most
+    /// [`MAX_ATTACHMENTS`](super::encode::MAX_ATTACHMENTS) binary values.
+    #[must_use]
+    pub const fn custom(parser: &'static dyn CustomParser) -> Self {
+        Self::Custom(Custom::new(parser))
+    }
+
     /// Whether a packet is one binary message, in which binary values stand where they belong.
     #[must_use]
     pub const fn is_binary(self) -> bool {
         match self {
-            Self::Json => false,
+            Self::Json | Self::Custom(_) => false,
             #[cfg(feature = "msgpack")]
             Self::MessagePack => true,
         }

@@ -1,0 +1,28 @@
+use super::Parser;
+
+/// How arguments are written: those of a custom parser are JSON inside of the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::socket) enum Format {
+    #[default]
+    Json,
+    #[cfg(feature = "msgpack")]
+    MessagePack,
+}
+
+impl Format {
+    pub(in crate::socket) const fn of(parser: Parser) -> Self {
+        match parser {
+            Parser::Json | Parser::Custom(_) => Self::Json,
+            #[cfg(feature = "msgpack")]
+            Parser::MessagePack => Self::MessagePack,
+        }
+    }
+
+    pub(in crate::socket) const fn parser(self) -> Parser {
+        match self {
+            Self::Json => Parser::Json,
+            #[cfg(feature = "msgpack")]
+            Self::MessagePack => Parser::MessagePack,
+        }
+    }
+}
