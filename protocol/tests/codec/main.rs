@@ -20,6 +20,8 @@ mod msgpack_hostile;
 #[cfg(test)]
 mod msgpack_values;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod session;
