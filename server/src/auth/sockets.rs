@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::socket::Args;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     AuthFault, JwtAuthenticator, Principal,
@@ -27,10 +27,15 @@ pub(crate) struct RefreshOffer {
 
 impl RefreshOffer {
     fn of(args: &Args) -> Result<Self, Refusal> {
-        let offer: Result<Option<Self>, _> = args.get(0);
+        // A derived type would take an array of its fields as well.
+        let offer: Result<Option<Map<String, Value>>, _> = args.get(0);
+        let offer = offer.map(|fields| match fields {
+            Some(fields) => serde_json::from_value(Value::Object(fields)),
+            None => Ok(Self::default()),
+        });
         // The parser's own message could repeat what was sent, which may be a secret.
-        let malformed = |_| Refusal::new("INVALID_PAYLOAD", "auth:refresh takes {token}");
-        Ok(offer.map_err(malformed)?.unwrap_or_default())
+        let malformed = || Refusal::new("INVALID_PAYLOAD", "auth:refresh takes {token}");
+        offer.ok().and_then(Result::ok).ok_or_else(malformed)
     }
 }
 

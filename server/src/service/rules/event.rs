@@ -86,6 +86,8 @@ pub(crate) struct EventPolicy {
     pub(crate) class: Class,
     /// What else must hold of the room it is about.
     pub(crate) room: RoomRule,
+    /// In which forms its argument may come.
+    pub(crate) argument: ArgumentForm,
     /// What its argument must look like.
     pub(crate) payload: fn() -> Schema,
     /// What the acknowledgement looks like, but for `success`.
@@ -140,6 +142,18 @@ impl EventPolicy {
     }
 }
 
+/// The forms in which the argument of an event may come: one for each function of
+/// [`form`](super::commands::form).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArgumentForm {
+    /// An object.
+    Object,
+    /// An object, `null` or nothing.
+    ObjectOrNone,
+    /// An object, or the id of a conversation alone.
+    IdOrObject,
+}
+
 /// What must hold of the room that an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoomRule {
@@ -182,6 +196,18 @@ macro_rules! permission {
     };
 }
 
+macro_rules! argument_form {
+    (object) => {
+        $crate::service::rules::event::ArgumentForm::Object
+    };
+    (object_or_none) => {
+        $crate::service::rules::event::ArgumentForm::ObjectOrNone
+    };
+    (id_or_object) => {
+        $crate::service::rules::event::ArgumentForm::IdOrObject
+    };
+}
+
 /// The rows of one feature: each is `NAME: Payload => Answer = "event", Permission, Class, RoomRule, form, "what
 /// it does", {an example of the argument} => an example of the answer;`, where the form is a function of
 /// [`form`](super::commands::form). One that replaces another ends in `, replaces "event" since "2026-11-21";`. All of
@@ -199,6 +225,7 @@ macro_rules! events {
                         permission: $crate::service::rules::event::permission!($permission),
                         class: $crate::limit::Class::$class,
                         room: $crate::service::rules::event::RoomRule::$room,
+                        argument: $crate::service::rules::event::argument_form!($form),
                         payload: || schemars::schema_for!($payload),
                         answer: $crate::service::rules::emission::schema_of::<$answer>,
                         does: $does,
@@ -239,4 +266,4 @@ macro_rules! events {
     };
 }
 
-pub(in crate::service::rules) use {events, permission};
+pub(in crate::service::rules) use {argument_form, events, permission};

@@ -158,9 +158,10 @@ test("a client that uses every event of the catalogue compiles, as examples of t
 test("what the catalogue does not have does not compile", () => {
   compile(
     "mistakes",
-    `import type { ClientToServerEvents, ServerToClientEvents } from "@roomcast/client";
+    `import type { AcknowledgedEvents, ClientToServerEvents, ServerToClientEvents, UnacknowledgedEmit } from "@roomcast/client";
 import { type Socket, io } from "socket.io-client";
-const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();
+const socket: Socket<ServerToClientEvents, AcknowledgedEvents> & UnacknowledgedEmit = io();
+const plain: Socket<ServerToClientEvents, ClientToServerEvents> = io();
 const conversationId = "0f8fad5b-d9cb-469f-a165-70867728950e";
 export async function mistakes(): Promise<void> {
   // @ts-expect-error There is no such event.
@@ -177,6 +178,23 @@ export async function mistakes(): Promise<void> {
   await socket.emitWithAck("message", { conversationId, content: "hello", clientMessageId: undefined });
   // @ts-expect-error There is no such type.
   await socket.emitWithAck("message", { conversationId, content: "hello", type: "robot" });
+${["socket", "plain"].map(
+  (some) => `
+  // @ts-expect-error A message has a payload.
+  ${some}.emit("message");
+  // @ts-expect-error Its content is a text, also without an acknowledgement.
+  ${some}.emit("message", { conversationId, content: 7 });
+  // @ts-expect-error An id alone stands for no message.
+  ${some}.emit("message", conversationId);
+  // @ts-expect-error An id is a text.
+  ${some}.emit("join_conversation", 7);
+  // @ts-expect-error The symbols are needed.
+  ${some}.emit("subscribe:prices");`,
+).join("")}
+  plain.emit("message", { conversationId, content: "hello" }, (answer) => {
+    // @ts-expect-error It may have been refused.
+    console.log(answer.message);
+  });
   const answer = await socket.emitWithAck("message", { conversationId, content: "hello" });
   // @ts-expect-error It may have been refused.
   console.log(answer.message);

@@ -9,7 +9,7 @@ use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
 
 events! {
-    REFRESH: RefreshOffer => Refreshed = "auth:refresh", Nothing, Requests, Anyone, object,
+    REFRESH: RefreshOffer => Refreshed = "auth:refresh", Nothing, Requests, Anyone, object_or_none,
         "swaps the credentials of the connection, or prolongs its session",
         {"token": "eyJhbGciOiJFUzI1NiJ9…"} => Refreshed { expires_at: Some(examples::time(NOON)) };
 }

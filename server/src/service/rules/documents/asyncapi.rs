@@ -26,7 +26,8 @@ impl Catalogue {
             "info": {
                 "title": "Roomcast",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message.",
+                "description": "Events of the chat, over Socket.IO. An event has one argument, the payload of its message, \
+                                which may be left out if the message has `x-optional`. An acknowledgement is optional.",
             },
             "defaultContentType": "application/json",
             "channels": channels,
@@ -53,8 +54,9 @@ impl Document {
             "name": row.event,
             "title": row.event,
             "summary": summary(row.does, event.deprecated),
-            "payload": {"$ref": format!("{SCHEMAS}{}", event.payload)},
+            "payload": event.argument(SCHEMAS),
             "examples": [{"payload": (row.example)()}],
+            "x-optional": event.is_optional(),
             "x-version": row.version(),
             "x-deprecated": event.deprecated,
             "x-permission": row.permission.map(|needed| needed.as_str()),

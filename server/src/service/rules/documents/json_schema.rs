@@ -17,7 +17,7 @@ impl Catalogue {
                     "namespace": row.namespace(),
                     "version": row.version(),
                     "deprecated": event.deprecated,
-                    "payload": reference(&event.payload),
+                    "payload": event.argument("#/$defs/"),
                     "answer": event.answer.as_ref().map_or_else(|| json!({}), reference),
                 });
                 (row.event.to_owned(), schemas)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Catalogue, Deprecated, Received, Sent, sentence};
+use crate::service::rules::event::ArgumentForm;
 
 impl Catalogue {
     /// A table for each direction, then each event with examples, then the types.
@@ -82,13 +83,18 @@ impl Received {
             Some(answer) => format!("`success: true` and {}", link(answer)),
             None => "`success: true`".to_owned(),
         };
+        let payload = link(&self.payload);
+        let argument = match row.argument {
+            ArgumentForm::Object => payload,
+            ArgumentForm::ObjectOrNone => format!("{payload}, and may be left out"),
+            ArgumentForm::IdOrObject => format!("{payload}, or the id of the conversation alone"),
+        };
         let _ = write!(
             text,
-            "\n## `{}` from clients\n\n{}{} Its argument is {}; it is answered by {answer}. Row: {}\n\n{}\n{}",
+            "\n## `{}` from clients\n\n{}{} Its argument is {argument}; it is answered by {answer}. Row: {}\n\n{}\n{}",
             row.event,
             notice(self.deprecated),
             sentence(row.does),
-            link(&self.payload),
             source(row.file),
             fenced(&(row.example)()),
             fenced(&row.acknowledgement()),

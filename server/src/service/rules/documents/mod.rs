@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::emission::EmissionPolicy;
-use super::event::EventPolicy;
+use super::event::{ArgumentForm, EventPolicy};
 use super::policy;
 use super::versions::Replaces;
 
@@ -96,6 +96,29 @@ impl Catalogue {
             sent,
             types,
         }
+    }
+}
+
+impl Received {
+    /// The argument in every form in which it is taken. Types are referred to below this path.
+    fn argument(&self, path: &str) -> Value {
+        let object = json!({"$ref": format!("{path}{}", self.payload)});
+        match self.row.argument {
+            ArgumentForm::Object => object,
+            ArgumentForm::ObjectOrNone => json!({
+                "description": "May be left out, which is the same as `null`.",
+                "anyOf": [object, {"type": "null"}],
+            }),
+            ArgumentForm::IdOrObject => json!({
+                "description": "The id of the conversation alone, or an object.",
+                "anyOf": [object, {"type": "string", "format": "uuid"}],
+            }),
+        }
+    }
+
+    /// Whether the argument may be left out.
+    fn is_optional(&self) -> bool {
+        self.row.argument == ArgumentForm::ObjectOrNone
     }
 }
 

@@ -8,6 +8,8 @@ use roomcast_protocol::socket::{Decoder, Limits};
 use serde_json::{Value, json};
 
 use super::Catalogue;
+use crate::service::rules::event::ArgumentForm;
+use crate::service::rules::examples::CONVERSATION;
 use crate::service::rules::policy;
 use crate::service::rules::versions::sample;
 
@@ -43,11 +45,14 @@ fn sample() -> String {
     let mut text = String::from(
         "// A client that uses every event, compiled strictly by `package.test.ts` against the packed package. Written by the\n\
          // test of the server that writes `src/types.ts`, with the examples of the catalogue of events.\n\
-         import type {\n  AdminClientToServerEvents,\n  AdminServerToClientEvents,\n  ClientToServerEvents,\n  \
-         ServerToClientEvents,\n} from \"@roomcast/client\";\n\
+         import type {\n  AdminAcknowledgedEvents,\n  AdminClientToServerEvents,\n  AdminServerToClientEvents,\n  \
+         AdminUnacknowledgedEmit,\n  AcknowledgedEvents,\n  ClientToServerEvents,\n  \
+         ServerToClientEvents,\n  UnacknowledgedEmit,\n} from \"@roomcast/client\";\n\
          import { type Socket, io } from \"socket.io-client\";\n\n\
-         const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io();\n\
-         const admin: Socket<AdminServerToClientEvents, AdminClientToServerEvents> = io(\"/admin\");\n",
+         const socket: Socket<ServerToClientEvents, AcknowledgedEvents> & UnacknowledgedEmit = io();\n\
+         const admin: Socket<AdminServerToClientEvents, AdminAcknowledgedEvents> & AdminUnacknowledgedEmit = io(\"/admin\");\n\
+         const plain: Socket<ServerToClientEvents, ClientToServerEvents> = io();\n\
+         const plainAdmin: Socket<AdminServerToClientEvents, AdminClientToServerEvents> = io(\"/admin\");\n",
     );
     for (namespace, prefix, name) in [("/", "", "heard"), ("/admin", "Admin", "heardByAdmins")] {
         let _ = write!(
@@ -87,6 +92,31 @@ fn sample() -> String {
             event.event,
             (event.example)(),
         );
+        let mut forms = vec![format!(", {}", (event.example)())];
+        match event.argument {
+            ArgumentForm::Object => {}
+            ArgumentForm::ObjectOrNone => forms.push(String::new()),
+            ArgumentForm::IdOrObject => forms.push(format!(", {:?}", CONVERSATION.to_string())),
+        }
+        let of = match event.namespace() {
+            "/admin" => ["admin", "plainAdmin"],
+            _ => ["socket", "plain"],
+        };
+        for form in forms {
+            for socket in of {
+                let _ = writeln!(text, "  {socket}.emit({:?}{form});", event.event);
+                let _ = writeln!(
+                    text,
+                    "  {socket}.emit({:?}{form}, (answer) => console.log(answer.success));",
+                    event.event
+                );
+                let _ = writeln!(
+                    text,
+                    "  await {socket}.emitWithAck({:?}{form});",
+                    event.event
+                );
+            }
+        }
         let _ = writeln!(
             text,
             "  if (!answer{number}.success) throw new Error(answer{number}.error.code);"

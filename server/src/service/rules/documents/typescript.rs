@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::{Catalogue, Deprecated, sentence};
+use crate::service::rules::event::ArgumentForm;
 
 impl Catalogue {
     /// A module with all types, and the events of both directions for Socket.IO's client.
@@ -28,7 +29,9 @@ impl Catalogue {
              /** Milliseconds after which another attempt makes sense. */\n  \
              retryAfter?: number;\n  details?: unknown;\n}\n\
              \n/** The acknowledgement of a request. */\n\
-             export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n",
+             export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };\n\
+             \n/** The arguments of an event before its acknowledgement: none if the payload may be left out. */\n\
+             export type EventArguments<Payload> = undefined extends Payload\n  ? [payload: Exclude<Payload, undefined>] | []\n  : [payload: Payload];\n",
         );
         self.events_of(&mut text, "", "/");
         self.events_of(&mut text, "Admin", "/admin");
@@ -54,19 +57,34 @@ impl Catalogue {
                 Some(&described(event.row.does, event.deprecated)),
             );
             let answer = event.answer.as_deref().unwrap_or("object");
+            let payload = match event.row.argument {
+                ArgumentForm::Object => event.payload.clone(),
+                ArgumentForm::ObjectOrNone => format!("{} | undefined", event.payload),
+                ArgumentForm::IdOrObject => format!("string | {}", event.payload),
+            };
             let _ = writeln!(
                 text,
-                "  {}: {{ payload: {}; answer: {answer} }};",
+                "  {}: {{ payload: {payload}; answer: {answer} }};",
                 key(event.row.event),
-                event.payload
             );
         }
+        let socket = format!("Socket<{prefix}ServerToClientEvents");
         let _ = write!(
             text,
-            "}}\n\n/** What clients send{of}, for `Socket<{prefix}ServerToClientEvents, {prefix}ClientToServerEvents>` of socket.io-client. */\n\
-             export type {prefix}ClientToServerEvents = {{\n  \
-             [Name in keyof {prefix}Requests]: (\n    payload: {prefix}Requests[Name][\"payload\"],\n    \
-             answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void,\n  ) => void;\n}};\n\n\
+            "}}\n\n/**\n * What clients send{of}, for `{socket}, {prefix}ClientToServerEvents>` of socket.io-client: with an\n \
+             * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `{prefix}AcknowledgedEvents` can.\n */\n\
+             export type {prefix}ClientToServerEvents = {{\n  [Name in keyof {prefix}Requests]: (\n    \
+             ...args:\n      | EventArguments<{prefix}Requests[Name][\"payload\"]>\n      \
+             | [...EventArguments<{prefix}Requests[Name][\"payload\"]>, answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void]\n  \
+             ) => void;\n}};\n\n\
+             /**\n * What clients send{of} with an acknowledgement, so that `emitWithAck` has the type of each answer:\n \
+             * `{socket}, {prefix}AcknowledgedEvents> & {prefix}UnacknowledgedEmit`.\n */\n\
+             export type {prefix}AcknowledgedEvents = {{\n  [Name in keyof {prefix}Requests]: (\n    \
+             ...args: [...EventArguments<{prefix}Requests[Name][\"payload\"]>, answer: (answer: Acknowledgement<{prefix}Requests[Name][\"answer\"]>) => void]\n  \
+             ) => void;\n}};\n\n\
+             /** `emit` without an acknowledgement. */\n\
+             export interface {prefix}UnacknowledgedEmit {{\n  \
+             emit<Name extends keyof {prefix}Requests>(event: Name, ...args: EventArguments<{prefix}Requests[Name][\"payload\"]>): unknown;\n}}\n\n\
              /** What the server sends{of} without being asked. */\n\
              export interface {prefix}ServerToClientEvents {{\n",
         );
