@@ -63,6 +63,9 @@ const HANDLERS = {
   message_reaction: "handleChange",
 } as const;
 
+/** The payload of an event, which may be left out if the event takes none, and what follows it. */
+type WithPayload<Payload, More extends unknown[]> = undefined extends Payload ? [payload?: Payload, ...More] : [payload: Payload, ...More];
+
 /** A connection that comes back by itself, with all that was asked of it. */
 export class SocketManager<Server = ServerToClientEvents, Client extends { [Name in keyof Client]: { payload: unknown; answer: unknown } } = Requests> {
   readonly queue: Queue;
@@ -163,14 +166,15 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
   /** Asks the server now; rejects with a `RequestError`, with `DISCONNECTED` if there is no connection. */
   request<Name extends keyof Client & string>(
     name: Name,
-    payload: Client[Name]["payload"],
-    timeout?: number,
-  ): Promise<Client[Name]["answer"]> {
-    return this.#line.ask(name, payload, timeout) as Promise<Client[Name]["answer"]>;
+    ...args: WithPayload<Client[Name]["payload"], [timeout?: number]>
+  ): Promise<Client[Name]["answer"]>;
+  request(name: string, payload?: unknown, timeout?: number): Promise<unknown> {
+    return this.#line.ask(name, payload, timeout);
   }
 
   /** Sends an event if there is a connection; nobody waits for an answer. */
-  tell<Name extends keyof Client & string>(name: Name, payload: Client[Name]["payload"]): void {
+  tell<Name extends keyof Client & string>(name: Name, ...args: WithPayload<Client[Name]["payload"], []>): void;
+  tell(name: string, payload?: unknown): void {
     this.#line.tell(name, payload);
   }
 
@@ -209,8 +213,12 @@ export class SocketManager<Server = ServerToClientEvents, Client extends { [Name
     if (this.#conversations.delete(id)) this.#line.release("leave_conversation", { conversationId: id });
   }
 
-  /** Makes a request now and after each reconnect; what is returned ends it. */
-  subscribe(event: string, payload: unknown = {}, options: SubscriptionOptions = {}): () => void {
+  /** Makes a request now and after each reconnect; what is returned ends it. The payload may be left out where the event takes none. */
+  subscribe<Name extends keyof Client & string>(
+    event: Name,
+    ...args: WithPayload<Client[Name]["payload"], [options?: SubscriptionOptions<Client[Name]["answer"], keyof Client & string>]>
+  ): () => void;
+  subscribe(event: string, payload: unknown = {}, options: SubscriptionOptions<never> = {}): () => void {
     const subscription = new Subscription(event, payload, options, this.#line, this.#note);
     this.#subscriptions.add(subscription);
     if (this.isReady) subscription.begin();

@@ -6,13 +6,13 @@ import type { Note } from "./log.ts";
 /** Refusals after which asking again is in vain. */
 const FINAL = new Set(["FORBIDDEN", "INVALID_PAYLOAD", "NOT_FOUND", "REFUSED"]);
 
-export interface SubscriptionOptions {
+export interface SubscriptionOptions<Answer = unknown, Name extends string = string> {
   /** Gets every answer, such as the snapshot of a subscription; the first, and one after each reconnect. */
-  answered?: (answer: unknown) => void;
+  answered?: (answer: Answer) => void;
   /** The server does not want it. */
   refused?: (failure: RequestError) => void;
   /** The event that ends it. Default: `unsubscribe:x` for `subscribe:x`, otherwise none. */
-  undo?: string;
+  undo?: Name;
 }
 
 /** A request that stands: made again after each reconnect until it is stopped. */
@@ -20,11 +20,11 @@ export class Subscription {
   readonly #effort = new Effort();
   readonly #event: string;
   readonly #payload: unknown;
-  readonly #options: SubscriptionOptions;
+  readonly #options: SubscriptionOptions<never>;
   readonly #line: Line;
   readonly #note: Note;
 
-  constructor(event: string, payload: unknown, options: SubscriptionOptions, line: Line, note: Note) {
+  constructor(event: string, payload: unknown, options: SubscriptionOptions<never>, line: Line, note: Note) {
     this.#event = event;
     this.#payload = payload;
     this.#options = options;
@@ -35,7 +35,7 @@ export class Subscription {
   begin(): void {
     const subscribe = async (isCurrent: () => boolean) => {
       const answer = await this.#line.ask(this.#event, this.#payload);
-      if (isCurrent()) this.#options.answered?.(answer);
+      if (isCurrent()) this.#options.answered?.(answer as never);
     };
     void this.#effort.begin(subscribe, (failure) => {
       this.#note("subscription failed", `${this.#event} ${failure.code}`);

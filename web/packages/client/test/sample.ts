@@ -54,14 +54,34 @@ export async function talk(): Promise<number> {
   return page.messages.length;
 }
 
+/** Subscriptions have the types of the catalogue. */
+export const ends: (() => void)[] = [
+  manager.subscribe("subscribe:notifications"),
+  manager.subscribe("subscribe:signals", { channelId: "gold" }, { answered: ({ snapshot }) => console.log(snapshot.signals[0]?.symbol) }),
+  manager.subscribe("subscribe:prices", { symbols: ["BTC"] }, { answered: ({ rooms }) => console.log(rooms.length), undo: "unsubscribe:prices" }),
+  // @ts-expect-error There is no such event.
+  manager.subscribe("subscribe:price", { symbols: ["BTC"] }),
+  // @ts-expect-error The symbols are needed.
+  manager.subscribe("subscribe:prices"),
+  // @ts-expect-error They are a list.
+  manager.subscribe("subscribe:prices", { symbols: "BTC" }),
+  // @ts-expect-error There is no such event to end it.
+  manager.subscribe("subscribe:prices", { symbols: ["BTC"] }, { undo: "unsubscribe:price" }),
+  // @ts-expect-error The answer has no such field.
+  manager.subscribe("subscribe:prices", { symbols: ["BTC"] }, { answered: ({ symbols }) => console.log(symbols) }),
+];
+manager.tell("unsubscribe:notifications");
+export const acknowledged: Promise<number> = manager.request("notification:ack_all").then((answer) => answer.acknowledged);
+
 /** A server of one's own, with events of one's own. */
 interface Prices {
   price: (symbol: string, price: number) => void;
 }
 interface Orders {
   order: { payload: { amount: number }; answer: { filled: boolean } };
+  "subscribe:prices": { payload: { symbol: string }; answer: { price: number } };
 }
 const shop = new SocketManager<Prices, Orders>(undefined, { sessionEvent: false, idField: "key" });
 shop.on("price", (symbol, price) => console.log(symbol, price.toFixed(2)));
-export const stop: () => void = shop.subscribe("subscribe:prices", { symbol: "BTC" });
+export const stop: () => void = shop.subscribe("subscribe:prices", { symbol: "BTC" }, { answered: ({ price }) => console.log(price.toFixed(2)) });
 export const filled: Promise<boolean> = shop.send("order", { amount: 3 }).answered.then((answer) => answer.filled);
