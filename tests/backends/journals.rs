@@ -73,6 +73,7 @@ fn all(journal: &str) -> Current<'_> {
         open: 100,
         newest: 100,
         is_closed: false,
+        with_withdrawn: false,
         before: None,
         now: Time::now(),
     }
@@ -453,6 +454,7 @@ async fn closed_entries_are_read_and_trimmed_by_themselves(backend: Backend) {
             open: 0,
             newest,
             is_closed: true,
+            with_withdrawn: false,
             before,
             ..all("j")
         };
@@ -591,6 +593,15 @@ async fn closed_entry_is_amended_once_and_no_view_has_a_withdrawal(backend: Back
         ..all("j")
     };
     assert!(store.journal(of_gold).await.unwrap().entries.is_empty());
+    let with_withdrawn = Current {
+        with_withdrawn: true,
+        ..all("j")
+    };
+    let with_withdrawn = store.journal(with_withdrawn).await.unwrap();
+    assert_eq!(
+        bodies(&with_withdrawn.entries),
+        [(2, "2"), (revision, &*body)]
+    );
     // Servers that catch up read it, and its key stays taken.
     let after = store.journal_after("j", 2, u64::MAX, 10).await.unwrap();
     assert_eq!(bodies(&after), [(revision, &*body)]);

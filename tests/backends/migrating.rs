@@ -77,6 +77,7 @@ async fn assert_moved(store: &Store) {
         open: 10,
         newest: 0,
         is_closed: false,
+        with_withdrawn: false,
         before: None,
         now: Time::now(),
     };

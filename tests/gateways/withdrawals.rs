@@ -279,3 +279,60 @@ async fn withdrawals_at_one_server_reach_followers_at_another() {
     assert!(prices(&mut bob, "A").await.is_empty());
     assert_eq!(get(&third, "/users/ann/trades").await["trades"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_continues_learns_what_was_withdrawn_meanwhile() {
+    let server = start(&[]);
+    let binary = &server.binary;
+    let mut ann = client(binary, "ann", "user").await;
+    for id in ["s1", "s2"] {
+        must(binary, "/signals", signal(id, Some("gold"))).await;
+        must(binary, "/trades", trade(id, "pending")).await;
+    }
+    for id in ["s1", "s2"] {
+        must_withdraw(binary, &format!("/signals/{id}")).await;
+        must_withdraw(binary, &format!("/users/ann/trades/{id}")).await;
+    }
+    must(binary, "/signals", signal("s3", Some("gold"))).await;
+    must(binary, "/trades", trade("s3", "pending")).await;
+    for (kind, id, mut asked) in [
+        ("signals", "signalId", json!({"channelId": "gold"})),
+        ("signals", "signalId", json!({})),
+        ("trades", "tradeId", json!({"userId": "ann"})),
+    ] {
+        let whole = ann.must(&format!("subscribe:{kind}"), asked.clone()).await["snapshot"].clone();
+        assert_eq!(whole["withdrawn"], Value::Null, "{whole}");
+        for (since, withdrawn) in [
+            (2, json!(["s1", "s2"])),
+            (3, json!(["s2"])),
+            (4, Value::Null),
+        ] {
+            asked["sinceRevision"] = json!(since);
+            let snapshot =
+                ann.must(&format!("subscribe:{kind}"), asked.clone()).await["snapshot"].clone();
+            assert_eq!(snapshot["withdrawn"], withdrawn, "{snapshot}");
+            assert_eq!(ids(&snapshot[kind], id), ["s3"]);
+        }
+        // A page has the newest first, and a withdrawal takes a place on it.
+        let mut asked = json!({"sinceRevision": 2, "limit": 2});
+        let page = ann.must(&format!("{kind}:history"), asked.clone()).await;
+        assert_eq!(ids(&page[kind], id), ["s3"]);
+        assert_eq!(
+            (&page["withdrawn"], &page["hasMore"]),
+            (&json!(["s2"]), &json!(true))
+        );
+        asked["cursor"] = page["cursor"].clone();
+        let page = ann.must(&format!("{kind}:history"), asked).await;
+        assert_eq!(page[kind], json!([]));
+        assert_eq!(
+            (&page["withdrawn"], &page["hasMore"]),
+            (&json!(["s1"]), &json!(false))
+        );
+        // A revision that was never reached asks for the whole.
+        let page = ann
+            .must(&format!("{kind}:history"), json!({"sinceRevision": 99}))
+            .await;
+        assert_eq!(page["withdrawn"], Value::Null, "{page}");
+        assert_eq!(ids(&page[kind], id), ["s3"]);
+    }
+}

@@ -118,6 +118,7 @@ impl Harness {
             open: 100,
             newest: 100,
             is_closed: false,
+            with_withdrawn: false,
             before: None,
             now: Time::now(),
         };

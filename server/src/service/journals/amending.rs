@@ -23,6 +23,11 @@ pub(in crate::service) fn is_withdrawal(entry: &Entry) -> bool {
     entry.body.starts_with(WITHDRAWAL)
 }
 
+/// Returns the entries that do not withdraw their keys.
+pub(in crate::service) fn published(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| !is_withdrawal(entry))
+}
+
 /// What an entry says that withdraws its key.
 pub(in crate::service) fn withdrawal<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
     let is_meant = is_withdrawal(entry);

@@ -70,7 +70,7 @@ pub(super) struct FollowedState {
     is_count_due: bool,
     /// Snapshots of what was sent up to now, by category and the number of entries that were read: a client that gets one gets
     /// all that follows it.
-    kept: HashMap<(Option<String>, usize), JournalView>,
+    kept: HashMap<KeptKey, JournalView>,
 }
 
 impl FollowedState {
@@ -86,8 +86,12 @@ impl FollowedState {
     }
 }
 
-fn key_of(current: &Current<'_>) -> (Option<String>, usize) {
-    (current.category.map(str::to_owned), current.newest)
+/// The category, how many entries there are at most, and whether entries that withdraw their keys are among them.
+type KeptKey = (Option<String>, usize, bool);
+
+fn key_of(current: &Current<'_>) -> KeptKey {
+    let category = current.category.map(str::to_owned);
+    (category, current.newest, current.with_withdrawn)
 }
 
 impl Followed {

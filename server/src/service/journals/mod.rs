@@ -31,11 +31,9 @@ use crate::service::hooks::{Hooks, Source};
 use crate::service::rules::content::MAX_PAGE;
 use crate::service::rules::emission::Emission;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
-use crate::store::{
-    Append, Appended, Current, Entry, JournalSweep, JournalView, Store, StoreError, Time,
-};
+use crate::store::{Append, Appended, Entry, JournalSweep, Store, StoreError, Time};
 pub(in crate::service) use amending::{
-    AmendTarget, Amended, Outcome, is_withdrawal, withdrawal, write_withdrawal,
+    AmendTarget, Amended, Outcome, is_withdrawal, published, withdrawal, write_withdrawal,
 };
 use followed::Followed;
 pub(crate) use news::JournalNews;

@@ -2,7 +2,10 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Journals, Snapshot, snapshot::Bounds};
+use super::{
+    Journals, Snapshot, is_withdrawal,
+    snapshot::{Bounds, withdrawn},
+};
 use crate::service::fault::ServiceError;
 use crate::service::rules::content::page_limit;
 use crate::store::{Current, Entry, Time};
@@ -45,6 +48,13 @@ pub(in crate::service) struct Page {
     pub(in crate::service) since: Option<u64>,
 }
 
+impl Page {
+    /// Returns the keys that were withdrawn after `since`, if there is one.
+    pub(in crate::service) fn withdrawn(&self) -> Vec<String> {
+        withdrawn(&self.entries)
+    }
+}
+
 impl Journals {
     /// A page of what is current now.
     pub(in crate::service) async fn page(
@@ -67,11 +77,15 @@ impl Journals {
             open,
             newest,
             is_closed: wanted.part == Part::Closed,
+            with_withdrawn: wanted.since.is_some(),
             before: before.transpose()?,
             now: Time::now(),
         };
-        let view = self.0.store.journal(current).await?;
+        let mut view = self.0.store.journal(current).await?;
         let since = wanted.since.filter(|since| *since <= view.revision);
+        if since.is_none() {
+            view.entries.retain(|entry| !is_withdrawal(entry));
+        }
         let bounds = Bounds {
             open: 0,
             newest: limit,

@@ -1,5 +1,6 @@
 //! What a client gets of a journal together: the newest entries within bounds, whether there are more, and where these begin.
 
+use super::amending::is_withdrawal;
 use super::pages::cursor_of;
 use crate::store::{Current, Entry, JournalView, Time};
 
@@ -39,6 +40,8 @@ impl Bounds {
             open: and_one(self.open),
             newest: and_one(self.newest),
             is_closed: self.open > 0,
+            // A client that knows a revision must forget what was withdrawn since.
+            with_withdrawn: self.since.is_some(),
             before: None,
             now: Time::now(),
         }
@@ -107,10 +110,21 @@ impl Snapshot {
         self
     }
 
+    /// Returns the keys that were withdrawn after `since`, if there is one.
+    pub(in crate::service) fn withdrawn(&self) -> Vec<String> {
+        withdrawn(&self.entries)
+    }
+
     /// Returns whether there are more entries than these: older ones, but not older than `since`.
     pub(in crate::service) fn has_more(&self) -> bool {
         self.before.is_some()
     }
+}
+
+/// Returns the keys of the entries that withdraw them.
+pub(super) fn withdrawn(entries: &[Entry]) -> Vec<String> {
+    let withdrawals = entries.iter().filter(|entry| is_withdrawal(entry));
+    withdrawals.map(|entry| entry.key.clone()).collect()
 }
 
 /// Removes the oldest entries of a kind that are too many. Returns whether there were any.

@@ -10,7 +10,8 @@ use super::{Market, checks, update};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, read, withdrawal, write,
+    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, published, read, withdrawal,
+    write,
 };
 use crate::service::rules::commands::signals::{
     PublishSignal, ReadFollowedSignals, ReadSignals, SignalList, SubscribeSignals,
@@ -28,7 +29,8 @@ impl From<Snapshot> for Signals {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             revision: snapshot.revision,
-            signals: snapshot.entries.iter().filter_map(read).collect(),
+            withdrawn: snapshot.withdrawn(),
+            signals: published(&snapshot.entries).filter_map(read).collect(),
             has_more: snapshot.has_more(),
             since_revision: snapshot.since,
             cursor: snapshot.cursor,
@@ -248,7 +250,8 @@ impl Market {
         let page = self.0.journals.page(wanted).await?;
         Ok(SignalList {
             revision: page.revision,
-            signals: page.entries.iter().filter_map(update).collect(),
+            withdrawn: page.withdrawn(),
+            signals: published(&page.entries).filter_map(update).collect(),
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
             since_revision: page.since,

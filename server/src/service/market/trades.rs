@@ -8,8 +8,8 @@ use crate::auth::Principal;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{
-    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, journal_of, read, user_of,
-    withdrawal, write,
+    Part, Snapshot, Subscription, Teller, WantedPage, is_withdrawal, journal_of, published, read,
+    user_of, withdrawal, write,
 };
 use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::commands::trades::{
@@ -30,7 +30,8 @@ impl From<Snapshot> for Trades {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             revision: snapshot.revision,
-            trades: snapshot.entries.iter().filter_map(read).collect(),
+            withdrawn: snapshot.withdrawn(),
+            trades: published(&snapshot.entries).filter_map(read).collect(),
             has_more: snapshot.has_more(),
             since_revision: snapshot.since,
             cursor: snapshot.cursor,
@@ -161,7 +162,8 @@ impl Market {
         let page = self.0.journals.page(wanted).await?;
         Ok(TradeList {
             revision: page.revision,
-            trades: page.entries.iter().filter_map(update).collect(),
+            withdrawn: page.withdrawn(),
+            trades: published(&page.entries).filter_map(update).collect(),
             has_more: page.cursor.is_some(),
             cursor: page.cursor,
             since_revision: page.since,

@@ -60,6 +60,7 @@ impl Notifications {
                 open: AT_ONCE,
                 newest: 0,
                 is_closed: false,
+                with_withdrawn: false,
                 before,
                 now: timestamp,
             };
@@ -114,6 +115,7 @@ impl Notifications {
             open: self.0.config.mentions as usize,
             newest: 0,
             is_closed: false,
+            with_withdrawn: false,
             before: None,
             now,
         };

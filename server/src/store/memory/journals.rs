@@ -169,7 +169,7 @@ impl Tables {
             let is_before = current.before.is_none_or(|before| entry.revision < before);
             is_before
                 && (current.category.is_none() || category == current.category)
-                && !entry.body.starts_with(WITHDRAWAL)
+                && !entry.body.starts_with(current.left_out())
         };
         let open = journal.newest(current.now).filter(is_meant);
         let open = open.filter(|entry| entry.is_open).take(current.open);

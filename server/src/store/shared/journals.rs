@@ -234,9 +234,25 @@ pub struct Current<'a> {
     pub is_closed: bool,
     /// Only those whose revision is smaller than this.
     pub before: Option<u64>,
+    /// Whether entries that withdraw their keys are among them. By default they are left out.
+    pub with_withdrawn: bool,
     /// What expires at this time or before is left out.
     pub now: Time,
 }
+
+impl Current<'_> {
+    /// Returns with what the bodies begin that are left out.
+    pub(in crate::store) const fn left_out(&self) -> &'static str {
+        if self.with_withdrawn {
+            NO_BODY
+        } else {
+            WITHDRAWAL
+        }
+    }
+}
+
+/// No body begins with it, because bodies are JSON.
+const NO_BODY: &str = "\u{1}";
 
 /// A journal at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -353,6 +353,7 @@ impl Sqlite {
             open,
             newest,
             is_closed,
+            with_withdrawn,
             before,
             now,
         } = current;
@@ -366,6 +367,7 @@ impl Sqlite {
                     open,
                     newest,
                     is_closed,
+                    with_withdrawn,
                     before,
                     now,
                 };

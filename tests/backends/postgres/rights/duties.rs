@@ -305,6 +305,7 @@ async fn journals(store: &Store) -> Result<(), String> {
         open: 10,
         newest: 10,
         is_closed: false,
+        with_withdrawn: false,
         before: None,
         now: Time::now(),
     }));

@@ -352,6 +352,7 @@ impl Market {
             open: MOST_ORDERS as usize,
             newest: 0,
             is_closed: false,
+            with_withdrawn: false,
             before: None,
             now: Time::now(),
         };

@@ -81,6 +81,9 @@ pub(crate) struct Signals {
     /// That of the subscription, if `signals` has only what came after it. Without it these are the last of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
+    /// The ids of signals that were withdrawn after `sinceRevision`. Empty without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withdrawn: Vec<String>,
 }
 
 pub(in crate::service::rules) fn signal() -> Signal {
@@ -108,6 +111,7 @@ pub(in crate::service::rules) fn subscribed() -> Subscribed<Signals> {
             has_more: false,
             cursor: None,
             since_revision: None,
+            withdrawn: Vec::new(),
         },
     }
 }

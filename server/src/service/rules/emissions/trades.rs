@@ -97,6 +97,9 @@ pub(crate) struct Trades {
     /// That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
+    /// The ids of trades that were withdrawn after `sinceRevision`. Empty without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withdrawn: Vec<String>,
 }
 
 /// `trade:executed`
@@ -145,6 +148,7 @@ pub(in crate::service::rules) fn subscribed() -> Subscribed<Trades> {
             has_more: false,
             cursor: None,
             since_revision: None,
+            withdrawn: Vec::new(),
         },
     }
 }

@@ -127,6 +127,9 @@ pub(crate) struct SignalList {
     /// That of the request, if the list has only what came after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
+    /// The ids of signals on this page that were withdrawn after `sinceRevision`. Empty without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withdrawn: Vec<String>,
 }
 
 fn list() -> SignalList {
@@ -139,5 +142,6 @@ fn list() -> SignalList {
         cursor: None,
         has_more: false,
         since_revision: None,
+        withdrawn: Vec::new(),
     }
 }

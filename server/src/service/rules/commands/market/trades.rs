@@ -156,6 +156,9 @@ pub(crate) struct TradeList {
     /// That of the request, if the list has only what has changed after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) since_revision: Option<u64>,
+    /// The ids of trades on this page that were withdrawn after `sinceRevision`. Empty without it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) withdrawn: Vec<String>,
 }
 
 fn list() -> TradeList {
@@ -168,5 +171,6 @@ fn list() -> TradeList {
         cursor: None,
         has_more: false,
         since_revision: None,
+        withdrawn: Vec::new(),
     }
 }
