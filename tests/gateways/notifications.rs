@@ -346,8 +346,9 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
         ("actionUrl", json!("//evil.example")),
         ("actionUrl", json!("/\\evil.example")),
         ("actionUrl", json!("")),
-        ("expiresAt", json!("2020-01-01T00:00:00Z")),
         ("timestamp", json!(7)),
+        ("timestamp", json!("2026-01-01 00:00:00Z")),
+        ("type", json!({"info": null})),
     ] {
         let mut body = notice("n1", "low");
         body[field] = value;
@@ -359,6 +360,12 @@ async fn a_notification_keeps_to_the_bounds_of_its_fields_and_its_permission() {
         );
         assert_eq!(answer["error"]["details"]["field"], field);
     }
+    // Such a time keeps to its schema, and contradicts the clock.
+    let mut past = notice("n1", "low");
+    past["expiresAt"] = json!("2020-01-01T00:00:00Z");
+    let (status, answer) = publish(&server.binary, "/notifications", past).await;
+    let code = &answer["error"]["code"];
+    assert_eq!((status, code), (409, &json!("CONFLICT")), "{answer}");
     for role in ["user", "caller"] {
         let answer = publish_as(&server.binary, role, "/notifications", notice("n1", "low"));
         assert_eq!(answer.await.0, 403, "{role}");

@@ -306,7 +306,13 @@ fn a_cursor_of_another_list_and_what_is_no_page_are_refused() {
             if list == own {
                 get(&server, &path);
             } else {
-                refused(&path, json!("cursor"));
+                let (status, answer) = server.call("GET", &path, "service", "");
+                let code = &answer["error"]["code"];
+                assert_eq!(
+                    (status, code),
+                    (404, &json!("NOT_FOUND")),
+                    "{path}: {answer}"
+                );
             }
         }
         for (query, field) in [

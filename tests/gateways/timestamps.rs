@@ -89,8 +89,8 @@ async fn portfolio_without_a_time_is_never_older_than_the_stored() {
     ] {
         let (status, answer) = publish(binary, path, body).await;
         assert_eq!(
-            (status, &answer["error"]["details"]["field"]),
-            (400, &json!("timestamp"))
+            (status, &answer["error"]["code"]),
+            (409, &json!("CONFLICT"))
         );
     }
 }

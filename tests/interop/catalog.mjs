@@ -71,6 +71,20 @@ export function checksAll(url) {
   });
 }
 
+/** Compiles a document of schemas in strict mode: what `ajv` does not know, or what cannot be right, is an error. */
+export function strict(document) {
+  return { document, ajv: new Ajv({ strict: true }).addSchema(document, "catalog") };
+}
+
+/** The path of a part of an event in the document: `payload` or `answer`. */
+const pathOf = (direction, event, part) => `#/properties/${direction}/properties/${event.replaceAll("/", "~1")}/properties/${part}`;
+
+/** The schema of a part of an event. */
+export const schemaOf = (document, direction, event, part) => document.properties[direction].properties[event].properties[part];
+
+/** The events of a direction, with their schemas. */
+export const eventsOf = (document, direction) => document.properties[direction].properties;
+
 let schemas;
 
 /** A checker of values of one event; a field that its schema does not name is wrong. */
@@ -78,12 +92,11 @@ function checker(direction, event, part) {
   if (schemas === undefined) {
     const document = JSON.parse(catalog("json-schema"));
     for (const type of Object.values(document.$defs)) if (type.properties) type.additionalProperties ??= false;
-    // Formats of numbers say how large they may be, which `minimum` says as well.
-    schemas = { document, ajv: new Ajv({ strict: false, validateFormats: false }).addSchema(document, "catalog") };
+    schemas = strict(document);
   }
   const { document, ajv } = schemas;
-  assert.ok(event in document[direction], `${event} is not in the catalogue`);
-  return ajv.getSchema(`catalog#/${direction}/${event.replaceAll("/", "~1")}/${part}`);
+  assert.ok(event in eventsOf(document, direction), `${event} is not in the catalogue`);
+  return ajv.getSchema(`catalog${pathOf(direction, event, part)}`);
 }
 
 function check(validate, value, what) {

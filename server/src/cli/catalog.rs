@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::output::out;
-use crate::service::documents::Catalogue;
+use crate::service::documents::{Catalogue, printed};
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Catalog {
@@ -32,9 +32,9 @@ pub(super) fn run(catalog: &Catalog) -> ExitCode {
     let events = Catalogue::new();
     let text = match catalog.format {
         Format::Markdown => events.markdown(),
-        Format::Asyncapi => format!("{:#}\n", events.asyncapi()),
+        Format::Asyncapi => format!("{}\n", printed(&events.asyncapi())),
         Format::Typescript => events.typescript(),
-        Format::JsonSchema => format!("{:#}\n", events.json_schema()),
+        Format::JsonSchema => format!("{}\n", printed(&events.json_schema())),
     };
     out!("{text}");
     ExitCode::SUCCESS

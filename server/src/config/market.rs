@@ -272,7 +272,9 @@ pub(crate) fn exact_number(text: &str) -> Option<f64> {
         .parse()
         .ok()
         .filter(|number: &f64| number.is_finite())?;
-    (digits(text)? == digits(&format!("{number:e}"))?).then_some(number)
+    // Of two shortest texts that are equally close the one that is sent counts, and not that of the standard library.
+    let printed = serde_json::to_string(&number).ok()?;
+    (digits(text)? == digits(&printed)?).then_some(number)
 }
 
 /// Returns the significant digits of a decimal number with the power of ten of the last one. Zero has neither.
@@ -417,6 +419,8 @@ mod tests {
             ("100.0", 100.0),
             ("1e2", 100.0),
             ("1.00E+2", 100.0),
+            // As JavaScript and Python print it; 962657984697635.3 is as close.
+            ("962657984697635.2", 962_657_984_697_635.2),
             ("0.1", 0.1),
             ("-190.50", -190.5),
             ("0.30000000000000004", 0.1 + 0.2),

@@ -88,7 +88,7 @@ impl From<ServiceError> for Refusal {
         let message = error.to_string();
         match error {
             ServiceError::Denied(_) => Self::new("FORBIDDEN", message),
-            ServiceError::Invalid { field, .. } => {
+            ServiceError::Invalid { field, .. } | ServiceError::Unfit { field, .. } => {
                 Self::new("INVALID_PAYLOAD", message).data(json!({"details": {"field": field}}))
             }
             ServiceError::NotFound(_) => Self::new("NOT_FOUND", message),

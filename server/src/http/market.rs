@@ -130,6 +130,7 @@ fn reading() -> Routes<Api> {
             )
             .own_by_id("The id of the user.")
             .query::<AskedUpdates>()
+            .refuses(404)
             .answer::<TradeList>(200),
         )
         .on(
@@ -142,6 +143,7 @@ fn reading() -> Routes<Api> {
                 Permission::SignalsRead,
             )
             .query::<ReadSignals>()
+            .refuses(404)
             .answer::<SignalList>(200),
         )
         .on(
@@ -167,6 +169,7 @@ fn reading() -> Routes<Api> {
             )
             .own_by_id("The id of the user.")
             .query::<AskedPage>()
+            .refuses(404)
             .answer::<NotificationList>(200),
         )
         .on(
@@ -180,6 +183,7 @@ fn reading() -> Routes<Api> {
             )
             .own_by_id("The id of the user.")
             .query::<AskedPage>()
+            .refuses(404)
             .answer::<NotificationHistory>(200),
         )
 }

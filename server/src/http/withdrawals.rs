@@ -7,6 +7,7 @@ use axum::{
 };
 
 use super::api::{Api, ApiError, By, Operation, Routes};
+use crate::service::bounds::{ServiceName, Symbol, UserId};
 use crate::{
     auth::Permission,
     service::{
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Withdraws a signal.",
                 Permission::SignalsPublish,
             )
-            .segment("id", "The id of the signal.")
+            .segment::<ServiceName>("id", "The id of the signal.")
             .answer::<Update<SignalWithdrawn>>(200)
             .refuses(404)
             .refuses(409),
@@ -44,8 +45,8 @@ pub(super) fn routes() -> Routes<Api> {
                 "Withdraws a trade of a user that is not executed.",
                 Permission::TradesPublish,
             )
-            .segment("id", "The id of the user.")
-            .segment("tradeId", "The id of the trade.")
+            .segment::<UserId>("id", "The id of the user.")
+            .segment::<ServiceName>("tradeId", "The id of the trade.")
             .answer::<Update<TradeWithdrawn>>(200)
             .refuses(404)
             .refuses(409),
@@ -59,7 +60,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Withdraws the price of a symbol, until another one is published.",
                 Permission::PricesPublish,
             )
-            .segment("symbol", "The symbol.")
+            .segment::<Symbol>("symbol", "The symbol.")
             .answer::<PriceWithdrawn>(200)
             .refuses(404),
         )

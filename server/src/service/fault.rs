@@ -16,6 +16,13 @@ pub(crate) enum ServiceError {
         /// What is wrong with it, to be read behind the path.
         problem: Cow<'static, str>,
     },
+    /// A field keeps to the rules, and does not go with what is stored.
+    Unfit {
+        /// The field's path in the argument.
+        field: Cow<'static, str>,
+        /// What is wrong with it, to be read behind the path.
+        problem: &'static str,
+    },
     /// There is no such thing, or not for this principal.
     NotFound(&'static str),
     /// The command contradicts something that was done before.
@@ -75,6 +82,7 @@ impl fmt::Display for ServiceError {
             Self::Denied(why) | Self::NotFound(why) | Self::Conflict(why) => f.write_str(why),
             Self::Failed { message, .. } => f.write_str(message),
             Self::Invalid { field, problem } => write!(f, "{field} {problem}"),
+            Self::Unfit { field, problem } => write!(f, "{field} {problem}"),
             Self::Limited { .. } => f.write_str("too many events of this kind, try again later"),
             Self::Unavailable { .. } => f.write_str("the store is not available, try again later"),
         }

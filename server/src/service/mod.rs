@@ -40,7 +40,7 @@ pub(crate) use journals::{JournalNews, Journals};
 pub(crate) use market::{Market, PriceNews, PublishedPrices, Refused, Told};
 pub(crate) use notifications::Notifications;
 pub(crate) use rules::admin::commands as admin;
-pub(crate) use rules::commands::form::{whole_in_query, whole_or_none};
+pub(crate) use rules::commands::form::{whole_in_query, whole_or_none, word};
 pub(crate) use rules::commands::{
     attendance, conversations, history, identity, invites, members, messages,
     notifications as notification_events, pages, portfolio, prices, signals, trades, withdrawals,
@@ -50,4 +50,4 @@ pub(crate) use rules::policy;
 pub(crate) use rules::versions::Overlap;
 #[cfg(test)]
 pub(crate) use rules::versions::sample;
-pub(crate) use rules::{documents, emissions};
+pub(crate) use rules::{bounds, documents, emissions};

@@ -57,7 +57,6 @@ pub use change::{
 pub use error::{OpenError, StoreError};
 pub use lane::{Commit, Commits};
 use lane::{Reply, Write};
-pub(crate) use rows::Metadata;
 pub use rows::{
     Conversation, Insert, Membership, Message, MessageKind, Messages, NewConversation, NewMessage,
     Origin, PAGE_BYTES, Page, Revision, Version,
@@ -69,6 +68,7 @@ pub use shared::{
 };
 pub(crate) use shared::{FORGOTTEN_AT_ONCE, MOST_RECENT, RecentChange};
 pub use time::Time;
+pub(crate) use time::{TIME_PATTERN, WRITTEN_TIME, is_rfc3339};
 
 pub use self::opening::{ClusterSecrets, Reservation};
 

@@ -119,8 +119,13 @@ impl JsonSchema for Time {
         "Time".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "date-time"})
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let pattern = if generator.contract().is_deserialize() {
+            TIME_PATTERN.to_owned()
+        } else {
+            format!("^{WRITTEN_TIME}$")
+        };
+        json_schema!({"type": "string", "format": "date-time", "pattern": pattern})
     }
 }
 
@@ -133,9 +138,84 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(de::Error::custom)
+        let time: Self = text.parse().map_err(de::Error::custom)?;
+        // What was stored before is read as well, from the first year to the last.
+        if !is_rfc3339(&text) && time.to_string() != text {
+            let problem = "not a time as RFC 3339 writes it, of the years 1 to 9998";
+            return Err(de::Error::custom(problem));
+        }
+        Ok(time)
     }
 }
+
+/// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601, of the years 1 to 9998: every such time
+/// is one in UTC, wherever it was written.
+pub(crate) fn is_rfc3339(text: &str) -> bool {
+    let shape = |text: &str, pattern: &str| {
+        text.len() == pattern.len()
+            && text
+                .bytes()
+                .zip(pattern.bytes())
+                .all(|(byte, expected)| match expected {
+                    b'0' => byte.is_ascii_digit(),
+                    expected => byte.eq_ignore_ascii_case(&expected),
+                })
+    };
+    let Some((seconds, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else {
+        return false;
+    };
+    let offset = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let offset = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            if offset.len() == fraction.len() {
+                return false;
+            }
+            offset
+        }
+        None => rest,
+    };
+    let offset_is_right = shape(offset, "Z")
+        || (shape(offset, "+00:00") || shape(offset, "-00:00"))
+            && offset.get(1..3).is_some_and(|hours| hours < "24")
+            && offset.get(4..6).is_some_and(|minutes| minutes < "60");
+    let years = "0001".."9999";
+    // Any number of digits may follow the seconds; they make no time right or wrong.
+    shape(seconds, "0000-00-00T00:00:00")
+        && seconds.get(..4).is_some_and(|year| years.contains(&year))
+        && offset_is_right
+        && format!("{seconds}{offset}").parse::<Time>().is_ok()
+}
+
+/// A month and a day, but for 29 February, as a regular expression.
+macro_rules! day {
+    () => {
+        "(?:(?:0[13578]|1[02])-31|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8]))"
+    };
+}
+
+/// A date of the years 1 to 9998, as a regular expression.
+macro_rules! date {
+    () => {
+        concat!(
+            "(?:(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-",
+            day!(),
+            "|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29)"
+        )
+    };
+}
+
+/// The times that are read, of which [`is_rfc3339`] allows more digits of the second.
+pub(crate) const TIME_PATTERN: &str = concat!(
+    "^",
+    date!(),
+    "[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,9})?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
+);
+
+/// A time as it is written, without anchors.
+pub(crate) const WRITTEN_TIME: &str = concat!(
+    date!(),
+    "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{3}Z"
+);
 
 #[cfg(test)]
 mod tests {

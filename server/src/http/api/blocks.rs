@@ -49,7 +49,7 @@ pub(super) fn routes(blocks: Blocks, access: Access) -> Routes {
             "/blocks/{id}",
             remove,
             Operation::new("removeBlock", "Lets a network in again.", ApiBlocks)
-                .segment("id", "The id of the block.")
+                .segment::<String>("id", "The id of the block.")
                 .refuses(404)
                 .refuses(409),
         )
@@ -93,7 +93,7 @@ struct ShownBlock {
     #[schemars(extend("format" = "date-time"))]
     created_at: String,
     /// Until when; for good if absent.
-    #[schemars(extend("format" = "date-time"))]
+    #[schemars(skip_serializing_if = "Option::is_none", extend("format" = "date-time"))]
     expires_at: Option<String>,
 }
 

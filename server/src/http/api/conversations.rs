@@ -13,6 +13,7 @@ use super::{
     error::{Id, id_of},
     once::MadeUnder,
 };
+use crate::service::bounds::{ConversationCursor, Title, UserId};
 use crate::{
     auth::Permission,
     service::{
@@ -88,7 +89,7 @@ pub(super) fn routes() -> Routes<Api> {
             of("addMember", "Adds a member; one that is there stays.")
                 .gives::<AddMember>()
                 .needs_by_state(MODERATES)
-                .segment("userId", "The id of the user.")
+                .segment::<UserId>("userId", "The id of the user.")
                 .answer::<Changed>(200)
                 .refuses(409),
         )
@@ -100,7 +101,7 @@ pub(super) fn routes() -> Routes<Api> {
                 .gives::<RemoveMember>()
                 // Users remove themselves without a permission.
                 .needs_by_state(&[Permission::ChatManage, Permission::ChatModerate])
-                .segment("userId", "The id of the user.")
+                .segment::<UserId>("userId", "The id of the user.")
                 .answer::<Changed>(200)
                 .refuses(409),
         )
@@ -108,7 +109,7 @@ pub(super) fn routes() -> Routes<Api> {
             Method::GET,
             "/users/{id}/conversations",
             of_user,
-            list.segment("id", "The id of the user.")
+            list.segment::<UserId>("id", "The id of the user.")
                 .query::<Listing>()
                 .answer::<List>(200),
         )
@@ -121,14 +122,14 @@ const MODERATES: &[Permission] = &[Permission::ChatModerate];
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewConversation {
-    /// 1 to 200 characters, no control characters.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(with = "Option<Title>")]
     title: Option<String>,
-    /// The members, beside the owner.
+    /// The members, beside the owner: at most 1,000 (`chat.members`).
+    #[schemars(with = "Vec<UserId>", length(max = 1000))]
     #[serde(default)]
     member_ids: Vec<String>,
     /// The owner of the conversation. Default: the caller.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(with = "Option<UserId>")]
     owner_id: Option<String>,
 }
 
@@ -137,8 +138,7 @@ struct NewConversation {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RenameConversation")]
 struct NewTitle {
-    /// 1 to 200 characters, no control characters.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(with = "Title")]
     title: String,
 }
 
@@ -147,6 +147,7 @@ struct NewTitle {
 #[serde(deny_unknown_fields)]
 struct Listing {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<ConversationCursor>")]
     cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]

@@ -15,12 +15,19 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::{
     MAX_BODY_BYTES, PREFIX,
     error::{ErrorBody, Takes, refuse_more},
 };
-use crate::{auth::Permission, service::Command};
+use crate::{
+    auth::Permission,
+    service::{
+        Command,
+        bounds::{UserId, bound_integers},
+    },
+};
 
 /// Routes and what is said of them.
 pub(crate) struct Routes<S = ()> {
@@ -91,7 +98,7 @@ pub(crate) struct Operation {
 struct Segment {
     name: &'static str,
     about: &'static str,
-    format: Option<&'static str>,
+    schema: fn() -> Schema,
 }
 
 /// Finds the further permission that a request with a body needs.
@@ -124,35 +131,30 @@ impl Operation {
         }
     }
 
-    /// A variable part of the path.
-    pub(crate) fn segment(self, name: &'static str, about: &'static str) -> Self {
-        self.formed(name, about, None)
-    }
-
-    /// A variable part of the path that is a UUID.
-    pub(crate) fn id(self, name: &'static str, about: &'static str) -> Self {
-        self.formed(name, about, Some("uuid"))
-    }
-
     /// A variable part of the path, `{id}`, that is a user, who may read there without the permission. It is the only variable
     /// part, and the command of the route names the same user.
     pub(crate) fn own_by_id(mut self, about: &'static str) -> Self {
         self.is_own = true;
-        self.formed("id", about, None)
+        self.segment::<UserId>("id", about)
     }
 
-    fn formed(
+    /// A variable part of the path that is of a type.
+    pub(crate) fn segment<T: JsonSchema>(
         mut self,
         name: &'static str,
         about: &'static str,
-        format: Option<&'static str>,
     ) -> Self {
         self.segments.push(Segment {
             name,
             about,
-            format,
+            schema: || inline().into_root_schema_for::<T>(),
         });
         self
+    }
+
+    /// A variable part of the path that is a UUID.
+    pub(crate) fn id(self, name: &'static str, about: &'static str) -> Self {
+        self.segment::<Uuid>(name, about)
     }
 
     /// The command that the request gives, whose permission the caller needs as well.
@@ -322,7 +324,7 @@ fn document(routes: &[Described]) -> Value {
     }
     let mut schemas = bodies.take_definitions(true);
     schemas.extend(answers.take_definitions(true));
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Roomcast",
@@ -348,7 +350,9 @@ fn document(routes: &[Described]) -> Value {
                 },
             },
         },
-    })
+    });
+    bound_integers(&mut document);
+    document
 }
 
 fn describe(
@@ -432,10 +436,9 @@ fn describe(
 }
 
 fn segment(segment: &Segment) -> Value {
-    let schema = match segment.format {
-        Some(format) => json!({"type": "string", "format": format}),
-        None => json!({"type": "string"}),
-    };
+    let mut schema = (segment.schema)();
+    schema.remove("title");
+    schema.remove("description");
     json!({
         "name": segment.name,
         "in": "path",

@@ -133,6 +133,10 @@ impl From<ServiceError> for ApiError {
         match error {
             ServiceError::Denied(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
             ServiceError::Invalid { field, .. } => Self::invalid(message).field(field),
+            // The body keeps to its schema, so that it is not malformed.
+            ServiceError::Unfit { field, .. } => {
+                Self::new(StatusCode::CONFLICT, "CONFLICT", message).field(field)
+            }
             ServiceError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             ServiceError::Conflict(_) | ServiceError::Failed { .. } => {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", message)

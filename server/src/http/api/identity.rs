@@ -35,7 +35,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Ends a login session and disconnects its sockets.",
                 ApiLogins,
             )
-            .segment("id", "The id of the session.")
+            .segment::<String>("id", "The id of the session.")
             .refuses(404),
         )
         .on(

@@ -20,6 +20,11 @@ use super::{
     error::{Id, id_of, uuid_of},
     once::MadeUnder,
 };
+use crate::service::ServiceError;
+use crate::service::bounds::{
+    ClientId, Emoji, GivenMetadata, MENTIONS, MessageText, UserId, UserName,
+};
+use crate::service::word;
 use crate::{
     auth::Permission,
     service::{
@@ -53,7 +58,8 @@ pub(super) fn routes() -> Routes<Api> {
             read,
             of_conversation("listMessages", "Reads a page of messages.")
                 .query::<WhichMessages>()
-                .answer::<Messages>(200),
+                .answer::<Messages>(200)
+                .refuses(409),
         )
         .on(
             Method::POST,
@@ -97,7 +103,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Reacts to a message, as the caller or as a user.",
             )
             .gives::<AddReaction>()
-            .segment("emoji", "One emoji of at most 64 bytes.")
+            .segment::<Emoji>("emoji", "One emoji.")
             .query::<Reactor>()
             .answer::<Reacted>(200)
             .refuses(409),
@@ -108,7 +114,7 @@ pub(super) fn routes() -> Routes<Api> {
             remove_reaction,
             of_message("removeReaction", "Takes a reaction back, if there is one.")
                 .gives::<RemoveReaction>()
-                .segment("emoji", "One emoji of at most 64 bytes.")
+                .segment::<Emoji>("emoji", "One emoji.")
                 .query::<Reactor>()
                 .answer::<Reacted>(200),
         )
@@ -185,30 +191,34 @@ struct WhichMessages {
 /// A message to be sent.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("not" = {
+    "type": "object",
+    "properties": {"userName": {"type": "string"}, "userId": {"type": "null"}},
+    "required": ["userName"],
+}))]
 struct NewMessage {
     /// The user who sends it. Default: the caller.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(with = "Option<UserId>")]
     user_id: Option<String>,
     /// The name of that user. Default: the id.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(with = "Option<UserName>")]
     user_name: Option<String>,
-    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
-    #[schemars(length(min = 1))]
+    #[schemars(with = "MessageText")]
     content: String,
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "word")]
     /// `ai` needs the permission `chat:send_ai`. Default `user`.
     kind: MessageKind,
     /// Kept as it is sent, at most 4,096 bytes.
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<GivenMetadata>")]
     metadata: Option<Box<RawValue>>,
     /// Sent again under the same id it is stored once.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(with = "Option<ClientId>")]
     client_message_id: Option<String>,
     /// The message of the same conversation that it answers.
     #[serde(default, deserialize_with = "id_or_none")]
     reply_to: Option<Uuid>,
     /// Users whom it mentions, each once, all of them members.
-    #[schemars(length(max = 20))]
+    #[schemars(with = "Vec<UserId>", length(max = MENTIONS), extend("uniqueItems" = true))]
     #[serde(default)]
     mentions: Vec<String>,
 }
@@ -226,7 +236,7 @@ fn id_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Reactor {
     /// The user who reacts, who is a member. Default: the caller.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(with = "Option<UserId>")]
     user_id: Option<String>,
 }
 
@@ -245,8 +255,7 @@ impl Reactor {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EditMessage")]
 struct NewText {
-    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
-    #[schemars(length(min = 1))]
+    #[schemars(with = "MessageText")]
     content: String,
     /// The version that the editor has seen; another one is a conflict.
     #[serde(default, deserialize_with = "whole_or_none")]
@@ -272,6 +281,10 @@ async fn read(
         after_seq: which.after_seq,
         limit: which.limit,
     });
+    // No schema can say that parameters of a query exclude each other, so that this is no wrong field.
+    if which.before_seq.is_some() && which.after_seq.is_some() {
+        return Err(ServiceError::Conflict("afterSeq excludes beforeSeq").into());
+    }
     let allowed = at.access.allow(by, read)?;
     Ok(Json(at.chat.messages(allowed).await?))
 }

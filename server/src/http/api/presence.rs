@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Api, ApiError, By, JsonBody, Operation, Routes, error::Id};
+use crate::service::bounds::{StatusText, UserId};
+use crate::service::word;
 use crate::{
     auth::Permission,
     service::{
@@ -43,7 +45,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/users/{id}/presence",
             user,
             Operation::new("userPresence", "Says where a user is.", ApiPresence)
-                .segment("id", "The id of the user.")
+                .segment::<UserId>("id", "The id of the user.")
                 .answer::<UserPresence>(200),
         )
         .on(
@@ -55,7 +57,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Says what a user says of itself.",
                 ApiPresence,
             )
-            .segment("id", "The id of the user.")
+            .segment::<UserId>("id", "The id of the user.")
             .answer::<FoundStatus>(200),
         )
         .on(
@@ -67,7 +69,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Has a user say something of itself.",
                 ApiPresence,
             )
-            .segment("id", "The id of the user.")
+            .segment::<UserId>("id", "The id of the user.")
             .gives::<SetStatus>()
             .body::<NewStatus>()
             .answer::<UserStatus>(200),
@@ -97,9 +99,10 @@ async fn user(
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SetUserStatus")]
 struct NewStatus {
+    #[serde(deserialize_with = "word")]
     status: Status,
-    /// 1 to 80 characters, none of them control or invisible. Default: none.
-    #[schemars(length(min = 1, max = 80))]
+    /// Default: none.
+    #[schemars(with = "Option<StatusText>")]
     text: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use axum::{
 };
 
 use super::{Api, ApiError, By, Operation, Parameters, Routes};
+use crate::service::bounds::RoomName;
 use crate::{
     auth::Permission,
     service::api::{ListRooms, LookAtRoom, RoomList, RoomStatistics, list_rooms, look_at_room},
@@ -25,6 +26,7 @@ pub(super) fn routes() -> Routes<Api> {
                 ApiRooms,
             )
             .query::<ListRooms>()
+            .refuses(409)
             .answer::<RoomList>(200),
         )
         .on(
@@ -32,7 +34,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/rooms/{room}",
             look,
             Operation::new("roomStatistics", "Says who is in a room.", ApiRooms)
-                .segment("room", "The name of the room.")
+                .segment::<RoomName>("room", "The name of the room.")
                 .answer::<RoomStatistics>(200)
                 .refuses(404),
         )

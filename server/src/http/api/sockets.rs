@@ -7,6 +7,7 @@ use axum::{
 };
 
 use super::{Api, ApiError, By, Operation, Parameters, Routes};
+use crate::service::bounds::UserId;
 use crate::{
     auth::Permission,
     service::api::{Disconnect, Disconnected, ListSockets, SocketList, disconnect, list_sockets},
@@ -36,7 +37,7 @@ pub(super) fn routes() -> Routes<Api> {
                 "Closes the connection of a socket.",
                 ApiSockets,
             )
-            .segment("id", "The id of the socket.")
+            .segment::<String>("id", "The id of the socket.")
             .answer::<Disconnected>(200)
             .refuses(404),
         )
@@ -45,7 +46,7 @@ pub(super) fn routes() -> Routes<Api> {
             "/users/{id}/sockets",
             close_user,
             Operation::new("closeUser", "Closes all connections of a user.", ApiSockets)
-                .segment("id", "The id of the user.")
+                .segment::<UserId>("id", "The id of the user.")
                 .answer::<Disconnected>(200),
         )
 }

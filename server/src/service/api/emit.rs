@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::{is_room_of_conversation, user_room};
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::{ApplicationRoom, RoomName, UserId};
 use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::content;
 use crate::service::rules::event::Command;
@@ -19,10 +20,36 @@ use roomcast::{AckError, Args, Broadcast, Io, Parser, Room};
 /// `POST /api/v1/emit`: an event for rooms, users or everyone.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(
+    extend("oneOf" = [
+        {
+            "type": "object",
+            "properties": {
+                "everyone": {"const": true},
+                "rooms": {"type": "array", "maxItems": 0},
+                "users": {"type": "array", "maxItems": 0},
+            },
+            "required": ["everyone"],
+        },
+        {
+            "type": "object",
+            "properties": {"everyone": {"const": false}},
+            "anyOf": [
+                {"type": "object", "properties": {"rooms": {"type": "array", "minItems": 1}}, "required": ["rooms"]},
+                {"type": "object", "properties": {"users": {"type": "array", "minItems": 1}}, "required": ["users"]},
+            ],
+        },
+    ]),
+    extend("not" = {
+        "type": "object",
+        "properties": {"volatile": {"const": true}, "ackTimeout": {"type": "integer"}},
+        "required": ["volatile", "ackTimeout"],
+    })
+)]
 pub(crate) struct Emit {
     /// The name of the event: 1 to 128 characters, and none of the server's own but `trade:update`, `signal:new`,
     /// `portfolio:update`, `price:update` and `notification:new`, which are stored and told to those who follow them.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), extend("not" = own_events()))]
     pub(crate) event: String,
     /// Its arguments. Default none.
     #[serde(default)]
@@ -30,18 +57,18 @@ pub(crate) struct Emit {
     pub(crate) args: Vec<Box<RawValue>>,
     /// The rooms whose members get it. Rooms of conversations are none of these.
     #[serde(default)]
-    #[schemars(length(max = 100))]
+    #[schemars(with = "Vec<ApplicationRoom>", length(max = 100))]
     pub(crate) rooms: Vec<String>,
     /// The users whose sockets get it.
     #[serde(default)]
-    #[schemars(length(max = 100))]
+    #[schemars(with = "Vec<UserId>", length(max = 100))]
     pub(crate) users: Vec<String>,
     /// Whether everyone gets it; then there are no rooms and users.
     #[serde(default)]
     pub(crate) everyone: bool,
     /// The rooms whose members do not get it.
     #[serde(default)]
-    #[schemars(length(max = 100))]
+    #[schemars(with = "Vec<RoomName>", length(max = 100))]
     pub(crate) except: Vec<String>,
     /// Whether a client that is too slow may miss it.
     #[serde(default)]
@@ -324,6 +351,26 @@ fn check(command: &Emit) -> Result<(), ServiceError> {
     }
     Ok(())
 }
+
+/// The names that no service may send, as a schema. Those that are stored and told from there have rules of their own.
+fn own_events() -> Value {
+    let sent = policy::emissions().map(|row| row.event);
+    let received = policy::events().map(|row| row.event);
+    let mut names: Vec<_> = sent.chain(received).chain(RESERVED).collect();
+    names.retain(|name| !STORED.contains(name));
+    names.sort_unstable();
+    names.dedup();
+    json!({"enum": names})
+}
+
+/// The events that services send and that are stored.
+const STORED: [&str; 5] = [
+    "trade:update",
+    "signal:new",
+    "portfolio:update",
+    "price:update",
+    "notification:new",
+];
 
 /// What sends the events of the server that a service can have sent.
 const ROUTES: [(&str, &str); 35] = [

@@ -146,8 +146,9 @@ pub(crate) async fn list_rooms(
     let limit = page_limit(asked.limit)?;
     let by_size = asked.order == RoomOrder::Size;
     if by_size && asked.cursor.is_some() {
-        let problem = "is for lists by name: by size there is one page";
-        return Err(ServiceError::invalid("cursor", problem));
+        // No schema can say that parameters of a query exclude each other, so that this is no wrong field.
+        let problem = "cursor is for lists by name: by size there is one page";
+        return Err(ServiceError::Conflict(problem));
     }
     let wanted = Wanted {
         prefix: asked.prefix,

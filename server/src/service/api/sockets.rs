@@ -8,6 +8,7 @@ use crate::auth::Permission;
 use crate::service::authorization::Allowed;
 use crate::service::chat::user_room;
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::UserId;
 use crate::service::rules::commands::form::whole_in_query;
 use crate::service::rules::content::{self, MAX_PAGE, page_limit};
 use crate::service::rules::event::Command;
@@ -19,6 +20,7 @@ use roomcast::{Io, Room, Socket, SocketId, Transport};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ListSockets {
     /// Only those of this user.
+    #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
     /// Only those in this room.
     pub(crate) room: Option<String>,

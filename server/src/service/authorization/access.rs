@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::service::rules::bounds::{
+    NAME_CHARS, ROLE_CHARS, ROLES, RegisteredUserId, RoleName, SessionData,
+};
 use crate::service::{
     authorization::{allowed::Allowed, replication::LocalChanges, revoking::Lifetimes},
     cluster::Announcer,
@@ -48,17 +51,18 @@ pub(in crate::service) struct AccessInner {
 #[schemars(rename = "NewSession")]
 pub(crate) struct NewLogin {
     /// Whose session it is; no guest's.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(with = "RegisteredUserId")]
     pub(crate) user_id: String,
     /// What the user may do, at most what the caller may. Default `user`.
+    #[schemars(with = "Vec<RoleName>", length(max = ROLES))]
     #[serde(default = "default_roles")]
     pub(crate) roles: Vec<String>,
-    /// Seconds that it lives without being used, at most `auth.session_max_ttl_s`.
-    #[schemars(range(min = 1))]
+    /// Seconds that it lives without being used, at most 2,592,000 (`auth.session_max_ttl_s`).
+    #[schemars(range(min = 1, max = 2_592_000))]
     #[serde(deserialize_with = "whole")]
     pub(crate) ttl_seconds: u64,
     /// An object of at most 4,096 bytes that is kept with it; its `name` is the name of the user.
-    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[schemars(with = "Option<SessionData>")]
     pub(crate) data: Option<Box<RawValue>>,
 }
 
@@ -190,12 +194,12 @@ impl Access {
         allowed: Allowed<NewLogin>,
     ) -> Result<MadeLogin, ServiceError> {
         let (by, new) = allowed.into_parts();
-        if !is_name(&new.user_id, MAX_USER_ID) || is_guest(&new.user_id) {
+        if !is_name(&new.user_id, NAME_CHARS) || is_guest(&new.user_id) {
             let problem = "must have 1 to 128 characters, none of them control or invisible, and not \
                            be the id of a guest";
             return Err(ServiceError::invalid("userId", problem));
         }
-        if new.roles.len() > MAX_ROLES || !new.roles.iter().all(|role| is_name(role, MAX_ROLE)) {
+        if new.roles.len() > ROLES || !new.roles.iter().all(|role| is_name(role, ROLE_CHARS)) {
             return Err(ServiceError::invalid(
                 "roles",
                 "must be up to 32 short texts",
@@ -342,9 +346,6 @@ pub(in crate::service) fn after(time: Timestamp, seconds: u64) -> Timestamp {
 }
 
 /// Characters of a user's id.
-const MAX_USER_ID: usize = 128;
-const MAX_ROLES: usize = 32;
-const MAX_ROLE: usize = 64;
 const MAX_DATA_BYTES: usize = 4096;
 pub(in crate::service) const HOUR_S: u64 = 3600;
 /// Keys of requests that are kept; past that the oldest are forgotten before their time.

@@ -17,6 +17,9 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::service::rules::bounds::{
+    BlockCursor, Network as NetworkText, REASON_CHARS, REVISION_DIGITS, Reason,
+};
 use crate::service::{
     authorization::allowed::Allowed,
     fault::ServiceError,
@@ -54,6 +57,7 @@ pub(crate) struct Blocks {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListBlocks {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<BlockCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
@@ -73,9 +77,13 @@ pub(crate) struct BlockPage {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewBlock {
+    #[schemars(with = "NetworkText")]
     pub(crate) cidr: String,
+    /// How long, up to ten years. Default: for good.
+    #[schemars(range(min = 1, max = 315_360_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
+    #[schemars(with = "Reason")]
     pub(crate) reason: String,
 }
 
@@ -135,11 +143,14 @@ impl Place {
     }
 
     fn parse(cursor: &str) -> Option<Self> {
-        let (created_at, id) = cursor.split_once('.')?;
-        Some(Self {
+        let (created_at, id) = cursor.rsplit_once('.')?;
+        let place = Self {
             created_at: created_at.parse().ok()?,
             id: id.parse().ok()?,
-        })
+        };
+        // A cursor has one spelling.
+        let is_short = created_at.len() <= REVISION_DIGITS;
+        (is_short && place.to_string() == cursor).then_some(place)
     }
 }
 
@@ -151,8 +162,6 @@ impl fmt::Display for Place {
 
 /// How often what has ended is taken out of the store.
 const SWEEP: Duration = Duration::from_secs(600);
-/// Characters of the reason of a block: each is kept in memory, and goes to every server.
-const MAX_REASON: usize = 200;
 /// The longest that a block with an end may last, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 
@@ -244,7 +253,7 @@ impl Blocks {
         if seconds.is_some_and(|seconds| seconds == 0 || seconds > MAX_SECONDS) {
             return Err(ServiceError::invalid("seconds", "is zero or too many"));
         }
-        if !is_name(&reason, MAX_REASON) {
+        if !is_name(&reason, REASON_CHARS) {
             let problem = "must have 1 to 200 characters, none of them control or invisible";
             return Err(ServiceError::invalid("reason", problem));
         }

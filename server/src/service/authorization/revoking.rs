@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::service::rules::bounds::{REVOKED_CHARS, RevokedName, only_one};
 use crate::service::{
     authorization::access::{Access, HOUR_S, after},
     authorization::allowed::Allowed,
@@ -13,18 +14,24 @@ use crate::service::{
 };
 use crate::{
     auth::{MAX_REVOCATIONS, Permission, Revoked, is_name, secret_hash},
-    store::{Revocation, StoreError, Time},
+    store::{Revocation, StoreError, Time, is_rfc3339},
 };
 use roomcast::{Io, Socket};
 
 /// `POST /api/v1/revocations`: exactly one of the four.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = only_one(["jti", "sessionId", "userId", "role"])))]
 pub(crate) struct NewRevocation {
+    #[schemars(with = "Option<RevokedName>")]
     pub(crate) jti: Option<String>,
     pub(crate) session_id: Option<String>,
+    #[schemars(with = "Option<RevokedName>")]
     pub(crate) user_id: Option<String>,
+    #[schemars(with = "Option<RevokedName>")]
     pub(crate) role: Option<String>,
+    /// A time to come: another one is a conflict. Default: as long as what is revoked could be accepted.
+    #[schemars(with = "Option<Time>")]
     pub(crate) until: Option<String>,
 }
 
@@ -131,7 +138,7 @@ impl Access {
             let problem = "must be there alone: one of jti, sessionId, userId and role";
             return Err(ServiceError::invalid("jti", problem));
         };
-        if !is_name(revoked.value(), MAX_VALUE) {
+        if !is_name(revoked.value(), REVOKED_CHARS) {
             let problem = "must have 1 to 256 characters";
             return Err(ServiceError::invalid(revoked.kind(), problem));
         }
@@ -275,8 +282,12 @@ impl Access {
 /// A time to come, as a caller says it.
 fn to_come(text: &str) -> Result<Timestamp, ServiceError> {
     let until = text.parse::<Timestamp>().ok();
-    let until = until.filter(|until| *until > Timestamp::now());
-    until.ok_or_else(|| ServiceError::invalid("until", "must be an RFC 3339 time to come"))
+    let until = until.filter(|_| is_rfc3339(text));
+    let until = until.ok_or_else(|| ServiceError::invalid("until", "must be an RFC 3339 time"))?;
+    if until <= Timestamp::now() {
+        return Err(ServiceError::Conflict("until must be a time to come"));
+    }
+    Ok(until)
 }
 
 /// Whether a time is [`NEVER`], stored and read again or not.
@@ -286,8 +297,6 @@ fn is_endless(time: Timestamp) -> bool {
 
 /// The end of what has none.
 const NEVER: Timestamp = Timestamp::MAX;
-/// Characters of what is revoked.
-const MAX_VALUE: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use crate::service::chat::sequencer::conversations::room_of;
 use crate::service::chat::sequencer::delivery::user_room;
 use crate::service::cluster::{News, Read};
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::{QUERY_CHARS, QUERY_WORDS};
 use crate::service::rules::commands::history::{MarkAsRead, ReadHistory, SearchMessages};
 use crate::service::rules::emissions::messages::{self as emissions, MESSAGE_READ};
 use crate::service::rules::event::Command;
@@ -82,10 +83,13 @@ impl Chat {
     ) -> Result<Messages, ServiceError> {
         let (by, command) = allowed.into_parts();
         let words = words(&command.query);
-        if words.is_empty() || words.len() > WORDS || command.query.chars().nth(QUERY).is_some() {
+        if words.is_empty()
+            || words.len() > QUERY_WORDS
+            || command.query.chars().nth(QUERY_CHARS).is_some()
+        {
             return Err(ServiceError::invalid(
                 "query",
-                format!("must have 1 to {WORDS} words and at most {QUERY} characters"),
+                format!("must have 1 to {QUERY_WORDS} words and at most {QUERY_CHARS} characters"),
             ));
         }
         let limit = self.page_limit(command.limit)?;
@@ -166,6 +170,3 @@ pub(super) fn tell_read(to: Broadcast<'_>, read: &Read) {
 
 /// Sockets in a conversation, at most, that are told who has read what.
 const READERS: usize = 50;
-/// Words and characters that may be looked for.
-const WORDS: usize = 16;
-const QUERY: usize = 200;

@@ -11,6 +11,7 @@ use crate::auth::{Permission, Principal};
 use crate::service::authorization::Allowed;
 use crate::service::chat::handle::{Chat, denied, origin, stranger};
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::MENTIONS;
 use crate::service::rules::commands::messages::{
     AddReaction, DeleteMessage, EditMessage, PinMessage, RemoveReaction, SendMessage, UnpinMessage,
 };
@@ -80,14 +81,14 @@ impl Chat {
             Insert::Conflict => Err(ServiceError::Conflict(
                 "clientMessageId belongs to a message in another conversation",
             )),
-            Insert::NoOriginal => Err(ServiceError::invalid(
-                "replyTo",
-                "is no message of the conversation, or a deleted one",
-            )),
-            Insert::NoMember(place) => Err(ServiceError::invalid(
-                format!("mentions[{place}]"),
-                "is not a member of the conversation",
-            )),
+            Insert::NoOriginal => Err(ServiceError::Unfit {
+                field: "replyTo".into(),
+                problem: "is no message of the conversation, or a deleted one",
+            }),
+            Insert::NoMember(place) => Err(ServiceError::Unfit {
+                field: format!("mentions[{place}]").into(),
+                problem: "is not a member of the conversation",
+            }),
         }
     }
 
@@ -269,9 +270,6 @@ fn check_mentions(mentions: &[String]) -> Result<(), ServiceError> {
     }
     Ok(())
 }
-
-/// Users that a message may mention.
-const MENTIONS: usize = 20;
 
 fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".into()).expect("an empty object is JSON")

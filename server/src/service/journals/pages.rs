@@ -7,6 +7,7 @@ use super::{
     snapshot::{Bounds, withdrawn},
 };
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::REVISION_DIGITS;
 use crate::service::rules::content::page_limit;
 use crate::store::{Current, Entry, Time};
 
@@ -64,8 +65,13 @@ impl Journals {
         let limit = page_limit(wanted.limit)?;
         let list = list_of(&wanted.journal, wanted.category);
         let before = wanted.cursor.map(|cursor| {
-            let none = || ServiceError::invalid("cursor", "is none of this list");
-            place(cursor, &list).ok_or_else(none)
+            let (revision, of) = place(cursor)
+                .ok_or_else(|| ServiceError::invalid("cursor", "is no cursor of a list"))?;
+            if of == list {
+                Ok(revision)
+            } else {
+                Err(ServiceError::NotFound("the cursor is of another list"))
+            }
         });
         let (open, newest) = match wanted.part {
             Part::Open => (limit + 1, 0),
@@ -124,10 +130,20 @@ fn list_of(journal: &str, category: Option<&str>) -> String {
         .collect()
 }
 
-/// The revision that a cursor of a list names.
-fn place(cursor: &str, list: &str) -> Option<u64> {
+/// The revision and the list that a cursor names.
+fn place(cursor: &str) -> Option<(u64, &str)> {
     let (revision, of) = cursor.split_once('.')?;
-    revision.parse().ok().filter(|_| of == list)
+    let is_digit = |digit: u8| digit.is_ascii_digit();
+    let is_hash = |digit: u8| is_digit(digit) || (b'a'..=b'f').contains(&digit);
+    if revision.len() > REVISION_DIGITS || !revision.bytes().all(is_digit) {
+        return None;
+    }
+    let is_list = of.len() == 2 * LIST_BYTES && of.bytes().all(is_hash);
+    revision
+        .parse()
+        .ok()
+        .filter(|_| is_list)
+        .map(|revision| (revision, of))
 }
 
 const LIST_BYTES: usize = 4;
@@ -147,13 +163,21 @@ mod tests {
         .map(|(journal, category)| list_of(journal, category));
         for (n, list) in lists.iter().enumerate() {
             for (m, other) in lists.iter().enumerate() {
-                let place = place(&format!("7.{list}"), other);
-                assert_eq!(place, (n == m).then_some(7), "{list} {other}");
+                let cursor = format!("7.{list}");
+                let (revision, of) = place(&cursor).unwrap();
+                assert_eq!((revision, of == other), (7, n == m), "{list} {other}");
             }
         }
         let list = &lists[0];
-        for wrong in ["", "7", list, &format!("x.{list}"), &format!("-1.{list}")] {
-            assert_eq!(place(wrong, list), None, "{wrong}");
+        for wrong in [
+            "",
+            "7",
+            list,
+            &format!("x.{list}"),
+            &format!("-1.{list}"),
+            "7.x",
+        ] {
+            assert_eq!(place(wrong), None, "{wrong}");
         }
     }
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use crate::auth::is_name;
 use crate::service::fault::ServiceError;
+use crate::service::rules::bounds::{LARGEST_AMOUNT, NAME_CHARS, SYMBOL_CHARS};
 use crate::store::Time;
 
 /// 1 to 32 visible ASCII characters.
 pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), ServiceError> {
-    if (1..=32).contains(&symbol.len()) && symbol.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if (1..=SYMBOL_CHARS).contains(&symbol.len())
+        && symbol.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Ok(());
     }
     let problem = "must have 1 to 32 characters: ASCII without spaces";
@@ -18,7 +21,7 @@ pub(super) fn symbol(field: impl fmt::Display, symbol: &str) -> Result<(), Servi
 
 /// An id or a name that a service gives.
 pub(super) fn name(field: impl fmt::Display, name: &str) -> Result<(), ServiceError> {
-    if is_name(name, 128) && !name.is_empty() {
+    if is_name(name, NAME_CHARS) && !name.is_empty() {
         return Ok(());
     }
     let problem = "must have 1 to 128 characters, none of them control or invisible";
@@ -39,8 +42,9 @@ pub(super) fn recent(timestamp: Option<Time>, now: Time) -> Result<(), ServiceEr
     if timestamp.is_none_or(|time| time <= now.after(MOST_AHEAD)) {
         return Ok(());
     }
-    let problem = "must not be more than a minute ahead of the server's clock";
-    Err(ServiceError::invalid("timestamp", problem))
+    // The clock decides and not the form, so that it is a conflict.
+    let problem = "the timestamp is more than a minute ahead of the server's clock";
+    Err(ServiceError::Conflict(problem))
 }
 
 /// A percentage. What lies between 0 and 1 is taken for a fraction, of which the sender has forgotten the scale.
@@ -66,8 +70,8 @@ pub(super) fn amount(field: impl fmt::Display, number: f64) -> Result<(), Servic
 
 /// How far the clock of a service may be ahead.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
-/// Up to here a double tells whole numbers apart.
-const MOST: f64 = 1e15;
+#[expect(clippy::cast_precision_loss, reason = "a double has all its digits")]
+const MOST: f64 = LARGEST_AMOUNT as f64;
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,7 @@ use crate::config;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{Journals, read};
 use crate::service::notifications::Notifications;
+use crate::service::rules::content::check_user_id;
 use crate::service::rules::emissions::portfolio::PORTFOLIO_UNSUBSCRIBED;
 use crate::service::rules::emissions::published::Update;
 use crate::service::rules::emissions::signals::SIGNALS_UNSUBSCRIBED;
@@ -198,6 +199,7 @@ fn update<T: DeserializeOwned>(entry: &Entry) -> Option<Update<T>> {
 
 /// Whether somebody asks for what is their own.
 fn own(by: &Principal, user_id: &str) -> Result<(), ServiceError> {
+    check_user_id("userId", user_id)?;
     if by.subject == user_id {
         return Ok(());
     }

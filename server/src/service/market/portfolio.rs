@@ -10,6 +10,7 @@ use crate::service::fault::ServiceError;
 use crate::service::journals::{
     Part, Snapshot, Subscription, Teller, WantedPage, journal_of, read, user_of, write,
 };
+use crate::service::rules::bounds::POSITIONS;
 use crate::service::rules::commands::portfolio::{
     PublishPortfolio, ReadPortfolio, SubscribePortfolio, UnsubscribePortfolio,
 };
@@ -133,7 +134,7 @@ impl Market {
         check_user_id("userId", &new.user_id)?;
         checks::amount("totalValue", new.total_value)?;
         checks::amount("cash", new.cash)?;
-        if new.positions.len() > MAX_POSITIONS {
+        if new.positions.len() > POSITIONS {
             let problem = "must be 1000 or fewer";
             return Err(ServiceError::invalid("positions", problem));
         }
@@ -202,4 +203,3 @@ impl Market {
 }
 
 pub(super) const KIND: &str = RoomKind::Portfolio.prefix();
-const MAX_POSITIONS: usize = 1000;

@@ -1,5 +1,6 @@
 //! Notifications that end because their user has seen them.
 
+use super::sending::check_id;
 use super::{Body, KIND, MENTION, Notifications};
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
@@ -18,6 +19,7 @@ impl Notifications {
         socket: &Socket,
     ) -> Result<NotificationAcked, ServiceError> {
         let (by, AckNotification { notification_id }) = allowed.into_parts();
+        check_id(&notification_id)?;
         let journal = journal_of(KIND, &by.subject);
         let acked = NotificationAcked {
             notification_id,

@@ -10,6 +10,10 @@ use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::hooks::Source as HookSource;
 use crate::service::journals::{journal_of, read, write};
+use crate::service::rules::bounds::{
+    ACTION_URL_CHARS, NAME_CHARS, NOTIFICATION_CHARS, NOTIFICATION_TITLE_CHARS, NOTIFIED_USERS,
+    is_control_in_text,
+};
 use crate::service::rules::commands::notifications::{
     Notified, NotifiedMany, Notify, SentOutcome, UserResult, WithdrawNotification,
     WithdrawalOutcome, Withdrawals,
@@ -131,10 +135,10 @@ impl Notifications {
                 return Err(ServiceError::invalid("notificationId", problem));
             }
         }
-        check_text("title", &new.title, MAX_TITLE)?;
-        check_text("message", &new.message, MAX_MESSAGE)?;
+        check_text("title", &new.title, NOTIFICATION_TITLE_CHARS)?;
+        check_text("message", &new.message, NOTIFICATION_CHARS)?;
         if let Some(url) = &new.action_url
-            && (url.len() > MAX_URL || !(is_http_url(url) || is_path(url)))
+            && (url.chars().nth(ACTION_URL_CHARS).is_some() || !(is_http_url(url) || is_path(url)))
         {
             let problem = "must be an http or https address, or a path that begins with one /";
             return Err(ServiceError::invalid("actionUrl", problem));
@@ -144,8 +148,8 @@ impl Notifications {
         if let Some(expires_at) = new.expires_at
             && (expires_at <= now || expires_at > latest)
         {
-            let problem = "must be in the future, within a year";
-            return Err(ServiceError::invalid("expiresAt", problem));
+            let problem = "expiresAt must be in the future, within a year";
+            return Err(ServiceError::Conflict(problem));
         }
         let (has_time, has_end) = (new.timestamp.is_some(), new.expires_at.is_some());
         let new_id = || Uuid::now_v7().to_string();
@@ -205,7 +209,7 @@ fn named_users(one: Option<String>, many: Option<Vec<String>>) -> Result<Users, 
             Ok(Users::One(user))
         }
         (None, Some(users)) => {
-            if !(1..=MOST_USERS).contains(&users.len()) {
+            if !(1..=NOTIFIED_USERS).contains(&users.len()) {
                 return Err(ServiceError::invalid("userIds", "must be 1 to 1000"));
             }
             let mut known = HashSet::new();
@@ -301,8 +305,8 @@ fn withdrawal(appended: &Appended) -> WithdrawalOutcome {
     }
 }
 
-fn check_id(id: &str) -> Result<(), ServiceError> {
-    if id.is_empty() || !is_name(id, MAX_ID) {
+pub(super) fn check_id(id: &str) -> Result<(), ServiceError> {
+    if id.is_empty() || !is_name(id, NAME_CHARS) {
         let problem = "must have 1 to 128 characters, none of them control or invisible";
         return Err(ServiceError::invalid("notificationId", problem));
     }
@@ -315,10 +319,7 @@ fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), Service
         let problem = format!("must have 1 to {max} characters");
         return Err(ServiceError::invalid(field, problem));
     }
-    if text
-        .chars()
-        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-    {
+    if text.chars().any(is_control_in_text) {
         return Err(ServiceError::invalid(field, "has control characters"));
     }
     Ok(())
@@ -334,13 +335,6 @@ fn is_path(url: &str) -> bool {
 }
 
 const ACKNOWLEDGED: &str = "it is acknowledged already";
-/// Users that one request names.
-const MOST_USERS: usize = 1000;
 /// Users whose journals one transaction locks.
 const AT_ONCE: usize = 100;
-const MAX_ID: usize = 128;
-const MAX_TITLE: usize = 200;
-const MAX_MESSAGE: usize = 2000;
-/// Bytes of an address.
-const MAX_URL: usize = 2048;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);

@@ -9,6 +9,7 @@
 //! `emissions` and `event` ← `commands` ← `policy` ← `documents`.
 
 pub(crate) mod admin;
+pub(crate) mod bounds;
 pub(crate) mod commands;
 pub(in crate::service) mod content;
 pub(crate) mod documents;

@@ -79,6 +79,22 @@ mod tests {
         }
     }
 
+    /// A schema with those that it refers to in place of the references.
+    fn inlined(schema: &Value, types: &Value) -> Value {
+        match schema {
+            Value::Object(fields) => match fields.get("$ref").and_then(Value::as_str) {
+                Some(target) => inlined(&types[target.rsplit('/').next().unwrap()], types),
+                None => fields
+                    .iter()
+                    .map(|(name, field)| (name.clone(), inlined(field, types)))
+                    .collect::<Map<_, _>>()
+                    .into(),
+            },
+            Value::Array(values) => values.iter().map(|value| inlined(value, types)).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),
+        }
+    }
+
     /// A value that fits a schema, and one that does not.
     fn example(schema: &Value) -> (Value, Value) {
         if let Some(any) = schema["anyOf"].as_array() {
@@ -113,6 +129,7 @@ mod tests {
                 (policy.refuses)(&packet.unwrap().unwrap().args)
             };
             let schema = serde_json::to_value((policy.payload)()).unwrap();
+            let schema = inlined(&schema, &schema["$defs"]);
             let none = Map::new();
             let properties = schema["properties"].as_object().unwrap_or(&none);
             let required: Vec<_> = schema["required"]

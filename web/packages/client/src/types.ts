@@ -11,7 +11,7 @@ export interface AckAllNotifications {
 
 /** `notification:ack`: the sender has seen a notification. */
 export interface AckNotification {
-  notificationId: string;
+  notificationId: ServiceName;
 }
 
 /** A notification that its user has acknowledged. */
@@ -55,13 +55,12 @@ export interface AdapterState {
 /** `add_member`: somebody becomes a member. */
 export interface AddMember {
   conversationId: string;
-  userId: string;
+  userId: UserId;
 }
 
 /** `add_reaction`: an emoji for a message. */
 export interface AddReaction {
-  /** One emoji of at most 64 bytes. */
-  emoji: string;
+  emoji: Emoji;
   messageId: string;
 }
 
@@ -84,6 +83,9 @@ export interface AllAcked {
   acknowledged: number;
   timestamp: string;
 }
+
+/** From -1e15 to 1e15. */
+export type Amount = number;
 
 /** `presence`: who is here. */
 export interface AskPresence {
@@ -109,9 +111,9 @@ export interface AuthRefreshed {
 /** `admin:block`: a network that is shut out. */
 export interface BlockNetwork {
   /** An address or a network, as `192.0.2.0/24`. */
-  cidr: string;
-  /** 1 to 200 characters, for people. */
-  reason: string;
+  cidr: Network;
+  /** For people. */
+  reason: Reason;
   /** How long, up to ten years. Default: for good. */
   seconds?: number;
 }
@@ -130,6 +132,12 @@ export interface Blocked {
 export interface ChangedConversation {
   conversation: ConversationInfo;
 }
+
+/** The id that a client gives: 1 to 128 characters, none of them control. */
+export type ClientId = string;
+
+/** The `cursor` of the page before. */
+export type ConversationCursor = string;
 
 /** A conversation that is deleted; its JSON is on the wire. */
 export interface ConversationDeleted {
@@ -187,8 +195,9 @@ export interface ConversationUpdated {
 
 /** `create_conversation`: a new one, of which the sender is the owner. */
 export interface CreateConversation {
-  memberIds: string[];
-  title?: string;
+  /** At most 1,000 (`chat.members`). */
+  memberIds: UserId[];
+  title?: Title;
 }
 
 /** `create_invite`: a token for a conversation. */
@@ -220,11 +229,14 @@ export interface DeleteMessage {
 
 /** `edit_message`: a new text for a message. */
 export interface EditMessage {
-  content: string;
+  content: MessageText;
   messageId: string;
   /** The version that the editor has seen; another one is a conflict. */
   version?: number;
 }
+
+/** One emoji of at most 16 characters, which are 64 bytes. */
+export type Emoji = string;
 
 /** `error`. */
 export interface ErrorEvent {
@@ -244,13 +256,20 @@ export interface ErrorEvent {
 
 /** `execute:trade`: a trade for the sender. */
 export interface ExecuteTrade {
-  /** 1 to 128 characters. Sent again under the same id it is executed once. */
-  clientTradeId?: string;
-  /** More than 0 and at most 1e15. */
-  quantity: number;
+  /** Sent again under the same id it is executed once. */
+  clientTradeId?: ClientId;
+  quantity: Positive;
   side: "buy" | "sell";
-  /** 1 to 32 characters: ASCII without spaces. */
-  symbol: string;
+  symbol: Symbol;
+}
+
+/** Kept as it is sent: at most 4,096 bytes of JSON (`chat.metadata_bytes`). */
+export interface GivenMetadata {
+  /** An absolute `http` or `https` URL. */
+  imageUrl?: string;
+  /** An RFC 3339 time. */
+  timestamp?: string;
+  [name: string]: unknown;
 }
 
 /** The acknowledgement of `preview_invite`. */
@@ -296,7 +315,7 @@ export interface Kick {
   /** The socket of the chat whose connection is closed. */
   socketId?: string;
   /** The user whose connections are closed. */
-  userId?: string;
+  userId?: UserId;
 }
 
 /** The acknowledgement of `admin:kick`. */
@@ -321,7 +340,7 @@ export interface Leave {
 /** `conversations`: those of the sender. */
 export interface ListConversations {
   /** The `cursor` of the page before; without it, the first page. */
-  cursor?: string;
+  cursor?: ConversationCursor;
   /** 1 to 200 (`chat.page`). Default 50 (`chat.page_default`). */
   limit?: number;
 }
@@ -450,6 +469,9 @@ export interface MessageRead {
   userId: string;
 }
 
+/** The text of a message: 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends. */
+export type MessageText = string;
+
 /** A message that is not pinned any more; its JSON is what members are told. */
 export interface MessageUnpinned {
   /** The conversation. */
@@ -471,6 +493,9 @@ export interface Metadata {
   timestamp?: string;
   [name: string]: unknown;
 }
+
+/** An address or a network, as `192.0.2.0/24`. */
+export type Network = string;
 
 /** The portfolio of a user at one moment. */
 export interface NewestPortfolio {
@@ -525,7 +550,7 @@ export interface NotificationBatch {
 export interface NotificationHistory {
   /** Where the next page begins, if there is one. */
   cursor?: string;
-  /** Whether there are older ones. A page may have fewer than `limit`, or none, also if there are. */
+  /** Whether there are older ones. A page may have fewer than `limit`, or none. */
   hasMore: boolean;
   notifications: AcknowledgedNotification[];
   /** That of the last notification or acknowledgement when the page was read. */
@@ -626,29 +651,32 @@ export interface PinMessage {
 
 /** A portfolio as it is now. */
 export interface Portfolio {
-  cash: number;
+  cash: Amount;
   positions: Position[];
   timestamp: string;
-  totalValue: number;
-  userId: string;
+  totalValue: Amount;
+  userId: UserId;
 }
 
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface PortfolioUpdate {
-  cash: number;
+  cash: Amount;
   positions: Position[];
   revision: number;
   timestamp: string;
-  totalValue: number;
-  userId: string;
+  totalValue: Amount;
+  userId: UserId;
 }
 
 /** What a user has of a symbol; a short position is below zero. */
 export interface Position {
-  avgPrice: number;
-  quantity: number;
-  symbol: string;
+  avgPrice: Amount;
+  quantity: Amount;
+  symbol: Symbol;
 }
+
+/** More than 0 and at most 1e15. */
+export type Positive = number;
 
 /** Who is in a conversation. */
 export interface Presence {
@@ -688,16 +716,8 @@ export interface PreviewedConversation {
 
 /** The last price of a symbol. */
 export interface Price {
-  price: number;
-  symbol: string;
-  timestamp: string;
-}
-
-/** The price of a symbol is no longer known, until another one is published. */
-export interface PriceWithdrawn {
-  /** Why the price of a symbol is no longer known: a service withdrew it, or none was published for `market.symbol_expiry`. */
-  reason: "withdrawn" | "expired";
-  symbol: string;
+  price: Positive;
+  symbol: Symbol;
   timestamp: string;
 }
 
@@ -755,18 +775,6 @@ export interface Reaction {
   userIds: string[];
 }
 
-/** `signals:history`: a page of all signals, or of those of a channel. */
-export interface ReadFollowedSignals {
-  /** 1 to 128 characters. None: all signals. */
-  channelId?: string;
-  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
-  cursor?: string;
-  /** 1 to 200. Default 50. */
-  limit?: number;
-  /** Only signals with a larger `revision`, of which the client has all others. On each page. */
-  sinceRevision?: number;
-}
-
 /** `message_history`: a page of messages. */
 export interface ReadHistory {
   /** Only messages after this one, the oldest of them. */
@@ -789,23 +797,16 @@ export interface ReadMark {
 /** `notifications:history`: a page of what the sender has acknowledged. */
 export interface ReadOwnHistory {
   /** The `cursor` of the page before; without it, the first page. */
-  cursor?: string;
+  cursor?: RevisionCursor;
   /** 1 to 200. Default 50. */
   limit?: number;
-}
-
-/** `trades:history`: a page of the trades of the sender. */
-export interface ReadOwnTrades {
-  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
-  cursor?: string;
-  /** 1 to 200. Default 50. */
-  limit?: number;
-  /** Only trades with a larger `revision`, of which the client has all others. On each page. */
-  sinceRevision?: number;
 }
 
 /** `admin:stats`. */
 export type ReadStatistics = Record<string, unknown>;
+
+/** 1 to 200 characters for people, none of them control or invisible, and not only spaces. */
+export type Reason = string;
 
 /** `auth:refresh`: new credentials; neither prolongs the session by which the client came. */
 export interface RefreshOffer {
@@ -835,22 +836,23 @@ export interface Refusals {
 /** `remove_member`: somebody is a member no longer. */
 export interface RemoveMember {
   conversationId: string;
-  userId: string;
+  userId: UserId;
 }
 
 /** `remove_reaction`: an emoji that the sender takes back. */
 export interface RemoveReaction {
-  /** One emoji of at most 64 bytes. */
-  emoji: string;
+  emoji: Emoji;
   messageId: string;
 }
 
 /** `rename_conversation`: a new title. */
 export interface RenameConversation {
   conversationId: string;
-  /** 1 to 200 characters, no control characters. */
-  title: string;
+  title: Title;
 }
+
+/** The `cursor` of the page before. */
+export type RevisionCursor = string;
 
 /** `revoke_invites`: the conversation whose tokens are taken back. */
 export interface RevokeInvites {
@@ -877,28 +879,34 @@ export interface SearchMessages {
   beforeId?: string;
   /** Without it, all conversations of the sender. */
   conversationId?: string;
+  /** 1 to 200 (`chat.page`). Default 50 (`chat.page_default`). */
   limit?: number;
-  query: string;
+  query: SearchQuery;
 }
+
+/** 1 to 16 words and at most 200 characters. */
+export type SearchQuery = string;
 
 /** `message`: store a message and show it to the conversation. */
 export interface SendMessage {
   /** Sent again under the same id it is stored once. */
-  clientMessageId?: string;
+  clientMessageId?: ClientId;
   /** Whether the sender wants the event `message_delivered`. */
   confirmDelivery?: boolean;
-  /** 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends. */
-  content: string;
+  content: MessageText;
   conversationId: string;
   /** Users whom it mentions: at most 20, each once, all of them members. */
-  mentions?: string[];
+  mentions?: UserId[];
   /** Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`). */
-  metadata?: Metadata;
+  metadata?: GivenMetadata;
   /** The message of the same conversation that it answers. */
   replyTo?: string;
   /** `ai` needs the permission `chat:send_ai`. Default `user`. */
   type?: "user" | "ai";
 }
+
+/** An id or a name that a service gives: 1 to 128 characters, none of them control or invisible, and not only spaces. */
+export type ServiceName = string;
 
 /** `session`. */
 export interface Session {
@@ -933,7 +941,7 @@ export interface SetStatus {
   /** What users may say of themselves. */
   status: "online" | "away" | "busy" | "offline";
   /** 1 to 80 characters, none of them control or invisible. */
-  text?: string;
+  text?: StatusText;
 }
 
 /** `typing`: a sign of typing, or its end. */
@@ -946,70 +954,44 @@ export interface SetTyping {
 export interface Signal {
   /** What a signal advises. */
   action: "buy" | "sell" | "hold";
-  channelId?: string;
+  channelId?: ServiceName;
   /** In percent: 0 to 100. */
   confidence: number;
-  entryPrice: number | null;
-  providerId: string;
-  providerName: string;
-  signalId: string;
-  stopLoss: number | null;
-  symbol: string;
-  takeProfit: number | null;
+  entryPrice: Positive | null;
+  providerId: ServiceName;
+  providerName: ServiceName;
+  signalId: ServiceName;
+  stopLoss: Positive | null;
+  symbol: Symbol;
+  takeProfit: Positive | null;
   timestamp: string;
-}
-
-/** A page of signals, the newest first. */
-export interface SignalList {
-  /** Where the next page begins, if there is one. */
-  cursor?: string;
-  /** Whether there are older ones; with `sinceRevision`, older ones that came after it. */
-  hasMore: boolean;
-  /** That of the last of all signals when the page was read. */
-  revision: number;
-  signals: SignalUpdate[];
-  /** That of the request, if the list has only what came after it. */
-  sinceRevision?: number;
 }
 
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface SignalUpdate {
   /** What a signal advises. */
   action: "buy" | "sell" | "hold";
-  channelId?: string;
+  channelId?: ServiceName;
   /** In percent: 0 to 100. */
   confidence: number;
-  entryPrice: number | null;
-  providerId: string;
-  providerName: string;
+  entryPrice: Positive | null;
+  providerId: ServiceName;
+  providerName: ServiceName;
   revision: number;
-  signalId: string;
-  stopLoss: number | null;
-  symbol: string;
-  takeProfit: number | null;
-  timestamp: string;
-}
-
-/** An update with its place: a larger number than that of the snapshot and of everything before. */
-export interface SignalWithdrawnUpdate {
-  channelId?: string;
-  revision: number;
-  signalId: string;
-  /** When it was withdrawn. */
+  signalId: ServiceName;
+  stopLoss: Positive | null;
+  symbol: Symbol;
+  takeProfit: Positive | null;
   timestamp: string;
 }
 
 /** Signals at one moment. */
 export interface Signals {
-  /** Where the page of the others begins in `signals:history`, if there are more. */
-  cursor?: string;
-  /** Whether there are more signals than these: older ones, but with `sinceRevision` only those that came after it. */
+  /** Of these there are older ones that did not fit. What is older than the last ones does not count. */
   hasMore: boolean;
   revision: number;
   /** The last ones. */
   signals: Signal[];
-  /** That of the subscription, if `signals` has only what came after it. Without it these are the last of all. */
-  sinceRevision?: number;
 }
 
 /** The answer to a subscription, as event and as acknowledgement. */
@@ -1042,6 +1024,9 @@ export interface Statistics {
   users: number;
 }
 
+/** The text of a status: 1 to 80 characters, none of them control or invisible, and not only spaces. */
+export type StatusText = string;
+
 /** The acknowledgement of what stores or changes a message. */
 export interface StoredMessage {
   message: Message;
@@ -1053,30 +1038,29 @@ export type SubscribeNotifications = Record<string, unknown>;
 /** `subscribe:portfolio`: the portfolio of the sender. */
 export interface SubscribePortfolio {
   /** The sender's own id. */
-  userId: string;
+  userId: UserId;
 }
 
 /** `subscribe:prices`: the prices of these symbols. */
 export interface SubscribePrices {
-  /** 1 to 100 symbols of 1 to 32 characters: ASCII without spaces. */
-  symbols: string[];
+  /** 1 to 100 symbols. */
+  symbols: Symbol[];
 }
 
 /** `subscribe:signals`: all signals, or those of a channel. */
 export interface SubscribeSignals {
-  /** 1 to 128 characters. None: all signals. */
-  channelId?: string;
-  /** The last `revision` of these signals that the client knows: the snapshot then has only what came after it. */
-  sinceRevision?: number;
+  /** None: all signals. */
+  channelId?: ServiceName;
 }
 
 /** `subscribe:trades`: the trades of the sender. */
 export interface SubscribeTrades {
-  /** The last `revision` of trades that the client knows: the snapshot then has only what has changed after it. */
-  sinceRevision?: number;
   /** The sender's own id. */
-  userId: string;
+  userId: UserId;
 }
+
+/** A symbol: 1 to 32 characters: ASCII without spaces. */
+export type Symbol = string;
 
 /** `user_joined`, `user_left` and `user_disconnected`. */
 export interface SystemEvent {
@@ -1100,19 +1084,22 @@ export interface Times {
   processing: Percentiles;
 }
 
+/** The title of a conversation: 1 to 200 characters, none of them control or invisible. */
+export type Title = string;
+
 /** A trade as it is now. */
 export interface Trade {
   /** None as long as it is not executed. */
-  executedPrice: number | null;
-  quantity: number;
+  executedPrice: Positive | null;
+  quantity: Positive;
   /** None if the service that has published the trade never gave it. */
   side: "buy" | "sell" | null;
   /** What has become of a trade. */
   status: "pending" | "executed" | "failed" | "canceled";
-  symbol: string;
+  symbol: Symbol;
   timestamp: string;
-  tradeId: string;
-  userId: string;
+  tradeId: ServiceName;
+  userId: UserId;
 }
 
 /** `trade:error` */
@@ -1126,63 +1113,37 @@ export interface TradeError {
 
 /** `trade:executed` */
 export interface TradeExecuted {
-  executedPrice: number;
-  quantity: number;
+  executedPrice: Positive;
+  quantity: Positive;
   /** Whether something is bought or sold. */
   side: "buy" | "sell";
-  symbol: string;
+  symbol: Symbol;
   timestamp: string;
-  tradeId: string;
-}
-
-/** A page of the trades of a user as they are now, the newest change first. */
-export interface TradeList {
-  /** Where the next page begins, if there is one. */
-  cursor?: string;
-  /** Whether there are older ones; with `sinceRevision`, older ones that changed after it. */
-  hasMore: boolean;
-  /** That of the last change when the page was read. */
-  revision: number;
-  /** That of the request, if the list has only what has changed after it. */
-  sinceRevision?: number;
-  trades: TradeUpdate[];
+  tradeId: ServiceName;
 }
 
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface TradeUpdate {
   /** None as long as it is not executed. */
-  executedPrice: number | null;
-  quantity: number;
+  executedPrice: Positive | null;
+  quantity: Positive;
   revision: number;
   /** None if the service that has published the trade never gave it. */
   side: "buy" | "sell" | null;
   /** What has become of a trade. */
   status: "pending" | "executed" | "failed" | "canceled";
-  symbol: string;
+  symbol: Symbol;
   timestamp: string;
-  tradeId: string;
-  userId: string;
-}
-
-/** An update with its place: a larger number than that of the snapshot and of everything before. */
-export interface TradeWithdrawnUpdate {
-  revision: number;
-  /** When it was withdrawn. */
-  timestamp: string;
-  tradeId: string;
-  userId: string;
+  tradeId: ServiceName;
+  userId: UserId;
 }
 
 /** The trades of a user at one moment. */
 export interface Trades {
-  /** Where the page of the others begins in `trades:history`, if there are more. */
-  cursor?: string;
-  /** Whether there are more trades than these: older ones, but with `sinceRevision` only those that changed after it. */
+  /** Of these there are older ones that did not fit. What is closed and older than the last ones does not count. */
   hasMore: boolean;
   revision: number;
-  /** That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs. */
-  sinceRevision?: number;
-  /** Those that are open and the last ones that are settled, by their last change. */
+  /** Those that are open and the last ones, by their last change. */
   trades: Trade[];
 }
 
@@ -1227,31 +1188,34 @@ export type UnsubscribeNotifications = Record<string, unknown>;
 /** `unsubscribe:portfolio`: no longer. */
 export interface UnsubscribePortfolio {
   /** The sender's own id. */
-  userId: string;
+  userId: UserId;
 }
 
 /** `unsubscribe:prices`: no longer. */
 export interface UnsubscribePrices {
-  /** 1 to 100 symbols of 1 to 32 characters: ASCII without spaces. */
-  symbols: string[];
+  /** 1 to 100 symbols. */
+  symbols: Symbol[];
 }
 
 /** `unsubscribe:signals`: no longer. */
 export interface UnsubscribeSignals {
   /** The channel that was subscribed to; none: all signals. */
-  channelId?: string;
+  channelId?: ServiceName;
 }
 
 /** `unsubscribe:trades`: no longer. */
 export interface UnsubscribeTrades {
   /** The sender's own id. */
-  userId: string;
+  userId: UserId;
 }
 
 /** The answer to the end of a subscription. */
 export interface Unsubscribed {
   room: string;
 }
+
+/** The id of a user: 1 to 128 characters, none of them control or invisible, and not only spaces. */
+export type UserId = string;
 
 /** What a user says of itself. Of two of one user the one with the later `timestamp` holds. */
 export interface UserStatus {
@@ -1276,6 +1240,11 @@ export interface Failure {
 /** The acknowledgement of a request. */
 export type Acknowledgement<Answer> = ({ success: true } & Answer) | { success: false; error: Failure };
 
+/** The arguments of an event before its acknowledgement: none if the payload may be left out. */
+export type EventArguments<Payload> = undefined extends Payload
+  ? [payload: Exclude<Payload, undefined>] | []
+  : [payload: Payload];
+
 /** What clients send, by the name of the event: its argument, and the answer that comes with `success: true`. */
 export interface Requests {
   /** Stores a message and shows it to the conversation. */
@@ -1293,9 +1262,9 @@ export interface Requests {
   /** Takes the pin of a message away. */
   unpin_message: { payload: UnpinMessage; answer: MessageUnpinned };
   /** Joins a conversation and reads what was missed. */
-  join_conversation: { payload: Join; answer: Joined };
+  join_conversation: { payload: string | Join; answer: Joined };
   /** Leaves a conversation. */
-  leave_conversation: { payload: Leave; answer: object };
+  leave_conversation: { payload: string | Leave; answer: object };
   /** Shows that somebody types, or has stopped. */
   typing: { payload: SetTyping; answer: object };
   /** Reads who is in a conversation. */
@@ -1336,16 +1305,12 @@ export interface Requests {
   "subscribe:trades": { payload: SubscribeTrades; answer: TradesSubscribed };
   /** Follows the sender's trades no longer. */
   "unsubscribe:trades": { payload: UnsubscribeTrades; answer: Unsubscribed };
-  /** Reads a page of the sender's trades, the newest change first. */
-  "trades:history": { payload: ReadOwnTrades; answer: TradeList };
   /** Has a trade executed for the sender. */
   "execute:trade": { payload: ExecuteTrade; answer: TradeExecuted };
   /** Follows all signals, or those of a channel. */
-  "subscribe:signals": { payload: SubscribeSignals; answer: SignalsSubscribed };
+  "subscribe:signals": { payload: SubscribeSignals | undefined; answer: SignalsSubscribed };
   /** Follows all signals no longer, or those of a channel. */
-  "unsubscribe:signals": { payload: UnsubscribeSignals; answer: Unsubscribed };
-  /** Reads a page of all signals, or of those of a channel, the newest first. */
-  "signals:history": { payload: ReadFollowedSignals; answer: SignalList };
+  "unsubscribe:signals": { payload: UnsubscribeSignals | undefined; answer: Unsubscribed };
   /** Follows the sender's portfolio. */
   "subscribe:portfolio": { payload: SubscribePortfolio; answer: NewestPortfolioSubscribed };
   /** Follows the sender's portfolio no longer. */
@@ -1355,26 +1320,45 @@ export interface Requests {
   /** Follows the prices of symbols no longer. */
   "unsubscribe:prices": { payload: UnsubscribePrices; answer: PricesUnsubscribed };
   /** Follows the sender's notifications. */
-  "subscribe:notifications": { payload: SubscribeNotifications; answer: NotificationsSubscribed };
+  "subscribe:notifications": { payload: SubscribeNotifications | undefined; answer: NotificationsSubscribed };
   /** Follows the sender's notifications no longer. */
-  "unsubscribe:notifications": { payload: UnsubscribeNotifications; answer: Unsubscribed };
+  "unsubscribe:notifications": { payload: UnsubscribeNotifications | undefined; answer: Unsubscribed };
   /** Acknowledges a notification, which does not come again. */
   "notification:ack": { payload: AckNotification; answer: NotificationAcked };
   /** Acknowledges all notifications, or those up to a revision. */
-  "notification:ack_all": { payload: AckAllNotifications; answer: AllAcked };
+  "notification:ack_all": { payload: AckAllNotifications | undefined; answer: AllAcked };
   /** Reads a page of the notifications that the sender has acknowledged, the newest acknowledgement first. */
-  "notifications:history": { payload: ReadOwnHistory; answer: NotificationHistory };
+  "notifications:history": { payload: ReadOwnHistory | undefined; answer: NotificationHistory };
   /** Swaps the credentials of the connection, or prolongs its session. */
-  "auth:refresh": { payload: RefreshOffer; answer: AuthRefreshed };
+  "auth:refresh": { payload: RefreshOffer | undefined; answer: AuthRefreshed };
 }
 
-/** What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client. */
+/**
+ * What clients send, for `Socket<ServerToClientEvents, ClientToServerEvents>` of socket.io-client: with an
+ * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `AcknowledgedEvents` can.
+ */
 export type ClientToServerEvents = {
   [Name in keyof Requests]: (
-    payload: Requests[Name]["payload"],
-    answer: (answer: Acknowledgement<Requests[Name]["answer"]>) => void,
+    ...args:
+      | EventArguments<Requests[Name]["payload"]>
+      | [...EventArguments<Requests[Name]["payload"]>, answer: (answer: Acknowledgement<Requests[Name]["answer"]>) => void]
   ) => void;
 };
+
+/**
+ * What clients send with an acknowledgement, so that `emitWithAck` has the type of each answer:
+ * `Socket<ServerToClientEvents, AcknowledgedEvents> & UnacknowledgedEmit`.
+ */
+export type AcknowledgedEvents = {
+  [Name in keyof Requests]: (
+    ...args: [...EventArguments<Requests[Name]["payload"]>, answer: (answer: Acknowledgement<Requests[Name]["answer"]>) => void]
+  ) => void;
+};
+
+/** `emit` without an acknowledgement. */
+export interface UnacknowledgedEmit {
+  emit<Name extends keyof Requests>(event: Name, ...args: EventArguments<Requests[Name]["payload"]>): unknown;
+}
 
 /** What the server sends without being asked. */
 export interface ServerToClientEvents {
@@ -1420,8 +1404,6 @@ export interface ServerToClientEvents {
   "trades:unsubscribed": (payload: Unsubscribed) => void;
   /** A trade was published or has changed. */
   "trade:update": (payload: TradeUpdate) => void;
-  /** A trade that is not executed was withdrawn. */
-  "trade:withdrawn": (payload: TradeWithdrawnUpdate) => void;
   /** A trade was executed as it was ordered. */
   "trade:executed": (payload: TradeExecuted) => void;
   /** A trade was not executed, or nobody knows yet. */
@@ -1432,8 +1414,6 @@ export interface ServerToClientEvents {
   "signals:unsubscribed": (payload: Unsubscribed) => void;
   /** A signal was published. */
   "signal:new": (payload: SignalUpdate) => void;
-  /** A signal was withdrawn. */
-  "signal:withdrawn": (payload: SignalWithdrawnUpdate) => void;
   /** The socket follows its user's portfolio from here on. */
   "portfolio:subscribed": (payload: NewestPortfolioSubscribed) => void;
   /** The socket follows its user's portfolio no longer. */
@@ -1446,8 +1426,6 @@ export interface ServerToClientEvents {
   "prices:unsubscribed": (payload: PricesUnsubscribed) => void;
   /** The price of a symbol has changed; of prices that come within `market.price_interval` the newest is told. */
   "price:update": (payload: Price) => void;
-  /** The price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place. */
-  "price:withdrawn": (payload: PriceWithdrawn) => void;
   /** The socket follows its user's notifications from here on. */
   "notifications:subscribed": (payload: NotificationsSubscribed) => void;
   /** The socket follows its user's notifications no longer. */
@@ -1479,16 +1457,35 @@ export interface AdminRequests {
   /** Shuts a network out of all servers of the store, and closes its connections. */
   "admin:block": { payload: BlockNetwork; answer: Blocked };
   /** Says how the server that is asked is. */
-  "admin:stats": { payload: ReadStatistics; answer: Statistics };
+  "admin:stats": { payload: ReadStatistics | undefined; answer: Statistics };
 }
 
-/** What clients send in the namespace `/admin`, for `Socket<AdminServerToClientEvents, AdminClientToServerEvents>` of socket.io-client. */
+/**
+ * What clients send in the namespace `/admin`, for `Socket<AdminServerToClientEvents, AdminClientToServerEvents>` of socket.io-client: with an
+ * acknowledgement or without. socket.io-client cannot type the answers of `emitWithAck` then; `AdminAcknowledgedEvents` can.
+ */
 export type AdminClientToServerEvents = {
   [Name in keyof AdminRequests]: (
-    payload: AdminRequests[Name]["payload"],
-    answer: (answer: Acknowledgement<AdminRequests[Name]["answer"]>) => void,
+    ...args:
+      | EventArguments<AdminRequests[Name]["payload"]>
+      | [...EventArguments<AdminRequests[Name]["payload"]>, answer: (answer: Acknowledgement<AdminRequests[Name]["answer"]>) => void]
   ) => void;
 };
+
+/**
+ * What clients send in the namespace `/admin` with an acknowledgement, so that `emitWithAck` has the type of each answer:
+ * `Socket<AdminServerToClientEvents, AdminAcknowledgedEvents> & AdminUnacknowledgedEmit`.
+ */
+export type AdminAcknowledgedEvents = {
+  [Name in keyof AdminRequests]: (
+    ...args: [...EventArguments<AdminRequests[Name]["payload"]>, answer: (answer: Acknowledgement<AdminRequests[Name]["answer"]>) => void]
+  ) => void;
+};
+
+/** `emit` without an acknowledgement. */
+export interface AdminUnacknowledgedEmit {
+  emit<Name extends keyof AdminRequests>(event: Name, ...args: EventArguments<AdminRequests[Name]["payload"]>): unknown;
+}
 
 /** What the server sends in the namespace `/admin` without being asked. */
 export interface AdminServerToClientEvents {

@@ -21,6 +21,7 @@ use crate::config;
 use crate::service::authorization::Allowed;
 use crate::service::fault::ServiceError;
 use crate::service::journals::{is_withdrawal, read};
+use crate::service::rules::bounds::{PRICES, SYMBOLS};
 use crate::service::rules::commands::prices::{
     NewPrice, PublishPrices, SubscribePrices, UnsubscribePrices,
 };
@@ -125,7 +126,7 @@ impl Market {
             }
             PublishPrices::Many { prices } => {
                 let accepted = prices.len();
-                if !(1..=MOST_PRICES).contains(&accepted) {
+                if !(1..=PRICES).contains(&accepted) {
                     return Err(ServiceError::invalid("prices", "must be 1 to 1000"));
                 }
                 let now = Time::now();
@@ -274,7 +275,7 @@ fn checked(new: NewPrice, now: Time) -> Result<Given, ServiceError> {
 
 /// The symbols that somebody names, each once, and their rooms.
 fn followed(mut symbols: Vec<String>) -> Result<(Vec<String>, Vec<Room>), ServiceError> {
-    if !(1..=MOST_SYMBOLS).contains(&symbols.len()) {
+    if !(1..=SYMBOLS).contains(&symbols.len()) {
         return Err(ServiceError::invalid("symbols", "must be 1 to 100"));
     }
     for (n, symbol) in symbols.iter().enumerate() {
@@ -305,10 +306,6 @@ const KIND: &str = RoomKind::Prices.prefix();
 /// The journal of prices, in which symbols are keys.
 const JOURNAL: &str = "prices";
 const FULL: &str = "prices of too many symbols";
-/// Prices that are published at once.
-const MOST_PRICES: usize = 1000;
-/// Symbols that one event names.
-const MOST_SYMBOLS: usize = 100;
 /// Symbols that one socket follows: fewer than the events of which the newest waits for a client that is too slow, so that
 /// none of them is dropped.
 const MOST_FOLLOWED: usize = 200;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::service::rules::bounds::{Network, Reason, UserId, one_of};
 use crate::service::rules::commands::form::whole_or_none;
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, ADA, CONVERSATION, NOON};
@@ -49,8 +50,10 @@ pub(crate) struct Blocked {
 /// `admin:kick`: either a user or a socket.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("oneOf" = one_of(["userId", "socketId"], ["string", "string"])))]
 pub(crate) struct Kick {
     /// The user whose connections are closed.
+    #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
     /// The socket of the chat whose connection is closed.
     pub(crate) socket_id: Option<String>,
@@ -60,10 +63,13 @@ pub(crate) struct Kick {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct BlockNetwork {
     /// An address or a network, as `192.0.2.0/24`.
+    #[schemars(with = "Network")]
     pub(crate) cidr: String,
-    /// 1 to 200 characters, for people.
+    /// For people.
+    #[schemars(with = "Reason")]
     pub(crate) reason: String,
     /// How long, up to ten years. Default: for good.
+    #[schemars(range(min = 1, max = 315_360_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) seconds: Option<u64>,
 }

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::form::{Target, hyphenated};
+use super::form::{Target, hyphenated, word};
+use crate::service::rules::bounds::StatusText;
 use crate::service::rules::emissions::attendance::{self, Here, Present, Status, UserStatus};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, CONVERSATION};
@@ -112,8 +113,10 @@ pub(crate) struct AskPresence {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SetStatus {
+    #[serde(deserialize_with = "word")]
     pub(crate) status: Status,
     /// 1 to 80 characters, none of them control or invisible.
+    #[schemars(with = "Option<StatusText>")]
     pub(crate) text: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::form::{hyphenated, whole_or_none};
+use crate::service::rules::bounds::{ConversationCursor, Title, UserId};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION};
 use crate::store::{Conversation, DeletedConversation, Level, List, Listed};
@@ -49,7 +50,10 @@ pub(crate) struct Changed {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CreateConversation {
+    #[schemars(with = "Option<Title>")]
     pub(crate) title: Option<String>,
+    /// At most 1,000 (`chat.members`).
+    #[schemars(with = "Vec<UserId>", length(max = 1000))]
     pub(crate) member_ids: Vec<String>,
 }
 
@@ -59,7 +63,7 @@ pub(crate) struct CreateConversation {
 pub(crate) struct RenameConversation {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
-    /// 1 to 200 characters, no control characters.
+    #[schemars(with = "Title")]
     pub(crate) title: String,
 }
 
@@ -76,8 +80,10 @@ pub(crate) struct DeleteConversation {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListConversations {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<ConversationCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<u64>,
 }

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Object<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+    struct Fields<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +31,27 @@ where
             T::deserialize(MapAccessDeserializer::new(map))
         }
     }
-    deserializer.deserialize_map(Object(PhantomData))
+    deserializer.deserialize_map(Fields(PhantomData))
+}
+
+/// A value that must be an object: a derived type would take an array of its fields as well.
+#[derive(Debug)]
+pub(in crate::service::rules) struct Object<T>(pub(in crate::service::rules) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Self)
+    }
+}
+
+/// Reads a word and nothing else: a derived enum takes `{"buy": null}` as well.
+pub(crate) fn word<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let word = String::deserialize(deserializer)?;
+    T::deserialize(word.into_deserializer())
 }
 
 /// An argument that must be an object, or nothing, which is the same as an object without fields.
@@ -40,12 +60,6 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
-    struct Object<T>(T);
-    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            object(deserializer).map(Self)
-        }
-    }
     let given = Option::<Object<T>>::deserialize(deserializer)?;
     Ok(given.map_or_else(T::default, |Object(value)| value))
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::form::{hyphenated, hyphenated_or_none, whole, whole_or_none};
+use crate::service::rules::bounds::{SearchQuery, not_both};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, CONVERSATION};
 use crate::store::{Messages, ReadMark};
@@ -24,6 +25,7 @@ events! {
 /// `message_history`: a page of messages.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("not" = not_both(["beforeSeq", "afterSeq"], "integer")))]
 pub(crate) struct ReadHistory {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
@@ -34,6 +36,7 @@ pub(crate) struct ReadHistory {
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) after_seq: Option<u64>,
     /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<u64>,
 }
@@ -52,6 +55,7 @@ pub(crate) struct MarkAsRead {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SearchMessages {
+    #[schemars(with = "SearchQuery")]
     pub(crate) query: String,
     /// Without it, all conversations of the sender.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
@@ -59,6 +63,8 @@ pub(crate) struct SearchMessages {
     /// Only messages that are older than this one.
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) before_id: Option<Uuid>,
+    /// 1 to 200 (`chat.page`). Default 50 (`chat.page_default`).
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<u64>,
 }

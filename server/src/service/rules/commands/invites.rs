@@ -81,9 +81,11 @@ pub(crate) struct CreateInvite {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
     /// Seconds, 60 to 2,592,000 (30 days). Default 604,800 (7 days).
+    #[schemars(range(min = 60, max = 2_592_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) expires_in: Option<u64>,
     /// How many may become members by it, 1 to 10,000. Default: as many as there is room for.
+    #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) uses: Option<u64>,
 }

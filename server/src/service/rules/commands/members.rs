@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::conversations::Changed;
 use super::form::hyphenated;
 use crate::auth::Permission;
+use crate::service::rules::bounds::UserId;
 use crate::service::rules::emissions::conversations::NotificationLevel;
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{self, BOB, CONVERSATION};
@@ -33,6 +34,7 @@ events! {
 pub(crate) struct AddMember {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct AddMember {
 pub(crate) struct RemoveMember {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
 }
 

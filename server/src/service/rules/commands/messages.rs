@@ -9,11 +9,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::form::{hyphenated, hyphenated_or_none, whole_or_none};
+use crate::service::rules::bounds::{
+    ClientId, Emoji, GivenMetadata, MENTIONS, MessageText, UserId,
+};
 use crate::service::rules::event::events;
 use crate::service::rules::examples::{
     self, BOB, CONVERSATION, MESSAGE_ID, NOON, REPLIED_TO, THUMB,
 };
-use crate::store::{Message, MessageKind, Metadata, Pinned, Reacted, Unpinned};
+use crate::store::{Message, MessageKind, Pinned, Reacted, Unpinned};
 
 events! {
     MESSAGE: SendMessage => Stored = "message", ChatSend, Messages, Member, object,
@@ -63,17 +66,18 @@ pub(crate) struct Stored {
 pub(crate) struct SendMessage {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) conversation_id: Uuid,
-    /// 1 to 10,000 characters (`chat.content_chars`), no control characters but tab and line ends.
+    #[schemars(with = "MessageText")]
     pub(crate) content: String,
     #[serde(rename = "type")]
     /// `ai` needs the permission `chat:send_ai`. Default `user`.
-    #[schemars(with = "Option<String>", extend("enum" = ["user", "ai"]))]
+    #[schemars(with = "Option<String>", extend("enum" = ["user", "ai", null]))]
     #[serde(default, deserialize_with = "kind_or_none")]
     pub(crate) kind: Option<MessageKind>,
     /// Kept as it is sent, at most 4,096 bytes (`chat.metadata_bytes`).
-    #[schemars(with = "Option<Metadata>")]
+    #[schemars(with = "Option<GivenMetadata>")]
     pub(crate) metadata: Option<Box<RawValue>>,
     /// Sent again under the same id it is stored once.
+    #[schemars(with = "Option<ClientId>")]
     pub(crate) client_message_id: Option<String>,
     /// Whether the sender wants the event `message_delivered`.
     pub(crate) confirm_delivery: Option<bool>,
@@ -81,6 +85,7 @@ pub(crate) struct SendMessage {
     #[serde(default, deserialize_with = "hyphenated_or_none")]
     pub(crate) reply_to: Option<Uuid>,
     /// Users whom it mentions: at most 20, each once, all of them members.
+    #[schemars(with = "Option<Vec<UserId>>", length(max = MENTIONS), extend("uniqueItems" = true))]
     pub(crate) mentions: Option<Vec<String>>,
 }
 
@@ -90,6 +95,7 @@ pub(crate) struct SendMessage {
 pub(crate) struct EditMessage {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) message_id: Uuid,
+    #[schemars(with = "MessageText")]
     pub(crate) content: String,
     /// The version that the editor has seen; another one is a conflict.
     #[serde(default, deserialize_with = "whole_or_none")]
@@ -110,7 +116,7 @@ pub(crate) struct DeleteMessage {
 pub(crate) struct AddReaction {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) message_id: Uuid,
-    /// One emoji of at most 64 bytes.
+    #[schemars(with = "Emoji")]
     pub(crate) emoji: String,
 }
 
@@ -120,7 +126,7 @@ pub(crate) struct AddReaction {
 pub(crate) struct RemoveReaction {
     #[serde(deserialize_with = "hyphenated")]
     pub(crate) message_id: Uuid,
-    /// One emoji of at most 64 bytes.
+    #[schemars(with = "Emoji")]
     pub(crate) emoji: String,
 }
 

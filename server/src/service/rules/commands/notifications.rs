@@ -4,7 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Permission, Principal};
-use crate::service::rules::commands::form::whole_or_none;
+use crate::service::rules::bounds::{
+    ActionUrl, NOTIFIED_USERS, NotificationId, NotificationText, NotificationTitle, RevisionCursor,
+    ServiceName, UserId, one_of,
+};
+use crate::service::rules::commands::form::{whole_or_none, word};
 use crate::service::rules::commands::pages::AskedPage;
 use crate::service::rules::emissions::notifications::{
     self, AllAcked, Notification, NotificationAcked, NotificationKind, Notifications, Priority,
@@ -49,6 +53,7 @@ pub(crate) struct UnsubscribeNotifications {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AckNotification {
+    #[schemars(with = "ServiceName")]
     pub(crate) notification_id: String,
 }
 
@@ -64,9 +69,11 @@ pub(crate) struct AckAllNotifications {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct ReadOwnHistory {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<usize>,
 }
@@ -74,24 +81,30 @@ pub(crate) struct ReadOwnHistory {
 /// `POST /api/v1/notifications`: a notification of a user, or of many.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = one_of(["userId", "userIds"], ["string", "array"])))]
 pub(crate) struct Notify {
     /// Sent again under the same id it is stored once. Default: a new one.
+    #[schemars(with = "Option<NotificationId>")]
     pub(crate) notification_id: Option<String>,
     /// The user who gets it; not together with `userIds`.
+    #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
     /// The users who get it, each once: 1 to 1,000. The answer has the outcome for each.
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(with = "Option<Vec<UserId>>", length(min = 1, max = NOTIFIED_USERS), extend("uniqueItems" = true))]
     pub(crate) user_ids: Option<Vec<String>>,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "word")]
     pub(crate) kind: NotificationKind,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub(crate) priority: Priority,
+    #[schemars(with = "NotificationTitle")]
     pub(crate) title: String,
+    #[schemars(with = "NotificationText")]
     pub(crate) message: String,
+    #[schemars(with = "Option<ActionUrl>")]
     pub(crate) action_url: Option<String>,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
-    /// Default: after `notifications.expiry`.
+    /// In the future, within a year: another time is a conflict. Default: after `notifications.expiry`.
     pub(crate) expires_at: Option<Time>,
 }
 
@@ -150,12 +163,15 @@ pub(crate) enum SentOutcome {
 /// `POST /api/v1/notifications/withdraw`: ends a notification of a user, or of many.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = one_of(["userId", "userIds"], ["string", "array"])))]
 pub(crate) struct WithdrawNotification {
+    #[schemars(with = "ServiceName")]
     pub(crate) notification_id: String,
     /// The user who has it; not together with `userIds`.
+    #[schemars(with = "Option<UserId>")]
     pub(crate) user_id: Option<String>,
     /// The users who have it, each once: 1 to 1,000.
-    #[schemars(length(min = 1, max = 1000))]
+    #[schemars(with = "Option<Vec<UserId>>", length(min = 1, max = NOTIFIED_USERS), extend("uniqueItems" = true))]
     pub(crate) user_ids: Option<Vec<String>>,
 }
 

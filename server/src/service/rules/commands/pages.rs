@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::form::whole_in_query;
+use crate::service::rules::bounds::RevisionCursor;
 
 /// Which page of a list is read.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AskedPage {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]
@@ -22,6 +24,7 @@ pub(crate) struct AskedPage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AskedUpdates {
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]

@@ -3,9 +3,11 @@
 //! Characters that are pictographs by now, or are reserved for them, are taken without a list of the sequences that some font
 //! shows: an emoji that is newer than this server is one as well.
 
-/// Whether a text is one emoji of at most [`MAX_BYTES`].
+use crate::service::rules::bounds::class;
+
+/// Whether a text is one emoji of at most [`MAX_CHARS`].
 pub(in crate::service) fn is_emoji(text: &str) -> bool {
-    if text.len() > MAX_BYTES {
+    if text.chars().nth(MAX_CHARS).is_some() {
         return false;
     }
     let chars: Vec<char> = text.chars().collect();
@@ -69,8 +71,18 @@ fn is_pictograph(c: char) -> bool {
         | '\u{1F93C}'..='\u{1F945}' | '\u{1F947}'..='\u{1FAFF}' | '\u{1FC00}'..='\u{1FFFD}')
 }
 
-/// The longest of Unicode's own, a kiss of two people with colours of the skin, has 35 bytes.
-const MAX_BYTES: usize = 64;
+/// What [`is_emoji`] accepts but for its length, as a regular expression.
+pub(in crate::service) fn pattern() -> String {
+    let (regional, tone, tag) = (class(&is_regional), class(&is_skin_tone), class(&is_tag));
+    let but_flag = class(&|c: char| is_pictograph(c) && c != FLAG);
+    let element =
+        format!(r"(?:[{but_flag}][\ufe0f{tone}]?|{FLAG}(?:[\ufe0f{tone}]|[{tag}]+{TAG_END})?)");
+    format!(r"^(?:[{regional}]{{2}}|[0-9#*]\ufe0f?\u20e3|{element}(?:\u200d{element})*)$")
+}
+
+/// Characters of an emoji, which are at most 64 bytes. The longest of Unicode's own, a kiss of two people with colours of the
+/// skin, has 10.
+pub(in crate::service) const MAX_CHARS: usize = 16;
 const JOINER: char = '\u{200D}';
 const EMOJI_STYLE: char = '\u{FE0F}';
 const KEYCAP: char = '\u{20E3}';

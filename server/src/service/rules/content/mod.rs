@@ -5,17 +5,22 @@
 //! values: they take limits as arguments, and must know neither the settings nor the store.
 
 pub(in crate::service) mod emoji;
+pub(in crate::service) mod url;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::auth::{is_hidden, is_invisible, is_name};
+use super::bounds::{
+    CLIENT_ID_CHARS as MAX_CLIENT_ID, NAME_CHARS as MAX_USER_ID, STATUS_CHARS as MAX_STATUS_TEXT,
+    TITLE_CHARS as MAX_TITLE, is_control_in_text,
+};
+use crate::auth::{is_hidden, is_name};
 use crate::service::fault::ServiceError;
+use crate::store::is_rfc3339;
+pub(in crate::service) use url::is_http_url;
 
 /// Checks the text of a message: its length in characters, and no control characters.
 ///
@@ -34,10 +39,7 @@ pub(in crate::service) fn check_content(
             format!("has more than {max_chars} characters"),
         ));
     }
-    if content
-        .chars()
-        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-    {
+    if content.chars().any(is_control_in_text) {
         return Err(ServiceError::invalid("content", "has control characters"));
     }
     Ok(())
@@ -100,15 +102,6 @@ const DEFAULT_PAGE: usize = 50;
 
 /// Items of a page at most.
 pub(in crate::service) const MAX_PAGE: usize = 200;
-
-/// Characters of a conversation's title.
-const MAX_TITLE: usize = 200;
-
-/// Characters of what a user says of itself.
-const MAX_STATUS_TEXT: usize = 80;
-
-/// Characters of a user's id.
-const MAX_USER_ID: usize = 128;
 
 /// Checks the id a client gave to its message or its order, under which that is done once.
 pub(in crate::service) fn check_client_id(
@@ -200,109 +193,6 @@ fn has_placeholder(value: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
-
-/// Whether a text is an absolute `http` or `https` URL (RFC 3986): a scheme, a host, perhaps a port, and
-/// nothing that has to be escaped in a URL. International domain names and paths may be plain.
-pub(in crate::service) fn is_http_url(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return false;
-    };
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return false;
-    }
-    if rest.chars().any(|c| {
-        c.is_control() || c.is_whitespace() || is_invisible(c) || "\"<>\\^`{|}".contains(c)
-    }) {
-        return false;
-    }
-    if !escapes_are_right(rest) {
-        return false;
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // Credentials in an address that others will open are a trap or a leak.
-    if authority.contains('@') {
-        return false;
-    }
-    let (host, port) = match authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-    {
-        Some((address, _)) if address.parse::<Ipv6Addr>().is_err() => return false,
-        Some((_, "")) => return true,
-        Some((_, port)) => return port.strip_prefix(':').is_some_and(is_port),
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    is_host(host) && port.is_none_or(is_port)
-}
-
-/// Whether every `%` begins an escape (RFC 3986, 2.1).
-fn escapes_are_right(text: &str) -> bool {
-    let is_digit = |digit: Option<&u8>| digit.is_some_and(u8::is_ascii_hexdigit);
-    let mut escapes = text.split('%').skip(1).map(str::as_bytes);
-    escapes.all(|rest| is_digit(rest.first()) && is_digit(rest.get(1)))
-}
-
-/// Whether a text is a port (RFC 3986, 3.2.3), which may be empty.
-fn is_port(port: &str) -> bool {
-    port.bytes().all(|digit| digit.is_ascii_digit())
-        && (port.is_empty() || port.parse::<u16>().is_ok())
-}
-
-/// Whether a text is a domain name or an IPv4 address. What ends in a number is an address for
-/// browsers, or none at all. Escapes in names are of no use but to hide which name it is.
-fn is_host(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    if name.split('.').any(str::is_empty) || host.contains(['[', ']', '%']) {
-        return false;
-    }
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|digit| digit.is_ascii_digit())
-        || last
-            .get(..2)
-            .is_some_and(|start| start.eq_ignore_ascii_case("0x"));
-    !is_number || name.parse::<Ipv4Addr>().is_ok()
-}
-
-/// Whether a text is a time as RFC 3339 writes it, which is stricter than ISO 8601.
-fn is_rfc3339(text: &str) -> bool {
-    let shape = |text: &str, pattern: &str| {
-        text.len() == pattern.len()
-            && text
-                .bytes()
-                .zip(pattern.bytes())
-                .all(|(byte, expected)| match expected {
-                    b'0' => byte.is_ascii_digit(),
-                    expected => byte.eq_ignore_ascii_case(&expected),
-                })
-    };
-    let Some((seconds, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else {
-        return false;
-    };
-    let offset = match rest.strip_prefix('.') {
-        Some(fraction) => {
-            let offset = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-            if offset.len() == fraction.len() {
-                return false;
-            }
-            offset
-        }
-        None => rest,
-    };
-    let offset_is_right = shape(offset, "Z")
-        || (shape(offset, "+00:00") || shape(offset, "-00:00"))
-            && offset.get(1..3).is_some_and(|hours| hours < "24")
-            && offset.get(4..6).is_some_and(|minutes| minutes < "60");
-    // Any number of digits may follow the seconds; they make no time right or wrong.
-    shape(seconds, "0000-00-00T00:00:00")
-        && offset_is_right
-        && format!("{seconds}{offset}").parse::<Timestamp>().is_ok()
-}
-
-/// The longest id that a client may give to a message, in characters.
-const MAX_CLIENT_ID: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Catalogue, refused};
+use super::{Catalogue, Deprecated, refused, sentence};
 
 impl Catalogue {
-    /// A document whose `$defs` has all types; `clientToServer` and `serverToClient` name those of each event.
+    /// A document whose `$defs` has all types. Its `properties` are `clientToServer` and `serverToClient`, with the schemas of each
+    /// event. Only keywords of JSON Schema are in it, so that strict validators accept the document as a whole.
     pub(crate) fn json_schema(&self) -> Value {
         let reference = |name: &String| json!({"$ref": format!("#/$defs/{name}")});
         let received: Map<_, _> = self
@@ -13,14 +14,18 @@ impl Catalogue {
             .iter()
             .map(|event| {
                 let row = event.row;
-                let schemas = json!({
-                    "namespace": row.namespace(),
-                    "version": row.version(),
-                    "deprecated": event.deprecated,
-                    "payload": event.argument("#/$defs/"),
-                    "answer": event.answer.as_ref().map_or_else(|| json!({}), reference),
-                });
-                (row.event.to_owned(), schemas)
+                let mut parts = Map::new();
+                parts.insert("payload".to_owned(), event.argument("#/$defs/"));
+                let answer = event.answer.as_ref().map_or_else(|| json!({}), reference);
+                parts.insert("answer".to_owned(), answer);
+                let needed: &[&str] = if event.is_optional() {
+                    &[]
+                } else {
+                    &["payload"]
+                };
+                let of = (row.namespace(), row.version());
+                let schema = schema_of(row.does, event.deprecated, of, parts, needed);
+                (row.event.to_owned(), schema)
             })
             .collect();
         let sent: Map<_, _> = self
@@ -28,13 +33,10 @@ impl Catalogue {
             .iter()
             .map(|event| {
                 let row = event.row;
-                let schemas = json!({
-                    "namespace": row.namespace(),
-                    "version": row.version(),
-                    "deprecated": event.deprecated,
-                    "payload": reference(&event.payload),
-                });
-                (row.event.to_owned(), schemas)
+                let parts = Map::from_iter([("payload".to_owned(), reference(&event.payload))]);
+                let of = (row.namespace(), row.version());
+                let schema = schema_of(row.tells, event.deprecated, of, parts, &["payload"]);
+                (row.event.to_owned(), schema)
             })
             .collect();
         let mut types = self.types.clone();
@@ -42,9 +44,32 @@ impl Catalogue {
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "Events of Roomcast",
-            "clientToServer": received,
-            "serverToClient": sent,
+            "type": "object",
+            "properties": {
+                "clientToServer": {"type": "object", "properties": received},
+                "serverToClient": {"type": "object", "properties": sent},
+            },
             "$defs": types.0,
         })
     }
+}
+
+/// The schema of an event of a namespace and a version, whose parts are its properties.
+fn schema_of(
+    words: &str,
+    deprecated: Option<Deprecated>,
+    (namespace, version): (&str, u32),
+    mut parts: Map<String, Value>,
+    needed: &[&str],
+) -> Value {
+    let notice = deprecated.map(|notice| format!(" {notice}"));
+    parts.insert("namespace".to_owned(), json!({"const": namespace}));
+    parts.insert("version".to_owned(), json!({"const": version}));
+    json!({
+        "description": sentence(words) + &notice.unwrap_or_default(),
+        "deprecated": deprecated.is_some(),
+        "type": "object",
+        "properties": parts,
+        "required": needed,
+    })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Catalogue, Deprecated, Received, Sent, sentence};
+use super::{Catalogue, Deprecated, Received, Sent, printed, sentence};
 use crate::service::rules::event::ArgumentForm;
 
 impl Catalogue {
@@ -128,7 +128,7 @@ fn notice(deprecated: Option<Deprecated>) -> String {
 }
 
 fn fenced(value: &Value) -> String {
-    format!("```json\n{value:#}\n```\n")
+    format!("```json\n{}\n```\n", printed(value))
 }
 
 fn link(name: &str) -> String {

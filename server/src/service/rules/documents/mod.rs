@@ -10,16 +10,18 @@ mod markdown;
 mod tests;
 mod typescript;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use schemars::Schema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::bounds::{UUID_PATTERN, bound_integers, leave_out_formats};
 use super::emission::EmissionPolicy;
 use super::event::{ArgumentForm, EventPolicy};
 use super::policy;
 use super::versions::Replaces;
+use crate::auth::is_hidden;
 
 /// The events of both directions, and the types that their schemas refer to.
 #[derive(Debug)]
@@ -111,7 +113,7 @@ impl Received {
             }),
             ArgumentForm::IdOrObject => json!({
                 "description": "The id of the conversation alone, or an object.",
-                "anyOf": [object, {"type": "string", "format": "uuid"}],
+                "anyOf": [object, {"type": "string", "pattern": UUID_PATTERN}],
             }),
         }
     }
@@ -157,6 +159,12 @@ impl Types {
             return None;
         }
         schema.remove("$schema");
+        let mut schema = Value::Object(schema);
+        bound_integers(&mut schema);
+        leave_out_formats(&mut schema);
+        let Value::Object(mut schema) = schema else {
+            return None;
+        };
         let parts = schema.remove("$defs");
         let Some(Value::String(name)) = schema.remove("title") else {
             return None;
@@ -232,6 +240,22 @@ fn refused() -> Value {
         },
         "required": ["success", "error"],
     })
+}
+
+/// Writes JSON so that nothing in it is invisible: patterns have characters that no editor shows.
+pub(crate) fn printed(json: &Value) -> String {
+    let mut text = String::new();
+    for c in format!("{json:#}").chars() {
+        if c != '\n' && is_hidden(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// A sentence of a row's words.

@@ -301,14 +301,19 @@ fn an_event_that_is_replaced_has_a_notice_in_every_document() {
     }
     let json = catalogue.json_schema();
     let deprecated = json!({"since": "2025-01-31", "replacedBy": "price:ask:v2"});
+    let received = &json["properties"]["clientToServer"]["properties"];
+    assert_eq!(received["price:ask"]["deprecated"], true);
     assert_eq!(
-        json["clientToServer"]["price:ask"]["deprecated"],
-        deprecated
+        received["price:ask"]["description"],
+        format!("Reads a price. {ask}")
     );
-    let successor = &json["clientToServer"]["price:ask:v2"];
+    let successor = &received["price:ask:v2"];
     assert_eq!(
-        (&successor["deprecated"], &successor["version"]),
-        (&Value::Null, &json!(2))
+        (
+            &successor["deprecated"],
+            &successor["properties"]["version"]["const"]
+        ),
+        (&json!(false), &json!(2))
     );
     let messages = &catalogue.asyncapi()["components"]["messages"];
     assert_eq!(messages["client.price.ask"]["x-deprecated"], deprecated);

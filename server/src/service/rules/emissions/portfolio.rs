@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::bounds::{Amount, POSITIONS, Symbol, UserId};
 use crate::service::rules::emission::{Keyed, emissions};
 use crate::service::rules::examples::{self, ADA, NOON};
 use crate::store::Time;
@@ -22,8 +23,11 @@ emissions! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Position {
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
+    #[schemars(with = "Amount")]
     pub(crate) quantity: f64,
+    #[schemars(with = "Amount")]
     pub(crate) avg_price: f64,
 }
 
@@ -31,9 +35,13 @@ pub(crate) struct Position {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Portfolio {
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
+    #[schemars(with = "Amount")]
     pub(crate) total_value: f64,
+    #[schemars(with = "Amount")]
     pub(crate) cash: f64,
+    #[schemars(length(max = POSITIONS))]
     pub(crate) positions: Vec<Position>,
     pub(crate) timestamp: Time,
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::service::rules::bounds::{Positive, Symbol};
 use crate::service::rules::emission::{Keyed, emissions};
 use crate::service::rules::examples::{self, NOON};
 use crate::store::Time;
@@ -28,7 +29,9 @@ emissions! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Price {
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
+    #[schemars(with = "Positive")]
     pub(crate) price: f64,
     pub(crate) timestamp: Time,
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::bounds::{Positive, ServiceName, Symbol};
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, MESSAGE_ID, NOON};
 use crate::store::Time;
@@ -40,17 +41,26 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Signal {
+    #[schemars(with = "ServiceName")]
     pub(crate) signal_id: String,
+    #[schemars(with = "Option<ServiceName>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channel_id: Option<String>,
+    #[schemars(with = "ServiceName")]
     pub(crate) provider_id: String,
+    #[schemars(with = "ServiceName")]
     pub(crate) provider_name: String,
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     pub(crate) action: Action,
+    #[schemars(with = "Option<Positive>")]
     pub(crate) entry_price: Option<f64>,
+    #[schemars(with = "Option<Positive>")]
     pub(crate) stop_loss: Option<f64>,
+    #[schemars(with = "Option<Positive>")]
     pub(crate) take_profit: Option<f64>,
     /// In percent: 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
     pub(crate) confidence: f64,
     pub(crate) timestamp: Time,
 }

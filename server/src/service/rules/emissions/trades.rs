@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::published::{Subscribed, Unsubscribed, Update};
+use crate::service::rules::bounds::{Positive, ServiceName, Symbol, UserId};
 use crate::service::rules::emission::emissions;
 use crate::service::rules::examples::{self, ADA, MESSAGE_ID, NOON};
 use crate::store::Time;
@@ -59,15 +60,20 @@ pub(crate) enum Side {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Trade {
+    #[schemars(with = "ServiceName")]
     pub(crate) trade_id: String,
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     /// None if the service that has published the trade never gave it.
     #[serde(default)]
     pub(crate) side: Option<Side>,
     pub(crate) status: TradeStatus,
     /// None as long as it is not executed.
+    #[schemars(with = "Option<Positive>")]
     pub(crate) executed_price: Option<f64>,
+    #[schemars(with = "Positive")]
     pub(crate) quantity: f64,
     pub(crate) timestamp: Time,
 }
@@ -106,10 +112,14 @@ pub(crate) struct Trades {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TradeExecuted {
+    #[schemars(with = "ServiceName")]
     pub(crate) trade_id: String,
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     pub(crate) side: Side,
+    #[schemars(with = "Positive")]
     pub(crate) quantity: f64,
+    #[schemars(with = "Positive")]
     pub(crate) executed_price: f64,
     pub(crate) timestamp: Time,
 }

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::auth::{Permission, Principal};
-use crate::service::rules::commands::form::exact;
+use crate::service::rules::bounds::{Amount, POSITIONS, UserId};
+use crate::service::rules::commands::form::{Object, exact};
 use crate::service::rules::emissions::portfolio::{self, NewestPortfolio, Position};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed};
 use crate::service::rules::event::{Command, events};
@@ -27,6 +28,7 @@ events! {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribePortfolio {
     /// The sender's own id.
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
 }
 
@@ -35,6 +37,7 @@ pub(crate) struct SubscribePortfolio {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribePortfolio {
     /// The sender's own id.
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
 }
 
@@ -42,13 +45,16 @@ pub(crate) struct UnsubscribePortfolio {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishPortfolio {
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
+    #[schemars(with = "Amount")]
     #[serde(deserialize_with = "exact")]
     pub(crate) total_value: f64,
+    #[schemars(with = "Amount")]
     #[serde(deserialize_with = "exact")]
     pub(crate) cash: f64,
     #[serde(deserialize_with = "positions")]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = POSITIONS))]
     pub(crate) positions: Vec<Position>,
     /// Of two portfolios of a user that with the later time counts. Default: now.
     pub(crate) timestamp: Option<Time>,
@@ -65,8 +71,8 @@ fn positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Position>
         #[serde(deserialize_with = "exact")]
         avg_price: f64,
     }
-    let given = Vec::<Given>::deserialize(deserializer)?;
-    let position = |given: Given| Position {
+    let given = Vec::<Object<Given>>::deserialize(deserializer)?;
+    let position = |Object(given): Object<Given>| Position {
         symbol: given.symbol,
         quantity: given.quantity,
         avg_price: given.avg_price,

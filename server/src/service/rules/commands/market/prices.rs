@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::auth::Permission;
-use crate::service::rules::commands::form::{exact, exact_or_none};
+use crate::service::rules::bounds::{PRICES, Positive, SYMBOLS, Symbol};
+use crate::service::rules::commands::form::{Object, exact, exact_or_none};
 use crate::service::rules::emissions::prices::{self, PricesSubscribed, PricesUnsubscribed};
 use crate::service::rules::event::{Command, events};
 use crate::store::Time;
@@ -24,7 +25,8 @@ events! {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribePrices {
-    /// 1 to 100 symbols of 1 to 32 characters: ASCII without spaces.
+    /// 1 to 100 symbols.
+    #[schemars(with = "Vec<Symbol>", length(min = 1, max = SYMBOLS))]
     pub(crate) symbols: Vec<String>,
 }
 
@@ -32,7 +34,8 @@ pub(crate) struct SubscribePrices {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribePrices {
-    /// 1 to 100 symbols of 1 to 32 characters: ASCII without spaces.
+    /// 1 to 100 symbols.
+    #[schemars(with = "Vec<Symbol>", length(min = 1, max = SYMBOLS))]
     pub(crate) symbols: Vec<String>,
 }
 
@@ -43,9 +46,10 @@ pub(crate) enum PublishPrices {
     /// The last price of a symbol.
     One(NewPrice),
     /// The last prices of symbols, all or none of which are taken.
+    #[schemars(extend("additionalProperties" = false))]
     Many {
         /// 1 to 1,000. Of one symbol the last counts.
-        #[schemars(length(min = 1, max = 1000))]
+        #[schemars(length(min = 1, max = PRICES))]
         prices: Vec<NewPrice>,
     },
 }
@@ -54,12 +58,12 @@ pub(crate) enum PublishPrices {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NewPrice {
-    /// 1 to 32 characters: ASCII without spaces.
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
-    /// More than 0 and at most 1e15.
+    #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) price: f64,
-    /// Default: now.
+    /// At most a minute ahead of the server's clock: a later time is a conflict. Default: now.
     pub(crate) timestamp: Option<Time>,
 }
 
@@ -71,7 +75,7 @@ struct Given {
     #[serde(default, deserialize_with = "exact_or_none")]
     price: Option<f64>,
     timestamp: Option<Time>,
-    prices: Option<Vec<NewPrice>>,
+    prices: Option<Vec<Object<NewPrice>>>,
 }
 
 impl<'de> Deserialize<'de> for PublishPrices {
@@ -82,7 +86,9 @@ impl<'de> Deserialize<'de> for PublishPrices {
                 price: None,
                 timestamp: None,
                 prices: Some(prices),
-            } => Ok(Self::Many { prices }),
+            } => Ok(Self::Many {
+                prices: prices.into_iter().map(|Object(price)| price).collect(),
+            }),
             Given {
                 symbol: Some(symbol),
                 price: Some(price),

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Permission;
-use crate::service::rules::commands::form::{exact, exact_or_none, whole_in_query, whole_or_none};
+use crate::service::rules::bounds::{Percent, Positive, RevisionCursor, ServiceName, Symbol};
+use crate::service::rules::commands::form::{
+    exact, exact_or_none, whole_in_query, whole_or_none, word,
+};
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::signals::{self, Action, Signal, Signals};
 use crate::service::rules::event::{Command, events};
@@ -29,7 +32,8 @@ events! {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribeSignals {
-    /// 1 to 128 characters. None: all signals.
+    /// None: all signals.
+    #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
     /// The last `revision` of these signals that the client knows: the snapshot then has only what came after it.
     #[serde(default, deserialize_with = "whole_or_none")]
@@ -41,6 +45,7 @@ pub(crate) struct SubscribeSignals {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribeSignals {
     /// The channel that was subscribed to; none: all signals.
+    #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
 }
 
@@ -48,13 +53,16 @@ pub(crate) struct UnsubscribeSignals {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadFollowedSignals {
-    /// 1 to 128 characters. None: all signals.
+    /// None: all signals.
+    #[schemars(with = "Option<ServiceName>")]
     #[serde(default)]
     pub(crate) channel_id: Option<String>,
     /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<usize>,
     /// Only signals with a larger `revision`, of which the client has all others. On each page.
@@ -67,21 +75,29 @@ pub(crate) struct ReadFollowedSignals {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PublishSignal {
     /// Published again under the same id it is stored once. Default: a new one.
+    #[schemars(with = "Option<ServiceName>")]
     pub(crate) signal_id: Option<String>,
+    #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
+    #[schemars(with = "ServiceName")]
     pub(crate) provider_id: String,
+    #[schemars(with = "ServiceName")]
     pub(crate) provider_name: String,
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
+    #[serde(deserialize_with = "word")]
     pub(crate) action: Action,
+    #[schemars(with = "Option<Positive>")]
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) entry_price: Option<f64>,
+    #[schemars(with = "Option<Positive>")]
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) stop_loss: Option<f64>,
+    #[schemars(with = "Option<Positive>")]
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) take_profit: Option<f64>,
-    /// In percent: 0, or 1 to 100. A number between 0 and 1 is refused, as it would be a fraction.
+    #[schemars(with = "Percent")]
     #[serde(deserialize_with = "exact")]
-    #[schemars(extend("anyOf" = [{"const": 0}, {"minimum": 1, "maximum": 100}]))]
     pub(crate) confidence: f64,
     /// Default: now.
     pub(crate) timestamp: Option<Time>,
@@ -96,8 +112,10 @@ impl Command for PublishSignal {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ReadSignals {
     /// Only those of this channel.
+    #[schemars(with = "Option<ServiceName>")]
     pub(crate) channel_id: Option<String>,
     /// The `cursor` of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
     #[schemars(range(min = 1, max = 200))]

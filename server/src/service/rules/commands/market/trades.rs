@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::auth::{Permission, Principal};
-use crate::service::rules::commands::form::{exact, exact_or_none, whole_or_none};
+use crate::service::rules::bounds::{
+    ClientId, Positive, RevisionCursor, ServiceName, Symbol, UserId,
+};
+use crate::service::rules::commands::form::{exact, exact_or_none, whole_or_none, word};
 use crate::service::rules::commands::pages::AskedUpdates;
 use crate::service::rules::emissions::published::{Subscribed, Unsubscribed, Update};
 use crate::service::rules::emissions::trades::{
@@ -38,6 +41,7 @@ events! {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscribeTrades {
     /// The sender's own id.
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
     /// The last `revision` of trades that the client knows: the snapshot then has only what has changed after it.
     #[serde(default, deserialize_with = "whole_or_none")]
@@ -49,6 +53,7 @@ pub(crate) struct SubscribeTrades {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UnsubscribeTrades {
     /// The sender's own id.
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
 }
 
@@ -57,9 +62,11 @@ pub(crate) struct UnsubscribeTrades {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReadOwnTrades {
     /// The `cursor` of the snapshot or of the page before; without it, the first page.
+    #[schemars(with = "Option<RevisionCursor>")]
     #[serde(default)]
     pub(crate) cursor: Option<String>,
     /// 1 to 200. Default 50.
+    #[schemars(range(min = 1, max = 200))]
     #[serde(default, deserialize_with = "whole_or_none")]
     pub(crate) limit: Option<usize>,
     /// Only trades with a larger `revision`, of which the client has all others. On each page.
@@ -71,15 +78,16 @@ pub(crate) struct ReadOwnTrades {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecuteTrade {
-    /// 1 to 32 characters: ASCII without spaces.
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     #[schemars(with = "String", extend("enum" = ["buy", "sell"]))]
     #[serde(deserialize_with = "side")]
     pub(crate) side: Side,
-    /// More than 0 and at most 1e15.
+    #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
-    /// 1 to 128 characters. Sent again under the same id it is executed once.
+    /// Sent again under the same id it is executed once.
+    #[schemars(with = "Option<ClientId>")]
     pub(crate) client_trade_id: Option<String>,
 }
 
@@ -103,19 +111,39 @@ fn side_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Sid
 /// `POST /api/v1/trades`: a trade of a user, or what has become of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {
+        "type": "object",
+        "properties": {"status": {"const": "executed"}, "executedPrice": {"type": "number"}},
+        "required": ["executedPrice"],
+    },
+    {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["pending", "failed", "canceled"]},
+            "executedPrice": {"type": "null"},
+        },
+    },
+]))]
 pub(crate) struct PublishTrade {
+    #[schemars(with = "ServiceName")]
     pub(crate) trade_id: String,
+    #[schemars(with = "UserId")]
     pub(crate) user_id: String,
     /// The same in everything that is said of one trade.
+    #[schemars(with = "Symbol")]
     pub(crate) symbol: String,
     /// The same in everything that is said of one trade. Default: that of the trade so far, if it is known.
     #[schemars(with = "Option<String>", extend("enum" = ["buy", "sell", null]))]
     #[serde(default, deserialize_with = "side_or_none")]
     pub(crate) side: Option<Side>,
+    #[serde(deserialize_with = "word")]
     pub(crate) status: TradeStatus,
     /// Needed if the trade is executed, and refused if it is not.
+    #[schemars(with = "Option<Positive>")]
     #[serde(default, deserialize_with = "exact_or_none")]
     pub(crate) executed_price: Option<f64>,
+    #[schemars(with = "Positive")]
     #[serde(deserialize_with = "exact")]
     pub(crate) quantity: f64,
     /// Of two pending states of a trade that with the later time counts. Default: now.
