@@ -385,11 +385,15 @@ async fn services_reply_react_and_pin_over_http() {
     assert_eq!(status, 201, "{stored}");
     assert_eq!(stored["message"]["replyTo"]["excerpt"], "a message");
     assert_eq!(ann.event("message").await, stored["message"]);
-    for (wrong, more) in [("replyTo", json!("x")), ("mentions", json!(["eve"]))] {
+    // The second keeps to its schema, and contradicts who is a member.
+    for (wrong, more, expected) in [
+        ("replyTo", json!("x"), 400),
+        ("mentions", json!(["eve"]), 409),
+    ] {
         let mut reply = json!({"userId": "bob", "content": "x"});
         reply[wrong] = more;
         let (status, _) = publish_as(binary, "service", &path, reply).await;
-        assert_eq!(status, 400, "{wrong}");
+        assert_eq!(status, expected, "{wrong}");
     }
     let call = |method: &str, path: String| {
         let (status, body) = server.call(method, &path, "service", "");
