@@ -550,7 +550,7 @@ export interface NotificationBatch {
 export interface NotificationHistory {
   /** Where the next page begins, if there is one. */
   cursor?: string;
-  /** Whether there are older ones. A page may have fewer than `limit`, or none. */
+  /** Whether there are older ones. A page may have fewer than `limit`, or none, also if there are. */
   hasMore: boolean;
   notifications: AcknowledgedNotification[];
   /** That of the last notification or acknowledgement when the page was read. */
@@ -721,6 +721,14 @@ export interface Price {
   timestamp: string;
 }
 
+/** The price of a symbol is no longer known, until another one is published. */
+export interface PriceWithdrawn {
+  /** Why the price of a symbol is no longer known: a service withdrew it, or none was published for `market.symbol_expiry`. */
+  reason: "withdrawn" | "expired";
+  symbol: string;
+  timestamp: string;
+}
+
 /** The answer to a subscription, as event and as acknowledgement. */
 export interface PricesSubscribed {
   /** One for each symbol. */
@@ -775,6 +783,18 @@ export interface Reaction {
   userIds: string[];
 }
 
+/** `signals:history`: a page of all signals, or of those of a channel. */
+export interface ReadFollowedSignals {
+  /** None: all signals. */
+  channelId?: ServiceName;
+  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
+  cursor?: RevisionCursor;
+  /** 1 to 200. Default 50. */
+  limit?: number;
+  /** Only signals with a larger `revision`, of which the client has all others. On each page. */
+  sinceRevision?: number;
+}
+
 /** `message_history`: a page of messages. */
 export interface ReadHistory {
   /** Only messages after this one, the oldest of them. */
@@ -800,6 +820,16 @@ export interface ReadOwnHistory {
   cursor?: RevisionCursor;
   /** 1 to 200. Default 50. */
   limit?: number;
+}
+
+/** `trades:history`: a page of the trades of the sender. */
+export interface ReadOwnTrades {
+  /** The `cursor` of the snapshot or of the page before; without it, the first page. */
+  cursor?: RevisionCursor;
+  /** 1 to 200. Default 50. */
+  limit?: number;
+  /** Only trades with a larger `revision`, of which the client has all others. On each page. */
+  sinceRevision?: number;
 }
 
 /** `admin:stats`. */
@@ -967,6 +997,21 @@ export interface Signal {
   timestamp: string;
 }
 
+/** A page of signals, the newest first. */
+export interface SignalList {
+  /** Where the next page begins, if there is one. */
+  cursor?: string;
+  /** Whether there are older ones; with `sinceRevision`, older ones that came after it. */
+  hasMore: boolean;
+  /** That of the last of all signals when the page was read. */
+  revision: number;
+  signals: SignalUpdate[];
+  /** That of the request, if the list has only what came after it. */
+  sinceRevision?: number;
+  /** The ids of signals on this page that were withdrawn after `sinceRevision`. Empty without it. */
+  withdrawn?: string[];
+}
+
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface SignalUpdate {
   /** What a signal advises. */
@@ -985,13 +1030,28 @@ export interface SignalUpdate {
   timestamp: string;
 }
 
+/** An update with its place: a larger number than that of the snapshot and of everything before. */
+export interface SignalWithdrawnUpdate {
+  channelId?: string;
+  revision: number;
+  signalId: string;
+  /** When it was withdrawn. */
+  timestamp: string;
+}
+
 /** Signals at one moment. */
 export interface Signals {
-  /** Of these there are older ones that did not fit. What is older than the last ones does not count. */
+  /** Where the page of the others begins in `signals:history`, if there are more. */
+  cursor?: string;
+  /** Whether there are more signals than these: older ones, but with `sinceRevision` only those that came after it. */
   hasMore: boolean;
   revision: number;
   /** The last ones. */
   signals: Signal[];
+  /** That of the subscription, if `signals` has only what came after it. Without it these are the last of all. */
+  sinceRevision?: number;
+  /** The ids of signals that were withdrawn after `sinceRevision`. Empty without it. */
+  withdrawn?: string[];
 }
 
 /** The answer to a subscription, as event and as acknowledgement. */
@@ -1051,10 +1111,14 @@ export interface SubscribePrices {
 export interface SubscribeSignals {
   /** None: all signals. */
   channelId?: ServiceName;
+  /** The last `revision` of these signals that the client knows: the snapshot then has only what came after it. */
+  sinceRevision?: number;
 }
 
 /** `subscribe:trades`: the trades of the sender. */
 export interface SubscribeTrades {
+  /** The last `revision` of trades that the client knows: the snapshot then has only what has changed after it. */
+  sinceRevision?: number;
   /** The sender's own id. */
   userId: UserId;
 }
@@ -1122,6 +1186,21 @@ export interface TradeExecuted {
   tradeId: ServiceName;
 }
 
+/** A page of the trades of a user as they are now, the newest change first. */
+export interface TradeList {
+  /** Where the next page begins, if there is one. */
+  cursor?: string;
+  /** Whether there are older ones; with `sinceRevision`, older ones that changed after it. */
+  hasMore: boolean;
+  /** That of the last change when the page was read. */
+  revision: number;
+  /** That of the request, if the list has only what has changed after it. */
+  sinceRevision?: number;
+  trades: TradeUpdate[];
+  /** The ids of trades on this page that were withdrawn after `sinceRevision`. Empty without it. */
+  withdrawn?: string[];
+}
+
 /** An update with its place: a larger number than that of the snapshot and of everything before. */
 export interface TradeUpdate {
   /** None as long as it is not executed. */
@@ -1138,13 +1217,28 @@ export interface TradeUpdate {
   userId: UserId;
 }
 
+/** An update with its place: a larger number than that of the snapshot and of everything before. */
+export interface TradeWithdrawnUpdate {
+  revision: number;
+  /** When it was withdrawn. */
+  timestamp: string;
+  tradeId: string;
+  userId: string;
+}
+
 /** The trades of a user at one moment. */
 export interface Trades {
-  /** Of these there are older ones that did not fit. What is closed and older than the last ones does not count. */
+  /** Where the page of the others begins in `trades:history`, if there are more. */
+  cursor?: string;
+  /** Whether there are more trades than these: older ones, but with `sinceRevision` only those that changed after it. */
   hasMore: boolean;
   revision: number;
-  /** Those that are open and the last ones, by their last change. */
+  /** That of the subscription, if `trades` has only what has changed after it. Without it these are all that the client needs. */
+  sinceRevision?: number;
+  /** Those that are open and the last ones that are settled, by their last change. */
   trades: Trade[];
+  /** The ids of trades that were withdrawn after `sinceRevision`. Empty without it. */
+  withdrawn?: string[];
 }
 
 /** The answer to a subscription, as event and as acknowledgement. */
@@ -1305,12 +1399,16 @@ export interface Requests {
   "subscribe:trades": { payload: SubscribeTrades; answer: TradesSubscribed };
   /** Follows the sender's trades no longer. */
   "unsubscribe:trades": { payload: UnsubscribeTrades; answer: Unsubscribed };
+  /** Reads a page of the sender's trades, the newest change first. */
+  "trades:history": { payload: ReadOwnTrades | undefined; answer: TradeList };
   /** Has a trade executed for the sender. */
   "execute:trade": { payload: ExecuteTrade; answer: TradeExecuted };
   /** Follows all signals, or those of a channel. */
   "subscribe:signals": { payload: SubscribeSignals | undefined; answer: SignalsSubscribed };
   /** Follows all signals no longer, or those of a channel. */
   "unsubscribe:signals": { payload: UnsubscribeSignals | undefined; answer: Unsubscribed };
+  /** Reads a page of all signals, or of those of a channel, the newest first. */
+  "signals:history": { payload: ReadFollowedSignals | undefined; answer: SignalList };
   /** Follows the sender's portfolio. */
   "subscribe:portfolio": { payload: SubscribePortfolio; answer: NewestPortfolioSubscribed };
   /** Follows the sender's portfolio no longer. */
@@ -1404,6 +1502,8 @@ export interface ServerToClientEvents {
   "trades:unsubscribed": (payload: Unsubscribed) => void;
   /** A trade was published or has changed. */
   "trade:update": (payload: TradeUpdate) => void;
+  /** A trade that is not executed was withdrawn. */
+  "trade:withdrawn": (payload: TradeWithdrawnUpdate) => void;
   /** A trade was executed as it was ordered. */
   "trade:executed": (payload: TradeExecuted) => void;
   /** A trade was not executed, or nobody knows yet. */
@@ -1414,6 +1514,8 @@ export interface ServerToClientEvents {
   "signals:unsubscribed": (payload: Unsubscribed) => void;
   /** A signal was published. */
   "signal:new": (payload: SignalUpdate) => void;
+  /** A signal was withdrawn. */
+  "signal:withdrawn": (payload: SignalWithdrawnUpdate) => void;
   /** The socket follows its user's portfolio from here on. */
   "portfolio:subscribed": (payload: NewestPortfolioSubscribed) => void;
   /** The socket follows its user's portfolio no longer. */
@@ -1426,6 +1528,8 @@ export interface ServerToClientEvents {
   "prices:unsubscribed": (payload: PricesUnsubscribed) => void;
   /** The price of a symbol has changed; of prices that come within `market.price_interval` the newest is told. */
   "price:update": (payload: Price) => void;
+  /** The price of a symbol is no longer known; it takes the place of a `price:update` that waits, and a newer price its place. */
+  "price:withdrawn": (payload: PriceWithdrawn) => void;
   /** The socket follows its user's notifications from here on. */
   "notifications:subscribed": (payload: NotificationsSubscribed) => void;
   /** The socket follows its user's notifications no longer. */
