@@ -1,4 +1,4 @@
-//! What goes from one server to another: an operation that owns its parts, or a reply to one.
+//! Envelopes, which servers exchange: an owned operation, or a reply to a request.
 
 use std::time::Duration;
 
@@ -8,24 +8,25 @@ use super::operation::{Audience, Delivery, Flags, Kind, Operation, Position, Tar
 pub(super) use super::operation::{Item, NodeId};
 use crate::names::{Room, RoomName, SocketId};
 
-/// What one server sends to another. Cloning copies no arguments.
+/// A message from one server to other servers. Cloning copies no arguments.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Envelope {
-    /// Who has sent it.
+    /// The sender.
     pub node: NodeId,
-    /// Which one of its sender it is, so that one that comes twice is applied once. `None` where a
-    /// foreign wire numbers nothing: such an envelope is always applied.
+    /// The sequence number of the envelope at its sender. Receivers apply a repeated number once.
+    /// `None` on foreign wire formats without numbers; such an envelope is always applied.
     pub number: Option<u64>,
-    /// What it says.
+    /// The content.
     pub message: Message,
-    /// Whether the envelope came sealed, so that its sender knows a secret of the cluster. It is not part of the
-    /// envelope's bytes: the adapter that has opened the envelope sets it.
+    /// Whether the envelope arrived sealed, which proves that its sender knows a secret of the
+    /// cluster. The encoded envelope does not contain this field. The adapter sets it after it
+    /// opens the envelope.
     pub was_sealed: bool,
 }
 
 impl Envelope {
-    /// An envelope of this sender.
+    /// Creates an envelope of this sender.
     #[must_use]
     pub const fn new(node: NodeId, number: Option<u64>, message: Message) -> Self {
         Self {
@@ -36,7 +37,7 @@ impl Envelope {
         }
     }
 
-    /// Who must get it, if not every other server.
+    /// Returns which servers must receive the envelope.
     #[must_use]
     pub fn channel(&self) -> Channel<'_> {
         match &self.message {
@@ -46,54 +47,55 @@ impl Envelope {
     }
 }
 
-/// Which servers must get an envelope.
+/// The servers that must receive an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Channel<'a> {
     /// All other servers.
     All,
-    /// The servers on which this room of this namespace is open; that all others get the envelope does no harm.
+    /// The servers on which this room of this namespace is open. Additional receivers do no harm.
     Room(&'a str, &'a Room),
-    /// The server of this name.
+    /// The server with this name.
     Node(&'a NodeId),
 }
 
-/// What an envelope says.
+/// The content of an envelope.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Message {
-    /// An operation for the sockets of other servers.
+    /// An operation to apply to the sockets of other servers.
     Publication(Publication),
-    /// What a server has to say to an operation that it was asked about.
+    /// A reply to a request.
     Reply(Reply),
 }
 
-/// An operation that was applied on one server and is to be applied on the others.
+/// An operation that one server has applied and the other servers must apply.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Publication {
-    /// The namespace, which need not exist where it arrives.
+    /// The namespace. It may not exist on the receiving server.
     pub namespace: Nsp,
-    /// The rooms whose members the operation is about, each member once; `None` is the whole namespace.
+    /// The rooms whose members the operation targets, each member once. `None` means the whole
+    /// namespace.
     pub rooms: Option<Vec<Room>>,
-    /// Members of these are left out; the name may be a socket's id.
+    /// Rooms whose members are excluded. A name may be the id of a socket.
     pub except: Vec<Room>,
-    /// What may become of an event for a slow client.
+    /// The delivery of an event to slow clients.
     pub delivery: Delivery,
     /// Whether an event may be compressed.
     pub compress: bool,
-    /// How long answers may take.
+    /// The time limit for acknowledgements and answers.
     pub timeout: Option<Duration>,
-    /// What replies refer to, for a kind that asks for them.
+    /// The number to which replies refer, for kinds that request replies.
     pub request: Option<u64>,
-    /// Where the journal has the operation, if it comes from there.
+    /// The position in the journal, if the operation comes from a journal.
     pub position: Option<Position>,
-    /// What is done.
+    /// The operation.
     pub kind: Kind,
 }
 
 impl Publication {
-    /// Something that is done to a whole namespace, as an ordinary event if it is one.
+    /// Creates a publication for a whole namespace, with the defaults of an ordinary event.
     #[must_use]
     pub const fn new(namespace: Nsp, kind: Kind) -> Self {
         Self {
@@ -109,8 +111,8 @@ impl Publication {
         }
     }
 
-    /// An event for one room need only reach where that room is open. The room of a socket's own id is
-    /// never said to be open, so it counts as none.
+    /// Returns the room's channel for an event to one room, and `Channel::All` otherwise. Adapters
+    /// need not follow the room of a socket's own id, so it does not count.
     fn channel(&self) -> Channel<'_> {
         match (&self.kind, self.rooms.as_deref()) {
             (Kind::Broadcast { .. }, Some([room])) if SocketId::parse(room.as_str()).is_none() => {
@@ -132,7 +134,8 @@ impl Publication {
         self.except.iter().map(Into::into).collect()
     }
 
-    /// What is to be applied on this server, with the number that a stream has here.
+    /// Returns the operation to apply on this server. `stream` maps a delivery to the local number
+    /// of its stream.
     pub(crate) fn operation<'a>(
         &'a self,
         rooms: &'a Audience<'a>,
@@ -150,7 +153,7 @@ impl Publication {
             rooms,
             except,
             sender: None,
-            // What has come from another server is never published again.
+            // Operations from other servers are never published again.
             local: true,
             flags,
             stream: None,
@@ -182,7 +185,8 @@ impl Publication {
 }
 
 impl<A> Operation<'_, A> {
-    /// The operation for other servers, with its arguments in the form in which those of clients are.
+    /// Converts the operation for other servers. `args` encodes the arguments like those of
+    /// clients.
     pub(crate) fn publication<X>(
         &self,
         args: impl FnOnce(&A) -> Result<Args, X>,
@@ -196,7 +200,7 @@ impl<A> Operation<'_, A> {
             flags,
             stream,
         } = self.target;
-        // The sender is no socket of other servers, which are told to leave out the room of its id.
+        // The sender is not a socket of the other servers, so they exclude the room of its id.
         let sender = sender.map(|id| Room::from(id.as_str()));
         let except = except.iter().map(|name| name.clone().into_room());
         let kind = self.kind.clone();
@@ -214,23 +218,23 @@ impl<A> Operation<'_, A> {
     }
 }
 
-/// What a server says to a request. One that has several things to say sends several.
+/// A reply to a request. A server with several items sends several replies.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reply {
-    /// Who has asked.
+    /// The server that sent the request.
     pub to: NodeId,
-    /// What is answered.
+    /// The number of the request.
     pub request: u64,
-    /// How many items this server sends, once it is known: clients that were asked, parts of a list
-    /// of sockets, 1 for an answer, 0 for nothing at all.
+    /// The number of items that this server sends, once it is known: the number of clients asked,
+    /// the number of parts of a list of sockets, 1 for an answer, or 0 for no items.
     pub total: Option<u32>,
     /// One of these items.
     pub item: Option<Item>,
 }
 
 impl Reply {
-    /// An answer to a request of this server.
+    /// Creates a reply to a request of the server `to`.
     #[must_use]
     pub const fn new(to: NodeId, request: u64, total: Option<u32>, item: Option<Item>) -> Self {
         Self {

@@ -1,14 +1,12 @@
-//! Several servers as one: what goes from one to another, and what carries it there.
+//! Clustering: publishes operations to other servers and receives theirs.
 //!
-//! An `Adapter` carries envelopes, and is given to `Builder::adapter`. What
-//! they mean is done by the library, once for all adapters: who must answer and until when, what came
-//! twice, what is counted. How one is written is told in `docs/adapters.md`.
+//! An `Adapter`, set with `Builder::adapter`, transports envelopes. This module implements their
+//! semantics for all adapters: timeouts, deduplication, metrics. See also `docs/adapters.md`.
 //!
-//! Without the feature `cluster` there is one server: of all this only `operation` is compiled, and what stands for
-//! the rest in `operation/alone.rs`.
+//! Without the `cluster` feature, only `operation` and the stubs in `operation/alone.rs` compile.
 //!
-//! In the library `socket` comes in here, to publish what it has applied to its own sockets, and with a
-//! receiver for what others publish. Nothing in here may know sockets: an operation is plain data.
+//! `socket` publishes local operations and registers a `Receiver` for remote operations. This
+//! module must not depend on sockets; operations are plain data.
 
 #[cfg(not(feature = "cluster"))]
 #[path = "operation/alone.rs"]

@@ -1,14 +1,16 @@
-//! What this server may have missed of others: a client that comes back is told so by starting afresh.
+//! Gaps: periods in which this server may have missed messages of its peers. After a gap,
+//! reconnecting clients start a new session.
 //!
-//! A gap is noted without a lock; the task of heartbeats, or that of the adapter when it is connected again, then has the
-//! namespaces know up to which of their events something may be missing. Until the namespaces know, nobody is recovered.
+//! A gap is recorded without a lock. The heartbeat task, or the adapter's task after it reconnects,
+//! then passes the gap to the namespaces. Each namespace marks the position up to which events may
+//! be missing. Until then, no session is recovered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Joined;
 use crate::adapter::interface::Health;
 
-/// How often something may have been missed, and how many of these times the namespaces know of.
+/// The number of gaps, and how many of them the namespaces know.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     noticed: AtomicU64,
@@ -16,24 +18,24 @@ pub(super) struct Gaps {
 }
 
 impl Joined {
-    /// Notes that something of other servers may be missing. It takes no lock, and may be called with any held.
+    /// Records that messages of peers may be missing. Takes no lock, so callers may hold any lock.
     pub(super) fn notice_gap(&self) {
         self.gaps.noticed.fetch_add(1, Ordering::AcqRel);
         self.registry.beat_soon();
     }
 
-    /// Has the namespaces know of what was noticed.
+    /// Passes new gaps to the namespaces.
     pub(crate) fn mark_gaps(&self) {
         let noticed = self.gaps.noticed.load(Ordering::Acquire);
         if noticed != self.gaps.marked.load(Ordering::Acquire) {
             self.receiver.missed();
-            // What was noticed meanwhile is marked the next time.
+            // Gaps that are recorded in the meantime are marked by the next call.
             self.gaps.marked.store(noticed, Ordering::Release);
         }
     }
 
-    /// Whether something that others send now may never arrive, or nobody knows yet from where on everything has. With a
-    /// journal that is its matter.
+    /// Returns whether messages that peers send now may be lost, or whether a recorded gap is not
+    /// marked yet. With a journal it returns `false`, because the journal detects gaps.
     pub(crate) fn has_gap(&self) -> bool {
         if self.journal.is_some() {
             return false;

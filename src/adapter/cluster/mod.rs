@@ -1,8 +1,15 @@
-//! This server as one of several: it numbers what it publishes, leaves out what has come before, and
-//! brings replies to who has asked.
+//! The cluster membership of this server: numbers outgoing envelopes, drops repeated envelopes, and
+//! assigns replies to requests.
 //!
-//! `mod.rs` has what is published and what arrives, `gaps` what may be missing, `others` which servers there are, `requests` who must answer and until when, `seen` what
-//! has come before, `tail` what of a journal is not applied yet. `socket` comes in here by `Cluster` and `Joined`; nothing in here knows a transport, or sockets.
+//! - `mod.rs` publishes and receives.
+//! - `gaps` tracks periods in which messages may be missing.
+//! - `others` sends and receives heartbeats.
+//! - `requests` tracks which servers must answer a request, and its deadline.
+//! - `seen` detects repeated envelopes.
+//! - `tail` records journal events while a client reads earlier events.
+//!
+//! `socket` uses this module through `Cluster` and `Joined`. The module must not depend on a
+//! transport or on sockets.
 
 mod gaps;
 mod others;
@@ -42,10 +49,10 @@ use crate::{
     names::{Room, SocketId},
 };
 
-/// Whether there are other servers. Cloning is a reference count at most.
+/// The connection to other servers, if there are any. Cloning is a reference count at most.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Cluster {
-    /// There are no other servers, and a broadcast pays one branch to find that out.
+    /// There are no other servers. A broadcast only pays for this branch.
     #[default]
     Local,
     Joined(Arc<Joined>),
@@ -60,8 +67,8 @@ impl Cluster {
         }
     }
 
-    /// A socket has joined a room or left it: tells an adapter that wants to know whether the room has
-    /// been opened or closed by that. Not to be called with a lock of a room held.
+    /// Called after a socket joined or left a room. Notifies an adapter that follows rooms if this
+    /// opened or closed the room. The caller must not hold the lock of a room.
     #[inline]
     pub(crate) fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
@@ -71,7 +78,8 @@ impl Cluster {
         }
     }
 
-    /// A socket has come or gone: tells an adapter for which its id is a room like others.
+    /// Called after a socket connected or disconnected. Notifies an adapter that follows the rooms
+    /// of socket ids.
     #[inline]
     pub(crate) fn socket_changed(&self, nsp: &Nsp, id: SocketId, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self
@@ -81,7 +89,7 @@ impl Cluster {
         }
     }
 
-    /// A namespace has come or gone.
+    /// Called after a namespace was created or removed.
     pub(crate) fn namespace_changed(&self, nsp: &Nsp, exists: impl FnOnce() -> bool) {
         if let Self::Joined(joined) = self {
             joined.namespace_changed(nsp, exists);
@@ -102,7 +110,7 @@ impl Cluster {
         self.joined().is_some_and(|joined| joined.journal.is_some())
     }
 
-    /// Whether something that other servers send may be missing now.
+    /// Returns whether messages of other servers may be missing now.
     pub(crate) fn has_gap(&self) -> bool {
         self.joined().is_some_and(|joined| joined.has_gap())
     }
@@ -115,55 +123,57 @@ pub(crate) struct Joined {
     receiver: Box<dyn Receiver>,
     /// The number of the last envelope.
     last: AtomicU64,
-    /// The adapter has refused the last thing that it was given.
+    /// Whether the adapter refused the last operation.
     is_failing: AtomicBool,
     seen: Mutex<Seen>,
     requests: Arc<Requests>,
     timeout: Duration,
     follows_rooms: bool,
     follows_sockets: bool,
-    /// The rooms that the adapter believes to be open; as many as there are. It is held while the
-    /// adapter is told, so that it hears of one room in the order in which things happened.
+    /// The rooms that the adapter considers open, without a limit. The lock is held during calls of
+    /// the adapter, so that it receives the changes of a room in order.
     opened: Mutex<HashSet<(Nsp, Room)>>,
-    /// The namespaces that the adapter believes to be open; held in the same way while it is told.
+    /// The namespaces that the adapter considers open. The lock is also held during calls of the
+    /// adapter.
     namespaces: Mutex<HashSet<Nsp>>,
     /// Whether the task of the adapter was started.
     has_task: AtomicBool,
     journal: Option<Arc<dyn Journal>>,
-    /// Held while something of the journal is applied.
+    /// Held while an operation from the journal is applied.
     applied: Mutex<Tails>,
     registry: Arc<Registry>,
     gaps: Gaps,
-    /// Permits a line of the log about messages that did not open.
+    /// Throttles the log about messages that cannot be opened.
     unopened: LogThrottle,
     metrics: Arc<Metrics>,
 }
 
-/// Applies what other servers have published.
+/// Applies operations of other servers.
 pub(crate) trait Receiver: Send + Sync {
     fn receive(&self, cluster: &Arc<Joined>, from: &NodeId, publication: Publication);
 
-    /// The rooms of a namespace, with those of the sockets' own ids.
+    /// Returns the rooms of a namespace, including the rooms of the sockets' own ids.
     fn rooms(&self, namespace: &str) -> Vec<Room>;
 
-    /// Whether anybody is in one of these rooms, or in the namespace if there are none. Who is away and may come back
-    /// is.
+    /// Returns whether a socket is in one of these rooms, or in the namespace if `rooms` is empty.
+    /// Disconnected but recoverable clients count.
     #[cfg(feature = "redis")]
     fn reaches(&self, namespace: &Nsp, rooms: &[Room]) -> bool;
 
-    /// Something that others have sent up to now may be missing.
+    /// Called when messages of other servers up to now may be missing.
     fn missed(&self);
 
-    /// Another server was heard of for the first time.
+    /// Called after the first heartbeat of another server.
     fn node_joined(&self, node: &Node);
 
-    /// Another server has gone.
+    /// Called after another server left or expired.
     fn node_left(&self, node: &Node);
 
-    /// Another server has changed a value.
+    /// Called after another server changed a value.
     fn value_changed(&self, key: &str);
 
-    /// A client has come to another server, which asks for what this one has of it. Whoever has nothing answers so, too.
+    /// Called when another server requests the state of a client that connected to it. The receiver
+    /// must also reply if it has no such client.
     fn wanted(&self, cluster: &Arc<Joined>, from: &NodeId, request: u64, wanted: Wanted);
 }
 
@@ -200,7 +210,7 @@ impl Joined {
         })
     }
 
-    /// Begins to receive.
+    /// Starts to receive messages.
     pub(crate) fn start(self: &Arc<Self>) {
         let server = Arc::downgrade(self);
         self.adapter.receive(Inbox::new(self.node.clone(), server));
@@ -220,44 +230,46 @@ impl Joined {
         }
     }
 
-    /// `true` for the first who asks: the task of the adapter is to be started.
+    /// Returns `true` on the first call. The caller must then start the task of the adapter.
     #[inline]
     pub(crate) fn begins_task(&self) -> bool {
-        // Every new connection asks. Reading first spares all but the first a write to a shared cache line.
+        // Every new connection calls this. The load before the swap avoids writes to a shared cache
+        // line on all but the first call.
         !self.has_task.load(Ordering::Relaxed) && !self.has_task.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) async fn followed(&self) {
-        // Nobody waits for other servers beyond that time either.
+        // No request to other servers takes longer than this timeout either.
         let _ = timeout(self.timeout, self.adapter.followed()).await;
     }
 
-    /// What keeps sessions for other servers, if anything does.
+    /// Returns the journal, if sessions are stored for other servers.
     #[inline]
     pub(crate) fn journal(&self) -> Option<&Arc<dyn Journal>> {
         self.journal.as_ref()
     }
 
-    /// The name of this server.
+    /// Returns the name of this server.
     pub(crate) fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// Keeps what is applied of the journal in a namespace from here on.
+    /// Records the journal events that are applied in a namespace from now on.
     pub(crate) fn follow(&self, nsp: &Nsp) -> Arc<Tail> {
         self.applied.lock().follow(nsp)
     }
 
-    /// Does something while nothing of the journal is applied, given up to where it was.
+    /// Calls `then` with the position up to which the journal is applied. No journal event is
+    /// applied during the call.
     pub(crate) fn between<T>(&self, then: impl FnOnce(Option<Position>) -> T) -> T {
         let applied = self.applied.lock();
-        // The journal's own position may still be before the last event that was applied, and is ahead where entries
-        // were skipped because they are not for this server.
+        // The journal's position may still precede the last applied event. It is ahead of it if the
+        // journal skipped entries for other servers.
         let delivered = self.journal.as_ref().and_then(|journal| journal.position());
         then(applied.last.max(delivered))
     }
 
-    /// Notes that an operation is not given to the adapter, because its journal is not reached.
+    /// Records that an operation was not given to the adapter because its journal is unreachable.
     pub(crate) fn unreached(&self) -> AdapterError {
         let error = AdapterError::Timeout;
         self.note(&Err(error.clone()));
@@ -289,12 +301,12 @@ impl Joined {
         &self.metrics
     }
 
-    /// How long a request may take that has no time limit of its own.
+    /// Returns the time limit for requests that have no time limit of their own.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Whether certainly no other server listens.
+    /// Returns whether it is certain that no other server is listening.
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
         self.adapter.is_alone()
@@ -309,15 +321,17 @@ impl Joined {
         published
     }
 
-    /// Sends an operation to the other servers and returns a request that waits for what they say; `None` if too many
-    /// wait already. Everybody must answer who is a member at this moment.
+    /// Sends an operation to the other servers and returns a request that waits for their replies.
+    /// The servers that are members now must answer. Returns `None` if too many requests are
+    /// pending.
     pub(crate) fn ask(
         self: &Arc<Self>,
         mut publication: Publication,
         timeout: Duration,
     ) -> Option<Result<Request, AdapterError>> {
-        // The place is taken before the question leaves, since a reply may come while `publish` still runs. If
-        // publishing fails, the request is dropped, and its place is free again.
+        // The slot is reserved before the request is sent, because a reply may arrive while
+        // `publish` is still running. If publishing fails, the request is dropped, which releases
+        // the slot.
         let mut request = self.requests.open(timeout)?;
         publication.request = Some(request.number());
         let namespace = publication.namespace.clone();
@@ -329,7 +343,7 @@ impl Joined {
         }))
     }
 
-    /// Asks which others there are in a namespace.
+    /// Requests the other servers in a namespace.
     fn members(&self, namespace: &Nsp) -> BoxFuture<Result<Servers, AdapterError>> {
         let members = self.adapter.servers(namespace.as_str());
         let node = self.node.clone();
@@ -342,7 +356,7 @@ impl Joined {
         })
     }
 
-    /// Says something to a request of another server.
+    /// Sends a reply to a request of another server.
     pub(crate) fn reply(&self, to: &NodeId, request: u64, total: Option<u32>, item: Option<Item>) {
         let reply = Reply::new(to.clone(), request, total, item);
         let replied = self.adapter.reply(to, self.seal(Message::Reply(reply)));
@@ -353,8 +367,8 @@ impl Joined {
     }
 
     fn seal(&self, message: Message) -> Envelope {
-        // The number must only be unique, so relaxed is enough: the queue of the adapter makes the order, and
-        // receivers take numbers in any order.
+        // The number must only be unique, so relaxed ordering suffices. The adapter's queue defines
+        // the order, and receivers accept numbers in any order.
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         Envelope::new(self.node.clone(), Some(number), message)
     }
@@ -363,7 +377,8 @@ impl Joined {
         match sent {
             Ok(()) => {
                 self.metrics.count(Counter::ClusterSent);
-                // Two tasks may both see the end of a failure, which costs one line too many in the log.
+                // Two tasks may both observe the end of a failure. This only costs an additional
+                // log line.
                 if self.is_failing.load(Ordering::Relaxed) {
                     self.is_failing.store(false, Ordering::Relaxed);
                     crate::throttled_log!(
@@ -372,11 +387,12 @@ impl Joined {
                     );
                 }
             }
-            // The adapter does not fail: this one message is too large, which whoever has sent it is told.
+            // The adapter still works. Only this message is too large, and its sender gets an
+            // error.
             Err(AdapterError::TooLarge) => self.metrics.count(Counter::ClusterUnsent),
             Err(error) => {
                 self.metrics.count(Counter::ClusterUnsent);
-                // One line for a failure that lasts.
+                // Logs one line per failure, however long it lasts.
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
                     crate::throttled_log!(warn, %error, "other servers do not get what they should");
                 }
@@ -384,7 +400,7 @@ impl Joined {
         }
     }
 
-    /// Counts a message that does not open.
+    /// Counts a message that cannot be opened.
     fn note_unopened(&self, why: Unopened) {
         self.metrics.count(match why {
             Unopened::Plain => Counter::ClusterPlain,
@@ -403,8 +419,8 @@ impl Joined {
     }
 
     fn room_changed(&self, nsp: &Nsp, room: &Room, exists: impl FnOnce() -> bool) {
-        // `exists` looks under this lock: of two tasks that change a room at once, the later one sees what is
-        // true at the end, so that the adapter is never left with an outdated answer.
+        // `exists` runs under this lock. If two tasks change a room concurrently, the later call
+        // observes the final state, so the adapter never keeps an outdated state.
         let mut opened = self.opened.lock();
         let key = (nsp.clone(), room.clone());
         if exists() {
@@ -442,8 +458,9 @@ impl Deliver for Joined {
             Message::Publication(publication) => publication.position,
             Message::Reply(_) => None,
         };
-        // What this server has sent was applied when it was sent. Only what went through the journal is applied
-        // when it comes back, because its place among the events of other servers is not known before.
+        // This server applied its own operations when it sent them. Operations that pass through
+        // the journal are only applied here, because the journal defines their order among the
+        // operations of other servers.
         if node == self.node && position.is_none() {
             return;
         }
@@ -475,8 +492,8 @@ impl Deliver for Joined {
         self.metrics.count(Counter::ClusterReceived);
         match message {
             Message::Publication(publication) if position.is_some() && self.journal.is_some() => {
-                // The lock is held until the event is applied, so that `between` lets a client in before the event or
-                // behind it, and never in the middle.
+                // The lock is held until the event is applied. `between` therefore admits a client
+                // either before or after the event, and never in the middle.
                 let mut applied = self.applied.lock();
                 applied.pass(&publication);
                 self.receiver.receive(&self, &node, publication);
@@ -521,7 +538,8 @@ impl Deliver for Joined {
         self.registry.note_deaf();
         self.registry.note_missed();
         self.notice_gap();
-        // No lock is held here, so that the namespaces can know before anybody sees that the others are reached.
+        // No lock is held here, so the namespaces are updated before the adapter reports that it is
+        // ready.
         self.mark_gaps();
     }
 
@@ -544,7 +562,8 @@ impl Deliver for Joined {
 
     #[cfg(feature = "redis")]
     fn passes_by(&self, namespace: &Nsp, rooms: &[Room], position: Option<Position>) -> bool {
-        // Held, so that no client is let in between who would miss it: it is either there, or reads of it.
+        // The lock prevents that a client is admitted now and misses the event. Either the client
+        // is already a member, or it reads the event from the journal.
         let mut applied = self.applied.lock();
         if applied.is_followed(namespace) || self.receiver.reaches(namespace, rooms) {
             return false;
@@ -556,7 +575,7 @@ impl Deliver for Joined {
     }
 }
 
-/// The time between two lines of the log about messages that did not open.
+/// The interval between log lines about messages that cannot be opened.
 const UNOPENED_LINES: Duration = Duration::from_secs(10);
 
 impl fmt::Debug for Joined {

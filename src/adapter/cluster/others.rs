@@ -1,4 +1,4 @@
-//! Which other servers there are: what this one tells them of itself, and what they tell.
+//! Heartbeats: announces this server, and processes the heartbeats of peers.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::adapter::{
 };
 
 impl Joined {
-    /// Tells the others that this server is there, and forgets those that are silent, unless this one hears nobody. A
-    /// heartbeat that is not heard is no failure and is not counted: the next one comes soon.
+    /// Sends a heartbeat and removes expired peers. A heartbeat that cannot be sent is not counted
+    /// as an error, because the next heartbeat follows soon.
     pub(crate) fn beat(&self) {
         self.registry.note_backlog(self.backlog());
         let is_ready = self.health() == Health::Ready;
-        // What is read later is not missing.
+        // With an adapter that replays missed messages, an outage is not a gap.
         if is_ready || !self.adapter.catches_up() {
             self.registry.note_reached(is_ready);
         }
@@ -29,8 +29,8 @@ impl Joined {
                 self.send_quietly(beat);
             }
         });
-        // Without its way to the others this server would take all of them for gone, and would know no more where requests
-        // of their sessions go, which it reaches without that way.
+        // While the adapter is down, all peers are silent. They must not expire, because this
+        // server can still forward requests of their sessions without the adapter.
         if !is_ready {
             self.registry.note_deaf();
         }
@@ -47,15 +47,16 @@ impl Joined {
         }
     }
 
-    /// Tells the others that a value was changed. They look for themselves if they do not hear it.
+    /// Announces a changed value to the peers. A peer that misses the announcement finds the change
+    /// by polling.
     pub(in crate::adapter) fn announce(&self, key: &str) {
         if let Some(changed) = nodes::changed(key) {
             self.send_quietly(changed);
         }
     }
 
-    /// Looks whether the id of this server is its own: tells the others of it, and waits until they
-    /// would have objected, or until it is clear that they are not reached now.
+    /// Checks that no peer has the same id as this server. Announces this server and waits for
+    /// objections. Returns `Ok` if the adapter does not connect in time.
     pub(crate) async fn check_node(&self) -> Result<(), NodeTaken> {
         let reached = async {
             while self.health() != Health::Ready {
@@ -66,19 +67,20 @@ impl Joined {
         };
         tokio::select! {
             taken = self.registry.until_taken() => Err(taken),
-            // An objection may come in the same moment, and `select!` picks either of two that are ready.
+            // An objection may arrive in the same moment, and `select!` picks one of two ready
+            // branches.
             _ = timeout(REACHED, reached) => self.registry.taken().map_or(Ok(()), Err),
         }
     }
 
-    /// A server has gone: nothing waits for its answers any more.
+    /// Removes a server that left or expired. Requests no longer wait for its replies.
     pub(super) fn forget(&self, node: &Node) {
         self.seen.lock().forget(&node.name);
         self.requests.left(&node.name);
         self.receiver.node_left(node);
     }
 
-    /// Takes in an event of the namespace of heartbeats.
+    /// Processes an event in the namespace of heartbeats.
     pub(super) fn hear(
         &self,
         from: &NodeId,
@@ -94,7 +96,7 @@ impl Joined {
                 .hear(from, Beat::read(args)?.authenticated(was_sealed))
             {
                 Heard::Again => {}
-                // What was lost there may have been for clients of this server.
+                // The lost envelopes may have been for clients of this server.
                 Heard::Losing => self.notice_gap(),
                 Heard::New(node) => {
                     if node.load.lost > 0 {
@@ -119,9 +121,10 @@ impl Joined {
     }
 }
 
-/// The pause between two looks whether others are reached.
+/// The interval between checks of the adapter's health.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long others take to object to an id, who tell of themselves soon after they hear of a new server.
+/// How long to wait for objections to an id. Peers send a heartbeat soon after the first heartbeat
+/// of a new server.
 const OBJECTION: Duration = Duration::from_millis(500);
-/// How long a server waits for others that it does not reach.
+/// How long to wait for the adapter to connect, including the wait for objections.
 const REACHED: Duration = Duration::from_secs(3);

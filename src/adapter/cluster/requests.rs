@@ -1,4 +1,4 @@
-//! What this server has asked the others: who must answer, what has come, and until when.
+//! Requests to other servers: which servers must answer, the replies so far, and the deadline.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,10 +21,10 @@ use super::super::{
 };
 use crate::metrics::{Counter, Gauge, Metrics};
 
-/// The requests that wait for other servers.
+/// The pending requests of this server.
 pub(super) struct Requests {
     open: Mutex<Open>,
-    /// How many may wait.
+    /// The maximum number of pending requests.
     limit: usize,
     metrics: Arc<Metrics>,
 }
@@ -35,25 +35,26 @@ struct Open {
     pending: HashMap<u64, Arc<Mutex<Pending>>>,
 }
 
-/// What has come of one request.
+/// The state of a request.
 #[derive(Default)]
 struct Pending {
     ready: VecDeque<(NodeId, Item)>,
     nodes: HashMap<NodeId, Progress>,
-    /// Who must answer, once that is known.
+    /// The servers that must answer, once known.
     expected: Option<Servers>,
-    /// Who has left the cluster since.
+    /// The servers that have left the cluster since the request was sent.
     gone: Vec<NodeId>,
-    /// How many there are by now, where servers are counted and one has left. It may not have been counted in
-    /// the first place: one that was killed is gone from Redis long before its lease is over.
+    /// The current number of servers, if servers are counted and one has left. The first count may
+    /// not have included the server that left: Redis no longer counts a killed server, long before
+    /// its lease expires.
     present: Option<usize>,
-    /// Whether the servers are to be counted, maybe again.
+    /// Whether the servers must be counted (again).
     counts: bool,
     error: Option<AdapterError>,
     waker: Option<Waker>,
 }
 
-/// What one server has said so far.
+/// The replies of one server so far.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     total: Option<u32>,
@@ -66,21 +67,21 @@ impl Progress {
     }
 }
 
-/// A request that waits. Dropping it frees its place.
+/// A pending request. Dropping it releases its slot.
 pub(crate) struct Request {
     requests: Arc<Requests>,
     number: u64,
     pending: Arc<Mutex<Pending>>,
     membership: Option<Membership>,
-    /// Asks who would have to answer by now.
+    /// Requests the servers that would have to answer now.
     ask_again: Option<Box<dyn Fn() -> Membership + Send + Sync>>,
     deadline: Instant,
-    /// Made when it is first waited for: asking needs no runtime, waiting does.
+    /// Created by the first poll, because sending a request needs no runtime, but waiting does.
     sleep: Option<Pin<Box<Sleep>>>,
     is_late: bool,
 }
 
-/// Asks who must answer.
+/// A pending query for the servers that must answer.
 type Membership = BoxFuture<Result<Servers, AdapterError>>;
 
 impl Requests {
@@ -92,7 +93,7 @@ impl Requests {
         }
     }
 
-    /// Reserves a place; `None` if there is none.
+    /// Reserves a slot for a request. Returns `None` if all slots are in use.
     pub(super) fn open(self: &Arc<Self>, timeout: Duration) -> Option<Request> {
         let mut open = self.open.lock();
         if open.pending.len() >= self.limit {
@@ -116,7 +117,7 @@ impl Requests {
         })
     }
 
-    /// Takes in what a server says. Returns `false` if nobody waits for it.
+    /// Adds a reply. Returns `false` if no request is waiting for it.
     pub(super) fn settle(&self, from: NodeId, reply: Reply) -> bool {
         let Some(pending) = self.open.lock().pending.get(&reply.request).cloned() else {
             return false;
@@ -126,7 +127,7 @@ impl Requests {
         taken
     }
 
-    /// A server has left: it answers nothing any more.
+    /// Records that a server has left and will not answer.
     pub(super) fn left(&self, node: &NodeId) {
         let open: Vec<_> = self.open.lock().pending.values().cloned().collect();
         for pending in open {
@@ -137,7 +138,7 @@ impl Requests {
 }
 
 fn wake(pending: &Mutex<Pending>) {
-    // The waker is called without the lock, because whoever it wakes takes the same lock.
+    // The waker is called without the lock, because the woken task takes the same lock.
     let waker = pending.lock().waker.take();
     if let Some(waker) = waker {
         waker.wake();
@@ -146,12 +147,12 @@ fn wake(pending: &Mutex<Pending>) {
 
 impl Pending {
     fn take(&mut self, from: NodeId, reply: Reply) -> bool {
-        // Names come from the wire, so their number must have a bound.
+        // Peers choose their names, so the number of names must be bounded.
         if !self.nodes.contains_key(&from) && self.nodes.len() >= MAX_NODES {
             return false;
         }
         let progress = self.nodes.entry(from.clone()).or_default();
-        // The first total stays, so that an answer that is complete stays complete.
+        // The first total is final, so that a complete answer stays complete.
         progress.total = progress.total.or(reply.total);
         let Some(item) = reply.item else {
             return true;
@@ -176,7 +177,8 @@ impl Pending {
         }
     }
 
-    /// Takes in who must answer or, once that is known, how many servers there are by now.
+    /// Records the servers that must answer. If they are already known, records the current number
+    /// of servers.
     fn learn(&mut self, known: Result<Servers, AdapterError>) {
         match (&self.expected, known) {
             (None, Ok(servers)) => self.expected = Some(servers),
@@ -184,12 +186,13 @@ impl Pending {
             (Some(_), Ok(Servers::Count(count))) => self.present = Some(count),
             (Some(_), Ok(Servers::Known(_)) | Err(_)) => {}
         }
-        // A broker may count a server a little longer than it is there, so one count is not always the last.
+        // A broker may count a server slightly longer than it is connected, so one count may not be
+        // final.
         let is_counted = matches!(self.expected, Some(Servers::Count(_)));
         self.counts = is_counted && !self.gone.is_empty();
     }
 
-    /// Whether nothing more is to come: everybody who must has said everything, or has left.
+    /// Returns whether all replies have arrived: each server that must answer is done or has left.
     fn is_complete(&self) -> bool {
         let has_left = |node: &NodeId| self.gone.contains(node);
         let mut begun = self.nodes.iter();
@@ -203,7 +206,7 @@ impl Pending {
             && begun.all(|(node, progress)| progress.is_done() || has_left(node))
     }
 
-    /// Who has not come as far as that.
+    /// Returns the servers whose progress does not satisfy `is_enough`.
     fn missing(&self, is_enough: impl Fn(&Progress) -> bool) -> Missing {
         let has = |node: &NodeId| self.nodes.get(node).is_some_and(&is_enough);
         let mut missing = Missing::default();
@@ -225,12 +228,12 @@ impl Pending {
 }
 
 impl Request {
-    /// What replies refer to.
+    /// Returns the number to which replies refer.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Everybody must answer who is a member now, unless it leaves.
+    /// Sets the servers that must answer: the current members, unless they leave.
     pub(super) fn expect(
         &mut self,
         mut membership: Membership,
@@ -243,7 +246,7 @@ impl Request {
         self.ask_again = Some(ask_again);
     }
 
-    /// Looks whether it is known who must answer, and has those counted who are left.
+    /// Polls the pending membership query. After a server has left, starts a new count.
     fn look(&mut self, cx: &mut Context<'_>) {
         loop {
             if let Some(membership) = &mut self.membership {
@@ -271,7 +274,8 @@ impl Request {
         }
     }
 
-    /// The next thing that a server says; `None` when all have said everything, or the time is over.
+    /// Returns the next item of a reply. Returns `None` after all servers have answered, or at the
+    /// deadline.
     pub(crate) async fn next(&mut self) -> Option<(NodeId, Item)> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -279,7 +283,8 @@ impl Request {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<(NodeId, Item)>> {
         self.look(cx);
         let mut pending = self.pending.lock();
-        // What has come is handed out before anything else is looked at, so that whoever polls late loses nothing.
+        // Items that have arrived are returned before anything else is checked, so that a late poll
+        // loses nothing.
         if let Some(next) = pending.ready.pop_front() {
             return Poll::Ready(Some(next));
         }
@@ -291,7 +296,8 @@ impl Request {
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.as_mut().poll(cx).is_pending() {
-            // The waker is stored under the lock under which nothing was found: a reply that comes from now on sees it.
+            // The waker is stored under the same lock as the check above, so a later reply finds
+            // it.
             pending.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -302,14 +308,14 @@ impl Request {
         Poll::Ready(None)
     }
 
-    /// How many items have been announced.
+    /// Returns the number of announced items.
     pub(crate) fn announced(&self) -> usize {
         let pending = self.pending.lock();
         let totals = pending.nodes.values().filter_map(|progress| progress.total);
         totals.map(|total| total as usize).sum()
     }
 
-    /// How many items have been announced and have not come.
+    /// Returns the number of announced items that have not arrived.
     pub(crate) fn outstanding(&self) -> usize {
         let pending = self.pending.lock();
         let left = |progress: &Progress| Some(progress.total?.saturating_sub(progress.items));
@@ -317,19 +323,19 @@ impl Request {
         left.map(|items| items as usize).sum()
     }
 
-    /// Counts acknowledgements of clients that did not come in time.
+    /// Counts acknowledgements of clients that did not arrive in time.
     pub(crate) fn count_late(&self, acks: usize) {
         self.requests
             .metrics
             .add(Counter::AcksTimedOut, acks as u64);
     }
 
-    /// Who has not said everything.
+    /// Returns the servers that have not answered completely.
     pub(crate) fn missing(&self) -> Missing {
         self.pending.lock().missing(Progress::is_done)
     }
 
-    /// Who has not even said how much it will say.
+    /// Returns the servers that have not announced the number of their items.
     pub(crate) fn silent(&self) -> Missing {
         let has_begun = |progress: &Progress| progress.total.is_some();
         self.pending.lock().missing(has_begun)
@@ -338,7 +344,7 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        // Replies that come from now on find no request, and are counted as unknown.
+        // Replies that arrive later find no request and are counted as unknown.
         self.requests.open.lock().pending.remove(&self.number);
         self.requests.metrics.shift(Gauge::ClusterRequests, -1);
     }
@@ -352,13 +358,13 @@ impl fmt::Debug for Request {
     }
 }
 
-/// How soon servers are counted after one has left, and how often.
+/// The delay before servers are counted after a server has left, and the interval between counts.
 const RECOUNT: Duration = Duration::from_millis(250);
-/// Items that may wait for whoever has asked; further ones are lost.
+/// The maximum number of items that wait for the requesting task. Further items are dropped.
 const MAX_READY: usize = 1 << 16;
-/// Servers that may answer one request.
+/// The maximum number of servers that may answer one request.
 const MAX_NODES: usize = 4096;
-/// Short enough to be added to any time.
+/// The maximum timeout. It is short enough to be added to any `Instant`.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(366 * 86_400);
 
 #[cfg(test)]
@@ -369,7 +375,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(3600);
 
-    /// A request to so many servers, of which so many are there later.
+    /// Creates a request for which `first` servers are counted at first, and `later` servers in
+    /// later counts.
     fn request(first: usize, later: usize) -> (Arc<Requests>, Request) {
         let requests = Arc::new(Requests::new(9, Arc::default()));
         let mut request = requests.open(TIMEOUT).unwrap();
@@ -382,7 +389,7 @@ mod tests {
         NodeId::new(name).unwrap()
     }
 
-    /// It has nothing to say.
+    /// Answers a request without items.
     fn answer(requests: &Requests, number: u64, name: &str) {
         let reply = Reply::new(node("me"), number, Some(0), None);
         assert!(requests.settle(node(name), reply));
@@ -394,7 +401,7 @@ mod tests {
         let number = request.number();
         requests.left(&node("killed long ago"));
         let others = async {
-            // Longer than it takes to count several times.
+            // Longer than several counts take.
             sleep(4 * RECOUNT).await;
             answer(&requests, number, "slow");
         };

@@ -1,28 +1,28 @@
-//! Which envelopes have come before.
+//! Detects repeated envelopes.
 
 use std::collections::HashMap;
 
 use crate::adapter::envelope::NodeId;
 
-/// The numbers of envelopes that have come, for each sender: the last [`WINDOW`] of them exactly, and
-/// everything older as one that has come.
+/// The numbers of received envelopes for each sender. The last [`WINDOW`] numbers are exact; older
+/// numbers count as received.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     nodes: HashMap<NodeId, Window>,
-    /// Grows with every envelope, to find the sender that was silent for longest.
+    /// Incremented with every envelope, to find the least recently active sender.
     clock: u64,
 }
 
 #[derive(Debug)]
 struct Window {
     last: u64,
-    /// One bit for each number, at its place modulo the length.
+    /// One bit per number, at the index `number % WINDOW`.
     bits: Box<[u64; WINDOW / 64]>,
     used: u64,
 }
 
 impl Seen {
-    /// Notes an envelope. Returns `false` if it has come before, or comes so late that nobody knows.
+    /// Records an envelope. Returns `false` if it is a repetition, or too old to know.
     pub(super) fn is_new(&mut self, node: &NodeId, number: u64) -> bool {
         self.clock += 1;
         let clock = self.clock;
@@ -31,7 +31,7 @@ impl Seen {
             return window.is_new(number);
         }
         if self.nodes.len() >= MAX_NODES {
-            // All are looked through, which happens only when a new server comes to a full table.
+            // This scans all senders, but only when a new server meets a full table.
             let oldest = self.nodes.iter().min_by_key(|(_, window)| window.used);
             if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
                 self.nodes.remove(&oldest);
@@ -47,7 +47,8 @@ impl Seen {
         true
     }
 
-    /// A sender has gone. One that is only believed to have gone starts anew with its next envelope.
+    /// Removes a sender that has left. If it is still running, a new window starts with its next
+    /// envelope.
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.nodes.remove(node);
     }
@@ -60,7 +61,8 @@ impl Window {
             if passed >= WINDOW as u64 {
                 self.bits.fill(0);
             } else {
-                // The numbers that are passed over take the bits of numbers that have left the window, and may still come.
+                // The skipped numbers reuse the bits of numbers that left the window. They may
+                // still arrive.
                 for passed in self.last + 1..number {
                     self.clear(passed);
                 }
@@ -99,9 +101,9 @@ const fn place(number: u64) -> (usize, u64) {
     (place / 64, 1 << (place % 64))
 }
 
-/// Numbers that are remembered for one sender.
+/// How many numbers are stored per sender.
 const WINDOW: usize = 4096;
-/// Senders that are remembered, half a kibibyte each.
+/// The maximum number of senders, half a kibibyte each.
 const MAX_NODES: usize = 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What of a journal is applied while somebody reads what came before.
+//! Journal events that are applied while a task reads earlier events from the journal.
 
 use std::sync::{Arc, Weak};
 
@@ -7,7 +7,7 @@ use roomcast_protocol::socket::Nsp;
 
 use crate::adapter::{envelope::Publication, interface::journal::Position, operation::Kind};
 
-/// Events of one namespace, from when they are followed on.
+/// The events that are applied in one namespace since the call of `follow`.
 #[derive(Debug)]
 pub(crate) struct Tail {
     nsp: Nsp,
@@ -15,17 +15,17 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// All of them; `None` if there were too many.
+    /// Returns these events, or `None` if there were too many.
     pub(crate) fn events(&self) -> Option<Vec<Publication>> {
         self.events.lock().clone()
     }
 }
 
-/// The feeds of those who want to know what is applied from now on.
+/// The tails of all tasks that follow a namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Tails {
     feeds: Vec<Weak<Tail>>,
-    /// The last thing that was applied.
+    /// The position of the last applied operation.
     pub(crate) last: Option<Position>,
 }
 
@@ -40,14 +40,14 @@ impl Tails {
         tail
     }
 
-    /// Whether somebody wants to know what is applied in a namespace.
+    /// Returns whether a task follows a namespace.
     #[cfg(feature = "redis")]
     pub(crate) fn is_followed(&self, nsp: &Nsp) -> bool {
         let mut feeds = self.feeds.iter().filter_map(Weak::upgrade);
         feeds.any(|tail| tail.nsp == *nsp)
     }
 
-    /// Something is applied.
+    /// Adds an operation that is being applied to the tails of its namespace.
     pub(crate) fn pass(&mut self, publication: &Publication) {
         self.last = self.last.max(publication.position);
         if self.feeds.is_empty() || !matches!(publication.kind, Kind::Broadcast { .. }) {
@@ -61,7 +61,8 @@ impl Tails {
                 let mut events = tail.events.lock();
                 if let Some(known) = &mut *events {
                     known.push(publication.clone());
-                    // A client for which so much comes while it is let in starts afresh, and the memory is free at once.
+                    // If there are too many events while a client is admitted, the client starts a
+                    // new session. The memory is released immediately.
                     if known.len() > MAX_EVENTS {
                         *events = None;
                     }
@@ -72,5 +73,5 @@ impl Tails {
     }
 }
 
-/// Events that are kept for one who follows, for as long as it takes to let a client in.
+/// The maximum number of events in a tail, which exists until the client is admitted.
 const MAX_EVENTS: usize = 10_000;

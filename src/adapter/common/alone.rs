@@ -1,17 +1,21 @@
-//! Whether certainly nobody else listens, for adapters whose servers all say that they are there.
+//! Detects that no other server is listening, for adapters whose servers all announce themselves.
 //!
-//! What a lonely server publishes costs more than what it sends to a small room, and nobody hears it. So nothing is
-//! published while no other server can be listening. Three things make that certain:
+//! A publication without receivers costs more than sending an event to a small room. So a server
+//! publishes nothing while certainly no other server listens. Three conditions make this certain:
 //!
-//! - **Every server that listens greets the others**, and a greeting is answered. This server has listened for longer than
-//!   all others together may be silent, and has heard nobody in that time, nor anybody in the time after which
-//!   one that was there is forgotten. That is much longer than the silence after which a server has left.
-//! - **What others say is taken in here.** This server hears its own word every second, by the same way and behind all
-//!   that was said before it. That word counts for two seconds. Whoever does not hear itself publishes.
-//! - **One word of another server ends it.** From the moment at which a greeting is read everything is published again.
+//! - **Every listening server sends a greeting, and servers answer a greeting.** This server has
+//!   listened for longer than peers may be silent, and has received no message of a peer in that
+//!   time. It also has received none in the time after which an earlier peer is forgotten. That
+//!   time is much longer than the silence after which a server has left.
+//! - **This server processes the messages of peers.** Every second, it receives its own probe by
+//!   the same route, after all earlier messages. A probe is valid for two seconds. A server that
+//!   does not receive its probe publishes.
+//! - **One message of a peer ends it.** From the moment at which a greeting is read, everything is
+//!   published again.
 //!
-//! A server that comes can therefore miss what was sent before its greeting was heard, as it misses what was sent before it
-//! listened, and nothing after. One that was cut off and did not notice greets nobody, and is heard when it speaks next.
+//! A new server can therefore miss messages that were sent before its greeting was read, but no
+//! later messages. It misses earlier messages in any case. A server that was isolated without
+//! noticing sends no greeting. Its next message ends the state.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -21,26 +25,27 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Whether certainly no other server listens.
+/// Whether certainly no other server is listening.
 #[derive(Debug)]
 pub(in crate::adapter) struct Alone {
     /// How long this server must have listened.
     settling: Duration,
-    /// How long no other server may have been heard.
+    /// How long no message of a peer may have arrived.
     forgetting: Duration,
     made: Instant,
-    /// Milliseconds from `made` on until which nobody else listens; zero while that is not certain.
+    /// Until when no other server is listening, in milliseconds since `made`. Zero if this is
+    /// uncertain.
     until: AtomicU64,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Since when this server listens to all that it listens to now.
+    /// Since when this server has been subscribed to all of its current channels.
     listens: Option<Instant>,
-    /// Since when it listens to anything on the connection there is.
+    /// Since when this server has been subscribed to any channel on the current connection.
     connected: Option<Instant>,
-    /// When another server was heard last.
+    /// When the last message of a peer arrived.
     other: Option<Instant>,
 }
 
@@ -55,7 +60,8 @@ impl Alone {
         }
     }
 
-    /// Notes that this server listens from now on, maybe again or to more than before: nobody is known there yet.
+    /// Records that this server has subscribed, maybe again or to more channels. Peers do not know
+    /// of this yet.
     pub(in crate::adapter) fn listens(&self) {
         let now = Instant::now();
         let mut known = self.known.lock();
@@ -64,15 +70,15 @@ impl Alone {
         self.until.store(0, Ordering::Release);
     }
 
-    /// Notes that this server hears nothing any more.
+    /// Records that this server no longer receives messages.
     pub(in crate::adapter) fn cut_off(&self) {
         let mut known = self.known.lock();
         (known.listens, known.connected) = (None, None);
         self.until.store(0, Ordering::Release);
     }
 
-    /// Waits until others that are alone have had time to read that this server has come. Without a connection nobody knows
-    /// when that will be, and nothing is waited for.
+    /// Waits until idle peers have had time to read the greeting of this server. Without a
+    /// connection this time is unknown, and it returns immediately.
     pub(in crate::adapter) async fn until_known(&self) {
         let connected = self.known.lock().connected;
         if let Some(connected) = connected.filter(|then| then.elapsed() < GREETING) {
@@ -80,14 +86,14 @@ impl Alone {
         }
     }
 
-    /// Notes a word of another server.
+    /// Records a message of a peer.
     pub(in crate::adapter) fn hears_another(&self) {
         let mut known = self.known.lock();
         known.other = Some(Instant::now());
         self.until.store(0, Ordering::Release);
     }
 
-    /// Notes a word of this server itself, behind which nothing waits that others have said before.
+    /// Records that a probe of this server returned, after all earlier messages of peers.
     pub(in crate::adapter) fn hears_itself(&self) {
         let now = Instant::now();
         let known = self.known.lock();
@@ -100,11 +106,11 @@ impl Alone {
             true => self.millis(now + VALID),
             false => 0,
         };
-        // The lock is still held: a greeting that comes meanwhile must not be overwritten by this.
+        // The lock is still held, so that this does not overwrite a concurrent greeting.
         self.until.store(until, Ordering::Release);
     }
 
-    /// Whether nobody else listens now.
+    /// Returns whether certainly no other server is listening now.
     pub(in crate::adapter) fn is_certain(&self) -> bool {
         let until = self.until.load(Ordering::Acquire);
         until > 0 && self.millis(Instant::now()) < until
@@ -116,9 +122,9 @@ impl Alone {
     }
 }
 
-/// How long servers that are there may take to read the greeting of one that has come, and to answer.
+/// How long existing servers may take to read the greeting of a new server and to answer.
 pub(in crate::adapter) const GREETING: Duration = Duration::from_millis(300);
-/// How long this server's own word counts. It is said every second.
+/// How long a returned probe is valid. One is sent every second.
 const VALID: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -133,7 +139,7 @@ mod tests {
         Alone::new(15 * SECOND, 300 * SECOND)
     }
 
-    /// Lets time pass while this server hears itself.
+    /// Advances the time while probes of this server return.
     async fn pass(alone: &Alone, seconds: u32) {
         for _ in 0..seconds {
             advance(SECOND).await;

@@ -1,4 +1,4 @@
-//! The channels that a server listens on, for adapters whose broker has channels.
+//! The channels that a server subscribes to, for adapters whose broker has channels.
 
 use std::{
     borrow::Borrow,
@@ -6,15 +6,15 @@ use std::{
     hash::Hash,
 };
 
-/// The channels that are wanted, with what comes on them, and those that are subscribed to. There are as
-/// many as there are namespaces and, where rooms have channels, open rooms.
+/// The wanted channels with their targets, and the subscribed channels. There are as many as
+/// namespaces plus, if rooms have channels, open rooms.
 #[derive(Debug)]
 pub(crate) struct Channels<Name, Target> {
     wanted: HashMap<Name, Target>,
     subscribed: HashSet<Name>,
-    /// The channels in which what is wanted and what is subscribed to may differ.
+    /// The channels for which `wanted` and `subscribed` may differ.
     changed: HashSet<Name>,
-    /// Grows with every change.
+    /// Incremented with every change.
     version: u64,
 }
 
@@ -30,8 +30,8 @@ impl<Name, Target> Default for Channels<Name, Target> {
 }
 
 impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
-    /// A channel that was not wanted for a moment is subscribed to anew, even if nobody has seen that moment: whoever
-    /// wants the channel has something to say on it.
+    /// Adds a channel. A channel that was briefly unwanted is subscribed again, even if `take` was
+    /// not called in between, because the caller expects a new confirmation.
     pub(crate) fn want(&mut self, name: Name, target: Target) {
         self.version += 1;
         if !self.changed.insert(name.clone()) {
@@ -46,21 +46,21 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         self.changed.insert(name);
     }
 
-    /// A new connection is subscribed to nothing.
+    /// Resets the subscriptions, because a new connection has none.
     pub(crate) fn reset(&mut self) {
         self.version += 1;
         self.subscribed.clear();
         self.changed = self.wanted.keys().cloned().collect();
     }
 
-    /// At most so many channels that are to be subscribed to (`true`) or not any more. Of the latter nothing is
-    /// expected from now on, and one that is wanted again is asked for again.
+    /// Returns up to `most` channels to subscribe (`true`) or unsubscribe (`false`). From now on,
+    /// unsubscribed channels expect no messages, and are subscribed again if they are wanted again.
     pub(crate) fn take(&mut self, most: usize) -> Vec<(Name, bool)> {
         let names: Vec<_> = self.changed.iter().take(most).cloned().collect();
         let mut changes = Vec::new();
         for name in names {
-            // The change counts as done before the broker is asked: what changes while it is asked is put in again, and
-            // found by the next call.
+            // The change counts as done before the request to the broker. A change during the
+            // request is added again, and the next call returns it.
             self.changed.remove(&name);
             let wanted = self.wanted.contains_key(&name);
             let is_off = !wanted && self.subscribed.remove(&name);
@@ -71,7 +71,7 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         changes
     }
 
-    /// What was taken is done.
+    /// Records that these changes are confirmed.
     pub(crate) fn note(&mut self, changes: impl IntoIterator<Item = (Name, bool)>) {
         let on = changes.into_iter().filter(|(_, on)| *on);
         self.subscribed.extend(on.map(|(name, _)| name));
@@ -81,7 +81,8 @@ impl<Name: Clone + Eq + Hash, Target: Clone> Channels<Name, Target> {
         self.version
     }
 
-    /// The version that is subscribed to once all that was taken is done; none if there is more to take.
+    /// Returns the version that is subscribed to once all returned changes are confirmed, or `None`
+    /// if there are more changes.
     pub(crate) fn settled(&self) -> Option<u64> {
         self.changed.is_empty().then_some(self.version)
     }
@@ -119,7 +120,7 @@ mod tests {
         let off = channels.take(9);
         assert_eq!(off, [(name, false)]);
         channels.want(name, ());
-        // The confirmation that belongs to the former subscription changes nothing.
+        // The confirmation of the earlier subscription has no effect.
         assert!(!channels.is_subscribed(&name));
         channels.note(off);
         let again = channels.take(9);

@@ -1,4 +1,4 @@
-//! Sending to the clients of servers without being one.
+//! Sends events to clients from programs that are not servers.
 
 use std::{
     fmt,
@@ -22,9 +22,10 @@ use crate::{
     names::{Contract, IntoRooms, Room},
 };
 
-/// Sends to the clients of servers that an adapter joins, from a program that is none of them: a worker,
-/// a job, another backend. It is what Node's packages `@socket.io/redis-emitter` and
-/// `@socket.io/postgres-emitter` are, for any adapter of this library but those of applications.
+/// Sends events to the clients of servers that an adapter joins, from a program that is not a
+/// server: a worker, a job, or another backend. It corresponds to Node's packages
+/// `@socket.io/redis-emitter` and `@socket.io/postgres-emitter`, and supports every adapter of this
+/// library, but not adapters of applications.
 ///
 /// ```no_run
 /// # #[cfg(feature = "redis")]
@@ -39,10 +40,10 @@ use crate::{
 /// # }
 /// ```
 ///
-/// An emitter connects in the background. What is sent waits for the connection, at most five seconds and within
-/// the limits of the queue. What the broker does not get or refuses is counted, which [`lost`](Self::lost) and
-/// [`close`](Self::close) tell; that nobody hears what it has got is no error. Cloning gives another handle; when the last
-/// one is gone, so is what has not been sent.
+/// An emitter connects in the background. Messages wait for the connection for at most five seconds
+/// and within the limits of the queue. Messages that the broker refuses or does not receive are
+/// counted; see [`lost`](Self::lost) and [`close`](Self::close). A message without receivers is not
+/// an error. Cloning returns another handle. Dropping the last handle drops unsent messages.
 #[derive(Clone)]
 pub struct Emitter(Arc<dyn Outlet>);
 
@@ -50,9 +51,9 @@ pub struct Emitter(Arc<dyn Outlet>);
 trait Outlet: Send + Sync {
     fn send(&self, publication: &Publication) -> Result<(), AdapterError>;
     fn health(&self) -> Health;
-    /// How many messages the broker has not got.
+    /// Returns the number of messages that the broker has not received.
     fn lost(&self) -> u64;
-    /// Why the broker has refused a message last.
+    /// Returns the reason why the broker last refused a message.
     fn refusal(&self) -> Option<String>;
     fn close(&self) -> BoxFuture<()>;
 }
@@ -60,7 +61,7 @@ trait Outlet: Send + Sync {
 struct Connected<B: Broker, W> {
     link: Arc<B>,
     losses: Arc<Losses>,
-    /// Writes what is sent for the broker, and queues it.
+    /// Encodes a publication for the broker and queues it.
     write: W,
 }
 
@@ -96,7 +97,7 @@ impl<B: Broker, W> Drop for Connected<B, W> {
     }
 }
 
-/// What the connection of an emitter tells: how much of what was sent is lost.
+/// The number of lost messages on the connection of an emitter.
 #[derive(Debug, Default)]
 pub(crate) struct Losses(AtomicU64);
 
@@ -110,13 +111,14 @@ impl Losses {
     }
 }
 
-/// Something that an [`Emitter`] was to send has not reached the broker, as far as is known.
+/// The error of an [`Emitter`] whose messages did not all reach the broker, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
-    /// How many messages, since the emitter was made. What was under way when a connection broke counts as lost, and may have arrived.
+    /// The number of lost messages since the emitter was created. Messages in flight when a
+    /// connection broke are included, but may have arrived.
     pub messages: u64,
-    /// Why, as the broker or the connection to it has said last.
+    /// The last reason that the broker or the connection reported.
     pub why: String,
 }
 
@@ -129,18 +131,19 @@ impl fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
-/// The name of all senders that are no servers.
+/// The name of all senders that are not servers.
 pub(crate) const UID: &str = "emitter";
 
-/// Whether a sender is no server.
+/// Returns whether a sender is not a server.
 #[cfg(feature = "postgres")]
 pub(in crate::adapter) fn is_emitter(node: &NodeId) -> bool {
     let rest = node.as_str().strip_prefix(UID);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// The name of a sender that is no server. One that seals needs a name of its own: while plain messages are accepted, it
-/// sends both forms, and receivers leave out the plain form of those that they know to seal.
+/// Returns the name of a sender that is not a server. A sender that seals needs a unique name.
+/// While plain messages are accepted, it sends both forms, and receivers ignore the plain form of
+/// senders that seal.
 pub(in crate::adapter) fn emitter_name(is_sealed: bool) -> NodeId {
     let number = getrandom::u64().unwrap_or_default();
     let name = match is_sealed {
@@ -155,13 +158,13 @@ impl Emitter {
     ///
     /// # Panics
     ///
-    /// Outside of a runtime.
+    /// If called outside of a runtime.
     #[must_use]
     pub fn new(adapter: impl Into<Self>) -> Self {
         adapter.into()
     }
 
-    /// Starts to connect. What is sent is given to `write`, which queues it.
+    /// Starts to connect. `write` encodes and queues each publication.
     pub(in crate::adapter) fn connect<B: Broker>(
         link: B,
         losses: Arc<Losses>,
@@ -177,7 +180,7 @@ impl Emitter {
         }))
     }
 
-    /// What is sent to a namespace; without this it is `/`. The leading slash may be left out.
+    /// Selects a namespace. The default is `/`. The leading slash is optional.
     pub fn of(&self, namespace: &str) -> Emission<'_> {
         Emission {
             emitter: self,
@@ -189,17 +192,17 @@ impl Emitter {
         }
     }
 
-    /// The members of rooms.
+    /// Selects the members of rooms.
     pub fn to<'r, M>(&self, rooms: impl IntoRooms<'r, M>) -> Emission<'_> {
         self.of("/").to(rooms)
     }
 
-    /// Everybody but the members of rooms.
+    /// Selects all sockets except the members of rooms.
     pub fn except<'r, M>(&self, rooms: impl IntoRooms<'r, M>) -> Emission<'_> {
         self.of("/").except(rooms)
     }
 
-    /// Sends an event to everybody.
+    /// Sends an event to all sockets in `/`.
     ///
     /// # Errors
     ///
@@ -208,33 +211,35 @@ impl Emitter {
         self.of("/").emit(event, args)
     }
 
-    /// Sends a typed event to everybody in `/`; see [`Contract`].
+    /// Sends a typed event to all sockets in `/`; see [`Contract`].
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// See [`emit`](Self::emit).
     pub fn send(&self, event: impl Contract) -> Result<(), AdapterError> {
         self.of("/").send(event)
     }
 
-    /// Whether the emitter is connected, as far as is known.
+    /// Returns whether the emitter is connected, as far as is known.
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.health()
     }
 
-    /// How many messages of this emitter are lost so far: they found no connection within five seconds, the broker has refused them,
-    /// or a connection broke while they were under way, so that they may have arrived.
+    /// Returns the number of lost messages of this emitter: they found no connection within five
+    /// seconds, the broker refused them, or the connection broke while they were in flight. The
+    /// latter may have arrived.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost()
     }
 
-    /// Sends what is queued and ends. What finds no connection within five seconds is lost.
+    /// Sends the queued messages and ends. Messages that find no connection within five seconds are
+    /// lost.
     ///
     /// # Errors
     ///
-    /// When anything is [lost](Self::lost) that this emitter was to send, now or before.
+    /// If any message of this emitter is [lost](Self::lost), now or earlier.
     pub async fn close(&self) -> Result<(), Lost> {
         self.0.close().await;
         let messages = self.0.lost();
@@ -249,7 +254,7 @@ impl Emitter {
     }
 }
 
-/// Whom something is sent to, and how.
+/// A target and options for events.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent yet"]
 pub struct Emission<'a> {
@@ -262,25 +267,25 @@ pub struct Emission<'a> {
 }
 
 impl Emission<'_> {
-    /// Adds rooms: whoever is in one of them.
+    /// Adds rooms. The target is every socket in at least one of the rooms.
     pub fn to<'r, M>(mut self, rooms: impl IntoRooms<'r, M>) -> Self {
         add(self.rooms.get_or_insert_default(), rooms);
         self
     }
 
-    /// Leaves out the members of rooms.
+    /// Excludes the members of rooms.
     pub fn except<'r, M>(mut self, rooms: impl IntoRooms<'r, M>) -> Self {
         add(&mut self.except, rooms);
         self
     }
 
-    /// The event is lost for clients that cannot take it at once.
+    /// Drops the event for clients that cannot receive it immediately.
     pub fn volatile(mut self) -> Self {
         self.delivery = Delivery::Volatile;
         self
     }
 
-    /// Whether the event may be compressed.
+    /// Sets whether the event may be compressed.
     pub fn compress(mut self, compress: bool) -> Self {
         self.compress = compress;
         self
@@ -290,7 +295,7 @@ impl Emission<'_> {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// See [`emit`](Self::emit).
     pub fn send<T: Contract>(self, event: T) -> Result<(), AdapterError> {
         self.emit(T::EVENT, event)
     }
@@ -299,8 +304,8 @@ impl Emission<'_> {
     ///
     /// # Errors
     ///
-    /// When it will not be sent: the name is reserved, the arguments cannot be written or are too large, or too
-    /// much waits.
+    /// If it will not be sent: the name is reserved, the arguments cannot be encoded or are too
+    /// large, or the queue is full.
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn emit(self, event: &str, args: impl Arguments) -> Result<(), AdapterError> {
         if RESERVED_EVENTS.contains(&event) {
@@ -312,11 +317,11 @@ impl Emission<'_> {
         self.publish(Kind::Broadcast { event, args })
     }
 
-    /// Sends an event to the servers themselves.
+    /// Sends an event to the servers.
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// See [`emit`](Self::emit).
     #[expect(clippy::needless_pass_by_value, reason = "callers have values")]
     pub fn server_side_emit(self, event: &str, args: impl Arguments) -> Result<(), AdapterError> {
         let args = arguments(&args).map_err(unwritten)?;
@@ -324,39 +329,40 @@ impl Emission<'_> {
         self.publish(Kind::ServerSide { event, args })
     }
 
-    /// Lets the sockets join rooms.
+    /// Adds the sockets to rooms.
     ///
     /// # Errors
     ///
-    /// When that will not be sent.
+    /// If the message will not be sent.
     pub fn join<'r, M>(self, rooms: impl IntoRooms<'r, M>) -> Result<(), AdapterError> {
         let mut names = Vec::new();
         add(&mut names, rooms);
         self.publish(Kind::Join(names))
     }
 
-    /// Lets the sockets leave rooms.
+    /// Removes the sockets from rooms.
     ///
     /// # Errors
     ///
-    /// When that will not be sent.
+    /// If the message will not be sent.
     pub fn leave<'r, M>(self, rooms: impl IntoRooms<'r, M>) -> Result<(), AdapterError> {
         let mut names = Vec::new();
         add(&mut names, rooms);
         self.publish(Kind::Leave(names))
     }
 
-    /// Disconnects the sockets, with all namespaces of their connections if `close` says so.
+    /// Disconnects the sockets. If `close` is true, closes their connections with all namespaces.
     ///
     /// # Errors
     ///
-    /// When that will not be sent.
+    /// If the message will not be sent.
     pub fn disconnect(self, close: bool) -> Result<(), AdapterError> {
         self.publish(Kind::Disconnect { close })
     }
 
     fn publish(self, kind: Kind) -> Result<(), AdapterError> {
-        // On the wire an empty list of rooms means the whole namespace, and here it means nobody.
+        // In the wire format, an empty list of rooms means the whole namespace. Here it means no
+        // socket.
         if self.rooms.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }

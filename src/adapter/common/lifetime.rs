@@ -1,4 +1,4 @@
-//! How long an adapter keeps its connection, and the pauses before it connects anew.
+//! The lifetime of an adapter, and the delays before it reconnects.
 
 use std::{pin::Pin, time::Duration};
 
@@ -9,16 +9,16 @@ use tokio::{
 
 use super::queue::STALE;
 
-/// The life of an adapter, from when it is made until it is closed. It is a watch and no `Notify`, so that
-/// whoever begins to wait after a change still sees it.
+/// The lifetime of an adapter, from its creation until it is closed. It is a `watch` instead of a
+/// `Notify`, so that a task that starts to wait after a change still observes it.
 pub(super) struct Lifetime(watch::Sender<Phase>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    /// The task was not started yet.
+    /// The task has not started yet.
     New,
     Open,
-    /// What is queued is still being sent.
+    /// Queued messages are still being sent.
     Closing,
     Closed,
 }
@@ -28,10 +28,10 @@ impl Lifetime {
         Self(watch::Sender::new(Phase::New))
     }
 
-    /// Says that the task is about to be started.
+    /// Records that the task is about to start.
     pub(super) fn open(&self) {
         self.0.send_if_modified(|phase| {
-            // An adapter that was closed before its task has started stays closed.
+            // An adapter that was closed before its task started stays closed.
             let is_new = *phase == Phase::New;
             if is_new {
                 *phase = Phase::Open;
@@ -40,11 +40,11 @@ impl Lifetime {
         });
     }
 
-    /// Asks the task to send what is queued, if the broker can be reached, and to end.
+    /// Requests that the task sends the queued messages, if the broker can be reached, and ends.
     pub(super) fn close(&self) {
         self.0.send_if_modified(|phase| {
             let next = match *phase {
-                // Without a task nothing is ever sent.
+                // Without a task, nothing is ever sent.
                 Phase::New => Phase::Closed,
                 Phase::Open => Phase::Closing,
                 Phase::Closing | Phase::Closed => return false,
@@ -54,36 +54,36 @@ impl Lifetime {
         });
     }
 
-    /// Ends at once.
+    /// Ends immediately.
     pub(super) fn end(&self) {
         self.0.send_replace(Phase::Closed);
     }
 
-    /// Whether nothing more is taken.
+    /// Returns whether the adapter no longer accepts messages.
     pub(super) fn is_closing(&self) -> bool {
         *self.0.borrow() >= Phase::Closing
     }
 
-    /// Resolves when the adapter is closed.
+    /// Completes when the adapter is closed.
     pub(super) async fn ended(&self) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
     }
 
-    /// Resolves when the adapter is to be closed and nothing is queued, or what is queued has waited for as
-    /// long as it may.
+    /// Completes when the adapter is closing and nothing is queued, or when queued messages have
+    /// waited for the maximum time.
     pub(super) async fn given_up(&self, is_empty: impl Fn() -> bool) {
         let mut phase = self.0.subscribe();
         let _ = phase.wait_for(|phase| *phase >= Phase::Closing).await;
         if !is_empty() {
             let closed = phase.wait_for(|phase| *phase == Phase::Closed);
-            // What has waited for this long would not be sent any more in any case.
+            // Messages that have waited this long expire anyway.
             let _ = timeout(STALE, closed).await;
         }
     }
 }
 
-/// The pauses between connections that fail: each is twice as long as the one before, up to 2 s.
+/// The delays between failed connections. Each is twice as long as the previous delay, up to 2 s.
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
@@ -91,14 +91,15 @@ impl Pauses {
         Self(FIRST_PAUSE)
     }
 
-    /// Begins with the shortest pause again, after a connection that worked.
+    /// Resets to the shortest delay after a connection that worked.
     pub(super) fn reset(&mut self) {
         *self = Self::new();
     }
 
-    /// Waits. Returns `false` if the wait was given up.
+    /// Waits. Returns `false` if `given_up` completes first.
     pub(super) async fn wait(&mut self, given_up: Pin<&mut impl Future<Output = ()>>) -> bool {
-        // Servers that have lost the broker together must not come back together, so each draws its own pause.
+        // Servers that lost the broker together must not reconnect together, so each delay is
+        // random.
         let jitter = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         let pausing = timeout(self.0.mul_f64(0.5 + jitter / 2.0), given_up);
         self.0 = (self.0 * 2).min(LONGEST_PAUSE);
@@ -106,15 +107,16 @@ impl Pauses {
     }
 }
 
-/// The turns in which a link looks whether it still hears what it says to itself.
+/// The intervals at which a broker link checks that its loopback probe returns.
 #[derive(Default)]
 pub(in crate::adapter) struct Turns {
     was_late: bool,
 }
 
 impl Turns {
-    /// Waits for the next turn. Returns whether it tells anything that nothing was heard: a server that has stood still
-    /// itself has not read yet what has come meanwhile. Two late turns in a row do not excuse each other.
+    /// Waits for the next check. Returns whether a missing probe is significant. If this server
+    /// itself stalled, it has not read the messages of that time yet. Two late checks in a row are
+    /// significant nevertheless.
     pub(in crate::adapter) async fn next(&mut self, pause: Duration) -> bool {
         let begin = Instant::now();
         sleep(pause).await;
@@ -125,10 +127,12 @@ impl Turns {
     }
 }
 
+/// The first delay.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The maximum delay.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long what waits is held back after a connection that broke: so long other servers may pause until they connect
-/// to the same broker again, and as long as that may take on a busy machine.
+/// How long messages are held after a broken connection. Other servers may wait this long before
+/// they reconnect to the same broker, including the time that a connection takes on a busy machine.
 pub(super) const HOLD: Duration = Duration::from_millis(3500);
 
 #[cfg(test)]
@@ -165,7 +169,7 @@ mod tests {
                 assert!(pauses.wait(pin!(std::future::pending())).await);
                 let pause = begin.elapsed();
                 let longest = Duration::from_millis(longest);
-                // The clock of these tests has whole milliseconds.
+                // The clock of these tests has a resolution of one millisecond.
                 let margin = Duration::from_millis(2);
                 assert!(
                     pause + margin >= longest / 2 && pause <= longest + margin,

@@ -1,8 +1,7 @@
-//! What the adapters of this library have in common, whatever they connect to: the channels that are
-//! listened on, what waits to be sent, a connection that is made again whenever it breaks, and sending from programs that are no
-//! server.
+//! Shared code of the adapters of this library, for any transport: subscribed channels, the send
+//! queue, a connection that reconnects, and emitters for programs that are not servers.
 //!
-//! Nothing in here knows a transport.
+//! This module must not depend on a transport.
 
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod alone;
@@ -33,15 +32,16 @@ pub(super) use outbound::{Broker, Doubtful, Outbound};
 pub(super) use probes::Probes;
 pub(super) use queue::{Limits, Outgoing};
 
-/// Does something with what has arrived. That may call functions of the application, and a panic of one of them
-/// is not the end of a connection.
+/// Processes a received message. This may call functions of the application, and a panic in one of
+/// them must not end the connection.
 pub(super) fn guarded(act: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(act)).is_err() {
         crate::throttled_log!(error, "a message of another server has caused a panic");
     }
 }
 
-/// An error with its causes: a broker's own words are often only in the cause.
+/// Returns the text of an error and its causes, because the broker's message is often only in a
+/// cause.
 #[cfg(any(feature = "nats", feature = "postgres"))]
 #[cfg_attr(
     not(feature = "postgres"),

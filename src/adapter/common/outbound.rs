@@ -1,4 +1,4 @@
-//! What is sent to a broker, and the connection on which it leaves, which is made again whenever it breaks.
+//! The send queue of a broker, and the connection that sends it and reconnects whenever it breaks.
 
 use std::{
     pin::{Pin, pin},
@@ -24,32 +24,33 @@ use crate::{
     limit::LogThrottle,
 };
 
-/// What waits to be sent, and whether the broker is reached.
+/// The queued messages, and the state of the connection to the broker.
 pub(in crate::adapter) struct Outbound<M> {
     /// The name of the broker in the log.
     broker: &'static str,
     limits: Limits,
-    /// The messages that wait, and behind them those that wait [apart](Outgoing::is_apart). There is no order between the two.
+    /// The queue of ordinary messages, followed by the queue of [separate](Outgoing::is_apart)
+    /// messages. There is no order between the two.
     lanes: [Lane<M>; 2],
     hold: Mutex<Hold>,
-    /// The messages that are sent although the lanes are held back.
+    /// Messages that are sent while the lanes are held.
     passing: Mutex<Queue<M>>,
     health: Mutex<Health>,
-    /// Since when the broker is reached.
+    /// When the current connection was established.
     reached: Mutex<Option<Instant>>,
     told: Mutex<Told>,
     refusals: LogThrottle,
-    /// Why the broker has refused a message last.
+    /// The reason why the broker last refused a message.
     refusal: Mutex<Option<String>>,
     echo: Mutex<Echo>,
-    /// How often the broker was reached and then was not.
+    /// How often an established connection has broken.
     breaks: AtomicU64,
-    /// Called when the broker is reached that was not.
+    /// Called whenever the broker becomes reachable.
     when_reached: OnceLock<Box<dyn Fn() + Send + Sync>>,
     lifetime: Lifetime,
 }
 
-/// The messages that wait for one connection.
+/// The queue of one connection.
 struct Lane<M> {
     queue: Mutex<Queue<M>>,
     queued: Notify,
@@ -64,21 +65,21 @@ impl<M> Default for Lane<M> {
     }
 }
 
-/// Whether what waits is held back. Other servers have lost the broker as well, and what is sent before they listen again does not
-/// reach them.
+/// Whether queued messages are held. The other servers have lost the broker too, and do not receive
+/// messages that are sent before they subscribe again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     No,
-    /// Until the broker is reached, and longer.
+    /// Until the broker is reachable, and then for a limited time.
     Unreached,
-    /// Until then at most.
+    /// At most until this time.
     Until(Instant),
 }
 
-/// What the log says of the connection: what breaks again and again is told of once in a while.
+/// The throttle for log lines about a connection that breaks repeatedly.
 #[derive(Debug)]
 struct Told {
-    /// Whether the log was told last that the broker is reached; `None` at first.
+    /// Whether the last log line reported a connection or a disconnect; `None` at first.
     is_up: Option<bool>,
     breaks: LogThrottle,
 }
@@ -92,52 +93,53 @@ impl Told {
     }
 }
 
-/// How long what this server says to itself takes through the broker.
+/// The round-trip time of the loopback probe through the broker.
 #[derive(Debug, Default)]
 struct Echo {
-    /// When the word was said that is under way.
+    /// When the probe in flight was sent.
     said: Option<Instant>,
-    /// How long the last one took.
+    /// The round-trip time of the last probe.
     took: Option<Duration>,
 }
 
 impl Echo {
     fn lag(&self) -> Option<Duration> {
         let under_way = self.said.map(|said| said.elapsed());
-        // As long as none has come back nothing is known.
+        // Until a probe has returned, the lag is unknown.
         self.took
             .map(|took| took.max(under_way.unwrap_or_default()))
     }
 }
 
-/// The connection of an adapter to its broker. Each adapter says how it connects; all else is the same.
+/// The connection of an adapter to its broker. Each adapter implements how it connects, and shares
+/// everything else.
 pub(in crate::adapter) trait Broker: Send + Sync + 'static {
     type Message: Outgoing + Send;
 
     fn outbound(&self) -> &Outbound<Self::Message>;
 
-    /// Counts messages that have waited for too long, or will never be sent.
+    /// Counts messages that expired in the queue or will never be sent.
     fn unsent(&self, messages: Vec<Self::Message>);
 
-    /// Makes one connection and keeps it until it breaks. `Err` says why it is over, `Ok` that this was asked
-    /// for. While the connection is being made, it ends with `given_up`.
+    /// Establishes one connection and maintains it until it breaks. Returns `Err` with the reason,
+    /// or `Ok` if the adapter was closed. Gives up while connecting when `given_up` completes.
     fn run_connection(
         self: &Arc<Self>,
         given_up: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Whether what waits is held back after a connection that broke until [`Outbound::release`] tells that the other servers are
-    /// there again.
+    /// Returns whether messages are held after a broken connection, until [`Outbound::release`]
+    /// reports that the other servers are connected again.
     fn holds(&self) -> bool {
         false
     }
 
-    /// Whether the broker is reached.
+    /// Returns whether the broker is reachable.
     fn health(&self) -> Health {
         self.outbound().health.lock().clone()
     }
 
-    /// What waits to be sent, and how long messages take.
+    /// Returns the queued messages and the latency.
     fn backlog(&self) -> Backlog {
         let outbound = self.outbound();
         let (mut messages, mut bytes) = (0, 0);
@@ -155,12 +157,12 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         }
     }
 
-    /// Whether the broker takes a message of this size, as far as is known now.
+    /// Returns whether the broker accepts a message of this size, as far as is known.
     fn takes(&self, message: &Self::Message) -> bool {
         message.bytes() <= self.outbound().limits().message_bytes
     }
 
-    /// Queues a message. What could not be sent in a few seconds is forgotten.
+    /// Queues a message. It is dropped if it cannot be sent within a few seconds.
     fn publish(&self, message: Self::Message) -> Result<(), AdapterError> {
         let outbound = self.outbound();
         if outbound.lifetime.is_closing() {
@@ -185,13 +187,14 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         }
     }
 
-    /// What is sent next, waited for; `None` if the adapter is closed and everything has been sent.
+    /// Waits for the next batch to send. Returns `None` if the adapter is closed and the queue is
+    /// empty.
     #[cfg(any(feature = "nats", feature = "redis"))]
     fn next(&self) -> impl Future<Output = Option<Vec<Self::Message>>> + Send {
         self.next_of(false)
     }
 
-    /// The same for what waits apart, or for the rest.
+    /// Like `next`, for the queue of separate messages or of ordinary messages.
     fn next_of(&self, is_apart: bool) -> impl Future<Output = Option<Vec<Self::Message>>> + Send {
         let outbound = self.outbound();
         let lane = outbound.lane(is_apart);
@@ -215,8 +218,9 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 if outbound.lifetime.is_closing() {
                     return None;
                 }
-                // `notify_one` leaves a permit behind when nobody waits: what is queued between the look above and this
-                // line wakes this task as well. Dropping the future here loses nothing, since nothing was taken.
+                // `notify_one` stores a permit while no task waits, so a message that was queued
+                // since the check above also wakes this task. Dropping the future here loses
+                // nothing, because no message was taken.
                 let queued = lane.queued.notified();
                 match held {
                     Hold::Until(deadline) => {
@@ -228,17 +232,17 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         }
     }
 
-    /// Says that the task is about to be started.
+    /// Records that the task is about to start.
     fn open(&self) {
         self.outbound().lifetime.open();
     }
 
-    /// Keeps a connection until the adapter is closed.
+    /// Maintains a connection until the adapter is closed.
     fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
         async move {
             let outbound = self.outbound();
             outbound.lifetime.open();
-            // A task that has panicked leaves the health of its connection behind.
+            // A task that panicked leaves an outdated health.
             *outbound.health.lock() = untried();
             *outbound.reached.lock() = None;
             let mut pauses = Pauses::new();
@@ -246,7 +250,8 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 let mut lanes = outbound.lanes.iter();
                 lanes.all(|lane| lane.queue.lock().len() == 0)
             };
-            // This future is pinned outside of the loop, so that its time goes on across connections.
+            // This future is pinned outside of the loop, so that its timeout continues across
+            // connections.
             let mut given_up = pin!(outbound.lifetime.given_up(is_empty));
             loop {
                 let ended = tokio::select! {
@@ -257,7 +262,7 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                 if self.holds() && self.health() == Health::Ready {
                     *outbound.hold.lock() = Hold::Unreached;
                 }
-                // A connection that breaks as soon as it is there must not be made anew at once for ever.
+                // A connection that breaks immediately must not cause reconnects without delay.
                 if outbound.down(&why) {
                     pauses.reset();
                 }
@@ -265,7 +270,8 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
                     break;
                 }
             }
-            // What is left is counted before the end is told, so that whoever waits for the end finds it counted.
+            // Remaining messages are counted before `end`, so that the count is final when `close`
+            // returns.
             let lanes = outbound.lanes.iter().map(|lane| &lane.queue);
             for queue in lanes.chain([&outbound.passing]) {
                 let left = std::mem::take(&mut *queue.lock());
@@ -275,18 +281,18 @@ pub(in crate::adapter) trait Broker: Send + Sync + 'static {
         }
     }
 
-    /// Sends what is queued, if the broker can be reached in time, and ends.
+    /// Sends the queued messages, if the broker can be reached in time, and ends.
     fn close(self: Arc<Self>) -> impl Future<Output = ()> + Send {
         async move {
             let outbound = self.outbound();
             outbound.lifetime.close();
-            // The task may be waiting for something to send, and must see that the adapter closes.
+            // The task may wait for messages, and must notice that the adapter is closing.
             outbound.wake();
             outbound.lifetime.ended().await;
         }
     }
 
-    /// Ends at once.
+    /// Ends immediately.
     fn abandon(&self) {
         self.outbound().lifetime.end();
     }
@@ -317,18 +323,18 @@ impl<M: Outgoing + Send> Outbound<M> {
         if is_apart { apart } else { together }
     }
 
-    /// What may wait.
+    /// Returns the limits of the queue.
     pub(in crate::adapter) const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Notes that the broker is reached. Returns whether that is new.
+    /// Records that the broker is reachable. Returns whether it was unreachable before.
     pub(in crate::adapter) fn up(&self) -> bool {
         let is_new = *self.health.lock() != Health::Ready;
         if is_new {
             self.tell_up();
             *self.reached.lock() = Some(Instant::now());
-            // Whoever sees that the broker is reached finds that done.
+            // The callback runs first, so that it has finished when a caller sees `Ready`.
             if let Some(reached) = self.when_reached.get() {
                 reached();
             }
@@ -342,13 +348,13 @@ impl<M: Outgoing + Send> Outbound<M> {
         is_new
     }
 
-    /// Whether what waits is held back.
+    /// Returns whether queued messages are held.
     pub(in crate::adapter) fn is_held(&self) -> bool {
         self.held() != Hold::No
     }
 
     fn held(&self) -> Hold {
-        // Who closes waits for nobody.
+        // An adapter that closes does not wait for peers.
         if self.lifetime.is_closing() {
             return Hold::No;
         }
@@ -358,32 +364,33 @@ impl<M: Outgoing + Send> Outbound<M> {
         }
     }
 
-    /// Notes that the other servers that were known are there again, or that nobody has to be waited for.
+    /// Records that the known peers are connected again, or that there is no peer to wait for.
     pub(in crate::adapter) fn release(&self) {
         *self.hold.lock() = Hold::No;
         self.wake();
     }
 
-    /// Has those that send look again. `notify_one` leaves a permit behind if nobody waits for something to send.
+    /// Wakes the sending tasks. `notify_one` stores a permit if no task is waiting.
     fn wake(&self) {
         for lane in &self.lanes {
             lane.queued.notify_one();
         }
     }
 
-    /// Sets what is done each time when the broker is reached that was not. The function may not wait; the one that is set first stays.
+    /// Sets a callback for whenever the broker becomes reachable. It must not block. Only the first
+    /// callback that is set is used.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(in crate::adapter) fn when_reached(&self, then: impl Fn() + Send + Sync + 'static) {
         let _ = self.when_reached.set(Box::new(then));
     }
 
-    /// Notes that this server says a word to itself, if none is under way.
+    /// Records that a loopback probe is sent, if none is in flight.
     pub(in crate::adapter) fn says_a_word(&self) {
         let mut echo = self.echo.lock();
         echo.said.get_or_insert_with(Instant::now);
     }
 
-    /// Notes that this server has heard itself.
+    /// Records that a loopback probe has returned.
     pub(in crate::adapter) fn hears_itself(&self) {
         let mut echo = self.echo.lock();
         if let Some(said) = echo.said.take() {
@@ -400,7 +407,7 @@ impl<M: Outgoing + Send> Outbound<M> {
 
     fn tell_down(&self, why: &str) {
         let mut told = self.told.lock();
-        // What was not told because a line was written a moment ago is told by a later attempt to connect.
+        // A disconnect that the throttle suppressed is logged after a later attempt to connect.
         if told.is_up != Some(false)
             && let Some(breaks) = told.breaks.add(1)
         {
@@ -414,7 +421,7 @@ impl<M: Outgoing + Send> Outbound<M> {
         }
     }
 
-    /// Notes that the broker has refused messages, which the caller counts as lost.
+    /// Records that the broker has refused messages, which the caller counts as lost.
     pub(in crate::adapter) fn refused(&self, messages: u64, why: &str) {
         *self.refusal.lock() = Some(why.to_owned());
         if let Some(messages) = self.refusals.add(messages) {
@@ -427,12 +434,13 @@ impl<M: Outgoing + Send> Outbound<M> {
         }
     }
 
-    /// Why the broker has refused a message last.
+    /// Returns the reason why the broker last refused a message.
     pub(in crate::adapter) fn refusal(&self) -> Option<String> {
         self.refusal.lock().clone()
     }
 
-    /// Notes that the broker is not reached. Returns whether a connection had lasted before.
+    /// Records that the broker is unreachable. Returns whether the connection had lasted for at
+    /// least [`LASTING`].
     fn down(&self, why: &str) -> bool {
         *self.echo.lock() = Echo::default();
         let now = Health::Down(why.to_owned());
@@ -446,8 +454,8 @@ impl<M: Outgoing + Send> Outbound<M> {
     }
 }
 
-/// Counts messages as lost that are on their way when a connection breaks off: whether the broker has got
-/// them is not known, and nothing is sent twice. Dropping it counts all that have not arrived.
+/// Counts messages in flight as lost when a connection breaks. The broker may have received them,
+/// but nothing is sent twice. Dropping this counts all messages that have not arrived.
 pub(in crate::adapter) struct Doubtful<F: Fn(u64)> {
     messages: u64,
     lost: F,
@@ -458,13 +466,13 @@ impl<F: Fn(u64)> Doubtful<F> {
         Self { messages, lost }
     }
 
-    /// Notes that so many of the messages have arrived.
+    /// Records that this number of messages has arrived.
     #[cfg(any(feature = "nats", feature = "postgres"))]
     pub(in crate::adapter) const fn arrived(&mut self, messages: u64) {
         self.messages = self.messages.saturating_sub(messages);
     }
 
-    /// Notes that all of the messages have arrived.
+    /// Records that all messages have arrived.
     #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(in crate::adapter) fn all_arrived(mut self) {
         self.messages = 0;
@@ -479,9 +487,9 @@ impl<F: Fn(u64)> Drop for Doubtful<F> {
     }
 }
 
-/// How long a connection must have lasted so that the next one is made at once when it breaks.
+/// A connection that lasted this long resets the reconnect backoff.
 const LASTING: Duration = Duration::from_secs(5);
-/// The time between two lines of the log that say the same.
+/// The interval between repeated log lines.
 const LINES: Duration = Duration::from_secs(10);
 
 fn untried() -> Health {
@@ -508,7 +516,7 @@ mod tests {
         assert_eq!(lag(), None, "none has come back yet");
         advance(Duration::from_millis(5)).await;
         outbound.hears_itself();
-        // A second one says nothing new.
+        // A second return has no effect.
         outbound.hears_itself();
         assert_eq!(lag(), millis(5));
         outbound.says_a_word();

@@ -1,13 +1,13 @@
-//! What a server sends to itself, to see that its messages arrive.
+//! Loopback probes: messages to this server itself, which show that its messages arrive.
 
 use std::{collections::VecDeque, fmt::Write as _};
 
 use parking_lot::Mutex;
 
-/// The messages that this server has sent to itself and not received yet.
+/// The probes in flight.
 ///
-/// Where servers do not seal, such a message is empty. Where they seal, it is drawn at random and counts once, so
-/// that no other client of the broker makes a server believe that it is reached.
+/// Without sealing, a probe is empty. With sealing, it is random and counts once. Another client of
+/// the broker therefore cannot make a server believe that it is connected.
 #[derive(Debug)]
 pub(in crate::adapter) struct Probes(Option<Mutex<VecDeque<String>>>);
 
@@ -22,7 +22,7 @@ impl Probes {
             return String::new();
         };
         let mut bytes = [0; 16];
-        // Without random numbers the server does not hear itself, and connects again.
+        // Without random numbers no probe returns, and the server reconnects.
         if getrandom::fill(&mut bytes).is_err() {
             return String::new();
         }
@@ -39,8 +39,8 @@ impl Probes {
         probe
     }
 
-    /// Returns whether this server has sent the message, and has not received it yet. With it all that were sent
-    /// before count as received.
+    /// Returns whether the message is a probe in flight. If so, all earlier probes also count as
+    /// returned.
     pub(in crate::adapter) fn has_returned(&self, message: &[u8]) -> bool {
         let Some(sent) = &self.0 else {
             return message.is_empty();
@@ -57,7 +57,8 @@ impl Probes {
     }
 }
 
-/// The probes that may be in flight. One is sent each second, and a connection that brings none for five is over.
+/// The maximum number of probes in flight. One is sent each second, and a connection on which none
+/// returns for five seconds is closed.
 const MAX_PROBES: usize = 16;
 
 #[cfg(test)]

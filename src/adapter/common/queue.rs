@@ -1,31 +1,32 @@
-//! What waits to be sent to a broker.
+//! The send queue of a broker connection.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// A message on its way out.
+/// An outgoing message.
 pub(in crate::adapter) trait Outgoing {
-    /// The bytes that count for the bound of the queue.
+    /// Returns the size in bytes that counts for the limit of the queue.
     fn bytes(&self) -> usize;
 
-    /// Whether this is a word of a server about itself, for which nothing is waited for.
+    /// Returns whether this is a heartbeat, which is not held after a reconnect.
     fn is_pulse(&self) -> bool {
         false
     }
 
-    /// Whether the message has a queue and a connection apart from those of most, so that it does not wait behind them.
+    /// Returns whether the message uses a separate queue and connection, so that it does not wait
+    /// for other messages.
     fn is_apart(&self) -> bool {
         false
     }
 
-    /// Whether no other message is sent together with this one.
+    /// Returns whether the message must be the only one in its batch.
     fn is_alone(&self) -> bool {
         false
     }
 }
 
-/// What may wait.
+/// The limits of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::adapter) struct Limits {
     pub(in crate::adapter) messages: usize,
@@ -49,11 +50,11 @@ impl<M> Default for Queue<M> {
 }
 
 impl<M: Outgoing> Queue<M> {
-    /// Queues a message if there is room. Returns whether there was, and the messages that have waited for too
-    /// long and are not sent any more.
+    /// Queues a message if there is room. Returns whether there was, and the expired messages,
+    /// which will not be sent.
     pub(in crate::adapter) fn push(&mut self, message: M, limits: &Limits) -> (bool, Vec<M>) {
         let now = Instant::now();
-        // Stale messages go first, so that they take no room from a fresh one.
+        // Expired messages are removed first, so that they do not take the room of a new message.
         let stale = self.take_stale(now);
         let bytes = self.bytes + message.bytes();
         let fits = bytes <= limits.bytes && self.messages.len() < limits.messages;
@@ -68,12 +69,12 @@ impl<M: Outgoing> Queue<M> {
         self.messages.len()
     }
 
-    /// What counts for the bound of bytes.
+    /// Returns the size in bytes that counts for the limit.
     pub(in crate::adapter) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes all messages that wait.
+    /// Takes all queued messages.
     pub(in crate::adapter) fn into_messages(self) -> Vec<M> {
         self.messages
             .into_iter()
@@ -81,7 +82,7 @@ impl<M: Outgoing> Queue<M> {
             .collect()
     }
 
-    /// What is sent next, and what is not sent any more.
+    /// Returns the next batch to send, and the expired messages, which will not be sent.
     pub(in crate::adapter) fn take(&mut self) -> (Vec<M>, Vec<M>) {
         let stale = self.take_stale(Instant::now());
         let mut batch = Vec::new();
@@ -106,7 +107,7 @@ impl<M: Outgoing> Queue<M> {
 
     fn take_stale(&mut self, now: Instant) -> Vec<M> {
         let mut stale = Vec::new();
-        // The queue is in the order of time, so the first fresh message ends the search.
+        // The queue is ordered by time, so the first fresh message ends the search.
         while let Some((since, message)) = self.messages.front()
             && now.duration_since(*since) > STALE
         {
@@ -117,8 +118,9 @@ impl<M: Outgoing> Queue<M> {
     }
 }
 
-/// How long a message waits for a connection.
+/// How long a message may wait for a connection.
 pub(in crate::adapter) const STALE: Duration = Duration::from_secs(5);
-/// How many messages are sent at once, and how many bytes these may have without the last one.
+/// The maximum number of messages in a batch.
 const BATCH: usize = 256;
+/// The maximum size of a batch in bytes, without its last message.
 const BATCH_BYTES: usize = 1 << 20;

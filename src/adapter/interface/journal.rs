@@ -1,4 +1,4 @@
-//! What an adapter may keep of what it carries, so that clients can come back to another server.
+//! The interface of journals, with which clients can reconnect to another server.
 
 use std::time::Duration;
 
@@ -13,30 +13,34 @@ use crate::adapter::{
 };
 use crate::names::{Room, SocketId};
 
-/// Keeps what an adapter carries, in one order for all servers, and the state of clients that are away; see
-/// [`Adapter::journal`](super::Adapter::journal).
+/// Stores what an adapter transports, in one order for all servers, and the state of disconnected
+/// clients; see [`Adapter::journal`](super::Adapter::journal).
 ///
-/// What a journal keeps is applied also on the server that has sent it, when it comes back with its
-/// [`position`](Publication::position), so that every client hears of it in that order.
+/// The sending server also applies an operation only when the journal returns it with its
+/// [`position`](Publication::position). All clients therefore receive events in the order of the
+/// journal.
 pub trait Journal: Send + Sync + 'static {
-    /// Whether the journal is reached, as far as is known. Where it is not, events reach the clients of the server
-    /// that sends them at once.
+    /// Returns whether the journal is reachable, as far as is known. While it is not, events reach
+    /// the clients of the sending server immediately.
     fn is_up(&self) -> bool;
 
-    /// The position up to which at least everything was delivered; `None` before the journal was first reached.
+    /// Returns a position up to which everything was delivered, or `None` before the first
+    /// connection to the journal.
     fn position(&self) -> Option<Position>;
 
-    /// Keeps a state for so long. Unless it `is_new`, it only replaces one that is still kept, and the time goes on.
-    /// Calls of `keep`, `forget` and `take` have their effects in the order in which they are made.
+    /// Stores a state for the time `window`. Unless `is_new`, it only replaces a state that is
+    /// still stored, and does not extend its lifetime. Calls of `keep`, `forget` and `take` take
+    /// effect in the order of the calls.
     fn keep(&self, saved: &SavedState, window: Duration, is_new: bool);
 
-    /// Forgets the state of a client that must not come back.
+    /// Deletes the state of a client that must not recover its session.
     fn forget(&self, pid: &str);
 
-    /// Takes a state: of several who ask for it, one gets it.
+    /// Removes and returns a state. Of several concurrent callers, one gets it.
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedState>, AdapterError>>;
 
-    /// The events of a namespace behind a position, in their order; `None` if some are gone, or if there are too many.
+    /// Returns the events of a namespace after a position, in order. Returns `None` if some are no
+    /// longer stored, or if there are too many.
     fn since(
         &self,
         namespace: &Nsp,
@@ -48,44 +52,45 @@ pub trait Journal: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Missed {
-    /// Events, each with its [`position`](Publication::position).
+    /// The events, each with its [`position`](Publication::position).
     pub events: Vec<Publication>,
-    /// The position up to which events were looked for.
+    /// The position up to which the journal was searched.
     pub last: Position,
 }
 
 impl Missed {
-    /// These events, found by looking up to the position `last`.
+    /// Creates the result of a search up to the position `last`.
     #[must_use]
     pub const fn new(events: Vec<Publication>, last: Position) -> Self {
         Self { events, last }
     }
 }
 
-/// The state of a client that is away: what Node servers keep, and one field that they ignore.
+/// The state of a disconnected client: the fields that Node servers store, and one field that they
+/// ignore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SavedState {
     /// The id of the socket.
     pub sid: SocketId,
-    /// The secret by which the client proves that the state is its own.
+    /// The secret with which the client proves that the state belongs to it.
     pub pid: String,
-    /// The rooms of the socket, with that of its own id.
+    /// The rooms of the socket, including the room of its own id.
     #[serde(deserialize_with = "rooms")]
     pub rooms: Vec<Room>,
-    /// What the socket [shares](crate::Socket::share), with binary at any depth.
+    /// The data that the socket [shares](crate::Socket::share), with binary at any depth.
     #[serde(default)]
     pub data: Value,
-    /// Where the state comes from, if a server of this library has kept it.
+    /// The origin of the state, if a server of this library stored it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roomcast: Option<Origin>,
 }
 
-/// Where a state comes from.
+/// The origin of a state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Origin {
-    /// The server that has kept the state.
+    /// The server that stored the state.
     pub node: NodeId,
     /// The namespace of the socket.
     pub namespace: String,
@@ -97,7 +102,7 @@ pub struct Origin {
     pub guest: bool,
 }
 
-/// Reads the names of rooms, which are texts or, from Node servers, numbers.
+/// Reads the names of rooms, which are strings or, from Node servers, also numbers.
 fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Room>, D::Error> {
     let names = Vec::<Json>::deserialize(deserializer)?;
     let room = |name: &Json| match name.as_str() {

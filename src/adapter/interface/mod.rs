@@ -1,4 +1,4 @@
-//! What an adapter is, and what it is given.
+//! The interface between the library and adapters.
 
 pub(crate) mod journal;
 
@@ -23,31 +23,33 @@ use super::{
 };
 use crate::names::Room;
 
-/// Carries envelopes between the servers of a cluster; given to
+/// Transports envelopes between the servers of a cluster; set with
 /// [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// An adapter is a transport. It delivers each envelope at most once if it can; one that comes twice
-/// is applied once as long as it has a number. Envelopes of one sender should arrive in the order in
-/// which they were given to it: that is the order in which clients of other servers see events.
+/// An adapter should deliver each envelope at most once. The library applies a repeated envelope
+/// once if it has a number. Envelopes of one sender should arrive in the order in which the adapter
+/// received them. Clients of other servers see events in that order.
 ///
-/// No method may wait for the network: emitting is not asynchronous. What cannot be sent at once is
-/// queued within a limit, and refused beyond it.
+/// No method may wait for the network, because emitting is not asynchronous. The adapter queues
+/// what it cannot send immediately, and returns an error if the queue is full.
 pub trait Adapter: Send + Sync + 'static {
-    /// Called once, when the server is built: from now on what other servers send is to be given to
-    /// `inbox`. It may be called outside of a runtime.
+    /// Called once, when the server is built. From then on, the adapter delivers messages of other
+    /// servers to `inbox`. The call may happen outside of a runtime.
     fn receive(&self, inbox: Inbox);
 
-    /// Sends an operation to the other servers, which [`Envelope::channel`] names.
+    /// Sends an operation to the servers that [`Envelope::channel`] names.
     ///
     /// # Errors
     ///
-    /// When it will not be sent. The server counts it. What is [`TooLarge`](AdapterError::TooLarge) is refused as a whole where
-    /// it was emitted, and not sent to the server's own sockets either; they get what is refused for any other reason.
+    /// If the adapter will not send the operation. The server counts these errors. If an operation
+    /// is [`TooLarge`](AdapterError::TooLarge), emitting fails, and the server's own sockets do not
+    /// receive it either. After any other error, they do.
     fn publish(&self, envelope: Envelope) -> Result<(), AdapterError>;
 
-    /// Whether certainly no other server listens, so that what nobody has to answer need not be published. Asked for
-    /// every event, join, leave and disconnect in a namespace that is open on this server, before it is written. The
-    /// default is `false`, with which everything is published.
+    /// Returns whether it is certain that no other server is listening. Operations that need no
+    /// reply are then not published. The server calls this for every event, join, leave and
+    /// disconnect in a namespace that is open on this server, before it encodes the operation.
+    /// Default `false`: everything is published.
     fn is_alone(&self) -> bool {
         false
     }
@@ -56,157 +58,163 @@ pub trait Adapter: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it will not be sent.
+    /// If the adapter will not send the reply.
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError>;
 
-    /// The other servers on which this namespace is open, as far as is known now: those that must
-    /// answer a request in it. An adapter that does not know where namespaces are open names all.
+    /// Returns the other servers on which this namespace is open, as far as is known. These servers
+    /// must answer a request in it. An adapter that does not know where namespaces are open returns
+    /// all servers.
     fn servers(&self, namespace: &str) -> BoxFuture<Result<Servers, AdapterError>>;
 
-    /// Whether envelopes arrive, as far as is known now.
+    /// Returns whether envelopes arrive, as far as is known.
     fn health(&self) -> Health;
 
-    /// What waits to be sent, and how long messages take, for [`Io::adapter_backlog`](crate::Io::adapter_backlog).
-    /// Default: nothing.
+    /// Returns the queued messages and the latency, for
+    /// [`Io::adapter_backlog`](crate::Io::adapter_backlog). Default: zero.
     fn backlog(&self) -> Backlog {
         Backlog::default()
     }
 
-    /// Sends what is queued and leaves the cluster. The server waits for it within the grace of its
-    /// own end; what is published afterwards may be refused.
+    /// Sends the queued messages and leaves the cluster. The server waits for this within its
+    /// shutdown grace period. Afterwards, the adapter may refuse operations.
     fn close(&self) -> BoxFuture<()>;
 
-    /// What the adapter has to do as long as the server lives, such as keeping a connection. It is
-    /// started in the runtime of the server, and asked for again if it panics. It returns once the
-    /// adapter is closed or dropped. Default: nothing.
+    /// Returns the background task of the adapter, for example to maintain a connection. The server
+    /// starts it in its own runtime, and requests it again if it panics. The task returns once the
+    /// adapter is closed or dropped. Default: none.
     fn task(&self) -> Option<BoxFuture<()>> {
         None
     }
 
-    /// A namespace exists on this server from now on; called after [`receive`](Self::receive), and one
-    /// call at a time. What is sent to the namespace must arrive. An implementation must not give anything to the
-    /// inbox here.
+    /// Called when a namespace is opened on this server; after [`receive`](Self::receive), and one
+    /// call at a time. From then on, messages to the namespace must arrive. An implementation must
+    /// not deliver to the inbox here.
     fn namespace_opened(&self, _namespace: &str) {}
 
-    /// A namespace does not exist on this server any more.
+    /// Called when a namespace no longer exists on this server.
     fn namespace_closed(&self, _namespace: &str) {}
 
-    /// How long other servers may take to answer a request that has no time limit of its own. Default
-    /// 5 s.
+    /// Returns the time limit for requests to other servers that have no time limit of their own.
+    /// Default 5 s.
     fn request_timeout(&self) -> Duration {
         Duration::from_secs(5)
     }
 
-    /// Whether [`room_opened`](Self::room_opened) and [`room_closed`](Self::room_closed) are called.
-    /// Asked once. Default `false`.
+    /// Returns whether the server calls [`room_opened`](Self::room_opened) and
+    /// [`room_closed`](Self::room_closed). Called once. Default `false`.
     fn follows_rooms(&self) -> bool {
         false
     }
 
-    /// Whether [`room_opened`](Self::room_opened) and [`room_closed`](Self::room_closed) are called for the room of each
-    /// socket's own id as well. Asked once. Default `false`: events for one socket go wherever those for the whole
-    /// namespace go.
+    /// Returns whether the server also calls [`room_opened`](Self::room_opened) and
+    /// [`room_closed`](Self::room_closed) for the room of each socket's own id. Called once.
+    /// Default `false`: events for one socket use the same route as events for the whole namespace.
     fn follows_sockets(&self) -> bool {
         false
     }
 
-    /// A room has its first member on this server: events for it must arrive from now on. Never called
-    /// with a lock of a room held. The next call for the same room is `room_closed`. Neither may give
-    /// anything to the inbox.
+    /// Called when a room has its first member on this server. From then on, events for the room
+    /// must arrive. The server never holds the lock of a room during the call. The next call for
+    /// the same room is `room_closed`. Neither method may deliver to the inbox.
     fn room_opened(&self, _namespace: &str, _room: &Room) {}
 
-    /// Waits until events of all rooms arrive that were opened before it is called, or until that
-    /// cannot be known. Default: at once.
+    /// Waits until events arrive for all rooms that were opened before the call, or until this
+    /// cannot be determined. Default: returns immediately.
     fn followed(&self) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Where the servers that this adapter joins keep [values](crate::Io::values) and locks. Asked once, before
-    /// [`receive`](Self::receive). Default `None`: each server has them in its own memory, unless
-    /// [`Builder::values`](crate::Builder::values) was given something else.
+    /// Returns the shared store for [values](crate::Io::values) and locks. Called once, before
+    /// [`receive`](Self::receive). Default `None`: each server stores them in its own memory,
+    /// unless [`Builder::values`](crate::Builder::values) sets a store.
     fn values(&self) -> Option<Box<dyn ValueStore>> {
         None
     }
 
-    /// Whether what other servers send while this one is not reached arrives later. Where it does not, no client is
-    /// recovered while [`health`](Self::health) is not [`Ready`](Health::Ready), and the adapter tells when it is back by
-    /// [`Inbox::may_have_missed`]. Default `false`.
+    /// Returns whether messages that other servers send during an outage arrive later. If not, no
+    /// client recovers its session while [`health`](Self::health) is not [`Ready`](Health::Ready),
+    /// and the adapter reports the end of an outage with [`Inbox::may_have_missed`]. Default
+    /// `false`.
     fn catches_up(&self) -> bool {
         false
     }
 
-    /// What keeps the events that this adapter carries, and the state of clients that are away, so that they can come
-    /// back to another server. Asked once, and only with [recovery](crate::Builder::recovery). Default: nothing does.
+    /// Returns the journal, which stores events and the state of disconnected clients so that they
+    /// can reconnect to another server. Called once, and only with
+    /// [recovery](crate::Builder::recovery). Default: none.
     fn journal(&self) -> Option<Arc<dyn Journal>> {
         None
     }
 
-    /// A room has no member on this server any more, nor a client that may come back to it.
+    /// Called when a room has no member on this server any longer, and no disconnected client that
+    /// could return to it.
     fn room_closed(&self, _namespace: &str, _room: &Room) {}
 }
 
-/// What an adapter answers with when it has to ask somebody.
+/// The return type of adapter methods that may wait.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The other servers of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Servers {
-    /// The servers of these names.
+    /// The servers with these names.
     Known(Vec<NodeId>),
-    /// How many other servers there are, for transports that count subscribers.
+    /// The number of other servers, for transports that count subscribers.
     Count(usize),
 }
 
-/// Whether an adapter works.
+/// The state of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Health {
     /// The adapter works, as far as is known.
     Ready,
-    /// The adapter does not work; the text says why, for people who operate the server.
+    /// The adapter does not work. The text gives the reason, for operators.
     Down(String),
 }
 
-/// What waits in an adapter, and how long messages take.
+/// The queued messages of an adapter, and its latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// Messages that wait to be sent.
+    /// The number of queued messages.
     pub messages: usize,
-    /// Bytes of the messages that wait, as far as these count for the limit of the queue.
+    /// The size of the queued messages in bytes, as counted for the limit of the queue.
     pub bytes: usize,
-    /// How long the last message of this server to itself took there and back, or how long the one that is under way has taken
-    /// if that is longer already; `None` while nothing is known, as without a connection.
+    /// The round-trip time of the last probe, which this server sends to itself. If a probe is in
+    /// flight for longer than that, the time since it was sent. `None` while unknown, for example
+    /// without a connection.
     pub lag: Option<Duration>,
-    /// How often the connection has broken that had been made.
+    /// How often an established connection has broken.
     pub breaks: u64,
 }
 
-/// How often, and for how long, a server was cut off from the others, so that what they sent may be missing there; for
-/// [`Io::adapter_gaps`](crate::Io::adapter_gaps). What [arrives later](Adapter::catches_up) is no gap. How many envelopes
-/// are missing is not known.
+/// How often, and for how long, a server was isolated from its peers and may have missed messages;
+/// for [`Io::adapter_gaps`](crate::Io::adapter_gaps). Messages that [arrive
+/// later](Adapter::catches_up) do not count. The number of missed envelopes is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gaps {
-    /// How often since the server was built.
+    /// The number of gaps since the server was built.
     pub count: u64,
-    /// For how long, all these times together and the time of one that lasts: from when the others were certainly reached,
-    /// which is known once in each heartbeat.
+    /// The total duration of all gaps, including a current gap. A gap starts when the peers were
+    /// last known to be reachable. The server checks this with each heartbeat.
     pub time: Duration,
-    /// Whether it is cut off now.
+    /// Whether the server is isolated now.
     pub is_cut_off: bool,
 }
 
-/// Where an adapter delivers what has come from other servers. Cloning is cheap; it does not keep the
-/// server alive.
+/// The receiver of messages from other servers, given to an adapter. Cloning is cheap and does not
+/// keep the server alive.
 ///
-/// Every method returns without waiting. Envelopes are applied in the order in which they are
-/// delivered, so those of one sender are delivered by one task or thread at a time.
+/// No method blocks. The server applies envelopes in the order of the calls. An adapter must
+/// deliver the envelopes of one sender from one task or thread at a time.
 #[derive(Clone)]
 pub struct Inbox {
     node: NodeId,
-    // The server owns the adapter, which holds this inbox: a strong reference would keep all three alive.
+    // The server owns the adapter, which holds this inbox. A strong reference would keep all three
+    // alive.
     server: Weak<dyn Deliver>,
 }
 
@@ -215,29 +223,29 @@ impl Inbox {
         Self { node, server }
     }
 
-    /// Whether the [journal](Adapter::journal) is used.
+    /// Returns whether the server uses the [journal](Adapter::journal).
     #[must_use]
     pub fn recovers(&self) -> bool {
         let server = self.server.upgrade();
         server.is_some_and(|server| server.recovers())
     }
 
-    /// The name of this server.
+    /// Returns the name of this server.
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// Applies what another server has sent. What this server has sent itself, what is addressed to
-    /// another one and what has come before are left out.
+    /// Applies an envelope. Ignores envelopes that this server sent, envelopes for another server,
+    /// and repeated envelopes.
     pub fn deliver(&self, envelope: Envelope) {
         if let Some(server) = self.server.upgrade() {
             server.deliver(envelope);
         }
     }
 
-    /// Applies what another server has sent as [`Envelope::to_bytes`] has written it. What cannot be read is
-    /// counted and left out.
+    /// Applies an envelope in the format of [`Envelope::to_bytes`]. Counts and drops envelopes that
+    /// cannot be decoded.
     pub fn deliver_bytes(&self, bytes: impl Into<bytes::Bytes>) {
         if let Some(server) = self.server.upgrade() {
             match Envelope::from_bytes(bytes) {
@@ -247,30 +255,31 @@ impl Inbox {
         }
     }
 
-    /// Applies on this server alone what was to go through the journal, and cannot.
+    /// Applies an operation on this server only, after it could not be sent through the journal.
     pub fn deliver_here(&self, publication: Publication) {
         if let Some(server) = self.server.upgrade() {
             server.deliver_here(publication);
         }
     }
 
-    /// Tells that something has come that cannot be read, for the metrics.
+    /// Reports a message that cannot be decoded, for the metrics.
     pub fn ignore(&self, error: &WireError) {
         if let Some(server) = self.server.upgrade() {
             server.ignore(error);
         }
     }
 
-    /// The rooms of a namespace on this server, with those of the sockets' own ids; for foreign wires
-    /// that ask for them.
+    /// Returns the rooms of a namespace on this server, including the rooms of the sockets' own
+    /// ids. Foreign wire formats may request them.
     #[must_use]
     pub fn rooms(&self, namespace: &str) -> Vec<Room> {
         let server = self.server.upgrade();
         server.map_or_else(Vec::new, |server| server.rooms(namespace))
     }
 
-    /// Whether a publication for these rooms, or for everybody in the namespace if there are none, is about nobody on
-    /// this server, so that nothing else of it has to be read. It counts as applied then.
+    /// Returns whether a publication has no receivers on this server. Empty `rooms` mean the whole
+    /// namespace. If it returns `true`, the publication counts as applied, and the caller need not
+    /// decode the rest.
     #[cfg(feature = "redis")]
     pub(crate) fn passes_by(
         &self,
@@ -282,24 +291,26 @@ impl Inbox {
         server.is_none_or(|server| server.passes_by(namespace, rooms, position))
     }
 
-    /// Tells that something that other servers have sent may be missing up to now, as after a connection that broke:
-    /// clients that come back and have nothing newer start afresh. The namespaces know of it when this returns; it is called
-    /// by the task of the adapter, not from within one of its methods.
+    /// Reports that messages of other servers up to now may be missing, for example after a broken
+    /// connection. Clients that reconnect with an older position start a new session. The
+    /// namespaces are updated before this returns. The task of the adapter calls this, not one of
+    /// the adapter's methods.
     pub fn may_have_missed(&self) {
         if let Some(server) = self.server.upgrade() {
             server.may_have_missed();
         }
     }
 
-    /// Tells that so many envelopes are known to be lost: they are counted, and something
-    /// [may be missing](Self::may_have_missed), here and at other servers, which learn of it by a heartbeat.
+    /// Reports that this number of envelopes is lost. They are counted, and this server and its
+    /// peers treat messages as [possibly missing](Self::may_have_missed). Peers learn of the loss
+    /// from a heartbeat.
     pub fn lost(&self, envelopes: u64) {
         if let Some(server) = self.server.upgrade() {
             server.lost(envelopes);
         }
     }
 
-    /// Tells that a server has left the cluster: nothing waits for its answers any more.
+    /// Reports that a server has left the cluster. Requests no longer wait for its replies.
     pub fn left(&self, node: &NodeId) {
         if let Some(server) = self.server.upgrade() {
             server.left(node);
@@ -313,7 +324,7 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// The server behind an inbox.
+/// The server that owns an inbox.
 pub(super) trait Deliver: Send + Sync {
     fn deliver(self: Arc<Self>, envelope: Envelope);
     fn recovers(&self) -> bool;

@@ -1,4 +1,4 @@
-//! What servers of other kinds have asked and are not answered yet.
+//! Requests of Node servers that are not answered yet.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,15 @@ use crate::{
     names::Room,
 };
 
-/// The questions of other kinds of servers, which call them by any text, under numbers of ours.
+/// The pending requests of Node servers. Node servers identify requests by arbitrary strings; here
+/// each request also gets a number.
 #[derive(Debug, Default)]
 pub(crate) struct Asked(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
     last: u64,
-    /// In the order in which they came.
+    /// Pending requests in the order of their arrival.
     open: BTreeMap<u64, Open>,
 }
 
@@ -35,7 +36,7 @@ struct Open {
     until: Instant,
     total: Option<u32>,
     items: u32,
-    /// Sockets are told all at once.
+    /// The parts of a list of sockets, which the response contains all at once.
     sockets: Vec<Args>,
 }
 
@@ -46,14 +47,14 @@ enum Wanted {
     Answer,
 }
 
-/// Who has asked, where.
+/// The origin of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) namespace: Nsp,
     pub(crate) request: Request,
 }
 
-/// What is to be answered.
+/// A response to a Node server.
 #[derive(Debug)]
 pub(crate) enum Response {
     Count(u32),
@@ -64,7 +65,8 @@ pub(crate) enum Response {
 }
 
 impl Asked {
-    /// Notes a question and numbers it. Where too many wait the oldest is forgotten.
+    /// Registers a request and returns its number. If too many requests are pending, it drops the
+    /// oldest.
     pub(crate) fn open(&self, request: Request, publication: &Publication) -> u64 {
         let now = Instant::now();
         let mut table = self.0.lock();
@@ -75,13 +77,13 @@ impl Asked {
             oldest.remove();
         }
         if table.open.len() >= MAX_OPEN {
-            // A question with much time may stand before many whose time is over.
+            // An unexpired request may precede many expired requests.
             table.open.retain(|_, open| open.until >= now);
         }
         if table.open.len() >= MAX_OPEN {
             table.open.pop_first();
         }
-        // The upper bit marks the numbers that are given here, so the counter begins anew below it.
+        // The upper bit marks the numbers that are assigned here, so the counter wraps below it.
         table.last = (table.last + 1) & !FOREIGN;
         let number = table.last | FOREIGN;
         let patience = publication.timeout.unwrap_or_default().min(LONGEST);
@@ -109,7 +111,8 @@ impl Asked {
         number
     }
 
-    /// What one of our replies says to whoever has asked; `None` if that is nothing, or nothing yet.
+    /// Converts a reply of this server to a response for the requesting server. Returns `None` if
+    /// there is no response, or no response yet.
     pub(crate) fn answer(&self, reply: Reply) -> Option<(Question, Response)> {
         let mut table = self.0.lock();
         let open = table.open.get_mut(&reply.request)?;
@@ -127,7 +130,7 @@ impl Asked {
                 open.sockets.push(list);
                 is_done.then(|| Response::Sockets(std::mem::take(&mut open.sockets)))
             }
-            // Node servers without a handler say nothing either.
+            // Node servers without a handler also send no answer.
             None => match (open.kind, reply.total) {
                 (Wanted::Acknowledgements, Some(total)) => Some(Response::Count(total)),
                 (Wanted::Sockets, Some(0)) => Some(Response::Sockets(Vec::new())),
@@ -141,8 +144,8 @@ impl Asked {
     }
 }
 
-/// Questions that may wait for an answer of this server.
+/// The maximum number of pending requests.
 const MAX_OPEN: usize = 1 << 14;
-/// How long a question is kept beyond the time that it has.
+/// How long a request stays pending after its own time limit.
 const SPARE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(86_400);

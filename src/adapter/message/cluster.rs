@@ -1,5 +1,5 @@
-//! The message that most of Node's adapters share (`ClusterMessage` of `socket.io-adapter` 2.5):
-//! `{type, data, uid, nsp}`, in JSON unless it has binary in it.
+//! The message format that most of Node's adapters share: `ClusterMessage` of `socket.io-adapter`
+//! 2.5. A message is `{type, data, uid, nsp}`, in JSON unless it contains binary.
 
 use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
@@ -17,7 +17,8 @@ use crate::adapter::{
 
 /// The types of messages.
 pub(crate) mod kind {
-    /// A server has just come; each server that hears the message says that it is there as well.
+    /// Sent by a server that has just started. Each server that receives it responds with a
+    /// heartbeat.
     pub(crate) const FIRST_HEARTBEAT: u64 = 1;
     pub(crate) const HEARTBEAT: u64 = 2;
     pub(crate) const FAREWELL: u64 = 13;
@@ -32,30 +33,31 @@ pub(crate) mod kind {
     pub(super) const COUNT: u64 = 11;
     pub(super) const ACK: u64 = 12;
 
-    /// Whether it does something to sockets that its options name, and says nothing to servers.
+    /// Returns whether the message acts on the sockets that its options name, and contains nothing
+    /// for servers.
     #[cfg(feature = "redis")]
     pub(crate) const fn is_for_sockets(kind: u64) -> bool {
         matches!(kind, BROADCAST | JOIN | LEAVE | DISCONNECT)
     }
 }
 
-/// A message in the parts that a transport may write by themselves.
+/// The parts of a message, for transports that write them separately.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
     /// The type of the message.
     pub(crate) kind: u64,
-    /// What the message says; none for heartbeats and farewells.
+    /// The data of the message. Heartbeats and leave messages have none.
     pub(crate) data: Body,
 }
 
-/// A publication as a message.
+/// Encodes a publication as a message.
 pub(crate) fn write(own: &str, publication: &Publication) -> Result<Bytes, WireError> {
     compose(own, publication, |kind, data, parser| {
         message(kind, data, own, &publication.namespace).write(parser)
     })
 }
 
-/// A publication as the parts of a message.
+/// Encodes a publication as the parts of a message.
 pub(crate) fn write_parts(own: &str, publication: &Publication) -> Result<Parts, WireError> {
     compose(own, publication, |kind, data, parser| Parts {
         kind,
@@ -86,7 +88,7 @@ fn compose<T>(
     let mut data = Vec::new();
     let kind = match &publication.kind {
         Kind::Broadcast { event, args } | Kind::BroadcastWithAck { event, args } => {
-            // Two is the type of an EVENT packet of Socket.IO.
+            // 2 is the type of an EVENT packet of Socket.IO.
             let packet = vec![("type", Tree::Number(2)), ("data", list(event, args)?)];
             data.push(("packet", Tree::Map(packet)));
             id(&mut data);
@@ -130,7 +132,7 @@ fn message<'a>(kind: u64, data: Tree<'a>, own: &'a str, nsp: &'a Nsp) -> Tree<'a
     ])
 }
 
-/// What this server says of itself.
+/// Encodes a heartbeat or leave message of this server.
 pub(crate) fn pulse(own: &str, nsp: &Nsp, pulse: Pulse) -> Bytes {
     let kind = match pulse {
         Pulse::Hello => kind::FIRST_HEARTBEAT,
@@ -145,7 +147,7 @@ pub(crate) fn pulse(own: &str, nsp: &Nsp, pulse: Pulse) -> Bytes {
     message.write(Parser::Json)
 }
 
-/// An answer to another kind of server.
+/// Encodes a response to a Node server.
 pub(crate) fn response(
     own: &NodeId,
     nsp: &Nsp,
@@ -156,7 +158,7 @@ pub(crate) fn response(
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-/// An answer to another kind of server in MessagePack, whatever is in it.
+/// Encodes a response to a Node server, always in MessagePack.
 pub(crate) fn packed_response(
     own: &NodeId,
     nsp: &Nsp,
@@ -167,7 +169,7 @@ pub(crate) fn packed_response(
     Ok(message(kind, data, own.as_str(), nsp).write(parser))
 }
 
-/// An answer to another kind of server as the parts of a message.
+/// Encodes a response to a Node server as the parts of a message.
 pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Parts, WireError> {
     let (kind, data, parser) = answer(asked, response, None)?;
     let bytes = data.write(parser);
@@ -175,7 +177,8 @@ pub(crate) fn response_parts(asked: &Request, response: &Response) -> Result<Par
     Ok(Parts { kind, data })
 }
 
-/// An answer in this format, or in JSON unless it has binary in it.
+/// Encodes a response with this parser. Without a parser it uses JSON, or MessagePack if the
+/// response contains binary.
 fn answer<'a>(
     asked: &'a Request,
     response: &Response,
@@ -203,7 +206,8 @@ fn answer<'a>(
     Ok((kind, data, body.parser))
 }
 
-/// Reads a message of this namespace. Those of emitters may leave it to the channel which one it is.
+/// Reads a message of this namespace. Messages of emitters may omit the namespace; then the channel
+/// determines it.
 pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireError> {
     let message = parse(payload)?;
     let message = message.entries(0).ok_or(malformed("message"))?;
@@ -225,7 +229,7 @@ pub(crate) fn read(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, Wir
     read_parts(own, nsp, uid, kind, message.get("data"))
 }
 
-/// Reads a message that has come in parts, and is another server's.
+/// Reads a message of another server that arrived in parts.
 pub(crate) fn read_parts(
     own: &NodeId,
     nsp: &Nsp,
@@ -237,7 +241,7 @@ pub(crate) fn read_parts(
     let data = data.and_then(|data| data.entries(0));
     let data = data.ok_or(malformed("data"))?;
     let id = request_name(data.get("requestId"))?;
-    // The answers to questions of other servers come by as well.
+    // Answers to requests of other servers also arrive here; they are ignored.
     let said = |said: fn(Args) -> Said, name| {
         let Some(number) = id.as_deref().and_then(|id| own_request(own, id)) else {
             return Ok(Heard::Nothing);
@@ -285,7 +289,7 @@ pub(crate) fn read_parts(
         Kind::ServerSide { .. } | Kind::ServerSideWithAck { .. }
     );
     let mut publication = Publication::new(nsp.clone(), does);
-    // Events for servers have no targets, so that Node sends no options with them.
+    // Node sends no options with events for servers, because these have no targets.
     if !is_server_side {
         Opts::read(data.get("opts"))?.apply(&mut publication);
     }
@@ -294,7 +298,7 @@ pub(crate) fn read_parts(
 }
 
 impl Heard {
-    /// A publication, with the request that it is if it has an id.
+    /// Creates a publication. If it has an id, it is a request.
     pub(crate) fn asked(
         node: NodeId,
         mut publication: Publication,

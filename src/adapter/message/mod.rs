@@ -1,7 +1,8 @@
-//! What the messages of Node's adapters are made of, whatever carries them: packets and targets in
-//! JSON or MessagePack, ids of requests, and what other kinds of servers have asked.
+//! Building blocks of the messages of Node's adapters, for any transport: packets and targets in
+//! JSON or MessagePack, request ids, and pending requests of Node servers.
 //!
-//! Adapters that speak to Node servers come in here. Nothing in here knows a transport.
+//! Adapters that are compatible with Node servers use this module. It must not depend on a
+//! transport.
 
 mod asked;
 mod cluster;
@@ -27,58 +28,58 @@ use super::{
 };
 use roomcast_protocol::socket::Args;
 
-/// What a message of another server says.
+/// The content of a received message.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// The message is this server's own, or for another server.
+    /// This server sent the message, or it is for another server.
     Nothing,
-    /// Something is to be done, and maybe answered.
+    /// An operation, and a request if it needs a response.
     Publication(NodeId, Box<Publication>, Option<Request>),
-    /// An answer to a question of this server. Some wires do not say whose.
+    /// An answer to a request of this server. Some wire formats do not name the answering server.
     Answer(u64, Option<NodeId>, Said),
-    /// The names of all rooms are asked for.
+    /// A request for the names of all rooms.
     Rooms(Request),
-    /// A server says that it is there, or not any more.
+    /// A heartbeat or leave message.
     Pulse(NodeId, Pulse),
 }
 
-/// What a server says of itself, where servers are known by that.
+/// A presence message of a server, on wire formats that have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pulse {
-    /// The server has come, and wants to know which others are there.
+    /// The server has started, and requests heartbeats of its peers.
     Hello,
-    /// The server is there.
+    /// A heartbeat.
     Alive,
-    /// The server leaves.
+    /// A leave message.
     Bye,
 }
 
-/// Who answers under which name.
+/// The address of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The name that answers are sent to, if any was told.
+    /// The name of the server that receives the responses, or an empty string if it is unknown.
     pub(crate) uid: String,
-    /// What the other server calls its question.
+    /// The id that the requesting server assigned.
     pub(crate) id: String,
-    /// Whether the other server wants no more than the ids of sockets.
+    /// Whether the requesting server only needs the ids of sockets.
     pub(crate) ids_only: bool,
 }
 
-/// One thing that another server answers.
+/// One item that another server answers with.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// So many clients are asked.
+    /// The number of clients that were asked.
     Count(u32),
-    /// One of the clients has answered.
+    /// The acknowledgement of one client.
     Acknowledgement(Args),
     /// All sockets of the server.
     Sockets(Args),
-    /// The answer of the server itself.
+    /// The answer of the server.
     Answer(Args),
 }
 
 impl Said {
-    /// What is said as a reply: how many items there are, and one.
+    /// Converts the item to the parts of a reply: the number of items, and one item.
     pub(super) fn reply(self) -> (Option<u32>, Option<Item>) {
         match self {
             Self::Count(count) => (Some(count), None),

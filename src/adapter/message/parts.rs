@@ -19,12 +19,12 @@ use crate::{
     names::Room,
 };
 
-/// Reads a document: JSON if it begins with a brace, as Node's adapters do.
+/// Reads a document. It is JSON if it begins with a brace, as in Node's adapters.
 pub(crate) fn parse(payload: Bytes) -> Result<Args, WireError> {
     if payload.len() > Envelope::MAX_BYTES {
         return Err(WireError::TooLarge);
     }
-    // A map in MessagePack never begins with the byte of a brace, so the first byte decides.
+    // A MessagePack map never begins with the byte of a brace, so the first byte decides.
     let parser = match payload.first() {
         Some(b'{') => Parser::Json,
         Some(_) | None => Parser::MessagePack,
@@ -32,7 +32,7 @@ pub(crate) fn parse(payload: Bytes) -> Result<Args, WireError> {
     Args::document(parser, payload).map_err(|_| malformed("document"))
 }
 
-/// A value that may be a text or a number, as names of rooms and events may in JavaScript.
+/// A string or a number. Names of rooms and events may be either in JavaScript.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Name {
@@ -51,12 +51,13 @@ impl From<Name> for String {
     }
 }
 
-/// The value of an entry, which must be there.
+/// Returns an entry as a string, or `None` if it is missing or invalid.
 pub(crate) fn text(value: Option<&Args>) -> Option<String> {
     value?.get::<Option<Name>>(0).ok()?.map(Into::into)
 }
 
-/// What another server calls its question, if it asks one. It is kept until the question is answered.
+/// Returns the request id of another server, if the message is a request. The id is limited in
+/// length, because it is stored until the request is answered.
 pub(crate) fn request_name(value: Option<&Args>) -> Result<Option<String>, WireError> {
     match text(value) {
         Some(name) if name.len() > MAX_REQUEST => Err(WireError::TooLarge),
@@ -64,12 +65,12 @@ pub(crate) fn request_name(value: Option<&Args>) -> Result<Option<String>, WireE
     }
 }
 
-/// The name of a server that sends; those outside of all servers have none.
+/// Returns the name of the sending server. Senders that are not servers have no name.
 pub(crate) fn node(uid: Option<&str>) -> Result<NodeId, WireError> {
     NodeId::new(uid.unwrap_or("emitter")).ok_or(malformed("uid"))
 }
 
-/// A list of rooms.
+/// Reads a list of rooms.
 pub(crate) fn names(value: Option<&Args>) -> Result<Vec<Room>, WireError> {
     let names = value.and_then(|value| value.get::<Vec<Name>>(0).ok());
     let names = names.ok_or(malformed("rooms"))?;
@@ -79,7 +80,7 @@ pub(crate) fn names(value: Option<&Args>) -> Result<Vec<Room>, WireError> {
         .collect())
 }
 
-/// Whom a message is about, and how an event is sent.
+/// The target of a message and the flags of its event.
 #[derive(Default, Deserialize)]
 pub(crate) struct Opts {
     rooms: Option<Vec<Name>>,
@@ -93,7 +94,7 @@ struct Flags {
     compress: Option<bool>,
     /// Milliseconds.
     timeout: Option<f64>,
-    /// The name of the stream, which only servers of this library write.
+    /// The name of the stream. Only servers of this library write it.
     stream: Option<String>,
     keep: Option<u16>,
 }
@@ -104,7 +105,7 @@ impl Opts {
         opts.ok_or(malformed("opts"))
     }
 
-    /// The rooms; none: everybody.
+    /// Returns the rooms. An empty list means the whole namespace.
     #[cfg(feature = "redis")]
     pub(crate) fn into_rooms(self) -> Vec<Room> {
         rooms(self.rooms)
@@ -116,7 +117,7 @@ impl Opts {
         publication.except = rooms(self.except);
         let flags = self.flags.unwrap_or_default();
         publication.compress = flags.compress != Some(false);
-        // JavaScript has one kind of number. What is negative or no number at all counts as no time limit.
+        // JavaScript has one type of number. A negative value or NaN counts as no time limit.
         let millis = flags.timeout.filter(|millis| *millis >= 0.0);
         publication.timeout = millis.map(|millis| Duration::from_millis(millis as u64));
         publication.delivery = match (flags.stream, flags.keep) {
@@ -133,7 +134,7 @@ fn rooms(names: Option<Vec<Name>>) -> Vec<Room> {
     names.map(|name| String::from(name).into()).collect()
 }
 
-/// The flags of an event. Node servers leave out what they do not know.
+/// Returns the flags of an event. Node servers ignore unknown flags.
 pub(crate) fn flags(publication: &Publication) -> Tree<'_> {
     let mut flags = Vec::new();
     match &publication.delivery {
@@ -155,17 +156,17 @@ pub(crate) fn flags(publication: &Publication) -> Tree<'_> {
     Tree::Map(flags)
 }
 
-/// A list that begins with the name of an event for clients, as its name and arguments.
+/// Splits a list into the name and the arguments of a client event.
 pub(crate) fn event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
     let (name, args) = server_event(data)?;
-    // Clients take reserved names for events of their own, so no other server may bring one in.
+    // Clients interpret reserved names as their own events, so other servers must not send them.
     match RESERVED_EVENTS.contains(&&*name) {
         true => Err(malformed("reserved event")),
         false => Ok((name, args)),
     }
 }
 
-/// A list that begins with the name of an event for servers, as its name and arguments.
+/// Splits a list into the name and the arguments of a server event.
 pub(crate) fn server_event(data: Option<&Args>) -> Result<(Arc<str>, Args), WireError> {
     let data = data
         .and_then(|data| data.items(0))
@@ -177,14 +178,14 @@ pub(crate) fn server_event(data: Option<&Args>) -> Result<(Arc<str>, Args), Wire
     Ok((name.into(), data.skip(1)))
 }
 
-/// Something written in JSON if it has no binary in it, and in MessagePack otherwise.
+/// An encoded value: JSON if it contains no binary, and MessagePack otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub(crate) parser: Parser,
     pub(crate) bytes: Bytes,
 }
 
-/// A list of arguments, with the name of an event in front if there is one.
+/// Encodes a list of arguments, preceded by the name of an event if there is one.
 pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
     let (parser, list) = (
         Parser::Json,
@@ -196,13 +197,13 @@ pub(crate) fn body(event: Option<&str>, args: &Args) -> Result<Body, WireError> 
     );
     match list_of(parser, &list) {
         Ok(Some(bytes)) => Ok(Body { parser, bytes }),
-        // Binary needs MessagePack, and so do more attachments than a packet in JSON may have.
+        // Binary requires MessagePack. So do more attachments than a JSON packet may have.
         Ok(None) | Err(EncodeError::TooManyAttachments) => packed(event, args),
         Err(error) => Err(WireError::Encode(error)),
     }
 }
 
-/// A list of arguments in MessagePack, whatever is in it, with the name of an event in front if there is one.
+/// Encodes a list of arguments in MessagePack, preceded by the name of an event if there is one.
 pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError> {
     let (parser, list) = (
         Parser::MessagePack,
@@ -217,7 +218,7 @@ pub(crate) fn packed(event: Option<&str>, args: &Args) -> Result<Body, WireError
     Ok(Body { parser, bytes })
 }
 
-/// Arguments of an application in the form in which those of clients are.
+/// Encodes arguments of an application like those of clients.
 pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, WireError> {
     let parser = Parser::MessagePack;
     let list = list_of(parser, args).map_err(WireError::Encode)?;
@@ -226,7 +227,8 @@ pub(crate) fn arguments(args: &impl Arguments) -> Result<Args, WireError> {
     args.ok_or(malformed("arguments"))
 }
 
-/// The first argument alone; in JSON unless `parser` says otherwise or it has binary in it.
+/// Encodes the first argument only. Without a `parser`, it uses JSON, or MessagePack if the
+/// argument contains binary.
 pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body, WireError> {
     let Some(args) = args.filter(|args| !args.is_empty()) else {
         let parser = parser.unwrap_or_default();
@@ -242,7 +244,8 @@ pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body,
     for parser in parsers.filter(|one| parser.is_none_or(|parser| parser == *one)) {
         match list_of(parser, &list) {
             Ok(Some(list)) => {
-                // The brackets of JSON are cut off, or the one byte with which MessagePack begins a list of one.
+                // Removes the brackets of JSON, or the byte with which MessagePack begins a list of
+                // one item.
                 let end = list.len() - usize::from(parser == Parser::Json);
                 let bytes = list.slice(1..end);
                 return Ok(Body { parser, bytes });
@@ -258,7 +261,7 @@ pub(crate) fn first(args: Option<&Args>, parser: Option<Parser>) -> Result<Body,
 struct Listed<'a> {
     event: Option<&'a str>,
     args: &'a Args,
-    /// Whether all arguments are written, or only the first one.
+    /// Whether to write all arguments or only the first.
     all: bool,
 }
 
@@ -270,7 +273,7 @@ impl Arguments for Listed<'_> {
         if self.all || self.args.len() == 1 {
             return self.args.encode(encoder);
         }
-        // Arguments can only be encoded all together, so a single one is taken out as a value.
+        // `Args` can only be encoded as a whole, so a single argument is read as a value.
         let first: Value = self
             .args
             .get(0)
@@ -279,10 +282,10 @@ impl Arguments for Listed<'_> {
     }
 }
 
-/// A list alone; `None` if it has binary in it that the format has no place for.
+/// Encodes a list. Returns `None` if it contains binary that the format cannot represent.
 fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, EncodeError> {
-    // The list is cut out of an acknowledgement, because encoders write packets alone. What stands before the list
-    // is always the same for this namespace and this id.
+    // Encoders only write packets, so the list is cut out of an acknowledgement. The bytes before
+    // the list are constant for this namespace and this id.
     let head = match parser == Parser::MessagePack {
         true => b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x00\xa4data".len(),
         false => "430".len(),
@@ -294,8 +297,8 @@ fn list_of(parser: Parser, args: &impl Arguments) -> Result<Option<Bytes>, Encod
     Ok(list.map(|list| frame.websocket().slice_ref(list)))
 }
 
-/// Lists of sockets as Node servers have them: as one list, with the room of its own id for each, and
-/// with data.
+/// Merges lists of sockets into the form of Node servers: one list, in which each socket has the
+/// room of its own id and data.
 pub(crate) fn sockets(lists: &[Args], ids_only: bool) -> Result<Bytes, WireError> {
     let mut sockets: Vec<Json> = Vec::new();
     for list in lists {
@@ -323,10 +326,11 @@ pub(crate) fn sockets(lists: &[Args], ids_only: bool) -> Result<Bytes, WireError
         .map_err(|_| malformed("sockets"))
 }
 
-/// An entry that may be missing.
+/// Returns an entry, or `None` if it is missing or invalid.
 pub(crate) fn get<T: DeserializeOwned>(value: Option<&Args>) -> Option<T> {
     value?.get::<Option<T>>(0).ok()?
 }
 
-/// Bytes of the longest name of a question: twice as many as ours have at most.
+/// The maximum length of a request id in bytes: more than twice the maximum of this library's own
+/// ids.
 const MAX_REQUEST: usize = 256;

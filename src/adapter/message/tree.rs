@@ -1,4 +1,4 @@
-//! Documents that are written in JSON or MessagePack, with their keys in a fixed order.
+//! Documents in JSON or MessagePack, with their keys in a fixed order.
 
 use bytes::Bytes;
 use roomcast_protocol::socket::Parser;
@@ -12,7 +12,7 @@ pub(crate) enum Tree<'a> {
     Text(&'a str),
     List(Vec<Self>),
     Map(Vec<(&'static str, Self)>),
-    /// One that is written already, in the format of the document.
+    /// A value that is already encoded in the format of the document.
     Raw(Bytes),
 }
 
@@ -107,12 +107,12 @@ impl<'a> Tree<'a> {
 }
 
 fn quote(out: &mut Vec<u8>, text: &str) {
-    // Writing a text to memory cannot fail.
+    // Writing a string to memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 
-/// The head of something with a length in its shortest form, and what follows it. A document of 4 GiB
-/// is refused before anything of it is sent.
+/// Writes the head of a value with a length, in its shortest form, followed by `rest`. A document
+/// of 4 GiB is refused before it is sent.
 fn head(
     out: &mut Vec<u8>,
     length: usize,

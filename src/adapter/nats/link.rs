@@ -1,8 +1,9 @@
-//! The connection to NATS: what is queued goes out, what comes in is given to a listener, and a pulse every
-//! second shows that both work.
+//! The link to NATS: sends queued messages, passes incoming messages to a listener, and sends a
+//! pulse every second that shows that both work.
 //!
-//! With JetStream all messages are kept for a while in one stream, which every server reads in order and, after a
-//! connection that was lost, from where it has stopped. Without it they are lost meanwhile.
+//! With JetStream, one stream stores all messages for a limited time. Every server reads it in
+//! order, and resumes at its last position after a disconnect. Without JetStream, messages during a
+//! disconnect are lost.
 
 use std::{
     pin::Pin,
@@ -39,35 +40,36 @@ use crate::adapter::{
     seal::Sealer,
 };
 
-/// What is done with what arrives.
+/// Processes incoming messages.
 pub(super) trait Listener: Send + Sync {
-    /// Takes something that has come, in the order in which it was sent.
-    /// `kept` is when a stream has stored it, in milliseconds since 1970.
+    /// Processes a message, in the order in which messages were sent. `kept` is the time at which
+    /// the stream stored it, in milliseconds since 1970.
     fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>);
-    /// Notes what a server says of itself. Returns whether it was this server.
+    /// Processes a pulse. Returns whether this server sent it.
     fn felt(&self, payload: Bytes) -> bool;
-    /// Something that others have sent may be missing.
+    /// Called when messages of other servers may be missing.
     fn may_have_missed(&self);
-    /// So many messages are lost, either way.
+    /// Called when this number of incoming or outgoing messages is lost.
     fn lost(&self, messages: u64);
-    /// Messages arrive from now on, and are kept for those who are away or not.
+    /// Called when messages arrive from now on. `keeps` is true if they are also stored for
+    /// disconnected servers.
     fn listening(&self, keeps: bool);
-    /// The connection is over.
+    /// Called when the connection has ended.
     fn cut_off(&self);
-    /// A second is over.
+    /// Called every second.
     fn tick(&self);
 }
 
-/// A message on its way out.
+/// An outgoing message.
 pub(super) struct Message {
     pub(super) subject: String,
     pub(super) payload: Bytes,
-    /// Whether the message is a word of this server about itself, which nobody has to hear later.
+    /// Whether the message is a pulse, which is not stored.
     pub(super) is_pulse: bool,
 }
 
 impl Message {
-    /// The message in its sealed form.
+    /// Returns the sealed form of the message.
     pub(super) fn sealed(&self, sealer: &Sealer) -> Self {
         Self {
             subject: self.subject.clone(),
@@ -87,14 +89,14 @@ impl Outgoing for Message {
     }
 }
 
-/// How NATS is reached, and what it is to keep.
+/// The address of NATS, and the limits of the stream.
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) servers: Vec<ServerAddr>,
     pub(super) options: ConnectOptions,
-    /// How long the stream keeps a message.
+    /// How long the stream stores a message.
     pub(super) keep: Duration,
-    /// The most bytes of the stream.
+    /// The maximum size of the stream in bytes.
     pub(super) keep_bytes: i64,
 }
 
@@ -102,29 +104,30 @@ pub(super) struct Link {
     address: Address,
     pub(super) subjects: Arc<Subjects>,
     pub(super) outbound: Outbound<Message>,
-    /// When this server has heard itself last on the connection there is.
+    /// When the last pulse of this server returned on the current connection.
     heard: Mutex<Option<Instant>>,
-    /// How far the stream was read.
+    /// The position up to which the stream was read.
     cursor: Mutex<Option<Cursor>>,
     listener: Weak<dyn Listener>,
-    /// Whether this program listens.
+    /// Whether this program receives messages.
     listens: bool,
-    /// Whether this NATS keeps what is sent, as far as is known.
+    /// Whether this NATS stores messages, as far as is known.
     pub(super) keeps: AtomicBool,
-    /// The most bytes of a payload that this NATS takes. Until the first connection nothing is known of that.
+    /// The maximum size of a payload in bytes that this NATS accepts. Unlimited until the first
+    /// connection.
     pub(super) max_payload: AtomicUsize,
-    /// The number of the last message that the stream has acknowledged on this connection.
+    /// The number of the last message that the stream acknowledged on this connection.
     pub(super) acknowledged: AtomicU64,
-    /// How many messages NATS has refused because this user may not send them.
+    /// How many messages NATS refused because this user lacks the permission.
     pub(super) forbidden: watch::Sender<u64>,
 }
 
-/// A place in a stream.
+/// A position in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cursor {
-    /// When the stream was made: one that is made anew counts from one again.
+    /// When the stream was created. The numbers of a new stream start at 1 again.
     created: i128,
-    /// The last message that was read.
+    /// The number of the last message that was read.
     last: u64,
 }
 
@@ -184,7 +187,8 @@ impl Broker for Link {
         let options = self.address.options.clone().event_callback(move |event| {
             match event {
                 Event::Disconnected | Event::Closed => {
-                    // A reason that the server has given is kept: the connection ends right behind it.
+                    // A reason from the server takes precedence. The connection closes right after
+                    // it.
                     broken.send_if_modified(|why| {
                         why.is_none() && why.replace(CLOSED.to_owned()).is_none()
                     });
@@ -199,7 +203,7 @@ impl Broker for Link {
                 Event::Draining => {
                     draining.send_replace(true);
                 }
-                // The client has dropped at least one message that was not taken in time.
+                // The client dropped at least one message because the receive queue was full.
                 Event::SlowConsumer(_) => {
                     if let Some(listener) = listener.upgrade() {
                         listener.lost(1);
@@ -209,10 +213,10 @@ impl Broker for Link {
             }
             std::future::ready(())
         });
-        // Connecting may take long, and an adapter that closes need not wait for it.
+        // Connecting may take long, and an adapter that closes must not wait for it.
         let servers = &self.address.servers;
         let stranger = async {
-            // A server that has nothing to say keeps the client waiting for longer than messages wait.
+            // A server that sends nothing blocks the client for longer than messages may wait.
             tokio::time::sleep(STRANGER_DELAY).await;
             match stranger::find(servers).await {
                 Some(why) => why,
@@ -241,8 +245,8 @@ impl Broker for Link {
             why = broken => Err(why),
             ended = self.work(&client) => ended,
         };
-        // NATS tells of a refusal beside everything else. Who ends and has heard of all that was told before the end
-        // of the connection has counted what was refused.
+        // NATS reports refusals asynchronously. After a drain, all refusals from before the end of
+        // the connection are counted.
         if ended.is_ok() && client.drain().await.is_ok() {
             let _ = timeout(SECOND, drained.wait_for(|is_draining| *is_draining)).await;
         }
@@ -255,15 +259,16 @@ impl Broker for Link {
 
 impl Link {
     async fn work(&self, client: &Client) -> Result<(), String> {
-        // The bound is known before NATS counts as reached, so that from then on nothing larger is accepted.
+        // The limit is known before NATS counts as reachable, so larger messages are refused from
+        // then on.
         let max_payload = client.server_info().max_payload;
         self.max_payload.store(max_payload, Ordering::Relaxed);
-        // A stream that is made anew counts from one again.
+        // A new stream starts at 1 again.
         self.acknowledged.store(0, Ordering::Relaxed);
         let context = jetstream::new(client.clone());
         let kept = self.stream(&context).await?;
         let keeps = kept.is_some().then_some(&context);
-        // A program that only sends hears no pulse of its own, so that the connection itself must be enough.
+        // A program that only sends receives no pulses, so the connection alone must suffice.
         if !self.listens {
             self.up(keeps.is_some());
             return self.publish_all(client, keeps).await;
@@ -280,7 +285,7 @@ impl Link {
             while let Some(pulse) = pulses.next().await {
                 let listener = self.listener.upgrade();
                 if listener.is_some_and(|listener| listener.felt(pulse.payload)) {
-                    // NATS counts as reached only when a message of this server has come back to it.
+                    // NATS only counts as reachable after a pulse of this server has returned.
                     *self.heard.lock() = Some(Instant::now());
                     self.outbound.hears_itself();
                     self.up(keeps.is_some());
@@ -289,7 +294,7 @@ impl Link {
             CLOSED.to_owned()
         };
         tokio::select! {
-            // The first part that ends is the end of the connection, which is made anew as a whole.
+            // When the first part ends, the whole connection is closed and reconnects.
             ended = self.publish_all(client, keeps) => ended,
             why = reading => Err(why),
             why = feeling => Err(why),
@@ -297,12 +302,13 @@ impl Link {
         }
     }
 
-    /// The stream that keeps what is sent; `None` if this NATS keeps nothing.
+    /// Returns the stream that stores messages, or `None` if this NATS has no JetStream.
     pub(super) async fn stream(&self, context: &Context) -> Result<Option<stream::Stream>, String> {
         let config = stream::Config {
             name: self.subjects.stream.clone(),
             subjects: vec![self.subjects.everything()],
-            // The stream only bridges a short absence, so that memory is enough, and the oldest message gives way.
+            // The stream only bridges short disconnects, so memory storage suffices. When it is
+            // full, it drops the oldest message.
             storage: StorageType::Memory,
             discard: DiscardPolicy::Old,
             max_age: self.address.keep,
@@ -316,7 +322,7 @@ impl Link {
         }
     }
 
-    /// Reads the stream from where this server has stopped, or what comes from now on.
+    /// Reads the stream from the last position of this server, or from now on.
     async fn read(&self, stream: &stream::Stream) -> String {
         let info = match stream.get_info().await {
             Ok(info) => info,
@@ -328,7 +334,8 @@ impl Link {
         let mut last = match before {
             None => newest,
             Some(cursor) if cursor.created == created => cursor.last.min(newest),
-            // The stream was made anew: nothing of it was read, and nobody knows how much of the former one was missed.
+            // The stream was created again. None of it was read, and the number of missed messages
+            // of the old stream is unknown.
             Some(_) => {
                 self.lost(1);
                 first.saturating_sub(1)
@@ -358,25 +365,26 @@ impl Link {
             let Ok(info) = message.info() else { continue };
             let number = info.stream_sequence;
             let kept = u64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).ok();
-            // What has grown too old, or was too much, is not in the stream any more.
+            // Messages that exceeded the age or size limit are no longer in the stream.
             self.lost(number.saturating_sub(last + 1));
             last = last.max(number);
-            // The place is noted before the message is applied: what comes of it must not make it come again.
+            // The position is stored before the message is applied, so that a failure does not
+            // apply it again.
             *self.cursor.lock() = Some(Cursor { created, last });
             let message = message.message;
-            // A message whose time is not known is not new.
+            // A message without a known time does not count as new.
             self.hear(&message.subject, message.payload, kept.or(Some(0)));
         }
         CLOSED.to_owned()
     }
 
-    /// Hears what is sent while it is connected, from a NATS that keeps nothing.
+    /// Receives messages while connected, from a NATS that stores nothing.
     async fn overhear(&self, client: &Client) -> String {
         let mut messages = match client.subscribe(self.subjects.everything()).await {
             Ok(messages) => messages,
             Err(error) => return chain(&error),
         };
-        // NATS answers in order, so that it has the subscription when it has answered the ping.
+        // NATS responds in order. After the response to the ping, the subscription is active.
         if let Err(error) = client.flush().await {
             return chain(&error);
         }
@@ -399,7 +407,8 @@ impl Link {
         }
     }
 
-    /// Says every second that this server is there: a connection may be dead without a sign of it.
+    /// Sends a pulse every second and checks that it returns, because a connection may be dead
+    /// without an error.
     async fn hear_itself(&self) -> String {
         let since = Instant::now();
         let mut stalled = Stalled::since(since);
@@ -424,15 +433,16 @@ impl Link {
         }
     }
 
-    /// Whether what is sent while this server is not connected arrives later.
+    /// Returns whether messages that are sent while this server is disconnected arrive later.
     pub(super) fn catches_up(&self) -> bool {
         self.keeps.load(Ordering::Relaxed)
     }
 
     fn up(&self, keeps: bool) {
         let goes_on = self.keeps.swap(keeps, Ordering::Relaxed) && keeps;
-        // It is told before NATS counts as reached: nobody is recovered in between. From the first connection on a
-        // stream is read from where this server has stopped.
+        // This is called before NATS counts as reachable, so that no session is recovered in
+        // between. After the first connection, the stream is read from the last position of this
+        // server.
         if !goes_on
             && self.health() != Health::Ready
             && let Some(listener) = self.listener.upgrade()
@@ -455,10 +465,11 @@ impl Link {
     }
 }
 
-/// Whether the stream is read. In a cluster of NATS what reads it for this server may be gone with another server than the one that
-/// this connection leads to, which goes on bringing pulses.
+/// Detects that the stream is no longer read. In a NATS cluster, the consumer of this server may
+/// have been lost with another node. The node of this connection continues to deliver pulses.
 struct Stalled {
-    /// The last message that was read, and since when none was.
+    /// The last message that was read.
+    /// When it was read, or when there was last nothing more to read.
     read: u64,
     since: Instant,
 }
@@ -471,8 +482,8 @@ impl Stalled {
         }
     }
 
-    /// Whether nothing was read for long although the stream has more. Every server sends a heartbeat each second, so that it always
-    /// has.
+    /// Returns whether no message was read for long although the stream contains more. Every server
+    /// sends a heartbeat each second, so the stream always gets new messages.
     fn is(&mut self, read: u64, acknowledged: u64, now: Instant) -> bool {
         if read != self.read || read >= acknowledged {
             (self.read, self.since) = (read, now);
@@ -481,16 +492,16 @@ impl Stalled {
     }
 }
 
-/// How many messages are no pulses. The loss of a pulse does not matter.
+/// Returns the number of messages without pulses. The loss of a pulse does not matter.
 pub(super) fn envelopes(messages: &[Message]) -> u64 {
     messages.iter().filter(|message| !message.is_pulse).count() as u64
 }
 
-/// How long a connection takes before the server is examined.
+/// How long connecting may take before the server is diagnosed.
 const STRANGER_DELAY: Duration = Duration::from_secs(1);
 const CLOSED: &str = "the connection is closed";
 const SECOND: Duration = Duration::from_secs(1);
-/// How long this server may not hear itself.
+/// The time without a returned pulse after which the connection counts as broken.
 const DEAF: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -503,9 +514,9 @@ mod tests {
         let mut stalled = Stalled::since(start);
         let mut at =
             |seconds, read, acknowledged| stalled.is(read, acknowledged, start + seconds * SECOND);
-        // Everything was read, for however long.
+        // Everything was read, however long ago.
         assert!(!at(0, 7, 7) && !at(60, 7, 7));
-        // What has come is slow, and goes on coming.
+        // Messages arrive slowly, but continue to arrive.
         assert!(!at(65, 8, 100) && !at(70, 9, 100) && !at(75, 9, 100));
         assert!(at(76, 9, 100));
         assert!(!at(77, 10, 100));

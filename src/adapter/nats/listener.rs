@@ -1,4 +1,4 @@
-//! What the adapter does with what arrives.
+//! Processes incoming messages for the adapter.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ impl Listener for NatsState {
     fn hear(&self, subject: &str, payload: Bytes, kept: Option<u64>) {
         match self.subjects.receiver(subject) {
             None => {}
-            // An envelope for a room that is not open here is not even decoded.
+            // An envelope for a room that is not open on this server is not decoded.
             Some(Receiver::Room(name)) if !self.rooms.lock().contains(name) => {}
             Some(Receiver::All | Receiver::Room(_)) => {
                 match self
@@ -48,7 +48,7 @@ impl Listener for NatsState {
             return false;
         }
         if node == *self.inbox.node() {
-            // What others have said of themselves before this has come on the same way.
+            // Earlier pulses of peers arrived on the same route before this one.
             self.members.alone.hears_itself();
             return true;
         }
@@ -70,7 +70,7 @@ impl Listener for NatsState {
     fn listening(&self, keeps: bool) {
         self.members.listening(keeps);
         self.say(HELLO);
-        // What is kept reaches those who come back later as well.
+        // Stored messages also reach servers that reconnect later.
         if keeps || self.members.are_back() {
             self.link.outbound().release();
         }
@@ -98,7 +98,7 @@ impl NatsState {
             }
             HELLO => {
                 self.members.heard(node);
-                // The newcomer must learn of this server before the next pulse is due.
+                // The new server must know this server before the next regular pulse.
                 self.say(ALIVE);
             }
             _ => self.members.heard(node),

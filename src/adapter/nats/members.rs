@@ -1,4 +1,4 @@
-//! Which servers there are, by what they say of themselves.
+//! Tracks the other servers by their pulses.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use crate::adapter::{common::Alone, envelope::NodeId};
 #[derive(Debug)]
 pub(super) struct Members {
     table: Mutex<Table>,
-    /// Whether there is nobody else, and nothing is kept for anybody.
+    /// Whether there are no peers, and no messages are stored for disconnected servers.
     pub(super) alone: Alone,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct Members {
 struct Table {
     /// Since when this server listens.
     since: Option<Instant>,
-    /// When others have been heard last.
+    /// When the last pulse of each peer arrived.
     heard: HashMap<NodeId, Instant>,
-    /// Those of whom nothing was heard since this server was cut off.
+    /// The peers without a pulse since this server was disconnected.
     missed: HashSet<NodeId>,
 }
 
@@ -38,8 +38,9 @@ impl Default for Members {
 }
 
 impl Members {
-    /// Notes that this server listens from now on, maybe again: who was there before has time to say so. What a stream
-    /// `keeps` is for those who are away as well, so that nobody is alone with one.
+    /// Records that this server is subscribed from now on, maybe again. Existing peers have time to
+    /// answer. If a stream `keeps` messages, they are also for disconnected servers, so this server
+    /// never counts as alone.
     pub(super) fn listening(&self, keeps: bool) {
         if keeps {
             self.alone.cut_off();
@@ -54,24 +55,24 @@ impl Members {
         }
     }
 
-    /// Notes that this server hears nobody any more.
+    /// Records that this server no longer receives messages.
     pub(super) fn cut_off(&self) {
         self.alone.cut_off();
         let mut table = self.table.lock();
         table.missed = table.heard.keys().cloned().collect();
     }
 
-    /// Whether all others were heard again that were there before this server was cut off, or have left.
+    /// Returns whether all peers from before the disconnect have sent a pulse, or have left.
     pub(super) fn are_back(&self) -> bool {
         self.table.lock().missed.is_empty()
     }
 
-    /// Since when this server listens.
+    /// Returns since when this server listens.
     pub(super) fn since(&self) -> Option<Instant> {
         self.table.lock().since
     }
 
-    /// Another server says something.
+    /// Records a pulse of a peer.
     pub(super) fn heard(&self, node: NodeId) {
         self.alone.hears_another();
         let mut table = self.table.lock();
@@ -81,7 +82,7 @@ impl Members {
         }
     }
 
-    /// Another server leaves. Returns whether it was there.
+    /// Removes a peer that leaves. Returns whether it was known.
     pub(super) fn bye(&self, node: &NodeId) -> bool {
         self.alone.hears_another();
         let mut table = self.table.lock();
@@ -89,12 +90,12 @@ impl Members {
         table.heard.remove(node).is_some()
     }
 
-    /// The others.
+    /// Returns the peers.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
         self.table.lock().heard.keys().cloned().collect()
     }
 
-    /// Removes and returns the servers that have been silent for too long.
+    /// Removes and returns the peers that have been silent for too long.
     pub(super) fn gone(&self) -> Vec<NodeId> {
         let now = Instant::now();
         let is_gone = |_: &NodeId, heard: &mut Instant| now.duration_since(*heard) > PATIENCE;
@@ -107,11 +108,11 @@ impl Members {
     }
 }
 
-/// The most servers that are known.
+/// The maximum number of peers.
 const MAX_NODES: usize = 4096;
-/// How long a server may be silent. It speaks every second.
+/// The maximum silence of a peer, which sends a pulse every second.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long this server must have listened to know that there is nobody else.
+/// How long this server must have listened before it can count as alone.
 const SETTLING: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Several servers as one through NATS.
+//! Clustering through NATS.
 //!
-//! No server of another kind speaks this wire: what goes through NATS are [envelopes](super::Envelope::to_bytes).
-//! With JetStream a server whose connection was lost gets what was sent meanwhile when it is back. What is
-//! promised is in `docs/delivery.md`, the rest in `docs/cluster/nats.md`.
+//! There are no Node servers on NATS. Messages are [envelopes](super::Envelope::to_bytes). With
+//! JetStream, a server receives the messages that were sent while it was disconnected after it
+//! reconnects. The guarantees are in `docs/delivery.md`, and further details in
+//! `docs/cluster/nats.md`.
 //!
 //! ```no_run
 //! use roomcast::{Io, adapter::nats::Nats};
@@ -51,16 +52,19 @@ use super::{
 };
 use crate::names::Room;
 
-/// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
+/// The adapter for NATS; set with [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds are sent when it is back and, without JetStream, the other servers
-/// listen again, for which they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost
-/// and counted. If NATS has
-/// JetStream, a stream in its memory keeps all messages for [a while](Self::keep), and a server that was away
-/// reads there what it has missed.
+/// The adapter connects in the background, and reconnects whenever the connection breaks. Without a
+/// connection, events reach the clients of this server only. The events of the last five seconds
+/// are queued, and sent after the adapter has reconnected. Without JetStream, they also wait until
+/// the other servers listen again, but for at most three and a half seconds.
 ///
-/// An event for a room is read by the servers on which the room is open; the others look at its subject alone.
+/// Messages that were in flight when a connection broke, or that waited for longer, are lost and
+/// counted. With JetStream, a stream in memory stores all messages for [a limited
+/// time](Self::keep). A server that was disconnected reads the missed messages from it.
+///
+/// An event for a room is decoded by the servers on which the room is open. Other servers only
+/// check its subject.
 pub struct Nats {
     address: Address,
     key: String,
@@ -70,7 +74,8 @@ pub struct Nats {
     shared: OnceLock<Arc<NatsState>>,
 }
 
-/// Why a URL names no NATS. What it says does not repeat the URL, which may have a password in it.
+/// The reason why a URL is not valid for NATS. Its text does not repeat the URL, which may contain
+/// a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidUrl(&'static str);
 
@@ -83,15 +88,16 @@ impl fmt::Display for InvalidUrl {
 impl std::error::Error for InvalidUrl {}
 
 impl Nats {
-    /// An adapter for `nats://user:password@host:port`, or `tls://…`; a token stands in place of user and
-    /// password. Further servers of one cluster of NATS follow after commas, each as a whole URL.
+    /// Creates an adapter for `nats://user:password@host:port`, or `tls://…`. A token may replace
+    /// user and password. Further servers of one NATS cluster follow after commas, each as a
+    /// complete URL.
     ///
-    /// With `tls` certificates are checked against those of the system, and of
+    /// With `tls`, certificates are verified against those of the system and those of
     /// [`root_certificates`](Self::root_certificates).
     ///
     /// # Errors
     ///
-    /// When a URL is none.
+    /// If a URL is invalid.
     pub fn new(urls: &str) -> Result<Self, InvalidUrl> {
         let servers: Result<Vec<ServerAddr>, _> = urls.split(',').map(server).collect();
         let servers = servers?;
@@ -99,9 +105,9 @@ impl Nats {
             .connection_timeout(CONNECTING)
             .ping_interval(Duration::from_secs(5))
             .request_timeout(Some(CONNECTING))
-            // As many messages may wait to be read as may wait to be sent.
+            // The receive queue has the same limit as the send queue.
             .subscription_capacity(65_536)
-            // A connection that broke is made anew here, so that nothing waits in two queues.
+            // The link reconnects itself, so that messages do not wait in two queues.
             .max_reconnects(1);
         let options = match user(&servers)? {
             (None, _) => options,
@@ -127,15 +133,15 @@ impl Nats {
         })
     }
 
-    /// What tells servers of one cluster from others on the same NATS: it is part of every subject, and the name
-    /// of the stream. Default `socket.io`.
+    /// Sets the key, which separates clusters on one NATS: it is part of every subject, and of the
+    /// name of the stream. Default `socket.io`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         key.clone_into(&mut self.key);
         self
     }
 
-    /// Certificates, in a file in PEM, that certificates of NATS are checked against besides those of the system.
+    /// Adds the certificates in a PEM file to those of the system, to verify certificates of NATS.
     #[must_use]
     pub fn root_certificates(mut self, file: &Path) -> Self {
         let options = std::mem::take(&mut self.address.options);
@@ -143,11 +149,11 @@ impl Nats {
         self
     }
 
-    /// The text of a `.creds` file: a signed user with its key.
+    /// Sets the content of a `.creds` file: a signed user with its key.
     ///
     /// # Errors
     ///
-    /// If the text is no such file.
+    /// If the text is not a valid `.creds` file.
     pub fn credentials(mut self, text: &str) -> Result<Self, InvalidUrl> {
         let options = std::mem::take(&mut self.address.options);
         let options = options.credentials(text);
@@ -155,8 +161,9 @@ impl Nats {
         Ok(self)
     }
 
-    /// How long the stream keeps messages, and the most bytes of it, for servers that are away. Default 60 s
-    /// and 256 MiB. The server that makes the stream decides; one that is there is taken as it is.
+    /// Sets how long the stream stores messages for disconnected servers, and its maximum size in
+    /// bytes. Default 60 s and 256 MiB; at least 1 s. The server that creates the stream decides.
+    /// An existing stream is used unchanged.
     #[must_use]
     pub fn keep(mut self, age: Duration, bytes: usize) -> Self {
         self.address.keep = age.max(Duration::from_secs(1));
@@ -164,14 +171,16 @@ impl Nats {
         self
     }
 
-    /// How long other servers may take to answer what has no time limit of its own. Default 5 s.
+    /// Sets the time limit for requests to other servers that have no time limit of their own.
+    /// Default 5 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// What may wait to be sent: messages, default 65,536, and their bytes, default 64 MiB.
+    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
+    /// MiB.
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;
@@ -179,36 +188,41 @@ impl Nats {
         self
     }
 
-    /// The largest message in bytes, with its subject. Default 64 MiB. What is larger, or larger than the `max_payload` of
-    /// NATS, by default 1 MiB, is refused where it is emitted. Before NATS was reached for the first time its bound is not known:
-    /// what turns out to be larger then is lost and counted.
+    /// Sets the maximum size of a message in bytes, including its subject. Default 64 MiB. Emitting
+    /// a larger message fails. The same applies to the `max_payload` of NATS, by default 1 MiB.
+    /// That limit is unknown before the first connection; messages that turn out to be larger are
+    /// lost and counted.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
         self
     }
 
-    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
-    /// Default: nothing is sealed, and everybody with access to NATS reads and writes what servers exchange.
+    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
+    /// secrets. Default: nothing is sealed, and every client of NATS can read and write the
+    /// messages of the servers.
     ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
-    /// the broker protect them. See `docs/cluster.md`.
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
+    /// only the permissions of the broker protect them. See `docs/cluster.md`.
     #[must_use]
     pub fn sealed(mut self, secrets: Secrets) -> Self {
         self.sealing.secrets = Some(secrets);
         self
     }
 
-    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
-    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
-    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    /// Sets whether to accept unsealed messages too, and to send each message in both forms. This
+    /// serves one rolling upgrade of a cluster whose servers do not seal yet. The unsealed messages
+    /// of a server that seals are ignored.
+    ///
+    /// It has no effect unless [`sealed`](Self::sealed) is set. Default `false`: while it is
+    /// `true`, nothing is protected.
     #[must_use]
     pub fn accept_plain(mut self, accepts: bool) -> Self {
         self.sealing.accepts_plain = accepts;
         self
     }
 
-    /// What keys of this adapter are for.
+    /// Returns the purpose of the keys of this adapter.
     fn purpose(&self) -> Purpose {
         Purpose::new("nats", &self.key)
     }
@@ -232,7 +246,7 @@ fn server(url: &str) -> Result<ServerAddr, InvalidUrl> {
     }
 }
 
-/// The user and the password of all servers, or a token in place of both.
+/// Returns the user and the password of all servers, or a token and no password.
 fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), InvalidUrl> {
     let [first, others @ ..] = servers else {
         return Err(InvalidUrl("it is malformed"));
@@ -259,7 +273,7 @@ fn user(servers: &[ServerAddr]) -> Result<(Option<String>, Option<String>), Inva
     Ok((plain(who.0)?, plain(who.1)?))
 }
 
-/// The state of an adapter that belongs to a server.
+/// The state of an adapter that was attached to a server.
 struct NatsState {
     link: Arc<Link>,
     inbox: Inbox,
@@ -271,7 +285,7 @@ struct NatsState {
     rooms: Mutex<HashSet<String>>,
 }
 
-/// What seals the messages of this server. Words of servers overtake other messages, and have a counter of their own.
+/// Seals the messages of this server. Pulses overtake other messages, and have their own counter.
 struct Sealers {
     messages: Sealer,
     pulses: Sealer,
@@ -297,7 +311,7 @@ impl Adapter for Nats {
                 rooms: Mutex::default(),
             }
         });
-        // This is called once, so that the cell is empty.
+        // `receive` is called once, so the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -338,7 +352,8 @@ impl Adapter for Nats {
             if shared.link.health() != Health::Ready {
                 return Err(AdapterError::Timeout);
             }
-            // Servers that were there before have to say so first, or they would not be asked.
+            // Existing servers must answer the greeting first. Otherwise the list would not contain
+            // them.
             if let Some(since) = shared.members.since() {
                 sleep_until(since + GREETING).await;
             }
@@ -346,7 +361,7 @@ impl Adapter for Nats {
         })
     }
 
-    /// JetStream keeps what is sent meanwhile, and what it does not keep any more is told as lost.
+    /// JetStream stores messages during a disconnect, and expired messages are reported as lost.
     fn catches_up(&self) -> bool {
         let shared = self.shared.get();
         shared.is_some_and(|shared| shared.link.catches_up())
@@ -368,7 +383,8 @@ impl Adapter for Nats {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
-                // Without a connection the farewell would wait in the queue, and closing would wait for it.
+                // Without a connection, the leave message would stay in the queue, and closing
+                // would wait for it.
                 if shared.link.health() == Health::Ready {
                     shared.say(BYE);
                 }
@@ -429,7 +445,7 @@ impl NatsState {
         self.link.publish(message)
     }
 
-    /// Says something of this server. That others do not hear it is no worse than that it is away.
+    /// Sends a pulse. If it is lost, peers treat this server as silent.
     fn say(&self, word: u8) {
         let message = Message {
             subject: self.subjects.pulse.clone(),
@@ -444,7 +460,7 @@ impl NatsState {
 impl Drop for Nats {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
-            // The link runs in a task of its own, which would go on without the adapter.
+            // The link runs in its own task, which would otherwise outlive the adapter.
             shared.link.abandon();
         }
     }
@@ -452,7 +468,7 @@ impl Drop for Nats {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The addresses are left out, because they may have passwords in them.
+        // The addresses are omitted because they may contain passwords.
         f.debug_struct("Nats")
             .field("key", &self.key)
             .field("health", &self.health())
@@ -460,7 +476,7 @@ impl fmt::Debug for Nats {
     }
 }
 
-/// What a server says of itself: a word, and its name.
+/// Encodes a pulse: its type and the name of the server.
 fn pulse(word: u8, node: &NodeId) -> Bytes {
     [&[word], node.as_str().as_bytes()].concat().into()
 }
@@ -471,11 +487,13 @@ fn read_pulse(payload: &[u8]) -> Option<(u8, NodeId)> {
     Some((*word, NodeId::new(node)?))
 }
 
-/// The words that a server says of itself: that it has come, that it is still there, that it leaves.
+/// A greeting: the server has connected.
+/// A heartbeat.
 const HELLO: u8 = b'h';
+/// A leave message.
 const ALIVE: u8 = b'a';
 const BYE: u8 = b'b';
-/// How long NATS may take to let a server in, or to answer a request.
+/// The timeout for connecting to NATS, and for a request.
 const CONNECTING: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! NATS for programs that are no server.
+//! Emitters for NATS, in programs that are not servers.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl From<Nats> for Emitter {
         let sealer = secrets.map(|secrets| Sealer::new(secrets, &purpose));
         Self::connect(link, losses, move |link: &Link, publication| {
             let message = envelope::Message::Publication(publication.clone());
-            // All such programs have one name, so that numbers of theirs would collide.
+            // Emitters share one name if they do not seal, so their numbers would collide.
             let envelope = Envelope::new(node.clone(), None, message);
             let subject = subjects.of(envelope.channel());
             let payload = envelope.to_bytes().map_err(unwritten)?;

@@ -1,4 +1,4 @@
-//! Sending on a connection to NATS: the messages that go out, and what NATS makes of them.
+//! Sends messages on a connection to NATS, and processes its acknowledgements.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -18,13 +18,13 @@ use super::{
 use crate::adapter::common::{Broker as _, Doubtful, chain};
 
 impl Link {
-    /// Counts a message that this user may not send. Returns whether that is what the error says: all others are the end of the
-    /// connection.
+    /// Counts a message that this user lacks the permission to send. Returns whether the error is
+    /// such a refusal. All other errors end the connection.
     pub(super) fn is_forbidden(&self, why: &str) -> bool {
         let is = self.subjects.is_forbidden(why);
         if is {
             self.outbound.refused(1, why);
-            // What is not acknowledged is counted by who waits for that.
+            // With JetStream, the missing acknowledgement is counted instead.
             if !self.keeps.load(Ordering::Relaxed) {
                 self.lost(1);
             }
@@ -33,8 +33,9 @@ impl Link {
         is
     }
 
-    /// Waits until NATS has read all that was sent before. A client that has written something does not know that, and NATS without
-    /// JetStream acknowledges nothing; but it answers everything in order, be it that nobody is there for a question.
+    /// Waits until NATS has read all earlier messages. A client does not know this after a write,
+    /// and NATS without JetStream sends no acknowledgements. But it answers requests in order, even
+    /// if the answer is that there are no responders.
     async fn confirm(client: &Client) -> Result<(), String> {
         let answer = timeout(PATIENCE, client.request(NOTHING, Bytes::new())).await;
         match answer.map_err(|_| SILENT.to_owned())? {
@@ -52,7 +53,8 @@ impl Link {
         let mut has_begun = context.is_none();
         while let Some(mut batch) = self.next().await {
             let mut doubtful = Doubtful::new(envelopes(&batch), |lost| self.lost(lost));
-            // A stream may be too new to take messages. The first is sent until one is taken, and the others keep their order behind it.
+            // A new stream may not accept messages yet. The first message is retried until it is
+            // accepted, and the other messages follow in order.
             let first = batch.iter().position(|message| !message.is_pulse);
             if let Some(first) = first.filter(|_| !has_begun) {
                 has_begun = true;
@@ -64,11 +66,11 @@ impl Link {
             self.publish_batch(client, context, batch, &mut doubtful, None)
                 .await?;
         }
-        // The client has a buffer of its own, and the program may end when this returns.
+        // The client has its own buffer, and the program may end when this returns.
         client.flush().await.map_err(|error| chain(&error))
     }
 
-    /// Sends what is together, with one message for the stream at most if that may be `settling`.
+    /// Sends a batch. If `settling` is set, the batch contains at most one message for the stream.
     async fn publish_batch(
         &self,
         client: &Client,
@@ -85,8 +87,8 @@ impl Link {
         let mut acknowledged = FuturesUnordered::new();
         for message in batch {
             if message.payload.len() > most {
-                // The message was queued before this NATS was known. It never counts as arrived, so that it is counted as lost
-                // at the end of its batch.
+                // The message was queued before the limit of this NATS was known. It never counts
+                // as arrived, so it is counted as lost at the end of its batch.
                 let bytes = message.payload.len();
                 let why = format!("{bytes} bytes are more than the {most} that it takes");
                 self.outbound.refused(1, &why);
@@ -112,10 +114,11 @@ impl Link {
                 }
             }
         }
-        // The whole batch is on its way before the first acknowledgement is waited for, which takes one round trip for all.
+        // The whole batch is sent before the first acknowledgement is awaited, so all
+        // acknowledgements take one round trip.
         let patience = Instant::now() + PATIENCE;
         while !acknowledged.is_empty() {
-            // What is forbidden is never acknowledged.
+            // Forbidden messages are never acknowledged.
             let refused = *forbidden.borrow_and_update() - forbidden_before;
             if acknowledged.len() as u64 <= refused {
                 break;
@@ -135,7 +138,7 @@ impl Link {
                     let why = chain(&error);
                     let (Some(settling), Some((context, subject, payload))) = (&settling, &first)
                     else {
-                        // The next connection makes the stream anew.
+                        // The next connection creates the stream again.
                         return Err(why);
                     };
                     if !settling.goes_on().await {
@@ -151,7 +154,7 @@ impl Link {
         }
         if doubtful_here > 0 {
             Self::confirm(client).await?;
-            // What was forbidden of it is counted where that is told.
+            // Forbidden messages were counted when NATS reported them.
             doubtful.arrived(doubtful_here);
         }
         Ok(())
@@ -159,7 +162,7 @@ impl Link {
 }
 
 const SILENT: &str = "NATS does not acknowledge what it is sent";
-/// How long NATS may take to acknowledge a message.
+/// The timeout for an acknowledgement of NATS.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The subject of a question that is asked only to see that an answer comes: of JetStream, if there is any.
+/// The subject of a request whose only purpose is a response, from JetStream if it is available.
 const NOTHING: &str = "$JS.API.INFO";

@@ -1,18 +1,18 @@
-//! Finds out whether a server that cannot be used is a NATS server at all.
+//! Diagnoses whether a server that cannot be used is a NATS server at all.
 
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
-/// Returns what is wrong with the first of these servers that is no NATS server. A NATS server speaks first, and
-/// begins with `INFO`, also where it goes on with TLS.
+/// Returns the fault of the first of these servers that is not a NATS server. A NATS server speaks
+/// first, and begins with `INFO`, even if it continues with TLS.
 pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
     for server in servers {
         let (host, port) = (server.host(), server.port());
         let connecting = TcpStream::connect((host, port));
         let Ok(Ok(mut stream)) = timeout(PATIENCE, connecting).await else {
-            // The error of the client has the reason.
+            // The error of the client contains the reason.
             continue;
         };
         let mut greeting = [0; LONGEST];
@@ -40,9 +40,9 @@ pub(super) async fn find(servers: &[ServerAddr]) -> Option<String> {
     None
 }
 
-/// How long the server may take to connect, and to greet.
+/// The timeout for connecting, and for the greeting.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of the greeting that are shown.
+/// The maximum number of bytes of the greeting that the error contains.
 const LONGEST: usize = 40;
 
 #[cfg(test)]
@@ -51,7 +51,8 @@ mod tests {
 
     use super::*;
 
-    /// What is found of a server that greets like this, and then keeps the connection or closes it.
+    /// Returns the diagnosis of a server that sends this greeting, and then closes the connection
+    /// if `closes`.
     async fn found(greeting: &'static [u8], closes: bool) -> Option<String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The streams of JetStream, which whoever comes first makes for all.
+//! JetStream streams, which the first server creates for all servers.
 
 use std::time::Duration;
 
@@ -9,20 +9,22 @@ use async_nats::jetstream::{
 };
 use tokio::time::{Instant, sleep};
 
-/// The stream with this name, which is made if there is none.
+/// Returns the stream with this name. Creates it if it does not exist.
 pub(super) async fn open(context: &Context, config: Config) -> Result<Stream, CreateStreamError> {
     let settling = Settling::new();
     loop {
         let opened = context.get_or_create_stream(config.clone()).await;
         match opened {
-            // NATS says so to some of those who make the same stream at the same time.
+            // NATS returns this error to some servers if several create the same stream
+            // concurrently.
             Err(error) if is_overlap(&error) && settling.goes_on().await => {}
             opened => return opened,
         }
     }
 }
 
-/// The time in which a stream that was made a moment ago may not be there for all yet: NATS tells of it before it takes messages.
+/// A timeout for retries on a new stream. NATS reports a stream before all servers can use it and
+/// before it accepts messages.
 pub(super) struct Settling(Instant);
 
 impl Settling {
@@ -30,14 +32,14 @@ impl Settling {
         Self(Instant::now() + PATIENCE)
     }
 
-    /// Waits a little, and tells whether that is to be tried again that has failed.
+    /// Waits for a short time, and returns whether to retry.
     pub(super) async fn goes_on(&self) -> bool {
         sleep(PAUSE).await;
         Instant::now() < self.0
     }
 }
 
-/// Whether no stream was made because this NATS, or the account, has no JetStream.
+/// Returns whether creating the stream failed because this NATS, or the account, has no JetStream.
 pub(super) fn has_no_jetstream(error: &CreateStreamError) -> bool {
     match error.kind() {
         CreateStreamErrorKind::JetStreamUnavailable => true,
@@ -69,6 +71,7 @@ fn is_overlap(error: &CreateStreamError) -> bool {
     )
 }
 
-/// How long a stream may take to be there for all, and how often is tried.
+/// How long a new stream may take until all servers can use it.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The delay between retries.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! The subjects of a cluster in NATS: where a message goes, and who has sent it.
+//! The subjects of a cluster in NATS: the receivers of a message, and its sender.
 //!
 //! ```text
 //! roomcast.KEY.all.SENDER
@@ -7,30 +7,30 @@
 //! roomcast-pulse.KEY
 //! ```
 //!
-//! Every server gets all of them, and reads no more than the subject of what is not for it.
+//! Every server receives all of them, and only reads the subject of messages for other servers.
 
 use crate::adapter::envelope::{Channel, NodeId};
 
 /// The subjects of one cluster, as one server uses them.
 #[derive(Debug)]
 pub(super) struct Subjects {
-    /// What all begin with that carry envelopes, with the full stop behind it.
+    /// The prefix of all subjects for envelopes, including the trailing full stop.
     prefix: String,
-    /// Where servers say that they are there.
+    /// The subject of pulses.
     pub(super) pulse: String,
-    /// The name of the stream that keeps what was sent for a while.
+    /// The name of the stream that stores messages for a limited time.
     pub(super) stream: String,
-    /// The name of this server as the last part of the subjects to which it sends.
+    /// The name of this server as the last part of its subjects.
     sender: String,
 }
 
-/// Whom a message is for.
+/// The receivers of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiver<'a> {
     All,
     /// Servers on which the room with this [name](room) is open.
     Room(&'a str),
-    /// Nobody who is known: it is not a subject to which servers of this version send.
+    /// Unknown: servers of this version do not send to this subject.
     Unknown,
 }
 
@@ -45,12 +45,12 @@ impl Subjects {
         }
     }
 
-    /// Everything that carries envelopes.
+    /// Returns the pattern of all subjects for envelopes.
     pub(super) fn everything(&self) -> String {
         format!("{}>", self.prefix)
     }
 
-    /// Where an envelope is sent.
+    /// Returns the subject for an envelope.
     pub(super) fn of(&self, channel: Channel<'_>) -> String {
         let Self { prefix, sender, .. } = self;
         let name = match channel {
@@ -64,20 +64,21 @@ impl Subjects {
         }
     }
 
-    /// Where an envelope for one server is sent.
+    /// Returns the subject for an envelope to one server.
     pub(super) fn to(&self, node: &NodeId) -> String {
         let Self { prefix, sender, .. } = self;
         format!("{prefix}node.{}.{sender}", token(node.as_str()))
     }
 
-    /// Whether NATS says that an envelope must not be sent.
+    /// Returns whether an error of NATS means that this user may not send an envelope.
     pub(super) fn is_forbidden(&self, error: &str) -> bool {
         let error = error.to_lowercase();
         let refusal = format!("permissions violation for publish to \"{}", self.prefix);
         error.contains(&refusal.to_lowercase())
     }
 
-    /// The receivers of a message that has come; `None` if it is this server's own, or for another server alone.
+    /// Returns the receivers of a message. Returns `None` if this server sent it, or if it is for
+    /// another server.
     pub(super) fn receiver<'a>(&self, subject: &'a str) -> Option<Receiver<'a>> {
         let path = subject.strip_prefix(&*self.prefix);
         let Some((to, sender)) = path.and_then(|path| path.rsplit_once('.')) else {
@@ -96,30 +97,33 @@ impl Subjects {
     }
 }
 
-/// What a sealed message on a subject is bound to: the subject without the name of the cluster, which is part of the
-/// key already. Words of servers are bound to their whole subject.
+/// Returns the place to which a sealed message on a subject is bound. It is the subject without the
+/// name of the cluster, which is already part of the key. Pulses are bound to their whole subject.
 pub(super) fn place(subject: &str) -> &[u8] {
     subject.splitn(3, '.').nth(2).unwrap_or(subject).as_bytes()
 }
 
-/// The part of a subject that says which room; `None` if that would be longer than a subject should be. What is
-/// for such a room goes to everybody.
+/// Returns the part of a subject that identifies a room. Returns `None` if it would be too long for
+/// a subject. Messages for such a room go to all servers.
 pub(super) fn room(namespace: &str, room: &str) -> Option<String> {
     let name = format!("{}.{}", token(namespace), token(room));
     (name.len() <= MAX_ROOM).then_some(name)
 }
 
-/// The name of the key-value bucket of a cluster, for which NATS permits fewer characters than for subjects.
+/// Returns the name of the key-value bucket of a cluster. NATS permits fewer characters in it than
+/// in subjects.
 pub(super) fn bucket(key: &str) -> String {
     format!("roomcast-{}", escaped(key, b"-", '_'))
 }
 
-/// A text as one part of a subject: letters, digits, `-` and `_` as they are, of everything else the bytes.
+/// Returns a text as one part of a subject. Letters, digits, `-` and `_` stay unchanged; other
+/// bytes are escaped.
 pub(super) fn token(text: &str) -> String {
     escaped(text, b"-_", '=')
 }
 
-/// Letters, digits and what is `plain` as they are, of everything else the bytes, each behind a sign.
+/// Keeps letters, digits and the bytes in `plain`. Replaces each other byte by `sign` and its
+/// hexadecimal digits.
 fn escaped(text: &str, plain: &[u8], sign: char) -> String {
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -138,7 +142,7 @@ fn escaped(text: &str, plain: &[u8], sign: char) -> String {
     token
 }
 
-/// The longest name of a room with its namespace, in bytes of a subject.
+/// The maximum length of a room's name with its namespace, in bytes of a subject.
 const MAX_ROOM: usize = 200;
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
-//! Values and locks in a key-value bucket of JetStream, which is a stream that keeps the last message of each subject.
+//! Values and locks in a key-value bucket of JetStream, which is a stream that stores the last
+//! message of each subject.
 //!
-//! A version is the number of its message in the stream, and so is the fencing number of a lock: both come from one
-//! counter that only grows. NATS takes a message only if the last one of its subject has the number that is expected.
-//! The tools of NATS read the bucket: what was removed is marked as they do it, and then deleted.
+//! A version is the sequence number of its message in the stream, and so is the fencing number of a
+//! lock. Both come from one counter that only increases. NATS accepts a message only if the last
+//! message of its subject has the expected number. The tools of NATS can read the bucket: a removed
+//! value is marked like these tools mark it, and then deleted.
 //!
-//! A lock is a message that says how long it lasts. What time it is says NATS itself, which notes when it has got a
-//! message.
+//! A lock is a message with a lease. NATS itself provides the time, because it records when it
+//! received a message.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,7 +35,7 @@ use crate::adapter::{
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
 
-/// A connection of its own, made when it is needed first and again after it broke.
+/// Uses its own connection, which is established on first use and again after it broke.
 #[derive(Clone)]
 pub(super) struct NatsValues(Arc<NatsValuesInner>);
 
@@ -54,18 +56,18 @@ struct Line {
 /// The last message of a subject.
 struct Last {
     number: u64,
-    /// When NATS got the message, in nanoseconds since 1970.
+    /// When NATS received the message, in nanoseconds since 1970.
     time: i128,
     payload: Bytes,
 }
 
-/// Who holds a lock.
+/// The content of a lock.
 #[derive(Serialize, Deserialize)]
 struct LockRecord {
     holder: String,
-    /// In milliseconds, since NATS got this.
+    /// The lease in milliseconds, from when NATS received this message.
     lease: u64,
-    /// The fencing number, if it is not that of this message: then it was renewed.
+    /// The fencing number, if it is not the number of this message because the lock was renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fence: Option<u64>,
 }
@@ -80,7 +82,7 @@ impl NatsValues {
         }))
     }
 
-    /// Does something on the connection, which is made anew after a failure.
+    /// Runs an operation on the connection. After a failure, the next operation reconnects.
     fn with<T, F>(
         &self,
         work: impl FnOnce(Line) -> F + Send + 'static,
@@ -94,7 +96,7 @@ impl NatsValues {
             let kept = inner.line.lock().clone();
             let line = match kept {
                 Some(line) => line,
-                // Several that ask at the same time may each make a connection; the last one stays.
+                // Concurrent callers may each establish a connection; the last connection is kept.
                 None => {
                     let made = inner.connect().await?;
                     inner.line.lock().insert(made).clone()
@@ -123,13 +125,13 @@ impl NatsValuesInner {
     }
 }
 
-/// The stream of a bucket, which is made if there is none.
+/// Returns the stream of a bucket. Creates it if it does not exist.
 async fn open(context: &Context, bucket: &str) -> Result<Stream, ValueError> {
     let config = stream::Config {
         name: format!("KV_{bucket}"),
         subjects: vec![format!("$KV.{bucket}.>")],
         storage: StorageType::File,
-        // A full bucket refuses new keys instead of forgetting old ones.
+        // A full bucket refuses new keys instead of dropping old keys.
         discard: DiscardPolicy::New,
         max_messages: MAX_KEYS as i64,
         max_messages_per_subject: 1,
@@ -152,9 +154,9 @@ impl Line {
         format!("$KV.{}.l.{}", self.bucket, token(name))
     }
 
-    /// The last message of a subject, and whether it says that what was there is removed.
+    /// Returns the last message of a subject, and whether it marks the value as removed.
     async fn read(&self, subject: &str) -> Result<Option<(Last, bool)>, ValueError> {
-        // The leader of the stream is asked, which has all that was acknowledged.
+        // The leader of the stream responds. It has all acknowledged messages.
         match self.stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => {
                 let is_removed = message.headers.get(OPERATION).is_some();
@@ -170,8 +172,8 @@ impl Line {
         }
     }
 
-    /// Writes a message and returns its number; `None` if the last message of the subject has another number than is
-    /// expected.
+    /// Writes a message and returns its number. Returns `None` if the last message of the subject
+    /// does not have the expected number.
     async fn write(
         &self,
         subject: &str,
@@ -196,7 +198,7 @@ impl Line {
             if error.kind() == PublishErrorKind::WrongLastSequence {
                 return Ok(None);
             }
-            // Nothing has got the message then, so that it is not written twice.
+            // No stream has received the message, so a retry does not write it twice.
             if error.kind() == PublishErrorKind::StreamNotFound && settling.goes_on().await {
                 open(&self.context, &self.bucket).await?;
                 continue;
@@ -209,7 +211,8 @@ impl Line {
         }
     }
 
-    /// Marks what is there as removed, and deletes the mark; the number of the change.
+    /// Marks a value as removed, and deletes the mark. Returns the number of the change, or `None`
+    /// on a conflict.
     async fn remove(
         &self,
         subject: &str,
@@ -218,7 +221,8 @@ impl Line {
         let mark = PublishMessage::build().header(OPERATION, "DEL");
         let removed = self.write(subject, mark, expected).await?;
         if let Some(number) = removed {
-            // A mark that cannot be deleted stays as one message too many. If a new value has replaced it, it is gone already.
+            // A mark that cannot be deleted remains as an additional message. If a new value has
+            // replaced it, it no longer exists.
             let _ = self.stream.delete_message(number).await;
         }
         Ok(removed)
@@ -237,7 +241,8 @@ impl Line {
             Expected::Version(version) => Some(version),
         };
         for _ in 0..TRIES {
-            // NATS takes the number zero, which no message has, for the condition that there is no message.
+            // NATS interprets the number zero, which no message has, as the condition that no
+            // message exists.
             let written = match (&text, expected) {
                 (_, Expected::Version(0)) => None,
                 (Some(text), _) => {
@@ -262,9 +267,9 @@ impl Line {
         Err(ValueError::Unavailable(RACED.to_owned()))
     }
 
-    /// The time of NATS, in nanoseconds since 1970.
+    /// Returns the time of NATS, in nanoseconds since 1970.
     async fn now(&self) -> Result<i128, ValueError> {
-        // NATS cannot be asked for its time, but it notes when it has got a message.
+        // NATS cannot be queried for its time, but it records when it received a message.
         let subject = format!("$KV.{}.clock", self.bucket);
         self.write(&subject, PublishMessage::build(), None).await?;
         let last = self.read(&subject).await?;
@@ -272,7 +277,7 @@ impl Line {
         Ok(last.time)
     }
 
-    /// The last message of a lock, and what it says unless the lock was given back.
+    /// Returns the last message of a lock, and its content unless the lock was released.
     async fn held(&self, subject: &str) -> Result<(Option<Last>, Option<LockRecord>), ValueError> {
         match self.read(subject).await? {
             None => Ok((None, None)),
@@ -285,7 +290,7 @@ impl Line {
         }
     }
 
-    /// The last message of a lock, if it is held under this number.
+    /// Returns the last message of a lock, if it is held under this number.
     async fn held_under(
         &self,
         subject: &str,
@@ -314,7 +319,8 @@ impl Line {
             return Ok(None);
         }
         let held = LockRecord::new(holder, lease, None);
-        // NATS refuses the message if another server has written since the lock was read, so one of them gets it.
+        // NATS refuses the message if another server has written since the lock was read. So only
+        // one server acquires it.
         let number = last.map_or(0, |last| last.number);
         self.write(&subject, held.message()?, Some(number)).await
     }
@@ -411,9 +417,9 @@ fn unavailable(error: &(dyn std::error::Error + 'static)) -> ValueError {
 
 const NO_JETSTREAM: &str = "this NATS has no JetStream, which keeps values and locks; give Builder::values a store, or switch JetStream on";
 const RACED: &str = "others are faster again and again";
-/// What NATS says when there are as many messages as may be.
+/// The error text of NATS if the maximum number of messages is reached.
 const FULL: &str = "maximum messages";
-/// The header by which the tools of NATS know that what was there is removed.
+/// The header with which the tools of NATS mark a value as removed.
 const OPERATION: &str = "KV-Operation";
-/// How often others may be faster where nothing is expected to be there.
+/// The maximum number of attempts if no value is expected and other servers keep changing it.
 const TRIES: u32 = 16;

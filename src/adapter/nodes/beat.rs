@@ -1,4 +1,4 @@
-//! What a heartbeat says.
+//! The content of a heartbeat.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::adapter::{
     operation::Kind,
 };
 
-/// One heartbeat: the only argument of its event. Fields that are not known are left out.
+/// A heartbeat: the only argument of its event. Unknown fields are ignored.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::adapter) struct Beat {
@@ -37,13 +37,13 @@ pub(in crate::adapter) struct Beat {
         deserialize_with = "of_this_version"
     )]
     pub(super) forwarding: Option<Forwarding>,
-    /// The names of other servers with the same id. A server that finds its own name here knows that the heartbeat is
-    /// not one of before its start, which a client of the broker has kept.
+    /// The names of other servers with the same id. If a server finds its own name here, the
+    /// heartbeat is newer than its start. A client of the broker cannot have recorded it before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) rivals: Vec<Arc<str>>,
     #[serde(default)]
     load: Figures,
-    /// Whether its sender has proved that it is a server of the cluster.
+    /// Whether the sender has proved that it is a server of the cluster.
     #[serde(skip)]
     pub(super) is_authentic: bool,
 }
@@ -114,8 +114,8 @@ impl Beat {
         }
     }
 
-    /// Returns the heartbeat as far as it counts. Any client of the broker can make one that is not sealed: its
-    /// address and its key are left out, and its id is no reason to stop.
+    /// Removes what an unsealed heartbeat cannot prove, because any client of the broker can send
+    /// one. Its address and key are dropped, and its id never stops this server.
     pub(in crate::adapter) fn authenticated(self, was_sealed: bool) -> Self {
         match was_sealed {
             true => Self {
@@ -163,7 +163,7 @@ impl Beat {
         }
     }
 
-    /// The event that carries it; `None` if it cannot be written.
+    /// Returns the event with the heartbeat, or `None` if it cannot be encoded.
     pub(in crate::adapter) fn publication(&self) -> Option<Publication> {
         let bytes = serde_json::to_vec(&[self]).ok()?;
         let args = Args::document(Parser::Json, bytes.into()).ok()?;
@@ -171,12 +171,13 @@ impl Beat {
     }
 
     pub(in crate::adapter) fn read(args: &Args) -> Result<Self, WireError> {
-        // The detour through a `Value` keeps the code small: `args.get` is compiled anew for every type, and for
-        // every form of arguments.
+        // The detour through a `Value` reduces code size, because `args.get` is compiled for each
+        // type and each form of arguments.
         let beat: Result<serde_json::Value, _> = args.get(0);
         let beat = beat.ok().and_then(|beat| serde_json::from_value(beat).ok());
         let beat: Self = beat.ok_or(WireError::Malformed("heartbeat"))?;
-        // Other servers are shown to operators and remembered, so nothing is taken that is long or cannot be written.
+        // Operators see the data of other servers, and it is stored. So text that is too long or
+        // not visible is rejected.
         let is_good = is_id(&beat.id)
             && is_shown(&beat.version, NodeOptions::MAX_VERSION)
             && beat
@@ -194,12 +195,12 @@ impl Beat {
     }
 }
 
-/// What tells that this server goes.
+/// Returns the leave message of this server.
 pub(in crate::adapter) fn bye() -> Publication {
     publication(BYE, Args::default())
 }
 
-/// What tells that a value was changed.
+/// Returns the announcement of a changed value, or `None` if it cannot be encoded.
 pub(in crate::adapter) fn changed(key: &str) -> Option<Publication> {
     let bytes = serde_json::to_vec(&[key]).ok()?;
     let args = Args::document(Parser::Json, bytes.into()).ok()?;
@@ -219,9 +220,9 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Names in a heartbeat.
+/// The maximum number of names in a heartbeat.
 pub(super) const MAX_RIVALS: usize = 8;
-/// Bytes of the name of a server in a heartbeat.
+/// The maximum length of a server name in a heartbeat, in bytes.
 const MAX_NAME: usize = 128;
-/// The last millisecond of the year 9999, beyond which there are no texts for points in time.
+/// The last millisecond of the year 9999. Later times have no text form.
 const LAST: u64 = 253_402_300_799_999;

@@ -5,16 +5,17 @@ use roomcast_protocol::Tag;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-/// What other servers need to hand requests on to a server: the tag in the ids of its sessions, and the key by
-/// which it knows that they come from servers. Heartbeats tell it, so that whoever is heard of can be a sender.
+/// The data with which peers forward requests to a server: the tag in its session ids, and the key
+/// that authenticates the sender as a server. Heartbeats contain it, so every known server can
+/// forward.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Texts", into = "Texts")]
 pub(crate) struct Forwarding {
     pub(crate) tag: Tag,
     pub(crate) key: [u8; Self::KEY],
-    /// Whether it says when it hands a request on, and wants to be told so.
+    /// Whether the server adds timestamps to forwarded requests, and expects them.
     pub(crate) is_timed: bool,
-    /// Whether it answers challenges. Nothing is handed on to a server that does not.
+    /// Whether the server answers challenges. No request is forwarded to a server that does not.
     pub(crate) proves_itself: bool,
 }
 
@@ -22,7 +23,7 @@ impl Forwarding {
     const KEY: usize = 32;
 
     #[cfg(feature = "forwarding")]
-    /// A new one, which nobody can guess.
+    /// Creates a random value that cannot be guessed.
     pub(crate) fn random() -> Self {
         let (mut tag, mut key) = ([0; 6], [0; Self::KEY]);
         getrandom::fill(&mut tag).expect("the operating system gives random bytes");
@@ -36,7 +37,7 @@ impl Forwarding {
     }
 }
 
-/// The key is left out: whoever has it may pose as another server.
+/// Omits the key, because its holder can impersonate another server.
 impl fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarding")
@@ -45,18 +46,18 @@ impl fmt::Debug for Forwarding {
     }
 }
 
-/// `Forwarding` as a heartbeat has it, with the key in URL-safe base64.
+/// `Forwarding` in a heartbeat, with the key in URL-safe base64.
 #[derive(Serialize, Deserialize)]
 struct Texts {
-    /// The version of the rest.
+    /// The version of the other fields.
     #[serde(default = "version")]
     v: u32,
     tag: Arc<str>,
     key: Arc<str>,
-    /// Servers of the version before neither say this nor read it.
+    /// Servers of the previous version neither send nor read this field.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     timed: bool,
-    /// Servers of the version before answer no challenges.
+    /// Servers of the previous version do not answer challenges.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     proves: bool,
 }
@@ -87,8 +88,8 @@ impl From<Forwarding> for Texts {
     }
 }
 
-/// Reads what a server says that is of this version. To one of another version requests are not handed on, and the rest
-/// of its heartbeat counts all the same.
+/// Reads the value if it has this version. Returns `None` for other versions: requests are not
+/// forwarded to such a server, but the rest of its heartbeat counts.
 pub(super) fn of_this_version<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Forwarding>, D::Error> {
@@ -108,10 +109,10 @@ pub(super) fn of_this_version<'de, D: Deserializer<'de>>(
     }
 }
 
-/// What servers say that name no version.
+/// Returns the version of servers that do not send one.
 const fn version() -> u32 {
     VERSION
 }
 
-/// The version of what is said. One that servers of the version before cannot use has another.
+/// The version of the fields. It changes if servers of the previous version cannot use them.
 const VERSION: u32 = 1;

@@ -1,4 +1,4 @@
-//! The task that tells others of this server, and forgets those that are silent.
+//! The heartbeat task: announces this server and removes expired peers.
 
 use std::{
     sync::{Weak, atomic::Ordering},
@@ -13,12 +13,13 @@ use tokio::{
 use super::Registry;
 use crate::adapter::cluster::Joined;
 
-/// Runs as long as the server lives and has not left the cluster.
+/// Runs until the server is dropped or has left the cluster.
 pub(crate) async fn keep(cluster: Weak<Joined>) {
     let mut rhythm = Rhythm::new();
     loop {
         let registry = {
-            // The strong reference ends with this block: the task must not keep the server alive while it sleeps.
+            // The strong reference ends with this block. The task must not keep the server alive
+            // while it sleeps.
             let Some(joined) = cluster.upgrade() else {
                 return;
             };
@@ -35,12 +36,13 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
         let due = last + registry.options.heartbeat;
         let soon = async {
             registry.wanted.notified().await;
-            // Until a gap is marked nobody is recovered, so that does not wait.
+            // No session is recovered until the gap is marked, so this does not wait for the
+            // heartbeat.
             if let Some(joined) = cluster.upgrade() {
                 joined.mark_gaps();
             }
-            // All servers that are new at about the same time are told at once. If the heartbeat is due before, they
-            // hear that one.
+            // One heartbeat serves all servers that join at about the same time. If the regular
+            // heartbeat is due earlier, it serves them instead.
             sleep_until(last + SOON).await;
         };
         tokio::select! {
@@ -50,7 +52,7 @@ pub(crate) async fn keep(cluster: Weak<Joined>) {
     }
 }
 
-/// How busy the threads of the runtime were since the last heartbeat.
+/// Measures how busy the threads of the runtime were since the last heartbeat.
 pub(super) struct Rhythm {
     at: Instant,
     busy: Duration,
@@ -74,7 +76,7 @@ impl Rhythm {
     }
 }
 
-/// How long all worker threads together were busy, and how many there are.
+/// Returns the total busy time of all worker threads, and their number.
 fn busy() -> (Duration, f64) {
     let metrics = Handle::current().metrics();
     let workers = metrics.num_workers();
@@ -82,5 +84,5 @@ fn busy() -> (Duration, f64) {
     (busy.sum(), workers as f64)
 }
 
-/// The pause between two heartbeats of which the second is for a new server.
+/// The minimum delay between a heartbeat and an additional heartbeat for a new server.
 const SOON: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
-//! Which servers there are: each tells the others about every second that it is there.
+//! The list of servers in the cluster, maintained by heartbeats about once a second.
 //!
-//! A heartbeat is an event between servers in a namespace of its own, [`NAMESPACE`], so that every
-//! adapter carries it as it is. Foreign servers on the same transport do not have that namespace, and
-//! neither listen to its channels nor apply what they find in it.
+//! A heartbeat is a server-side event in its own namespace, [`NAMESPACE`], so every adapter can
+//! transport it. Node servers on the same transport do not have this namespace. They neither
+//! subscribe to its channels nor apply its events.
 
 mod beat;
 mod forwarding;
@@ -44,15 +44,16 @@ use crate::{
     metrics::{Counter, Gauge, Metrics},
 };
 
-/// The events in it.
+/// The event of a heartbeat.
 pub(super) const BEAT: &str = "beat";
+/// The event of a leave message.
 pub(super) const BYE: &str = "bye";
-/// A value that servers share was changed.
+/// The event that announces a changed shared value.
 pub(super) const CHANGED: &str = "changed";
-/// A client has come that was on another server.
+/// The event that requests a client from the server to which it was connected.
 pub(super) const TAKE: &str = "take";
 
-/// The servers of a cluster, as far as this one has heard.
+/// The servers of the cluster that this server knows.
 pub(crate) struct Registry {
     name: NodeId,
     options: NodeOptions,
@@ -60,38 +61,41 @@ pub(crate) struct Registry {
     started: SystemTime,
     since: Instant,
     others: Mutex<HashMap<NodeId, KnownNode>>,
-    /// Since when this server hears what others say, as far as is known: silence before that proves nothing.
+    /// Since when this server has received messages of peers without interruption. Earlier silence
+    /// of a peer proves nothing.
     hears_since: Mutex<Instant>,
-    /// Microseconds, and thousandths.
+    /// The last scheduling delay in microseconds.
     lag: AtomicU64,
+    /// The busy share of the worker threads in thousandths.
     busy: AtomicU64,
-    /// Envelopes that are known to be lost.
+    /// The number of envelopes that are known to be lost.
     lost: AtomicU64,
     backlog: Mutex<Backlog>,
     reach: Mutex<Reach>,
-    /// How many requests had come for sessions that this server never had when that was looked at last, and when to tell of more.
+    /// The number of requests for unknown sessions at the last check, and the throttle for the
+    /// warning about them.
     astray: (AtomicU64, LogThrottle),
-    /// Notified when a server is new, which should hear of this one before the next heartbeat is due.
+    /// Notified when a new server should receive a heartbeat before the next one is due.
     wanted: Notify,
-    /// Limits the log lines about servers that have the same id and do not seal.
+    /// Throttles the log about servers that have the same id and do not seal.
     namesakes: LogThrottle,
     taken: watch::Sender<Option<NodeTaken>>,
     is_closed: AtomicBool,
-    /// Held while this server says that it is there, or that it goes.
+    /// Held while this server sends a heartbeat or a leave message.
     speaking: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
-/// How this server compares with another one.
+/// The comparison of this server with a peer, if both have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rivalry {
-    /// The other server has another id.
+    /// The peer has another id.
     None,
-    /// Both have the same id, and the other server has certainly run for longer.
+    /// The peer has certainly run for longer.
     Younger,
-    /// The other server may have run for longer, and has the greater name.
+    /// The peer may have run for longer, and its name is greater.
     Unclear,
-    /// The other server has to yield.
+    /// The peer must give up the id.
     Older,
 }
 
@@ -102,29 +106,29 @@ struct KnownNode {
         expect(dead_code, reason = "nobody asks for it")
     )]
     forwarding: Option<Forwarding>,
-    /// For how long it had been running when that was heard.
+    /// The uptime in its last heartbeat, and when that arrived.
     #[cfg_attr(
         not(feature = "forwarding"),
         expect(dead_code, reason = "nobody asks for it")
     )]
     uptime: (Duration, Instant),
-    /// Whether it has certainly the id of this server.
+    /// Whether it certainly has the id of this server.
     is_rival: bool,
-    /// Since when its id seems to be its own rather than this server's, as far as only the names tell.
+    /// Since when the id belongs to this peer, as far as only the names decide.
     rival_since: Option<Instant>,
-    /// When it was heard, without the time for which this server could hear nobody.
+    /// When its last heartbeat arrived, plus the time for which this server stood still since then.
     heard: Instant,
 }
 
-/// What a heartbeat has told.
+/// The result of a heartbeat.
 pub(super) enum Heard {
-    /// Nothing new.
+    /// The heartbeat contains no news.
     Again,
-    /// The server has lost something since it was heard last.
+    /// The server has lost envelopes since its last heartbeat.
     Losing,
-    /// There is a server that was not known.
+    /// The server was unknown.
     New(Box<Node>),
-    /// There are more servers than are remembered.
+    /// The list of servers is full.
     TooMany,
 }
 
@@ -153,21 +157,23 @@ impl Registry {
         }
     }
 
-    /// Tells others how they hand requests on to this server.
+    /// Sets the data with which peers forward requests to this server.
     #[cfg(feature = "forwarding")]
     pub(crate) fn with_forwarding(mut self, forwarding: Option<Forwarding>) -> Self {
         self.forwarding = forwarding;
         self
     }
 
-    /// Where the other server is to which requests are handed on by this tag, with which key, and for how long it has been
-    /// running, if it wants to be told when a request is handed on. `None` also for a server that cannot prove itself.
+    /// Returns the address, the key and the uptime of the peer to which requests with this tag are
+    /// forwarded. The uptime is `None` if the peer does not use timestamps. Returns `None` for a
+    /// peer that cannot prove its identity.
     #[cfg(feature = "forwarding")]
     pub(crate) fn owner(
         &self,
         tag: roomcast_protocol::Tag,
     ) -> Option<(Arc<str>, [u8; 32], Option<Duration>)> {
-        // All are looked through: there are a thousand servers at most, and only requests for other servers ask.
+        // This scans all peers, but there are at most a thousand, and only requests for other
+        // servers get here.
         let others = self.others.lock();
         let mut others = others.values();
         others.find_map(|known| {
@@ -175,7 +181,8 @@ impl Registry {
                 .forwarding
                 .filter(|forwarding| forwarding.tag == tag && forwarding.proves_itself)?;
             let (uptime, told) = known.uptime;
-            // A heartbeat that was long under way makes the other server seem younger than it is, until the next one.
+            // After a delayed heartbeat, the peer seems younger than it is until its next
+            // heartbeat.
             let uptime = forwarding
                 .is_timed
                 .then(|| uptime.saturating_add(told.elapsed()));
@@ -183,13 +190,14 @@ impl Registry {
         })
     }
 
-    /// For how long this server has been running.
+    /// Returns the uptime of this server.
     #[cfg(feature = "forwarding")]
     pub(crate) fn uptime(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// Whether another server hands requests on without saying when, as those of the version before do.
+    /// Returns whether a peer forwards requests without timestamps, like servers of the previous
+    /// version.
     #[cfg(feature = "forwarding")]
     pub(crate) fn has_untimed(&self) -> bool {
         let others = self.others.lock();
@@ -197,7 +205,7 @@ impl Registry {
         forwarding.any(|forwarding| !forwarding.is_timed)
     }
 
-    /// Whether one of the other servers is such a one.
+    /// Returns whether the name of a peer satisfies the predicate.
     pub(crate) fn has(&self, is_it: impl Fn(&NodeId) -> bool) -> bool {
         self.others.lock().keys().any(is_it)
     }
@@ -206,12 +214,13 @@ impl Registry {
         &self.name
     }
 
-    /// Whether this server has an id that another one may have as well.
+    /// Returns whether this server has a configured id, which another server might have too.
     pub(crate) fn has_given_id(&self) -> bool {
         self.options.id.is_some()
     }
 
-    /// This server and the others, by id; the younger of two with one id comes first.
+    /// Returns this server and its peers, sorted by id. Of two servers with the same id, the
+    /// younger comes first.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let now = Instant::now();
         let mut nodes = vec![self.own()];
@@ -255,30 +264,32 @@ impl Registry {
         }
     }
 
-    /// Has the others hear of this server before the next heartbeat is due.
+    /// Requests a heartbeat before the next one is due.
     pub(super) fn beat_soon(&self) {
         self.wanted.notify_one();
     }
 
-    /// Notes that envelopes of this server or for it are lost.
+    /// Adds envelopes that this server sent or should have received, and that are lost.
     pub(super) fn note_lost(&self, envelopes: u64) {
         self.lost.fetch_add(envelopes, Ordering::Relaxed);
     }
 
-    /// Notes what waits in the adapter.
+    /// Sets the backlog of the adapter.
     pub(super) fn note_backlog(&self, backlog: Backlog) {
         *self.backlog.lock() = backlog;
     }
 
-    /// Notes whether others are reached; not to be called while they are not, and what they send comes later.
+    /// Records whether the peers are reachable. Callers must skip this while they are unreachable
+    /// and the adapter replays missed messages.
     pub(super) fn note_reached(&self, is_reached: bool) {
         let lag = self.backlog.lock().lag.unwrap_or_default();
         let mut reach = self.reach.lock();
         reach.look(is_reached, lag, Instant::now());
     }
 
-    /// How many requests have come for sessions that this server never had, if that is to be told now: others, which may
-    /// have them, are known.
+    /// Returns the number of recent requests for sessions that this server never had, if it should
+    /// be logged now. Without peers it returns `None`, because no other server can have the
+    /// sessions.
     pub(super) fn astray(&self) -> Option<u64> {
         let (before, log_throttle) = &self.astray;
         let all = self.metrics.counter(Counter::RejectedSession);
@@ -287,12 +298,12 @@ impl Registry {
         has_others.then(|| log_throttle.add(more)).flatten()
     }
 
-    /// Notes that what others have sent up to now may be missing.
+    /// Records that messages of peers up to now may be missing.
     pub(super) fn note_missed(&self) {
         self.reach.lock().back(Instant::now());
     }
 
-    /// How often, and for how long, this server was cut off.
+    /// Returns how often, and for how long, this server was isolated.
     pub(super) fn gaps(&self) -> Gaps {
         self.reach.lock().gaps(Instant::now())
     }
@@ -310,12 +321,13 @@ impl Registry {
         Beat::of(&self.own(), self.since.elapsed(), self.forwarding, rivals)
     }
 
-    /// Notes a heartbeat of another server.
+    /// Processes a heartbeat of another server.
     pub(super) fn hear(&self, from: &NodeId, beat: Beat) -> Heard {
         let heard = Instant::now();
         let rivalry = self.rivalry(from, &beat);
         let is_rival = rivalry != Rivalry::None;
-        // A heartbeat that does not name this server may be one of before its start, which was kept and sent again.
+        // A heartbeat that does not name this server may have been recorded before its start and
+        // replayed.
         let knows_this = beat.rivals.iter().any(|name| **name == *self.name.as_str());
         let taken = NodeTaken {
             id: Arc::clone(&beat.id),
@@ -354,7 +366,8 @@ impl Registry {
                     rival_since,
                     heard,
                 });
-                // One permit is enough for all servers that are new, since all of them hear the same heartbeat.
+                // One permit suffices for all new servers, because all of them receive the same
+                // heartbeat.
                 self.wanted.notify_one();
                 Heard::New(Box::new(node))
             }
@@ -368,7 +381,7 @@ impl Registry {
         is
     }
 
-    /// Compares this server with another one that has the same id.
+    /// Compares this server with a peer that may have the same id.
     fn rivalry(&self, from: &NodeId, beat: &Beat) -> Rivalry {
         if self.options.id.as_deref() != Some(&*beat.id) {
             return Rivalry::None;
@@ -382,9 +395,9 @@ impl Registry {
             }
             return Rivalry::None;
         }
-        // The times for which both have run are compared, because the clocks of two servers may differ. A
-        // heartbeat that is late makes the other server seem younger than it is, and never older: at most one of
-        // the two finds the other one older.
+        // The uptimes are compared, because the clocks of two servers may differ. A late heartbeat
+        // makes the peer seem younger than it is, and never older. So at most one of the two
+        // servers finds the other one older.
         let (own, other) = (self.since.elapsed(), beat.uptime());
         if other > own {
             Rivalry::Younger
@@ -395,7 +408,7 @@ impl Registry {
         }
     }
 
-    /// Another server keeps the id of this one, which must not go on.
+    /// Records that a peer keeps the id of this server, so this server must stop.
     fn yield_id(&self, taken: NodeTaken) {
         if !self.is_closed() && self.taken.borrow().is_none() {
             tracing::error!(%taken, "this server must not run");
@@ -403,7 +416,7 @@ impl Registry {
         }
     }
 
-    /// A server has said that it goes, or the adapter knows that it has gone.
+    /// Removes a peer that sent a leave message, or that left according to the adapter.
     pub(super) fn forget(&self, node: &NodeId) -> Option<Node> {
         let known = self.others.lock().remove(node)?;
         Some(Node {
@@ -412,13 +425,14 @@ impl Registry {
         })
     }
 
-    /// Notes that this server hears nobody, or has heard nobody up to now. Nobody is taken for gone before it has heard
-    /// others for a whole lease again.
+    /// Records that this server receives no messages, or has received none up to now. No server
+    /// expires until this one has received heartbeats for one full lease.
     pub(super) fn note_deaf(&self) {
         *self.hears_since.lock() = Instant::now();
     }
 
-    /// The servers that nothing was heard of for too long, while this one could hear; they are forgotten.
+    /// Removes and returns the peers without a heartbeat for one lease, while this server could
+    /// receive heartbeats.
     pub(super) fn expire(&self) -> Vec<Node> {
         let lease = self.options.lease;
         let since = *self.hears_since.lock();
@@ -440,8 +454,8 @@ impl Registry {
         silent
     }
 
-    /// Notes that this server was late by so much. While it stood still it could hear nobody, so that time
-    /// counts for nobody's silence.
+    /// Records the delay of this server's own heartbeat. While this server stood still, it could
+    /// not receive messages, so this time does not count as silence of its peers.
     fn note_lag(&self, late: Duration) {
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         self.lag.store(micros, Ordering::Relaxed);
@@ -453,12 +467,12 @@ impl Registry {
         }
     }
 
-    /// Why this server must not go on, once it is known.
+    /// Returns the reason why this server must stop, if it must.
     pub(crate) fn taken(&self) -> Option<NodeTaken> {
         self.taken.borrow().clone()
     }
 
-    /// Waits until this server must not go on, which may be never.
+    /// Waits until this server must stop, which may never happen.
     pub(crate) async fn until_taken(&self) -> NodeTaken {
         let mut taken = self.taken.subscribe();
         let known = taken.wait_for(Option::is_some).await;
@@ -473,7 +487,8 @@ impl Registry {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Says that this server is there, unless it has left: behind its good-bye others would take it for one that has come back.
+    /// Calls `speak` unless this server has left. After its leave message, peers would take a
+    /// heartbeat for a return.
     pub(super) fn while_here(&self, speak: impl FnOnce()) {
         let _speaking = self.speaking.lock();
         if !self.is_closed() {
@@ -481,7 +496,7 @@ impl Registry {
         }
     }
 
-    /// Notes that this server leaves, and says good-bye the first time.
+    /// Records that this server leaves. The first call sends the leave message.
     pub(super) fn close(&self, say_goodbye: impl FnOnce()) {
         let _speaking = self.speaking.lock();
         if !self.is_closed.swap(true, Ordering::Relaxed) {
@@ -490,16 +505,16 @@ impl Registry {
     }
 }
 
-/// Servers that are remembered, about half a kibibyte each.
+/// The maximum number of peers, about half a kibibyte each.
 const MAX_NODES: usize = 1024;
-/// The time between two lines of the log about requests that go astray.
+/// The interval between log lines about requests for unknown sessions.
 const ASTRAY: Duration = Duration::from_secs(60);
-/// The time between two lines of the log about servers that have the same id and do not seal.
+/// The interval between log lines about servers that have the same id and do not seal.
 const NAMESAKES: Duration = Duration::from_secs(60);
-/// A server that seems to be younger by at most this much may be older, since its heartbeats may be late.
+/// A peer that seems younger by at most this much may be older, since its heartbeats may be late.
 const UNCLEAR: Duration = Duration::from_secs(10);
-/// For how many heartbeats the server that has to yield by its name waits for the other one to find itself
-/// younger, and to leave.
+/// If the names decide, the server that must yield waits for this many heartbeats. In the meantime,
+/// the other server may find itself younger and leave.
 const CLEARING: u32 = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a server asks the others when a client comes to it that was on one of them, and what that one gives.
+//! The handover protocol: how a server requests a client from its previous server, and the reply.
 
 use std::time::SystemTime;
 
@@ -11,55 +11,57 @@ use crate::adapter::{
     NodeId, WireError, envelope::Publication, interface::journal::SavedState, operation::Kind,
 };
 
-/// Which client is asked for. The secret is in it, so it is never shown.
+/// A request for a client. It contains the secret of the client, so it must never be logged.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Wanted {
     /// The secret of the client.
     pub(crate) pid: String,
-    /// The last event that the client has.
+    /// The last event that the client has received.
     pub(crate) offset: String,
     pub(crate) namespace: String,
 }
 
-/// Which question it was with which a server has asked for a client.
+/// Identifies a handover request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Question {
-    /// The server that has asked.
+    /// The server that sent the request.
     pub(crate) node: NodeId,
-    /// Its number there.
+    /// The number of the request at that server.
     pub(crate) request: u64,
 }
 
-/// What a server gives of a client, which from then on belongs to the server that has asked.
+/// The state of a client that is handed over. From then on, the client belongs to the requesting
+/// server.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Given {
     pub(crate) saved: SavedState,
-    /// What others see of whose client it is.
+    /// The display name of the client's principal.
     pub(crate) name: String,
-    /// When that one's identity ends.
+    /// When the identity of the principal expires.
     #[serde(default)]
     pub(crate) expires_at: Option<SystemTime>,
-    /// What the client has missed, in its order.
+    /// The events that the client has missed, in order.
     pub(crate) missed: Vec<MissedEvent>,
-    /// What the application says at the old server to itself at the new one.
+    /// Data that the application on the old server passes to the application on the new server.
     pub(crate) arrival: Value,
-    /// The latest questions by which the client has come to the old server, from server to server.
+    /// The latest requests with which the client was handed over, from server to server, until it
+    /// reached the old server.
     #[serde(default)]
     pub(crate) answered: Vec<Question>,
 }
 
-/// An event without its offset.
+/// An event without its recovery offset.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct MissedEvent {
     pub(crate) event: String,
-    /// A list.
+    /// The arguments, as a list.
     pub(crate) args: Box<RawValue>,
 }
 
 impl Wanted {
-    /// The question; `None` if it cannot be written.
+    /// Returns the event with the request, or `None` if it cannot be encoded.
     pub(crate) fn publication(&self) -> Option<Publication> {
         let (event, args) = (TAKE.into(), write(self)?);
         let kind = Kind::ServerSideWithAck { event, args };
@@ -72,24 +74,24 @@ impl Wanted {
 }
 
 impl Given {
-    /// The answer; `None` if it is too large.
+    /// Returns the reply, or `None` if it is too large.
     pub(crate) fn answer(&self) -> Option<Args> {
         write(self)
     }
 
-    /// Returns the answer of a server that may have the client and does not give it away now. An asking server of any
-    /// version takes it for no client.
+    /// Returns the reply of a server that may have the client, but does not hand it over now.
+    /// Servers of all versions interpret it as having no client.
     pub(crate) fn withheld() -> Args {
         write(&"withheld").unwrap_or_default()
     }
 
-    /// `None` if it is no answer that this version understands.
+    /// Decodes a reply. Returns `None` if this version does not understand it.
     pub(crate) fn read(args: &Args) -> Option<Self> {
         read(args)
     }
 }
 
-/// One argument, a text with JSON in it: each transport carries that, whatever its own form is.
+/// Encodes a value as one string argument that contains JSON, which all transports support.
 fn write(what: &impl Serialize) -> Option<Args> {
     let text = serde_json::to_string(what).ok()?;
     if text.len() > MAX_BYTES {
@@ -107,7 +109,8 @@ fn read<T: DeserializeOwned>(args: &Args) -> Option<T> {
     serde_json::from_str(&text).ok()
 }
 
-/// The longest text: with what the transport adds it is within what all of them carry.
+/// The maximum length of the string in bytes. Including the overhead of the transport, all
+/// transports can carry it.
 const MAX_BYTES: usize = 512 << 10;
 
 #[cfg(test)]

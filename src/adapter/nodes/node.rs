@@ -6,34 +6,34 @@ use std::{
 
 use crate::adapter::envelope::NodeId;
 
-/// A server of a cluster, as it has told of itself; see [`Io::nodes`](crate::Io::nodes).
+/// A server of a cluster, as it announces itself; see [`Io::nodes`](crate::Io::nodes).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Node {
-    /// What it is called: [`NodeOptions::id`], or its random name.
+    /// The id: [`NodeOptions::id`], or the random name.
     pub id: Arc<str>,
-    /// What envelopes and [`Missing`](super::super::Missing) call it: a name that no other server ever
-    /// has, also if one is started again with the same id. It ends with the id that was given.
+    /// The name in envelopes and [`Missing`](super::super::Missing). It is unique, even if a server
+    /// restarts with the same id. It ends with the configured id.
     pub name: NodeId,
-    /// The version of what runs there.
+    /// The version of the program.
     pub version: Arc<str>,
-    /// Where others reach it, if it says so.
+    /// The address for other servers, if the server announces one.
     pub address: Option<Arc<str>>,
-    /// When it was built, by its own clock.
+    /// When the server was built, by its own clock.
     pub started: SystemTime,
-    /// How much it has to do.
+    /// The load of the server.
     pub load: Load,
-    /// How long ago that was heard.
+    /// The time since its last heartbeat.
     pub heard: Duration,
-    /// Whether this is the server that was asked.
+    /// Whether this is the server that returned the list.
     pub is_this: bool,
 }
 
-/// How much a server has to do.
+/// The load of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Load {
-    /// TCP connections that its own listeners have accepted.
+    /// TCP connections that the listeners of the server have accepted.
     pub connections: u64,
     /// Clients: open Engine.IO sessions.
     pub sessions: u64,
@@ -41,28 +41,30 @@ pub struct Load {
     pub sockets: u64,
     /// Rooms with members.
     pub rooms: u64,
-    /// Bytes that wait for clients.
+    /// Bytes that are queued for clients.
     pub queued_bytes: u64,
-    /// How late its last heartbeat was: how long a task that is due waits for its turn.
+    /// The delay of the last heartbeat, which is the scheduling delay of a task in the runtime.
     pub lag: Duration,
-    /// The part of the time in which the worker threads of its runtime were busy, from 0 to 1, between
-    /// its last two heartbeats.
+    /// How busy the worker threads of the runtime were, from 0 to 1, between the last two
+    /// heartbeats.
     pub busy: f64,
-    /// Messages that wait in its adapter to be sent to other servers.
+    /// Messages to other servers that are queued in the adapter.
     pub adapter_queued: u64,
-    /// Bytes of these messages.
+    /// The size of these messages in bytes.
     pub adapter_queued_bytes: u64,
-    /// How long messages to itself take through the broker; zero while nothing is known.
+    /// The round-trip time of messages to itself through the broker, or zero if unknown.
     pub adapter_lag: Duration,
-    /// Envelopes for other servers or from them that it knows to be lost since it started.
+    /// Envelopes to or from other servers that are known to be lost since the start.
     pub lost: u64,
-    /// How often it was cut off from the others since it started, so that what they sent may be missing there.
+    /// How often the server was isolated from its peers since the start, so that it may have missed
+    /// messages.
     pub gaps: u64,
-    /// For how long it was cut off, all these times together.
+    /// The total duration of these gaps.
     pub cut_off: Duration,
 }
 
-/// What a server tells the others of itself, and how often; for [`Builder::node`](crate::Builder::node).
+/// What a server announces about itself, and how often; for
+/// [`Builder::node`](crate::Builder::node).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NodeOptions {
@@ -90,76 +92,84 @@ impl Default for NodeOptions {
 }
 
 impl NodeOptions {
-    /// The most bytes of an id.
+    /// The maximum length of an id in bytes.
     pub const MAX_ID: usize = 40;
-    /// The most bytes of a version.
+    /// The maximum length of a version in bytes.
     pub const MAX_VERSION: usize = 64;
-    /// The most bytes of an address.
+    /// The maximum length of an address in bytes.
     pub const MAX_ADDRESS: usize = 256;
 
-    /// What the server is called: 1 to 40 characters of `[A-Za-z0-9._-]`, which no other server of the
-    /// cluster may have. Default: a random one.
+    /// Sets the id of the server: 1 to 40 characters of `[A-Za-z0-9._-]`. It must be unique in the
+    /// cluster. Default: random.
     pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// The version that it tells. Default: that of this library.
+    /// Sets the announced version. Default: the version of this library.
     pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// Where the other servers reach this one. Default: nowhere.
+    /// Sets the address at which other servers reach this server. Default: none.
     ///
-    /// With `http://HOST:PORT`, an adapter and the feature `forwarding`, clients that poll may come to any
-    /// server: the ids of sessions end with eight characters that say which server has them, and requests
-    /// that come to another one are handed on there, once and no further. It knows by a signature (HMAC with
-    /// SHA-256, with a key that only servers of the cluster are told) that they come from one. Before it gets
-    /// any, it proves on each connection that it has that key. See `docs/scaling.md`.
+    /// With `http://HOST:PORT`, an adapter and the `forwarding` feature, clients that poll may send
+    /// requests to any server. The ids of sessions end with eight characters that identify their
+    /// server. Other servers forward requests for these sessions to it, at most once.
+    ///
+    /// The receiving server authenticates forwarded requests by a signature: HMAC with SHA-256, and
+    /// a key that only servers of the cluster receive. Before the first request on a connection, it
+    /// proves that it has the same key. See `docs/scaling.md`.
     pub fn address(mut self, address: impl Into<Arc<str>>) -> Self {
         self.address = Some(address.into());
         self
     }
 
-    /// How often it tells that it is there, from 10 ms on. Default 1 s.
+    /// Sets the heartbeat interval, at least 10 ms. Default 1 s.
     pub fn heartbeat(mut self, every: Duration) -> Self {
         self.heartbeat = every;
         self
     }
 
-    /// For how long others may be silent until they count as gone; at least two heartbeats. Silence while this server
-    /// itself hears nobody does not count, as long as its adapter is [`Down`](crate::adapter::Health::Down) and for one
-    /// lease behind that. All servers should agree. Default 10 s.
+    /// Sets how long after its last heartbeat a peer expires; at least two heartbeat intervals. No
+    /// peer expires while the adapter of this server is [`Down`](crate::adapter::Health::Down), nor
+    /// for one lease after that. All servers should use the same value. Default 10 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Requests of other servers' sessions that this server may have under way at the same time: nearly one for each client
-    /// that polls through it. Further ones wait for their turn, and polls are answered sooner meanwhile; who has waited for
-    /// the ping timeout is answered 503. Zero: none, and the ids of sessions are as without an address. Default: as many as
-    /// [connections](crate::options::AddressLimits::connections), which no client gets beyond that uses HTTP/1.1.
+    /// Sets how many requests for sessions of other servers this server may have in flight. Each
+    /// client that polls through this server needs nearly one.
+    ///
+    /// Further requests wait for a slot, and in the meantime polls are answered sooner. A request
+    /// that has waited for the ping timeout is answered with 503. Zero disables forwarding, and
+    /// session ids are the same as without an address.
+    ///
+    /// Default: the limit of [connections](crate::options::AddressLimits::connections), which
+    /// clients with HTTP/1.1 cannot exceed.
     pub fn max_forwarded(mut self, requests: usize) -> Self {
         self.max_forwarded = Some(requests);
         self
     }
 
-    /// WebSockets of other servers' sessions that may go through this server at the same time. Further ones are refused with
-    /// 503, and their clients go on polling. Default: as many as [connections](crate::options::AddressLimits::connections).
+    /// Sets how many WebSockets of other servers' sessions may pass through this server. Further
+    /// WebSockets are refused with 503, and their clients continue to poll. Default: the limit of
+    /// [connections](crate::options::AddressLimits::connections).
     pub fn max_tunnels(mut self, websockets: usize) -> Self {
         self.max_tunnels = Some(websockets);
         self
     }
 
-    /// The address that the server announces.
+    /// Returns the configured address.
     #[cfg(feature = "forwarding")]
     pub(crate) fn given_address(&self) -> Option<Arc<str>> {
         self.address.clone()
     }
 
-    /// How many requests and how many WebSockets of other servers' sessions a server takes that has so many connections, if
-    /// it takes any.
+    /// Returns how many requests and WebSockets for sessions of other servers this server accepts,
+    /// given its limit of connections. Returns `None` if forwarding is disabled.
     #[cfg(feature = "forwarding")]
     pub(crate) fn forwards(&self, connections: usize) -> Option<(usize, usize)> {
         let address = self.address.as_deref()?;
@@ -182,14 +192,15 @@ impl NodeOptions {
         if self.heartbeat < Duration::from_millis(10) {
             return Err("node.heartbeat is shorter than 10 ms");
         }
-        // One heartbeat that is lost must not be the end of a server.
+        // A server must not expire after a single lost heartbeat.
         if self.lease < self.heartbeat * 2 {
             return Err("node.lease is shorter than two heartbeats");
         }
         Ok(())
     }
 
-    /// The name of a server with these options. The random part comes first: of it other names are made.
+    /// Returns the name of a server with these options. The random part comes first, because other
+    /// names are derived from it.
     pub(crate) fn name(&self, random: &str) -> Option<NodeId> {
         match &self.id {
             Some(id) => NodeId::new(&format!("{random}~{id}")),
@@ -198,24 +209,24 @@ impl NodeOptions {
     }
 }
 
-/// Whether a text can be the id of a server.
+/// Returns whether a text is a valid server id.
 pub(super) fn is_id(id: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=NodeOptions::MAX_ID).contains(&id.len()) && id.bytes().all(is_plain)
 }
 
-/// Whether a text is short and has visible characters alone, so that nothing is hidden in it.
+/// Returns whether a text is short and consists of visible ASCII characters.
 pub(super) fn is_shown(text: &str, most: usize) -> bool {
     (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Another server has the id that was given to this one, and has run for longer.
+/// Another server has the configured id of this server, and has run for longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeTaken {
-    /// The id that both have.
+    /// The id of both servers.
     pub id: Arc<str>,
-    /// Where the other one is, if it says so.
+    /// The address of the other server, if it announces one.
     pub address: Option<Arc<str>>,
 }
 

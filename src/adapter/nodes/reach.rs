@@ -1,4 +1,4 @@
-//! How often this server was cut off from the others, and for how long.
+//! Measures how often, and for how long, this server was isolated from its peers.
 
 use std::time::Duration;
 
@@ -6,25 +6,26 @@ use tokio::time::Instant;
 
 use super::super::interface::Gaps;
 
-/// Whether the others are reached, as the adapter tells.
+/// The reachability of the peers, as reported by the adapter.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// When they were reached for the last time, as far as is known; nothing before they were once.
+    /// When the peers were last known to be reachable, or `None` if they never were.
     last: Option<Instant>,
-    /// Whether they are not reached now. What is missing since `last` is counted already.
+    /// Whether the peers are unreachable now. The gap since `last` is already counted.
     is_cut: bool,
-    /// When they were told to be back for the last time.
+    /// When the adapter last reported the end of an outage.
     back: Option<Instant>,
     count: u64,
-    /// For how long, without the time since `last` if they are not reached now.
+    /// The total duration of all gaps, without the current gap.
     time: Duration,
 }
 
 impl Reach {
-    /// Notes whether the others are reached; `lag` is how long nothing may have come although they seem to be.
+    /// Records whether the peers are reachable. For the time `lag`, messages may not have arrived
+    /// although the peers seem reachable.
     pub(super) fn look(&mut self, is_reached: bool, lag: Duration, now: Instant) {
         if !is_reached {
-            // An adapter says that others are back a moment before it says that they are reached.
+            // An adapter reports the end of an outage slightly before it becomes ready.
             let is_coming = |back| now.saturating_duration_since(back) < MOMENT;
             if !self.back.is_some_and(is_coming) {
                 self.cut();
@@ -34,7 +35,7 @@ impl Reach {
         if self.is_cut {
             self.back(now);
         }
-        // It never goes back, since what came after a lag has come.
+        // `last` never decreases, because messages that are older than an earlier lag have arrived.
         self.last = self.last.max(now.checked_sub(lag)).or(Some(now));
     }
 
@@ -46,9 +47,10 @@ impl Reach {
         }
     }
 
-    /// The others are reached again, or for the first time, and what they have sent before may be missing.
+    /// Records that the peers are reachable again, or for the first time, and that earlier messages
+    /// may be missing.
     pub(super) fn back(&mut self, now: Instant) {
-        // A break between two looks is one all the same; at the start nothing was missed.
+        // An outage between two checks also counts as a gap. At the start, nothing was missed.
         self.cut();
         self.back = Some(now);
         let Some(last) = self.last.replace(now) else {
@@ -74,7 +76,7 @@ impl Reach {
     }
 }
 
-/// Less than the time between two heartbeats, which look.
+/// Shorter than the default interval between heartbeats, which call `look`.
 const MOMENT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -110,7 +112,7 @@ mod tests {
             (gaps.count, gaps.time, gaps.is_cut_off),
             (1, SECOND * 5, false)
         );
-        // It breaks and is mended between two looks.
+        // An outage starts and ends between two checks.
         reach.back(at(10));
         let gaps = reach.gaps(at(20));
         assert_eq!(
@@ -145,7 +147,7 @@ mod tests {
         let gaps = reach.gaps(start + 2 * SECOND);
         assert_eq!((gaps.count, gaps.is_cut_off), (1, false));
         assert_eq!(gaps.time, 2 * SECOND);
-        // It was not reached after all.
+        // The peers are still unreachable after all.
         reach.look(false, Duration::ZERO, start + 3 * SECOND);
         let gaps = reach.gaps(start + 3 * SECOND);
         assert_eq!((gaps.count, gaps.is_cut_off), (2, true));

@@ -50,7 +50,7 @@ async fn requests_that_went_astray_are_told_of_once_a_minute_and_only_where_ther
         metrics.add(Counter::RejectedSession, requests);
         registry.astray()
     };
-    // Those of a server that was started again.
+    // Requests for sessions of a server that was restarted.
     assert_eq!(come(5), None);
     registry.hear(&other("x"), beat(|_| {}).unwrap());
     assert_eq!(come(0), None);
@@ -111,7 +111,7 @@ async fn how_long_another_server_has_been_running_is_known_between_its_heartbeat
     advance(Duration::from_secs(3)).await;
     assert_eq!(uptime(), Some(Duration::from_secs(8)));
     assert!(!registry.has_untimed());
-    // A server of the version before says nothing of times.
+    // Servers of the previous version do not send the field `timed`.
     heard(json!(false));
     assert_eq!(uptime(), None);
     assert!(registry.has_untimed());
@@ -134,7 +134,7 @@ fn a_heartbeat_says_where_requests_go_in_full_and_its_key_is_not_shown() {
         beat(|beat| beat["forwarding"] = forwarding).map(|beat| beat.forwarding.is_some())
     };
     assert!(versioned(json!(1)).unwrap());
-    // A server of a later version is known like all others, and nothing is handed on to it.
+    // A server with a later version is listed, but no request is forwarded to it.
     assert!(!versioned(json!(2)).unwrap());
     assert!(versioned(json!("1")).is_err());
     for (tag, key) in [
@@ -214,7 +214,7 @@ async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_th
         registry.note_deaf();
         assert!(registry.expire().is_empty());
     }
-    // It hears again, and one of the others has gone meanwhile.
+    // This server receives messages again, and one peer has left in the meantime.
     for _ in 0..10 {
         advance(Duration::from_secs(1)).await;
         registry.hear(&other("x"), beat(|_| {}).unwrap());
@@ -227,7 +227,8 @@ async fn nobody_is_gone_while_this_server_hears_nobody_nor_for_a_lease_behind_th
     assert_eq!((&gone[0].name, gone[0].heard), (&other("y"), heard));
 }
 
-/// A heartbeat of a server that has run for so long and knows this one.
+/// Returns a heartbeat of a server with this uptime in milliseconds, which lists this server as a
+/// rival.
 fn aged(uptime: u64, this: &str) -> Beat {
     let change = |beat: &mut Value| {
         beat["uptime"] = json!(uptime);
@@ -273,8 +274,9 @@ async fn of_two_nodes_with_one_id_the_one_that_is_certainly_younger_yields() {
     assert_eq!(random.taken(), None);
 }
 
-/// What two servers with one id that were started so far apart do: whether the older one yields, and
-/// whether the younger one does. A server that yields leaves, and its heartbeats take some time.
+/// Simulates two servers with the same id that start `apart` milliseconds apart. Returns whether
+/// the older server yields, and whether the younger server yields. A server that yields leaves. The
+/// `delays` are those of their heartbeats in milliseconds.
 async fn contest(apart: u64, older: &str, younger: &str, delays: [u64; 2]) -> [bool; 2] {
     let server = |name: &str| {
         let options = NodeOptions::default().id("a");
@@ -310,7 +312,8 @@ async fn of_two_nodes_with_one_id_exactly_one_yields_however_late_heartbeats_are
                 let [first, second] = contest(apart, older, younger, delays).await;
                 let of = format!("{apart} ms, {names:?}, {delays:?}");
                 assert!(first != second, "{of}: {first} {second}");
-                // The older one stays wherever heartbeats are faster than that.
+                // The older server stays unless its heartbeats are delayed by at least the
+                // difference in age.
                 assert!(!first || apart <= delays[0], "{of}");
             }
         }
@@ -380,7 +383,7 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
         args.items(0).unwrap()
     };
     let (mut read, mut numbers) = (Vec::new(), Vec::new());
-    // What it says is said again, with whatever was added to it since.
+    // The encoded value contains all fields of the original, and may contain newer fields.
     let assert_said_again = |text: &str, again: Option<Args>| {
         let again: String = again.unwrap().get(0).unwrap();
         let [before, again]: [Value; 2] =
@@ -391,7 +394,7 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
     };
     for line in corpus.lines().filter(|line| !line.starts_with('#')) {
         let [is, _, text] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-        // A later version may say more.
+        // A later version may add fields.
         let more = text.replacen('{', r#"{"later":[1],"#, 1);
         for text in [text, &more] {
             match is {
@@ -416,7 +419,7 @@ fn what_servers_of_every_version_say_of_a_client_that_moves_is_read() {
                     let answered = given.answered.iter();
                     numbers.extend(answered.map(|question| question.request));
                 }
-                // The chat reads that.
+                // The chat has its own test for these lines.
                 _ => continue,
             }
             read.push(is);

@@ -1,4 +1,4 @@
-//! What stands for other servers where the feature `cluster` is off: there are none.
+//! Stubs that replace the cluster when the `cluster` feature is off.
 
 use std::task::{Context, Poll};
 
@@ -7,7 +7,7 @@ use roomcast_protocol::socket::Nsp;
 use super::{Item, Missing, NodeId};
 use crate::names::{Room, SocketId};
 
-/// There are no other servers.
+/// A cluster without other servers.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Cluster {
     #[default]
@@ -42,7 +42,7 @@ impl Cluster {
     }
 }
 
-/// A request to other servers, which nobody can make.
+/// A request to other servers. It has no values because there are no other servers.
 #[derive(Debug)]
 pub(crate) enum Request {}
 

@@ -1,4 +1,4 @@
-//! What other servers say to an operation that asks, and why they do not.
+//! Replies to requests, and the reasons why replies are missing.
 
 use std::{fmt, sync::Arc};
 
@@ -7,15 +7,15 @@ use roomcast_protocol::socket::Args;
 use super::NodeId;
 use crate::names::SocketId;
 
-/// One thing that a server says to a request.
+/// One item of a reply to a request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Item {
     /// The acknowledgement of one client.
     Acknowledgement {
-        /// Who has acknowledged, if the other server says so.
+        /// The socket that acknowledged, if the other server names it.
         socket: Option<SocketId>,
-        /// What the client has said; `None` if it has gone.
+        /// The acknowledgement, or `None` if the client disconnected.
         args: Option<Args>,
     },
     /// Sockets: one argument, a list of objects with `id`, `rooms`, `handshake` and `data`.
@@ -24,20 +24,20 @@ pub enum Item {
     Answer(Args),
 }
 
-/// Who has not answered a request, or not all of it.
+/// The servers that have not answered a request completely.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Missing {
-    /// The servers that are known by name.
+    /// The servers whose names are known.
     pub nodes: Vec<NodeId>,
-    /// How many more there are, where the adapter only counts servers.
+    /// The number of further servers, if the adapter only counts servers.
     pub unnamed: usize,
-    /// Why the others could not be asked, or why nobody knows who they are.
+    /// The error, if the other servers could not be asked or their names could not be determined.
     pub error: Option<AdapterError>,
 }
 
 impl Missing {
-    /// Whether everybody has answered.
+    /// Returns whether no answer is missing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.unnamed == 0 && self.error.is_none()
@@ -51,7 +51,7 @@ impl Missing {
         }
     }
 
-    /// Nobody is known, because the other servers could not be asked.
+    /// Creates the value for a request that could not be sent. No servers are known.
     pub(crate) fn failed(error: AdapterError) -> Self {
         Self {
             error: Some(error),
@@ -60,19 +60,19 @@ impl Missing {
     }
 }
 
-/// Why something does not reach other servers.
+/// The reason why a message does not reach other servers.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AdapterError {
     /// The adapter is closed.
     Closed,
-    /// The queue is full: as much waits to be sent as may.
+    /// The queue is full.
     Full,
-    /// The transport carries nothing that large.
+    /// The message is too large for the transport.
     TooLarge,
-    /// The transport has not answered in time.
+    /// The transport did not respond in time.
     Timeout,
-    /// The transport has failed.
+    /// The transport failed.
     Transport(Arc<dyn std::error::Error + Send + Sync>),
 }
 
@@ -90,5 +90,5 @@ impl fmt::Display for AdapterError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// `source` is `None`, because the text contains all details.
 impl std::error::Error for AdapterError {}

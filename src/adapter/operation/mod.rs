@@ -1,9 +1,9 @@
-//! What reaches other sockets, as plain data: whom it is about, what is done, and what comes of it. It is there without
-//! other servers as well.
+//! Operations as plain data: the target, the action and the replies.
 //!
-//! `socket` makes operations and applies them; the rest of `adapter` carries them to other servers. Without the feature
-//! `cluster` this folder is all of `adapter` that is compiled, with `alone` in the place of what is missing. It takes
-//! names of sockets and rooms from `names`, and must know neither sockets nor what carries an operation.
+//! `socket` creates operations and applies them. The rest of `adapter` transports them to other
+//! servers. Without the `cluster` feature, this folder is the only part of `adapter` that compiles,
+//! and `alone` replaces the cluster. It uses the names of sockets and rooms from `names`. It must
+//! not depend on sockets or on transports.
 
 mod answers;
 mod node_id;
@@ -20,8 +20,8 @@ pub use self::{
 };
 use crate::names::{Room, RoomName, SocketId};
 
-/// What is done to the sockets of a target, or on other servers. Locally its parts are borrowed; in an
-/// `Envelope` they are owned.
+/// The action on the sockets of a target, or on other servers. Local operations borrow their parts;
+/// an `Envelope` owns them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
@@ -29,10 +29,10 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     Broadcast {
         /// The name of the event.
         event: E,
-        /// The arguments of the event, without an offset of recovery.
+        /// The arguments of the event, without a recovery offset.
         args: A,
     },
-    /// An event that every socket acknowledges. Each server gives it an id of its own.
+    /// An event that every socket acknowledges. Each server assigns its own acknowledgement id.
     BroadcastWithAck {
         /// The name of the event.
         event: E,
@@ -45,12 +45,12 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
     Leave(R),
     /// All sockets leave the namespace.
     Disconnect {
-        /// Whether their connections are closed, with all namespaces on them.
+        /// Whether to close their connections, with all namespaces on them.
         close: bool,
     },
-    /// What is known of every socket.
+    /// Requests the data of every socket.
     FetchSockets,
-    /// An event for the other servers themselves.
+    /// An event for the other servers.
     ServerSide {
         /// The name of the event.
         event: E,
@@ -68,7 +68,7 @@ pub enum Kind<E = Arc<str>, A = Args, R = Vec<Room>> {
 
 #[cfg(feature = "cluster")]
 impl<E, A, R> Kind<E, A, R> {
-    /// This kind with other parts.
+    /// Converts the parts of this kind.
     pub(super) fn map<E2, A2, R2, X>(
         self,
         event: impl FnOnce(E) -> E2,
@@ -101,26 +101,29 @@ impl<E, A, R> Kind<E, A, R> {
     }
 }
 
-/// What may become of an event for a client that is too slow. `S` says which stream it belongs to:
-/// its name in an `Envelope`, where events of other streams never meet.
+/// The delivery of an event to slow clients. `S` identifies the stream of the event. In an
+/// `Envelope`, it is the name of the stream, and streams with different names are independent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery<S = Arc<str>> {
-    /// The event waits.
+    /// The event is queued.
     #[default]
     Reliable,
-    /// The event is lost unless it can leave at once; see [`Broadcast::volatile`](crate::Broadcast::volatile).
+    /// The event is dropped unless it can be sent immediately; see
+    /// [`Broadcast::volatile`](crate::Broadcast::volatile).
     Volatile,
-    /// Only the newest event of its key waits; see [`Broadcast::conflate`](crate::Broadcast::conflate).
+    /// Only the newest event of its key is queued; see
+    /// [`Broadcast::conflate`](crate::Broadcast::conflate).
     Newest(S),
-    /// Only so many of the last events of its stream wait; see
+    /// Only this number of the last events of its stream is queued; see
     /// [`Broadcast::drop_oldest`](crate::Broadcast::drop_oldest).
     Last(S, u16),
 }
 
 #[cfg(feature = "cluster")]
 impl<S> Delivery<S> {
-    /// This delivery with another name of its stream; without a name the event is an ordinary one.
+    /// Replaces the name of the stream. If `stream` returns `None`, the delivery becomes
+    /// `Reliable`.
     pub(super) fn map<T>(self, stream: impl FnOnce(S) -> Option<T>) -> Delivery<T> {
         match self {
             Self::Reliable => Delivery::Reliable,
@@ -133,14 +136,15 @@ impl<S> Delivery<S> {
     }
 }
 
-/// How an event is sent. A stream is a number in here: borrowed names would be kept by who sends.
+/// The options of an event. The stream is a number here, because a name would borrow from the
+/// sender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flags {
     pub(crate) delivery: Delivery<u64>,
     pub(crate) compress: bool,
-    /// How long answers may take.
+    /// The time limit for acknowledgements and answers.
     pub(crate) timeout: Option<Duration>,
-    /// Where the journal has the event.
+    /// The position of the event in the journal.
     pub(crate) position: Option<Position>,
 }
 
@@ -162,7 +166,7 @@ pub(crate) enum Audience<'a> {
     /// The whole namespace.
     All,
     One(RoomName<'a>),
-    /// An empty list reaches nobody.
+    /// A list of rooms. An empty list targets no socket.
     Many(Vec<RoomName<'a>>),
 }
 
@@ -183,7 +187,7 @@ impl<'a> Audience<'a> {
         matches!(self, Self::Many(rooms) if rooms.is_empty())
     }
 
-    /// The rooms, or `None` for the whole namespace.
+    /// Returns the rooms, or `None` for the whole namespace.
     #[cfg(feature = "cluster")]
     pub(super) fn names(&self) -> Option<Vec<Room>> {
         let room = |name: &RoomName<'_>| name.clone().into_room();
@@ -195,29 +199,29 @@ impl<'a> Audience<'a> {
     }
 }
 
-/// Whom an operation is about, and how it is done.
+/// The sockets that an operation targets, and its options.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) namespace: &'a Nsp,
     pub(crate) rooms: &'a Audience<'a>,
-    /// Members of these are left out.
+    /// Rooms whose members are excluded.
     pub(crate) except: &'a [RoomName<'a>],
-    /// The socket that sends, which is left out as well.
+    /// The sending socket, which is also excluded.
     pub(crate) sender: Option<SocketId>,
-    /// Whether the operation is for this server and no other.
+    /// Whether to apply the operation on this server only.
     pub(crate) local: bool,
     pub(crate) flags: Flags,
-    /// The name of the stream of `flags`, if other servers may have to know it.
+    /// The name of the stream in `flags`, if other servers may need it.
     pub(crate) stream: Option<&'a str>,
 }
 
-/// What reaches other sockets: built where an application asks for it, applied to the sockets of this
-/// server, and published for those of the others.
+/// An operation on sockets. An application creates it. The server applies it to its own sockets and
+/// publishes it for the sockets of other servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation<'a, A> {
     pub(crate) target: Target<'a>,
     pub(crate) kind: Kind<&'a str, &'a A, &'a [Room]>,
 }
 
-/// The namespace of heartbeats, which no client gets into.
+/// The namespace of heartbeats. Clients cannot connect to it.
 pub(crate) const NAMESPACE: &str = "/.roomcast";

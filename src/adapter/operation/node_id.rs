@@ -2,24 +2,25 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a server in its cluster: drawn at random when the server is built, so one that starts
-/// anew is another one. Cloning is a reference count.
+/// The name of a server in its cluster. It has a random part that is drawn when the server is
+/// built, so a restarted server has a new name. Cloning is a reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeId(Arc<str>);
 
 impl NodeId {
-    /// The longest name in bytes.
+    /// The maximum length of a name in bytes.
     pub const MAX_BYTES: usize = 64;
 
-    /// The name of a server; `None` if it is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// Creates a name, or returns `None` if it is empty or longer than
+    /// [`MAX_BYTES`](Self::MAX_BYTES).
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let fits = (1..=Self::MAX_BYTES).contains(&name.len());
         fits.then(|| Self(name.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,18 +2,19 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A place in what is kept: two numbers with a hyphen between, as Redis calls entries of streams.
+/// A position in a journal. Its text is two numbers with a hyphen between them, like the ids of
+/// Redis stream entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Position {
-    /// Milliseconds.
+    /// The time in milliseconds.
     pub time: u64,
-    /// Which one of those.
+    /// The sequence number within this millisecond.
     pub number: u64,
 }
 
 impl Position {
-    /// Reads a position; `None` if the text is none.
+    /// Parses a position. Returns `None` if the text is not a position.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (time, number) = text.split_once('-')?;
@@ -27,9 +28,10 @@ impl Position {
         Some(Self { time, number })
     }
 
-    /// The position as one number; `None` if it does not fit, which takes another half a millennium.
+    /// Returns the position as one number, or `None` if it does not fit. Times until the year 2527
+    /// fit.
     pub(crate) fn packed(self) -> Option<u64> {
-        // The time takes the upper bits, so that numbers have the order of positions.
+        // The time takes the upper bits, so that the numbers sort like the positions.
         let fits = self.time < 1 << 44 && self.number < 1 << 20;
         fits.then_some(self.time << 20 | self.number)
     }

@@ -1,4 +1,4 @@
-//! Where PostgreSQL is: its URL, and what that says about TLS.
+//! The address of PostgreSQL: its URL, and the TLS settings in it.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr as _};
 
@@ -9,12 +9,12 @@ use tokio_postgres::{
 
 use super::tls::MakeTls;
 
-/// A database that connections can be made to.
+/// The address of a database.
 #[derive(Clone)]
 pub struct Address {
-    /// Where the database is, with credentials.
+    /// The location of the database, with credentials.
     pub config: Config,
-    /// What encrypts connections.
+    /// The TLS settings of connections.
     pub tls: MakeTls,
 }
 
@@ -24,17 +24,17 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Why there is no way to a database.
+/// The reason why an address cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "not part of the API")]
 pub enum Fault {
-    /// The URL is none.
+    /// The URL is invalid.
     Url(&'static str),
-    /// The certificates to trust cannot be read.
+    /// The trusted certificates cannot be read.
     Tls {
-        /// Server and database, without credentials.
+        /// The server and the database, without credentials.
         database: String,
-        /// What is wrong with the options.
+        /// The fault in the options.
         reason: String,
     },
 }
@@ -49,12 +49,12 @@ impl fmt::Display for Fault {
 }
 
 impl Address {
-    /// Reads a URL. TLS is used unless everything stays on this machine or the URL says otherwise, and
-    /// certificates are always checked.
+    /// Parses a URL. TLS is used unless the server is on this machine or the URL specifies
+    /// otherwise. Certificates are always verified.
     ///
     /// # Errors
     ///
-    /// When the URL is none of a database, or the certificates to trust cannot be read.
+    /// If the URL is invalid, or if the trusted certificates cannot be read.
     pub fn parse(url: &str) -> Result<Self, Fault> {
         let (url, security) = Security::split(url)?;
         let mut config = Config::from_str(&url).map_err(|_| {
@@ -64,7 +64,7 @@ impl Address {
             config.host("localhost");
         }
         let tls = if security.encrypts(config.get_hosts(), config.get_hostaddrs()) {
-            // The default would go on without TLS if the server has none.
+            // The default would continue without TLS if the server does not support it.
             config.ssl_mode(SslMode::Require);
             MakeTls::new(security.roots.as_deref()).map_err(|reason| Fault::Tls {
                 database: name(&config),
@@ -80,7 +80,7 @@ impl Address {
         Ok(Self { config, tls })
     }
 
-    /// Server and database, without credentials.
+    /// Returns the server and the database, without credentials.
     #[must_use]
     pub fn name(&self) -> String {
         name(&self.config)
@@ -102,16 +102,16 @@ fn name(config: &Config) -> String {
     format!("{database} on {host}:{port}")
 }
 
-/// What a URL says about TLS.
+/// The TLS settings of a URL.
 struct Security {
-    /// `None` if the URL does not say.
+    /// Whether to encrypt; `None` if the URL does not specify it.
     encrypts: Option<bool>,
-    /// A file with the certificates to trust; else those of the system.
+    /// A file with the trusted certificates. `None` means the certificates of the system.
     roots: Option<PathBuf>,
 }
 
 impl Security {
-    /// Takes the parameters about TLS out of a URL.
+    /// Removes the TLS parameters from a URL, and parses them.
     fn split(url: &str) -> Result<(String, Self), Fault> {
         let mut security = Self {
             encrypts: None,
@@ -145,8 +145,9 @@ impl Security {
         Ok((format!("{base}?{}", rest.join("&")), security))
     }
 
-    /// Whether connections are encrypted: as the URL says, or else unless everything stays on this machine.
-    /// Addresses are what is connected to where the URL has them, whatever its hosts are called.
+    /// Returns whether to encrypt connections: as the URL specifies, or else unless the server is
+    /// on this machine. If the URL contains IP addresses, connections use them, whatever its host
+    /// names are.
     fn encrypts(&self, hosts: &[Host], addresses: &[IpAddr]) -> bool {
         self.encrypts.unwrap_or_else(|| {
             let is_local = hosts.iter().all(is_local) && addresses.iter().all(IpAddr::is_loopback);

@@ -1,4 +1,4 @@
-//! What has arrived and waits to be read.
+//! The receive queue: notifications that have arrived and are not processed yet.
 
 use std::{
     collections::VecDeque,
@@ -15,13 +15,13 @@ use crate::adapter::{common::Limits, seal::SealedName};
 /// A notification that has arrived.
 #[derive(Debug)]
 pub(crate) enum Waiting {
-    /// This server has sent it to itself, behind all that has come before.
+    /// A loopback probe of this server, queued after all earlier messages.
     Probe,
-    /// It was not sealed.
+    /// A notification that was not sealed.
     Text(String),
-    /// It was sealed.
+    /// The content of a sealed notification.
     Opened(Bytes),
-    /// It was sealed and names a row.
+    /// A sealed notification that names a row.
     Row { id: i64, name: SealedName },
 }
 
@@ -36,17 +36,17 @@ impl Waiting {
     }
 }
 
-/// What has arrived on one connection and is not read yet.
+/// The notifications of one connection that are not processed yet.
 #[derive(Default)]
 pub(crate) struct Inbound {
     waiting: Mutex<(VecDeque<(Target, Waiting)>, usize)>,
     arrived: Notify,
-    /// Whether a message was taken that is being read.
+    /// Whether a notification was taken and is being processed.
     is_reading: AtomicBool,
 }
 
 impl Inbound {
-    /// Queues a message. Returns `false` if there is no room for it.
+    /// Queues a notification. Returns `false` if the queue is full.
     pub(crate) fn push(&self, target: Target, message: Waiting, limits: &Limits) -> bool {
         let mut waiting = self.waiting.lock();
         let (messages, bytes) = &mut *waiting;
@@ -54,7 +54,8 @@ impl Inbound {
         if fits {
             *bytes += message.bytes();
             messages.push_back((target, message));
-            // `notify_one` leaves a permit behind: a message that comes between `take` and `arrived` is not slept through.
+            // `notify_one` stores a permit, so a notification between `take` and `arrived` is not
+            // missed.
             self.arrived.notify_one();
         }
         fits
@@ -68,17 +69,17 @@ impl Inbound {
         Some((target, message))
     }
 
-    /// Notes that what was taken last is read.
+    /// Records that the last notification that was taken has been processed.
     pub(crate) fn has_read(&self) {
         self.is_reading.store(false, Ordering::Relaxed);
     }
 
-    /// Whether everything is read that has come.
+    /// Returns whether all notifications have been processed.
     pub(crate) fn is_read(&self) -> bool {
         self.waiting.lock().0.is_empty() && !self.is_reading.load(Ordering::Relaxed)
     }
 
-    /// How many messages of others wait. What this server sends to itself is none.
+    /// Returns the number of queued messages, without loopback probes.
     pub(crate) fn len(&self) -> usize {
         let waiting = self.waiting.lock();
         let messages = waiting.0.iter();
@@ -87,7 +88,7 @@ impl Inbound {
             .count()
     }
 
-    /// Resolves when there may be something to take.
+    /// Completes when there may be a notification to take.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
     }

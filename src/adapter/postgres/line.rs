@@ -1,7 +1,7 @@
-//! Connections to PostgreSQL, and what is said on them.
+//! Connections to PostgreSQL, and the statements on them.
 //!
-//! Every statement is a transaction of its own that does not wait for the disk, and none is prepared on
-//! a connection: nothing is left behind where a pooler lends the same one to others.
+//! Every statement is its own transaction that does not wait for the disk. No statement is prepared
+//! on a connection, so nothing remains if a pooler shares the connection with other clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::adapter::{
     envelope::Envelope,
 };
 
-/// What moves the bytes of a connection, and brings notifications.
+/// Drives a connection and receives notifications.
 pub(crate) type Driver = Connection<Socket, Stream>;
 
 /// A connection to PostgreSQL, which works as long as its driver is polled.
@@ -28,25 +28,26 @@ pub(crate) struct Line {
     table: Table,
 }
 
-/// The table of what is no text, or too long for a notification; as SQL.
+/// The SQL name of the table for messages that are binary or too long for a notification.
 #[derive(Clone, Debug)]
 pub(crate) struct Table(String);
 
-/// A message on its way out.
+/// An outgoing message.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) channel: Arc<str>,
     pub(crate) body: Body,
-    /// Whether the message is a word of this server about itself.
+    /// Whether the message is a heartbeat, greeting or leave message.
     pub(crate) is_pulse: bool,
-    /// Whether the message goes over the connection of namespaces that are apart.
+    /// Whether the message uses the connection for separate namespaces.
     pub(crate) is_apart: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Body {
     Text(String),
-    /// A row of the table, and the notification as it begins and ends; between stands the row's number.
+    /// A row of the table, and the first and last part of its notification. The id of the row is
+    /// between them.
     Attached {
         head: String,
         payload: Bytes,
@@ -76,24 +77,24 @@ impl Outgoing for Message {
     }
 }
 
-/// A row of the table.
+/// The result of fetching a row.
 #[derive(Debug)]
 pub(crate) enum Attachment {
     Here(Bytes),
     TooLarge,
-    /// The table is there, and cannot be read.
+    /// The row does not exist or cannot be read.
     Gone,
 }
 
 impl Table {
-    /// A name, or that of a schema and a name, none of which has to be quoted.
+    /// Quotes a name, or a schema and a name separated by a point.
     pub(crate) fn new(name: &str) -> Self {
         let parts: Vec<_> = name.split('.').map(quote).collect();
         Self(parts.join("."))
     }
 }
 
-/// An identifier. Nothing in it is special.
+/// Quotes an identifier.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -105,7 +106,7 @@ impl Address {
             Ok(connected) => connected.map_err(|error| chain(&error))?,
             Err(_) => return Err(SILENT.to_owned()),
         };
-        // Other encodings have no place for some texts, and SQL_ASCII does not know what a text is.
+        // Other encodings cannot represent all strings, and SQL_ASCII has no encoding at all.
         let encoding = driver.parameter("server_encoding").unwrap_or_default();
         if encoding != "UTF8" {
             return Err(format!(
@@ -120,12 +121,13 @@ impl Address {
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 impl Line {
-    /// What statements of others are sent on.
+    /// Returns the client, for statements of other modules.
     pub(super) const fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Makes the table if it is missing. `Ok(Err)` says why no rows can be stored in it.
+    /// Creates the table if it does not exist. Returns `Ok(Err)` with the reason if rows cannot be
+    /// stored in it.
     pub(crate) async fn prepare(&self) -> Result<Result<(), String>, String> {
         let Table(table) = &self.table;
         let sql = "SELECT to_regclass($1) IS NOT NULL, CASE WHEN to_regclass($1) IS NOT NULL THEN (
@@ -152,7 +154,7 @@ impl Line {
         if exists {
             return Ok(Ok(()));
         }
-        // Two servers that make the table at once would disturb each other.
+        // Two servers that create the table concurrently would conflict.
         let sql = format!(
             "SELECT pg_advisory_xact_lock({TABLE_LOCK});
              CREATE TABLE IF NOT EXISTS {table} (
@@ -163,7 +165,8 @@ impl Line {
         Ok(made.map_err(|why| format!("the table {table} is missing and cannot be made: {why}")))
     }
 
-    /// The process that serves this connection, which is who notifies.
+    /// Returns the id of the backend process of this connection, which is the sender of its
+    /// notifications.
     pub(crate) async fn process(&self) -> Result<i32, String> {
         self.value("SELECT pg_backend_pid()", &[]).await
     }
@@ -176,14 +179,14 @@ impl Line {
         row.try_get(0).map_err(|error| chain(&error))
     }
 
-    /// Sends notifications in this order, in one transaction. Those that say the same on one channel
-    /// would be taken for one. `Ok(Err)`: the database sends none of them.
+    /// Sends notifications in this order, in one transaction. PostgreSQL merges equal notifications
+    /// on one channel. Returns `Ok(Err)` if the database refuses them; then none is sent.
     pub(crate) async fn notify<'a>(
         &self,
         messages: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Result<(), String>, String> {
         let (channels, texts): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-        // PostgreSQL leaves out a subquery to which nothing refers, hence the condition on `quick`.
+        // PostgreSQL skips a subquery without references, hence the condition on `quick`.
         let sql = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
                    SELECT pg_notify(channel, message)
                    FROM quick, unnest($1, $2) WITH ORDINALITY AS sent(channel, message, number)
@@ -194,7 +197,8 @@ impl Line {
         Ok(sent.map(drop))
     }
 
-    /// Stores something and sends the notification of it. `Ok(Err)`: the database will not store it.
+    /// Stores a row and sends its notification. Returns `Ok(Err)` if the database refuses to store
+    /// it.
     pub(crate) async fn attach(
         &self,
         channel: &str,
@@ -220,7 +224,7 @@ impl Line {
             .map(|stored| stored.map(drop))
     }
 
-    /// Reads something that was stored. It is not looked at before its size is known to be bearable.
+    /// Reads a row. Its content is only transferred if its size is within the limit.
     pub(crate) async fn fetch(&self, id: i64) -> Result<Attachment, String> {
         let Table(table) = &self.table;
         let sql = format!(
@@ -242,12 +246,12 @@ impl Line {
         })
     }
 
-    /// Removes some of the rows that nobody needs any more. Returns whether there may be more.
+    /// Removes some of the rows that are older than `age`. Returns whether there may be more.
     pub(crate) async fn clean_up(&self, age: Duration) -> Result<bool, String> {
         let Table(table) = &self.table;
-        // The rows are not locked first (`FOR UPDATE`): that takes the right to update them, which no
-        // other statement needs. Servers that remove the same rows wait for each other, in the order
-        // of the ids.
+        // The rows are not locked first (`FOR UPDATE`). That requires the permission to update
+        // them, which no other statement needs. Servers that remove the same rows wait for each
+        // other, in the order of the ids.
         let sql = format!(
             "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true) AS now)
              DELETE FROM {table} WHERE id = ANY (ARRAY(
@@ -262,7 +266,7 @@ impl Line {
         Ok(removed == ROWS)
     }
 
-    /// Listens on channels, or not any more.
+    /// Subscribes to channels, or unsubscribes from them.
     pub(crate) async fn listen(&self, changes: &[(Arc<str>, bool)]) -> Result<(), String> {
         // LISTEN takes no parameters, so the names are quoted into the text.
         let mut sql = String::new();
@@ -275,7 +279,8 @@ impl Line {
     }
 }
 
-/// What the database answers in time, or why there is no answer to be had on this connection.
+/// Waits for the response of the database. The outer error is a broken connection or a timeout; the
+/// inner error is a refused statement.
 async fn answered<T>(
     asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<Result<T, String>, String> {
@@ -287,8 +292,8 @@ async fn answered<T>(
     }
 }
 
-/// Whether an error is the answer to one statement on a connection that goes on. What says that this is the wrong server now, or one that
-/// shuts down, is the end of the connection, which is then made to another one.
+/// Returns whether an error refuses one statement on a connection that remains usable. If the
+/// server is read-only or shuts down, the connection ends, and the link connects to another server.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let Some(told) = error.as_db_error() else {
         return false;
@@ -303,7 +308,7 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
         || [ADMIN_SHUTDOWN, CRASH_SHUTDOWN, CANNOT_CONNECT_NOW].contains(&code.code()))
 }
 
-/// What the database answers in time. A refusal counts as a broken connection as well.
+/// Waits for the response of the database. A refused statement also counts as a broken connection.
 async fn timely<T>(
     asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, String> {
@@ -314,12 +319,14 @@ const SILENT: &str = "PostgreSQL does not answer";
 const ADMIN_SHUTDOWN: &str = "57P01";
 const CRASH_SHUTDOWN: &str = "57P02";
 const CANNOT_CONNECT_NOW: &str = "57P03";
-/// How long a connection and an answer may take.
+/// The timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(3);
+/// The timeout for a response.
 const RESPONSE: Duration = Duration::from_secs(4);
-/// Rows that are removed at once.
+/// The maximum number of rows that one statement removes.
 const ROWS: u64 = 1000;
-/// The advisory lock under which the table is made; drawn at random, so that no application has the same.
+/// The advisory lock for creating the table. The number is random, so that no application uses the
+/// same.
 const TABLE_LOCK: i64 = 0x5d2e_91f0_3a77;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What keeps a server connected to PostgreSQL: one connection to notify, one to listen, and a
-//! notification to itself every second that shows that both work.
+//! The link to PostgreSQL: connections to notify and to listen, and a loopback probe every second
+//! that shows that both work.
 
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ use crate::adapter::{
     interface::AdapterError,
 };
 
-/// What comes on a channel.
+/// The content of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// Messages of a namespace.
@@ -40,21 +40,22 @@ pub(crate) enum Target {
     Envelopes,
 }
 
-/// What is done with what arrives.
+/// Processes incoming messages.
 pub(crate) trait Listener: Send + Sync {
     fn hear(&self, target: Target, heard: Heard);
-    /// What cannot be read.
+    /// Reports a message that cannot be decoded.
     fn ignore(&self, error: &WireError);
     fn lost(&self, messages: u64);
-    /// Notifications of these namespaces arrive from now on.
+    /// Called when notifications of these namespaces arrive from now on.
     fn listening(&self, namespaces: Vec<Nsp>);
-    /// This server has heard itself, and everything that had come before was given to this listener.
+    /// Called when a loopback probe has returned and all earlier messages were passed to this
+    /// listener.
     fn caught_up(&self);
-    /// The connection is over.
+    /// Called when the connection has ended.
     fn cut_off(&self);
-    /// Says a part of what this server has to say of itself. Returns whether there is more to say.
+    /// Sends some of the pending heartbeats and greetings. Returns whether more are pending.
     fn speak(&self) -> bool;
-    /// Called every second while there is a connection.
+    /// Called every second while connected.
     fn tick(&self);
 }
 
@@ -63,39 +64,39 @@ pub(crate) trait Listener: Send + Sync {
 pub(crate) enum Heard {
     Text(Bytes),
     Attached(Bytes),
-    /// It was sealed.
+    /// The content of a sealed message.
     Opened(Bytes),
 }
 
-/// A connection that is made again whenever it breaks.
+/// A connection that reconnects whenever it breaks.
 pub(crate) struct Link {
     address: Address,
     table: Table,
-    /// Whether rows of the table can be stored.
+    /// Whether rows can be stored in the table.
     stores: AtomicBool,
-    /// Why they cannot.
+    /// The reason why rows cannot be stored.
     unstored: Mutex<String>,
-    /// How long what is stored is kept.
+    /// How long rows are stored.
     age: Duration,
-    /// The namespaces whose messages do not wait behind others.
+    /// The namespaces with a separate queue and connection.
     apart: HashSet<Nsp>,
-    /// The name of this server in messages, and the channel on which it hears itself; nothing if it only
-    /// sends.
+    /// The name of this server in messages, and the channel of its loopback probes. `None` if it
+    /// only sends.
     own: Option<(String, Arc<str>)>,
     pub(super) outbound: Outbound<Message>,
-    /// What may have arrived and not been read.
+    /// The limits of the receive queue, which equal those of the send queue.
     pub(super) limits: Limits,
     pub(super) channels: Mutex<Channels<Arc<str>, Target>>,
     relisten: Notify,
-    /// The listener has something to say of itself.
+    /// Notified when the listener has heartbeats or greetings to send.
     spoken: Notify,
-    /// The version of the channels that are all listened on.
+    /// The version of the channels up to which all are subscribed.
     settled: watch::Sender<u64>,
-    /// When this server has heard itself last on the connection there is.
+    /// When the last loopback probe returned on the current connection.
     pub(super) heard: Mutex<Option<Instant>>,
-    /// What this server has sent to itself.
+    /// The loopback probes in flight.
     pub(super) probes: Probes,
-    /// What opens notifications and rows.
+    /// Opens notifications and rows.
     pub(super) openers: Arc<Openers>,
     listener: Weak<dyn Listener>,
 }
@@ -137,7 +138,8 @@ impl Link {
         }
     }
 
-    /// Queues what is to be said on a channel, of a namespace if there is one; `is_pulse` if it is a word of this server about itself.
+    /// Queues a message on a channel, and of a namespace if there is one. `is_pulse` marks
+    /// heartbeats, greetings and leave messages.
     pub(crate) fn publish(
         &self,
         nsp: Option<&Nsp>,
@@ -155,7 +157,7 @@ impl Link {
         Broker::publish(self, message)
     }
 
-    /// What messages that come on a channel are bound to.
+    /// Returns the place to which messages on a channel are bound.
     pub(super) fn place<'a>(&'a self, target: &'a Target) -> &'a str {
         match (target, &self.own) {
             (Target::Namespace(nsp), _) => nsp.as_str(),
@@ -164,12 +166,13 @@ impl Link {
         }
     }
 
-    /// Whether a namespace has a queue and a connection of its own. A program that is no server has one connection alone.
+    /// Returns whether a namespace has a separate queue and connection. An emitter has only one
+    /// connection.
     pub(super) fn is_apart(&self, nsp: &Nsp) -> bool {
         self.own.is_some() && self.apart.contains(nsp)
     }
 
-    /// Listens on a channel from now on (`Some`), or not any more.
+    /// Subscribes to a channel (`Some`), or unsubscribes from it.
     pub(crate) fn listen(&self, channel: Arc<str>, target: Option<Target>) {
         let mut channels = self.channels.lock();
         match target {
@@ -177,20 +180,20 @@ impl Link {
             None => channels.forget(channel),
         }
         drop(channels);
-        // The change is in the table before the task is woken, which then finds it there.
+        // The change is in the table before the task is woken, so that the task finds it.
         self.relisten.notify_one();
     }
 
-    /// Has the listener say what this server has to say of itself.
+    /// Requests that the listener sends its pending heartbeats and greetings.
     pub(crate) fn speak_soon(&self) {
         self.spoken.notify_one();
     }
 
-    /// Waits until all channels are listened on that are wanted now.
+    /// Waits until all channels that are wanted now are subscribed.
     pub(crate) async fn followed(self: Arc<Self>) {
         let wanted = self.channels.lock().version();
         let mut settled = self.settled.subscribe();
-        // The sender lives in this link, so that waiting cannot fail.
+        // The sender is a field of this link, so waiting cannot fail.
         let _ = settled.wait_for(|version| *version >= wanted).await;
     }
 }
@@ -226,7 +229,7 @@ impl Broker for Link {
             };
             Ok::<_, String>((speaker, speaking, others))
         };
-        // Connecting may take long, and an adapter that closes need not wait for it.
+        // Connecting may take long, and an adapter that closes must not wait for it.
         let (speaker, speaking, others) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
@@ -243,19 +246,22 @@ impl Broker for Link {
                 ended = self.speak(&speaker) => ended,
             };
         };
-        // Reading an attachment waits for the database, which needs the driver to be polled meanwhile. So what arrives is
-        // queued first and read beside it.
+        // Fetching an attachment waits for the database, and the driver must be polled at the same
+        // time. So notifications are queued and processed concurrently.
         let inbound = [Inbound::default(), Inbound::default()];
-        // The processes behind the speaking connections: what they notify of is this server's own and is left out.
+        // The backend processes of the notifying connections. Their notifications are this server's
+        // own and are ignored.
         let speaks = watch::Sender::new(None);
-        // Nothing moves on a connection whose driver is not polled, so the drivers and the work run side by side below.
+        // A connection only makes progress while its driver is polled, so the drivers run
+        // concurrently with the work.
         let working = async {
             self.prepare(&listener).await?;
-            // The process is known before anything is listened to, so that the first own message is left out already.
+            // The processes are known before the first `LISTEN`, so that even the first own message
+            // is ignored.
             speaks.send_replace(Some([speaker.process().await?, apart.process().await?]));
             self.relisten(&listener).await?;
             tokio::select! {
-                // The first part that ends is the end of all connections, which are made anew together.
+                // When the first part ends, all connections are closed and reconnect together.
                 ended = async { tokio::try_join!(self.publish_all(&speaker, false), self.publish_all(&apart, true)) } => ended.map(drop),
                 why = self.keep_listening(&listener) => Err(why),
                 why = self.digest(&listener, uid, &inbound, false) => Err(why),
@@ -278,7 +284,7 @@ impl Broker for Link {
 }
 
 impl Link {
-    /// Keeps the connection of an emitter, which listens to nothing.
+    /// Maintains the connection of an emitter, which does not listen.
     async fn speak(&self, speaker: &Line) -> Result<(), String> {
         self.prepare(speaker).await?;
         self.outbound.up();
@@ -288,7 +294,7 @@ impl Link {
         }
     }
 
-    /// Looks whether rows can be stored. Notifications need none.
+    /// Checks whether rows can be stored. Notifications do not need rows.
     async fn prepare(&self, line: &Line) -> Result<(), String> {
         let prepared = line.prepare().await?;
         if let Err(why) = &prepared {
@@ -312,14 +318,15 @@ impl Link {
         }
     }
 
-    /// Tells the listener, which may fail without an end of the connection.
+    /// Calls the listener. A panic of the listener does not end the connection.
     pub(super) fn tell(&self, what: impl FnOnce(&dyn Listener)) {
         if let Some(listener) = self.listener.upgrade() {
             guarded(|| what(&*listener));
         }
     }
 
-    /// Says to many servers at once what all of them wait for, a few namespaces at a time.
+    /// Sends pending heartbeats and greetings, a few namespaces at a time. One message serves all
+    /// servers that wait for it.
     async fn speak_of_itself(&self) -> String {
         loop {
             self.spoken.notified().await;
@@ -327,7 +334,7 @@ impl Link {
             while has_more {
                 has_more = false;
                 self.tell(|listener| has_more = listener.speak());
-                // What further servers ask for during this pause is answered by one word for all.
+                // Requests of further servers during this delay are answered by one message.
                 sleep(BREATH).await;
             }
         }
@@ -338,7 +345,8 @@ impl Link {
             let mut doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
             match self.publish_together(line, &batch).await? {
                 Ok(()) => doubtful.all_arrived(),
-                // Nothing of the transaction has taken place. What is refused is one message, and no reason to lose the others.
+                // The transaction was rolled back. One message was refused, and the other messages
+                // must not be lost.
                 Err(_) if batch.len() > 1 => {
                     for message in &batch {
                         let alone = std::slice::from_ref(message);
@@ -348,14 +356,15 @@ impl Link {
                         }
                     }
                 }
-                // The message never counts as arrived, so that it is counted as lost.
+                // The message never counts as arrived, so it is counted as lost.
                 Err(why) => self.outbound.refused(1, &why),
             }
         }
         Ok(())
     }
 
-    /// Sends in one transaction; `Ok(Err)` says why the database refuses that.
+    /// Sends messages in one transaction. Returns `Ok(Err)` with the reason if the database refuses
+    /// them.
     async fn publish_together(
         &self,
         line: &Line,
@@ -407,8 +416,9 @@ impl Link {
                 channels.note(changes);
                 namespaces
             };
-            // The listener is told before the version is settled: whoever waits for that finds that the others are still to
-            // be greeted. The lock is let go of, because the listener may change channels.
+            // The listener is called before the version is settled, so that callers of `followed`
+            // find that greetings are pending. The lock is released, because the listener may
+            // change channels.
             self.tell(|listener| listener.listening(namespaces));
             if let Some(version) = settled {
                 self.settled.send_replace(version);
@@ -426,7 +436,8 @@ impl Link {
         }
     }
 
-    /// A pooler may take LISTEN and deliver nothing, and a connection may be dead without a sign of it.
+    /// Sends probes and checks that they return. A pooler may accept LISTEN and deliver nothing,
+    /// and a connection may be dead without an error.
     async fn hear_itself(&self, line: &Line, own: &str) -> String {
         let since = Instant::now();
         let mut turns = Turns::default();
@@ -443,7 +454,8 @@ impl Link {
                 }
                 Some(_) => self.tell(|listener| listener.tick()),
                 None if tells && since.elapsed() > DEAF => {
-                    // Nobody can be heard to be back, so nobody is waited for before something is sent.
+                    // This server cannot detect that peers are connected again, so it does not hold
+                    // messages for them.
                     self.outbound.release();
                     return POOLED.to_owned();
                 }
@@ -452,8 +464,8 @@ impl Link {
         }
     }
 
-    /// Removes what is old, and looks whether anything can be stored now that could not. Servers do that at
-    /// different times.
+    /// Removes old rows, and checks again whether rows can be stored if they could not. The delay
+    /// is random, so that servers do this at different times.
     async fn clean_up(&self, line: &Line) -> String {
         loop {
             let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
@@ -477,12 +489,13 @@ impl Link {
     }
 }
 
-/// Channels that are turned on or off at once.
+/// The maximum number of channels per statement.
 const BATCH: usize = 256;
-/// The pause between two times that this server speaks of itself.
+/// The delay between two batches of heartbeats and greetings.
 const BREATH: Duration = Duration::from_millis(100);
 const POOLED: &str = "PostgreSQL takes LISTEN and delivers no notification; a pooler in transaction mode, \
                       such as pgbouncer, does that: connect to the server itself, or in session mode";
-/// How often this server speaks to itself, and how long it may not hear that.
+/// The interval between loopback probes.
 const CANARY: Duration = Duration::from_secs(1);
+/// The time without a returned probe after which the connection counts as broken.
 const DEAF: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What the adapter does with what arrives.
+//! Processes incoming messages for the adapter.
 
 use roomcast_protocol::socket::Nsp;
 
@@ -73,5 +73,5 @@ impl Listener for PostgresState {
     }
 }
 
-/// Namespaces in which this server says at once that it is there.
+/// The maximum number of namespaces per batch of heartbeats and greetings.
 const PULSES: usize = 512;

@@ -1,4 +1,4 @@
-//! Which servers there are, by what they say of themselves.
+//! Tracks the servers in each namespace by their heartbeats.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,40 +12,40 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::adapter::{common::Alone, envelope::NodeId, message::Pulse};
 
-/// The other servers on each namespace of this one.
+/// The other servers in each namespace of this server.
 #[derive(Debug)]
 pub(crate) struct Members {
-    /// How long this server is silent in a namespace at most.
+    /// The maximum time without a message of this server in a namespace.
     interval: Duration,
-    /// Who is silent for longer has left.
+    /// The maximum silence of a peer, after which it has left.
     patience: Duration,
     table: Mutex<Table>,
-    /// Whether there is nobody else in any namespace.
+    /// Whether there are no peers in any namespace.
     pub(crate) alone: Alone,
-    /// Notified when this server has greeted the others of a namespace, or has closed it.
+    /// Notified when this server has greeted its peers in a namespace, or has closed the namespace.
     greeted: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     namespaces: HashMap<Nsp, Namespace>,
-    /// Where the others are to be greeted.
+    /// The namespaces in which this server must send a greeting.
     unmet: HashSet<Nsp>,
-    /// Where this server is to say that it is there.
+    /// The namespaces in which this server must send a heartbeat.
     owed: HashSet<Nsp>,
 }
 
 #[derive(Debug, Default)]
 struct Namespace {
-    /// When this server has greeted the others, since it listens.
+    /// When this server greeted its peers, after it last subscribed.
     since: Option<Instant>,
-    /// When this server has said something last.
+    /// When this server last sent a message.
     said: Option<Instant>,
-    /// When others have been heard last.
+    /// When the last message of each peer arrived.
     heard: HashMap<NodeId, Instant>,
-    /// Those of whom nothing was heard since this server was cut off.
+    /// The peers without a message since this server was disconnected.
     missed: HashSet<NodeId>,
-    /// The servers that have published something and not said that they listen.
+    /// Servers that have published and not announced that they listen.
     strangers: HashMap<NodeId, Instant>,
 }
 
@@ -55,27 +55,28 @@ impl Members {
             interval,
             patience,
             table: Mutex::default(),
-            // A server that is there says so in each interval, and one that is not heard for its time has left. Both are
-            // taken several times over.
+            // A server sends a heartbeat in each interval, and expires after `patience`. Both are
+            // multiplied for safety.
             alone: Alone::new(interval * 3, patience * 30),
             greeted: Notify::new(),
         }
     }
 
     pub(crate) fn open(&self, nsp: &Nsp) {
-        // Others may have been in there for long, and were never heard in here.
+        // Peers may have used this namespace for long, and this server has received none of their
+        // messages.
         self.alone.listens();
         let mut table = self.table.lock();
         table.namespaces.entry(nsp.clone()).or_default();
     }
 
-    /// Returns the servers that are in no other namespace.
+    /// Closes a namespace. Returns the servers that are in no other namespace.
     pub(crate) fn close(&self, nsp: &Nsp) -> Vec<NodeId> {
         let mut table = self.table.lock();
         table.unmet.remove(nsp);
         table.owed.remove(nsp);
         let closed = table.namespaces.remove(nsp).unwrap_or_default();
-        // Whoever waits for the greeting looks again, and finds that the namespace is gone.
+        // Tasks that wait for the greeting check again, and find that the namespace is closed.
         self.greeted.notify_waiters();
         table.gone(closed.heard.into_keys())
     }
@@ -84,8 +85,8 @@ impl Members {
         self.table.lock().namespaces.keys().cloned().collect()
     }
 
-    /// Notes that this server listens from now on, maybe again: the others are to be greeted, and who was there before has
-    /// time to say so.
+    /// Records that this server is subscribed from now on, maybe again. Peers must be greeted, and
+    /// existing peers have time to answer.
     pub(crate) fn listening(&self, nsp: &Nsp) {
         self.alone.listens();
         let now = Instant::now();
@@ -100,7 +101,7 @@ impl Members {
         }
     }
 
-    /// Notes that this server hears nobody any more.
+    /// Records that this server no longer receives messages.
     pub(crate) fn cut_off(&self) {
         self.alone.cut_off();
         for namespace in self.table.lock().namespaces.values_mut() {
@@ -108,21 +109,22 @@ impl Members {
         }
     }
 
-    /// Whether all others were heard again wherever they were before this server was cut off, or have left.
+    /// Returns whether all peers from before the disconnect have sent a message in each of their
+    /// namespaces, or have left.
     pub(crate) fn are_back(&self) -> bool {
         let table = self.table.lock();
         let mut namespaces = table.namespaces.values();
         namespaces.all(|namespace| namespace.missed.is_empty())
     }
 
-    /// Notes that this server has said something.
+    /// Records that this server has sent a message.
     pub(crate) fn said(&self, nsp: &Nsp) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.said = Some(Instant::now());
         }
     }
 
-    /// Another server says that it listens, by greeting or by answering.
+    /// Records that a peer listens: it has sent a greeting or a heartbeat, or an answer.
     pub(crate) fn heard(&self, nsp: &Nsp, node: &NodeId) {
         if let Some(namespace) = self.table.lock().namespaces.get_mut(nsp) {
             namespace.strangers.remove(node);
@@ -131,7 +133,7 @@ impl Members {
         }
     }
 
-    /// Another server has greeted those of a namespace, and wants to know who is there.
+    /// Records a greeting of a peer, which expects a heartbeat.
     pub(crate) fn greeted(&self, nsp: &Nsp, node: &NodeId) {
         self.heard(nsp, node);
         let mut table = self.table.lock();
@@ -140,8 +142,8 @@ impl Members {
         }
     }
 
-    /// Another server has published something. It need not listen in the namespace itself: one that is new is
-    /// greeted, and says so if it does. Returns whether there is somebody to greet.
+    /// Records a message of a server that may not listen in the namespace. An unknown server is
+    /// greeted, and answers if it listens. Returns whether a greeting is now pending.
     pub(crate) fn published(&self, nsp: &Nsp, node: &NodeId) -> bool {
         let mut table = self.table.lock();
         let table = &mut *table;
@@ -155,15 +157,15 @@ impl Members {
         note(&mut namespace.strangers, node) && table.unmet.insert(nsp.clone())
     }
 
-    /// What this server is to say now: to at most so many namespaces, with one word for all who wait for it
-    /// in one. The flag says whether there is more to say.
+    /// Returns the greetings and heartbeats to send now, for at most `most` namespaces. One message
+    /// per namespace serves all servers that wait for it. The flag is true if more are pending.
     pub(crate) fn pulses(&self, most: usize) -> (Vec<(Nsp, Pulse)>, bool) {
         let mut table = self.table.lock();
         let mut pulses = Vec::new();
         let unmet: Vec<_> = table.unmet.iter().take(most).cloned().collect();
         for nsp in unmet {
             table.unmet.remove(&nsp);
-            // A server that is greeted knows that this server is there.
+            // A greeting also serves as a heartbeat.
             table.owed.remove(&nsp);
             if let Some(namespace) = table.namespaces.get_mut(&nsp) {
                 namespace.since.get_or_insert_with(Instant::now);
@@ -180,12 +182,12 @@ impl Members {
             table.owed.remove(&nsp);
             pulses.push((nsp, Pulse::Alive));
         }
-        // Whoever waits for the greeting looks again, and finds the time of it.
+        // Tasks that wait for the greeting check again, and find its time.
         self.greeted.notify_waiters();
         (pulses, !table.unmet.is_empty() || !table.owed.is_empty())
     }
 
-    /// Another server leaves a namespace; returns it if it is nowhere else.
+    /// Removes a peer that leaves a namespace. Returns it if it is in no other namespace.
     pub(crate) fn bye(&self, nsp: &Nsp, node: &NodeId) -> Vec<NodeId> {
         let mut table = self.table.lock();
         let namespace = table.namespaces.get_mut(nsp);
@@ -200,11 +202,13 @@ impl Members {
         self.table.lock().namespaces.contains_key(nsp)
     }
 
-    /// Waits until the others were greeted, unless the namespace is closed; then returns when that was.
+    /// Waits until the peers were greeted, and returns when. Returns `None` if the namespace is
+    /// closed.
     pub(crate) async fn since(&self, nsp: &Nsp) -> Option<Instant> {
         loop {
             let mut greeted = pin!(self.greeted.notified());
-            // The waiter is registered before the table is read, because `notify_waiters` wakes only those who wait already.
+            // The waiter is registered before the table is read, because `notify_waiters` only
+            // wakes tasks that already wait.
             greeted.as_mut().enable();
             let since = self.table.lock().namespaces.get(nsp)?.since;
             if since.is_some() {
@@ -214,7 +218,7 @@ impl Members {
         }
     }
 
-    /// The others.
+    /// Returns the peers in a namespace.
     pub(crate) fn nodes(&self, nsp: &Nsp) -> Vec<NodeId> {
         let table = self.table.lock();
         let namespace = table.namespaces.get(nsp).into_iter();
@@ -223,8 +227,8 @@ impl Members {
             .collect()
     }
 
-    /// To be asked every second while there is a connection: who has left. Where this server was silent for
-    /// long it is to say that it is there.
+    /// Called every second while connected. Returns the peers that have expired. Marks namespaces
+    /// in which a heartbeat is due.
     pub(crate) fn tick(&self) -> Vec<NodeId> {
         let now = Instant::now();
         let mut lost = HashSet::new();
@@ -252,7 +256,7 @@ impl Members {
 }
 
 impl Table {
-    /// The servers among these that are in no namespace any more.
+    /// Returns the servers among these that are in no namespace.
     fn gone(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
         let is_there = |node: &NodeId| {
             let mut namespaces = self.namespaces.values();
@@ -263,7 +267,7 @@ impl Table {
     }
 }
 
-/// Returns whether the server was not known before, and there was room for it.
+/// Records a message of a server. Returns whether the server was unknown and there was room for it.
 fn note(nodes: &mut HashMap<NodeId, Instant>, node: &NodeId) -> bool {
     if let Some(last) = nodes.get_mut(node) {
         *last = Instant::now();
@@ -276,7 +280,7 @@ fn note(nodes: &mut HashMap<NodeId, Instant>, node: &NodeId) -> bool {
     has_room
 }
 
-/// The most servers that are known in one namespace.
+/// The maximum number of servers per namespace.
 const MAX_NODES: usize = 4096;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Several servers as one through PostgreSQL, on the wire of Node's adapter.
+//! Clustering through PostgreSQL, with the wire format of Node's adapter.
 //!
-//! Servers of this library and Node servers with `@socket.io/postgres-adapter` share rooms if their keys
-//! are equal, and what `@socket.io/postgres-emitter` sends reaches the clients of the former. What is
-//! promised is in `docs/cluster/postgres.md`.
+//! Servers of this library and Node servers with `@socket.io/postgres-adapter` share rooms if they
+//! use the same key. Messages of `@socket.io/postgres-emitter` reach the clients of the former. The
+//! guarantees are in `docs/cluster/postgres.md`.
 //!
 //! ```no_run
 //! use roomcast::{Io, adapter::postgres::Postgres};
@@ -67,17 +67,24 @@ use super::{
     values::ValueStore,
 };
 
-/// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
+/// The adapter for PostgreSQL; set with [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds are sent when it is back and the other servers listen again, for which
-/// they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost and counted.
+/// The adapter connects in the background, and reconnects whenever the connection breaks. Without a
+/// connection, events reach the clients of this server only. The events of the last five seconds
+/// are queued. They are sent after the adapter has reconnected and the other servers listen again,
+/// or three and a half seconds after it has reconnected.
 ///
-/// The adapter has three connections: one to notify, one to notify [apart](Self::apart) from that, and `LISTEN` needs one of its own, straight to the server or through a pooler in
-/// session mode. The role must be able to read, write and delete rows of the [table](Self::table), and to
-/// make it unless it is there. [Values and locks](crate::Io::values) are in tables and a sequence of their own,
-/// `roomcast_values`, `roomcast_locks` and `roomcast_numbers`, which are made when the first is asked for, and take up to four
-/// connections more while they are asked for.
+/// Messages that were in flight when a connection broke, or that waited for longer, are lost and
+/// counted.
+///
+/// The adapter has three connections: one to notify, one to notify in [separate
+/// namespaces](Self::apart), and one to listen. `LISTEN` requires a direct connection to the
+/// server, or a pooler in session mode. The role must be able to read, write and delete rows of the
+/// [table](Self::table), and to create the table unless it exists.
+///
+/// [Values and locks](crate::Io::values) are in two tables and a sequence: `roomcast_values`,
+/// `roomcast_locks` and `roomcast_numbers`. They are created on first use. Operations on them use
+/// up to four additional connections.
 pub struct Postgres {
     address: Address,
     key: String,
@@ -91,7 +98,8 @@ pub struct Postgres {
     shared: OnceLock<Arc<PostgresState>>,
 }
 
-/// Why a URL names no PostgreSQL. What it says does not repeat the URL, which may have a password in it.
+/// The reason why a URL is not valid for PostgreSQL. Its text does not repeat the URL, which may
+/// contain a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidUrl(String);
 
@@ -104,15 +112,16 @@ impl fmt::Display for InvalidUrl {
 impl std::error::Error for InvalidUrl {}
 
 impl Postgres {
-    /// An adapter for `postgres://user:password@host:port/database`, with the options of `libpq` that
-    /// `tokio-postgres` knows.
+    /// Creates an adapter for `postgres://user:password@host:port/database`, with the `libpq`
+    /// options that `tokio-postgres` supports.
     ///
-    /// TLS is used unless everything stays on this machine or `sslmode=disable` is among the options, and
-    /// certificates are always checked: against those of the system, or of the file `sslrootcert`.
+    /// TLS is used unless the server is on this machine or the URL contains `sslmode=disable`.
+    /// Certificates are always verified against the certificates of the system, or of the file
+    /// `sslrootcert`.
     ///
     /// # Errors
     ///
-    /// If the text is no such URL, or the file of certificates cannot be read.
+    /// If the URL is invalid, or if the file of certificates cannot be read.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
         Ok(Self {
             address: Address::parse(url).map_err(|fault| InvalidUrl(fault.to_string()))?,
@@ -132,56 +141,61 @@ impl Postgres {
         })
     }
 
-    /// What the names of channels begin with: `channelPrefix` of Node's adapter. Default `socket.io`.
+    /// Sets the prefix of the channel names: `channelPrefix` of Node's adapter. Default
+    /// `socket.io`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         key.clone_into(&mut self.key);
         self
     }
 
-    /// The table of what is binary or longer than 7,999 bytes: `tableName` of Node's adapter. A schema
-    /// may be named before a point. The table is made if it is missing. Default `socket_io_attachments`.
+    /// Sets the table for messages that are binary or longer than 7,999 bytes: `tableName` of
+    /// Node's adapter. The name may contain a schema, separated by a point. The table is created if
+    /// it does not exist. Default `socket_io_attachments`.
     #[must_use]
     pub fn table(mut self, name: &str) -> Self {
         self.table = Table::new(name);
         self
     }
 
-    /// How long rows of that table are kept: `cleanupInterval` of Node's adapter. Default 30 s.
+    /// Sets how long rows of that table are stored: `cleanupInterval` of Node's adapter. Default 30
+    /// s, at least 1 s.
     #[must_use]
     pub fn keep_attachments(mut self, age: Duration) -> Self {
         self.age = age.max(Duration::from_secs(1));
         self
     }
 
-    /// After how long a server that has said nothing says that it is there, and after how long without a
-    /// word it has left: `heartbeatInterval` and `heartbeatTimeout` of Node's adapter. Default 5 s and
-    /// 10 s. Both are looked at every second.
+    /// Sets how long a server may be silent before it sends a heartbeat, and after which silence it
+    /// expires: `heartbeatInterval` and `heartbeatTimeout` of Node's adapter. Default 5 s and 10 s.
+    /// Both are checked every second.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration, timeout: Duration) -> Self {
         self.heartbeat = (interval, timeout);
         self
     }
 
-    /// How long other servers may take to answer what has no time limit of its own. Default 5 s, as in
-    /// Node's adapter.
+    /// Sets the time limit for requests to other servers that have no time limit of their own.
+    /// Default 5 s, as in Node's adapter.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Namespaces whose messages have a queue and a connection of their own, so that they do not wait behind large or many events of others;
-    /// each call adds some. What one server sends in a namespace stays in order, and between namespaces no order is promised.
-    /// Default: that of the heartbeats of servers alone.
+    /// Adds namespaces whose messages use a separate queue and connection. They do not wait for
+    /// large or frequent events of other namespaces. Each call adds namespaces. The messages of one
+    /// server in a namespace stay in order; between namespaces there is no order. Default: only the
+    /// namespace of heartbeats.
     #[must_use]
     pub fn apart<'a>(mut self, namespaces: impl IntoIterator<Item = &'a str>) -> Self {
         self.apart.extend(namespaces.into_iter().map(Nsp::from));
         self
     }
 
-    /// What may wait to be sent: messages, default 65,536, and their bytes, default 64 MiB. As much may
-    /// wait to be read. Both count for each of the two queues ([`apart`](Self::apart)).
+    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
+    /// MiB. The same limits apply to the receive queue. They apply to each of the two pairs of
+    /// queues; see [`apart`](Self::apart).
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;
@@ -189,27 +203,31 @@ impl Postgres {
         self
     }
 
-    /// The largest message. Default 16 MiB.
+    /// Sets the maximum size of a message in bytes. Default 16 MiB.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
         self
     }
 
-    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
-    /// Default: the wire of Node's adapters, which everybody with access to the broker reads and writes.
+    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
+    /// secrets. Default: the wire format of Node's adapters, which every client of the broker can
+    /// read and write.
     ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
-    /// the broker protect them. See `docs/cluster.md`.
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
+    /// only the permissions of the broker protect them. See `docs/cluster.md`.
     #[must_use]
     pub fn sealed(mut self, secrets: Secrets) -> Self {
         self.sealing.secrets = Some(secrets);
         self
     }
 
-    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
-    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
-    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    /// Sets whether to accept unsealed messages too, and to send each message in both forms. This
+    /// serves one rolling upgrade of a cluster whose servers do not seal yet. The unsealed messages
+    /// of a server that seals are ignored.
+    ///
+    /// It has no effect unless [`sealed`](Self::sealed) is set. Default `false`: while it is
+    /// `true`, nothing is protected.
     #[must_use]
     pub fn accept_plain(mut self, accepts: bool) -> Self {
         self.sealing.accepts_plain = accepts;
@@ -237,7 +255,7 @@ impl Postgres {
     }
 }
 
-/// The state of an adapter that belongs to a server.
+/// The state of an adapter that was attached to a server.
 struct PostgresState {
     link: Arc<Link>,
     inbox: Inbox,
@@ -268,7 +286,7 @@ impl Adapter for Postgres {
         let inbox = shared.inbox.clone();
         let link = shared.link.outbound();
         link.when_reached(move || inbox.may_have_missed());
-        // This is called once, so that the cell is empty.
+        // `receive` is called once, so the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -293,7 +311,8 @@ impl Adapter for Postgres {
     fn reply(&self, to: &NodeId, sealed: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         match sealed.message {
-            // A server of another kind is answered in its own form, and one of this library by an envelope.
+            // A Node server receives a response in its own format. A server of this library
+            // receives an envelope.
             Message::Reply(reply) if reply.request & FOREIGN != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
@@ -321,11 +340,13 @@ impl Adapter for Postgres {
             if shared.link.health() != Health::Ready {
                 return Err(AdapterError::Timeout);
             }
-            // A server greets the others of a namespace once it listens there, so elsewhere nothing is waited for.
+            // A server greets its peers in a namespace once it listens there. If the namespace is
+            // not open, there is nothing to wait for.
             if shared.members.is_open(&nsp) {
                 Arc::clone(&shared.link).followed().await;
             }
-            // Servers that were there before have to say so first, or they would not be asked.
+            // Existing servers must answer the greeting first. Otherwise the list would not contain
+            // them.
             if let Some(since) = shared.members.since(&nsp).await {
                 sleep_until(since + GREETING).await;
             }
@@ -349,7 +370,8 @@ impl Adapter for Postgres {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
-                // Without a connection the farewells would wait in the queue, and closing would wait for them.
+                // Without a connection, the leave messages would stay in the queue, and closing
+                // would wait for them.
                 if shared.link.health() == Health::Ready {
                     for nsp in shared.members.namespaces() {
                         shared.say(&nsp, Pulse::Bye);
@@ -432,7 +454,7 @@ impl PostgresState {
             .as_ref()
             .is_none_or(|sealers| sealers.accepts_plain)
         {
-            // The number only has to differ from all others.
+            // The number must only differ from all other numbers.
             let number = self.number.fetch_add(1, Ordering::Relaxed);
             let body = message(self.own(), number, written).map_err(unwritten)?;
             self.link.publish(Some(nsp), channel, body, is_pulse)?;
@@ -441,7 +463,7 @@ impl PostgresState {
         Ok(())
     }
 
-    /// Lets go what was held back once all others are there again.
+    /// Releases held messages once all peers are connected again.
     fn release_if_back(&self) {
         let outbound = self.link.outbound();
         if outbound.is_held() && self.members.are_back() {
@@ -449,12 +471,13 @@ impl PostgresState {
         }
     }
 
-    /// Says something of this server. That others do not hear it is no worse than that it is away.
+    /// Sends a heartbeat, greeting or leave message. If it is lost, peers treat this server as
+    /// silent.
     fn say(&self, nsp: &Nsp, pulse: Pulse) {
         let _ = self.write(nsp, write_pulse(self.own(), nsp, pulse), true);
     }
 
-    /// Answers another kind of server.
+    /// Sends a response to a Node server.
     fn respond(&self, question: &Question, response: &Response) -> Result<(), AdapterError> {
         let Question { namespace, request } = question;
         let written = write_response(self.inbox.node(), namespace, request, response);
@@ -477,10 +500,10 @@ impl PostgresState {
             ..Envelope::new(node, None, message)
         };
         match heard {
-            // Only the classic wire of Redis asks for rooms.
+            // Only the classic wire format of Redis contains requests for rooms.
             Heard::Nothing | Heard::Rooms(_) => {}
             Heard::Publication(node, mut publication, request) => {
-                // Emitters share one name and never listen, so that there is nobody to greet.
+                // Emitters share one name and never listen, so they are not greeted.
                 if !is_emitter(&node) {
                     self.members.alone.hears_another();
                     if self.members.published(nsp, &node) {
@@ -536,7 +559,7 @@ impl PostgresState {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
-            // The link runs in a task of its own, which would go on without the adapter.
+            // The link runs in its own task, which would otherwise outlive the adapter.
             shared.link.abandon();
         }
     }
@@ -544,7 +567,7 @@ impl Drop for Postgres {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL is left out, because it may have a password in it.
+        // The URL is omitted because it may contain a password.
         f.debug_struct("Postgres")
             .field("database", &self.address.name())
             .field("key", &self.key)
@@ -552,7 +575,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// For fuzz targets: reads a notification, which nobody has sealed.
+/// For fuzz targets: opens a notification that is not sealed, which must fail.
 #[cfg(feature = "fuzzing")]
 pub(super) fn fuzz(secrets: &Secrets, text: &str) {
     let options = SealOptions {

@@ -1,4 +1,4 @@
-//! PostgreSQL for programs that are no server.
+//! Emitters for PostgreSQL, in programs that are not servers.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::adapter::{
 };
 
 impl From<Postgres> for Emitter {
-    /// See [`Emitter::new`]. A pooler may be between: nothing is listened to.
+    /// See [`Emitter::new`]. The connection may use a pooler, because an emitter does not listen.
     fn from(postgres: Postgres) -> Self {
         let losses = Arc::new(Losses::default());
         let listener: Arc<dyn Listener> = Arc::<Losses>::clone(&losses);

@@ -1,4 +1,4 @@
-//! What comes in on the connection that listens, and what is done with it.
+//! Receives notifications on the listening connection, and processes them.
 
 use std::future::poll_fn;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::adapter::{WireError, common::chain, envelope::NodeId};
 
 impl Link {
-    /// Receives until the connection is closed.
+    /// Receives until the connection is closed. Returns the error, if there is one.
     pub(super) async fn receive(
         &self,
         mut driver: Driver,
@@ -46,7 +46,8 @@ impl Link {
             *self.heard.lock() = Some(Instant::now());
             self.outbound.hears_itself();
             self.outbound.up();
-            // It is read behind all that has come before. If there is no room for it the next one tells the same.
+            // The probe is processed after all earlier messages. If the queue is full, the next
+            // probe has the same effect.
             let _ = together.push(Target::Envelopes, Waiting::Probe, &self.limits);
             return;
         }
@@ -61,7 +62,7 @@ impl Link {
                     Target::Envelopes => false,
                 };
                 let inbound = if is_apart { apart } else { together };
-                // What does not open takes no place in the queue.
+                // Notifications that cannot be opened do not enter the queue.
                 match self.openers.open(self.place(&target), text) {
                     Ok(message) => {
                         if !inbound.push(target, message, &self.limits) {
@@ -75,7 +76,8 @@ impl Link {
         }
     }
 
-    /// Handles all messages of the namespaces that are apart, or all others, in the order in which they have come.
+    /// Processes all messages of the separate namespaces, or all other messages, in the order of
+    /// their arrival.
     pub(super) async fn digest(
         &self,
         line: &Line,
@@ -92,7 +94,8 @@ impl Link {
                     continue;
                 };
                 if matches!(message, Waiting::Probe) {
-                    // What has come before on the other way must have been read as well; if not, the next word tells the same.
+                    // Earlier messages in the other queue must have been processed too. If not, the
+                    // next probe has the same effect.
                     if apart.is_read() {
                         self.tell(|listener| listener.caught_up());
                     }
@@ -103,7 +106,7 @@ impl Link {
                 }
                 inbound.has_read();
             }
-            // Other tasks of this thread get their turn.
+            // Yields to other tasks of this thread.
             yield_now().await;
         }
     }
@@ -149,8 +152,8 @@ impl Link {
                 return Ok(());
             }
         };
-        // An attachment of this server itself is not fetched only to be left out, nor the plain form of what has
-        // come sealed.
+        // Attachments that would be ignored are not fetched: those of this server, and the plain
+        // form of sealed messages.
         let node = header.uid.as_deref().and_then(NodeId::new);
         if header.uid.as_deref() == Some(uid)
             || node.is_some_and(|node| self.openers.notifications.seals(&node))
@@ -167,5 +170,5 @@ impl Link {
     }
 }
 
-/// Messages that are read in a row.
+/// The number of messages that are processed before the task yields.
 const TURN: usize = 64;

@@ -1,8 +1,9 @@
 //! Sealing of notifications and rows.
 //!
-//! A sealed notification is base 64. One whose content does not fit names a row of the table: the notification is then
-//! sealed by itself, holds the name of the sealed row, and ends with the row's number. Only a notification that opens
-//! causes a query, and only the row that it names opens.
+//! A sealed notification is base64. If the content does not fit, the notification names a row of
+//! the table. Such a notification is sealed itself, contains the name of the sealed row, and ends
+//! with the id of the row. Only a notification that opens causes a query, and only the row that it
+//! names opens.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use bytes::Bytes;
@@ -16,7 +17,8 @@ use crate::adapter::{
     },
 };
 
-/// What seals the messages of a sender. Each connection and what overtakes others has a counter of its own.
+/// Seals the messages of a sender. Each connection has its own counter, and so do heartbeats, which
+/// overtake other messages.
 #[derive(Debug)]
 pub(super) struct Sealers {
     together: Sealer,
@@ -26,7 +28,7 @@ pub(super) struct Sealers {
     pub(super) accepts_plain: bool,
 }
 
-/// Which counter a message has.
+/// The counter that a message uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lane {
     Together,
@@ -34,7 +36,7 @@ pub(super) enum Lane {
     Pulses,
 }
 
-/// What opens notifications and rows.
+/// Opens notifications and rows.
 #[derive(Debug)]
 pub(crate) struct Openers {
     pub(super) notifications: Protection,
@@ -62,7 +64,7 @@ impl Sealers {
         })
     }
 
-    /// Seals a message for a place: as a notification, or as a row and the notification of it.
+    /// Seals a message for a place: as a notification, or as a row and its notification.
     pub(super) fn body(&self, lane: Lane, place: &str, message: &[u8]) -> Body {
         let sealer = match lane {
             Lane::Together => &self.together,
@@ -110,7 +112,7 @@ impl Openers {
             None => (text, None),
         };
         let malformed = |_| WireError::Malformed("base64");
-        // A long text that does not open is not even decoded.
+        // If the header of a long text does not open, the rest is not even decoded.
         if let Some(first) = text.get(..FIRST).filter(|_| text.len() > SHORT) {
             let mut bytes = [0; FIRST / 4 * 3];
             let first = BASE64.decode_slice(first, &mut bytes);
@@ -127,7 +129,7 @@ impl Openers {
         Ok(Waiting::Row { id, name })
     }
 
-    /// Opens a row that a notification has named.
+    /// Opens the row that a notification has named.
     pub(super) fn open_row(
         &self,
         place: &str,
@@ -142,18 +144,20 @@ impl Openers {
     }
 }
 
-/// What a notification of a row is bound to. No namespace and no channel of a server begins in this way.
+/// Returns the place to which the notification of a row is bound. No namespace and no channel of a
+/// server has this prefix.
 fn row_place(place: &str) -> Vec<u8> {
     ["row ", place].concat().into_bytes()
 }
 
-/// How the base 64 of everything that is sealed begins.
+/// The first character of the base64 of every sealed message.
 const SEALED: char = 'w';
-/// What stands in front of a row's number.
+/// The separator before the id of a row.
 const ROW: char = '.';
-/// The longest content of a notification.
+/// The maximum content of a notification in bytes.
 const MAX_SEALED: usize = MAX_TEXT / 4 * 3 + 2 - OVERHEAD;
-/// Characters that hold the whole header, and texts that are decoded without a look at it.
+/// The number of characters that contain the whole header.
+/// The length up to which texts are decoded without a check of their header.
 const FIRST: usize = 52;
 const SHORT: usize = 1024;
 const _: () = assert!(FIRST / 4 * 3 >= NAME_BYTES + 14);
@@ -204,7 +208,7 @@ mod tests {
         let again = openers.open("/", &format!("{head}13")).unwrap_err();
         assert!(matches!(again, WireError::Unopened(Unopened::Replayed)));
         let row = |place, name, payload: &Bytes| {
-            // The bytes of a row that was fetched are its own.
+            // A fetched row has its own buffer.
             openers.open_row(place, name, payload.to_vec().into())
         };
         assert_eq!(row("/", &name, &payload).unwrap(), long);
@@ -239,7 +243,7 @@ mod tests {
             panic!("it fits");
         };
         assert_eq!(refused("/", &text), Some(Unopened::UnknownKey));
-        // Everything behind the header may be no base 64 then: it is not looked at.
+        // The rest after the header may then be invalid base64, because it is not decoded.
         let text = format!("{}{}", &text[..FIRST], "%".repeat(SHORT));
         assert_eq!(refused("/", &text), Some(Unopened::UnknownKey));
         let cluster = Sealers::new(&options(1), "other").unwrap();

@@ -1,4 +1,4 @@
-//! TLS to the database server, always verified: an encrypted line to nobody knows whom protects
+//! TLS to the database server, which is always verified. Encryption without authentication protects
 //! nothing.
 
 use std::{
@@ -19,12 +19,12 @@ use tokio_postgres::{
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 
-/// Makes connections verified, with the roots of the system or of a file.
+/// Creates verified connections, with the root certificates of the system or of a file.
 #[derive(Clone, Debug)]
 pub struct MakeTls(Option<Arc<ClientConfig>>);
 
 impl MakeTls {
-    /// For connections without TLS.
+    /// Creates a value for connections without TLS.
     pub(crate) fn none() -> Self {
         Self(None)
     }
@@ -57,7 +57,8 @@ impl MakeTls {
             .map_err(|error| error.to_string())?
             .with_root_certificates(trusted)
             .with_no_client_auth();
-        // The server expects this name if TLS comes before its own protocol (`sslnegotiation=direct`).
+        // The server expects this name if TLS comes before its own protocol
+        // (`sslnegotiation=direct`).
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Self(Some(Arc::new(config))))
     }
@@ -69,7 +70,7 @@ impl MakeTlsConnect<Socket> for MakeTls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Connect> {
-        // The driver asks for a handshake in any case, and uses it only if the mode says so.
+        // The driver always requests a handshake, and uses it only if the mode requires it.
         let Some(config) = &self.0 else {
             return Ok(Connect(None));
         };
@@ -107,7 +108,7 @@ pub struct Stream(Box<tokio_rustls::client::TlsStream<Socket>>);
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        // The certificate is verified, so nobody is in between.
+        // The certificate is verified, so there is no man in the middle.
         ChannelBinding::none()
     }
 }

@@ -1,8 +1,9 @@
-//! Values and locks in tables of PostgreSQL, each change by one statement.
+//! Values and locks in tables of PostgreSQL. Each change is one statement.
 //!
-//! Versions and fencing numbers come from one sequence, and are drawn while the row is held that they are for: of two
-//! holders of a lock the later one has the larger number, whoever asked first. Servers of another key have rows of their
-//! own. Nothing is prepared on a connection, so that a pooler may be between.
+//! Versions and fencing numbers come from one sequence, and are drawn while their row is locked. Of
+//! two holders of a lock, the later holder has the larger number, whatever the order of the
+//! requests. Servers with another key use their own rows. No statement is prepared on a connection,
+//! so a pooler may be used.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use crate::adapter::{
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
 
-/// Connections of their own, made when they are needed and kept for the next question.
+/// Uses its own connections, which are established on demand and reused.
 pub(super) struct PostgresValues(Arc<PostgresValuesInner>);
 
 struct PostgresValuesInner {
@@ -33,13 +34,13 @@ struct PostgresValuesInner {
     idle: Mutex<Vec<Kept>>,
 }
 
-/// A connection, which moves as long as its driver is polled: while something is asked.
+/// A connection. It makes progress while its driver is polled, which is only during a query.
 struct Kept {
     line: Line,
     driver: Driver,
 }
 
-/// Asks something on a connection, as a future.
+/// Runs a query on a connection, as a future.
 macro_rules! ask {
     ($values:expr, $scope:ident, $client:ident => $asked:expr) => {{
         let inner = Arc::clone(&$values.0);
@@ -72,7 +73,7 @@ impl PostgresValues {
 }
 
 impl PostgresValuesInner {
-    /// A connection that works as far as is known, and the place that it takes.
+    /// Returns a connection that works as far as is known, and its permit.
     async fn begin(&self) -> Result<(SemaphorePermit<'_>, Kept), ValueError> {
         let place = self.places.acquire().await;
         let place = place.map_err(|_| ValueError::Unavailable(closed()))?;
@@ -81,14 +82,14 @@ impl PostgresValuesInner {
             let Some(mut kept) = kept else {
                 return Ok((place, self.connect().await?));
             };
-            // One that was closed meanwhile has said so.
+            // The driver of a connection that was closed in the meantime is ready.
             if (&mut kept.driver).now_or_never().is_none() {
                 return Ok((place, kept));
             }
         }
     }
 
-    /// Keeps a connection on which a question was answered, if only by a refusal.
+    /// Returns a connection to the idle list if the server has responded, even with an error.
     fn end<T>(&self, kept: Kept, answer: Result<T, Error>) -> Result<T, ValueError> {
         let is_good = match &answer {
             Ok(_) => true,
@@ -160,7 +161,7 @@ impl ValueStore for PostgresValues {
     }
 }
 
-/// Makes the tables if they are missing. A role that may not make any can be given them.
+/// Creates the tables if they do not exist. A role without this permission can use existing tables.
 async fn prepare(client: &Client) -> Result<(), Error> {
     let sql = "SELECT to_regclass('roomcast_values') IS NOT NULL AND to_regclass('roomcast_locks') IS NOT NULL
                    AND to_regclass('roomcast_numbers') IS NOT NULL";
@@ -168,7 +169,7 @@ async fn prepare(client: &Client) -> Result<(), Error> {
     if row.try_get(0)? {
         return Ok(());
     }
-    // Two servers that make the tables at once would disturb each other.
+    // Two servers that create the tables concurrently would conflict.
     let sql = format!(
         r#"SELECT pg_advisory_xact_lock({TABLES_LOCK});
            CREATE SEQUENCE IF NOT EXISTS roomcast_numbers AS bigint;
@@ -200,7 +201,7 @@ async fn get(client: &Client, scope: &str, key: &str) -> Result<Option<StoredVal
     .transpose()
 }
 
-/// Stores a value. Returns `None` if there is no room for one more.
+/// Stores a value. Returns `None` if the maximum number of values is reached.
 async fn put(
     client: &Client,
     scope: &str,
@@ -208,7 +209,8 @@ async fn put(
     expected: Expected,
     text: &str,
 ) -> Result<Option<Put>, Error> {
-    // A known value is updated first: an insertion counts all values, which is only needed for a new one.
+    // An existing value is updated first. An insertion counts all values, which is only necessary
+    // for a new value.
     if expected != Expected::Nothing {
         let version = version_of(expected);
         let sql = "UPDATE roomcast_values SET version = nextval('roomcast_numbers'), value = $4
@@ -228,7 +230,8 @@ async fn put(
             return Ok(Some(Put::Stored(number(row.try_get(0)?))));
         }
         if version.is_some() {
-            // The version is read after the attempt and may be newer still; whoever asks reads the value again anyway.
+            // The version is read after the attempt and may be newer. The caller reads the value
+            // again anyway.
             return Ok(Some(Put::Conflict(version_at(client, scope, key).await?)));
         }
     }
@@ -285,7 +288,7 @@ async fn remove(client: &Client, scope: &str, key: &str, expected: Expected) -> 
     Ok(Put::Stored(number(row.try_get(0)?)))
 }
 
-/// The number of whoever has the lock from now on; `None` if somebody else has it.
+/// Acquires a lock. Returns its fencing number, or `None` if another holder has it.
 async fn lock(
     client: &Client,
     scope: &str,
@@ -293,7 +296,7 @@ async fn lock(
     holder: &str,
     lease: Duration,
 ) -> Result<Option<u64>, Error> {
-    // A lock that nobody holds stays, so that a number is always drawn while its row is held.
+    // The row of a released lock remains, so that a number is always drawn while the row is locked.
     let sql = "INSERT INTO roomcast_locks (scope, name, fence, holder, expires_at)
                VALUES ($1, $2, nextval('roomcast_numbers'), $3, clock_timestamp() + $4 * interval '1 millisecond')
                ON CONFLICT (scope, name) DO UPDATE
@@ -375,7 +378,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Numbers of the sequence are positive.
+/// Converts a number of the sequence, which is always positive.
 fn number(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
@@ -392,7 +395,8 @@ fn closed() -> String {
     "the connection is closed".to_owned()
 }
 
-/// Connections of one server for values and locks.
+/// The maximum number of connections per server for values and locks.
 const MAX_CONNECTIONS: usize = 4;
-/// The advisory lock under which the tables are made; drawn at random, so that no application has the same.
+/// The advisory lock for creating the tables. The number is random, so that no application uses the
+/// same.
 const TABLES_LOCK: i64 = 0x3b71_c4a8_90e6;

@@ -1,8 +1,8 @@
-//! Channels and notifications, as `@socket.io/postgres-adapter` and `@socket.io/postgres-emitter` have
-//! them.
+//! Channels and notifications in the wire format of `@socket.io/postgres-adapter` and
+//! `@socket.io/postgres-emitter`.
 //!
-//! A notification is a message in JSON. One that has binary in it or is too long is a row of a table, in
-//! MessagePack, and the notification says which.
+//! A notification is a message in JSON. A message that contains binary or is too long is stored as
+//! MessagePack in a row of a table. The notification then contains the id of the row.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -19,23 +19,25 @@ use crate::adapter::{
     message::{first, parse},
 };
 
-/// The channel of a namespace.
+/// Returns the channel of a namespace.
 pub(crate) fn channel(key: &str, nsp: &Nsp) -> Arc<str> {
     named(format!("{key}#{}", nsp.as_str()))
 }
 
-/// The channel on which a server gets envelopes of others of its kind, and hears itself.
+/// Returns the channel on which a server receives envelopes of servers of this library, and its own
+/// probes.
 pub(crate) fn own_channel(key: &str, node: &NodeId) -> Arc<str> {
     named(format!("{key}-roomcast#{node}"))
 }
 
-/// PostgreSQL has no room for long names, and none for NUL; Node servers cannot be reached there.
+/// Returns a valid channel name. PostgreSQL accepts no long names and no NUL, so these are hashed.
+/// Node servers are unreachable on such channels.
 fn named(name: String) -> Arc<str> {
     if name.len() <= MAX_NAME && !name.contains('\0') {
         return name.into();
     }
     let mut hashed = "roomcast:".to_owned();
-    // Twenty-four bytes of the digest fit into a name, and are far too many for two names to meet.
+    // 24 bytes of the digest fit into a name, and suffice to rule out collisions.
     for byte in Sha256::digest(&name).iter().take(24) {
         // Writing to memory cannot fail.
         let _ = write!(hashed, "{byte:02x}");
@@ -43,14 +45,14 @@ fn named(name: String) -> Arc<str> {
     hashed.into()
 }
 
-/// A message for the servers of a namespace. The number makes it differ from all others: PostgreSQL
-/// takes notifications that say the same in one transaction for one.
+/// Encodes a message for the servers of a namespace. The number makes it unique, because PostgreSQL
+/// merges equal notifications in one transaction.
 pub(crate) fn message(uid: &str, number: u64, message: Bytes) -> Result<Body, WireError> {
     if let Some(json) = message.strip_suffix(b"}").filter(|_| is_json(&message)) {
         let mut text = std::str::from_utf8(json)
             .map_err(|_| WireError::Malformed("text"))?
             .to_owned();
-        // Node's adapter ignores fields that it does not know.
+        // Node's adapter ignores unknown fields.
         let _ = write!(text, ",\"number\":{number}}}");
         if text.len() <= MAX_TEXT {
             return Ok(Body::Text(text));
@@ -74,7 +76,7 @@ fn is_json(message: &[u8]) -> bool {
     message.first() == Some(&b'{')
 }
 
-/// An envelope for another server of this kind.
+/// Encodes an envelope for another server of this library.
 pub(crate) fn envelope(envelope: Bytes) -> Body {
     if base64::encoded_len(envelope.len(), false).is_some_and(|length| length <= MAX_TEXT) {
         return Body::Text(BASE64.encode(&envelope));
@@ -86,7 +88,7 @@ pub(crate) fn envelope(envelope: Bytes) -> Body {
     }
 }
 
-/// The envelope that a notification is.
+/// Decodes the envelope in a notification.
 pub(crate) fn read_envelope(text: &[u8]) -> Result<Bytes, WireError> {
     let envelope = BASE64.decode(text);
     envelope
@@ -94,14 +96,14 @@ pub(crate) fn read_envelope(text: &[u8]) -> Result<Bytes, WireError> {
         .map_err(|_| WireError::Malformed("base64"))
 }
 
-/// A notification that says where the message is.
+/// The content of a notification that refers to a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) uid: Option<String>,
     pub(crate) id: i64,
 }
 
-/// What a notification says of an attachment; `None` if it is the message itself.
+/// Parses the reference to an attachment. Returns `None` if the notification is the message itself.
 pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
     #[derive(Deserialize)]
     struct Fields {
@@ -129,11 +131,11 @@ pub(crate) fn header(text: &str) -> Result<Option<Header>, WireError> {
     Ok(Some(Header { uid, id }))
 }
 
-/// Bytes of the longest name of a channel: PostgreSQL cuts off longer identifiers.
+/// The maximum length of a channel name in bytes. PostgreSQL truncates longer identifiers.
 const MAX_NAME: usize = 63;
-/// Bytes of the longest notification: `pg_notify` refuses 8,000.
+/// The maximum length of a notification in bytes: `pg_notify` refuses 8,000.
 pub(super) const MAX_TEXT: usize = 7_999;
-/// What ends a notification of a row behind the row's number.
+/// The end of a notification, after the id of the row.
 const TAIL: &str = "\"}";
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
-//! Which channels this server listens on, and what comes on them.
+//! The channels to which this server subscribes, and their content.
 
 use bytes::Bytes;
 use roomcast_protocol::socket::Nsp;
 
-/// What a channel of a namespace is for.
+/// The purpose of a channel of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// Events, and where channels are sharded everything else.
+    /// Events, and all other messages if channels are sharded.
     Events,
     Requests,
     Responses,
-    /// Responses for this server alone.
+    /// Responses for this server only.
     OwnResponses,
 }
 
 impl Scope {
-    /// The channel, or what its name begins with.
+    /// Returns the name of the channel, or its prefix.
     pub(crate) fn channel(self, key: &str, nsp: &Nsp) -> String {
         let suffix = match self {
             Self::Events => "",
@@ -26,14 +26,14 @@ impl Scope {
     }
 }
 
-/// What comes on a channel.
+/// The namespace and purpose of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) namespace: Nsp,
     pub(crate) scope: Scope,
 }
 
-/// What a channel brings.
+/// The content of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// Messages of a namespace.
@@ -42,7 +42,7 @@ pub(crate) enum Target {
     Envelopes,
 }
 
-/// How a channel is subscribed to.
+/// The type of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum How {
     Plain,
@@ -66,11 +66,11 @@ impl How {
 /// A channel or a pattern.
 pub(crate) type Name = (How, Bytes);
 
-/// A text in which nothing is special for a pattern.
+/// Escapes the special characters of patterns in a text.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        // Namespaces may have any characters, and Redis would take these for a pattern.
+        // Namespaces may contain any characters, and Redis would interpret these as a pattern.
         if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
             escaped.push('\\');
         }

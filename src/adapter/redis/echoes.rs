@@ -1,7 +1,8 @@
-//! What this server has published itself, and hears again because it listens to the same channels.
+//! Recognizes messages of this server, which it receives because it subscribes to the same
+//! channels.
 //!
-//! It is told by how its messages begin or end, before anything of them is read. What is not recognized here is recognized by
-//! its name once it was read.
+//! They are recognized by their first or last bytes, before they are decoded. Messages that are not
+//! recognized here are recognized after decoding, by the name of their sender.
 
 use std::sync::Arc;
 
@@ -10,15 +11,16 @@ use roomcast_protocol::socket::Parser;
 use super::sealing::Sealers;
 use crate::adapter::message::Tree;
 
-/// How messages of this server look.
+/// The byte patterns of the messages of this server.
 #[derive(Debug)]
 pub(crate) struct Own {
-    /// The beginning of an event on the classic wire: a list of three, of which the name of its sender is the first.
+    /// The first bytes of an event in the classic format: a list of three items, of which the first
+    /// is the name of the sender.
     event: Box<[u8]>,
-    /// The beginning of a request on that wire.
+    /// The first bytes of a request in the classic format.
     request: Box<[u8]>,
-    /// What stands behind the data of a message in JSON on the sharded wire, and begins its end: the name of its sender and
-    /// then that of the namespace.
+    /// The bytes after the data of a JSON message in the sharded format: the name of the sender,
+    /// and the key of the namespace.
     end: Box<[u8]>,
     sealers: Option<Arc<Sealers>>,
 }
@@ -35,10 +37,11 @@ impl Own {
         }
     }
 
-    /// Whether this is certainly a message of this server.
+    /// Returns whether this is certainly a message of this server.
     ///
-    /// The end of a document in JSON cannot be taken for something else: behind `","nsp":"` comes a text up to the last
-    /// quotation mark, and whatever begins as a key in front of it would have to be escaped inside of a text.
+    /// The end of a JSON document is unambiguous. After `","nsp":"` comes a string up to the last
+    /// quotation mark. If the keys before it were part of a string, their quotation marks would be
+    /// escaped.
     pub(crate) fn has_sent(&self, payload: &[u8]) -> bool {
         let sealers = self.sealers.as_ref();
         if sealers.is_some_and(|sealers| sealers.have_sealed(payload)) {
@@ -50,7 +53,7 @@ impl Own {
         let Some(rest) = payload.strip_suffix(b"\"}") else {
             return false;
         };
-        // Names of namespaces in which something is escaped are not looked at here.
+        // Names of namespaces with escaped characters are not checked here.
         let name = rest.iter().rposition(|byte| *byte == b'"');
         let name = name.and_then(|quote| rest.split_at_checked(quote + 1));
         name.is_some_and(|(head, name)| {

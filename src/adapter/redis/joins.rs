@@ -1,4 +1,5 @@
-//! Rooms that sockets of other servers are let into, which these servers may not follow yet.
+//! Tracks rooms that sockets of other servers were recently asked to join, because those servers
+//! may not be subscribed yet.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,31 +10,32 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The channels of rooms that somebody has let sockets of others join a moment ago.
+/// The channels of rooms to which sockets of other servers were recently added.
 ///
-/// Another server subscribes to the channel of a room when its first socket joins, and misses what is published there
-/// before. What asks it to let sockets join comes on the channel of the namespace, as everything does that is for no
-/// single room. So for a while events for such a room go there too, behind what asked for it. With a channel of
-/// the namespace alone this does nothing.
+/// Another server subscribes to the channel of a room when its first socket joins, and misses
+/// earlier messages on it. Join requests use the namespace channel. For a while, events for that
+/// room use it as well, instead of the room's channel. They then follow the join and reach the new
+/// members. If rooms have no channels, this has no effect.
 #[derive(Debug, Default)]
 pub(super) struct RecentJoins {
     rooms: Mutex<Rooms>,
     hasher: RandomState,
 }
 
-/// Names are kept as numbers, so that their length does not count. A room that shares its number with another one goes
-/// the longer way for no reason, and that is all.
+/// Names are stored as hashes, so that their length does not matter. A hash collision only sends a
+/// room's events over the namespace channel.
 #[derive(Debug, Default)]
 struct Rooms {
     until: HashMap<u64, Instant>,
-    /// Each number of the map once. Those that were joined again stand too far in front until they are reached.
+    /// Each hash in `until` once. A room that was joined again keeps its earlier place until it
+    /// reaches the front.
     order: VecDeque<u64>,
-    /// There was no room for another one: until then each may be it.
+    /// Set when the map is full: until then, every room counts as recently joined.
     all_until: Option<Instant>,
 }
 
 impl RecentJoins {
-    /// Sockets of other servers are let into the room of a channel now.
+    /// Records that sockets of other servers are added to the room of a channel.
     pub(super) fn note(&self, channel: &str) {
         let number = self.hasher.hash_one(channel);
         let now = Instant::now();
@@ -50,7 +52,8 @@ impl RecentJoins {
         }
     }
 
-    /// Whether servers may not be subscribed to a channel yet that are about to have members of its room.
+    /// Returns whether servers that are about to have members of a room may not be subscribed to
+    /// its channel yet.
     pub(super) fn may_be_early(&self, channel: &str) -> bool {
         let rooms = &mut *self.rooms.lock();
         if rooms.until.is_empty() && rooms.all_until.is_none() {
@@ -70,7 +73,8 @@ impl Rooms {
         self.all_until = self.all_until.filter(|until| now < *until);
         while let Some(first) = self.order.front().copied() {
             if self.until.get(&first).is_some_and(|until| now < *until) {
-                // Of one that was joined again the place is too early, and those behind it may be over.
+                // A room that was joined again is too early in the order. Rooms after it may have
+                // expired.
                 return;
             }
             self.order.pop_front();
@@ -79,10 +83,10 @@ impl Rooms {
     }
 }
 
-/// How long servers have to subscribe to a room: what asks them may wait for five seconds before it leaves, and they
-/// may be as much behind.
+/// How long servers have to subscribe to a room. The join request may be queued for five seconds,
+/// and the receiving server may lag as much.
 const LASTS: Duration = Duration::from_secs(10);
-/// The rooms that are told apart.
+/// The maximum number of rooms that are tracked individually.
 const MOST: usize = 16_384;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Connections to Redis: to one server, to the one that sentinels name, or to a cluster.
+//! Connections to Redis: to one server, to the server that sentinels name, or to a cluster.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -24,17 +24,17 @@ use super::{
 };
 use crate::adapter::{Publication, common::Outgoing};
 
-/// Where Redis is.
+/// The address of Redis.
 #[derive(Clone)]
 pub(crate) enum RedisAddress {
     One(ConnectionInfo),
-    /// Any of a cluster's nodes.
+    /// Nodes of a cluster.
     Cluster(Vec<ConnectionInfo>),
-    /// Sentinels, what they call the service, and who one is to them.
+    /// Sentinels, their name of the service, and the credentials for the sentinels.
     Sentinels(Vec<ConnectionInfo>, String, SentinelUser),
 }
 
-/// The user and password for sentinels, which have some of their own.
+/// The user and password for sentinels, if they have their own.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct SentinelUser {
     name: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct SentinelUser {
 }
 
 impl SentinelUser {
-    /// Reads the query of a URL.
+    /// Parses the query of a URL.
     fn parse(query: &str) -> Result<Self, InvalidUrl> {
         let mut user = Self::default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -60,7 +60,7 @@ impl SentinelUser {
     }
 }
 
-/// Why a URL names no Redis.
+/// The reason why a URL is not valid for Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidUrl(String);
 
@@ -72,21 +72,22 @@ impl fmt::Display for InvalidUrl {
 
 impl std::error::Error for InvalidUrl {}
 
-/// Does something with what is pushed.
+/// The callback for pushed messages.
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
-/// What is sent to Redis.
+/// A message or command to Redis.
 #[derive(Clone, Debug)]
 pub(crate) enum Sent {
-    /// For those who listen on a channel.
+    /// A message on a channel.
     Message(String, Bytes),
-    /// For a stream, which keeps it; and what it says, if this server waits for it to come from there.
+    /// An entry for a stream. It contains the publication if this server only applies it after it
+    /// reads it from the stream.
     Entry(Arc<Stream>, StreamEntry, Option<Box<Publication>>),
-    /// A command, and who waits for its answer.
+    /// A command, and the receiver of its response.
     Command(Vec<Bytes>, Option<CommandWaiter>),
 }
 
-/// Who waits for the answer of a command.
+/// The sender for the response to a command.
 pub(crate) type CommandWaiter = Arc<Mutex<Option<oneshot::Sender<Value>>>>;
 
 impl Outgoing for Sent {
@@ -104,7 +105,7 @@ impl Sent {
         if let Self::Command(_, Some(waiting)) = self
             && let Some(waiting) = waiting.lock().take()
         {
-            // Whoever has asked may have stopped waiting.
+            // The receiver may have been dropped.
             let _ = waiting.send(value);
         }
     }
@@ -130,7 +131,8 @@ impl Sent {
             }
             Self::Entry(stream, entry, _) => {
                 let mut command = redis::cmd("XADD");
-                // Trimming to about this length costs Redis much less than trimming to exactly this length.
+                // Trimming to the approximate length is much cheaper for Redis than trimming to the
+                // exact length.
                 command.arg(&stream.name).arg("MAXLEN").arg("~");
                 command.arg(stream.max_len).arg("*");
                 for (name, value) in entry.fields() {
@@ -142,15 +144,16 @@ impl Sent {
     }
 }
 
-/// What Redis has not taken of what was sent at once, by its place there.
+/// A message that Redis refused, by its index in the batch.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) index: usize,
     pub(crate) error: RedisError,
 }
 
-/// Whether an error is the answer to one command on a connection that goes on: there is no memory for it, no permission, no disk. What
-/// says that this is the wrong server now, or not ready, is the end of the connection, which is then made to another one.
+/// Returns whether an error refuses one command on a connection that remains usable: no memory, no
+/// permission, or no disk. If the server has the wrong role or is not ready, the connection ends,
+/// and the link connects to another server.
 fn is_refusal(error: &RedisError) -> bool {
     let kind = error.kind();
     if kind == ErrorKind::Extension {
@@ -170,7 +173,7 @@ fn is_refusal(error: &RedisError) -> bool {
     )
 }
 
-/// A connection to Redis. Cloning gives another handle to it.
+/// A connection to Redis. Cloning returns another handle.
 #[derive(Clone)]
 pub(crate) enum Line {
     One(MultiplexedConnection),
@@ -178,7 +181,7 @@ pub(crate) enum Line {
 }
 
 impl RedisAddress {
-    /// Reads a URL, and whether it asks for streams.
+    /// Parses a URL. Returns the address, and whether the URL selects streams.
     pub(crate) fn parse(url: &str) -> Result<(Self, bool), InvalidUrl> {
         for (scheme, plain) in [("redis-streams", "redis"), ("rediss-streams", "rediss")] {
             if let Some(rest) = url.strip_prefix(scheme)
@@ -197,7 +200,7 @@ impl RedisAddress {
             let info = url.into_connection_info();
             let info = info.map_err(|error| InvalidUrl(error.to_string()))?;
             let settings = info.redis_settings().clone();
-            // RESP3 has pushed messages and answers on one connection.
+            // With RESP3, pushed messages and responses share one connection.
             Ok(info.set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3)))
         };
         let Some((scheme, several @ ("cluster" | "sentinel"))) = scheme.split_once('+') else {
@@ -213,7 +216,7 @@ impl RedisAddress {
             "sentinel" => path.split_once('?').unwrap_or((path, "")),
             _ => (path, ""),
         };
-        // The last `@` counts, because a password may have one in it and a host may not.
+        // The last `@` is the separator, because a password may contain one and a host may not.
         let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (format!("{user}@"), hosts),
             None => (String::new(), authority),
@@ -235,11 +238,12 @@ impl RedisAddress {
         Ok(place)
     }
 
-    /// Chooses the provider of cryptography, without which a process that has chosen none could not connect.
+    /// Installs a cryptography provider, without which TLS connections would fail if the process
+    /// has not chosen one.
     fn prepare_tls(&self, is_needed: bool) {
         use rustls::crypto::{CryptoProvider, ring};
         if is_needed && CryptoProvider::get_default().is_none() {
-            // If another thread was faster, its provider stays.
+            // If another thread was faster, its provider is used.
             let _ = ring::default_provider().install_default();
         }
     }
@@ -300,7 +304,7 @@ fn sentinel(
     if let Some(password) = &user.password {
         builder = builder.set_client_to_sentinel_password(password);
     }
-    // The settings are those of Redis itself, and the URL gives them to all sentinels alike.
+    // These are the settings of Redis itself. The URL contains the same settings for all sentinels.
     if let Some(info) = sentinels.first() {
         let settings = info.redis_settings();
         builder = builder.set_client_to_redis_db(settings.db());
@@ -320,7 +324,8 @@ fn sentinel(
 }
 
 impl Line {
-    /// Sends in this order. An error is the end of the connection; what Redis refuses by itself is returned.
+    /// Sends messages in order. An error ends the connection. Returns the messages that Redis
+    /// refused individually.
     pub(crate) async fn send(&mut self, how: How, messages: &[Sent]) -> RedisResult<Vec<Refusal>> {
         let mut refusals = Vec::new();
         let mut take = |index: usize, answer: RedisResult<Value>| {
@@ -336,10 +341,10 @@ impl Line {
             Ok(())
         };
         match (self, messages) {
-            // One message by itself needs no list of answers.
+            // A single message needs no list of responses.
             (Self::One(line), [message]) => take(0, message.command(how).query_async(line).await)?,
             (Self::One(line), _) => {
-                // All messages leave in one pipeline, and Redis answers in their order.
+                // All messages are sent in one pipeline, and Redis responds in the same order.
                 let mut all = Pipeline::with_capacity(messages.len());
                 for message in messages {
                     all.add_command(message.command(how));
@@ -350,7 +355,8 @@ impl Line {
                     take(index, answer)?;
                 }
             }
-            // Channels may lie on several nodes, so that there is an order within each channel alone.
+            // Channels may be on different nodes, so the order is only guaranteed within each
+            // channel.
             (Self::Cluster(line), _) => {
                 for (index, message) in messages.iter().enumerate() {
                     take(index, message.command(how).query_async(line).await)?;
@@ -360,7 +366,7 @@ impl Line {
         Ok(refusals)
     }
 
-    /// The entries that follow one in a stream; waits a moment if there is none.
+    /// Returns the entries of a stream after an id. If there are none, waits for a short time.
     pub(crate) async fn read_stream(
         &mut self,
         stream: &str,
@@ -375,13 +381,13 @@ impl Line {
         self.ask(&command).await
     }
 
-    /// What Redis tells of a stream, which need not exist.
+    /// Returns the metadata of a stream, which may not exist.
     pub(crate) async fn stream_info(&mut self, stream: &str) -> RedisResult<Info> {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(stream);
         let told = match self.ask(&command).await {
             Ok(told) => told,
-            // For Redis a stream does not exist before its first entry.
+            // In Redis, a stream does not exist before its first entry.
             Err(error) if error.detail() == Some("no such key") => {
                 return Ok(Info {
                     added: Some(0),
@@ -410,7 +416,7 @@ impl Line {
         }
     }
 
-    /// Subscribes to channels, or not any more, and waits until that is so.
+    /// Subscribes to channels or unsubscribes from them, and waits for the confirmation.
     pub(crate) async fn subscribe(&mut self, changes: &[(Name, bool)]) -> RedisResult<()> {
         match self {
             Self::One(line) => {
@@ -437,7 +443,7 @@ impl Line {
         }
     }
 
-    /// How many subscribe to a channel.
+    /// Returns the number of subscribers of a channel.
     pub(crate) async fn subscribers(&mut self, how: How, channel: &str) -> RedisResult<usize> {
         let mut question: Cmd = redis::cmd("PUBSUB");
         question.arg(match how {
@@ -449,7 +455,8 @@ impl Line {
         let counts: Counts = match self {
             Self::One(line) => question.query_async(line).await?,
             Self::Cluster(line) => {
-                // Each node of a cluster counts its own subscribers alone, and those of a channel may be at any node.
+                // Each node of a cluster only counts its own subscribers, and the subscribers of a
+                // channel may be on any node.
                 let everywhere =
                     RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 let answers = line.route_command(question, everywhere).await?;
@@ -461,11 +468,12 @@ impl Line {
     }
 }
 
-/// How long a connection and an answer may take.
+/// The timeout for connecting.
 const CONNECT: Duration = Duration::from_secs(2);
+/// The timeout for a response.
 const RESPONSE: Duration = Duration::from_secs(4);
-/// How long Redis waits for an entry of a stream before it answers that there is none; much
-/// shorter than [`RESPONSE`], after which the connection would count as broken.
+/// How long Redis waits for an entry of a stream before it returns an empty response. It must be
+/// much shorter than [`RESPONSE`], after which the connection counts as broken.
 const BLOCK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

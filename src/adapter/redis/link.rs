@@ -1,5 +1,5 @@
-//! What keeps a server connected to Redis: one connection to publish, one to subscribe, and a message
-//! to itself every second that shows that both work.
+//! The link to Redis: one connection to publish, one to subscribe, and a loopback probe every
+//! second that shows that both work.
 
 use std::{
     pin::Pin,
@@ -30,43 +30,44 @@ use crate::adapter::{
     interface::AdapterError,
 };
 
-/// What is done with what arrives.
+/// Processes incoming messages.
 pub(crate) trait Listener: Send + Sync {
-    /// A message has come on a channel.
+    /// Processes a message on a channel.
     fn hear(&self, target: Target, channel: &[u8], payload: Bytes);
-    /// An entry of the stream has been read.
+    /// Processes an entry of the stream.
     fn read(&self, entry: streams::Read);
     fn lost(&self, messages: u64);
-    /// A message will not be sent.
+    /// Called when a message will not be sent.
     fn unsent(&self, message: Sent);
 }
 
-/// A connection that is made again whenever it breaks.
+/// A connection that reconnects whenever it breaks.
 pub(crate) struct Link {
     place: RedisAddress,
-    /// The kind of the channels that are published on, and of the channel of this server.
+    /// The type of the channels that this server publishes to, and of its own channel.
     how: How,
-    /// The channel on which this server hears itself.
+    /// The channel on which this server receives its own probes.
     own: String,
     outbound: Outbound<Sent>,
     channels: Mutex<Channels<Name, Target>>,
     resubscribe: Notify,
-    /// The version of the channels that are all subscribed to.
+    /// The version of the channels up to which all are subscribed.
     settled: watch::Sender<u64>,
-    /// For questions to Redis, while it is connected.
+    /// The connection for queries, while Redis is connected.
     line: Mutex<Option<Line>>,
-    /// When this server has heard itself last.
+    /// When the last probe of this server returned.
     heard: Mutex<Instant>,
     listener: Weak<dyn Listener>,
-    /// The stream that is read, if any.
+    /// The reader of the stream, if there is one.
     reader: Option<Reader>,
-    /// What this server has sent to itself.
+    /// The loopback probes in flight.
     probes: Probes,
-    /// How messages of this server look, which it hears as all others do.
+    /// Recognizes the messages of this server, which it receives like those of all other servers.
     sent: Option<Own>,
-    /// The channel on which all servers of this library listen; nothing if it does not matter who hears what is sent, or when.
+    /// The channel to which all servers of this library subscribe. `None` if messages need not wait
+    /// until the other servers have reconnected.
     census: Option<String>,
-    /// How many listened there when that was looked at last.
+    /// The last known number of subscribers of that channel.
     known: AtomicUsize,
 }
 
@@ -99,41 +100,42 @@ impl Link {
         }
     }
 
-    /// This link, which waits after a break for as many as have listened on a channel before.
+    /// Makes the link hold messages after a disconnect until the channel has as many subscribers as
+    /// before.
     pub(crate) fn counting(mut self, channel: String) -> Self {
         self.census = Some(channel);
         self
     }
 
-    /// This link, which leaves out messages that look like these.
+    /// Makes the link ignore messages of this server.
     pub(crate) fn knowing(mut self, own: Own) -> Self {
         self.sent = Some(own);
         self
     }
 
-    /// This link, whose messages to itself are drawn at random if servers seal.
+    /// Makes the probes random if servers seal their messages.
     pub(crate) fn sealing(mut self, is_sealed: bool) -> Self {
         self.probes = Probes::new(is_sealed);
         self
     }
 
-    /// This link, with a stream that is read.
+    /// Makes the link read a stream.
     pub(crate) fn reading(mut self, stream: Stream) -> Self {
         self.reader = Some(Reader::new(stream));
         self
     }
 
-    /// Up to where the stream was read.
+    /// Returns the position up to which the stream was read.
     pub(crate) fn position(&self) -> Option<Position> {
         self.reader.as_ref()?.position()
     }
 
-    /// A connection for questions, while there is one.
+    /// Returns the connection for queries, if there is one.
     pub(crate) fn line(&self) -> Option<Line> {
         self.line.lock().clone()
     }
 
-    /// Listens on a channel from now on (`Some`), or not any more.
+    /// Subscribes to a channel (`Some`), or unsubscribes from it.
     pub(crate) fn listen(&self, name: Name, target: Option<Target>) {
         let mut channels = self.channels.lock();
         match target {
@@ -141,19 +143,19 @@ impl Link {
             None => channels.forget(name),
         }
         drop(channels);
-        // The change is in the table before the task is woken, which then finds it there.
+        // The change is in the table before the task is woken, so that the task finds it.
         self.resubscribe.notify_one();
     }
 
-    /// Waits until all channels are subscribed to that are wanted now.
+    /// Waits until all channels that are wanted now are subscribed.
     pub(crate) async fn followed(self: Arc<Self>) {
         let wanted = self.channels.lock().version();
         let mut settled = self.settled.subscribe();
-        // The sender lives in this link, so that waiting cannot fail.
+        // The sender is a field of this link, so waiting cannot fail.
         let _ = settled.wait_for(|version| *version >= wanted).await;
     }
 
-    /// How many others subscribe to a channel.
+    /// Returns how many other servers subscribe to a channel.
     pub(crate) async fn others(self: Arc<Self>, channel: String) -> Result<usize, AdapterError> {
         let Some(mut line) = self.line.lock().clone() else {
             return Err(AdapterError::Timeout);
@@ -161,7 +163,7 @@ impl Link {
         let all = line.subscribers(self.how, &channel).await;
         let all = all.map_err(|error| AdapterError::Transport(Arc::new(error)))?;
         let name = (self.how, channel.into());
-        // This server is taken off only if its own subscription is among those that Redis has counted.
+        // This server is subtracted only if its own subscription is part of the count.
         let is_among = self.channels.lock().is_subscribed(&name);
         Ok(all.saturating_sub(usize::from(is_among)))
     }
@@ -201,7 +203,8 @@ impl Broker for Link {
             let publisher = self.place.connect(None).await.map_err(text)?;
             let subscriber = self.place.connect(Some(self.on_push(&pair))).await;
             let mut subscriber = subscriber.map_err(text)?;
-            // All channels are subscribed to before Redis counts as reached: who is told that it is reached hears others.
+            // All channels are subscribed before Redis counts as reachable. Callers that see it as
+            // reachable receive messages of peers.
             self.channels.lock().reset();
             self.subscribe(&mut subscriber).await.map_err(text)?;
             let reading = match &self.reader {
@@ -215,7 +218,7 @@ impl Broker for Link {
             };
             Ok::<_, String>((publisher, subscriber, reading))
         };
-        // Connecting may take long, and an adapter that closes need not wait for it.
+        // Connecting may take long, and an adapter that closes must not wait for it.
         let (publisher, subscriber, reading) = tokio::select! {
             lines = connecting => lines?,
             () = given_up => return Ok(()),
@@ -227,8 +230,8 @@ impl Broker for Link {
                 None => std::future::pending().await,
             }
         };
-        // The first part that ends is the end of all connections, which are made anew together. What is on its way then
-        // is counted as lost.
+        // When the first part ends, all connections are closed and reconnect together. Messages in
+        // flight are counted as lost.
         tokio::select! {
             ended = reading => Err(text(ended)),
             ended = self.publish_all(publisher.clone()) => ended.map_err(text),
@@ -264,7 +267,7 @@ impl Link {
 
     async fn publish_all(&self, mut line: Line) -> redis::RedisResult<()> {
         while let Some(batch) = self.next().await {
-            // Whether sending fails or this future is dropped meanwhile, the batch is counted as lost.
+            // If sending fails or this future is dropped, the batch is counted as lost.
             let doubtful = Doubtful::new(batch.len() as u64, |lost| self.lost(lost));
             let refusals = line.send(self.how, &batch).await?;
             doubtful.all_arrived();
@@ -273,7 +276,7 @@ impl Link {
         Ok(())
     }
 
-    /// Counts what Redis has refused of a batch.
+    /// Counts the messages of a batch that Redis refused.
     fn refused(&self, batch: Vec<Sent>, refusals: &[Refusal]) {
         let Some(last) = refusals.last() else { return };
         let why = last.error.to_string();
@@ -306,12 +309,13 @@ impl Link {
             if let Err(error) = self.subscribe(&mut line).await {
                 return error;
             }
-            // `notify_one` leaves a permit behind, so that a change that comes while channels are subscribed to is seen.
+            // `notify_one` stores a permit, so that a change during `subscribe` is not missed.
             self.resubscribe.notified().await;
         }
     }
 
-    /// Counts who listens every second, and waits after a break until so many listen again.
+    /// Counts the subscribers every second. After a disconnect, holds messages until the earlier
+    /// number is reached.
     async fn count_others(&self, mut line: Line) -> redis::RedisError {
         let Some(channel) = &self.census else {
             return std::future::pending().await;
@@ -331,8 +335,8 @@ impl Link {
         }
     }
 
-    /// Redis may take what is published and deliver nothing, and a connection may be dead without a
-    /// sign of it.
+    /// Sends probes and checks that they return. Redis may accept messages and deliver none, and a
+    /// connection may be dead without an error.
     async fn hear_itself(&self, mut line: Line) -> String {
         let mut turns = Turns::default();
         loop {
@@ -359,7 +363,7 @@ impl Link {
             let Some(link) = link.upgrade() else {
                 return;
             };
-            // The task of the connection must outlive a fault of what is done with a message.
+            // The connection's task must survive a panic in the processing of a message.
             guarded(|| link.pushed(info, &pair));
         })
     }
@@ -383,8 +387,9 @@ impl Link {
                     let channels = self.channels.lock();
                     channels.is_subscribed(&name) && channels.target(&name).is_some()
                 });
-            // The slot of a channel has moved to another node, or the connection is gone.
-            // The connection may break while it is still being made: `notify_one` keeps that until somebody waits.
+            // The slot of a channel has moved to another node, or the connection is closed. This
+            // may happen while it is still being established; `notify_one` stores a permit until a
+            // task waits.
             if is_unasked || info.kind == PushKind::Disconnection {
                 pair.broken.notify_one();
             }
@@ -404,13 +409,14 @@ impl Link {
         if self.sent.as_ref().is_some_and(|own| own.has_sent(&payload)) {
             return;
         }
-        // What is done with a message may open rooms, so nothing is locked meanwhile.
+        // Processing a message may open rooms, so no lock is held.
         let target = self.channels.lock().target(&(how, name));
-        // A client of a cluster queues what comes without a bound, and goes on with that after its connection has
-        // ended. Relaxed is enough: what slips through in that moment counts as come before the end.
+        // The cluster client queues messages without a limit, and continues to deliver them after
+        // its connection has ended. Relaxed ordering suffices: a message in the moment of the
+        // change counts as earlier.
         let is_over = pair.is_over.load(Ordering::Relaxed);
         match target {
-            // The loss of what this server sends to itself is none.
+            // The loss of a loopback probe does not count.
             Some(Target::Envelopes) if is_over && self.probes.has_returned(&payload) => {}
             Some(_) if is_over => self.lost(1),
             Some(Target::Envelopes) if self.probes.has_returned(&payload) => {
@@ -422,21 +428,21 @@ impl Link {
                     listener.hear(target, &channel, payload);
                 }
             }
-            // What was sent before this server has left the channel may come right after it.
+            // Messages from before this server left the channel may still arrive.
             None => {}
         }
     }
 }
 
-/// The state that belongs to one pair of connections, the publishing and the subscribed one.
+/// The state of one pair of connections, to publish and to subscribe.
 #[derive(Default)]
 struct ConnectionPair {
     broken: Notify,
-    /// Another pair may be there: what this one brings would come twice.
+    /// Another pair may exist, so messages of this pair would be duplicates.
     is_over: AtomicBool,
 }
 
-/// Notes the end of a pair of connections when it is dropped.
+/// Records the end of a pair of connections when it is dropped.
 struct Ending<'a>(&'a ConnectionPair);
 
 impl Drop for Ending<'_> {
@@ -445,7 +451,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Redis can be asked as long as this value lives.
+/// While this value exists, queries can be sent to Redis.
 struct Connected<'a>(&'a Link);
 
 impl Drop for Connected<'_> {
@@ -454,11 +460,12 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// Channels that are turned on or off at once.
+/// The maximum number of channels per subscribe command.
 const BATCH: usize = 256;
-/// How often this server speaks to itself, and how long it may not hear that.
+/// The interval between loopback probes.
 const CANARY: Duration = Duration::from_secs(1);
-/// How often is looked whether the others are there again.
+/// The interval between checks whether the other servers have reconnected.
+/// The time without a returned probe after which the connection counts as broken.
 const SOON: Duration = Duration::from_millis(50);
 const DEAF: Duration = Duration::from_secs(5);
 

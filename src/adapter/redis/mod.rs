@@ -1,8 +1,8 @@
-//! Several servers as one through Redis, on the wires of Node's adapters.
+//! Clustering through Redis, with the wire formats of Node's adapters.
 //!
-//! Servers of this library and Node servers with `@socket.io/redis-adapter` 8 share rooms if their keys
-//! are equal, and what `@socket.io/redis-emitter` 5 sends reaches the clients of both. So do servers that
-//! `@socket.io/redis-streams-adapter` joins. What is promised is in `docs/cluster.md`.
+//! Servers of this library and Node servers with `@socket.io/redis-adapter` 8 share rooms if they
+//! use the same key. Messages of `@socket.io/redis-emitter` 5 reach the clients of both. The same
+//! holds for `@socket.io/redis-streams-adapter`. The guarantees are in `docs/cluster.md`.
 //!
 //! ```no_run
 //! use roomcast::{Io, adapter::redis::Redis};
@@ -59,16 +59,20 @@ use super::{
 };
 use crate::names::Room;
 
-/// The adapter: given to [`Builder::adapter`](crate::Builder::adapter).
+/// The adapter for Redis; set with [`Builder::adapter`](crate::Builder::adapter).
 ///
-/// The adapter connects in the background, and again whenever the connection breaks. While there is none, events
-/// reach the clients of this server; those of the last five seconds are sent when it is back and the other servers listen again, for which
-/// they wait three and a half seconds at most. What was on its way when a connection broke, or has waited for longer, is lost and counted.
+/// The adapter connects in the background, and reconnects whenever the connection breaks. Without a
+/// connection, events reach the clients of this server only. The events of the last five seconds
+/// are queued. They are sent after the adapter has reconnected and the other servers listen again,
+/// or three and a half seconds after it has reconnected.
+///
+/// Messages that were in flight when a connection broke, or that waited for longer, are lost and
+/// counted.
 pub struct Redis {
     place: RedisAddress,
     key: String,
     wire: Wire,
-    /// Unless it has the name of the key.
+    /// The name of the stream, unless it equals the key.
     stream: Option<String>,
     max_len: usize,
     read_count: usize,
@@ -86,41 +90,44 @@ enum Wire {
     Classic,
     Sharded(Subscriptions),
     Streams {
-        /// Whether its channels are.
+        /// Whether its channels are sharded.
         is_sharded: bool,
     },
 }
 
-/// Which channels a [sharded](Redis::sharded) adapter listens on. All servers must agree.
+/// The channels to which a [sharded](Redis::sharded) adapter subscribes. All servers must agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subscriptions {
-    /// One for each namespace and one for each room that has members here, but for the rooms of the
-    /// sockets' own ids. Node calls it `dynamic`.
+    /// One channel per namespace, and one per room with members on this server, except the rooms of
+    /// the sockets' own ids. Node calls it `dynamic`.
     #[default]
     Rooms,
-    /// One for each namespace. Node calls it `static`.
+    /// One channel per namespace. Node calls it `static`.
     Namespaces,
-    /// One for each namespace, one for each room that has members here, and one for each socket, so that events for one
-    /// socket reach its server alone. Node calls it `dynamic-private`.
+    /// One channel per namespace, one per room with members on this server, and one per socket.
+    /// Events for one socket then only reach its server. Node calls it `dynamic-private`.
     RoomsAndSockets,
 }
 
 impl Redis {
-    /// An adapter of the classic form: `createAdapter` in Node. Events go through `PUBLISH`, and every
-    /// server hears all of a namespace.
+    /// Creates an adapter of the classic form: `createAdapter` in Node. Events use `PUBLISH`, and
+    /// every server receives all events of a namespace.
     ///
-    /// | URL | what it names |
-    /// |---|---|
-    /// | `redis://user:password@host:6379/0` | one server |
-    /// | `rediss://…` | the same with TLS |
-    /// | `redis+sentinel://user:password@host:26379,host:26379/service/0` | what sentinels call so; user and password are those of Redis, and those of the sentinels, if they want any, parameters: `…/service?sentinel_user=…&sentinel_password=…` |
-    /// | `redis+cluster://user:password@host:6379,host:6379` | a cluster |
-    /// | `redis-streams://…`, `redis-streams+cluster://…` and so on | the same, with [streams](Self::streams) |
+    /// The URL has one of these forms:
+    ///
+    /// - `redis://user:password@host:6379/0`: one server.
+    /// - `rediss://…`: one server, with TLS.
+    /// - `redis+sentinel://user:password@host:26379,host:26379/service/0`: the server of this
+    ///   service according to the sentinels. User and password are those of Redis. If the sentinels
+    ///   have their own, these are parameters: `…/service?sentinel_user=…&sentinel_password=…`.
+    /// - `redis+cluster://user:password@host:6379,host:6379`: a cluster.
+    /// - `redis-streams://…`, `redis-streams+cluster://…` and so on: the same, with
+    ///   [streams](Self::streams).
     ///
     /// # Errors
     ///
-    /// When the URL is none of them.
+    /// If the URL has none of these forms.
     pub fn new(url: &str) -> Result<Self, InvalidUrl> {
         let (place, has_streams) = RedisAddress::parse(url)?;
         let wire = match has_streams {
@@ -141,7 +148,7 @@ impl Redis {
             limits: Limits {
                 messages: 65_536,
                 bytes: 64 << 20,
-                // Half of what Redis lets wait for a server before it cuts the server off.
+                // Half of what Redis queues for a server before it disconnects the server.
                 message_bytes: 16 << 20,
             },
             sealing: SealOptions::default(),
@@ -149,25 +156,26 @@ impl Redis {
         })
     }
 
-    /// An adapter of the sharded form: `createShardedAdapter` in Node. It wants Redis 7, and in a
-    /// cluster each message goes to one node instead of all.
+    /// Selects the sharded form: `createShardedAdapter` in Node. It requires Redis 7. In a cluster,
+    /// each message goes to one node instead of all nodes.
     #[must_use]
     pub fn sharded(mut self, subscriptions: Subscriptions) -> Self {
         self.wire = Wire::Sharded(subscriptions);
         self
     }
 
-    /// An adapter of the form with a stream: `createAdapter` of `@socket.io/redis-streams-adapter`. What is for
-    /// others is kept in Redis for a while, so that servers that have lost it for a moment catch up. It wants Redis 6.2, and 7
-    /// to count what was gone before it was read.
+    /// Selects the form with a stream: `createAdapter` of `@socket.io/redis-streams-adapter`. Redis
+    /// stores messages to other servers for a while, so servers can catch up after a short
+    /// disconnect. It requires Redis 6.2, and Redis 7 to count entries that were trimmed before
+    /// they were read.
     #[must_use]
     pub fn streams(mut self) -> Self {
         self.wire = Wire::Streams { is_sharded: false };
         self
     }
 
-    /// Whether answers on the wire of [streams](Self::streams) go over sharded channels, `useShardedPubSub` of Node's
-    /// adapter. Default `false`.
+    /// Sets whether answers use sharded channels in the [streams](Self::streams) form:
+    /// `useShardedPubSub` of Node's adapter. Default `false`.
     #[must_use]
     pub fn sharded_channels(mut self, is_sharded: bool) -> Self {
         if let Wire::Streams { .. } = self.wire {
@@ -176,39 +184,44 @@ impl Redis {
         self
     }
 
-    /// The name of the stream, `streamName` of Node's adapter. Default: the [key](Self::key).
+    /// Sets the name of the stream: `streamName` of Node's adapter. Default: the [key](Self::key).
     #[must_use]
     pub fn stream_name(mut self, name: &str) -> Self {
         self.stream = Some(name.to_owned());
         self
     }
 
-    /// About how many entries the stream keeps, `maxLen` of Node's adapter: who is away for longer than they take to
-    /// be written has lost what is older. Default 10,000, at least 1.
+    /// Sets the approximate maximum length of the stream in entries: `maxLen` of Node's adapter. A
+    /// server that is disconnected while more entries are added loses the oldest. Default 10,000,
+    /// at least 1.
     #[must_use]
     pub fn max_len(mut self, entries: usize) -> Self {
         self.max_len = entries.max(1);
         self
     }
 
-    /// How many entries are read at once at most, `readCount` of Node's adapter. Fewer are where they are large. Default
-    /// 100, at least 1.
+    /// Sets the maximum number of entries per read: `readCount` of Node's adapter. If entries are
+    /// large, fewer are read at once. Default 100, at least 1.
     #[must_use]
     pub fn read_count(mut self, entries: usize) -> Self {
         self.read_count = entries.max(1);
         self
     }
 
-    /// Whether clients may come back to another server, on the wire of [streams](Self::streams) and with
-    /// [recovery](crate::Builder::recovery). Every event then goes through Redis before it reaches a client, also one of the same
-    /// server, as with Node's adapter: that is what gives it an offset that all servers know. Default `false`.
+    /// Sets whether clients may recover their session on another server. It requires the
+    /// [streams](Self::streams) form and [recovery](crate::Builder::recovery).
+    ///
+    /// Every event then passes through Redis before it reaches a client, even a client of the same
+    /// server, as with Node's adapter. Redis gives the event an offset that all servers know.
+    /// Default `false`.
     #[must_use]
     pub fn recovery(mut self, recovers: bool) -> Self {
         self.recovers = recovers;
         self
     }
 
-    /// What the keys of the kept states of clients begin with, `sessionKeyPrefix` of Node's adapter. Default `sio:session:`.
+    /// Sets the key prefix of stored client states: `sessionKeyPrefix` of Node's adapter. Default
+    /// `sio:session:`.
     #[must_use]
     pub fn session_key_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.session_prefix);
@@ -219,31 +232,34 @@ impl Redis {
         self.recovers && matches!(self.wire, Wire::Streams { .. })
     }
 
-    /// What the names of channels begin with: `key` of Node's classic adapter, `channelPrefix` of its
-    /// sharded one and of the one with streams, where it is the name of the stream as well. Default `socket.io`.
+    /// Sets the prefix of the channel names: `key` of Node's classic adapter, and `channelPrefix`
+    /// of its sharded and streams adapters. In the streams form, it is also the name of the stream.
+    /// Default `socket.io`.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         key.clone_into(&mut self.key);
         self
     }
 
-    /// How long other servers may take to answer what has no time limit of its own: `requestsTimeout`
-    /// of Node's adapter. Default 5 s.
+    /// Sets the time limit for requests to other servers that have no time limit of their own:
+    /// `requestsTimeout` of Node's adapter. Default 5 s.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Whether Node servers are answered on a channel of their own, `publishOnSpecificResponseChannel`
-    /// of Node's classic adapter. Servers of this library always are. Default `false`.
+    /// Sets whether answers to Node servers use a channel per server:
+    /// `publishOnSpecificResponseChannel` of Node's classic adapter. Answers to servers of this
+    /// library always do. Default `false`.
     #[must_use]
     pub fn publish_on_specific_response_channel(mut self, specific: bool) -> Self {
         self.specific = specific;
         self
     }
 
-    /// What may wait to be sent: messages, default 65,536, and their bytes, default 64 MiB.
+    /// Sets the limits of the send queue: messages, default 65,536, and their bytes, default 64
+    /// MiB.
     #[must_use]
     pub fn queue(mut self, messages: usize, bytes: usize) -> Self {
         self.limits.messages = messages;
@@ -251,28 +267,32 @@ impl Redis {
         self
     }
 
-    /// The largest message. Redis cuts off servers for which more than 32 MiB wait, unless its option
-    /// `client-output-buffer-limit` says otherwise. Default 16 MiB.
+    /// Sets the maximum size of a message in bytes. By default, Redis disconnects servers for which
+    /// more than 32 MiB are queued; see its option `client-output-buffer-limit`. Default 16 MiB.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.limits.message_bytes = bytes;
         self
     }
 
-    /// Seals what is sent, and acts on nothing else than what another server has sealed with one of these secrets.
-    /// Default: the wire of Node's adapters, which everybody with access to the broker reads and writes.
+    /// Seals outgoing messages, and ignores incoming messages that are not sealed with one of these
+    /// secrets. Default: the wire format of Node's adapters, which every client of the broker can
+    /// read and write.
     ///
-    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed: the rights of
-    /// the broker protect them. See `docs/cluster.md`.
+    /// All servers and emitters of the cluster need the same list. Values and locks are not sealed;
+    /// only the permissions of the broker protect them. See `docs/cluster.md`.
     #[must_use]
     pub fn sealed(mut self, secrets: Secrets) -> Self {
         self.sealing.secrets = Some(secrets);
         self
     }
 
-    /// Whether what is not sealed is accepted as well, and each message is sent in both forms, for one rolling upgrade of
-    /// a cluster whose servers do not seal yet. Of a server that seals only the sealed form counts. Without effect
-    /// unless [`sealed`](Self::sealed) is set. Default `false`: while it is `true`, nothing is protected.
+    /// Sets whether to accept unsealed messages too, and to send each message in both forms. This
+    /// serves one rolling upgrade of a cluster whose servers do not seal yet. The unsealed messages
+    /// of a server that seals are ignored.
+    ///
+    /// It has no effect unless [`sealed`](Self::sealed) is set. Default `false`: while it is
+    /// `true`, nothing is protected.
     #[must_use]
     pub fn accept_plain(mut self, accepts: bool) -> Self {
         self.sealing.accepts_plain = accepts;
@@ -306,7 +326,8 @@ impl Adapter for Redis {
             let heartbeats = Nsp::from(NAMESPACE);
             let link = match self.wire {
                 Wire::Streams { .. } => link.reading(self.stream()),
-                // Of the channels of a namespace that are counted all servers of this library have that of heartbeats.
+                // Every server of this library subscribes to the channel of the heartbeat
+                // namespace, so its subscribers are counted.
                 Wire::Classic => link.counting(Scope::Requests.channel(&self.key, &heartbeats)),
                 Wire::Sharded(_) => link.counting(Scope::Events.channel(&self.key, &heartbeats)),
             };
@@ -335,12 +356,12 @@ impl Adapter for Redis {
         );
         let did_begin = AtomicBool::new(false);
         shared.link.outbound().when_reached(move || {
-            // From the first connection on a stream is read from where this server has stopped.
+            // After the first connection, the stream is read from the last position of this server.
             if !did_begin.swap(true, Ordering::Relaxed) || !has_stream {
                 inbox.may_have_missed();
             }
         });
-        // `receive` is called once, so that the cell is empty.
+        // `receive` is called once, so the cell is empty.
         let _ = self.shared.set(shared);
     }
 
@@ -360,7 +381,8 @@ impl Adapter for Redis {
     fn reply(&self, to: &NodeId, envelope: Envelope) -> Result<(), AdapterError> {
         let shared = self.shared()?;
         match envelope.message {
-            // A server of another kind is answered in its own form, and one of this library by an envelope.
+            // A Node server receives a response in its own format. A server of this library
+            // receives an envelope.
             Message::Reply(reply) if reply.request & FOREIGN != 0 => {
                 match shared.asked.answer(reply) {
                     Some((question, response)) => shared.respond(&question, &response),
@@ -386,13 +408,14 @@ impl Adapter for Redis {
             };
             let channel = scope.channel(&shared.key, &nsp);
             let others = Arc::clone(&shared.link).others(channel).await?;
-            // Servers of the streams adapter 0.2 subscribe to no channel, and are known by their heartbeats alone.
+            // Servers with version 0.2 of the streams adapter subscribe to no channel, and are only
+            // known by their heartbeats.
             let heard_of = shared.heartbeats.count(&nsp);
             Ok(Servers::Count(others + heard_of))
         })
     }
 
-    /// A stream is read from where this server has stopped.
+    /// Returns `true` once a stream is read, because reading resumes at the last position.
     fn catches_up(&self) -> bool {
         let shared = self.shared.get();
         shared.is_some_and(|shared| shared.link.position().is_some())
@@ -414,7 +437,7 @@ impl Adapter for Redis {
         let shared = self.shared.get().cloned();
         Box::pin(async {
             if let Some(shared) = shared {
-                // The farewells are queued before the link is closed, which then sends what waits.
+                // The leave messages are queued before the link is closed. It then sends the queue.
                 for nsp in shared.heartbeats.namespaces() {
                     shared.say_farewell(&nsp);
                 }
@@ -501,7 +524,7 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.get() {
-            // The link runs in a task of its own, which would go on without the adapter.
+            // The link runs in its own task, which would otherwise outlive the adapter.
             shared.link.abandon();
         }
     }
@@ -509,7 +532,7 @@ impl Drop for Redis {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL is left out, because it may have a password in it.
+        // The URL is omitted because it may contain a password.
         f.debug_struct("Redis")
             .field("key", &self.key)
             .field("wire", &self.wire)
@@ -517,7 +540,7 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// For fuzz targets: reads what may come on the channels of all wires, and writes again what was read.
+/// For fuzz targets: decodes messages of all wire formats, and encodes the result again.
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {

@@ -1,4 +1,4 @@
-//! Redis for programs that are no server.
+//! Emitters for Redis, in programs that are not servers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Sealing on the wires of Redis: messages on channels, entries of a stream and sessions.
+//! Sealing for Redis: messages on channels, entries of a stream, and sessions.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -15,7 +15,7 @@ use crate::adapter::{
     seal::{Purpose, SealOptions, Sealer},
 };
 
-/// What seals the messages of a sender.
+/// Seals the messages of a sender.
 #[derive(Debug)]
 pub(super) struct Sealers {
     channels: Sealer,
@@ -23,17 +23,17 @@ pub(super) struct Sealers {
     accepts_plain: bool,
 }
 
-/// What keys are for: messages on channels.
+/// Returns the key purpose for messages on channels.
 pub(super) fn channels(key: &str) -> Purpose {
     Purpose::new("redis channels", key)
 }
 
-/// What keys are for: entries of a stream.
+/// Returns the key purpose for entries of a stream.
 pub(super) fn entries(key: &str) -> Purpose {
     Purpose::new("redis stream", key)
 }
 
-/// What keys are for: sessions of clients that are away.
+/// Returns the key purpose for sessions of disconnected clients.
 pub(super) fn sessions(key: &str) -> Purpose {
     Purpose::new("redis sessions", key)
 }
@@ -48,8 +48,8 @@ impl Sealers {
         })
     }
 
-    /// Returns what is sent sealed, and what is sent plain besides. An entry has both forms in itself, so that
-    /// it has one position.
+    /// Returns the sealed form of a message, and the plain form if both are sent. An entry contains
+    /// both forms, so that it has one position.
     fn forms(&self, sent: Sent) -> (Sent, Option<Sent>) {
         match sent {
             Sent::Message(channel, payload) => {
@@ -74,34 +74,34 @@ impl Sealers {
         plain.map_or(Ok(()), |plain| link.publish(plain))
     }
 
-    /// Sends a message sealed alone.
+    /// Sends only the sealed form of a message.
     pub(super) fn send_sealed(&self, link: &Link, sent: Sent) -> Result<(), AdapterError> {
         link.publish(self.forms(sent).0)
     }
 
-    /// Returns whether this server has sealed the message on a channel, as it claims.
+    /// Returns whether this server has sealed the message on a channel, according to its header.
     pub(super) fn have_sealed(&self, message: &[u8]) -> bool {
         self.channels.has_sealed(message)
     }
 
-    /// Returns whether this server has sealed the entry, as it claims.
+    /// Returns whether this server has sealed the entry, according to its header.
     pub(super) fn have_sealed_entry(&self, entry: &[u8]) -> bool {
         self.stream.has_sealed(entry)
     }
 }
 
-/// What entries of a stream are bound to.
+/// Returns the place to which entries of a stream are bound.
 pub(super) const fn place(stream: &Stream) -> &[u8] {
     stream.name.as_bytes()
 }
 
-/// The fields of an entry, each of the first three after its length.
+/// Packs the fields of an entry. Each of the first three is preceded by its length.
 fn pack(entry: &StreamEntry) -> Bytes {
     let fields = [&*entry.uid, entry.nsp.as_str(), entry.kind];
     let length: usize = fields.iter().map(|field| field.len() + LENGTH).sum();
     let mut packed = BytesMut::with_capacity(length + entry.data.len());
     for field in fields {
-        // Names of servers and namespaces are far shorter than that.
+        // The names of servers and namespaces are far shorter than that.
         packed.put_u32_le(u32::try_from(field.len()).unwrap_or(u32::MAX));
         packed.put_slice(field.as_bytes());
     }
@@ -109,7 +109,7 @@ fn pack(entry: &StreamEntry) -> Bytes {
     packed.freeze()
 }
 
-/// Fills in the fields of an entry that was opened.
+/// Sets the fields of an opened entry.
 pub(super) fn unpack(entry: &mut Read, mut packed: Bytes) -> Result<(), WireError> {
     let mut field = || {
         let length = packed.split_to_checked(LENGTH)?;
@@ -126,7 +126,7 @@ pub(super) fn unpack(entry: &mut Read, mut packed: Bytes) -> Result<(), WireErro
     Ok(())
 }
 
-/// Takes the first bytes, if there are so many.
+/// Splits off the first bytes, if there are enough.
 trait SplitChecked {
     fn split_to_checked(&mut self, length: usize) -> Option<Bytes>;
 }
@@ -137,7 +137,7 @@ impl SplitChecked for Bytes {
     }
 }
 
-/// The bytes of a length.
+/// The size of a length field in bytes.
 const LENGTH: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What the adapter is once it belongs to a server: what is sent on which wire, and what is heard.
+//! The state of the adapter after it was attached to a server: encodes outgoing messages, and
+//! processes incoming messages.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -37,7 +38,7 @@ use crate::{
     names::Room,
 };
 
-/// What the adapter is once it belongs to a server.
+/// The state of the adapter after it was attached to a server.
 pub(super) struct RedisState {
     pub(super) link: Arc<Link>,
     pub(super) inbox: Inbox,
@@ -49,16 +50,17 @@ pub(super) struct RedisState {
     pub(super) unnamed: Unnamed,
     pub(super) heartbeats: Heartbeats,
     pub(super) joins: RecentJoins,
-    /// Whether what this server sends comes back to it before it is applied.
+    /// Whether messages of this server pass through the journal before they are applied.
     pub(super) journals: bool,
-    /// What seals the messages of this server.
+    /// Seals the messages of this server.
     pub(super) sealers: Option<Arc<Sealers>>,
-    /// What opens messages on channels, and entries of the stream.
+    /// Opens messages on channels.
     pub(super) channels: Protection,
+    /// Opens entries of the stream.
     pub(super) entries: Protection,
-    /// Where entries of the stream are that were replayed, so that they do not count when the stream is read again.
+    /// The positions of replayed entries, which must not count when the stream is read again.
     pub(super) replays: Mutex<BTreeSet<Position>>,
-    /// The namespaces of this server: what a stream has for others is not looked at.
+    /// The namespaces of this server. Stream entries for other namespaces are skipped.
     pub(super) open: Mutex<HashSet<Nsp>>,
 }
 
@@ -72,7 +74,7 @@ impl Wire {
 }
 
 impl RedisState {
-    /// The channels of a namespace.
+    /// Returns the channels of a namespace.
     fn channels_of(&self, nsp: &Nsp) -> Vec<(Scope, How, String)> {
         let channel = |scope: Scope| scope.channel(&self.key, nsp);
         let own = |scope: Scope| format!("{}{}#", channel(scope), self.inbox.node());
@@ -97,7 +99,7 @@ impl RedisState {
         }
     }
 
-    /// Opens a namespace or closes it.
+    /// Opens or closes a namespace.
     pub(super) fn turn_namespace(&self, namespace: &str, on: bool) {
         let nsp = Nsp::from(namespace);
         for (scope, how, name) in self.channels_of(&nsp) {
@@ -116,7 +118,7 @@ impl RedisState {
         }
     }
 
-    /// Tells those that count servers by heartbeats that this one goes.
+    /// Sends a leave message to servers that count their peers by heartbeats.
     pub(super) fn say_farewell(&self, nsp: &Nsp) {
         let farewell = self.heartbeats.closed(self.inbox.node().as_str(), nsp);
         if let Some(entry) = farewell {
@@ -126,7 +128,7 @@ impl RedisState {
 
     fn tell(&self, entry: StreamEntry) {
         let stream = Arc::clone(&self.stream);
-        // The loss of a heartbeat does no harm, since another one follows.
+        // The loss of a heartbeat is harmless, because another heartbeat follows.
         let _ = self.link.publish(Sent::Entry(stream, entry, None));
     }
 
@@ -139,7 +141,8 @@ impl RedisState {
             && self.journals
             && entry.is_journaled()
         {
-            // The publication goes along, so that it can be applied here if the entry never leaves.
+            // The publication is attached, so that it can be applied here if the entry is never
+            // sent.
             *waiting = Some(Box::new(publication.clone()));
         }
         match &self.sealers {
@@ -148,7 +151,7 @@ impl RedisState {
         }
     }
 
-    /// Sends an envelope to one server of this library, in the form that it reads.
+    /// Sends an envelope to one server of this library, in the form that it accepts.
     pub(super) fn reply(&self, to: &NodeId, sent: Sent) -> Result<(), AdapterError> {
         match &self.sealers {
             Some(sealers) if self.channels.seals(to) => sealers.send_sealed(&self.link, sent),
@@ -156,7 +159,7 @@ impl RedisState {
         }
     }
 
-    /// Answers another kind of server.
+    /// Sends a response to a Node server.
     pub(super) fn respond(
         &self,
         question: &Question,
@@ -166,7 +169,8 @@ impl RedisState {
         let (mut channel, payload, is_own) = match self.wire {
             Wire::Classic => {
                 let payload = classic::write_response(&request.id, request.ids_only, response);
-                // Node's adapter answers events for servers on the common channel even with that option.
+                // Even with this option, Node's adapter answers server-side events on the common
+                // channel.
                 let is_own = self.specific && !matches!(response, Response::Answer(_));
                 (
                     Scope::Responses.channel(&self.key, namespace),
@@ -222,7 +226,7 @@ impl RedisState {
         self.deliver(&route.namespace, heard, None, was_sealed)
     }
 
-    /// Opens an entry of the stream. Returns whether it is to be read.
+    /// Opens an entry of the stream. Returns whether the entry must be processed.
     fn open_entry(&self, entry: &mut streams::Read) -> Result<bool, WireError> {
         let Some(opener) = self.entries.opener() else {
             return Ok(true);
@@ -241,7 +245,7 @@ impl RedisState {
         Ok(true)
     }
 
-    /// Something was read from the stream.
+    /// Processes an entry of the stream.
     fn read_entry(&self, mut entry: streams::Read) -> Result<(), WireError> {
         let was_sealed = entry.sealed.is_some() && self.entries.opener().is_some();
         if !self.open_entry(&mut entry)? {
@@ -250,7 +254,8 @@ impl RedisState {
         let own = self.inbox.node();
         let uid = entry.uid.as_deref();
         let position = Position::parse(&entry.id).filter(|_| self.journals);
-        // What this server has sent was applied when it was sent, unless it had to go through the journal first.
+        // This server applied its own operations when it sent them, except those that pass through
+        // the journal.
         if uid == Some(own.as_str()) && !(self.journals && entry.is_journaled()) {
             return Ok(());
         }
@@ -261,7 +266,8 @@ impl RedisState {
         let kind = entry.kind()?;
         let uid = uid.unwrap_or_default().to_owned();
         if streams::is_heartbeat(kind) {
-            // Servers of this library are counted by their channels, and their heartbeats only answer others.
+            // Servers of this library are counted by their subscriptions. They only send heartbeats
+            // in response to Node servers.
             if entry.is_marked {
                 return Ok(());
             }
@@ -282,7 +288,7 @@ impl RedisState {
         }
         let heard = entry.message_of(data, own, &nsp)?;
         if let Heard::Publication(_, _, Some(_)) = &heard {
-            // A server that asks over the stream wants its answer there.
+            // A server that sends a request over the stream expects the answer there.
             let told = self.heartbeats.heard(own.as_str(), &nsp, &uid, kind);
             if let Some(entry) = told {
                 self.tell(entry);
@@ -304,7 +310,8 @@ impl RedisState {
         };
         let own = self.inbox.node();
         match heard {
-            // Heartbeats of streams were taken out before, and the other wires of Redis have none.
+            // Heartbeats on streams were handled earlier, and the other wire formats of Redis have
+            // none.
             Heard::Nothing | Heard::Pulse(..) => {}
             Heard::Publication(node, mut publication, request) => {
                 note_joins(self.wire, &self.key, &self.joins, &publication);
@@ -366,7 +373,8 @@ impl Listener for RedisState {
     }
 
     fn unsent(&self, message: Sent) {
-        // The event was to come back through the journal, and never left: the clients of this server must still get it.
+        // The event should have returned through the journal, but was never sent. The clients of
+        // this server must still receive it.
         if let Sent::Entry(_, _, Some(publication)) = message {
             self.inbox.deliver_here(*publication);
         }
@@ -377,10 +385,11 @@ impl Listener for RedisState {
     }
 }
 
-/// Replayed entries that are remembered; a stream keeps about ten thousand entries by default.
+/// The maximum number of replayed entries to remember. By default, a stream stores about ten
+/// thousand entries.
 const MAX_REPLAYS: usize = 16_384;
 
-/// Notes which rooms sockets of other servers are let into by a publication.
+/// Records the rooms to which a publication adds sockets of other servers.
 pub(super) fn note_joins(wire: Wire, key: &str, joins: &RecentJoins, publication: &Publication) {
     if let Kind::Join(rooms) = &publication.kind {
         let channels = rooms.iter();
@@ -392,7 +401,7 @@ pub(super) fn note_joins(wire: Wire, key: &str, joins: &RecentJoins, publication
     }
 }
 
-/// Where a publication goes, and as what.
+/// Encodes a publication and selects its channel or stream.
 pub(super) fn write_publication(
     wire: Wire,
     key: &str,
@@ -406,7 +415,8 @@ pub(super) fn write_publication(
             let (channel, payload) = classic::write(key, own, publication).map_err(unwritten)?;
             return Ok(Sent::Message(channel, payload));
         }
-        // Heartbeats of this library go over channels, since they are of no use to whoever reads them later.
+        // Heartbeats of this library use channels, because servers that read them later do not need
+        // them.
         Wire::Streams { .. } if publication.namespace == *NAMESPACE => {}
         Wire::Streams { .. } => {
             let entry = streams::write(own, publication).map_err(unwritten)?;
@@ -425,10 +435,10 @@ pub(super) fn write_publication(
     Ok(Sent::Message(channel, payload))
 }
 
-/// The channel that a room has on the sharded wire. Node takes names of twenty characters for ids of
-/// sockets, whose rooms have no channels unless sockets are followed as well.
+/// Returns the channel of a room in the sharded format. Node interprets names of twenty characters
+/// as ids of sockets. Their rooms have no channels unless the adapter also follows sockets.
 pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Option<String> {
-    // JavaScript counts the units of UTF-16.
+    // JavaScript counts UTF-16 code units.
     let is_like_id = || room.as_str().encode_utf16().count() == 20;
     let has_channel = match wire {
         Wire::Sharded(Subscriptions::Rooms) => !is_like_id(),
@@ -438,7 +448,7 @@ pub(super) fn room_channel(wire: Wire, key: &str, nsp: &Nsp, room: &Room) -> Opt
     has_channel.then(|| format!("{}{room}#", Scope::Events.channel(key, nsp)))
 }
 
-/// The channel on which a server gets envelopes of others of its kind.
+/// Returns the channel on which a server receives envelopes from servers of this library.
 pub(super) fn own_channel(key: &str, node: &NodeId) -> String {
     format!("{key}-roomcast#{node}#")
 }
@@ -466,7 +476,7 @@ pub(super) fn fuzz(data: &[u8]) {
     let streamed = entry.message(&own, &Nsp::ROOT);
     for heard in classic.into_iter().chain([sharded, streamed]) {
         if let Ok(Heard::Publication(node, publication, _)) = heard {
-            // What has texts that are none, for example, cannot be passed on.
+            // For example, publications with invalid strings cannot be encoded again.
             let _ = classic::write("key", node.as_str(), &publication);
             let _ = write_message(node.as_str(), &publication);
             let _ = streams::write(node.as_str(), &publication);

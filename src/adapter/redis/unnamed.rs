@@ -1,4 +1,4 @@
-//! Names for servers that answer without one.
+//! Assigns names to servers whose answers do not contain one.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,22 @@ use parking_lot::Mutex;
 
 use crate::adapter::{envelope::NodeId, message::Said};
 
-/// On the classic wire answers do not say whose they are. A server sends a count or everything at once, so
-/// each such message gets a new name; an acknowledgement counts for any server that owes one more.
+/// Answers in the classic wire format do not name their sender. A server sends a count or its
+/// complete answer at once, so each such message gets a new name. An acknowledgement is assigned to
+/// any server that has announced more than it has sent.
 #[derive(Debug, Default)]
 pub(crate) struct Unnamed(Mutex<BTreeMap<u64, Answers>>);
 
 #[derive(Debug, Default)]
 struct Answers {
     servers: u64,
-    /// Who has announced acknowledgements that have not come.
+    /// The servers that have announced acknowledgements, and how many are outstanding.
     open: Vec<(NodeId, u32)>,
 }
 
 impl Unnamed {
-    /// The name of the server that has said this to a question; `None` if nobody may.
+    /// Returns the name of the server for an answer to a request, or `None` if no server can have
+    /// sent it.
     pub(crate) fn name(&self, question: u64, said: &Said) -> Option<NodeId> {
         let mut all = self.0.lock();
         let answers = all.entry(question).or_default();
@@ -28,7 +30,8 @@ impl Unnamed {
             Said::Count(count) => answers.next(*count),
             Said::Sockets(_) | Said::Answer(_) => answers.next(0),
         };
-        // The numbers of questions grow, so that the first is the oldest. A question without answers to come goes before it.
+        // Request numbers increase, so the first is the oldest. A request without outstanding
+        // answers is removed first.
         if all.len() > MAX_QUESTIONS {
             let done = all.iter().find(|(_, answers)| answers.open.is_empty());
             match done.map(|(number, _)| *number) {
@@ -64,6 +67,8 @@ impl Answers {
     }
 }
 
-/// Questions that are remembered: more than may be asked at the same time by default.
+/// The maximum number of requests that are stored: more than may be pending at the same time by
+/// default.
 const MAX_QUESTIONS: usize = 1 << 14;
+/// The maximum number of servers per request.
 const MAX_SERVERS: u64 = 4096;

@@ -1,7 +1,7 @@
-//! Values and locks in Redis, each change by a script that is done at once or not at all.
+//! Values and locks in Redis. Each change is an atomic script.
 //!
-//! All keys share a hash tag, so that they lie on one node of a cluster. Values are the fields of one hash: a
-//! version, a colon, the text. A lock is a key that ends with its lease.
+//! All keys share a hash tag, so that they are on one node of a cluster. Values are the fields of
+//! one hash: a version, a colon, and the text. A lock is a key that expires with its lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,20 +14,20 @@ use crate::adapter::{
     values::{Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore},
 };
 
-/// A connection of its own, made when it is needed first and again after it broke.
+/// Uses its own connection, which is established on first use and again after it broke.
 #[derive(Clone)]
 pub(super) struct RedisValues(Arc<RedisValuesInner>);
 
 struct RedisValuesInner {
     place: RedisAddress,
-    /// What the names of all keys begin with.
+    /// The prefix of all keys.
     key: String,
     line: Mutex<Option<Line>>,
 }
 
 impl RedisValues {
     pub(super) fn new(place: RedisAddress, key: &str) -> Self {
-        // A hash tag has no brace in it.
+        // A hash tag must not contain braces.
         let tag = key.replace(['{', '}'], "_");
         Self(Arc::new(RedisValuesInner {
             place,
@@ -58,11 +58,11 @@ impl RedisValues {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
             let unavailable = |error: RedisError| ValueError::Unavailable(error.to_string());
-            // The connection is cloned, so that no lock is held while Redis is waited for.
+            // The connection is cloned, so that no lock is held while it waits for Redis.
             let kept = inner.line.lock().clone();
             let mut line = match kept {
                 Some(line) => line,
-                // Several that ask at the same time may each make a connection; the last one stays.
+                // Concurrent callers may each establish a connection; the last connection is kept.
                 None => {
                     let made = inner.place.connect(None).await.map_err(unavailable)?;
                     inner.line.lock().insert(made).clone()
@@ -78,13 +78,14 @@ impl RedisValues {
     }
 }
 
-/// Whether a connection is of no use any more.
+/// Returns whether a connection is no longer usable.
 fn is_broken(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.is_timeout()
 }
 
-// Lua writes large numbers with an exponent, so the scripts format those that are stored.
-/// `{1, version}`, `{0, version of what is there or 0}`, or `{-1, 0}`: there is no room.
+// Lua formats large numbers with an exponent, so the scripts format stored numbers explicitly.
+/// Returns `{1, version}` on success, `{0, current version or 0}` on a conflict, or `{-1, 0}` if
+/// the store is full.
 const PUT: &str = r"
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 local version = known and string.match(known, '^%d+') or '0'
@@ -98,7 +99,7 @@ else
 end
 return {1, next}";
 
-/// The fencing number, or 0.
+/// Returns the fencing number, or 0.
 const LOCK: &str = r"
 local held = redis.call('GET', KEYS[1])
 if held and string.match(held, '^%d+ (.*)$') ~= ARGV[1] then return 0 end
@@ -106,14 +107,14 @@ local fence = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], string.format('%.0f', fence) .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return fence";
 
-/// 1 if the lock is held under this number, and lasts from now on.
+/// Returns 1 if the lock is held under this number, and renews its lease.
 const RENEW: &str = r"
 local held = redis.call('GET', KEYS[1])
 if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1";
 
-/// 1 if the lock was held under this number, and is not any more.
+/// Returns 1 if the lock was held under this number, and releases it.
 const UNLOCK: &str = r"
 local held = redis.call('GET', KEYS[1])
 if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
@@ -146,7 +147,7 @@ impl ValueStore for RedisValues {
         let expected = match expected {
             Expected::Anything => "-".to_owned(),
             Expected::Nothing => "0".to_owned(),
-            // No version is zero, so that `0` says to the script that there must be no value.
+            // No version is zero, so `0` represents `Expected::Nothing` in the script.
             Expected::Version(0) => "none".to_owned(),
             Expected::Version(version) => version.to_string(),
         };

@@ -1,4 +1,4 @@
-//! What stands in front of a sealed message.
+//! The header of a sealed message.
 //!
 //! ```text
 //! magic         1 byte, 0xc1: no JSON, no MessagePack and no envelope begins with it
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::secrets::KeyId;
 use crate::adapter::{Unopened, WireError};
 
-/// Names a sender from its start to its end.
+/// Identifies a sender from its start to its end.
 pub(super) type Incarnation = [u8; 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The bytes of a header.
+    /// The size of a header in bytes.
     pub(super) const BYTES: usize = 38;
 
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
@@ -53,7 +53,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the header of a message, which costs next to nothing.
+    /// Reads the header of a message. This is cheap.
     pub(super) fn read(message: &[u8]) -> Result<Self, WireError> {
         if message.first() != Some(&MAGIC) {
             return Err(WireError::Unopened(Unopened::Plain));
@@ -74,7 +74,7 @@ impl Header {
     }
 }
 
-/// Takes as many bytes as there are for certain, because the header has a fixed length.
+/// Splits off `N` bytes. They always exist, because the header has a fixed length.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let Some((part, behind)) = rest.split_first_chunk::<N>() else {
         return [0; N];
@@ -83,32 +83,32 @@ fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     *part
 }
 
-/// Names a sealed message: no other has the same incarnation and counter.
+/// Identifies a sealed message: no other message has the same incarnation and counter.
 #[cfg(feature = "postgres")]
 pub(in crate::adapter) type SealedName = [u8; NAME_BYTES];
 
-/// The bytes of the name of a sealed message.
+/// The size of the name of a sealed message in bytes.
 #[cfg(feature = "postgres")]
 pub(in crate::adapter) const NAME_BYTES: usize = 24;
 
-/// The name of a sealed message.
+/// Returns the name of a sealed message, or `None` if the message is too short.
 #[cfg(feature = "postgres")]
 pub(in crate::adapter) fn sealed_name(sealed: &[u8]) -> Option<SealedName> {
     sealed.get(6..30)?.try_into().ok()
 }
 
-/// Whether a message is sealed, or wants to look so.
+/// Returns whether a message claims to be sealed.
 pub(in crate::adapter) fn is_sealed(message: &[u8]) -> bool {
     message.first() == Some(&MAGIC)
 }
 
-/// Milliseconds since 1970.
+/// Returns the time in milliseconds since 1970.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or(Duration::ZERO).as_millis();
     u64::try_from(since).unwrap_or(u64::MAX)
 }
 
-/// A byte with which MessagePack begins nothing, nor do JSON and envelopes.
+/// The first byte of a sealed message. MessagePack, JSON and envelopes never begin with it.
 pub(super) const MAGIC: u8 = 0xc1;
 const VERSION: u8 = 1;

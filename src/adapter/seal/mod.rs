@@ -1,20 +1,25 @@
-//! Sealing: what servers exchange is readable by servers that know a secret, and only their messages are acted on.
+//! Sealing: only servers that know a secret can read messages, and only their messages are
+//! processed.
 //!
-//! A sealed message is a [header](header), the encrypted content and a tag of 16 bytes (AES-256-GCM).
+//! A sealed message is a [header](header), the encrypted content and a tag of 16 bytes
+//! (AES-256-GCM).
 //!
-//! - **Keys.** HKDF-SHA256 derives from the secret one key for each [purpose](Purpose), cluster and incarnation of a
-//!   sender. An incarnation is 128 random bits that a sender draws when it starts.
-//! - **Nonces.** The nonce is the counter of the incarnation. A counter is drawn once, and each incarnation has a key
-//!   of its own, so no nonce repeats for a key.
-//! - **Binding.** The tag covers the whole header and the place, such as the channel: the time and the place as
-//!   associated data, the counter as nonce, and the rest by the key. A message does not open elsewhere.
-//! - **Replays.** An [`Opener`] opens each counter of an incarnation once, within a [window](window). A message of an
-//!   unknown incarnation must be at most 60 seconds old. Only an incarnation whose message has opened is remembered.
-//! - **Stored content** is identified by where it is stored: entries of a journal by their position, rows by the
-//!   sealed notification that names them, sessions by their key. Reading it again is not a replay.
+//! - **Keys.** HKDF-SHA256 derives from the secret one key for each [purpose](Purpose), cluster and
+//!   incarnation of a sender. An incarnation is 128 random bits that a sender draws when it starts.
+//! - **Nonces.** The nonce is the counter of the incarnation. A counter is drawn once, and each
+//!   incarnation has its own key, so no nonce repeats for a key.
+//! - **Binding.** The tag covers the whole header and the place, such as the channel: the time and
+//!   the place as associated data, the counter as nonce, and the rest through the key. A message
+//!   does not open at other places.
+//! - **Replays.** An [`Opener`] opens each counter of an incarnation once, within a
+//!   [window](window). A message of an unknown incarnation must be at most 60 seconds old. An
+//!   incarnation is only stored after one of its messages has opened.
+//! - **Stored content** is identified by where it is stored: entries of a journal by their
+//!   position, rows by the sealed notification that names them, sessions by their key. Reading it
+//!   again is not a replay.
 //!
-//! A message that does not open costs a look at its header, and a decryption if it names a known secret, a new
-//! counter and the present time.
+//! A message that does not open costs a check of its header. If it names a known secret, a new
+//! counter and the present time, it also costs a decryption.
 
 mod header;
 mod opener;
@@ -36,7 +41,7 @@ pub(super) use self::{
     sealer::{OVERHEAD, Sealer},
 };
 
-/// What a key is for.
+/// The purpose of a key.
 #[derive(Clone, Debug)]
 pub(super) struct Purpose {
     label: &'static str,
@@ -61,7 +66,7 @@ impl Purpose {
     }
 }
 
-/// For fuzz targets: nothing that arrives opens unless it was sealed.
+/// For fuzz targets: arbitrary data never opens unless it was sealed.
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
@@ -73,7 +78,7 @@ pub fn fuzz(data: &[u8]) {
         Opener::new(&secrets, &Purpose::new("fuzz", "")),
     );
     let sealed = sealer.seal(b"place", data);
-    // The data behind a true header, and in its place.
+    // The data after a genuine header, and instead of a message.
     let header = sealed.get(..header::Header::BYTES).unwrap_or_default();
     for forged in [data.to_vec(), [header, data].concat()] {
         assert!(opener.open(b"place", forged.into(), None).is_err());

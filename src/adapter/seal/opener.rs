@@ -1,4 +1,4 @@
-//! Opening what has arrived.
+//! Opens incoming messages.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::adapter::{Unopened, WireError};
 
-/// Opens messages of all senders, each message once.
+/// Opens the messages of all senders, each message once.
 pub(in crate::adapter) struct Opener {
     secrets: Secrets,
     purpose: Purpose,
@@ -28,7 +28,8 @@ pub(in crate::adapter) struct Opener {
 
 type Senders = HashMap<Incarnation, Sender, BuildHasherDefault<IncarnationHasher>>;
 
-/// Takes an incarnation for its own hash: it is random, and only a sender that knows the secret adds one.
+/// Uses an incarnation as its own hash. It is random, and only a sender that knows the secret can
+/// add one.
 #[derive(Default)]
 struct IncarnationHasher(u64);
 
@@ -44,12 +45,12 @@ impl Hasher for IncarnationHasher {
     }
 }
 
-/// A sender of whom a message was opened.
+/// A sender of which at least one message was opened.
 struct Sender {
     id: KeyId,
     key: LessSafeKey,
     window: Window,
-    /// The time of the newest message that was opened.
+    /// The time of the newest opened message.
     last: u64,
 }
 
@@ -62,13 +63,14 @@ impl Opener {
         }
     }
 
-    /// Opens a message that has arrived at a place. `kept` is when the broker has stored it, in milliseconds since
-    /// 1970, if it has: only then may the message of a new sender be old.
+    /// Opens a message that arrived at a place. `kept` is the time at which the broker stored it,
+    /// in milliseconds since 1970, if it did. Only in this case, the message of a new sender may be
+    /// old.
     ///
     /// # Errors
     ///
-    /// If the message is not sealed, was sealed with another secret or for another place, was opened before, or if
-    /// its sender is new and its time is not.
+    /// If the message is not sealed, was sealed with another secret or for another place, or was
+    /// opened before. Also if its sender is new and the message is not recent.
     pub(in crate::adapter) fn open(
         &self,
         place: &[u8],
@@ -85,7 +87,8 @@ impl Opener {
             if sender.window.has(header.counter) {
                 return Err(WireError::Unopened(Unopened::Replayed));
             }
-            // What was sent before this server has known the sender is as good as from a new one.
+            // A message from before the first opened message counts like the message of a new
+            // sender.
             if sender.window.is_before(header.counter) && !is_fresh(&header, arrived()) {
                 return Err(WireError::Unopened(Unopened::Stale));
             }
@@ -99,7 +102,7 @@ impl Opener {
         }
         let key = self.key(&header)?;
         let opened = decrypt(&key, &header, place, message)?;
-        // Only a sender that knows the secret comes so far.
+        // Only a sender that knows the secret gets here.
         if senders.len() >= MAX_SENDERS {
             evict(&mut senders);
         }
@@ -113,7 +116,7 @@ impl Opener {
         Ok(opened)
     }
 
-    /// Checks what can be checked without decrypting anything: whether the message is sealed, with a secret that is known.
+    /// Checks the message without decrypting it: whether it is sealed, and with a known secret.
     fn check(&self, message: &[u8]) -> Result<Header, WireError> {
         let header = Header::read(message)?;
         if message.len() < OVERHEAD {
@@ -125,7 +128,7 @@ impl Opener {
         }
     }
 
-    /// Returns whether a message with these first bytes may open, without decrypting anything.
+    /// Checks whether a message with these first bytes may open, without decrypting it.
     ///
     /// # Errors
     ///
@@ -150,7 +153,8 @@ impl Opener {
         Ok(secret.key(&self.purpose, &header.incarnation))
     }
 
-    /// Opens something that is stored at a place, which may be read any number of times. Returns it with its age.
+    /// Opens stored content at a place, which may be read any number of times. Returns it with its
+    /// age.
     ///
     /// # Errors
     ///
@@ -166,13 +170,14 @@ impl Opener {
         Ok((opened, age))
     }
 
-    /// How many senders are remembered.
+    /// Returns the number of stored senders.
     #[cfg(test)]
     pub(super) fn senders(&self) -> usize {
         self.senders.lock().len()
     }
 
-    /// Begins to read entries of a journal, which may be read any number of times, but each once in a reading.
+    /// Starts to read entries of a journal. They may be read any number of times, but each once per
+    /// reading.
     #[cfg(feature = "redis")]
     pub(in crate::adapter) fn reading(&self) -> Reading<'_> {
         Reading {
@@ -199,11 +204,11 @@ pub(in crate::adapter) struct Reading<'a> {
 
 #[cfg(feature = "redis")]
 impl Reading<'_> {
-    /// Opens an entry that the broker has stored at this time.
+    /// Opens an entry that the broker stored at the time `kept`, in milliseconds since 1970.
     ///
     /// # Errors
     ///
-    /// As [`Opener::open`]; an entry that was sealed long before it was stored is stale.
+    /// See [`Opener::open`]. An entry that was sealed long before it was stored is stale.
     pub(in crate::adapter) fn open(
         &mut self,
         place: &[u8],
@@ -239,7 +244,7 @@ fn decrypt(
     place: &[u8],
     message: Bytes,
 ) -> Result<Bytes, WireError> {
-    // A message that shares its memory with others is copied; most do not.
+    // A message with a shared buffer is copied; most buffers are not shared.
     let mut message = message
         .try_into_mut()
         .unwrap_or_else(|shared| BytesMut::from(&*shared));
@@ -253,8 +258,8 @@ fn decrypt(
     Ok(message.freeze())
 }
 
-/// Removes the senders that were silent for so long that nothing of them opens any more without being new; if there is
-/// none, the one that was silent for the longest time.
+/// Removes the senders that were silent for [`SILENCE`], whose old messages are stale. If there are
+/// none, removes the sender with the oldest last message.
 fn evict(senders: &mut Senders) {
     let (before, now) = (senders.len(), header::now());
     let is_silent = |sender: &Sender| {
@@ -274,10 +279,10 @@ fn is_fresh(header: &Header, arrived: u64) -> bool {
     u128::from(header.time.abs_diff(arrived)) <= FRESH.as_millis()
 }
 
-/// How far the time of a new sender's message may be from this server's, or from that of the broker which has
-/// stored it.
+/// The maximum difference between the time of a new sender's message and that of this server, or of
+/// the broker that stored it.
 const FRESH: Duration = Duration::from_secs(60);
-/// How long a sender is remembered in any case: a message of it that was captured is stale by then.
+/// How long a silent sender is stored at least. By then, a recorded message of it is stale.
 const SILENCE: Duration = Duration::from_secs(180);
-/// The most senders that are remembered.
+/// The maximum number of stored senders.
 const MAX_SENDERS: usize = 4096;

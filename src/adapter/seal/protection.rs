@@ -1,4 +1,4 @@
-//! Whether an adapter seals, and what it accepts.
+//! Decides whether an adapter seals, and which messages it accepts.
 
 use std::collections::HashSet;
 
@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use super::{Opener, Purpose, Secrets, header};
 use crate::adapter::{Envelope, Inbox, Unopened, WireError, envelope::NodeId};
 
-/// How an adapter was told to seal.
+/// The sealing options of an adapter.
 #[derive(Clone, Debug, Default)]
 pub(in crate::adapter) struct SealOptions {
     pub(in crate::adapter) secrets: Option<Secrets>,
     pub(in crate::adapter) accepts_plain: bool,
 }
 
-/// Whether messages of other servers are accepted.
+/// Decides whether messages of other servers are accepted.
 #[derive(Debug, Default)]
 pub(in crate::adapter) struct Protection(Option<Sealed>);
 
@@ -23,11 +23,12 @@ pub(in crate::adapter) struct Protection(Option<Sealed>);
 struct Sealed {
     opener: Opener,
     accepts_plain: bool,
-    /// The servers that seal. While plain messages are accepted, those servers send each message in both forms.
+    /// The servers that seal. While plain messages are accepted, these servers send each message in
+    /// both forms.
     sealing: Mutex<HashSet<NodeId>>,
 }
 
-/// A message as it was before it was sealed.
+/// The content of a message, after it was opened if it was sealed.
 #[derive(Debug)]
 pub(in crate::adapter) struct Opened {
     pub(in crate::adapter) message: Bytes,
@@ -43,17 +44,18 @@ impl Protection {
         }))
     }
 
-    /// The opener, if messages are sealed.
+    /// Returns the opener, if messages are sealed.
     pub(in crate::adapter) fn opener(&self) -> Option<&Opener> {
         self.0.as_ref().map(|sealed| &sealed.opener)
     }
 
-    /// Whether plain messages are accepted.
+    /// Returns whether plain messages are accepted.
     pub(in crate::adapter) fn accepts_plain(&self) -> bool {
         self.0.as_ref().is_none_or(|sealed| sealed.accepts_plain)
     }
 
-    /// Opens a message. See [`Opener::open`].
+    /// Opens a message; see [`Opener::open`]. Returns plain messages unchanged if they are
+    /// accepted.
     pub(in crate::adapter) fn open(
         &self,
         place: &[u8],
@@ -79,8 +81,8 @@ impl Protection {
         })
     }
 
-    /// Returns whether a message of this server counts. A server that seals also sends the plain form while plain
-    /// messages are accepted, and the plain form is left out then.
+    /// Returns whether a message of this server counts. While plain messages are accepted, a server
+    /// that seals sends both forms, and its plain form is ignored.
     pub(in crate::adapter) fn admits(&self, node: &NodeId, was_sealed: bool) -> bool {
         let Some(sealed) = self.0.as_ref().filter(|sealed| sealed.accepts_plain) else {
             return true;
@@ -95,7 +97,7 @@ impl Protection {
         true
     }
 
-    /// Delivers an envelope that was opened.
+    /// Delivers an opened envelope.
     pub(in crate::adapter) fn deliver(&self, inbox: &Inbox, opened: Opened) {
         match Envelope::from_bytes(opened.message) {
             Ok(mut envelope) => {
@@ -108,12 +110,14 @@ impl Protection {
         }
     }
 
-    /// Whether a server is known to seal.
+    /// Returns whether a server is known to seal.
     pub(in crate::adapter) fn seals(&self, node: &NodeId) -> bool {
         let sealed = self.0.as_ref();
         sealed.is_some_and(|sealed| !sealed.accepts_plain || sealed.sealing.lock().contains(node))
     }
 
+    /// Accepts a plain message.
+    ///
     /// # Errors
     ///
     /// If plain messages are not accepted.
@@ -125,5 +129,6 @@ impl Protection {
     }
 }
 
-/// Servers that are remembered as sealing, which only servers with the secret can add to.
+/// The maximum number of servers that are stored as sealing. Only servers that know the secret can
+/// be added.
 const MAX_NODES: usize = 4096;

@@ -1,4 +1,4 @@
-//! Sealing what is sent.
+//! Seals outgoing messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use super::{
     secrets::KeyId,
 };
 
-/// Seals messages under a key of its own.
+/// Seals messages with its own key.
 pub(in crate::adapter) struct Sealer {
     id: KeyId,
     incarnation: Incarnation,
@@ -21,9 +21,12 @@ pub(in crate::adapter) struct Sealer {
 }
 
 impl Sealer {
+    /// Creates a sealer with a new incarnation.
+    ///
     /// # Panics
     ///
-    /// If the operating system has no random numbers: an incarnation that repeats would repeat nonces.
+    /// If the operating system returns no random numbers. A repeated incarnation would repeat
+    /// nonces.
     pub(in crate::adapter) fn new(secrets: &Secrets, purpose: &Purpose) -> Self {
         let mut incarnation = Incarnation::default();
         getrandom::fill(&mut incarnation).expect("the operating system has random numbers");
@@ -40,7 +43,7 @@ impl Sealer {
         }
     }
 
-    /// Seals a message for one place, such as a channel: elsewhere it does not open.
+    /// Seals a message for one place, such as a channel. It does not open at other places.
     pub(in crate::adapter) fn seal(&self, place: &[u8], message: &[u8]) -> Bytes {
         self.seal_at(header::now(), place, message)
     }
@@ -49,7 +52,7 @@ impl Sealer {
         let header = Header {
             key: self.id,
             incarnation: self.incarnation,
-            // Relaxed is enough: a counter must only be drawn once.
+            // Relaxed ordering suffices: a counter must only be drawn once.
             counter: self.next.fetch_add(1, Ordering::Relaxed),
             time,
         };
@@ -67,8 +70,8 @@ impl Sealer {
         sealed.freeze()
     }
 
-    /// Returns whether this sealer has sealed the message, as it claims. Only a message that would be left out
-    /// anyway gains anything from a false claim.
+    /// Returns whether this sealer has sealed the message, according to its header. A false claim
+    /// only helps a message that is ignored anyway.
     pub(in crate::adapter) fn has_sealed(&self, message: &[u8]) -> bool {
         Header::read(message).is_ok_and(|header| header.incarnation == self.incarnation)
     }
@@ -80,7 +83,8 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// The nonce of a message. It never repeats for a key, because each incarnation has a key of its own.
+/// Returns the nonce of a message. It never repeats for a key, because each incarnation has its own
+/// key.
 pub(super) fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
     for (place, byte) in nonce.iter_mut().skip(4).zip(counter.to_le_bytes()) {
@@ -89,12 +93,12 @@ pub(super) fn nonce(counter: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// Does something with what a message is bound to besides its key and its nonce: its time and its place. The key
-/// depends on all of the header but the counter and the time, and the counter is the nonce.
+/// Calls `then` with the associated data of a message: its time and its place. The key depends on
+/// all of the header except the counter and the time, and the counter is the nonce.
 pub(super) fn bound<T>(time: u64, place: &[u8], then: impl FnOnce(&[u8]) -> T) -> T {
     let time = time.to_le_bytes();
     let mut here = [0; 128];
-    // Most places are short, and are put together without an allocation.
+    // Most places are short, and need no allocation.
     match here.get_mut(..time.len() + place.len()) {
         Some(bound) => {
             let (front, back) = bound.split_at_mut(time.len());
@@ -106,7 +110,7 @@ pub(super) fn bound<T>(time: u64, place: &[u8], then: impl FnOnce(&[u8]) -> T) -
     }
 }
 
-/// What a sealed message has more than its content.
+/// The additional size of a sealed message in bytes.
 pub(in crate::adapter) const OVERHEAD: usize = Header::BYTES + TAG;
-/// The bytes of the tag at the end.
+/// The size of the tag at the end in bytes.
 pub(super) const TAG: usize = MAX_TAG_LEN;

@@ -9,10 +9,11 @@ use ring::{
 
 use super::{Purpose, header::Incarnation};
 
-/// The secrets with which servers seal what they exchange: the first seals, and all open.
+/// The secrets with which servers seal their messages: the first seals, and all open.
 ///
-/// All servers and emitters of a cluster have the same list. To replace a secret, add the new one at the end
-/// on all servers, then move it to the front on all servers, then remove the old one.
+/// All servers and emitters of a cluster have the same list. To replace a secret, change all
+/// servers in three steps: add the new secret at the end, move it to the front, and remove the old
+/// secret.
 ///
 /// ```
 /// use roomcast::adapter::Secrets;
@@ -25,16 +26,16 @@ use super::{Purpose, header::Incarnation};
 #[derive(Clone)]
 pub struct Secrets(Arc<[Secret]>);
 
-/// A secret, as the pseudorandom key from which HKDF derives all others.
+/// A secret, as the pseudorandom key from which HKDF derives all other keys.
 pub(super) struct Secret {
     pub(super) id: KeyId,
     root: Prk,
 }
 
-/// Names a secret in sealed messages, and reveals nothing about it.
+/// Identifies a secret in sealed messages, and reveals nothing about it.
 pub(super) type KeyId = [u8; 4];
 
-/// Why a list of secrets cannot be used.
+/// The reason why a list of secrets is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidSecrets {
@@ -44,12 +45,12 @@ pub enum InvalidSecrets {
     TooMany(usize),
     /// The secret with this number, counted from 1, is shorter than [`Secrets::MIN_BYTES`].
     TooShort {
-        /// The number of the secret in the list.
+        /// The number of the secret in the list, counted from 1.
         number: usize,
-        /// Its length.
+        /// The length of the secret in bytes.
         bytes: usize,
     },
-    /// The secret with this number, counted from 1, stands in the list before.
+    /// The secret with this number, counted from 1, repeats an earlier secret.
     Repeated(usize),
 }
 
@@ -78,17 +79,17 @@ impl fmt::Display for InvalidSecrets {
 impl std::error::Error for InvalidSecrets {}
 
 impl Secrets {
-    /// The fewest bytes of a secret.
+    /// The minimum length of a secret in bytes.
     pub const MIN_BYTES: usize = 32;
-    /// The most secrets of a list.
+    /// The maximum number of secrets.
     pub const MAX: usize = 16;
 
-    /// Reads a list of secrets, of which the first seals.
+    /// Creates a list of secrets, of which the first seals.
     ///
     /// # Errors
     ///
-    /// If the list is empty, longer than [`MAX`](Self::MAX), has a secret twice, or has one that is shorter
-    /// than [`MIN_BYTES`](Self::MIN_BYTES).
+    /// If the list is empty, is longer than [`MAX`](Self::MAX), contains a secret twice, or
+    /// contains a secret shorter than [`MIN_BYTES`](Self::MIN_BYTES).
     pub fn new<S: AsRef<[u8]>>(
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, InvalidSecrets> {
@@ -121,8 +122,8 @@ impl Secrets {
         }
     }
 
-    /// Derives a key from each secret, in their order, for something that servers of the cluster prove or
-    /// protect besides their messages. Keys of different purposes reveal nothing about each other.
+    /// Derives a key from each secret, in order, for proofs and protections besides messages. Keys
+    /// of different purposes reveal nothing about each other.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> Vec<[u8; 32]> {
         let derive = |secret: &Secret| {
@@ -133,12 +134,12 @@ impl Secrets {
         self.0.iter().map(derive).collect()
     }
 
-    /// The secret that seals.
+    /// Returns the secret that seals.
     pub(super) fn first(&self) -> &Secret {
         self.0.first().expect("a list of secrets is never empty")
     }
 
-    /// The secret with this id.
+    /// Returns the secret with this id.
     pub(super) fn get(&self, id: KeyId) -> Option<&Secret> {
         self.0.iter().find(|secret| secret.id == id)
     }
@@ -177,12 +178,12 @@ fn fill(root: &Prk, info: &[&[u8]], key: &mut [u8]) {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The number is all that a log may have of it.
+        // The log must not contain more than the number of secrets.
         write!(f, "Secrets({})", self.0.len())
     }
 }
 
-/// Separates these keys from what others derive from the same secret.
+/// Separates these keys from keys that other programs derive from the same secret.
 const SALT: &[u8] = b"roomcast seal 1";
 const KEY_ID: &[u8] = b"key id";
 const MESSAGES: &[u8] = b"messages/";

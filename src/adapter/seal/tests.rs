@@ -1,4 +1,4 @@
-//! Sealing and opening together.
+//! Tests of sealing and opening together.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -140,7 +140,7 @@ fn a_new_sender_must_be_of_this_minute_and_a_known_one_need_not() {
         let [early, sealed] = [(); 2].map(|()| sealer.seal_at(then, b"", b"old"));
         let opened = opener.open(b"", sealed.clone(), None);
         assert_eq!(opened.is_ok(), is_fresh, "{offset}");
-        // A stream that has stored it then shows that it is no replay.
+        // The time at which a stream stored it then shows that it is not a replay.
         let stored = self::opener(&all).open(b"", sealed, Some(then));
         assert!(stored.is_ok());
         if !is_fresh {
@@ -159,7 +159,7 @@ fn a_new_sender_must_be_of_this_minute_and_a_known_one_need_not() {
 #[test]
 fn a_new_secret_opens_before_it_seals() {
     let [old, both, swapped, new] = [secrets([1]), secrets([1, 2]), secrets([2, 1]), secrets([2])];
-    // Each step of a roll-out with the one before and after.
+    // Each step of a rollout is compatible with the previous and the next step.
     for (from, to) in [(&old, &both), (&both, &swapped), (&swapped, &new)] {
         for (from, to) in [(from, to), (to, from)] {
             let sealed = sealer(from).seal(b"", b"message");
@@ -232,7 +232,8 @@ fn plain_messages_count_only_while_they_are_accepted() {
     assert!(!rolling.admits(&node, false), "it has come sealed");
 }
 
-/// Sealed messages that every later version opens: the secret, the place, the time, the content and the message.
+/// Sealed messages that every later version must open. A line contains the purpose, the secret, the
+/// place, the time, the content and the message.
 #[test]
 fn sealed_messages_are_those_of_earlier_versions() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/sealed.txt");
@@ -296,7 +297,7 @@ proptest! {
         let all = secrets([1]);
         let opener = opener(&all);
         let sealed = sealer(&all).seal(b"", b"");
-        // Behind a true header as well.
+        // Also after a genuine header.
         let header = [&sealed[..38], &bytes].concat();
         prop_assert!(opener.open(b"", bytes.into(), None).is_err());
         prop_assert!(opener.open(b"", header.into(), None).is_err());

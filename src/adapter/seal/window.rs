@@ -1,19 +1,20 @@
-//! Which messages of one sender were opened.
+//! Tracks which messages of one sender were opened.
 
-/// The counters of one sender that were opened. The most recent [`WINDOW`] are known one by one, and
-/// older ones count as opened.
+/// The opened counters of one sender. The most recent [`WINDOW`] are tracked individually, and
+/// older counters count as opened.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// The counter of the message by which the sender became known.
+    /// The counter of the first opened message of the sender.
     first: u64,
     highest: u64,
-    /// One bit for each of the most recent counters, at its remainder. Without it every counter from the first
-    /// to the highest was opened, which is all there is to know of a sender whose messages come in order.
+    /// One bit for each of the most recent counters, at the index `counter % WINDOW`. If it is
+    /// `None`, every counter from the first to the highest was opened. This suffices for a sender
+    /// whose messages arrive in order.
     opened: Option<Box<[u64; WORDS]>>,
 }
 
 impl Window {
-    /// A sender whose first message has this counter.
+    /// Creates the window of a sender whose first opened message has this counter.
     pub(super) const fn new(first: u64) -> Self {
         Self {
             first,
@@ -22,7 +23,7 @@ impl Window {
         }
     }
 
-    /// Returns whether the message is older than the first that was opened.
+    /// Returns whether the message is older than the first opened message.
     pub(super) const fn is_before(&self, counter: u64) -> bool {
         counter < self.first
     }
@@ -44,14 +45,14 @@ impl Window {
         }
     }
 
-    /// Notes that a message was opened.
+    /// Records that a message was opened.
     pub(super) fn note(&mut self, counter: u64) {
         if self.opened.is_none() {
             if counter == self.highest.wrapping_add(1) {
                 self.highest = counter;
                 return;
             }
-            // A message is missing or has come late, so that from now on each has its bit.
+            // A message is missing or was late, so from now on each counter has its bit.
             let mut opened = Box::new([0; WORDS]);
             let oldest = self.highest.saturating_sub(WINDOW - 1).max(self.first);
             for known in oldest..=self.highest {
@@ -86,14 +87,14 @@ fn set(opened: &mut [u64; WORDS], counter: u64) {
     }
 }
 
-/// The word and the bit of a counter.
+/// Returns the word and the bit of a counter.
 const fn place(counter: u64) -> (usize, u64) {
     let place = counter % WINDOW;
     ((place / 64) as usize, 1 << (place % 64))
 }
 
-/// Counters that are known one by one: as many messages as an adapter queues by default. A message that waits in one
-/// queue while others overtake it in another is still new.
+/// How many counters are tracked individually: as many as messages that an adapter queues by
+/// default. A message that other queues have overtaken still counts as new.
 pub(super) const WINDOW: u64 = 1 << 16;
 const WORDS: usize = (WINDOW / 64) as usize;
 
@@ -101,7 +102,7 @@ const WORDS: usize = (WINDOW / 64) as usize;
 mod tests {
     use super::*;
 
-    /// Opens a message unless it was opened, and returns whether it was new.
+    /// Opens a message unless it was opened before. Returns whether it was new.
     fn open(window: &mut Window, counter: u64) -> bool {
         let is_new = !window.has(counter);
         if is_new {

@@ -11,26 +11,26 @@ use super::{Expected, MAX_VALUE, Put, ValueError, Values, check};
 
 type Migrate = fn(u32, Value) -> Result<Value, String>;
 
-/// Values of one type; made by [`Values::keyspace`].
+/// Values of one type; created by [`Values::keyspace`].
 pub struct Keyspace<T> {
     values: Values,
     name: Arc<str>,
     schema: u32,
     migrate: Migrate,
-    // A function pointer, so that the keyspace can be shared among threads whatever `T` is.
+    // A function pointer, so that a keyspace is `Send` and `Sync` for all `T`.
     of: PhantomData<fn() -> T>,
 }
 
-/// A value that was read.
+/// A value and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned<T> {
-    /// The number of the change that has stored it, for [`Expected::Version`].
+    /// The number of the change that stored the value, for [`Expected::Version`].
     pub version: u64,
     /// The value, in the schema of the keyspace.
     pub value: T,
 }
 
-/// What is stored.
+/// The stored form of a value.
 #[derive(Serialize, Deserialize)]
 struct Written<'a> {
     schema: u32,
@@ -55,11 +55,12 @@ impl<T> Keyspace<T> {
         Ok(key.into())
     }
 
-    /// Removes a value, if what is there is expected.
+    /// Removes a value if the current value matches `expected`.
     ///
     /// # Errors
     ///
-    /// See [`ValueError`]. What is [`Unavailable`](ValueError::Unavailable) may have been removed.
+    /// See [`ValueError`]. After [`Unavailable`](ValueError::Unavailable), the value may have been
+    /// removed.
     pub async fn remove(&self, key: &str, expected: Expected) -> Result<Put, ValueError> {
         self.change(key, expected, None).await
     }
@@ -74,20 +75,21 @@ impl<T> Keyspace<T> {
         let putting = self.values.0.store.put(&key, expected, text);
         let put = self.values.within(putting).await?;
         if let Put::Stored(_) = put {
-            // The change is announced after the store has it, so that whoever hears of it reads the new value. If the
-            // future is dropped before, those who watch find the change when they look by themselves.
+            // The change is announced after the store has it, so that receivers read the new value.
+            // If the future is dropped before the announcement, watchers find the change by
+            // polling.
             self.values.announce(&key);
         }
         Ok(put)
     }
 
-    /// Watches a key from now on. What is there now counts as seen.
+    /// Watches a key from now on. The current value counts as seen.
     ///
     /// # Errors
     ///
     /// See [`ValueError`].
     pub async fn watch(&self, key: &str) -> Result<Watch<T>, ValueError> {
-        // Announcements are heard from before the value is read, so that no change falls between the two.
+        // The subscription starts before the value is read, so that no change is missed in between.
         let (changed, key) = (self.values.0.changed.subscribe(), self.key(key)?);
         let known = self.values.within(self.values.0.store.get(&key)).await?;
         Ok(Watch {
@@ -100,7 +102,7 @@ impl<T> Keyspace<T> {
 }
 
 impl<T> Keyspace<T> {
-    /// Hears from now on which keys are changed, here and at other servers.
+    /// Returns a stream of the keys that are changed from now on, by this server or its peers.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes {
@@ -112,7 +114,7 @@ impl<T> Keyspace<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Keyspace<T> {
-    /// The value of a key, if there is one.
+    /// Returns the value of a key, or `None` if the key does not exist.
     ///
     /// # Errors
     ///
@@ -128,11 +130,12 @@ impl<T: Serialize + DeserializeOwned> Keyspace<T> {
         }
     }
 
-    /// Stores a value, if what is there is expected.
+    /// Stores a value if the current value matches `expected`.
     ///
     /// # Errors
     ///
-    /// See [`ValueError`]. What is [`Unavailable`](ValueError::Unavailable) may have been stored.
+    /// See [`ValueError`]. After [`Unavailable`](ValueError::Unavailable), the value may have been
+    /// stored.
     pub async fn put(&self, key: &str, expected: Expected, value: &T) -> Result<Put, ValueError> {
         let encode = |error| ValueError::Encode(Arc::new(error));
         let value = serde_json::value::to_raw_value(value).map_err(encode)?;
@@ -187,21 +190,22 @@ impl<T> fmt::Debug for Keyspace<T> {
     }
 }
 
-/// Hears which keys of a keyspace are changed; made by [`Keyspace::changes`].
+/// The changed keys of a keyspace; created by [`Keyspace::changes`].
 ///
-/// The adapter announces them, and an announcement may be lost: whoever must know each value looks at all keys now and
-/// then as well.
+/// The adapter announces changes, and an announcement may be lost. A caller that must know every
+/// value must also read all keys periodically.
 #[derive(Debug)]
 pub struct Changes {
     changed: Receiver<Arc<str>>,
-    /// Announces for as long as it is there.
+    /// Keeps the sender of announcements alive.
     values: Values,
     prefix: String,
 }
 
 impl Changes {
-    /// The next key that was changed, without the name of the keyspace. `None` says that so many were changed that some
-    /// were not kept, and that all keys are to be looked at. Nothing is lost if the future is dropped before.
+    /// Waits for the next changed key, without the name of the keyspace. Returns `None` after
+    /// announcements were dropped because there were too many. The caller must then read all keys.
+    /// This future is cancel safe.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             match self.changed.recv().await {
@@ -217,10 +221,10 @@ impl Changes {
     }
 }
 
-/// Sees the changes of one key.
+/// A watch on one key.
 ///
-/// A change is announced to the other servers by the adapter, and looked for every five seconds besides, since an
-/// announcement may be lost. Of several changes in a row only the last may be seen.
+/// The adapter announces a change to the other servers. The watch also polls every five seconds,
+/// because an announcement may be lost. Of several successive changes, it may only return the last.
 #[derive(Debug)]
 pub struct Watch<T> {
     keyspace: Keyspace<T>,
@@ -230,13 +234,13 @@ pub struct Watch<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Watch<T> {
-    /// Waits until something else is there than was seen last, and returns `None` if nothing is. Nothing is lost
-    /// if the future is dropped before.
+    /// Waits until the value differs from the last seen value. Returns `None` if the key was
+    /// removed. This future is cancel safe.
     ///
     /// # Errors
     ///
-    /// When what is there cannot be read, once for each change. While the store does not answer, it is
-    /// waited for.
+    /// If the value cannot be read, once per change. While the store does not respond, this keeps
+    /// waiting.
     pub async fn changed(&mut self) -> Result<Option<Versioned<T>>, ValueError> {
         loop {
             let values = &self.keyspace.values;
@@ -256,22 +260,22 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
                 Err(ValueError::Unavailable(_)) => {}
                 Err(error) => return Err(error),
             }
-            // An announcement that came while the value was read is still in the channel, so this returns at once.
+            // An announcement during the read is still in the channel, so this returns immediately.
             self.wait().await;
         }
     }
 
-    /// Waits until the key is said to have changed, or it is time to look.
+    /// Waits for an announcement of this key, or until the next poll is due.
     async fn wait(&mut self) {
         let look = Instant::now() + LOOK;
         loop {
-            // Dropping `recv` loses nothing, so that it may be raced against the time.
+            // `recv` is cancel safe, so it may race against the timer.
             tokio::select! {
                 heard = self.changed.recv() => match heard {
                     Ok(key) if key == self.key => return,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => return,
-                    // The server is gone; values may still be read.
+                    // The server is closed, but values can still be read.
                     Err(RecvError::Closed) => return sleep_until(look).await,
                 },
                 () = sleep_until(look) => return,
@@ -280,5 +284,5 @@ impl<T: Serialize + DeserializeOwned> Watch<T> {
     }
 }
 
-/// How often a key that is watched is looked at.
+/// The interval at which a watched key is polled.
 const LOOK: Duration = Duration::from_secs(5);

@@ -8,29 +8,30 @@ use tokio::{
 
 use super::{ValueError, Values, check};
 
-/// A lock that this server holds, until its lease is over; dropping it gives nothing back.
+/// A lock that this server holds until its lease expires. Dropping it does not release the lock.
 ///
-/// A server may stand still for longer than its lease and not know it. So whatever the lock protects is told
-/// the [fencing number](Self::fence), and refuses a number that is smaller than one that it has seen: who held the
-/// lock later has a larger one.
+/// A server may stall for longer than its lease without noticing. The protected resource must
+/// therefore receive the [fencing number](Self::fence), and reject a number smaller than the
+/// largest it has seen. A later holder has a larger number.
 #[derive(Debug)]
 pub struct Lock {
     values: Values,
     name: Arc<str>,
     fence: u64,
     lease: Duration,
-    /// By the clock of this server; by that of the store it lasts longer.
+    /// When the lease expires by the clock of this server. By the clock of the store, it expires
+    /// later.
     until: Instant,
 }
 
-/// Tries to get a lock, as often as it is asked for. It has a name that nobody else has, so that the store knows it
-/// again: what it got with an answer that was lost it gets once more.
+/// An attempt to acquire a lock, which can be repeated. It has a unique holder name. If a response
+/// was lost, the store recognizes the holder and grants the lock again.
 pub(super) struct Attempt {
     values: Values,
     name: Arc<str>,
     holder: Arc<str>,
     lease: Duration,
-    /// The lock may be held without anybody knowing of it.
+    /// Whether the lock may be held although no response has arrived.
     is_doubtful: bool,
 }
 
@@ -51,7 +52,8 @@ impl Attempt {
     }
 
     pub(super) async fn make(&mut self) -> Result<Option<Lock>, ValueError> {
-        // The lease is counted from before the question, so that it ends here before it ends at the store.
+        // The lease is counted from before the request, so that it expires here before it expires
+        // at the store.
         let until = Instant::now() + self.lease;
         self.is_doubtful = true;
         let store = &self.values.0.store;
@@ -70,8 +72,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // An attempt that is dropped while the store is asked may hold the lock without anybody knowing. Without a
-        // runtime nothing can be asked, and the lock ends with its lease.
+        // An attempt that is dropped during a request may hold the lock. Without a runtime the lock
+        // cannot be released, and expires with its lease.
         if self.is_doubtful
             && let Ok(runtime) = Handle::try_current()
         {
@@ -88,29 +90,29 @@ impl Drop for Attempt {
     }
 }
 
-/// A lock that an attempt may have got without knowing.
+/// A lock that an attempt may have acquired without knowing.
 #[derive(Debug)]
 struct Doubtful {
     name: Arc<str>,
     holder: Arc<str>,
-    /// When it has ended by itself.
+    /// When its lease has expired.
     over: Instant,
 }
 
-/// The locks of a server of which it does not know whether it has got them. One task gives all of them up, however many
-/// attempts fail while the store is away.
+/// The locks that this server may hold without knowing. One task releases all of them, however many
+/// attempts fail while the store is unavailable.
 #[derive(Debug, Default)]
 pub(super) struct Doubts(Mutex<DoubtsInner>);
 
 #[derive(Debug, Default)]
 struct DoubtsInner {
-    /// At most [`MOST`]; what finds no room ends with its lease.
+    /// At most [`MOST`] locks. Further locks expire with their leases.
     locks: VecDeque<Doubtful>,
     is_running: bool,
 }
 
 impl Doubts {
-    /// Notes one more. Returns `true` if the task is to be started that gives them up.
+    /// Adds a lock. Returns `true` if the caller must start the task that releases the locks.
     fn add(&self, doubtful: Doubtful) -> bool {
         let mut inner = self.0.lock();
         if inner.locks.len() >= MOST {
@@ -123,7 +125,7 @@ impl Doubts {
         !std::mem::replace(&mut inner.is_running, true)
     }
 
-    /// The next one, as long as there are any.
+    /// Returns the next lock, or `None` if none is left.
     fn next(&self) -> Option<Doubtful> {
         let mut inner = self.0.lock();
         let now = Instant::now();
@@ -132,13 +134,14 @@ impl Doubts {
                 return Some(next);
             }
         }
-        // Under the lock under which it was found empty, so that whoever adds one after that starts a task.
+        // This is set under the lock under which the queue was found empty. The next call of `add`
+        // then starts a new task.
         inner.is_running = false;
         None
     }
 }
 
-/// The task that gives them up.
+/// The task that releases these locks.
 struct Giving(Values);
 
 impl Giving {
@@ -146,7 +149,8 @@ impl Giving {
         let values = &self.0;
         let doubts = &values.0.doubtful;
         while let Some(lock) = doubts.next() {
-            // The store gives the lock to its own holder again, with this short lease in place of the long one.
+            // The store grants the lock to its own holder again, with this short lease instead of
+            // the long one.
             let taking = values.0.store.lock(&lock.name, &lock.holder, SHORTEST);
             if values.within(taking).await.is_err() {
                 doubts.0.lock().locks.push_back(lock);
@@ -158,29 +162,33 @@ impl Giving {
 
 impl Drop for Giving {
     fn drop(&mut self) {
-        // A store that panics ends the task, and so does the end of its runtime: the next attempt starts another one.
+        // The task also ends if the store panics or the runtime shuts down. The next attempt then
+        // starts a new task.
         self.0.0.doubtful.0.lock().is_running = false;
     }
 }
 
 impl Lock {
-    /// The fencing number: larger than that of everybody who held the lock before.
+    /// Returns the fencing number, which is larger than the number of every earlier holder.
     #[must_use]
     pub const fn fence(&self) -> u64 {
         self.fence
     }
 
-    /// How long the lock is still held, by the clock of this server; zero if it may be lost.
+    /// Returns how long the lock is still held, by the clock of this server. Zero means that it may
+    /// be lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Holds the lock for another lease from now on. Returns `false` if it is lost, and somebody else may hold it.
+    /// Extends the lock by another lease from now. Returns `false` if the lock is lost and another
+    /// holder may have it.
     ///
     /// # Errors
     ///
-    /// When the store does not answer. The lock is held until [`remaining`](Self::remaining) is zero.
+    /// If the store does not respond. The lock is then held until [`remaining`](Self::remaining) is
+    /// zero.
     pub async fn renew(&mut self) -> Result<bool, ValueError> {
         let until = Instant::now() + self.lease;
         let store = &self.values.0.store;
@@ -190,20 +198,22 @@ impl Lock {
         Ok(is_held)
     }
 
-    /// Gives the lock back. Returns `false` if it was lost before.
+    /// Releases the lock. Returns `false` if it was already lost.
     ///
     /// # Errors
     ///
-    /// When the store does not answer; the lock then ends with its lease.
+    /// If the store does not respond. The lock then expires with its lease.
     pub async fn release(self) -> Result<bool, ValueError> {
         let unlocking = self.values.0.store.unlock(&self.name, self.fence);
         self.values.within(unlocking).await
     }
 }
 
-/// The locks that are remembered for being given up.
+/// The maximum number of locks that are queued for release.
 pub(super) const MOST: usize = 1024;
-/// The pause between two attempts to end a lock while the store does not answer.
+/// The delay before the next attempt to release a lock while the store does not respond.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The minimum lease.
 const SHORTEST: Duration = Duration::from_millis(10);
+/// The maximum lease.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::{BoxFuture, Expected, MAX_KEYS, Put, StoredValue, ValueError, ValueStore};
 
-/// Values and locks in the memory of this process: for one server, or for several in one process, which are
-/// given clones. What is kept ends with the last of them.
+/// Values and locks in the memory of this process, for one server or for several servers that share
+/// clones. The content is dropped with the last clone.
 #[derive(Clone, Debug, Default)]
 pub struct Memory(Arc<Mutex<ValuesAndLocks>>);
 
@@ -14,7 +14,7 @@ pub struct Memory(Arc<Mutex<ValuesAndLocks>>);
 struct ValuesAndLocks {
     last: u64,
     values: HashMap<Arc<str>, StoredValue>,
-    /// As many locks as names were asked for; those that are over are forgotten when there are many.
+    /// One entry per requested lock name. When there are too many, expired entries are removed.
     locks: HashMap<Arc<str>, HeldLock>,
 }
 
@@ -72,7 +72,8 @@ impl ValuesAndLocks {
         lease: Duration,
     ) -> Result<Option<u64>, ValueError> {
         let now = Instant::now();
-        // The holder itself gets the lock again, with a new number: the answer to its last question may be lost.
+        // The holder itself acquires the lock again with a new number, because the last response
+        // may have been lost.
         let is_others = |held: &HeldLock| held.until > now && &*held.holder != holder;
         if self.locks.get(name).is_some_and(is_others) {
             return Ok(None);

@@ -1,7 +1,8 @@
-//! State that the servers of a cluster share: values with versions, and locks with leases.
+//! Shared state of the servers of a cluster: values with versions, and locks with leases.
 //!
-//! A [`ValueStore`] keeps them: in memory for one server, in Redis where that joins servers, or wherever else
-//! one is written for. What they mean is done here, once for all stores: bounds, schemas, watching.
+//! A [`ValueStore`] stores them: in memory for one server, in Redis if it joins the servers, or in
+//! a custom store. This module implements their semantics for all stores: limits, schemas, and
+//! watching. It must not depend on a particular store.
 
 mod keyspace;
 mod lock;
@@ -19,17 +20,17 @@ pub use self::{
 };
 use super::{cluster::Cluster, interface::BoxFuture};
 
-/// Keeps values and locks for all servers of a cluster; given to
+/// Stores values and locks for all servers of a cluster; set with
 /// [`Builder::values`](crate::Builder::values), or by an [adapter](super::Adapter::values).
 ///
-/// All numbers come from one counter that only grows, so that no version and no fencing number ever comes
-/// again. What a method does is done at once or not at all, whatever other servers do at the same time.
+/// All numbers come from one counter that only increases, so versions and fencing numbers are never
+/// reused. Every method is atomic, whatever other servers do concurrently.
 pub trait ValueStore: Send + Sync + 'static {
-    /// What is stored under a key.
+    /// Returns the value of a key.
     fn get(&self, key: &str) -> BoxFuture<Result<Option<StoredValue>, ValueError>>;
 
-    /// Stores a text under a key, or removes it (`None`), if what is there is expected. A new key is refused
-    /// if there are [`MAX_KEYS`] already.
+    /// Stores a text under a key, or removes the key (`None`), if the current value matches
+    /// `expected`. Refuses a new key if [`MAX_KEYS`] keys exist.
     fn put(
         &self,
         key: &str,
@@ -37,9 +38,10 @@ pub trait ValueStore: Send + Sync + 'static {
         text: Option<Arc<str>>,
     ) -> BoxFuture<Result<Put, ValueError>>;
 
-    /// Gives a lock that nobody holds to a holder, for so long by the clock of the store, and returns its fencing
-    /// number; `None` if somebody else holds it. A holder that has the lock already, and may not know because an answer
-    /// was lost, is given it once more, with a new number. No two who ask call themselves alike.
+    /// Acquires a free lock for `holder` and the time `lease`, by the clock of the store. Returns
+    /// its fencing number, or `None` if another holder has the lock. A holder that already has it,
+    /// and may not know because a response was lost, acquires it again with a new number. No two
+    /// callers use the same `holder`.
     fn lock(
         &self,
         name: &str,
@@ -47,47 +49,48 @@ pub trait ValueStore: Send + Sync + 'static {
         lease: Duration,
     ) -> BoxFuture<Result<Option<u64>, ValueError>>;
 
-    /// Lets a lock last so long from now on. Returns `false` if it is not held under this number any more.
+    /// Extends a lock to the time `lease` from now. Returns `false` if it is no longer held under
+    /// this number.
     fn renew(&self, name: &str, fence: u64, lease: Duration)
     -> BoxFuture<Result<bool, ValueError>>;
 
-    /// Gives a lock back. Returns `false` if it was not held under this number any more.
+    /// Releases a lock. Returns `false` if it was no longer held under this number.
     fn unlock(&self, name: &str, fence: u64) -> BoxFuture<Result<bool, ValueError>>;
 }
 
-/// Something that is stored.
+/// A stored value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredValue {
-    /// The number of the change that has stored it.
+    /// The number of the change that stored it.
     pub version: u64,
     /// The text.
     pub text: Arc<str>,
 }
 
-/// What must be there for a change to be made.
+/// The precondition of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expected {
-    /// Whatever is.
+    /// None: the change always applies.
     Anything,
-    /// Nothing.
+    /// The key does not exist.
     Nothing,
-    /// What has this version.
+    /// The value has this version.
     Version(u64),
 }
 
-/// What has become of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Put {
-    /// The change is made, and has this version.
+    /// The change was made, and has this version.
     Stored(u64),
-    /// Something else is there, with this version, or nothing (`None`). Whoever was first has won: read the
-    /// value again, and decide anew.
+    /// The current value has another version, or does not exist (`None`). An earlier writer won:
+    /// read the value again before you retry.
     Conflict(Option<u64>),
 }
 
-/// Why a value cannot be had or stored.
+/// The reason why a value cannot be read or stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ValueError {
@@ -95,15 +98,15 @@ pub enum ValueError {
     Key,
     /// The value has more than [`MAX_VALUE`] bytes.
     TooLarge,
-    /// There are as many keys as may be.
+    /// The maximum number of keys exists.
     Full,
-    /// The value cannot be written as JSON.
+    /// The value cannot be encoded as JSON.
     Encode(Arc<serde_json::Error>),
-    /// What is stored is no value of this type; the text says why.
+    /// The stored value does not have this type. The text gives the reason.
     Decode(String),
-    /// What is stored was written with a schema that is newer than the one that is known here.
+    /// The stored value has a newer schema than this server supports.
     Newer(u32),
-    /// The store does not answer; the text says why. Whether a change was made is not known.
+    /// The store does not respond; the text gives the reason. A change may have been made.
     Unavailable(String),
 }
 
@@ -121,10 +124,10 @@ impl fmt::Display for ValueError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// `source` is `None`, because the text contains all details.
 impl std::error::Error for ValueError {}
 
-/// The state that this server shares with the others of its cluster; see [`Io::values`](crate::Io::values).
+/// The state that this server shares with its cluster; see [`Io::values`](crate::Io::values).
 /// Cloning is a few reference counts.
 #[derive(Clone)]
 pub struct Values(Arc<ValuesInner>);
@@ -132,7 +135,7 @@ pub struct Values(Arc<ValuesInner>);
 struct ValuesInner {
     store: Box<dyn ValueStore>,
     cluster: Cluster,
-    /// The keys that were changed, as far as this server has heard.
+    /// The changed keys, as far as this server has received the announcements.
     changed: broadcast::Sender<Arc<str>>,
     /// Locks that this server may hold without knowing.
     doubtful: Doubts,
@@ -148,10 +151,12 @@ impl Values {
         }))
     }
 
-    /// The values whose keys begin with a name and a colon, all of one type. What was stored with an older
-    /// `schema` than this one is migrated when it is read: `migrate` is given the number of the schema that a
-    /// value has, and the value, and returns it in the next one, again and again until it has this one. What
-    /// is newer is not read ([`ValueError::Newer`]), and so not overwritten by whoever has read it before.
+    /// Returns the values whose keys begin with `name` and a colon, all of type `T`.
+    ///
+    /// A value with an older `schema` is migrated when it is read: `migrate` receives the schema
+    /// number of the value and the value, and returns it in the next schema. It is called
+    /// repeatedly until the value has this schema. A value with a newer schema is not read
+    /// ([`ValueError::Newer`]), so a caller that reads before it writes cannot overwrite it.
     #[must_use]
     pub fn keyspace<T>(
         &self,
@@ -162,26 +167,28 @@ impl Values {
         Keyspace::new(self.clone(), name, schema, migrate)
     }
 
-    /// Takes a lock, if nobody holds it: for so long, unless it is [renewed](Lock::renew) before.
+    /// Acquires a lock if it is free. It is held for the time `lease`, unless it is
+    /// [renewed](Lock::renew) earlier.
     ///
     /// # Errors
     ///
-    /// When the name is none, or the store does not answer.
+    /// If the name is invalid, or if the store does not respond.
     pub async fn try_lock(&self, name: &str, lease: Duration) -> Result<Option<Lock>, ValueError> {
         Attempt::new(self, name, lease)?.make().await
     }
 
-    /// Takes a lock, as soon as nobody holds it: it is asked for again three times in a lease, and once a second. That
-    /// makes one server of a cluster its leader as well, for as long as it renews it.
+    /// Waits until a lock is free and acquires it. It retries three times per lease, but at least
+    /// once a second. A server that keeps renewing a lock can act as the leader of the cluster.
     ///
     /// # Errors
     ///
-    /// When the name is none. While the store does not answer, it is waited for.
+    /// If the name is invalid. While the store does not respond, this keeps waiting.
     pub async fn lock(&self, name: &str, lease: Duration) -> Result<Lock, ValueError> {
         let mut attempt = Attempt::new(self, name, lease)?;
         loop {
-            // One attempt asks again and again under one name, so that the store knows it if an answer was lost. If this
-            // future is dropped, the attempt gives up what it may have got.
+            // All iterations use one attempt, so that the store recognizes the holder if a response
+            // was lost. If this future is dropped, the attempt releases a lock that it may have
+            // acquired.
             match attempt.make().await {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) | Err(ValueError::Unavailable(_)) => {}
@@ -191,7 +198,7 @@ impl Values {
         }
     }
 
-    /// Tells those who watch a key, here and elsewhere, that it was changed.
+    /// Notifies watchers of a key, on this server and its peers.
     fn announce(&self, key: &str) {
         self.heard(key);
         if let Some(joined) = self.0.cluster.joined() {
@@ -199,14 +206,14 @@ impl Values {
         }
     }
 
-    /// Another server, or this one, has changed a key.
+    /// Notifies watchers on this server that a key has changed.
     pub(crate) fn heard(&self, key: &str) {
-        // Sending fails if nobody watches, which is no fault.
+        // Sending fails if there are no watchers, which is not an error.
         let _ = self.0.changed.send(key.into());
     }
 
     async fn within<T>(&self, asked: BoxFuture<Result<T, ValueError>>) -> Result<T, ValueError> {
-        // The store may have done all the same what it was asked, which `Unavailable` says.
+        // The store may still have performed the operation. `Unavailable` documents this.
         match timeout(PATIENCE, asked).await {
             Ok(answer) => answer,
             Err(_) => Err(ValueError::Unavailable("it takes too long".to_owned())),
@@ -228,22 +235,24 @@ fn check(key: &str) -> Result<(), ValueError> {
     }
 }
 
-/// Whether a key, or the name of a lock, can be one.
+/// Returns whether a text is a valid key or name of a lock.
 pub(super) fn is_key(key: &str) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The most bytes of a key, with the name of its keyspace.
+/// The maximum length of a key in bytes, including the name of its keyspace.
 pub const MAX_KEY: usize = 128;
-/// The most bytes of a value, as JSON.
+/// The maximum size of a value in bytes, as JSON.
 pub const MAX_VALUE: usize = 64 << 10;
-/// The most keys of a cluster.
+/// The maximum number of keys of a cluster.
 pub const MAX_KEYS: usize = 100_000;
-/// Changes that those who watch may be behind until they look for themselves.
+/// How many announced changes a watcher may lag. Beyond that, it reads the store.
 const ANNOUNCED: usize = 1024;
-/// How long a store may take.
+/// The timeout of an operation of the store.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The minimum delay between attempts to acquire a lock.
 const FASTEST: Duration = Duration::from_millis(10);
+/// The maximum delay between attempts to acquire a lock.
 const SLOWEST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ async fn a_change_is_seen_at_once_where_it_is_announced_and_in_a_few_seconds_els
     here.put("a", Expected::Anything, &1).await.unwrap();
     assert_eq!(near.changed().await.unwrap().unwrap().value, 1);
     assert_eq!(start.elapsed(), Duration::ZERO);
-    // It looks before it waits.
+    // It reads the value before it waits.
     assert_eq!(far.changed().await.unwrap().unwrap().value, 1);
     let seen = tokio::spawn(async move { far.changed().await.map(|_| start.elapsed()) });
     tokio::time::sleep(SECOND).await; // It waits by then.
@@ -166,7 +166,7 @@ async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
     tokio::time::advance(6 * SECOND).await;
     assert!(held.renew().await.unwrap());
     assert_eq!(held.remaining(), 10 * SECOND);
-    // This server stands still.
+    // This server stalls.
     tokio::time::advance(11 * SECOND).await;
     assert_eq!(held.remaining(), Duration::ZERO);
     let other = servers[1]
@@ -185,7 +185,7 @@ async fn a_lock_is_held_for_its_lease_and_who_slept_through_it_learns_that() {
     assert!(waiting.await.unwrap().unwrap().fence() > fence);
 }
 
-/// A store that does what it is told, and answers a question about a lock when the future of this has ended.
+/// A store that delays responses to lock requests until the future returned by `self.1` completes.
 struct Stalling<F>(Memory, F);
 
 impl<F: Fn() -> BoxFuture<()> + Send + Sync + 'static> ValueStore for Stalling<F> {
@@ -237,7 +237,7 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
     let server = |is_late| {
         let is_late = AtomicBool::new(is_late);
         let stall = move || -> BoxFuture<()> {
-            // The first answer is too late. It stands for a store that does not answer.
+            // The first response is late, as if the store were unavailable.
             match is_late.swap(false, Ordering::Relaxed) {
                 true => Box::pin(tokio::time::sleep(PATIENCE * 2)),
                 false => Box::pin(std::future::ready(())),
@@ -250,13 +250,13 @@ async fn a_lock_whose_answer_is_lost_is_given_back_or_got_by_who_still_wants_it(
     assert!(matches!(late, Err(ValueError::Unavailable(_))));
     let other = server(false).lock("x", lease).await.unwrap();
     assert!(other.release().await.unwrap());
-    // Who gives up waiting does not know either.
+    // A caller that stops waiting does not know whether it holds the lock either.
     let late = server(true);
     let given_up = timeout(SECOND, late.try_lock("x", lease)).await;
     assert!(given_up.is_err());
     let other = server(false).lock("x", lease).await.unwrap();
     assert!(other.release().await.unwrap());
-    // Who goes on asking is who has it.
+    // A caller that keeps trying acquires the lock.
     let own = server(true).lock("x", lease).await.unwrap();
     assert!(start.elapsed() < lease, "no lease has ended");
     assert!(own.release().await.unwrap());
@@ -281,7 +281,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
 
     let lease = 24 * 60 * 60 * SECOND;
     let (memory, asked) = (Memory::default(), Arc::<Asked>::default());
-    // While the store is away, it takes what it is asked and answers nobody.
+    // While the store is unavailable, it performs requests but never responds.
     let known = Arc::clone(&asked);
     let stall = move || -> BoxFuture<()> {
         known.now.fetch_add(1, Ordering::Relaxed);
@@ -295,7 +295,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
     let values = Values::new(Box::new(Stalling(memory.clone(), stall)), Cluster::Local);
     asked.is_away.store(true, Ordering::Relaxed);
     for n in 0..lock::MOST * 2 {
-        // The caller gives up at once.
+        // The caller gives up almost immediately.
         let name = n.to_string();
         let tried = timeout(SECOND / 1000, values.try_lock(&name, lease)).await;
         assert!(tried.is_err());
@@ -303,7 +303,7 @@ async fn however_many_locks_are_tried_while_the_store_is_away_one_question_at_a_
     }
     asked.is_away.store(false, Ordering::Relaxed);
     let other = Values::new(Box::new(memory), Cluster::Local);
-    // Those that there was room for are free long before their leases end.
+    // The queued locks are released long before their leases expire.
     let start = tokio::time::Instant::now();
     for n in 0..lock::MOST {
         assert!(other.lock(&n.to_string(), lease).await.is_ok());

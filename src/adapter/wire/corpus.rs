@@ -1,8 +1,9 @@
-//! Envelopes of version 1 as bytes that are committed: servers of every later version read them, as long as
-//! clusters may have servers of this one.
+//! Encoded envelopes of version 1 that are committed to the repository. Every later version must
+//! read them as long as clusters may contain servers of this version.
 //!
-//! A line that is missing is written, and the test fails once. A line that is there is never changed: when envelopes
-//! are written in another way from some version on, that is a line more, and the old one is still read.
+//! The test writes a missing line and fails once. An existing line never changes. If a later
+//! version encodes an envelope differently, the corpus gets an additional line, and the old line
+//! must still be readable.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -13,7 +14,7 @@ fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
-/// What clients of either parser send as arguments.
+/// Decodes arguments as clients send them with the JSON parser.
 fn json(text: &'static str, attachments: &[&'static [u8]]) -> Args {
     let mut decoder = Decoder::new(Limits::default());
     let mut packet = decoder.text(text.into()).unwrap();
@@ -216,7 +217,7 @@ fn envelopes() -> Vec<(&'static str, Envelope)> {
     publications.map(sent).chain(replies.map(said)).collect()
 }
 
-/// What `escape_ascii` has written.
+/// Reverses `escape_ascii`.
 fn bytes_of(escaped: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = escaped.bytes();
@@ -265,7 +266,7 @@ fn envelopes_of_every_version_are_read_as_they_were_meant_and_todays_are_written
         envelopes.len(),
         "what is in the corpus is known"
     );
-    // What says something of servers says it to this one as well.
+    // A heartbeat from the corpus is still a valid heartbeat.
     let read = |name: &str| match Envelope::from_bytes(bytes_of(lines[name])).unwrap().message {
         Message::Publication(publication) => publication.kind,
         Message::Reply(reply) => panic!("{reply:?}"),

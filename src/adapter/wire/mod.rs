@@ -1,15 +1,15 @@
-//! Envelopes as bytes, for transports that have no form of their own.
+//! The binary encoding of envelopes, for transports without a format of their own.
 //!
 //! ```text
 //! version   1 byte, 1
 //! length    4 bytes, little-endian: of the header
-//! header    JSON: who sends what to whom, and the lengths of the parts
+//! header    JSON: sender, target, kind, and the lengths of the parts
 //! parts     the arguments as the parser writes them, then each attachment
 //! ```
 //!
-//! Arguments are the bytes that clients get: nothing is parsed that is only passed on. A field that is
-//! not known is ignored; a version or a kind that is not known is told from what is malformed, since
-//! servers of several versions may share a cluster.
+//! Arguments are the bytes that clients receive; forwarded data is not parsed. Unknown fields are
+//! ignored. Servers of several versions may share a cluster, so errors distinguish unknown versions
+//! and kinds from malformed bytes.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -27,40 +27,41 @@ use crate::names::{Room, SocketId};
 
 /// The only version so far.
 const VERSION: u8 = 1;
-/// Bytes of a header: about four thousand rooms with names of the longest.
+/// The maximum size of a header in bytes: enough for about four thousand rooms with names of the
+/// maximum length.
 const MAX_HEADER: usize = 1 << 20;
 
-/// Why bytes are no envelope, or an envelope no bytes.
+/// The reason why an envelope cannot be decoded or encoded.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WireError {
     /// The envelope is larger than [`Envelope::MAX_BYTES`], or names too many rooms.
     TooLarge,
-    /// A newer server has sent the envelope.
+    /// A newer server sent the envelope.
     UnknownVersion(u8),
-    /// A newer server has sent the envelope: something is asked for that is not known here.
+    /// A newer server sent the envelope, and its kind is unknown here.
     UnknownKind,
-    /// The bytes are no envelope; the text says what is wrong.
+    /// The bytes are not an envelope. The text gives the reason.
     Malformed(&'static str),
-    /// The arguments cannot be written.
+    /// The arguments cannot be encoded.
     Encode(EncodeError),
-    /// The message does not open, where servers seal what they exchange.
+    /// The message cannot be opened, in a cluster that seals its messages.
     Unopened(Unopened),
 }
 
-/// Why a message does not open.
+/// The reason why a message cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unopened {
     /// The message is not sealed.
     Plain,
-    /// The message is sealed with a secret that is not known here.
+    /// The message is sealed with an unknown secret.
     UnknownKey,
-    /// The message was changed, made up, or sealed for another place.
+    /// The message was modified or forged, or was sealed for another place.
     Forged,
     /// The message was opened before.
     Replayed,
-    /// The message is too old, or from the future, and its sender is not known.
+    /// The message is too old or from the future, and its sender is unknown.
     Stale,
 }
 
@@ -89,10 +90,10 @@ impl fmt::Display for WireError {
     }
 }
 
-/// There is no source, because the text says all that is known.
+/// `source` is `None`, because the text contains all details.
 impl std::error::Error for WireError {}
 
-/// Everything but arguments; what a kind does not need is left out.
+/// All fields except the arguments. A kind omits the fields that it does not need.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Header<'a> {
@@ -104,7 +105,7 @@ struct Header<'a> {
     kind: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<u64>,
-    /// Lengths of the parts.
+    /// The lengths of the parts in bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +123,7 @@ struct Header<'a> {
     uncompressed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<Cow<'a, str>>,
-    /// How many of the stream are kept; without it the newest is.
+    /// How many events of the stream are queued. Without it, only the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     keep: Option<u16>,
     /// Milliseconds.
@@ -130,7 +131,7 @@ struct Header<'a> {
     timeout: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Cow<'a, str>>,
-    /// Rooms that are joined or left.
+    /// The rooms to join or leave.
     #[serde(skip_serializing_if = "is_empty")]
     names: Cow<'a, [Room]>,
     #[serde(skip_serializing_if = "is_false")]
@@ -154,14 +155,14 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl Envelope {
-    /// The most bytes of an envelope: 64 MiB.
+    /// The maximum size of an envelope: 64 MiB.
     pub const MAX_BYTES: usize = 64 << 20;
 
-    /// The envelope as bytes.
+    /// Encodes the envelope.
     ///
     /// # Errors
     ///
-    /// When it is too large, or its arguments cannot be written.
+    /// If the envelope is too large, or if its arguments cannot be encoded.
     pub fn to_bytes(&self) -> Result<Bytes, WireError> {
         let mut header = Header {
             node: self.node.as_str().into(),
@@ -172,7 +173,8 @@ impl Envelope {
             Message::Publication(publication) => header.publication(publication),
             Message::Reply(reply) => header.reply(reply),
         };
-        // The arguments are written as a packet, because the decoder of clients checks and takes apart packets.
+        // The arguments are written as a packet, because the packet decoder for clients then
+        // validates and splits them.
         let packet = args.map(|args| (args.parser(), args.parser().ack("/", 0, args)));
         let packet = match packet {
             Some((parser, frame)) => Some((parser, frame.map_err(WireError::Encode)?)),
@@ -182,7 +184,8 @@ impl Envelope {
         if let Some((parser, frame)) = &packet {
             header.parser = (*parser != Parser::default()).then_some(*parser);
             for (i, (_, part)) in frame.messages().enumerate() {
-                // A text begins with the type of its Engine.IO packet, which the decoder does not expect.
+                // A text message begins with the packet type of Engine.IO, which the decoder does
+                // not expect.
                 let has_type = i == 0 && *parser == Parser::Json;
                 parts.push(part.get(usize::from(has_type)..).unwrap_or_default());
             }
@@ -204,17 +207,18 @@ impl Envelope {
         Ok(bytes.into())
     }
 
-    /// Reads an envelope. Its arguments are slices of these bytes.
+    /// Decodes an envelope. Its arguments are slices of these bytes.
     ///
     /// # Errors
     ///
-    /// See [`WireError`]. What is not known is told from what is malformed.
+    /// See [`WireError`], which distinguishes unknown versions and kinds from malformed bytes.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self, WireError> {
         let mut rest: Bytes = bytes.into();
         if rest.len() > Self::MAX_BYTES {
             return Err(WireError::TooLarge);
         }
-        // The version comes first, so that what a newer server has sent is told from what is malformed.
+        // The version comes first, so that envelopes of newer servers are distinct from malformed
+        // bytes.
         match rest.try_get_u8() {
             Ok(VERSION) => {}
             Ok(version) => return Err(WireError::UnknownVersion(version)),
@@ -299,13 +303,13 @@ impl<'a> Header<'a> {
         args
     }
 
-    /// The arguments in the parts, which must be all that is left.
+    /// Reads the arguments from the parts, which must be all of the remaining bytes.
     fn args(&self, mut rest: Bytes) -> Result<Option<Args>, WireError> {
         let malformed = WireError::Malformed("parts");
         if self.parts.len() > 1 + MAX_ATTACHMENTS {
             return Err(malformed);
         }
-        // The lengths are checked as a whole before anything is split off, since splitting beyond the end panics.
+        // The sum of the lengths is checked first, because splitting beyond the end panics.
         let sum = self
             .parts
             .iter()

@@ -1,4 +1,4 @@
-//! Envelopes as literal bytes, and bytes that are none.
+//! Tests with literal encoded envelopes and with invalid bytes.
 
 use super::*;
 

@@ -1,8 +1,9 @@
-//! The messages of `@socket.io/redis-adapter` 8 and `@socket.io/redis-emitter` 5 on ordinary channels.
+//! The wire format of `@socket.io/redis-adapter` 8 and `@socket.io/redis-emitter` 5 on ordinary
+//! channels.
 //!
-//! Functions from publications and answers to bytes, and from the bytes of a channel to what was heard. `shared` calls
-//! them on the wire of that name. Nothing in here may know a connection, a clock or which channels this server listens
-//! on; whatever arrives is read as a whole or refused with a [`WireError`].
+//! Encodes publications and responses, and decodes the messages of a channel. `shared` calls these
+//! functions for the classic wire format. This module must not depend on a connection, a clock or
+//! the subscribed channels. A message is decoded completely or rejected with a [`WireError`].
 
 use bytes::Bytes;
 use roomcast_protocol::socket::{Args, Nsp, Parser};
@@ -19,7 +20,7 @@ use crate::adapter::{
     operation::Kind,
 };
 
-/// The types of requests, and of the answers to some.
+/// The types of requests, and of some responses.
 mod kind {
     pub(super) const SOCKETS: u64 = 0;
     pub(super) const ALL_ROOMS: u64 = 1;
@@ -33,7 +34,7 @@ mod kind {
     pub(super) const ACK: u64 = 9;
 }
 
-/// Where a publication goes, and as what.
+/// Encodes a publication and selects its channel.
 pub(crate) fn write(
     key: &str,
     own: &str,
@@ -52,7 +53,8 @@ pub(crate) fn write(
             opts.push(("flags", flags(publication)));
             let parts = vec![Tree::Text(own), packet(nsp, event, args)?, Tree::Map(opts)];
             let mut channel = Scope::Events.channel(key, nsp);
-            // Node's adapter has one channel for each room as well, and listens on all of a namespace by a pattern.
+            // Node's adapter also has one channel per room, and subscribes to all channels of a
+            // namespace with a pattern.
             if let Some([room]) = publication.rooms.as_deref() {
                 channel.push_str(room.as_str());
                 channel.push('#');
@@ -81,7 +83,8 @@ pub(crate) fn write(
         }
         Kind::FetchSockets => (kind::FETCH, vec![("opts", Tree::Map(opts))]),
         Kind::ServerSide { event, args } | Kind::ServerSideWithAck { event, args } => {
-            // Node's adapter reads a request that begins with a brace as JSON, and any other as MessagePack.
+            // Node's adapter parses a request that begins with a brace as JSON, and all other
+            // requests as MessagePack.
             let list = body(Some(event), args)?;
             let rest = vec![("data", Tree::Raw(list.bytes))];
             let message = request(own, id, kind::SERVER_SIDE, rest);
@@ -115,7 +118,7 @@ fn request<'a>(
     Tree::Map(message)
 }
 
-/// An answer to another kind of server.
+/// Encodes a response to a Node server.
 pub(crate) fn write_response(
     id: &str,
     ids_only: bool,
@@ -131,7 +134,8 @@ pub(crate) fn write_response(
             )
         }
         Response::Acknowledgement(args) => {
-            // Node's adapter packs acknowledgements in any case, because they may have binary in them.
+            // Node's adapter always encodes acknowledgements in MessagePack, because they may
+            // contain binary.
             let packet = first(Some(args), Some(Parser::MessagePack))?.bytes;
             let packet = ("packet", Tree::Raw(packet));
             (
@@ -156,7 +160,7 @@ pub(crate) fn write_response(
     Ok(Tree::Map(message).write(parser))
 }
 
-/// Reads what has come on a channel.
+/// Decodes a message on a channel.
 pub(crate) fn read(own: &NodeId, route: &Route, payload: Bytes) -> Result<Heard, WireError> {
     match route.scope {
         Scope::Events => read_event(own, &route.namespace, payload),
@@ -195,14 +199,15 @@ fn read_event(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireErro
 
 type Entries = std::collections::HashMap<String, Args>;
 
-/// The event of a packet; `None` if it is of another namespace.
+/// Decodes the event of a packet. Returns `None` if it is for another namespace.
 fn of_packet(
     nsp: &Nsp,
     packet: &Entries,
 ) -> Result<Option<(std::sync::Arc<str>, Args)>, WireError> {
     let name = text(packet.get("nsp"));
-    // Node's adapter takes a missing namespace for `/` as well. A pattern also matches the channels of a namespace
-    // whose name goes on behind a number sign, so that the name in the packet decides.
+    // Node's adapter also interprets a missing namespace as `/`. A pattern also matches the
+    // channels of a namespace whose name continues after a number sign, so the name in the packet
+    // decides.
     if name.as_deref().unwrap_or("/") != nsp.as_str() {
         return Ok(None);
     }
@@ -282,7 +287,7 @@ fn read_request(own: &NodeId, nsp: &Nsp, payload: Bytes) -> Result<Heard, WireEr
 fn read_response(own: &NodeId, payload: Bytes) -> Result<Heard, WireError> {
     let response = parse(payload)?.entries(0).ok_or(malformed("response"))?;
     let id = request_name(response.get("requestId"))?.ok_or(malformed("requestId"))?;
-    // The answers to questions of other servers come by on the common channel as well.
+    // The common channel also contains answers to requests of other servers.
     let Some(number) = own_request(own, &id) else {
         return Ok(Heard::Nothing);
     };

@@ -111,7 +111,7 @@ fn a_question_of_this_server_is_the_same_message() {
     publication.request = Some(7);
     let (channel, payload) = write("socket.io", "abc123", &publication).unwrap();
     assert_eq!(channel, "socket.io-request#/#");
-    // But for the name of the request.
+    // They only differ in the id of the request.
     let name = "b1726f6f6d636173743a6162633132333a37";
     assert_eq!(payload, hex(&QUESTION.replace("a6646566343536", name)));
     let node = NodeId::new("abc123").unwrap();

@@ -1,4 +1,5 @@
-//! The data of an entry: whom it is for, found without reading what it says, and the rest once somebody here is.
+//! The data of an entry. The target rooms are found without a full decode, and the rest is decoded
+//! if this server has members.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -14,16 +15,16 @@ use crate::{
     names::Room,
 };
 
-/// The data of an entry, as far as it was looked at.
+/// The data of an entry, decoded as far as needed.
 #[derive(Debug)]
 pub(crate) enum Data {
-    /// JSON, of which nothing was looked at.
+    /// JSON that is not parsed yet.
     Text(Bytes),
-    /// MessagePack out of base 64. It is one value; what that is made of was not looked at.
+    /// MessagePack, decoded from base64. It is one value, whose content is not parsed yet.
     Packed(Args),
 }
 
-/// Of all that data may have what tells whom it is for. The rest is passed over.
+/// The fields of the data that determine the targets. Other fields are skipped.
 #[derive(Deserialize)]
 struct Head {
     opts: Option<Opts>,
@@ -32,7 +33,7 @@ struct Head {
 }
 
 impl Data {
-    /// The data of an entry as it is in the stream.
+    /// Wraps the data of an entry from the stream.
     pub(crate) fn new(data: Bytes) -> Result<Self, WireError> {
         if data.len() / 4 * 3 > Envelope::MAX_BYTES {
             return Err(WireError::TooLarge);
@@ -46,8 +47,9 @@ impl Data {
         Ok(Self::Packed(packed.map_err(|_| malformed("data"))?))
     }
 
-    /// The rooms that the entry is for, or none if it is for everybody in its namespace; `None`: a server must read it
-    /// whoever is in which room, because it is a question, an answer, for servers, or nothing that can be read.
+    /// Returns the target rooms of the entry; an empty list means the whole namespace. Returns
+    /// `None` if every server must decode the entry: it is a request, an answer, a server-side
+    /// event, or malformed.
     pub(crate) fn rooms(&self, kind: u64) -> Option<Vec<Room>> {
         if !kind::is_for_sockets(kind) {
             return None;
@@ -62,7 +64,7 @@ impl Data {
         Some(head.opts?.into_rooms())
     }
 
-    /// All of it.
+    /// Decodes the data completely.
     pub(crate) fn read(self) -> Result<Args, WireError> {
         match self {
             Self::Text(text) => Args::document(Parser::Json, text).map_err(|_| malformed("data")),
@@ -78,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// The data in both formats.
+    /// Returns the data in both formats.
     fn both(data: &Value) -> [Data; 2] {
         let packed = BASE64_STANDARD.encode(rmp_serde::to_vec_named(data).unwrap());
         let forms = [Bytes::from(data.to_string()), packed.into()];

@@ -1,6 +1,7 @@
-//! Servers that count each other by heartbeats, as those of the adapter's version 0.2 do.
+//! Tracks servers that count each other by heartbeats, like version 0.2 of the streams adapter.
 //!
-//! Heartbeats are answered in kind and never begun: where there is no such server, there are none.
+//! This server only responds to heartbeats and never sends the first. If there is no such server,
+//! there are no heartbeats.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,7 @@ use roomcast_protocol::socket::Nsp;
 use super::{StreamEntry, name};
 use crate::adapter::message::kind;
 
-/// Who was heard of lately, and when this server has spoken of itself.
+/// The servers that sent a heartbeat recently, and when this server last sent one.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeats(Mutex<HashMap<Nsp, HeardServers>>);
 
@@ -24,7 +25,7 @@ struct HeardServers {
 }
 
 impl Heartbeats {
-    /// A server has spoken of itself, or has asked over the stream. What it is to be told, if anything.
+    /// Records a heartbeat or a request of a server. Returns the response to send, if any.
     pub(crate) fn heard(&self, own: &str, nsp: &Nsp, uid: &str, heard: u64) -> Option<StreamEntry> {
         let now = Instant::now();
         let mut all = self.0.lock();
@@ -50,7 +51,7 @@ impl Heartbeats {
         Some(StreamEntry::bare(own, nsp, name(kind::HEARTBEAT)))
     }
 
-    /// How many there are in a namespace.
+    /// Returns the number of such servers in a namespace.
     pub(crate) fn count(&self, nsp: &Nsp) -> usize {
         let mut all = self.0.lock();
         all.get_mut(nsp).map_or(0, |known| {
@@ -59,21 +60,21 @@ impl Heartbeats {
         })
     }
 
-    /// Whether this one gets its answers as entries.
+    /// Returns whether a server receives its answers as entries.
     pub(crate) fn knows(&self, nsp: &Nsp, uid: &str) -> bool {
         let all = self.0.lock();
         all.get(nsp)
             .is_some_and(|known| known.others.contains_key(uid))
     }
 
-    /// A namespace is closed: what the others of it are to be told, if anything.
+    /// Removes a closed namespace. Returns the leave message to send, if any.
     pub(crate) fn closed(&self, own: &str, nsp: &Nsp) -> Option<StreamEntry> {
         let known = self.0.lock().remove(nsp)?;
         known.told?;
         Some(StreamEntry::bare(own, nsp, name(kind::FAREWELL)))
     }
 
-    /// All namespaces in which there are such servers, or were.
+    /// Returns all namespaces with such servers, including former servers.
     pub(crate) fn namespaces(&self) -> Vec<Nsp> {
         self.0.lock().keys().cloned().collect()
     }
@@ -85,10 +86,14 @@ impl HeardServers {
     }
 }
 
-/// What the adapter of Node has by default: a heartbeat every 5 s, and who says nothing for 10 s is gone.
+/// The minimum delay between heartbeats of this server. By default, Node's adapter sends one every
+/// 5 s.
 const PAUSE: Duration = Duration::from_secs(4);
+/// The time after its last heartbeat after which a server expires, which is the default of Node's
+/// adapter.
 const GONE: Duration = Duration::from_secs(10);
-/// Several that come at the same time are answered once.
+/// The minimum delay before a response to a first heartbeat. Several first heartbeats within this
+/// time get one response.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Servers of one namespace that are counted.
+/// The maximum number of servers per namespace that are counted.
 const MAX_SERVERS: usize = 1024;

@@ -1,4 +1,5 @@
-//! Sessions in Redis, as Node servers keep them, and what was missed, read from the stream.
+//! The journal in Redis: stores sessions like Node servers, and reads missed events from the
+//! stream.
 
 use std::{
     collections::VecDeque,
@@ -31,12 +32,12 @@ use crate::adapter::{
     seal::{Opener, Reading, SealOptions, Sealer},
 };
 
-/// Keeps the state of clients that are away in Redis.
+/// Stores the state of disconnected clients in Redis.
 pub(crate) struct RedisJournal {
     shared: Arc<OnceLock<Arc<RedisState>>>,
     prefix: String,
     sessions: Option<SealedSessions>,
-    /// Whether sessions are kept in the plain form as well, and read in it.
+    /// Whether sessions are also stored, and read, in the plain form.
     has_plain: bool,
 }
 
@@ -59,19 +60,20 @@ impl RedisJournal {
         format!("{}{pid}", self.prefix).into()
     }
 
-    /// The key of a session in its sealed form. It is another one, so that servers that do not seal still find theirs.
+    /// Returns the key of a sealed session. It differs from the plain key, so that servers that do
+    /// not seal still find their sessions.
     fn sealed_key(&self, pid: &str) -> Bytes {
         format!("{}sealed:{pid}", self.prefix).into()
     }
 
-    /// The keys under which a session is kept.
+    /// Returns the keys under which a session is stored.
     fn keys(&self, pid: &str) -> impl Iterator<Item = Bytes> {
         let sealed = self.sessions.as_ref().map(|_| self.sealed_key(pid));
         let plain = self.has_plain.then(|| self.key(pid));
         sealed.into_iter().chain(plain)
     }
 
-    /// Takes what is kept under a key.
+    /// Removes a key and returns its value.
     fn take_key(&self, key: Bytes) -> Result<oneshot::Receiver<Value>, AdapterError> {
         let (answer, answered) = oneshot::channel();
         let answer: CommandWaiter = Arc::new(parking_lot::Mutex::new(Some(answer)));
@@ -79,7 +81,7 @@ impl RedisJournal {
         Ok(answered)
     }
 
-    /// Sends a command in the order of everything else that is sent.
+    /// Queues a command in the order of all other messages.
     fn send(&self, parts: Vec<Bytes>, answer: Option<CommandWaiter>) -> Result<(), AdapterError> {
         let shared = self.shared.get().ok_or(AdapterError::Closed)?;
         shared.link.publish(Sent::Command(parts, answer))
@@ -134,7 +136,7 @@ impl Journal for RedisJournal {
             let key = self.sealed_key(pid);
             (sessions, self.take_key(key.clone()), key)
         });
-        // Both are taken, so that neither is left for another server.
+        // Both forms are removed, so that no other server can take the session again.
         let plain = self.has_plain.then(|| self.take_key(self.key(pid)));
         let inbox = self.shared.get().map(|shared| shared.inbox.clone());
         Box::pin(async move {
@@ -165,20 +167,22 @@ impl Journal for RedisJournal {
             let shared = shared.ok_or(AdapterError::Closed)?;
             let mut line = shared.link.line().ok_or(AdapterError::Timeout)?;
             let name = &shared.stream.name;
-            // What a client has must be there still, or something behind it may be gone.
+            // The entry at the client's position must still exist. Otherwise later entries may be
+            // missing too.
             let here = position.to_string();
             let known = range(&mut line, name, &here, &here, 1);
             if known.await?.is_empty() {
                 return Ok(None);
             }
             let (mut events, mut last) = (Vec::new(), position);
-            // Entries may be large: one is read first, and then as many as are not too much together.
+            // Entries may be large: one is read first, and then as many as fit the size limit.
             let (mut read, mut bytes, mut count) = (0, 0, 1);
             let mut reading = shared.entries.opener().map(Opener::reading);
             loop {
                 let from = format!("({last}");
                 let mut page = VecDeque::from(range(&mut line, name, &from, "+", count).await?);
-                // What comes while this is read is not waited for: who asks follows it.
+                // Entries that are added during the read are not awaited, because the caller
+                // follows them.
                 let is_end = page.len() < count;
                 read += page.len();
                 let size = page.iter().map(|entry| entry.bytes).sum();
@@ -211,7 +215,7 @@ impl Journal for RedisJournal {
     }
 }
 
-/// What Redis had under a key, if anything.
+/// Waits for the value of a key, or `None` if it did not exist.
 async fn answer(answered: oneshot::Receiver<Value>) -> Result<Option<Bytes>, AdapterError> {
     match answered.await {
         Ok(Value::BulkString(packed)) => Ok(Some(packed.into())),
@@ -220,7 +224,8 @@ async fn answer(answered: oneshot::Receiver<Value>) -> Result<Option<Bytes>, Ada
     }
 }
 
-/// Opens an entry that is read again. Returns whether it counts; an entry that does not was ignored when it came.
+/// Opens an entry that is read again. Returns whether it counts. An entry that does not count was
+/// already ignored on arrival.
 fn open(shared: &RedisState, reading: &mut Reading<'_>, entry: &mut Read, at: Position) -> bool {
     let Some(sealed) = entry.sealed.take() else {
         return shared.entries.accepts_plain();
@@ -233,8 +238,8 @@ fn open(shared: &RedisState, reading: &mut Reading<'_>, entry: &mut Read, at: Po
     opened.is_ok_and(|opened| sealing::unpack(entry, opened).is_ok())
 }
 
-/// What seals and opens sessions. Each is bound to its key and has the time at which it ends, so that a session that
-/// was captured cannot be put back later.
+/// Seals and opens sessions. A sealed session is bound to its key and contains its lifetime, so
+/// that a recorded session cannot be restored later.
 #[derive(Clone, Debug)]
 struct SealedSessions(Arc<(Sealer, Opener)>);
 
@@ -268,10 +273,10 @@ impl SealedSessions {
     }
 }
 
-/// How far the clocks of servers may differ.
+/// How much the clocks of servers may differ.
 const CLOCKS: Duration = Duration::from_secs(60);
 
-/// An event that is written in an entry, if it is one.
+/// Decodes an event from an entry. Returns `None` if the entry is not an event.
 fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Publication> {
     match entry.message(shared.inbox.node(), nsp) {
         Ok(Heard::Publication(_, mut publication, None))
@@ -280,7 +285,7 @@ fn event(shared: &RedisState, nsp: &Nsp, entry: Read, at: Position) -> Option<Pu
             publication.position = Some(at);
             Some(*publication)
         }
-        // It was ignored when it came.
+        // It was already ignored on arrival.
         _ => None,
     }
 }
@@ -302,7 +307,7 @@ async fn range(
     entries.map_err(failed)
 }
 
-/// The state of a client as Node servers have it: MessagePack in base 64.
+/// Encodes the state of a client like Node servers: MessagePack in base64.
 fn pack(saved: &SavedState) -> Result<Bytes, AdapterError> {
     let args = arguments(saved).map_err(unwritten)?;
     let packed = first(Some(&args), Some(Parser::MessagePack)).map_err(unwritten)?;
@@ -325,8 +330,10 @@ fn unpack(packed: &[u8]) -> Option<SavedState> {
         .ok()
 }
 
-/// Entries that are read at once, and in all: as many as a stream keeps by default, for one client.
+/// The maximum number of entries per read.
 const PAGE: usize = 100;
+/// The maximum number of entries that are read for one client, which is the default length of a
+/// stream.
 const MAX_READ: usize = 10_000;
-/// Bytes of events that are looked at for one client.
+/// The maximum total size of the events for one client in bytes.
 const MAX_BYTES: usize = 4 << 20;

@@ -1,8 +1,8 @@
-//! The entries of `@socket.io/redis-streams-adapter` 0.3 and 0.2.
+//! The wire format of `@socket.io/redis-streams-adapter` 0.3 and 0.2.
 //!
-//! Everything that is for all servers is an entry of one stream, so that each server sees one order and reads
-//! on where it was when its connection breaks. Answers go over channels, as in 0.3; servers of 0.2, which
-//! listen on none, get theirs as entries.
+//! Every message for all servers is an entry of one stream. All servers see the same order, and
+//! resume at their last position after a disconnect. Answers use channels, as in version 0.3.
+//! Servers of version 0.2 do not subscribe to channels, and receive answers as entries.
 
 mod data;
 mod heartbeats;
@@ -28,41 +28,41 @@ use crate::adapter::{
     operation::Kind,
 };
 
-/// A stream, and how it is used.
+/// A stream and its settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     pub(crate) name: String,
-    /// About so many entries are kept.
+    /// The approximate maximum number of entries.
     pub(crate) max_len: usize,
-    /// At most so many are read at once.
+    /// The maximum number of entries per read.
     pub(crate) read_count: usize,
 }
 
-/// An entry on its way to a stream.
+/// An outgoing entry.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamEntry {
     pub(crate) uid: String,
     pub(crate) nsp: Nsp,
     pub(crate) kind: &'static str,
-    /// Nothing in heartbeats, which are marked as those of a server of this library.
+    /// The data. It is empty in heartbeats, which carry the mark of this library instead.
     pub(crate) data: Bytes,
-    /// All of it in its sealed form.
+    /// The sealed form of the entry.
     pub(crate) sealed: Option<Bytes>,
-    /// Whether it has its plain form.
+    /// Whether the entry contains its plain form.
     pub(crate) is_plain: bool,
 }
 
-/// The types of what sockets are sent, and of who joins, leaves and is disconnected.
+/// The types of events, joins, leaves and disconnects.
 const JOURNALED: [&str; 4] = ["3", "4", "5", "6"];
 
-/// The field by which heartbeats of servers of this library are told from others.
+/// The field that marks heartbeats of servers of this library.
 const MARK: &str = "roomcast";
 
-/// The field of what is sealed. Servers that do not seal leave it out as one that they do not know.
+/// The field with the sealed form. Servers that do not seal ignore it as an unknown field.
 const SEALED: &str = "sealed";
 
 impl StreamEntry {
-    /// Its fields, in the order in which Node servers write them.
+    /// Returns the fields in the order in which Node servers write them.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let last = match self.data.is_empty() {
             true => (MARK, &b"1"[..]),
@@ -85,13 +85,13 @@ impl StreamEntry {
         self.is_plain = keeps_plain;
     }
 
-    /// The bytes of its content.
+    /// Returns the size of the content in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let plain = if self.is_plain { self.data.len() } else { 0 };
         plain + self.sealed.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Whether it is one that its server may wait for.
+    /// Returns whether the entry has a type that passes through the journal.
     pub(crate) fn is_journaled(&self) -> bool {
         JOURNALED.contains(&self.kind)
     }
@@ -112,7 +112,7 @@ impl StreamEntry {
         }
     }
 
-    /// What counts this server among those that count by heartbeats.
+    /// Creates a heartbeat or leave message, for servers that count their peers by heartbeats.
     fn bare(own: &str, nsp: &Nsp, kind: &'static str) -> Self {
         Self {
             uid: own.to_owned(),
@@ -125,12 +125,12 @@ impl StreamEntry {
     }
 }
 
-/// A publication as an entry.
+/// Encodes a publication as an entry.
 pub(crate) fn write(own: &str, publication: &Publication) -> Result<StreamEntry, WireError> {
     let parts = write_parts(own, publication)?;
     let kind = match &publication.kind {
-        // Servers that restore sessions send again what has exactly the type 3; what was to be acknowledged must not
-        // come again. All of them read types as numbers.
+        // Servers that recover sessions replay entries whose type is exactly "3". Events that
+        // request acknowledgements must not be replayed. All servers parse types as numbers.
         Kind::BroadcastWithAck { .. } => "03",
         Kind::Broadcast { .. }
         | Kind::Join(_)
@@ -143,7 +143,7 @@ pub(crate) fn write(own: &str, publication: &Publication) -> Result<StreamEntry,
     Ok(StreamEntry::of(own, &publication.namespace, kind, parts))
 }
 
-/// An answer as an entry.
+/// Encodes a response as an entry.
 pub(crate) fn write_response(
     own: &NodeId,
     nsp: &Nsp,
@@ -154,35 +154,35 @@ pub(crate) fn write_response(
     Ok(StreamEntry::of(own.as_str(), nsp, name(parts.kind), parts))
 }
 
-/// The type of a message as text.
+/// Returns the type of a message as text.
 fn name(kind: u64) -> &'static str {
     const NAMES: [&str; 14] = [
         "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
     ];
     let name = usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind));
-    // There are no others.
+    // No other types exist.
     name.copied().unwrap_or("0")
 }
 
-/// What has been read from a stream.
+/// An entry that was read from a stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Read {
-    /// What Redis calls it.
+    /// The id in Redis.
     pub(crate) id: String,
     pub(crate) uid: Option<String>,
     pub(crate) nsp: Option<String>,
     pub(crate) kind: Option<String>,
     pub(crate) data: Bytes,
-    /// What all its fields and their names take.
+    /// The total size of all field names and values in bytes.
     pub(crate) bytes: usize,
-    /// Whether a server of this library has marked it.
+    /// Whether it has the mark of this library.
     pub(crate) is_marked: bool,
-    /// Its sealed form.
+    /// The sealed form.
     pub(crate) sealed: Option<Bytes>,
 }
 
 impl Read {
-    /// Takes a field. Those that are not known are left out.
+    /// Sets a field. Ignores unknown fields.
     pub(crate) fn set(&mut self, name: &[u8], value: Vec<u8>) {
         let text = |value| String::from_utf8(value).ok();
         match name {
@@ -207,13 +207,13 @@ impl Read {
         kind.trim().parse().map_err(|_| malformed("type"))
     }
 
-    /// Reads what another server has written.
+    /// Decodes the message of another server.
     pub(crate) fn message(self, own: &NodeId, nsp: &Nsp) -> Result<Heard, WireError> {
         let data = Data::new(self.data.clone())?;
         self.message_of(data, own, nsp)
     }
 
-    /// The same, when its data was looked at already.
+    /// Decodes the message, given its partly decoded data.
     pub(crate) fn message_of(
         self,
         data: Data,
@@ -225,7 +225,7 @@ impl Read {
     }
 }
 
-/// Whether a type is one of those by which servers of 0.2 count each other.
+/// Returns whether servers of version 0.2 use this type to count each other.
 pub(crate) const fn is_heartbeat(kind: u64) -> bool {
     matches!(
         kind,
@@ -267,7 +267,7 @@ mod tests {
             fields(&entry),
             expected.map(|(name, value)| (name, value.to_owned()))
         );
-        // As a number it is the same type.
+        // As a number, it is the same type.
         let asks = Publication::new(Nsp::ROOT, kind(&json!([1]), true));
         assert_eq!(write("me", &asks).unwrap().kind, "03");
     }

@@ -1,4 +1,4 @@
-//! Reads a stream from where it was, on a connection of its own.
+//! Reads a stream on its own connection, and resumes at the last position.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ use crate::adapter::{
     redis::{line::Line, link::Listener},
 };
 
-/// The place in a stream up to which it was read; it outlives connections.
+/// The position up to which a stream was read. It outlives connections.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) stream: Stream,
@@ -22,18 +22,18 @@ pub(crate) struct Reader {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StreamPosition {
-    /// The last entry that was read.
+    /// The id of the last entry that was read.
     id: String,
-    /// How many entries the stream had ever had up to that one, if Redis counts them.
+    /// How many entries were ever added up to this entry, if Redis counts them.
     index: Option<u64>,
 }
 
-/// What Redis tells of a stream.
+/// The metadata of a stream.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Info {
     pub(crate) last_id: String,
     pub(crate) length: u64,
-    /// How many entries there have ever been; from Redis 7 on.
+    /// How many entries were ever added. Available from Redis 7.
     pub(crate) added: Option<u64>,
 }
 
@@ -46,8 +46,8 @@ impl Reader {
         }
     }
 
-    /// Looks where to begin, or where the stream is by now: the first time nothing of the past is read.
-    /// Returned is how many entries are gone that were not read.
+    /// Determines where to start reading. The first call skips all existing entries. Later calls
+    /// return the number of entries that were removed before they were read.
     pub(crate) async fn look(&self, line: &mut Line) -> RedisResult<u64> {
         let info = line.stream_info(&self.stream.name).await?;
         let mut place = self.place.lock();
@@ -59,7 +59,7 @@ impl Reader {
         Ok(lost)
     }
 
-    /// Says once if there are streams of Node servers with several, which are not read here.
+    /// Warns once if Node servers use several streams, because these are not read here.
     pub(crate) async fn look_around(&self, line: &mut Line) {
         if self.did_look_around.swap(true, Ordering::Relaxed) {
             return;
@@ -67,7 +67,7 @@ impl Reader {
         for number in 0..2 {
             let name = format!("{}-{number}", self.stream.name);
             let mut question = redis::cmd("TYPE");
-            // Who may not ask is not told.
+            // Without permission for this command, there is no warning.
             let Ok(answer) = line.ask(question.arg(&name)).await else {
                 return;
             };
@@ -81,15 +81,15 @@ impl Reader {
         }
     }
 
-    /// Reads until the connection breaks. Everything goes to the listener, which is never waited for by
-    /// others: what it does not take in time stays in Redis.
+    /// Reads until the connection breaks, and passes every entry to the listener. No other task
+    /// waits for the listener. Entries that it has not processed remain in Redis.
     pub(crate) async fn read(
         &self,
         mut line: Line,
         listener: &(dyn Fn(Event) + Sync),
     ) -> RedisError {
-        // Entries may be large, and how large is known only of those that were read. Whoever is behind reads one
-        // first, and then as many as are not too much together.
+        // Entries may be large, and their size is only known after they are read. So one entry is
+        // read first, and then as many as fit the size limit.
         let mut count = 1;
         let mut unseen = 0;
         loop {
@@ -109,11 +109,12 @@ impl Reader {
             for entry in entries {
                 let id = entry.id.clone();
                 listener(Event::Entry(entry));
-                // Who asks for the place knows that all before it was heard of.
+                // The position advances after the listener has processed the entry, so all entries
+                // up to it are processed.
                 self.passed(&id);
             }
             if read == count {
-                // What is far behind may be overtaken by the end of the stream.
+                // A reader that lags far may be overtaken by the trimming of the stream.
                 unseen += read;
                 if unseen >= OFTEN {
                     unseen = 0;
@@ -126,12 +127,12 @@ impl Reader {
                 unseen = 0;
             }
             count = next_count(count, read, bytes).clamp(1, self.stream.read_count.max(1));
-            // Others of the same worker get their turn.
+            // Yields to other tasks of the same worker thread.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Up to where it was read.
+    /// Returns the position up to which the stream was read.
     pub(crate) fn position(&self) -> Option<Position> {
         let place = self.place.lock();
         place.as_ref().and_then(|place| Position::parse(&place.id))
@@ -147,15 +148,15 @@ impl Reader {
     }
 }
 
-/// What comes of reading.
+/// The result of reading.
 #[derive(Debug)]
 pub(crate) enum Event {
     Entry(Read),
-    /// So many entries were gone before they were read.
+    /// The number of entries that were removed before they were read.
     Lost(u64),
 }
 
-/// Tells a listener, which may fail without an end of the reading.
+/// Passes an event to a listener. A panic of the listener does not end the reader.
 pub(crate) fn tell(listener: &dyn Listener, event: Event) {
     guarded(|| match event {
         Event::Entry(entry) => listener.read(entry),
@@ -167,10 +168,11 @@ pub(crate) fn tell(listener: &dyn Listener, event: Event) {
     });
 }
 
-/// How many entries are read next, after so many of so many bytes.
+/// Returns the number of entries for the next read, given the count, the entries and the bytes of
+/// the last read.
 pub(super) const fn next_count(count: usize, read: usize, bytes: usize) -> usize {
     if bytes > ENOUGH {
-        // As many as would have been enough.
+        // As many entries as would have reached the limit.
         read * (ENOUGH / 1024) / (bytes / 1024)
     } else if read == count {
         count * 2
@@ -190,11 +192,12 @@ impl Info {
         }
     }
 
-    /// Where somebody is who had read so far, and how much is gone that was not read.
+    /// Returns the new position of a reader at the position `known`, and how many entries were
+    /// removed before they were read.
     fn since(self, known: StreamPosition) -> (StreamPosition, u64) {
         if order(&self.last_id) < order(&known.id) && self.length > 0 {
-            // An older state of the stream, after a failover or from a backup: what is in it was
-            // applied here already, and must not be once more.
+            // The stream is in an older state, after a failover or from a backup. Its entries were
+            // already applied here, and must not be applied again.
             crate::throttled_log!(
                 warn,
                 "the stream has gone back, and is read on from its end"
@@ -204,7 +207,7 @@ impl Info {
         let (Some(added), Some(index)) = (self.added, known.index) else {
             return (known, 0);
         };
-        // It was deleted and has begun anew.
+        // The stream was deleted and created again.
         let index = if added < index { 0 } else { index };
         let has_all = order(&self.last_id) == order(&known.id);
         let first = match has_all {
@@ -223,18 +226,18 @@ impl Info {
     }
 }
 
-/// An id as what it is compared by.
+/// Parses an id so that ids can be compared.
 pub(crate) fn order(id: &str) -> Option<(u64, u64)> {
     let (time, number) = id.split_once('-')?;
     Some((time.parse().ok()?, number.parse().ok()?))
 }
 
-/// The entries of an answer to `XREAD`.
+/// Returns the entries of a response to `XREAD`.
 fn entries(answer: Value) -> RedisResult<Vec<Read>> {
     if answer == Value::Nil {
         return Ok(Vec::new());
     }
-    // With the name of each stream, there is one.
+    // The response contains each stream with its name. Here it is one stream.
     let list = if let Value::Map(streams) = answer {
         streams.into_iter().next().map(|(_, list)| list)
     } else {
@@ -274,11 +277,12 @@ fn unexpected() -> RedisError {
     RedisError::from((ErrorKind::UnexpectedReturnType, "no entries of a stream"))
 }
 
-/// Before all entries.
+/// The id before all entries.
 const NOTHING: &str = "0-0";
-/// Bytes that are enough to read at once.
+/// The size in bytes that a single read should not exceed.
 const ENOUGH: usize = 1 << 20;
-/// After so many entries without an end it is looked whether the stream was trimmed meanwhile.
+/// After this many entries without reaching the end, the reader checks whether the stream was
+/// trimmed.
 const OFTEN: usize = 1000;
 
 #[cfg(test)]
@@ -315,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_was_made_anew_is_read_from_its_beginning() {
-        // With a clock that goes on its ids follow the former ones.
+        // The clock has advanced, so the new ids are greater than the old ids.
         assert_eq!(
             info("9-0", 1, 1).since(place("5-0", 5)),
             (place("5-0", 0), 0)
