@@ -1,36 +1,37 @@
-//! Who is there. A leaf: it knows neither transports nor sockets.
+//! Identities of connected sockets. A leaf module: it must not depend on transports or sockets.
 //!
-//! Everything that proves an identity ends in a [`Principal`]; nothing behind it sees a token.
+//! Every authentication mechanism produces a [`Principal`]; later stages never see a token.
 
 use std::{net::IpAddr, time::SystemTime};
 
 use roomcast_protocol::socket::{Args, ArgumentError};
 use serde::de::DeserializeOwned;
 
-/// The identity of a connected socket: what services decide by.
+/// The identity of a connected socket. Services base their decisions on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Principal {
     /// The user's id, unique among all users.
     pub subject: String,
-    /// The name that others see.
+    /// The display name, visible to other users.
     pub name: String,
-    /// Roles, as the issuer of the credentials wrote them.
+    /// The roles, exactly as the issuer of the credentials wrote them.
     pub roles: Vec<String>,
-    /// Whether nobody vouches for the identity.
+    /// Whether the identity is unverified.
     pub guest: bool,
-    /// When the identity ends; the socket is disconnected then.
+    /// When the identity expires; the socket is disconnected at that time.
     pub expires_at: Option<SystemTime>,
-    /// The id of the token that proved the identity, its `jti`.
+    /// The id (`jti`) of the token that proved the identity.
     pub token_id: Option<String>,
-    /// What the login session that proved the identity is known by, such as a hash of its id or of the token's `sid`.
+    /// An identifier of the login session that proved the identity, such as a hash of its id or of
+    /// the token's `sid`.
     pub session: Option<String>,
-    /// What the login session or the token carries along, a JSON object.
+    /// Additional data of the login session or token, a JSON object.
     pub data: Option<std::sync::Arc<str>>,
 }
 
 impl Principal {
-    /// A known user without roles, whose name is the subject.
+    /// Creates a known user without roles, whose name is the subject.
     pub fn new(subject: impl Into<String>) -> Self {
         let subject = subject.into();
         Self {
@@ -45,7 +46,7 @@ impl Principal {
         }
     }
 
-    /// A guest with this id and name.
+    /// Creates a guest with this id and name.
     pub fn guest(subject: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -54,14 +55,14 @@ impl Principal {
         }
     }
 
-    /// The principal of everybody in a namespace that asks nobody for credentials: a guest whose id
-    /// and name are empty.
+    /// Creates the principal of all users of a namespace without authentication: a guest with an
+    /// empty id and an empty name.
     #[must_use]
     pub fn anonymous() -> Self {
         Self::guest("", "")
     }
 
-    /// Sets the name that others see.
+    /// Sets the display name.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -75,43 +76,43 @@ impl Principal {
         self
     }
 
-    /// Sets when the identity ends.
+    /// Sets when the identity expires.
     #[must_use]
     pub fn with_expiry(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self
     }
 
-    /// Whether the principal has this role.
+    /// Returns whether the principal has this role.
     #[must_use]
     pub fn has(&self, role: &str) -> bool {
         self.roles.iter().any(|own| own == role)
     }
 }
 
-/// What a client offers to prove who it is.
+/// The credentials that a client sends to prove its identity.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Credentials<'a> {
     /// The payload of the `CONNECT` packet: the client's option `auth`.
     pub payload: &'a Args,
-    /// The value of the `Authorization` header of the handshake request. It is bytes, as the header
-    /// is (RFC 9110, 5.5): a value that is no text is there all the same, and no good.
+    /// The value of the `Authorization` header of the handshake request. Header values are bytes
+    /// (RFC 9110, 5.5), so a value that is not text is present but invalid.
     pub authorization: Option<&'a [u8]>,
-    /// The value of the `Cookie` header of the handshake request, several of them joined by `; `
-    /// (RFC 9113, 8.2.3). It is bytes, since one odd cookie says nothing about the others.
+    /// The value of the `Cookie` header of the handshake request; several headers are joined by `;
+    /// ` (RFC 9113, 8.2.3). It is bytes because one malformed cookie does not invalidate the rest.
     pub cookie: Option<&'a [u8]>,
-    /// Whether the page that sent the request may use its reader's cookies. A cookie proves nothing
-    /// otherwise.
+    /// Whether the page that sent the request may use its user's cookies. If not, a cookie proves
+    /// nothing.
     pub trusted_origin: bool,
     /// The query of the handshake request.
     pub query: Option<&'a str>,
-    /// Where the client connects from.
+    /// The address from which the client connects.
     pub address: IpAddr,
 }
 
 impl<'a> Credentials<'a> {
-    /// Puts together what the client offered.
+    /// Creates credentials without headers and query, from a trusted origin.
     #[must_use]
     pub fn new(payload: &'a Args, address: IpAddr) -> Self {
         Self {
@@ -124,7 +125,7 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// Sets the two headers that can carry credentials.
+    /// Sets the two headers that may carry credentials.
     #[must_use]
     pub fn with_headers(self, authorization: Option<&'a [u8]>, cookie: Option<&'a [u8]>) -> Self {
         Self {
@@ -134,7 +135,7 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// Sets whether the page that sent the request may use its reader's cookies. Default `true`.
+    /// Sets whether the page that sent the request may use its user's cookies. Default `true`.
     #[must_use]
     pub fn with_trusted_origin(self, trusted_origin: bool) -> Self {
         Self {
@@ -149,11 +150,11 @@ impl<'a> Credentials<'a> {
         Self { query, ..self }
     }
 
-    /// Reads the payload as `T`; `Option<T>` allows for a client without one.
+    /// Deserializes the payload as `T`. With `Option<T>`, the payload may be missing.
     ///
     /// # Errors
     ///
-    /// When there is none or it has another shape.
+    /// If the payload is missing or does not match `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ArgumentError> {
         self.payload.get(0)
     }

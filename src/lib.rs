@@ -1,5 +1,5 @@
 #![doc = include_str!("../docs/guide.md")]
-// Each item says which feature it needs where docs.rs builds the documentation.
+// On docs.rs, the documentation of each item shows the feature that it requires.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "client"),
@@ -49,7 +49,7 @@ pub use socket::{
 pub use socket::{PartialAnswers, ServerSide, ServerSideError};
 pub use tasks::EndedTask;
 
-/// What options are made of: the groups of [`Config`], and those with fields of their own.
+/// Option types: the groups of [`Config`], and options that have fields of their own.
 pub mod options {
     pub use crate::config::{
         AddressLimits, Admission, Cookie, Cors, Http, HttpCompression, Outbox, Priority, Recovery,
@@ -57,7 +57,7 @@ pub mod options {
     };
 }
 
-/// Formats of packets that an application brings; see [`Parser::custom`].
+/// Packet formats that the application provides; see [`Parser::custom`].
 pub mod parser {
     pub use roomcast_protocol::socket::{
         Custom, CustomMessage, CustomPacket, CustomParser, CustomParserError,
@@ -65,9 +65,10 @@ pub mod parser {
     };
 }
 
-/// Types of other crates that the API speaks of, in the versions that it takes. That of JSON values,
-/// `serde_json::Value`, is not among them: its variants would lengthen the names that the compiler
-/// writes into errors about handlers.
+/// Types of other crates that appear in the API, in the versions that the API uses.
+///
+/// `serde_json::Value` is not reexported: its variants would lengthen the names in compiler errors
+/// about handlers.
 pub mod types {
     pub use bytes::Bytes;
     pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
@@ -75,21 +76,21 @@ pub mod types {
     pub use uuid::Uuid;
 }
 
-/// Compiles the blocks of the page for users of the official server.
+/// Compiles the code blocks of the migration guide for users of the official server.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/migrating-from-node.md")]
 pub struct MigratingFromNode;
 
-/// Compiles the block of the page for programs that are clients.
+/// Compiles the code block of the page about Rust clients.
 #[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../docs/rust-client.md")]
 pub struct RustClient;
 
-/// Limits the lines of `throttled_log!`.
+/// Rate-limits the lines of `throttled_log!`.
 #[doc(hidden)]
 pub use limit::LogThrottle;
 
-/// What `roomcast-server` of the same version shares with the library; not part of the API.
+/// Items that `roomcast-server` of the same version shares with the library; not part of the API.
 #[doc(hidden)]
 pub mod internal {
     #[cfg(feature = "postgres")]

@@ -1,4 +1,4 @@
-//! IP networks, and those of them that are shut out. A leaf: it knows no other module.
+//! IP networks, and blocks of them. A leaf module: it must depend on `time` only.
 
 use std::{
     fmt,
@@ -15,21 +15,21 @@ use crate::time::rfc3339;
 /// An IP network in CIDR notation (RFC 4632, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or a
 /// single address.
 ///
-/// An IPv4 address inside of an IPv6 one (`::ffff:192.0.2.1`) is that IPv4 address.
+/// An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is treated as the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network {
-    /// The first address of the network; IPv4 as `::ffff:a.b.c.d`.
+    /// The first address of the network. IPv4 is stored as `::ffff:a.b.c.d`.
     bits: u128,
-    /// Bits of `bits` that count, 96 more than written for IPv4.
+    /// The prefix length in `bits`. For IPv4 it is 96 more than in the text form.
     prefix: u8,
 }
 
-/// Bits before the address in an IPv4 address that is mapped into IPv6 (RFC 4291 §2.5.5.2).
+/// The length of the prefix of IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2).
 const MAPPED: u8 = 96;
 const MAPPED_BITS: u128 = 0xffff_0000_0000;
 
 impl Network {
-    /// The network of a single address.
+    /// Returns the network of a single address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self {
@@ -38,8 +38,10 @@ impl Network {
         }
     }
 
-    /// The network that stands for one client: an IPv4 address, or the 64 leading bits of an IPv6
-    /// one, since a subscriber has all the rest to choose from (RFC 6177).
+    /// Returns the network that identifies one client.
+    ///
+    /// That is an IPv4 address, or the /64 of an IPv6 address, because a subscriber chooses the
+    /// remaining bits freely (RFC 6177).
     #[must_use]
     pub fn of_client(address: IpAddr) -> Self {
         let bits = bits_of(address);
@@ -52,7 +54,7 @@ impl Network {
         }
     }
 
-    /// Whether an address is in the network. No IPv6 network contains an IPv4 address.
+    /// Returns whether an address is in the network. No IPv6 network contains an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.is_ipv4() == address.to_canonical().is_ipv4()
@@ -63,12 +65,12 @@ impl Network {
         self.prefix >= MAPPED && masked(self.bits, MAPPED) == MAPPED_BITS
     }
 
-    /// How many bits count, on the scale on which IPv4 begins at 96.
+    /// Returns the prefix length. IPv4 prefixes start at 96.
     pub(crate) fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// The network of this prefix that an address is in.
+    /// Returns the network of this prefix length that contains an address.
     pub(crate) fn at(address: IpAddr, prefix: u8) -> Self {
         Self {
             bits: masked(bits_of(address), prefix),
@@ -76,7 +78,7 @@ impl Network {
         }
     }
 
-    /// The prefixes that networks of an address's family can have.
+    /// Returns the possible prefix lengths of the address's family.
     pub(crate) fn prefixes(address: IpAddr) -> std::ops::RangeInclusive<u8> {
         match address.to_canonical() {
             IpAddr::V4(_) => MAPPED..=128,
@@ -94,18 +96,18 @@ fn bits_of(address: IpAddr) -> u128 {
 
 fn masked(bits: u128, prefix: u8) -> u128 {
     let host = 128 - u32::from(prefix.min(128));
-    // A shift by all 128 bits overflows, and no bit counts then.
+    // A shift by all 128 bits overflows; the mask is zero then.
     bits & u128::MAX.checked_shl(host).unwrap_or(0)
 }
 
-/// Text that is no network.
+/// The error for text that is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidNetwork;
 
 impl FromStr for Network {
     type Err = InvalidNetwork;
 
-    /// Reads `ADDRESS` or `ADDRESS/PREFIX`. Bits behind the prefix are ignored.
+    /// Parses `ADDRESS` or `ADDRESS/PREFIX`. Bits after the prefix are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -165,23 +167,23 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// A network whose clients are not let in.
+/// A network whose clients are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Block {
-    /// The name of the block in the API.
+    /// The id of the block in the API.
     pub id: Uuid,
-    /// The network that is shut out.
+    /// The blocked network.
     pub cidr: Network,
-    /// Why, for people.
+    /// The reason, for humans.
     pub reason: String,
-    /// Who has made the block.
+    /// The origin of the block.
     pub source: BlockSource,
-    /// Since when.
+    /// When the block was created.
     #[serde(serialize_with = "milliseconds")]
     pub created_at: SystemTime,
-    /// Until when; for good if absent.
+    /// When the block ends; never, if `None`.
     #[serde(
         serialize_with = "optional_milliseconds",
         skip_serializing_if = "Option::is_none"
@@ -189,7 +191,7 @@ pub struct Block {
     pub expires_at: Option<SystemTime>,
 }
 
-/// Who has made a block.
+/// The origin of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -203,7 +205,7 @@ pub enum BlockSource {
 }
 
 impl BlockSource {
-    /// The name of the source in the API and in stores.
+    /// Returns the name of the source in the API and in stores.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -213,7 +215,7 @@ impl BlockSource {
         }
     }
 
-    /// The source of this name.
+    /// Returns the source with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Configuration, Self::Admin, Self::Automatic]
@@ -223,7 +225,8 @@ impl BlockSource {
 }
 
 impl Block {
-    /// A block from now on, for `duration` or for good. Its reason is cut after 200 characters.
+    /// Creates a block that starts now. Without a `duration` it never ends. The reason is truncated
+    /// to 200 characters.
     #[must_use]
     pub fn new(
         cidr: Network,
@@ -239,12 +242,12 @@ impl Block {
             reason: reason.chars().take(MAX_REASON).collect(),
             source,
             created_at,
-            // An end that no clock can show is none.
+            // An end that `SystemTime` cannot represent means no end.
             expires_at: duration.and_then(end),
         }
     }
 
-    /// A block that was made before.
+    /// Restores a block that was created earlier.
     #[must_use]
     pub fn restored(
         id: Uuid,
@@ -264,14 +267,14 @@ impl Block {
         }
     }
 
-    /// Whether the block has ended.
+    /// Returns whether the block has ended.
     #[must_use]
     pub fn is_over(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 }
 
-/// Characters a reason may have.
+/// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 200;
 
 fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

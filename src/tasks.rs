@@ -1,6 +1,7 @@
-//! Tasks that live as long as what they work for, by name. One that ends unasked or panics is logged,
-//! counted and told to whoever asks which have ended, and is started again where that can be. A leaf
-//! but for the metrics.
+//! Named tasks that run as long as their owner, with supervision.
+//!
+//! A task that ends unexpectedly or panics is logged, counted and listed by [`Tasks::ended`]. It is
+//! restarted if possible. A leaf module: it depends on the metrics only.
 //!
 //! `roomcast-server` starts its own tasks with it as well.
 
@@ -21,47 +22,48 @@ use parking_lot::Mutex;
 
 use crate::metrics::{Counter, Gauge, Metrics};
 
-/// A task of the server that has ended although nobody asked it to, or has panicked. See
+/// A task of the server that ended unexpectedly or panicked. See
 /// [`Io::ended_tasks`](crate::Io::ended_tasks).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndedTask {
-    /// What the task is called.
+    /// The name of the task.
     pub name: &'static str,
-    /// Whether the task was started again, less than ten seconds ago. If not, nobody does its work.
+    /// Whether the task was restarted, less than ten seconds ago. If `false`, its work is not being
+    /// done.
     pub is_restarted: bool,
 }
 
-/// The tasks of one server. Cloning gives another handle.
+/// The tasks of one server. Clones share the same state.
 #[derive(Clone)]
 pub struct Tasks(Arc<TasksInner>);
 
 struct TasksInner {
     metrics: Arc<Metrics>,
-    /// Whether a task that returns has been asked to.
+    /// Whether tasks are allowed to return.
     may_end: AtomicBool,
-    /// No longer than there are tasks.
+    /// The ended tasks by record id. Bounded by the number of tasks.
     ended: Mutex<Vec<(u64, EndedTask)>>,
     last: AtomicU64,
-    /// The name of those that a test has killed last.
+    /// The name of the tasks that a test killed last.
     #[cfg(debug_assertions)]
     killed: tokio::sync::watch::Sender<String>,
 }
 
-/// The pause between the end of a task and its new start, doubled by each end that follows soon.
+/// The delay before the first restart of a task. Each further end within [`PROBATION`] doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long a task that was started again has to run until it counts as well.
+/// How long a restarted task must run until it no longer counts as ended.
 const PROBATION: Duration = Duration::from_secs(10);
 
 impl Tasks {
-    /// Tasks that return only when they were asked to.
+    /// Creates a group whose tasks may return at any time.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self::with(metrics, true)
     }
 
-    /// Tasks of which none may return before [`let_end`](Self::let_end).
+    /// Creates a group whose tasks must not return before [`let_end`](Self::let_end).
     #[must_use]
     pub fn endless(metrics: Arc<Metrics>) -> Self {
         Self::with(metrics, false)
@@ -78,25 +80,25 @@ impl Tasks {
         }))
     }
 
-    /// From now on a task that returns was asked to.
+    /// Allows tasks to return from now on.
     pub fn let_end(&self) {
         self.0.may_end.store(true, Ordering::Release);
     }
 
-    /// The tasks that have ended unasked and those that were started again a moment ago.
+    /// Returns the tasks that ended unexpectedly and those that were restarted recently.
     #[must_use]
     pub fn ended(&self) -> Vec<EndedTask> {
         let ended = self.0.ended.lock();
         ended.iter().map(|(_, task)| task.clone()).collect()
     }
 
-    /// Does what `make` makes, and again whenever that ends unasked.
+    /// Runs the future that `make` returns, and restarts it whenever it ends unexpectedly.
     pub fn keep<F: Future<Output = ()> + Send + 'static>(
         self,
         name: &'static str,
         mut make: impl FnMut() -> F + Send + 'static,
     ) -> BoxFuture<'static, ()> {
-        // All tasks have one type, so that what runs them is compiled once.
+        // All tasks are boxed to one type, so that the supervision is compiled once.
         self.keep_boxed(name, Box::new(move || make().boxed()))
             .boxed()
     }
@@ -110,14 +112,15 @@ impl Tasks {
         let mut pause = FIRST_PAUSE;
         loop {
             let mut run = pin!(self.outcome(name, make()));
-            // Only a task that has failed before is on probation; all others need no timer.
+            // Only a task that has failed before is on probation; other tasks need no timer.
             let outcome = if record.is_ended {
                 match tokio::time::timeout(PROBATION, run.as_mut()).await {
                     Ok(outcome) => outcome,
                     Err(_) => {
                         record.clear();
                         pause = FIRST_PAUSE;
-                        // The future goes on where it was: the time limit has only borrowed it.
+                        // The timeout only borrowed the future, so it continues from the same
+                        // state.
                         run.await
                     }
                 }
@@ -132,11 +135,11 @@ impl Tasks {
         }
     }
 
-    /// Does something that cannot be started again.
+    /// Runs a future that cannot be restarted.
     ///
     /// # Errors
     ///
-    /// If it ended unasked; [`ended`](Self::ended) tells it from then on.
+    /// If it ended unexpectedly; [`ended`](Self::ended) lists it from then on.
     pub async fn once(
         self,
         name: &'static str,
@@ -146,11 +149,11 @@ impl Tasks {
         outcome.map_err(|reason| self.record(name).stay(&reason))
     }
 
-    /// Does something that blocks a thread of its own and cannot be started again.
+    /// Runs blocking code on the current thread that cannot be restarted.
     ///
     /// # Errors
     ///
-    /// If it ended unasked; [`ended`](Self::ended) tells it from then on.
+    /// If it ended unexpectedly; [`ended`](Self::ended) lists it from then on.
     pub fn once_blocking(self, name: &'static str, task: impl FnOnce()) -> Result<(), Ended> {
         let outcome = self.judge(catch_unwind(AssertUnwindSafe(task)));
         outcome.map_err(|reason| self.record(name).stay(&reason))
@@ -186,14 +189,15 @@ impl Tasks {
     }
 }
 
-/// A task has ended unasked and is not started again.
+/// The error for a task that ended unexpectedly and is not restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What it is called.
+    /// The name of the task.
     pub name: &'static str,
 }
 
-/// What is known of one task. Dropped, as when a task is taken down, it is forgotten.
+/// The state of one task. Dropping it, for example when the task is aborted, removes the task from
+/// the list.
 struct Record {
     id: u64,
     name: &'static str,
@@ -231,7 +235,7 @@ impl Record {
         }
     }
 
-    /// The end that is remembered for good.
+    /// Records a permanent end, which dropping the record does not remove.
     fn stay(mut self, reason: &str) -> Ended {
         self.end(reason);
         self.is_ended = false;
@@ -245,11 +249,11 @@ impl Drop for Record {
     }
 }
 
-/// Tests kill tasks; no release build can.
+/// Lets tests kill tasks; absent in release builds.
 #[cfg(debug_assertions)]
 impl Tasks {
-    /// Makes every task of this name panic where it waits. Nothing is printed of such a panic:
-    /// a log of tests shows the panics that no test has asked for.
+    /// Makes every task of this name panic at its next await. The panic hook does not run, so test
+    /// logs show only unintended panics.
     pub fn kill(&self, name: &str) {
         self.0.killed.send_replace(name.to_owned());
     }
@@ -270,7 +274,7 @@ impl Tasks {
     }
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -337,7 +341,7 @@ mod tests {
         while metrics.counter(Counter::TaskRestarts) < 14 {
             sleep(Duration::from_secs(1)).await;
         }
-        // 10 ms doubled eleven times, and then twice the longest.
+        // The delay doubles eleven times from 10 ms, then reaches the maximum twice.
         let least = FIRST_PAUSE * 4095 + 2 * LONGEST_PAUSE;
         assert!(start.elapsed() >= least, "{:?}", start.elapsed());
         task.abort();

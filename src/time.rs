@@ -1,23 +1,23 @@
-//! Points in time as texts. A leaf: it knows no other module.
+//! Text formats of points in time. A leaf module: it must not depend on other modules.
 //!
-//! A point in time that has no text, before 1970 or after the year 9999, has that of the nearest one
-//! that has.
+//! Times before 1970 and after the year 9999 are clamped to the nearest time in that range.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// RFC 3339 in UTC, with three decimals: `2025-01-31T12:00:00.000Z`.
+/// Formats a time as RFC 3339 in UTC with three decimals: `2025-01-31T12:00:00.000Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(within(time)).to_string()
 }
 
-/// The date of HTTP (RFC 9110, 5.6.7): `Fri, 31 Jan 2025 12:00:00 GMT`.
+/// Formats a time as an HTTP date (RFC 9110, 5.6.7): `Fri, 31 Jan 2025 12:00:00 GMT`.
 pub(crate) fn http_date(time: SystemTime) -> String {
     httpdate::fmt_http_date(within(time))
 }
 
-/// The date as JavaScript writes it: `Fri Jan 31 2025 12:00:00 GMT+0000 (Coordinated Universal Time)`.
+/// Formats a time as JavaScript does: `Fri Jan 31 2025 12:00:00 GMT+0000 (Coordinated Universal
+/// Time)`.
 pub(crate) fn javascript_date(time: SystemTime) -> String {
-    // The date of HTTP has the same parts in another order.
+    // The HTTP date has the same parts in a different order.
     let date = http_date(time);
     let mut parts = date.split(' ');
     let mut next = || parts.next().unwrap_or_default();
@@ -30,7 +30,7 @@ fn within(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }
 
-/// The last second of the year 9999 since 1970.
+/// The last second of the year 9999, relative to 1970.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 #[cfg(test)]

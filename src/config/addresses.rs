@@ -6,59 +6,64 @@ use super::options::options;
 use crate::network::Network;
 
 options! {
-    /// Who may connect, and how often, told by the address that a client connects from; given to
-    /// [`Builder::guard`](crate::Builder::guard). 0 switches a limit off.
+    /// Limits per client address: which addresses may connect, and how often.
+    ///
+    /// Set with [`Builder::guard`](crate::Builder::guard). 0 disables a limit.
     AddressLimits {
-        /// Whether clients on this machine are exempt from all limits but the block list. Default `true`; a
-        /// proxy on this machine belongs into [`Proxies`](crate::limit::Proxies).
+        /// Whether clients on this machine are exempt from all limits except the block list. A
+        /// proxy on this machine belongs in [`Proxies`](crate::limit::Proxies) instead. Default
+        /// `true`.
         exempt_loopback: bool = true;
-        /// Connections an address may open at once, and again within `connects_window`. An IPv6 address is
-        /// its /64. Default 60.
+        /// Connections that an address may open in a burst, and again within each
+        /// `connects_window`. An IPv6 address counts as its /64. Default 60.
         connects: u32 = 60;
-        /// See `connects`. Default 5 min.
+        /// The window of `connects`. Default 5 min.
         #[serde(with = "humantime_serde")]
         connects_window: Duration = Duration::from_secs(5 * 60);
-        /// Requests to join a namespace that an address may make in a minute, and as many at once, over
-        /// all its connections. Default 600.
+        /// Requests to join a namespace that an address may send per minute over all its
+        /// connections; the burst is the same number. Default 600.
         joins_per_address: u32 = 600;
-        /// Requests to other servers, or to a journal, that clients of an address may cause in a minute, and
-        /// as many at once, by asking to recover a socket that this server does not know. Above the limit
-        /// a client starts a new session. Default 120.
+        /// Lookups on other servers or in a journal that the clients of an address may cause per
+        /// minute; the burst is the same number. A client causes one when it asks to recover a
+        /// socket that this server does not know. Above the limit the client starts a new session.
+        /// Default 120.
         lookups_per_address: u32 = 120;
-        /// Connections an address may have at the same time. Default 200.
+        /// Concurrent connections per address. Default 200.
         connections_per_address: u32 = 200;
-        /// Connections the server has at the same time. Default 100,000.
+        /// Concurrent connections of the server. Default 100,000.
         connections: usize = 100_000;
-        /// Networks that are shut out for good, as `192.0.2.0/24`. Default none; up to 5,000.
+        /// Networks that are blocked permanently, such as `192.0.2.0/24`. Default none; at most
+        /// 5,000.
         blocked: Vec<Network> = Vec::new();
-        /// Violations of limits within `block_window` after which an address is shut out for `block_time`.
-        /// Default 100.
+        /// Number of limit violations within `block_window` after which an address is blocked for
+        /// `block_time`. Default 100.
         block_after: u32 = 100;
-        /// Credentials of an address that are refused within `block_window` after which it is shut out for
-        /// `block_time`. Default 300, one a second: a client whose token has ended does not get there by
-        /// coming back. Refusals that are [excused](crate::Refusal::excused) do not count.
+        /// Number of refused credentials within `block_window` after which an address is blocked
+        /// for `block_time`. Default 300, one per second: a client with an expired token that
+        /// reconnects stays below it. [Excused](crate::Refusal::excused) refusals do not count.
         block_after_credentials: u32 = 300;
-        /// See `block_after`. Default 5 min.
+        /// The window in which violations and refusals count. Default 5 min.
         #[serde(with = "humantime_serde")]
         block_window: Duration = Duration::from_secs(5 * 60);
-        /// See `block_after`. Default 15 min.
+        /// How long an automatic block lasts. Default 15 min.
         #[serde(with = "humantime_serde")]
         block_time: Duration = Duration::from_secs(15 * 60);
-        /// Addresses that are remembered, about 120 bytes each. Past that those that have used least of their
-        /// limits are forgotten; if all have used more than half, newcomers share one limit. Default 100,000.
+        /// Maximum number of tracked addresses, about 120 bytes each. When the table is full, the
+        /// addresses that have used least of their limits are evicted. If all have used more than
+        /// half, new addresses share one limit. Default 100,000.
         addresses: usize = 100_000;
     }
 }
 
 impl AddressLimits {
-    /// Networks that `blocked` may list.
+    /// Maximum number of networks in `blocked`.
     const MAX_BLOCKED: usize = 5000;
 
-    /// Whether the values make sense; [`build`](crate::Builder::build) asks it.
+    /// Checks the values; [`build`](crate::Builder::build) calls this.
     ///
     /// # Errors
     ///
-    /// Which one does not, and why.
+    /// Names the invalid option and the reason.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.connects_window.is_zero() {
             return Err("limits.connects_window is zero");

@@ -1,14 +1,15 @@
-//! Values that make sense by themselves and cannot be meant.
+//! Checks for values that are valid but cannot be intended.
 
 use std::time::Duration;
 
 use super::Config;
 
-/// Longer than anything is meant to take, and short enough to be added to any time.
+/// The maximum of every duration option. It is short enough to be added to any time without
+/// overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 impl Config {
-    /// The option that takes longer than anything is meant to, if there is one.
+    /// Returns the fault of the first duration that is longer than [`LONGEST`], if any.
     pub(crate) fn endless(&self) -> Option<&'static str> {
         let times = [
             (self.session.ping_interval, "ping_interval is over a year"),

@@ -1,4 +1,4 @@
-//! Options of the HTTP side that have fields of their own.
+//! HTTP options that have fields of their own.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,110 +7,116 @@ use serde::{Deserialize, Serialize};
 use super::options::{options, some_text, some_texts, texts};
 
 options! {
-    /// What pages of other sites may do, told by their `Origin`: the CORS protocol of WHATWG Fetch, with
-    /// the fields and defaults of npm's `cors`. Requests without an origin, and those from the server's
-    /// own host and port, are always allowed.
+    /// CORS: what pages of other sites may do, by their `Origin` (WHATWG Fetch).
+    ///
+    /// The fields and defaults are those of npm's `cors`. Requests without an origin, and requests
+    /// from the server's own host and port, are always allowed.
     ///
     /// [`Builder::cors_origin`](crate::Builder::cors_origin) allows further origins by a function.
     Cors {
-        /// Origins that are allowed, as browsers send them (`https://app.example`). `*` alone is any;
-        /// inside of one it stands for any characters but `/` and `:` (`https://*.example.com`).
-        /// Default none.
+        /// Allowed origins, as browsers send them (`https://app.example`). `*` alone allows any
+        /// origin. Within an origin it matches any characters except `/` and `:`
+        /// (`https://*.example.com`). Default none.
         #[serde(alias = "origin")]
         origins: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = Vec::new();
-        /// Whether they may send cookies and authorization. Default `false`; not together with `*`.
+        /// Whether these origins may send cookies and authorization. Must not be combined with `*`.
+        /// Default `false`.
         credentials: bool = false;
-        /// Whether requests of other origins are refused with 403, WebSockets as well. Default
+        /// Whether requests from other origins, including WebSockets, are refused with 403. Default
         /// `false`, as in the official server: they are answered without CORS headers.
         enforce: bool = false;
-        /// Methods a preflight allows. Default `GET,HEAD,PUT,PATCH,POST,DELETE`.
+        /// Methods that a preflight allows. Default `GET,HEAD,PUT,PATCH,POST,DELETE`.
         methods: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = texts(["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"]);
-        /// Headers a preflight allows. Default: those it asks for.
+        /// Headers that a preflight allows. Default: the requested headers.
         #[serde(alias = "allowedHeaders")]
         allowed_headers: Option<Vec<String>>, as impl IntoIterator<Item = impl Into<String>>, by some_texts = None;
-        /// Headers of an answer that a page may read. Default none.
+        /// Response headers that a page may read. Default none.
         #[serde(alias = "exposedHeaders")]
         exposed_headers: Vec<String>, as impl IntoIterator<Item = impl Into<String>>, by texts = Vec::new();
-        /// How long a browser may remember a preflight; whole seconds are sent. Default: not said.
+        /// How long a browser may cache a preflight; sent in whole seconds. Default: not sent.
         #[serde(alias = "maxAge", with = "humantime_serde")]
         max_age: Option<Duration>, as impl Into<Option<Duration>>, by Into::into = None;
-        /// Whether a preflight is answered like any other request (with `400` by Engine.IO) instead of
-        /// at once. For a router around the service that answers it. Default `false`.
+        /// Whether preflights are processed like other requests (Engine.IO answers `400`) instead
+        /// of immediately. Useful if a router around the service answers them. Default `false`.
         #[serde(alias = "preflightContinue")]
         preflight_continue: bool = false;
-        /// Status of the answer to a preflight, 200 to 299. Default 204.
+        /// Status of the response to a preflight, 200 to 299. Default 204.
         #[serde(alias = "optionsSuccessStatus")]
         options_success_status: u16 = 204;
     }
 }
 
 options! {
-    /// The cookie that the first answer of a polling session sets to the session's id, for load
-    /// balancers that keep a client on one node by it (RFC 6265). The server never reads it.
+    /// The cookie with the session id, set by the first response of a polling session.
     ///
-    /// A session opened on a WebSocket sets none;
-    /// [`Builder::initial_headers`](crate::Builder::initial_headers) can.
+    /// Load balancers can use it to route a client to the same node (RFC 6265). The server never
+    /// reads it.
+    ///
+    /// A session that is opened over WebSocket sets no cookie;
+    /// [`Builder::initial_headers`](crate::Builder::initial_headers) can set one.
     Cookie {
         /// The name of the cookie. Default `io`.
         name: String, as impl Into<String>, by Into::into = "io".into();
-        /// Paths it is sent for; empty: not said. Default `/`.
+        /// The `Path` attribute; empty to omit it. Default `/`.
         path: String, as impl Into<String>, by Into::into = "/".into();
-        /// Whether pages cannot read it. Default `true`.
+        /// Whether the cookie is hidden from scripts. Default `true`.
         #[serde(alias = "httpOnly")]
         http_only: bool = true;
-        /// Which requests from other sites bring it. Default [`SameSite::Lax`].
+        /// Which requests from other sites include the cookie. Default [`SameSite::Lax`].
         #[serde(alias = "sameSite")]
         same_site: Option<SameSite>, as impl Into<Option<SameSite>>, by Into::into = Some(SameSite::Lax);
-        /// How long it lives; whole seconds are sent. Default: as long as the browser runs.
+        /// The lifetime of the cookie; sent in whole seconds. Default: until the browser closes.
         #[serde(alias = "maxAge", with = "humantime_serde")]
         max_age: Option<Duration>, as impl Into<Option<Duration>>, by Into::into = None;
-        /// When it ends, as a point in time. Default: not said; `max_age` is meant for servers that run
-        /// for long.
+        /// The expiry as a point in time. Long-running servers should use `max_age` instead.
+        /// Default: not sent.
         #[serde(with = "humantime_serde")]
         expires: Option<SystemTime>, as impl Into<Option<SystemTime>>, by Into::into = None;
-        /// Hosts it is sent to. Default: only the server's own.
+        /// The `Domain` attribute. Default: only the server's own host.
         domain: Option<String>, as impl Into<String>, by some_text = None;
         /// Whether the cookie is sent over HTTPS only. Default `false`.
         secure: bool = false;
-        /// Whether the cookie is kept apart for each site that embeds the page (CHIPS). Default `false`.
+        /// Whether the cookie is stored separately for each site that embeds the page (CHIPS).
+        /// Default `false`.
         partitioned: bool = false;
-        /// Which cookies a browser drops first when it has too many. Default: not said.
+        /// Which cookies a browser evicts first when it has too many. Default: not sent.
         priority: Option<Priority>, as impl Into<Option<Priority>>, by Into::into = None;
     }
 }
 
-/// Which requests from other sites bring a cookie.
+/// Which requests from other sites include a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "the values of RFC 6265bis")]
 pub enum SameSite {
-    /// None.
+    /// No requests.
     Strict,
-    /// Following a link.
+    /// Only navigation by a link.
     Lax,
-    /// All; browsers want `secure` with it.
+    /// All requests; browsers require `secure` with it.
     None,
 }
 
-/// Which cookies a browser drops first.
+/// The priority with which a browser evicts cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "the values browsers know")]
 pub enum Priority {
-    /// The browser drops the cookie before all others.
+    /// The browser evicts the cookie before cookies of higher priority.
     Low,
-    /// The browser treats the cookie as those that do not say.
+    /// The default of browsers, as for a cookie without a priority.
     Medium,
-    /// The browser drops the cookie after all others.
+    /// The browser evicts the cookie after all cookies of lower priority.
     High,
 }
 
 options! {
-    /// Compression of polling answers. It costs CPU time for every answer and helps on slow lines.
+    /// Compression of polling responses. It costs CPU time for each response and helps on slow
+    /// links.
     HttpCompression {
-        /// Answers of fewer bytes are sent as they are. Default 1,024.
+        /// Minimum size of a compressed response, in bytes. Default 1,024.
         threshold: usize = 1024;
-        /// 1 (fast) to 9 (small). Default 6.
+        /// Compression level, 1 (fast) to 9 (small). Default 6.
         level: u32 = 6;
     }
 }

@@ -1,8 +1,9 @@
-//! Options, as plain data. A leaf: every module may read it, it reads nothing.
+//! Options, as plain data. A leaf module: it contains no behaviour, and every module may depend on
+//! it.
 //!
-//! [`Config`] holds the options of one [`Io`](crate::Io), with the official server's names and defaults;
-//! [`AddressLimits`] says who may connect, and how often. Structs can grow: they are made from their
-//! default, by setters of the fields' names.
+//! [`Config`] holds the options of one [`Io`](crate::Io), with the official server's names and
+//! defaults. [`AddressLimits`] holds the limits per client address. The structs are non-exhaustive:
+//! start from the default and call the setters, which are named like the fields.
 
 mod addresses;
 mod check;
@@ -24,10 +25,10 @@ pub use self::{
 
 /// Options of an [`Io`](crate::Io): Engine.IO and Socket.IO.
 ///
-/// Each has a setter of its name; those that belong together are fields of one group.
-/// [`Io::builder`](crate::Io::builder) checks the values at `build`, never at use. In files there are no
-/// groups: durations are written with their unit (`"25s"`, `"500ms"`), sizes in bytes, and what the
-/// official server names otherwise may be written with its name (`pingInterval`).
+/// Each option has a setter of the same name; related options form a group.
+/// [`Io::builder`](crate::Io::builder) checks the values in `build`. In files there are no groups.
+/// There, durations have a unit (`"25s"`, `"500ms"`) and sizes are in bytes. Names of the official
+/// server are also accepted (`pingInterval`).
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,8 +53,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// See [`Sockets`].
     pub sockets: Sockets,
-    /// Whether clients whose connection broke may go on as the same socket, and within which
-    /// bounds. Default `None`: as in the official server they may not. Not part of the form in files.
+    /// Whether clients whose connection broke may resume the same socket, and the bounds for that.
+    /// Not part of the form in files. Default `None`, as in the official server: no recovery.
     pub recovery: Option<Recovery>,
 }
 
@@ -71,175 +72,182 @@ groups! {
     http: Http {
         /// Path of the Socket.IO endpoint. Default `/socket.io/`.
         path: String, as impl Into<String>, by Into::into = "/socket.io/".into();
-        /// Whether the path ends with a slash, as clients send it by default. With `false`,
-        /// requests are answered with and without the slash. Default `true`.
+        /// Whether the path ends with a slash, as clients send it by default. If `false`, requests
+        /// are accepted with and without the slash. Default `true`.
         #[serde(alias = "addTrailingSlash")]
         add_trailing_slash: bool = true;
-        /// What pages of other sites may do. Default `None`: as in the official server no CORS
-        /// headers and no look at the origin.
+        /// What pages of other sites may do. Default `None`, as in the official server: no CORS
+        /// headers and no origin checks.
         cors: Option<Cors>, as impl Into<Option<Cors>>, by Into::into = None;
-        /// The cookie with the session's id, if there is to be one. Default `None`.
+        /// The cookie with the session id, if any. Default `None`.
         cookie: Option<Cookie>, as impl Into<Option<Cookie>>, by Into::into = None;
-        /// Compression of polling answers with gzip or deflate, if the client takes it and the event's
-        /// [`compress`](crate::Broadcast::compress) flag is not off. Default: from 1,024 bytes on.
+        /// Compression of polling responses with gzip or deflate. It applies if the client accepts
+        /// it and the event's [`compress`](crate::Broadcast::compress) flag is on. Default: from
+        /// 1,024 bytes on.
         #[serde(alias = "httpCompression")]
         http_compression: Option<HttpCompression>, as impl Into<Option<HttpCompression>>, by Into::into = Some(HttpCompression::default());
-        /// Whether the builds of the JavaScript client that were given to
-        /// [`client_files`](crate::Builder::client_files) are served below the path
-        /// (`/socket.io/socket.io.js` and its like). Default `true`.
+        /// Whether the JavaScript client builds passed to
+        /// [`client_files`](crate::Builder::client_files) are served below the path (for example
+        /// `/socket.io/socket.io.js`). Default `true`.
         #[serde(alias = "serveClient")]
         serve_client: bool = true;
-        /// Whether a request for a WebSocket (or anything else to upgrade to) outside of the path is
-        /// refused if the router does not answer it in `destroy_upgrade_timeout`. Default `true`.
+        /// Whether upgrade requests (WebSocket or other) outside of the path are refused if the
+        /// router does not answer within `destroy_upgrade_timeout`. Default `true`.
         #[serde(alias = "destroyUpgrade")]
         destroy_upgrade: bool = true;
-        /// See `destroy_upgrade`. Default 1 s.
+        /// The timeout of `destroy_upgrade`. Default 1 s.
         #[serde(alias = "destroyUpgradeTimeout", with = "humantime_serde")]
         destroy_upgrade_timeout: Duration = Duration::from_secs(1);
-        /// How long request headers may take to arrive; also how long a connection may
-        /// stay open without a request. Default 10 s.
+        /// How long request headers may take to arrive. Also how long a connection may stay open
+        /// without a request. Default 10 s.
         #[serde(with = "humantime_serde")]
         header_timeout: Duration = Duration::from_secs(10);
         /// How long the body of a POST may take to arrive. Default 30 s.
         #[serde(with = "humantime_serde")]
         body_timeout: Duration = Duration::from_secs(30);
-        /// How long a client may take to read an answer: that long without reading 16 KiB or all of
-        /// it, and the connection is cut. WebSockets have `outbox_bytes` and pings instead. Default
-        /// 30 s.
+        /// Timeout for clients that read responses slowly. If a client reads neither 16 KiB nor the
+        /// rest of a response in this time, it is disconnected. WebSockets use `outbox_bytes` and
+        /// pings instead. Default 30 s.
         #[serde(with = "humantime_serde")]
         write_timeout: Duration = Duration::from_secs(30);
     }
 
-    /// How many sessions may be opened, and what happens before one is.
+    /// Limits on opening sessions, and on the checks before one is opened.
     admission: Admission {
         /// How long [`allow_request`](crate::Builder::allow_request) and
-        /// [`generate_id`](crate::Builder::generate_id) may take together for one session; past that it
-        /// is refused. Default 10 s.
+        /// [`generate_id`](crate::Builder::generate_id) may take together for one session; after
+        /// that the session is refused. Default 10 s.
         #[serde(with = "humantime_serde")]
         allow_request_timeout: Duration = Duration::from_secs(10);
-        /// Sessions that may wait for these two at the same time; further ones are refused with 503.
-        /// Default 1,024.
+        /// Maximum number of sessions that wait for these two functions; further sessions are
+        /// refused with 503. Default 1,024.
         max_pending_requests: usize = 1024;
-        /// Sessions that may be opened in a second, twice as many at once. Further requests for one are
-        /// answered with 503 and `Retry-After`, spread over 5 s, before anything is made for them. 0 for
-        /// no limit. Default 0 (the binary: 2,000).
+        /// Sessions that may be opened per second; the burst is twice that number. Further
+        /// handshakes are answered with 503 and a `Retry-After` spread over 5 s, before anything is
+        /// allocated for them. 0 for no limit. Default 0 (the binary: 2,000).
         handshakes_per_second: u32 = 0;
-        /// Connections that may be open without having brought a whole request yet, the time of a TLS
-        /// handshake included; each may cost about 12 KiB. Further ones are answered with 503 and closed
-        /// unheard, over TLS just closed. Counted on the server's own listeners. Default 4,096.
+        /// Connections that have not yet sent a complete request, including those in a TLS
+        /// handshake; each may cost about 12 KiB. Further connections are answered with 503 before
+        /// their request is read, and closed; TLS connections are closed without an answer. Only
+        /// connections of the server's own listeners count. Default 4,096.
         max_handshakes: usize = 4096;
     }
 
-    /// A session of Engine.IO: transports, heartbeats, sizes and speed of what comes in.
+    /// An Engine.IO session: transports, heartbeats, and limits on the size and rate of incoming
+    /// data.
     session: Session {
-        /// Transports a client may open a session with. Default both.
+        /// Transports with which a client may open a session. Default both.
         transports: Vec<Transport>, as impl Into<Vec<Transport>>, by Into::into = vec![Transport::Polling, Transport::WebSocket];
-        /// Whether a polling session may go on over WebSocket. Default `true`.
+        /// Whether a polling session may be upgraded to WebSocket. Default `true`.
         #[serde(alias = "allowUpgrades")]
         allow_upgrades: bool = true;
-        /// How long an upgrade may take before its WebSocket is dropped; the polling
-        /// session survives. Default 10 s.
+        /// How long an upgrade may take before its WebSocket is closed; the polling session
+        /// continues. Default 10 s.
         #[serde(alias = "upgradeTimeout", with = "humantime_serde")]
         upgrade_timeout: Duration = Duration::from_secs(10);
-        /// Time between a pong and the next ping. On a WebSocket the ping may be later by a twentieth of the
-        /// shorter of this and `ping_timeout`, at most by 100 ms, so that many leave together. Default 25 s.
+        /// Time between a pong and the next ping. On a WebSocket, a ping may be delayed so that
+        /// many are sent together: by a twentieth of the shorter of this and `ping_timeout`, at
+        /// most 100 ms. Default 25 s.
         #[serde(alias = "pingInterval", with = "humantime_serde")]
         ping_interval: Duration = Duration::from_secs(25);
-        /// How long the pong may take. Default 20 s (the binary: 60 s).
+        /// How long a pong may take. Default 20 s (the binary: 60 s).
         #[serde(alias = "pingTimeout", with = "humantime_serde")]
         ping_timeout: Duration = Duration::from_secs(20);
-        /// Largest Engine.IO packet in bytes on WebSocket, and largest body of a POST.
-        /// Advertised as `maxPayload`, `maxHttpBufferSize` of the official server.
-        /// Default 1,000,000. One connection may hold this much while a message arrives.
+        /// Maximum size of an Engine.IO packet on WebSocket and of the body of a POST, in bytes.
+        /// Sent to clients as `maxPayload`; `maxHttpBufferSize` of the official server. One
+        /// connection may hold this much memory while a message arrives. Default 1,000,000.
         #[serde(alias = "maxHttpBufferSize", alias = "max_http_buffer_size")]
         max_payload: usize = 1_000_000;
-        /// WebSocket frames one message may be split into. Default 16,384.
+        /// Maximum number of WebSocket frames in one message. Default 16,384.
         max_fragments: u32 = 16_384;
-        /// How long a message may take from its first to its last byte: a WebSocket message,
-        /// and the attachments of a binary packet. Default 30 s.
+        /// How long a message may take from its first to its last byte. Applies to WebSocket
+        /// messages and to the attachments of a binary packet. Default 30 s.
         #[serde(with = "humantime_serde")]
         message_timeout: Duration = Duration::from_secs(30);
-        /// How long a closing session may take to flush what is queued. Default 30 s.
+        /// How long a closing session may take to flush its queue. Default 30 s.
         #[serde(with = "humantime_serde")]
         close_timeout: Duration = Duration::from_secs(30);
-        /// Packets a connection may send in a second, twice as many at once; WebSocket pings, pongs and
-        /// what is invalid count. Over it reading is delayed. 0 for no limit. Default 0 (the binary:
-        /// 1,000).
+        /// Packets that a connection may send per second; the burst is twice that number. WebSocket
+        /// pings, pongs and invalid packets count too. Above the limit, reading is delayed. 0 for
+        /// no limit. Default 0 (the binary: 1,000).
         packets_per_second: u32 = 0;
-        /// Bytes a connection may send in a second, twice as many at once. Over it reading is delayed. 0
-        /// for no limit. Default 0 (the binary: 1 MiB).
+        /// Bytes that a connection may send per second; the burst is twice that number. Above the
+        /// limit, reading is delayed. 0 for no limit. Default 0 (the binary: 1 MiB).
         bytes_per_second: u32 = 0;
-        /// How long a connection may have more to say than these two allow before it is closed. Default
-        /// 10 s.
+        /// How long a connection may exceed these two limits before it is closed. Default 10 s.
         #[serde(with = "humantime_serde")]
         throttle_timeout: Duration = Duration::from_secs(10);
     }
 
-    /// What may wait for clients that read slower than they are sent to.
+    /// Limits on data queued for clients that read too slowly.
     outbox: Outbox {
-        /// Bytes that may wait for one client; above, the session is closed. A packet is
-        /// always accepted when nothing else waits; each counts 256 bytes more than it has. What the
-        /// kernel holds comes on top, see `unsent_bytes`. Default 1 MiB.
+        /// Maximum number of bytes queued for one client; above it the session is closed. A packet
+        /// is always accepted when the queue is empty; each packet counts 256 bytes more than its
+        /// size. Data in kernel buffers is not included, see `unsent_bytes`. Default 1 MiB.
         outbox_bytes: usize = 1 << 20;
-        /// Bytes that may wait for all slow clients together, a packet that waits for several counted
-        /// once. From seven eighths on those for whom most waits are closed, above it all that are sent
-        /// to while they are slow. Up to 16 KiB a client is not slow unless the kernel says so. Default
-        /// 512 MiB.
+        /// Maximum number of bytes queued for all slow clients together; a packet for several
+        /// clients counts once. From seven eighths on, the clients with the most queued bytes are
+        /// disconnected. Above the limit, every slow client that is sent a packet is disconnected.
+        /// A client with up to 16 KiB queued is not slow unless the kernel reports it. Default 512
+        /// MiB.
         total_outbox_bytes: usize = 512 << 20;
-        /// Bytes that the kernel takes for one client before the network does (`TCP_NOTSENT_LOWAT`),
-        /// give or take a segment of 64 KiB. More than what a client reads in one round trip gains
-        /// nothing; without it a slow client costs up to 4 MiB that nobody counts. Linux and Android only, on
-        /// the server's own listeners. Default 128 KiB.
+        /// Maximum number of unsent bytes in the kernel for one client (`TCP_NOTSENT_LOWAT`), give
+        /// or take a segment of 64 KiB. Values above what a client reads in one round trip gain
+        /// nothing. Without it, a slow client occupies up to 4 MiB that no limit counts. Linux and
+        /// Android only, on the server's own listeners. Default 128 KiB.
         unsent_bytes: Option<u32>, as impl Into<Option<u32>>, by Into::into = Some(128 << 10);
-        /// Bytes of the kernel's send buffer for one client (`SO_SNDBUF`, which Linux doubles), also for
-        /// what is on its way. It sets a limit to how fast distant clients can be served; without it
-        /// the kernel decides. Default `None`.
+        /// The kernel's send buffer for one client in bytes (`SO_SNDBUF`, which Linux doubles),
+        /// including data in flight. It limits the throughput to distant clients. Default `None`:
+        /// the kernel decides.
         send_buffer_bytes: Option<u32>, as impl Into<Option<u32>>, by Into::into = None;
     }
 
     /// Sockets, namespaces and handlers of Socket.IO.
     sockets: Sockets {
-        /// How packets are written, `json`, `messagepack`, or a
-        /// [custom](roomcast_protocol::socket::Parser::custom) format of an application; every client
-        /// must be set up for the same, and the page of the binary is not: it speaks `json`. Default
-        /// `json`.
+        /// The packet format: `json`, `messagepack`, or a
+        /// [custom](roomcast_protocol::socket::Parser::custom) format of an application. Every
+        /// client must use the same format; the web client of the binary supports only `json`.
+        /// Default `json`.
         parser: Parser = Parser::Json;
-        /// How long a client may take to join a first namespace. Default 45 s.
+        /// How long a client may take to join its first namespace. Default 45 s.
         #[serde(alias = "connectTimeout", with = "humantime_serde")]
         connect_timeout: Duration = Duration::from_secs(45);
-        /// Bytes of request headers kept for `Socket::handshake`. Default 2,048.
+        /// Bytes of request headers stored for `Socket::handshake`. Default 2,048.
         handshake_header_bytes: usize = 2048;
-        /// Binary attachments an incoming packet may have; packets of MessagePack have none. Default 10.
+        /// Maximum number of binary attachments of an incoming packet; MessagePack packets have
+        /// none. Default 10.
         max_attachments: usize = 10;
-        /// Handlers of one connection that may wait at the same time; further events are
+        /// Handlers of one connection that may be pending at the same time; further events are
         /// parked. Default 64.
         max_in_flight: usize = 64;
-        /// Events of one connection that may be parked, together no larger than
-        /// `outbox_bytes`; past that the connection is closed. Default 4,096.
+        /// Maximum number of parked events of one connection; together they must not exceed
+        /// `outbox_bytes`. Above either limit the connection is closed. Default 4,096.
         max_parked_events: usize = 4096;
-        /// Acknowledgements of one socket that may be outstanding, and broadcasts of one
-        /// namespace that wait for theirs. Default 1,024.
+        /// Maximum number of pending acknowledgements of one socket, and of broadcasts of one
+        /// namespace that wait for acknowledgements. Default 1,024.
         max_pending_acks: usize = 1024;
-        /// How long an acknowledgement may take that was asked for without a time limit of
-        /// its own. Default 60 s.
+        /// Timeout of acknowledgements that were requested without a timeout of their own. Default
+        /// 60 s.
         #[serde(with = "humantime_serde")]
         ack_timeout: Duration = Duration::from_secs(60);
-        /// Rooms one socket may be in. Default 1,000.
+        /// Maximum number of rooms of one socket. Default 1,000.
         max_rooms_per_socket: usize = 1000;
-        /// Requests to join a namespace that one connection may make in a minute, and as many at once. A
-        /// join pays for leaving, too. Above the limit the client gets a `connect_error` with the code
-        /// `RATE_LIMITED` and `retryAfter`; after 100 of them in a row its connection is closed. 0 for no
-        /// limit. Default 0 (the binary: 60).
+        /// Requests to join a namespace that one connection may send per minute; the burst is the
+        /// same number. Leaving is not counted. Above the limit the client receives a
+        /// `connect_error` with the code `RATE_LIMITED` and `retryAfter`. After 100 of these in a
+        /// row its connection is closed. 0 for no limit. Default 0 (the binary: 60).
         joins_per_minute: u32 = 0;
-        /// Namespaces one connection may join. Default 32.
+        /// Maximum number of namespaces that one connection may join. Default 32.
         max_namespaces_per_connection: usize = 32;
-        /// Namespaces that may exist at the same time, of those made on demand and those added with
+        /// Maximum number of dynamic namespaces: those created on demand and those added with
         /// [`Io::add_namespace`](crate::Io::add_namespace). Default 10,000.
         max_namespaces: usize = 10_000;
-        /// Whether a namespace made on demand goes with its last client. Default `true`; the official
-        /// server keeps them unless told otherwise, so that clients decide how many there are.
+        /// Whether a namespace created on demand is removed when its last client leaves. Default
+        /// `true`. The official server keeps such namespaces by default, so that clients decide how
+        /// many exist.
         cleanup_empty_child_namespaces: bool = true;
-        /// Listeners that the application may register on one socket while it is connected. Default 256.
+        /// Maximum number of listeners that the application may register on one connected socket.
+        /// Default 256.
         max_listeners_per_socket: usize = 256;
     }
 }

@@ -1,7 +1,8 @@
-//! What writes structs of options: fields, defaults and setters from one table.
+//! Macros that generate option structs: fields, defaults and setters from one table.
 
-/// A struct of options with its defaults, its form in files and a setter for each field, which takes
-/// `$arg` and turns it by `$by` where that is said.
+/// Defines an option struct with its defaults, its form in files and a setter for each field.
+///
+/// A setter takes the field's type, or `$arg`, which `$by` converts to the field's type.
 macro_rules! options {
     (
         $(#[$outer:meta])*
@@ -39,8 +40,8 @@ macro_rules! options {
     };
 }
 
-/// The options of an `Io`: a struct for each group, and [`Config`](crate::Config) of them with a
-/// setter for each option. In files the groups do not show.
+/// Defines the options of an `Io`: one struct per group, and [`Config`](crate::Config), which
+/// contains all groups and has a setter for each option. The form in files is flat.
 macro_rules! groups {
     ($(
         $(#[$outer:meta])*
@@ -78,7 +79,7 @@ macro_rules! groups {
             )*)*
         }
 
-        /// The form of [`Config`] in files.
+        /// The flat form of [`Config`] in files.
         #[derive(Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         struct Flat {
@@ -128,19 +129,19 @@ macro_rules! value {
 
 pub(super) use {argument, groups, options, value};
 
-/// What setters of several texts take, where there is always a list.
+/// Converts the argument of a setter whose field is a list of strings.
 pub(super) fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<String> {
     texts.into_iter().map(Into::into).collect()
 }
 
-/// What setters of several texts take, where none may be said.
+/// Converts the argument of a setter whose field is an optional list of strings.
 pub(super) fn some_texts(
     given: impl IntoIterator<Item = impl Into<String>>,
 ) -> Option<Vec<String>> {
     Some(texts(given))
 }
 
-/// What setters of one text take that may be left out.
+/// Converts the argument of a setter whose field is an optional string.
 pub(super) fn some_text(given: impl Into<String>) -> Option<String> {
     Some(given.into())
 }

@@ -7,42 +7,46 @@ use super::options::options;
 options! {
     /// Bounds of connection state recovery, `connectionStateRecovery` of the official server.
     ///
-    /// A session keeps what was sent to its client since the last heartbeat that was answered, and
-    /// while the client is away, what would have been sent. It lives in memory and does not outlive the
-    /// server.
+    /// A session retains what it sent since the last answered heartbeat. While the client is
+    /// disconnected, it also retains what it would have sent. This state is in memory and is lost
+    /// when the server stops.
     Recovery {
-        /// Whether clients may recover at all. Default `true` (the binary: `false`, because a chat
-        /// client catches up by the sequence numbers of messages, also after a restart of the server).
+        /// Whether clients may recover sessions. Default `true`. In the binary `false`: a chat
+        /// client catches up by message sequence numbers, which also works after a server restart.
         enabled: bool = true;
-        /// How long a client may be away. `maxDisconnectionDuration` of the official server. Default
-        /// 2 min.
+        /// How long a client may be disconnected. `maxDisconnectionDuration` of the official
+        /// server. Default 2 min.
         #[serde(with = "humantime_serde")]
         window: Duration = Duration::from_secs(120);
-        /// How long a client that comes back waits until it is known whether it can go on: for the other servers to give
-        /// it away or the journal to be read, and half as long for the handlers of its old socket. After that it starts
-        /// afresh. At most a minute. Default 2 s.
+        /// How long a reconnecting client waits for recovery. This covers other servers handing
+        /// over the session, or reading the journal. The handlers of the old socket get half of it.
+        /// After that the client starts a new session. At most one minute. Default 2 s.
         #[serde(with = "humantime_serde")]
         claim_timeout: Duration = Duration::from_secs(2);
-        /// Events kept for one connection; when there are more, the oldest go, and a client that has
-        /// missed one of those starts afresh. Default 2,048.
+        /// Maximum number of events retained for one connection. When it is exceeded, the oldest
+        /// are discarded. A client that missed a discarded event starts a new session. Default
+        /// 2,048.
         max_messages: usize = 2048;
-        /// Bytes of events kept for one connection, at most [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
+        /// Maximum size of the events retained for one connection, in bytes; at most
+        /// [`Config::outbox_bytes`](crate::Config::outbox_bytes). Default 256 KiB.
         max_bytes: usize = 256 << 10;
-        /// Sockets whose client is away; when there are more, the oldest end. Default 100,000.
+        /// Maximum number of disconnected but recoverable sockets. When it is exceeded, the oldest
+        /// expire. Default 100,000.
         max_sessions: usize = 100_000;
-        /// Bytes of events kept for all connections together, each counted for every connection that
-        /// keeps it (in memory it is there once), in steps of 1 KiB. When there are more, the connections
-        /// that keep most forget theirs, and their clients start afresh. One that pushes faster than they
-        /// do forgets its own an eighth above the limit. Default 256 MiB.
+        /// Maximum size of the events retained for all connections, in bytes, in steps of 1 KiB. An
+        /// event counts once for each connection that retains it, although it is in memory only
+        /// once. Above the limit, the connections that retain most discard their events, and their
+        /// clients start new sessions. From one eighth above the limit on, a connection that adds
+        /// events discards its own. Default 256 MiB.
         max_total_bytes: usize = 256 << 20;
-        /// Whether clients that recover pass by the [middleware](crate::NamespaceBuilder::middleware). Default
-        /// `true`, as in the official server. Authentication is never skipped.
+        /// Whether recovering clients skip the [middleware](crate::NamespaceBuilder::middleware).
+        /// Authentication is never skipped. Default `true`, as in the official server.
         skip_middlewares: bool = true;
     }
 }
 
 impl Recovery {
-    /// No recovery at all.
+    /// Returns options that disable recovery.
     #[must_use]
     pub fn disabled() -> Self {
         Self {
@@ -51,11 +55,11 @@ impl Recovery {
         }
     }
 
-    /// Whether the values make sense, for outboxes of this size.
+    /// Checks the values against the size of outboxes, in bytes.
     ///
     /// # Errors
     ///
-    /// Which one does not, and why.
+    /// Names the invalid option and the reason.
     pub fn check(&self, outbox_bytes: usize) -> Result<(), &'static str> {
         if self.window.is_zero() {
             return Err("recovery.window is zero");

@@ -1,27 +1,29 @@
-//! Engine.IO: HTTP requests and WebSockets in, messages out, and the other way round.
+//! Engine.IO: turns HTTP requests and WebSockets into messages, and messages into responses and
+//! frames.
 //!
-//! The engine knows nothing of Socket.IO: messages go up through [`SessionHandler`], frames come
-//! down through [`Outbox`]. A session is one task, its driver; everybody else holds its outbox. One
-//! flusher per worker thread writes what outboxes have queued.
+//! The engine must not know Socket.IO. It passes messages up through [`SessionHandler`] and
+//! receives frames through [`Outbox`]. Each session is one task, its driver; other code holds only
+//! its outbox. One flusher per worker thread writes what the outboxes have queued.
 //!
-//! The engine has eight modules. Each may import those below it in this list and none above, which
-//! a test checks. None of them imports from this file, which is the table of contents for other
-//! modules of the library.
+//! The engine has eight modules. Each may import only modules below it in this list, which a test
+//! checks. None of them imports from this file; it only lists what other modules of the library
+//! use.
 //!
-//! - [`accept`]: how connections come in.
-//! - [`http`](self::http): from the bytes of a connection to answers and WebSockets.
+//! - [`accept`]: accepts connections.
+//! - [`http`](self::http): turns the bytes of a connection into responses and WebSockets.
 //! - [`session`]: one task per session, and the table of all sessions.
-//! - [`forwarding`]: requests of sessions that are open at another server.
-//! - [`admission`]: what is known and decided about a client before it has a session.
-//! - [`outbox`]: what waits to be sent to a session, and how it is written.
-//! - [`transport`]: byte streams, and the WebSockets on them.
+//! - [`forwarding`]: forwards requests to the server that has the session.
+//! - [`admission`]: data and decisions about a client before it has a session.
+//! - [`outbox`]: queues and writes the frames of a session.
+//! - [`transport`]: byte streams, and WebSockets on them.
 //! - [`primitives`]: the clock, random ids, and the address of a peer.
 //!
-//! Three borders are not where one may look for them first. Transports lie below the outbox,
-//! because a queue holds the stream that it is written to. The connection limiter is asked by the
-//! listener and by HTTP, so it lies below both, with everything else that is asked before a session
-//! exists. The [`Engine`] lies in `session` although HTTP uses most of it, because a driver keeps
-//! its engine alive: whoever has an open session reaches the engine through it.
+//! Three placements are not obvious:
+//!
+//! - Transports are below the outbox, because a queue holds the stream that it writes to.
+//! - The connection limiter is in `admission`, below both the listener and HTTP, which use it.
+//! - The [`Engine`] is in `session`, although HTTP uses most of it, because each driver keeps its
+//!   engine alive.
 
 mod accept;
 mod admission;

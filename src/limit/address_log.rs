@@ -1,5 +1,5 @@
-//! Limits the log lines about what single addresses do: a burst of lines for each address, then one
-//! line per second. Time is an argument.
+//! Rate limit for log lines about single client addresses: for each address a burst of lines, then
+//! one line per second. The caller passes the time.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(crate) struct AddressLog {
 #[derive(Debug, Default)]
 struct Shard {
     known: Debts<Lines>,
-    /// The lines about addresses for which there is no room.
+    /// The lines about addresses that do not fit in the table.
     shared: Lines,
 }
 
@@ -28,11 +28,11 @@ struct Shard {
 #[derive(Clone, Copy, Debug, Default)]
 struct Lines {
     rested: Rested<Duration>,
-    /// The number of lines left out since the last one that was written.
+    /// The number of lines suppressed since the last permitted one.
     left_out: u64,
 }
 
-/// The number of lines about one address that may be written at once.
+/// The number of lines about one address in a burst.
 const BURST: u32 = 100;
 /// The time between two lines after the burst.
 const PACE: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Lines {
     }
 }
 
-/// The time of tokio's clock, which tests can pause.
+/// Returns the time of tokio's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,11 +1,11 @@
-//! What is known of client addresses: how often each has connected, how many connections it has,
-//! and how often it has broken a limit. Time is an argument.
+//! State of client addresses: recent connects, open connections and limit violations. The caller
+//! passes the time.
 //!
-//! The table is bounded, and evicts no address that owes much ([`Debts`]). When it is full of such
-//! addresses, newcomers share one record, and their offences are not counted. Open connections are
-//! counted beside it, and there are never more counts than connections.
+//! The table is bounded, and never evicts addresses with large debts ([`Debts`]). When it is full
+//! of such addresses, new ones share one record, and their violations are not counted. Open
+//! connections are counted separately, and there are never more counts than connections.
 //!
-//! Addresses are known by their hashes alone.
+//! Addresses are stored only as hashes.
 
 use std::{collections::hash_map::Entry as Slot, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::network::Network;
 
-/// How often something may happen: `count` at once, and as many again within `window`.
+/// A rate limit: a burst of `count`, and `count` more within each `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quota {
     /// 0 for no limit.
@@ -30,49 +30,49 @@ pub(super) struct Quota {
 #[derive(Debug)]
 pub(super) struct Addresses {
     shards: Shards<Shard>,
-    /// The number of addresses that a shard may have.
+    /// The maximum number of addresses in a shard.
     capacity: usize,
     budgets: Budgets,
 }
 
-/// What an address may do, and against which its debts are measured.
+/// The quotas of an address, which also scale its debts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budgets {
     pub(super) connects: Quota,
     pub(super) joins: Quota,
     pub(super) lookups: Quota,
-    /// The offences of each account after which an address is blocked.
+    /// The number of offences of each account after which an address is blocked.
     pub(super) offences: [Quota; Account::COUNT],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     known: Debts<Record>,
-    /// The record that newcomers share while the table is full of debts.
+    /// The record that new addresses share while the table is full of debts.
     shared: Record,
-    /// Open connections. An address without one has no entry.
+    /// The number of open connections. Addresses without connections have no entry.
     live: ByHash<u32>,
 }
 
-/// Times are since the start of the server.
+/// The state of one address. Times are relative to the start of the server.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// When all connects of the quota are there again.
+    /// When the quota of connects is fully restored.
     rested: Rested<Duration>,
-    /// When all joins of the quota are there again.
+    /// When the quota of joins is fully restored.
     joined: Rested<Duration>,
-    /// When all lookups of the quota are there again.
+    /// When the quota of lookups is fully restored.
     looked_up: Rested<Duration>,
     /// The offences of each account.
     strikes: [Strikes; Account::COUNT],
 }
 
-/// What is counted apart of an address.
+/// The kinds of offences, which are counted separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Account {
-    /// Limits of rates that it has broken.
+    /// Exceeded rate limits.
     Limits,
-    /// Credentials that were refused: people mistype, and tokens end.
+    /// Refused credentials. Counted separately because users mistype passwords and tokens expire.
     Credentials,
 }
 
@@ -81,12 +81,12 @@ impl Account {
 }
 
 impl Quota {
-    /// The time that one use costs, or `None` if nothing is limited.
+    /// Returns the time that one use costs, or `None` if nothing is limited.
     fn step(self) -> Option<Duration> {
         (self.count > 0).then(|| self.window / self.count)
     }
 
-    /// The part of the quota that is still owed.
+    /// Returns the fraction of the quota that is still owed.
     fn debt(self, rested: Rested<Duration>, now: Duration) -> f64 {
         let owed = rested.time().saturating_sub(now);
         if self.count == 0 || owed.is_zero() {
@@ -97,7 +97,7 @@ impl Quota {
 }
 
 impl Record {
-    /// The largest part of a budget that the address owes.
+    /// Returns the largest fraction of a quota that the address owes.
     fn debt(&self, budgets: &Budgets, now: Duration) -> f64 {
         let strikes = self.strikes.iter().zip(&budgets.offences);
         let offences = strikes.map(|(strikes, quota)| {
@@ -111,7 +111,7 @@ impl Record {
     }
 }
 
-/// How often something has happened since the first time that counts.
+/// The number of offences since the first one in the window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strikes {
     count: u32,
@@ -119,7 +119,7 @@ struct Strikes {
 }
 
 impl Strikes {
-    /// Adds one. Returns whether that was once too often; the count starts again from zero then.
+    /// Adds an offence. Returns whether the quota is reached; the count then restarts at zero.
     fn add(&mut self, quota: Quota, now: Duration) -> bool {
         if !self.is_within(quota.window, now) {
             *self = Self {
@@ -140,17 +140,17 @@ impl Strikes {
     }
 }
 
-/// Why an address may not connect.
+/// The reason why an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The client has connected too often, and may connect again after this time.
+    /// The client connected too often, and may connect again after this time.
     Rate(Duration),
-    /// The client has too many connections.
+    /// The client has too many open connections.
     Live,
 }
 
 impl Addresses {
-    /// A table of about `capacity` addresses at most.
+    /// Creates a table of at most about `capacity` addresses.
     pub(super) fn new(capacity: usize, budgets: Budgets) -> Self {
         Self {
             shards: Shards::new(),
@@ -159,7 +159,7 @@ impl Addresses {
         }
     }
 
-    /// An address connects. It counts as connected until [`leave`](Self::leave).
+    /// Registers a connection of an address, until [`leave`](Self::leave).
     pub(super) fn enter(&self, client: Network, max_live: u32, now: Duration) -> Result<(), Full> {
         let quota = self.budgets.connects;
         self.shards.with(client, |shard, client| {
@@ -167,7 +167,7 @@ impl Addresses {
             if max_live > 0 && live >= max_live {
                 return Err(Full::Live);
             }
-            // A client with too many connections was refused above, and is not charged for the
+            // A client with too many connections was refused above and is not charged for the
             // attempt.
             if let Some(step) = quota.step() {
                 let (record, _) = self.record(shard, client, now);
@@ -183,7 +183,7 @@ impl Addresses {
     ///
     /// # Errors
     ///
-    /// How long to wait before it may join one.
+    /// Returns the time to wait before the next join.
     pub(super) fn join(&self, client: Network, now: Duration) -> Result<(), Duration> {
         let quota = self.budgets.joins;
         let Some(step) = quota.step() else {
@@ -196,11 +196,11 @@ impl Addresses {
         })
     }
 
-    /// Charges an address for a request to other servers for a client.
+    /// Charges an address for a lookup on other servers.
     ///
     /// # Errors
     ///
-    /// How long to wait before it may cause one.
+    /// Returns the time to wait before the next lookup.
     #[cfg(feature = "cluster")]
     pub(super) fn look_up(&self, client: Network, now: Duration) -> Result<(), Duration> {
         let quota = self.budgets.lookups;
@@ -214,7 +214,7 @@ impl Addresses {
         })
     }
 
-    /// A connection has ended.
+    /// Removes a connection of an address.
     pub(super) fn leave(&self, client: Network) {
         self.shards.with(client, |shard, client| {
             if let Slot::Occupied(mut slot) = shard.live.entry(client) {
@@ -230,8 +230,8 @@ impl Addresses {
         });
     }
 
-    /// Counts an offence of an address. Returns whether that was once too often; the count starts
-    /// again from zero then.
+    /// Counts an offence of an address. Returns whether its quota is reached; the count then
+    /// restarts at zero.
     pub(super) fn violate(&self, client: Network, account: Account, now: Duration) -> bool {
         let Some(quota) = self.budgets.offences.get(account as usize).copied() else {
             return false;
@@ -242,13 +242,13 @@ impl Addresses {
         self.shards.with(client, |shard, client| {
             let (record, is_own) = self.record(shard, client, now);
             let strikes = record.strikes.get_mut(account as usize);
-            // Nobody is blocked for the offences of the others with whom it shares a record.
+            // A shared record contains offences of other addresses, which must not cause a block.
             let strikes = strikes.filter(|_| is_own);
             strikes.is_some_and(|strikes| strikes.add(quota, now))
         })
     }
 
-    /// Addresses that are remembered.
+    /// Returns the number of tracked addresses.
     pub(super) fn len(&self) -> usize {
         let len = |shard: &Mutex<Shard>| {
             let shard = shard.lock();
@@ -265,8 +265,8 @@ impl Addresses {
         }
     }
 
-    /// Returns the record of an address and `true`, or the shared one and `false` if there is no
-    /// room for another.
+    /// Returns the record of an address and `true`, or the shared record and `false` if the table
+    /// is full.
     fn record<'a>(
         &self,
         shard: &'a mut Shard,
@@ -288,7 +288,7 @@ impl Addresses {
     }
 }
 
-/// Entries of room that an empty map keeps.
+/// The capacity up to which an empty map is retained.
 const KEPT: usize = 256;
 
 #[cfg(test)]
@@ -391,7 +391,7 @@ mod tests {
         }
         assert!(violate(Account::Credentials));
         assert!(violate(Account::Limits));
-        // Both are remembered until they are over.
+        // Both counts remain until they expire.
         assert!(!violate(Account::Credentials));
         addresses.sweep(NOW + MINUTE);
         assert_eq!(addresses.len(), 1);
@@ -414,7 +414,7 @@ mod tests {
             assert_eq!(addresses.enter(client, 0, NOW), Ok(()));
             addresses.leave(client);
         }
-        // A table of those that have connected once gives none of its debts away.
+        // The table evicts addresses with one connect before those with large debts.
         assert!(addresses.enter(busy, 0, NOW).is_err());
         assert!(addresses.len() <= 1600, "{}", addresses.len());
         addresses.sweep(NOW + Duration::from_secs(301));
@@ -434,7 +434,7 @@ mod tests {
             (0..100_000).filter(|number| addresses.enter(subnet(*number), 0, NOW).is_ok());
         assert!(admitted.count() <= 1600 + SHARDS);
         assert!(addresses.enter(busy, 0, NOW).is_err());
-        // An offence is not counted against an address that shares its record.
+        // An offence does not count against an address that uses the shared record.
         let struck =
             |number| (0..100).any(|_| addresses.violate(subnet(number), Account::Limits, NOW));
         assert!((99_000..99_100).all(|number| !struck(number)));

@@ -1,4 +1,4 @@
-//! Limits as a server has them, for benches.
+//! Preconfigured limits for benches.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -13,20 +13,20 @@ use crate::{
     network::{Block, BlockSource, Network},
 };
 
-/// A guard that lets addresses in as often as they like, while a thousand networks are blocked.
+/// A guard without a connect limit, with a thousand blocked networks.
 #[derive(Debug)]
 pub struct Guarded(Arc<Guard>);
 
-/// One connection, as fast as it may be.
+/// One connection with limits that are never reached.
 #[derive(Debug)]
 pub struct Connection(Box<Throttle>, Instant);
 
 impl Guarded {
-    /// Makes the guard with its block list.
+    /// Creates the guard with its block list.
     ///
     /// # Panics
     ///
-    /// If the block list takes no thousand networks.
+    /// If the block list rejects a block.
     #[must_use]
     pub fn new() -> Self {
         let limits = AddressLimits::default().connects(u32::MAX);
@@ -40,7 +40,7 @@ impl Guarded {
         Self(Arc::new(guard))
     }
 
-    /// An address connects and goes; whether it may.
+    /// Connects and disconnects an address; returns whether it was admitted.
     #[must_use]
     pub fn connect(&self, number: u32) -> bool {
         self.0.admit(address(0xc000_0000 + number)).is_ok()
@@ -54,7 +54,7 @@ impl Default for Guarded {
 }
 
 impl Connection {
-    /// A connection with limits that are not reached.
+    /// Creates a connection.
     ///
     /// # Panics
     ///
@@ -70,7 +70,7 @@ impl Connection {
         Self(Throttle::new(rates, now).expect("it is limited"), now)
     }
 
-    /// A packet of a hundred bytes comes; whether reading goes on.
+    /// Charges a packet of a hundred bytes; returns whether reading may continue.
     pub fn packet(&mut self) -> bool {
         self.1 += Duration::from_micros(1);
         self.0.charge_bytes(100, self.1);

@@ -1,4 +1,4 @@
-//! The networks that are shut out.
+//! The block list: networks whose clients are refused.
 
 use std::{collections::HashMap, net::IpAddr, time::SystemTime};
 
@@ -6,24 +6,24 @@ use uuid::Uuid;
 
 use crate::network::{Block, BlockSource, Network};
 
-/// The block list. Looking an address up takes one step per length of prefix that is in use.
+/// The block list. A lookup takes one step for each prefix length in use.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     by_network: HashMap<Network, Block>,
     by_id: HashMap<Uuid, Network>,
-    /// How many blocks have a prefix of which length, in the order of lengths, but for none.
+    /// The number of blocks for each prefix length in use, in ascending order of lengths.
     lengths: Vec<(u8, usize)>,
 }
 
-/// Networks that may be shut out at the same time.
+/// Maximum number of blocks.
 const MAX_BLOCKS: usize = 10_000;
 
-/// There are as many blocks as there may be.
+/// The error for a full block list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyBlocks;
 
 impl Blocks {
-    /// The block that an address falls under.
+    /// Returns the block that applies to an address. Narrower networks take precedence.
     pub(super) fn find(&self, address: IpAddr, now: impl FnOnce() -> SystemTime) -> Option<&Block> {
         let prefixes = Network::prefixes(address);
         let mut found = self
@@ -33,15 +33,14 @@ impl Blocks {
             .filter(|(prefix, _)| prefixes.contains(prefix))
             .filter_map(|(prefix, _)| self.by_network.get(&Network::at(address, *prefix)))
             .peekable();
-        // The clock is asked only for an address that falls under a block, because nearly all fall
-        // under none.
+        // The clock is read only if a block matches, because nearly all addresses match none.
         found.peek()?;
         let now = now();
         found.find(|block| !block.is_over(now))
     }
 
-    /// Adds a block; one of the same network gives way, unless it was made by a higher authority.
-    /// Returns the ids of those that are gone, which may be the new one's.
+    /// Adds a block. It replaces a block of the same network, unless that has a source of higher
+    /// rank. Returns the ids of removed blocks, or the new block's id if it was rejected.
     pub(super) fn insert(&mut self, block: Block) -> Result<Vec<Uuid>, TooManyBlocks> {
         let mut gone = Vec::new();
         let old = self.by_network.get(&block.cidr);
@@ -105,7 +104,7 @@ impl Blocks {
         over
     }
 
-    /// All blocks, the newest first.
+    /// Returns all blocks, newest first.
     pub(super) fn list(&self) -> Vec<Block> {
         let mut all: Vec<Block> = self.by_network.values().cloned().collect();
         all.sort_by_key(|block| (std::cmp::Reverse(block.created_at), block.id));
@@ -117,7 +116,7 @@ impl Blocks {
     }
 }
 
-/// Whose word counts more.
+/// Returns the precedence of a source.
 fn rank(source: BlockSource) -> u8 {
     match source {
         BlockSource::Automatic => 0,

@@ -1,20 +1,19 @@
-//! A bounded table of debts: what each client has used of a budget that comes back with time.
+//! A bounded table of debts: how much each client has used of a budget that refills over time.
 //!
-//! An entry that owes nothing is worth nothing, because a new entry says the same. When the table
-//! is full, such entries are evicted first, and then those that owe least. An entry that owes more
-//! than [`KEPT_DEBT`] of its budget is never evicted: otherwise a client could have its debt
-//! forgotten by filling the table. If all entries are kept, there is no room, and newcomers share
-//! one entry.
+//! An entry without debt is redundant, because a new entry has the same state. When the table is
+//! full, such entries are evicted first, then the entries with the smallest debts. An entry that
+//! owes more than [`KEPT_DEBT`] of its budget is never evicted. Otherwise a client could clear its
+//! debt by filling the table. If no entry can be evicted, new clients share one entry.
 
 use std::{collections::hash_map, time::Duration};
 
 use super::hashed::ByHash;
 
-/// Entries by the hash of the client's name. Time is an argument.
+/// Entries by the hash of the client's name. The caller passes the time.
 #[derive(Debug)]
 pub struct Debts<T> {
     entries: ByHash<T>,
-    /// The time before which a full table is not searched for entries to evict again.
+    /// A full table is not searched for evictable entries before this time.
     retry_at: Duration,
 }
 
@@ -22,13 +21,13 @@ pub struct Debts<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The part of its budget that an entry may owe and still be evicted.
+/// The largest fraction of its budget that an evictable entry may owe.
 pub const KEPT_DEBT: f64 = 0.5;
-/// The interval between two searches of a table in which little could be evicted.
+/// The interval between two searches when little could be evicted.
 const RETRY: Duration = Duration::from_millis(50);
-/// The part of the capacity that one search makes free, so that insertions seldom search.
+/// One search frees an eighth of the capacity, so that insertions seldom search.
 const FREED: usize = 8;
-/// The number of entries of capacity that an empty table retains.
+/// The capacity up to which an empty table keeps its allocation.
 const RETAINED_CAPACITY: usize = 256;
 
 impl<T> Default for Debts<T> {
@@ -80,12 +79,12 @@ impl<T> Debts<T> {
         }
     }
 
-    /// Makes room for one more entry. `debt` is the part of its budget that an entry owes, 0 for
-    /// nothing. Returns the number of evicted entries that owed something.
+    /// Makes room for one more entry. `debt` returns the fraction of its budget that an entry owes,
+    /// 0 for none. Returns the number of evicted entries that had debts.
     ///
     /// # Errors
     ///
-    /// If the table is full of entries that are kept.
+    /// If the table is full of entries that must not be evicted.
     pub fn make_room(
         &mut self,
         capacity: usize,
@@ -114,7 +113,7 @@ impl<T> Debts<T> {
             }
         }
         if self.entries.len() > target {
-            // A search looks at all entries, so it must not happen for each newcomer.
+            // A search visits all entries, so it must not run for each new client.
             self.retry_at = now + RETRY;
         }
         if self.entries.len() < capacity {
@@ -166,7 +165,7 @@ mod tests {
         let mut table = table(&[0.9, 0.51, 1.0]);
         assert_eq!(table.make_room(3, NOW, |debt| *debt), Err(Full));
         assert_eq!(table.len(), 3);
-        // The debts are paid, and the next search finds that.
+        // The debts are paid, and the next search evicts the entries.
         assert_eq!(
             table.make_room(3, NOW, |_| 0.0),
             Err(Full),

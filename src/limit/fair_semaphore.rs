@@ -1,5 +1,4 @@
-//! Limits concurrent work that clients can cause before anything is known about them, such as TLS
-//! handshakes.
+//! Limits concurrent work for clients that are not yet identified, such as TLS handshakes.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -8,9 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::network::Network;
 
-/// A semaphore with a number of permits for all clients, and fewer of them for one client: a slow
-/// client keeps only its own connections waiting. There is one entry for each client that has or
-/// awaits a permit.
+/// A semaphore with permits for all clients, of which one client may hold only some.
+///
+/// So a slow client delays only its own connections. There is one entry for each client that holds
+/// or awaits a permit.
 #[derive(Debug)]
 pub(crate) struct FairSemaphore {
     all: Semaphore,
@@ -18,17 +18,17 @@ pub(crate) struct FairSemaphore {
     clients: Mutex<HashMap<Network, Arc<Semaphore>>>,
 }
 
-/// A permit, which is given back when it is dropped.
+/// A permit. Dropping it returns it.
 #[derive(Debug)]
 pub(crate) struct FairPermit<'a> {
-    // The fields are dropped in this order. The entry comes last, when its permit is given back.
+    // Fields drop in this order. The entry must be last, after its permit has been returned.
     _all: Option<SemaphorePermit<'a>>,
     _own: Option<OwnedSemaphorePermit>,
     _entry: Option<ClientEntry<'a>>,
 }
 
 impl FairSemaphore {
-    /// `all` permits, of which one client may have `each`.
+    /// Creates a semaphore with `all` permits, of which one client may hold `each`.
     pub(crate) fn new(all: usize, each: usize) -> Self {
         Self {
             all: Semaphore::new(all),
@@ -37,12 +37,12 @@ impl FairSemaphore {
         }
     }
 
-    /// Waits for a permit; the caller limits the time. `None` stands for many clients, such as those
-    /// behind a proxy that does not name them. Dropping the future gives the place in line back.
+    /// Waits for a permit without a timeout. `None` stands for many clients, such as the clients of
+    /// a proxy that does not identify them. Dropping the future leaves the queue.
     pub(crate) async fn take(&self, client: Option<IpAddr>) -> FairPermit<'_> {
         let entry = client.map(|address| ClientEntry::of(self, Network::of_client(address)));
-        // The permit among the client's own comes first: whoever waits for that one takes no place
-        // from others meanwhile.
+        // The client's own permit is acquired first, so that a client at its limit does not occupy
+        // a permit of all clients while it waits.
         let own = match &entry {
             // Neither semaphore is ever closed.
             Some(entry) => Arc::clone(&entry.semaphore).acquire_owned().await.ok(),
@@ -56,7 +56,7 @@ impl FairSemaphore {
     }
 }
 
-/// A use of a client's entry. The last one to be dropped removes the entry.
+/// A use of a client's entry. Dropping the last use removes the entry.
 #[derive(Debug)]
 struct ClientEntry<'a> {
     table: &'a FairSemaphore,
@@ -81,8 +81,8 @@ impl<'a> ClientEntry<'a> {
 impl Drop for ClientEntry<'_> {
     fn drop(&mut self) {
         let mut clients = self.table.clients.lock();
-        // The two are those of the table and of `self`. Nobody else can take one meanwhile, because
-        // entries are shared only under the lock.
+        // The two references are those of the table and of `self`. References are cloned only under
+        // the lock, so no new one can appear.
         if Arc::strong_count(&self.semaphore) <= 2 {
             clients.remove(&self.client);
         }
@@ -92,7 +92,7 @@ impl Drop for ClientEntry<'_> {
     }
 }
 
-/// The capacity that an empty table keeps, in entries.
+/// The capacity, in entries, up to which an empty table keeps its allocation.
 const KEPT: usize = 256;
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
     fn nothing_is_left_of_clients_that_have_had_their_turn_or_given_up() {
         let semaphore = FairSemaphore::new(10, 1);
         let has = semaphore.take(SLOW).now_or_never().unwrap();
-        // It waits, and gives up.
+        // It waits and is cancelled.
         assert!(semaphore.take(SLOW).now_or_never().is_none());
         assert_eq!(semaphore.clients.lock().len(), 1);
         assert!(semaphore.take(SLOW).now_or_never().is_none());

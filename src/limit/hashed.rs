@@ -1,5 +1,7 @@
-//! Maps by a 64-bit hash whose key nobody knows, instead of what was hashed: the maps do not hash it
-//! again, and nobody can choose to be taken for another.
+//! Maps keyed by a 64-bit hash with a secret key.
+//!
+//! They store the hash instead of the hashed value and do not hash it again. Because the key is
+//! secret, clients cannot aim for collisions.
 
 use std::{
     collections::HashMap,
@@ -8,10 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Values by the hash of their names.
+/// Values by the hash of their name.
 pub type ByHash<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
 
-/// Hashes what is a hash.
+/// A hasher for values that already are hashes.
 #[derive(Debug, Default)]
 pub struct Hashed(u64);
 
@@ -31,14 +33,14 @@ impl Hasher for Hashed {
     }
 }
 
-/// Parts of a table, each behind a lock of its own, found by the same hashes.
+/// A table split into parts by hash, each with its own lock.
 #[derive(Debug)]
 pub struct Shards<S> {
     hasher: RandomState,
     shards: Box<[Mutex<S>]>,
 }
 
-/// How many parts there are.
+/// The number of parts.
 pub const SHARDS: usize = 16;
 
 impl<S: Default> Default for Shards<S> {
@@ -48,7 +50,7 @@ impl<S: Default> Default for Shards<S> {
 }
 
 impl<S: Default> Shards<S> {
-    /// All parts at their defaults.
+    /// Creates all parts with their defaults.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -57,16 +59,16 @@ impl<S: Default> Shards<S> {
         }
     }
 
-    /// All parts.
+    /// Iterates over all parts.
     pub fn iter(&self) -> std::slice::Iter<'_, Mutex<S>> {
         self.shards.iter()
     }
 
-    /// Does something with the part of a name, which has this hash.
+    /// Calls `act` with the part for a name and the name's hash.
     pub fn with<T>(&self, name: impl Hash, act: impl FnOnce(&mut S, u64) -> T) -> T {
         let hash = self.hasher.hash_one(name);
-        // The maps in the parts look at the lowest and the highest bits of a hash, so the part is
-        // found by those in the middle.
+        // The maps inside the parts use the lowest and highest bits of a hash, so the part is
+        // selected by the middle bits.
         let at = (hash >> 32) as usize % self.shards.len().max(1);
         match self.shards.get(at) {
             Some(shard) => act(&mut shard.lock(), hash),

@@ -1,5 +1,5 @@
-//! Limits log lines that an attacker, or a fault, could cause as often as it likes: a burst of lines, then one line
-//! per second or however often is said.
+//! Rate limits for log lines that an attacker or a fault could cause without bound: a burst of
+//! lines, then one line per second or per given interval.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,8 +8,10 @@ use std::{
 
 use super::pace::SharedRested;
 
-/// Writes a log line that a client, a peer or a broker can cause: 20 of them at once, then one per
-/// second. The field `more` is the number of lines left out. The limit belongs to the place in the code.
+/// Writes a log line that a client, a peer or a broker can cause, at a limited rate: a burst of 20,
+/// then one per second.
+///
+/// The field `more` is the number of suppressed lines. Each use of the macro has its own limit.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! throttled_log {
@@ -22,26 +24,26 @@ macro_rules! throttled_log {
     }};
 }
 
-/// The limit of one kind of log line.
+/// The rate limit of one kind of log line.
 #[derive(Debug)]
 pub struct LogThrottle {
     since: Instant,
     burst: u32,
-    /// The time between two lines when the burst is used up.
+    /// The time between two lines after the burst.
     pace: Duration,
     rested: SharedRested,
-    /// What no line has told of since the last one that was written.
+    /// The number of occurrences since the last permitted line.
     left_out: AtomicU64,
 }
 
 impl LogThrottle {
-    /// Permits `burst` lines at once, and one line per second after that.
+    /// Creates a limit of `burst` lines, and one line per second after that.
     #[must_use]
     pub fn new(burst: u32) -> Self {
         Self::paced(burst.max(1), Duration::from_secs(1))
     }
 
-    /// Permits one line in each such time.
+    /// Creates a limit of one line per interval.
     #[cfg(any(test, feature = "cluster"))]
     pub(crate) fn every(pace: Duration) -> Self {
         Self::paced(1, pace)
@@ -57,13 +59,14 @@ impl LogThrottle {
         }
     }
 
-    /// Returns `Some` if a line may be written now, with the number of lines left out since the last
-    /// one.
+    /// Returns `Some` if a line may be written now, with the number of lines suppressed since the
+    /// last one.
     pub fn permit(&self) -> Option<u64> {
         self.add(1).map(|all| all.saturating_sub(1))
     }
 
-    /// Adds to what there is to tell of. Returns all of it if there is any and a line may be written now.
+    /// Adds occurrences to be reported. Returns the total if it is positive and a line may be
+    /// written now.
     pub(crate) fn add(&self, count: u64) -> Option<u64> {
         self.add_at(count, now().saturating_duration_since(self.since))
     }
@@ -74,8 +77,8 @@ impl LogThrottle {
         }
         let rested = self.rested.take(now, self.pace, self.burst * self.pace);
         if rested.is_ok() {
-            // The count is only told to people, so `Relaxed` is enough: a line may be told of with
-            // the one after the next.
+            // The count is informational, so `Relaxed` is enough: an occurrence may be reported one
+            // line later.
             Some(
                 self.left_out
                     .swap(0, Ordering::Relaxed)
@@ -88,14 +91,14 @@ impl LogThrottle {
     }
 }
 
-/// Permits one line per second.
+/// A limit of one line per second.
 impl Default for LogThrottle {
     fn default() -> Self {
         Self::new(1)
     }
 }
 
-/// The time of tokio's clock, which tests can pause.
+/// Returns the time of tokio's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -128,7 +131,7 @@ mod tests {
         };
         assert_eq!(written(0), 100);
         assert_eq!((1..=60).map(written).sum::<usize>(), 60);
-        // After a rest there is a burst again.
+        // After a rest the full burst is available again.
         assert_eq!(written(1000), 100);
     }
 

@@ -1,7 +1,7 @@
-//! Limits who may connect, how often, and how fast. This module knows addresses and numbers, and
-//! nothing of what they are for: neither sessions nor events.
+//! Limits on which clients may connect, how often, and how fast they may send.
 //!
-//! Every table in it is bounded and forgets what is over.
+//! This module works on addresses and numbers, and must not know sessions or events. All of its
+//! tables are bounded and remove expired entries.
 
 mod address_log;
 mod addresses;

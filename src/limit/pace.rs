@@ -1,7 +1,8 @@
-//! The arithmetic of everything that may happen so often at once and then at a pace: a token bucket that is
-//! kept as the one time at which it is full again (GCRA, the virtual scheduling algorithm of ITU-T I.371).
+//! The token bucket arithmetic of all rate limits.
 //!
-//! What a limit is, what it is for and what happens to those who are over it is up to each limiter.
+//! The state is the time at which the bucket is full again (GCRA, the virtual scheduling algorithm
+//! of ITU-T I.371). Each limiter defines its own limits, their purpose and the reaction to an
+//! excess.
 
 use std::{
     ops::{Add, Sub},
@@ -9,34 +10,33 @@ use std::{
     time::Duration,
 };
 
-/// When all that may come at once is there again. `T` is an [`Instant`](std::time::Instant), or a [`Duration`]
-/// since a start that the limiter chooses.
+/// When the full burst is available again. `T` is an [`Instant`](std::time::Instant), or a
+/// [`Duration`] since a start that the limiter chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rested<T>(T);
 
 impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<T> {
-    /// Everything is there at this time.
+    /// Creates a bucket that is full at this time.
     pub const fn at(time: T) -> Self {
         Self(time)
     }
 
-    /// The time at which all is there again.
+    /// Returns the time at which the bucket is full again.
     pub const fn time(self) -> T {
         self.0
     }
 
-    /// The state after something that costs so much time, within the limit or not.
+    /// Returns the state after charging `cost`, even beyond the limit.
     #[must_use]
     pub fn charged(self, now: T, cost: Duration) -> Self {
         Self(self.0.max(now) + cost)
     }
 
-    /// The state after something that costs so much time, if that is within the limit: at most
-    /// `burst` may have been taken in advance then.
+    /// Returns the state after charging `cost`, if that stays within `burst`.
     ///
     /// # Errors
     ///
-    /// How long to wait until it may.
+    /// Returns the time to wait until the charge is possible.
     pub fn take(self, now: T, cost: Duration, burst: Duration) -> Result<Self, Duration> {
         let after = self.charged(now, cost);
         let limit = now + burst;
@@ -47,18 +47,18 @@ impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Rested<
     }
 }
 
-/// A [`Rested`] that many threads share, as nanoseconds since a start that the limiter chooses.
+/// A [`Rested`] shared by threads, as nanoseconds since a start that the limiter chooses.
 #[derive(Debug, Default)]
 pub struct SharedRested(AtomicU64);
 
 impl SharedRested {
-    /// Charges something that has happened already and costs so much time. Alone it would be over
-    /// after `rest`. All is there again after `most` at the latest.
+    /// Charges an event that has already happened. If the bucket is otherwise full, the event is
+    /// paid after `rest`. The bucket is full again after `most` at the latest.
     pub fn charge(&self, now: Duration, cost: Duration, rest: Duration, most: Duration) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let charged = |known| {
-            // While something else is not over, both costs add up. Afterwards only what is left of
-            // this cost counts, because time has passed since it happened.
+            // While earlier costs are outstanding, the costs add up. Otherwise only the rest of
+            // this cost counts, because time has passed since the event.
             let after = (Duration::from_nanos(known) + cost).max(now + rest);
             known.max(nanos(after.min(now + most)))
         };
@@ -69,29 +69,29 @@ impl SharedRested {
             });
     }
 
-    /// When all that may come at once is there again.
+    /// Returns when the full burst is available again.
     pub fn get(&self) -> Rested<Duration> {
         Rested(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
     }
 
-    /// Forgets all costs, and returns the state before.
+    /// Clears all costs and returns the previous state.
     pub fn reset(&self) -> Rested<Duration> {
         Rested(Duration::from_nanos(self.0.swap(0, Ordering::Relaxed)))
     }
 
-    /// Takes what costs so much time, if that may happen. See [`Rested::take`].
+    /// Charges `cost` if that stays within `burst`. See [`Rested::take`].
     ///
     /// # Errors
     ///
-    /// How long to wait until it may.
+    /// Returns the time to wait until the charge is possible.
     pub fn take(&self, now: Duration, cost: Duration, burst: Duration) -> Result<(), Duration> {
-        // The whole state is one word and guards no other memory, so `Relaxed` is enough. Two
-        // threads never take the same room: whoever loses the exchange decides anew.
+        // The state is one word and guards no other memory, so `Relaxed` is enough. Two threads
+        // never take the same capacity: a thread that loses the exchange checks again.
         let mut known = self.0.load(Ordering::Relaxed);
         loop {
             let rested = Rested(Duration::from_nanos(known));
             let after = rested.take(now, cost, burst)?.0;
-            // Nanoseconds in 64 bits last for 584 years.
+            // 64 bits of nanoseconds last for 584 years.
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             let swapped =
                 self.0
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(rested.get().time(), 3 * SECOND);
         rested.charge(SECOND, 20 * SECOND, 20 * SECOND, 5 * SECOND);
         assert_eq!(rested.get().time(), 6 * SECOND);
-        // What was more before stays.
+        // A larger earlier charge remains.
         rested.charge(SECOND, SECOND, SECOND, 2 * SECOND);
         assert_eq!(rested.get().time(), 6 * SECOND);
         assert_eq!(rested.reset().time(), 6 * SECOND);
@@ -196,7 +196,7 @@ mod tests {
                         alone = after;
                         taken.push(now);
                     }
-                    // Who waits as long as is said may.
+                    // After the returned wait, the charge succeeds.
                     Err(wait) => prop_assert!(alone.take(time + wait, cost, burst).is_ok() || cost > burst),
                 }
             }

@@ -1,4 +1,5 @@
-//! Finds the client behind proxies: what a proxy says of it counts only if the proxy is trusted.
+//! Determines the client of a request that arrives through trusted proxies. Headers from untrusted
+//! peers are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,40 +7,42 @@ use http::{HeaderMap, HeaderName, header};
 
 use crate::network::Network;
 
-/// A client as far as the connection and trusted proxies tell. Requests carry it as an extension.
+/// A client, as determined from the connection and trusted proxies. Requests carry it as an
+/// extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Client {
-    /// The address that the client connects from. Behind a proxy the port is 0, because nobody says
-    /// which it is.
+    /// The address from which the client connects. For clients of a proxy the port is 0, because it
+    /// is unknown.
     pub address: SocketAddr,
-    /// Whether its connection, or the one to the outermost trusted proxy, is encrypted.
+    /// Whether the client's connection, or its connection to the outermost trusted proxy, is
+    /// encrypted.
     pub is_secure: bool,
 }
 
 impl Client {
-    /// A client that is connected directly.
+    /// Creates a directly connected client.
     #[must_use]
     pub const fn new(address: SocketAddr, is_secure: bool) -> Self {
         Self { address, is_secure }
     }
 }
 
-/// The proxies whose word counts.
+/// The set of trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     trusted: Vec<Network>,
     protocol: bool,
 }
 
-/// Hops that are looked at. No honest chain is longer.
+/// Maximum number of hops that are evaluated. No honest chain is longer.
 const MAX_HOPS: usize = 32;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl Proxies {
-    /// The proxies in these networks. They are believed in what they write into
-    /// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`.
+    /// Trusts the proxies in these networks: their `X-Forwarded-For`, `Forwarded` and
+    /// `X-Forwarded-Proto` headers are evaluated.
     #[must_use]
     pub fn new(trusted: impl Into<Vec<Network>>) -> Self {
         Self {
@@ -48,7 +51,8 @@ impl Proxies {
         }
     }
 
-    /// Whether they begin every connection with a header of the PROXY protocol. Default `false`.
+    /// Sets whether the proxies start every connection with a PROXY protocol header. Default
+    /// `false`.
     #[must_use]
     pub fn with_proxy_protocol(self, protocol: bool) -> Self {
         Self { protocol, ..self }
@@ -62,12 +66,13 @@ impl Proxies {
         self.protocol && self.trusts(address)
     }
 
-    /// The client that sent a request over the connection of `peer`.
+    /// Returns the client that sent a request over the connection of `peer`.
     ///
-    /// A trusted peer's `X-Forwarded-For` or `Forwarded` (RFC 7239) is read from the right: each
-    /// trusted hop vouches for the one to its left, and the first that is not trusted is the
-    /// client. What cannot be read ends the walk at the last hop that could. A proxy that writes
-    /// one of the two headers may pass on a forged other one, so two that disagree count as none.
+    /// The `X-Forwarded-For` or `Forwarded` (RFC 7239) header of a trusted peer is read from the
+    /// right. Each trusted hop vouches for the hop to its left, and the first untrusted hop is the
+    /// client. An invalid hop ends the walk at the last valid one. A proxy that writes only one of
+    /// the two headers may forward a forged other one. So if both headers are present and disagree,
+    /// neither counts.
     pub(super) fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
         if !self.trusts(peer.address.ip()) {
             return peer;
@@ -87,7 +92,7 @@ impl Proxies {
         }
     }
 
-    /// Returns `None` if the header is absent.
+    /// Walks the hops from the right. Returns `None` if the header is absent.
     fn walk<'a>(
         &self,
         peer: IpAddr,
@@ -108,7 +113,7 @@ impl Proxies {
     }
 }
 
-/// The addresses of all `X-Forwarded-For` headers, as one list.
+/// Returns the addresses of all `X-Forwarded-For` headers as one list.
 fn hops(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>> {
     headers
         .get_all(X_FORWARDED_FOR)
@@ -117,8 +122,8 @@ fn hops(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>> {
         .map(|hop| std::str::from_utf8(hop).ok())
 }
 
-/// The `for` parameters of all `Forwarded` headers. Quoted commas would only split an element that
-/// is no address anyway.
+/// Returns the `for` parameters of all `Forwarded` headers. Quoted commas need no handling: they
+/// only occur in elements that are not addresses.
 fn elements(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>> {
     headers
         .get_all(header::FORWARDED)
@@ -127,7 +132,7 @@ fn elements(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = Option<&str>
         .map(|element| parameter(std::str::from_utf8(element).ok()?, "for"))
 }
 
-/// The value of a parameter that an element of `Forwarded` has exactly once, without quotes.
+/// Returns the unquoted value of a parameter that an element of `Forwarded` contains exactly once.
 fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     let mut values = element.split(';').filter_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -142,7 +147,7 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     }
 }
 
-/// An address with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`, `2001:db8::1`.
+/// Parses an address with or without a port: `192.0.2.1:80`, `[2001:db8::1]:80`, `2001:db8::1`.
 fn parse(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     let bracketed = hop
@@ -158,7 +163,7 @@ fn parse(hop: &str) -> Option<IpAddr> {
     address.as_ref().map(IpAddr::to_canonical)
 }
 
-/// Whether the nearest proxy says that the client's connection to it was encrypted.
+/// Returns whether the nearest proxy reports that its client connection is encrypted.
 fn is_https(headers: &HeaderMap) -> bool {
     let last = |value: &http::HeaderValue| {
         let text = value.to_str().unwrap_or_default();
@@ -183,7 +188,7 @@ mod tests {
         Proxies::new(["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
     }
 
-    /// Who a request with these headers comes from.
+    /// Returns the client of a request with these headers.
     fn client(peer: &str, headers: &[(&'static str, &str)]) -> Client {
         let mut map = HeaderMap::new();
         for (name, value) in headers {

@@ -1,64 +1,64 @@
-//! The PROXY protocol, versions 1 and 2: what a load balancer sends before the client's own bytes
+//! The PROXY protocol, versions 1 and 2: a header that load balancers send before the client's data
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
-//! A [`Header`] is read piece by piece: [`Header::wants`] says how many bytes, so that none of the
-//! client's are taken.
+//! A [`Header`] is read in pieces. [`Header::wants`] returns how many bytes to read next, so that
+//! no bytes of the client are consumed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What begins version 2.
+/// The first bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What begins version 1.
+/// The first bytes of version 1.
 const PREFIX: &[u8; 6] = b"PROXY ";
-/// Bytes a header of version 1 may have (§2.1).
+/// Maximum length of a version 1 header, in bytes (§2.1).
 const MAX_LINE: usize = 107;
-/// Bytes of version 2 before the addresses.
+/// Length of a version 2 header before the addresses, in bytes.
 const FIXED: usize = 16;
-/// Bytes of addresses and further fields that are taken. Balancers send a few dozen; certificates
-/// of clients and the like would not fit, and nobody reads them here.
+/// Maximum length of addresses and additional fields, in bytes. Load balancers send a few dozen
+/// bytes. Client certificates would not fit, but nothing here reads them.
 const MAX_FIELDS: usize = 2048;
 
-/// A header that is being read.
+/// A partially read header.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
     bytes: Vec<u8>,
 }
 
-/// Bytes that are no header of the PROXY protocol.
+/// The error for bytes that are not a valid PROXY protocol header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// What a header says.
+/// The source that a header specifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The client that the balancer accepted.
+    /// The client whose connection the load balancer accepted.
     Client(SocketAddr),
-    /// The balancer itself, or a client that it knows nothing of.
+    /// The load balancer itself, or a client that it does not identify.
     Peer,
 }
 
-/// How to go on reading.
+/// What to read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wants {
-    /// So many bytes, all of which belong to the header.
+    /// This number of bytes, all of which belong to the header.
     Exactly(usize),
-    /// What there is, up to this many bytes, but nothing behind the first line feed.
+    /// Available bytes, at most this many, up to and including the first line feed.
     Line(usize),
-    /// Nothing, because the header is complete.
+    /// Nothing; the header is complete.
     Nothing,
 }
 
 impl Header {
-    /// What the header lacks.
+    /// Returns what to read next.
     ///
     /// # Errors
     ///
-    /// If what was read can be no header.
+    /// If the bytes read so far cannot be a header.
     pub(crate) fn wants(&self) -> Result<Wants, Malformed> {
         let read = self.bytes.len();
         if read < SIGNATURE.len() {
-            // The shortest header of version 1 has 15 bytes, so as many bytes as the signature has
-            // are part of either version.
+            // The shortest version 1 header has 15 bytes, so reading up to the signature's length
+            // never exceeds either version.
             let begins = self.begins(SIGNATURE) || self.begins(PREFIX);
             return if begins {
                 Ok(Wants::Exactly(SIGNATURE.len() - read))
@@ -74,7 +74,7 @@ impl Header {
             if fields > MAX_FIELDS {
                 return Err(Malformed);
             }
-            // No more was read than was asked for, so this does not underflow.
+            // No more was read than requested, so this does not underflow.
             return Ok(match FIXED + fields - read {
                 0 => Wants::Nothing,
                 lacking => Wants::Exactly(lacking),
@@ -90,16 +90,16 @@ impl Header {
         }
     }
 
-    /// Takes what was read.
+    /// Appends bytes that were read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What the complete header says.
+    /// Parses the complete header.
     ///
     /// # Errors
     ///
-    /// If it says nothing that the protocol knows.
+    /// If the header is invalid.
     pub(crate) fn origin(&self) -> Result<Origin, Malformed> {
         if self.bytes.starts_with(SIGNATURE) {
             self.binary().ok_or(Malformed)
@@ -120,11 +120,11 @@ impl Header {
         }
     }
 
-    /// Reads a header of version 2 (§2.2).
+    /// Parses a version 2 header (§2.2).
     fn binary(&self) -> Option<Origin> {
         let (command, family) = (*self.bytes.get(12)?, *self.bytes.get(13)?);
         match command {
-            0x20 => return Some(Origin::Peer), // LOCAL: health checks of the balancer.
+            0x20 => return Some(Origin::Peer), // LOCAL: health checks of the load balancer.
             0x21 => {}
             _ => return None,
         }
@@ -148,14 +148,14 @@ impl Header {
                     u16::from_be_bytes(port),
                 )))
             }
-            // The family is unspecified, or the connection came over a Unix socket.
+            // The family is unspecified, or the source is a Unix socket.
             0x0 | 0x3 => Some(Origin::Peer),
             _ => None,
         }
     }
 }
 
-/// Reads a header of version 1 (§2.1).
+/// Parses a version 1 header (§2.1).
 fn line(bytes: &[u8]) -> Option<Origin> {
     let line = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n")?;
     let mut words = line.strip_prefix("PROXY ")?.split(' ');
@@ -185,7 +185,8 @@ fn number(digits: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    /// Reads a header from the front of `input` as a listener does; with what is left of it.
+    /// Reads a header from the start of `input` as a listener does; returns it with the remaining
+    /// bytes.
     fn read(mut input: &[u8]) -> Result<(Origin, &[u8]), Malformed> {
         let mut header = Header::default();
         loop {

@@ -1,41 +1,41 @@
-//! How fast one connection may send: packets and bytes per second, counted before anybody looks at
-//! what they say. Time is an argument.
+//! Limits the receive rate of one connection: packets and bytes per second, before their contents
+//! are parsed. The caller passes the time.
 
 use std::time::{Duration, Instant};
 
 use super::pace::Rested;
 
-/// The limits of one connection. What comes above them is read later, not dropped.
+/// The rate limits of one connection. Excess data is read later, not dropped.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     packets: Bucket,
     bytes: Bucket,
     patience: Duration,
-    /// Since when there has always been more to read than the connection may send.
+    /// The time since which the connection has been continuously over its limits.
     over_since: Option<Instant>,
-    /// Until when nothing is read.
+    /// The time until which reading is paused.
     until: Option<Instant>,
 }
 
-/// What a connection may be given.
+/// The configured rates of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// Packets per second; 0 for no limit.
     pub(crate) packets: u32,
     /// Bytes per second; 0 for no limit.
     pub(crate) bytes: u32,
-    /// How long a connection may stay over its limits.
+    /// How long a connection may exceed its limits.
     pub(crate) patience: Duration,
 }
 
-/// Seconds' worth that may come at once.
+/// The burst, in seconds' worth of the rate.
 const BURST: Duration = Duration::from_secs(2);
-/// Room that a connection gets at least before it is read again: waking it for every packet would
+/// The minimum capacity before a paused connection is read again. Waking it for every packet would
 /// cost more than the packet.
 const GRAIN: Duration = Duration::from_millis(50);
 
 impl Throttle {
-    /// Makes the limits of a connection. Returns `None` if nothing is limited.
+    /// Creates the limits of a connection. Returns `None` if nothing is limited.
     pub(crate) fn new(rates: Rates, now: Instant) -> Option<Box<Self>> {
         if rates.packets == 0 && rates.bytes == 0 {
             return None;
@@ -49,17 +49,17 @@ impl Throttle {
         }))
     }
 
-    /// A packet has come, whatever it is.
+    /// Charges a packet of any kind.
     pub(crate) fn charge_packet(&mut self, now: Instant) {
         self.packets.charge(1, now);
     }
 
-    /// Bytes have come.
+    /// Charges received bytes.
     pub(crate) fn charge_bytes(&mut self, count: usize, now: Instant) {
         self.bytes.charge(count, now);
     }
 
-    /// When reading may go on, if it may not now.
+    /// Returns the time until which reading must pause, or `None` if reading may continue.
     pub(crate) fn delay(&mut self, now: Instant) -> Option<Instant> {
         if let Some(until) = self.until.filter(|until| *until > now) {
             return Some(until);
@@ -68,7 +68,7 @@ impl Throttle {
         let ready = self.ready_at()?;
         if ready <= now {
             if ready + BURST / 2 <= now {
-                // The client has paused long enough to have half of its burst again.
+                // The client paused long enough to regain half of its burst.
                 self.over_since = None;
             }
             return None;
@@ -78,24 +78,25 @@ impl Throttle {
         self.until
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let until = self.until?;
         let exhausted = self.over_since.map(|since| since + self.patience);
         Some(exhausted.map_or(until, |exhausted| until.min(exhausted)))
     }
 
-    /// Whether reading must wait.
+    /// Returns whether reading is paused.
     pub(crate) fn is_delayed(&self) -> bool {
         self.until.is_some()
     }
 
-    /// Time has passed; reading may be tried again.
+    /// Resumes reading if the pause has ended.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.until.take_if(|until| *until <= now);
     }
 
-    /// Everything that had come has been read within the limits.
+    /// Records that all received data was read. This ends the excess if the rates are within the
+    /// limits.
     pub(crate) fn drained(&mut self, now: Instant) {
         if self.ready_at().is_none_or(|ready| ready <= now) {
             self.over_since = None;
@@ -106,17 +107,17 @@ impl Throttle {
         self.packets.ready_at().max(self.bytes.ready_at())
     }
 
-    /// Whether the connection has been over its limits for too long.
+    /// Returns whether the connection has exceeded its limits for too long.
     pub(crate) fn is_exhausted(&self, now: Instant) -> bool {
         self.over_since
             .is_some_and(|since| now.saturating_duration_since(since) >= self.patience)
     }
 }
 
-/// What is counted, and how fast it may come. Nothing is refused: what is beyond the limit is read later.
+/// The bucket of one rate. It refuses nothing; the excess is read later.
 #[derive(Debug)]
 struct Bucket {
-    /// Per second; 0 for no limit.
+    /// Units per second; 0 for no limit.
     rate: u64,
     rested: Rested<Instant>,
 }
@@ -136,7 +137,7 @@ impl Bucket {
         }
     }
 
-    /// When there is room for one more.
+    /// Returns when one more unit is available.
     fn ready_at(&self) -> Option<Instant> {
         if self.rate == 0 {
             return None;

@@ -2,8 +2,10 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Counters, Gauges, Histogram, Row};
 
-/// Metrics in the Prometheus text format (version 0.0.4), which wants all rows of a family in one
-/// group: rows of several tables that belong to one family are put together.
+/// Metrics in the Prometheus text format (version 0.0.4).
+///
+/// The format requires all rows of a family in one group, so rows of several tables that belong to
+/// one family are merged.
 #[derive(Debug, Default)]
 pub struct Exposition {
     families: Vec<Family>,
@@ -13,26 +15,26 @@ pub struct Exposition {
 struct Family {
     name: &'static str,
     kind: &'static str,
-    /// Whole lines.
+    /// Complete lines.
     rows: String,
 }
 
 impl Exposition {
-    /// Writes what only grows.
+    /// Writes counters.
     pub fn counters<const N: usize>(&mut self, rows: &'static [Row], counters: &Counters<N>) {
         for (position, row) in rows.iter().enumerate() {
             self.row("counter", row, &counters.value(position));
         }
     }
 
-    /// Writes what goes up and down.
+    /// Writes gauges.
     pub fn gauges<const N: usize>(&mut self, rows: &'static [Row], gauges: &Gauges<N>) {
         for (position, row) in rows.iter().enumerate() {
             self.row("gauge", row, &gauges.value(position));
         }
     }
 
-    /// Writes times, which are noted in microseconds and shown in seconds.
+    /// Writes durations, which are recorded in microseconds and rendered in seconds.
     pub fn seconds<const N: usize>(&mut self, name: &'static str, times: &Histogram<N>) {
         let family = self.family(name, "histogram");
         times.render(&mut family.rows, name, 1e6);
@@ -44,20 +46,20 @@ impl Exposition {
         sizes.render(&mut family.rows, name, 1.0);
     }
 
-    /// Writes one number that goes up and down.
+    /// Writes one gauge.
     pub fn gauge(&mut self, name: &'static str, value: impl Display) {
         self.row("gauge", &(name, ""), &value);
     }
 
-    /// Writes one number that only grows.
+    /// Writes one counter.
     pub fn total(&mut self, name: &'static str, value: impl Display) {
         self.row("counter", &(name, ""), &value);
     }
 
-    /// Writes one number of a family whose rows are told apart by a label. How many rows there are is for
-    /// whoever calls to limit.
+    /// Writes one row of a family whose rows differ in a label. The caller must limit the number of
+    /// rows.
     pub fn labelled(&mut self, name: &'static str, label: &str, of: &str, value: impl Display) {
-        // The text format wants these three escaped in values of labels.
+        // The text format requires these three characters to be escaped in label values.
         let of = of
             .replace('\\', r"\\")
             .replace('"', "\\\"")

@@ -4,13 +4,13 @@ use std::{
     time::Duration,
 };
 
-/// Microseconds up to which a bucket of times goes.
+/// Upper bounds of the buckets for durations, in microseconds.
 pub const TIMES: [u64; 21] = [
     100, 250, 500, 1_000, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 40_000,
     50_000, 75_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000,
 ];
 
-/// Bytes up to which a bucket of sizes goes.
+/// Upper bounds of the buckets for sizes, in bytes.
 pub const SIZES: [u64; 9] = [
     0,
     1 << 10,
@@ -23,18 +23,18 @@ pub const SIZES: [u64; 9] = [
     16 << 20,
 ];
 
-/// Counts in as many buckets as there are bounds, and one for what is beyond.
+/// A histogram with one bucket for each bound, and one for larger values.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     bounds: &'static [u64; N],
     buckets: [AtomicU64; N],
     beyond: AtomicU64,
-    /// The sum of all values that were noted.
+    /// The sum of all recorded values.
     sum: AtomicU64,
 }
 
 impl<const N: usize> Histogram<N> {
-    /// Nothing was noted yet. Bounds are in ascending order.
+    /// Creates an empty histogram. The bounds must be in ascending order.
     #[must_use]
     pub const fn new(bounds: &'static [u64; N]) -> Self {
         Self {
@@ -45,29 +45,32 @@ impl<const N: usize> Histogram<N> {
         }
     }
 
-    /// Notes a value, in the unit of the bounds.
+    /// Records a value, in the unit of the bounds.
     pub fn note(&self, value: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         let cell = self.buckets.get(bucket).unwrap_or(&self.beyond);
         cell.fetch_add(1, Ordering::Relaxed);
-        // Whoever reads may see the bucket without the sum, which is off by one value until the next reading.
+        // A concurrent reader may see the new count without the new sum. The sum is then off by one
+        // value until the next read.
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Notes a time in microseconds, rounded up, so that what took a nanosecond more than a bound is
-    /// beyond it.
+    /// Records a duration in microseconds, rounded up, so that a duration just above a bound counts
+    /// as above it.
     pub fn time(&self, took: Duration) {
         self.note(u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX));
     }
 
-    /// How often something was noted.
+    /// Returns the number of recorded values.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts().sum()
     }
 
-    /// The value below which a part of those noted are, from 0 to 1, as if those of a bucket were spread
-    /// evenly in it; what is beyond all bounds counts as the last of them. `None` if nothing was noted.
+    /// Returns the value below which this fraction (0 to 1) of the recorded values lie.
+    ///
+    /// Values are assumed to be spread evenly within a bucket. Values above all bounds count as the
+    /// last bound. Returns `None` if no value was recorded.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let counts: Vec<u64> = self.counts().collect();
@@ -85,7 +88,7 @@ impl<const N: usize> Histogram<N> {
         is_any_beyond.then_some(lower)
     }
 
-    /// [`quantile`](Self::quantile) of times.
+    /// Returns the [`quantile`](Self::quantile) as a duration.
     #[must_use]
     pub fn time_quantile(&self, part: f64) -> Option<Duration> {
         let micros = self.quantile(part)?;
@@ -97,8 +100,8 @@ impl<const N: usize> Histogram<N> {
         cells.map(|cell| cell.load(Ordering::Relaxed))
     }
 
-    /// In the Prometheus text format, values in units of so many. Each row of a bucket counts what
-    /// the ones before it do.
+    /// Renders the Prometheus text format, with values divided by `unit`. Each bucket row includes
+    /// the counts of the buckets before it.
     pub(super) fn render(&self, out: &mut String, family: &str, unit: f64) {
         let bounds = self.bounds.iter().map(|&n| (n as f64 / unit).to_string());
         let mut count = 0;

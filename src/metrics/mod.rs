@@ -1,11 +1,11 @@
-//! Counters, gauges, times and sizes of a server, rendered as Prometheus text.
+//! Counters, gauges, durations and sizes of a server, rendered as Prometheus text.
 //!
-//! [`Metrics`] holds those of the library. An application that wants its own beside them declares a
-//! table of rows with [`metric_table!`](crate::metric_table), counts in [`Counters`], [`Gauges`] and
-//! [`Histogram`], and writes both into one [`Exposition`].
+//! [`Metrics`] holds the metrics of the library. An application with metrics of its own declares a
+//! table of rows with [`metric_table!`](crate::metric_table) and stores the values in [`Counters`],
+//! [`Gauges`] and [`Histogram`]. It writes both into one [`Exposition`].
 //!
-//! Every row is one atomic, or a fixed number of them. Names that come from a peer never become labels,
-//! so a table cannot grow. This module is a leaf: it knows no other module.
+//! Every row is one atomic, or a fixed number of atomics. Names that come from a peer never become
+//! labels, so a table cannot grow. This module is a leaf: it must not depend on other modules.
 
 mod exposition;
 mod histogram;
@@ -20,7 +20,7 @@ pub use table::{Counters, Gauges, Row};
 use crate::metric_table;
 
 metric_table! {
-    /// What only grows.
+    /// Values that only grow.
     pub enum Counter {
         SessionsOpened => "roomcast_sessions_opened_total",
         ClosedTransportClose => "roomcast_sessions_closed_total"["reason" = "transport close"],
@@ -128,7 +128,7 @@ metric_table! {
 }
 
 metric_table! {
-    /// What goes up and down.
+    /// Values that grow and shrink.
     pub enum Gauge {
         Connections => "roomcast_connections",
         Draining => "roomcast_draining",
@@ -155,29 +155,29 @@ metric_table! {
 }
 
 metric_table! {
-    /// What takes time.
+    /// Durations.
     pub enum Timing {
-        /// From when something is queued for WebSockets until all of them have been written to: of one
-        /// round of a flusher in sixteen.
+        /// From queueing the first frame of a flusher's round until all WebSockets of the round
+        /// have been written. One round in sixteen is measured.
         Queue => "roomcast_queue_seconds",
-        /// From when a client takes no more until it has taken all that was queued. Those that are cut
-        /// off are not in here.
+        /// From when a client stops reading until it has received everything that was queued.
+        /// Disconnected clients are not included.
         SlowClient => "roomcast_slow_client_seconds",
-        /// From when a ping is queued for a WebSocket until its pong has come.
+        /// From queueing a ping for a WebSocket until its pong arrives.
         Ping => "roomcast_ping_seconds",
     }
 }
 
 metric_table! {
-    /// What has a size.
+    /// Sizes.
     pub enum Size {
-        /// What waits for a session when it is due for a ping: its frames, and 256 bytes for each.
+        /// The bytes queued for a session when its ping is due: its frames, and 256 bytes for each.
         Queued => "roomcast_queued_bytes",
     }
 }
 
-/// The metrics of one server. Shared by reference; counting is one relaxed addition, a time or a size
-/// takes two.
+/// The metrics of one server. Shared by reference. A count is one relaxed addition; a duration or
+/// size is two.
 #[derive(Debug)]
 pub struct Metrics {
     counters: Counters<{ Counter::ROWS.len() }>,
@@ -187,7 +187,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All rows at zero.
+    /// Creates metrics with all rows at zero.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -208,31 +208,31 @@ impl Metrics {
         self.counters.add(counter as usize, n);
     }
 
-    /// The value of a counter.
+    /// Returns the value of a counter.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.value(counter as usize)
     }
 
-    /// Moves a gauge by `delta`.
+    /// Changes a gauge by `delta`.
     pub fn shift(&self, gauge: Gauge, delta: i64) {
         self.gauges.shift(gauge as usize, delta);
     }
 
-    /// The value of a gauge.
+    /// Returns the value of a gauge.
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges.value(gauge as usize)
     }
 
-    /// Notes how long something took.
+    /// Records a duration.
     pub fn time(&self, timing: Timing, took: Duration) {
         if let Some(histogram) = self.timings.get(timing as usize) {
             histogram.time(took);
         }
     }
 
-    /// How often a time was noted.
+    /// Returns the number of recorded durations.
     #[must_use]
     pub fn timed(&self, timing: Timing) -> u64 {
         self.timings
@@ -240,21 +240,21 @@ impl Metrics {
             .map_or(0, Histogram::count)
     }
 
-    /// The time below which a part of those noted are, from 0 to 1; `None` if none was. It is as exact as the
-    /// buckets are narrow.
+    /// Returns the duration below which this fraction (0 to 1) of the recorded durations lie, or
+    /// `None` if none was recorded. The precision depends on the width of the buckets.
     #[must_use]
     pub fn quantile(&self, timing: Timing, part: f64) -> Option<Duration> {
         self.timings.get(timing as usize)?.time_quantile(part)
     }
 
-    /// Notes how large something was, in bytes.
+    /// Records a size in bytes.
     pub fn size(&self, size: Size, bytes: usize) {
         if let Some(histogram) = self.sizes.get(size as usize) {
             histogram.note(bytes as u64);
         }
     }
 
-    /// How often a size was noted.
+    /// Returns the number of recorded sizes.
     #[must_use]
     pub fn sized(&self, size: Size) -> u64 {
         self.sizes.get(size as usize).map_or(0, Histogram::count)
@@ -272,7 +272,7 @@ impl Metrics {
         }
     }
 
-    /// All rows in the Prometheus text format (version 0.0.4).
+    /// Renders all rows in the Prometheus text format (version 0.0.4).
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = Exposition::default();

@@ -1,17 +1,18 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// What a row is called: its family, and its labels as they are written (`{reason="busy"}`), which may
-/// be empty.
+/// The name of a row: its family, and its labels in text form (`{reason="busy"}`), which may be
+/// empty.
 pub type Row = (&'static str, &'static str);
 
-/// Declares the rows of a table of metrics: an enum whose variants are the rows, with their families
-/// and labels in `ROWS`, in the order of the variants.
+/// Declares a table of metrics as an enum.
+///
+/// Each variant is a row. `ROWS` lists the families and labels in the order of the variants.
 ///
 /// ```
 /// use roomcast::metrics::{Counters, Exposition};
 ///
 /// roomcast::metric_table! {
-///     /// What the shop counts.
+///     /// Sales of the shop.
 ///     pub enum Sale {
 ///         Paid => "shop_sales_total"["result" = "paid"],
 ///         Refused => "shop_sales_total"["result" = "refused"],
@@ -38,19 +39,19 @@ macro_rules! metric_table {
         }
 
         impl $name {
-            /// The family and the labels of every row.
+            /// The family and labels of every row.
             $vis const ROWS: &'static [$crate::metrics::Row] =
                 &[$(($family, concat!("" $(, "{", $label, "=\"", $value, "\"}")?))),+];
         }
     };
 }
 
-/// So many counters, all at zero at first. A position beyond them is counted nowhere.
+/// A fixed number of counters, initially zero. Positions out of range are ignored.
 #[derive(Debug)]
 pub struct Counters<const N: usize>([AtomicU64; N]);
 
 impl<const N: usize> Counters<N> {
-    /// All at zero.
+    /// Creates counters at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; N])
@@ -60,12 +61,12 @@ impl<const N: usize> Counters<N> {
     #[inline]
     pub fn add(&self, position: usize, n: u64) {
         if let Some(cell) = self.0.get(position) {
-            // Counters order nothing else, so relaxed additions are enough.
+            // Counters do not synchronize other memory, so relaxed additions are sufficient.
             cell.fetch_add(n, Ordering::Relaxed);
         }
     }
 
-    /// The counter at a position.
+    /// Returns the counter at a position; zero if it is out of range.
     #[must_use]
     pub fn value(&self, position: usize) -> u64 {
         let cell = self.0.get(position);
@@ -79,18 +80,18 @@ impl<const N: usize> Default for Counters<N> {
     }
 }
 
-/// So many gauges, all at zero at first. A position beyond them is shown nowhere.
+/// A fixed number of gauges, initially zero. Positions out of range are ignored.
 #[derive(Debug)]
 pub struct Gauges<const N: usize>([AtomicI64; N]);
 
 impl<const N: usize> Gauges<N> {
-    /// All at zero.
+    /// Creates gauges at zero.
     #[must_use]
     pub const fn new() -> Self {
         Self([const { AtomicI64::new(0) }; N])
     }
 
-    /// Moves the gauge at a position by `delta`.
+    /// Changes the gauge at a position by `delta`.
     #[inline]
     pub fn shift(&self, position: usize, delta: i64) {
         if let Some(cell) = self.0.get(position) {
@@ -98,7 +99,7 @@ impl<const N: usize> Gauges<N> {
         }
     }
 
-    /// The gauge at a position.
+    /// Returns the gauge at a position; zero if it is out of range.
     #[must_use]
     pub fn value(&self, position: usize) -> i64 {
         let cell = self.0.get(position);

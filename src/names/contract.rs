@@ -1,13 +1,13 @@
 use roomcast_protocol::socket::Argument;
 use serde::Serialize;
 
-/// An event whose name and payload belong together, so that they cannot disagree.
+/// An event whose name and payload type are tied together, so that they cannot disagree.
 ///
-/// Implement it for what is sent, and [`send`](crate::Broadcast::send) needs no name any more. What
-/// comes in the same way is handled by
-/// [`on_contract`](crate::NamespaceBuilder::on_contract). Servers, the [client](crate::client), the
-/// client for [tests](crate::testing), [`RemoteSocket`](crate::RemoteSocket) and `Emitter` all have these
-/// methods. A contract with an acknowledgement is a [`Request`].
+/// An implementation lets [`send`](crate::Broadcast::send) omit the name.
+/// [`on_contract`](crate::NamespaceBuilder::on_contract) handles incoming events the same way.
+/// Servers, the [client](crate::client), the [test](crate::testing) client,
+/// [`RemoteSocket`](crate::RemoteSocket) and `Emitter` all have these methods. A contract with an
+/// acknowledgement is a [`Request`].
 ///
 /// ```
 /// use roomcast::{Contract, Event, Io};
@@ -30,14 +30,14 @@ use serde::Serialize;
 /// # Ok::<(), roomcast::BuildError>(())
 /// ```
 ///
-/// The client's side:
+/// The corresponding JavaScript client:
 ///
 /// ```js
 /// socket.on("message", ({ content }) => console.log(content));
 /// socket.emit("message", { content: "hi" });
 /// ```
 ///
-/// What serialises as a tuple is several arguments, everything else is one.
+/// A type that serialises as a tuple is sent as several arguments, any other type as one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say which event it is",
     note = "implement `roomcast::Contract` for it: `const EVENT: &'static str = \"…\";`"
@@ -47,11 +47,11 @@ pub trait Contract: Serialize {
     const EVENT: &'static str;
 }
 
-/// A [`Contract`] whose acknowledgement has one type, so that neither side can mistake it.
+/// A [`Contract`] whose acknowledgement has a fixed type.
 ///
-/// `request` sends it and returns the reply, and a handler for it is registered with
-/// [`on_request`](crate::NamespaceBuilder::on_request), which takes only handlers that acknowledge with
-/// `Ack<Reply>`, or with a `Result` of it.
+/// `request` sends it and returns the reply. [`on_request`](crate::NamespaceBuilder::on_request)
+/// registers a handler, and accepts only handlers that acknowledge with `Ack<Reply>` or a `Result`
+/// of it.
 ///
 /// ```
 /// use roomcast::{Ack, Contract, Event, Io, Refusal, Request};
@@ -89,6 +89,6 @@ pub trait Contract: Serialize {
     note = "implement `roomcast::Request` for it: `type Reply = …;`"
 )]
 pub trait Request: Contract {
-    /// What it is acknowledged with: one value, or a tuple for several.
+    /// The type of the acknowledgement: one value, or a tuple for several.
     type Reply: Argument;
 }

@@ -1,8 +1,8 @@
-//! Names of what Socket.IO addresses: the ids of sockets, rooms, whatever callers may pass where
-//! rooms are named, and the contracts that name events.
+//! Names of Socket.IO entities: socket ids, rooms, types that callers may pass as rooms, and the
+//! contracts that name events.
 //!
-//! Both `socket` and `adapter` need these values, and messages to other servers are made of them,
-//! so this module imports no other. Nothing in it may know what has the name.
+//! `socket` and `adapter` both need these values, and messages to other servers contain them. So
+//! this module imports no other module, and must not know what the names refer to.
 
 mod contract;
 mod id;

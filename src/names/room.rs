@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::id::SocketId;
 
-/// The name of a room: an arbitrary string of at most 256 bytes. Cloning is a reference count.
+/// The name of a room: an arbitrary string of at most 256 bytes. Cloning only increments a
+/// reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Room(#[serde(with = "name")] Arc<str>);
 
 impl Room {
-    /// The longest name in bytes.
+    /// Maximum length of a name, in bytes.
     pub const MAX_BYTES: usize = 256;
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -60,7 +61,7 @@ impl fmt::Debug for Room {
     }
 }
 
-/// A room as a caller names it: a name that is borrowed or owned, or a socket's id.
+/// A room name as a caller passes it: a borrowed or owned string, or a socket id.
 #[derive(Clone, Debug)]
 pub struct RoomName<'a>(Name<'a>);
 
@@ -73,7 +74,7 @@ enum Name<'a> {
 }
 
 impl RoomName<'_> {
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -84,7 +85,7 @@ impl RoomName<'_> {
         }
     }
 
-    /// The socket of which this is the own room, if the name has the form of an id.
+    /// Returns the socket whose own room this is, if the name has the form of a socket id.
     pub(crate) fn id(&self) -> Option<SocketId> {
         match &self.0 {
             Name::Borrowed(name) => SocketId::parse(name),
@@ -104,7 +105,7 @@ impl RoomName<'_> {
     }
 }
 
-/// Whatever is a text: `&str`, `&String`, `&Cow<str>`, `&Arc<str>`, `&Room`, `&SocketId`.
+/// Borrows any text: `&str`, `&String`, `&Cow<str>`, `&Arc<str>`, `&Room`, `&SocketId`.
 impl<'a, S: AsRef<str> + ?Sized> From<&'a S> for RoomName<'a> {
     fn from(name: &'a S) -> Self {
         Self(Name::Borrowed(name.as_ref()))
@@ -150,12 +151,13 @@ impl From<SocketId> for RoomName<'_> {
     }
 }
 
-/// What can be given where rooms are named: whatever is a name (`&str`, `String`, `Cow<str>`,
-/// `Room`, `SocketId` …), or whatever gives several of them one after the other (`&[&str]`,
-/// `Vec<String>`, `&HashSet<Room>`, an iterator …).
+/// Types accepted where rooms are named.
 ///
-/// Nothing in it names no room, so it reaches nobody. `M` tells one name from several; nobody has to
-/// write it.
+/// These are single names (`&str`, `String`, `Cow<str>`, `Room`, `SocketId` …) and types that can
+/// be iterated over to yield names (`&[&str]`, `Vec<String>`, `&HashSet<Room>`, an iterator …).
+///
+/// An empty collection names no room, so it reaches no socket. `M` distinguishes one name from
+/// several and is always inferred.
 ///
 /// ```
 /// # fn example(io: roomcast::Io, user: &roomcast::Socket, teams: &[u32]) {
@@ -170,7 +172,7 @@ impl From<SocketId> for RoomName<'_> {
     note = "a name is a text, a `Room` or a `SocketId`; several are anything that can be iterated over and gives names"
 )]
 pub trait IntoRooms<'a, M> {
-    /// Hands every named room to `add`.
+    /// Passes each room name to `add`.
     fn each(self, add: impl FnMut(RoomName<'a>));
 }
 
@@ -186,7 +188,7 @@ impl<'a, I: IntoIterator<Item: Into<RoomName<'a>>>> IntoRooms<'a, Vec<RoomName<'
     }
 }
 
-/// Serde for the shared name.
+/// Serde support for the shared name.
 mod name {
     use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use crate::{
     client::{ClientError, Options, Transports, refused},
 };
 
-/// A client that is not connected yet; from [`TestServer::client`](super::TestServer::client).
+/// A client that is not connected yet; see [`TestServer::client`](super::TestServer::client).
 #[derive(Clone, Debug)]
 #[must_use = "it connects when it is told to"]
 pub struct ClientBuilder {
@@ -21,7 +21,7 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The client uses the parser of its server.
+    /// Creates a builder with the parser of the server.
     pub(super) fn new(address: SocketAddr, path: &str, parser: Parser) -> Self {
         let mut options = Options::new(format!("http://{address}"));
         options.path = path.to_owned();
@@ -33,7 +33,7 @@ impl ClientBuilder {
         }
     }
 
-    /// What it sends along when it connects: the option `auth` of stock clients, an object.
+    /// Sets the payload of the connect packet: the option `auth` of stock clients, an object.
     pub fn auth(mut self, auth: Value) -> Self {
         if let Value::Object(fields) = &auth {
             self.auth.clone_from(fields);
@@ -41,27 +41,27 @@ impl ClientBuilder {
         self.with(|options| options.auth = Some(auth))
     }
 
-    /// The namespace it connects to. Default `/`.
+    /// Sets the namespace to connect to. Default `/`.
     pub fn namespace(self, name: &str) -> Self {
         self.with(|options| options.namespace = Some(name.to_owned()))
     }
 
-    /// Adds a header to its requests.
+    /// Adds a header to the client's requests.
     pub fn header(self, name: &str, value: &str) -> Self {
         self.with(|options| options.headers.push((name.to_owned(), value.to_owned())))
     }
 
-    /// Adds a parameter to the query of its requests.
+    /// Adds a query parameter to the client's requests.
     pub fn query(self, name: &str, value: &str) -> Self {
         self.with(|options| options.query.push((name.to_owned(), value.to_owned())))
     }
 
-    /// The transports it uses. Default is a WebSocket.
+    /// Sets the transports to use. Default: WebSocket only.
     pub fn transports(self, transports: Transports) -> Self {
         self.with(|options| options.transports = transports)
     }
 
-    /// How long connecting, an acknowledgement or an awaited event may take. Default 10 s.
+    /// Sets the timeout of connects, acknowledgements and awaited events. Default 10 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -71,11 +71,11 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] is what stock clients call `connect_error`.
+    /// [`ClientError::Refused`] corresponds to `connect_error` of stock clients.
     ///
     /// # Panics
     ///
-    /// When the server is not ours.
+    /// If the server is not a Roomcast server.
     pub async fn connect(self) -> Result<Client, ClientError> {
         let mut options = self.options.clone();
         options.connect_timeout = self.deadline;
@@ -96,28 +96,29 @@ impl ClientBuilder {
 
 /// A connected client. Dropping it closes the connection.
 ///
-/// Events that nobody has asked for wait; from 1,024 on nothing more is read, acknowledgements
-/// included.
+/// Received events are queued. When 1,024 are queued, the client reads nothing more, including
+/// acknowledgements.
 #[derive(Debug)]
 pub struct Client {
     id: SocketId,
     client: Handle,
-    /// The offset of the event that came last, if the client can come back as the same socket.
+    /// The offset of the last received event, if the client can recover its socket.
     offset: Option<String>,
     builder: ClientBuilder,
 }
 
 impl Client {
-    /// The id of its socket.
+    /// Returns the id of the client's socket.
     #[must_use]
     pub fn id(&self) -> SocketId {
         self.id
     }
 
-    /// The secret by which the client can come back as the same socket; `None` if the server keeps none.
+    /// Returns the secret with which the client can recover its socket, or `None` if the server
+    /// retains none.
     ///
-    /// A client that offers it in [`auth`](ClientBuilder::auth) as `pid`, with the last argument of
-    /// the last event that it has got as `offset`, goes on as the same socket.
+    /// To recover, pass it in [`auth`](ClientBuilder::auth) as `pid`, and the last argument of the
+    /// last received event as `offset`.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
         self.client.pid()
@@ -127,7 +128,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When it is disconnected, or the arguments cannot be sent.
+    /// If the client is disconnected, or the arguments cannot be sent.
     pub async fn emit(&self, event: &str, args: impl Arguments) -> Result<(), ClientError> {
         in_time(
             self.builder.deadline,
@@ -137,8 +138,8 @@ impl Client {
         .await
     }
 
-    /// Sends an event and waits for its acknowledgement: one value, a tuple for several, or [`Args`]
-    /// for all of them.
+    /// Sends an event and waits for its acknowledgement: one value, a tuple for several, or
+    /// [`Args`] for all arguments.
     ///
     /// ```
     /// use roomcast::{Event, Io, Refusal, testing::ClientError};
@@ -161,9 +162,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] when the handler has refused the event, unless what was asked for takes
-    /// the object of a refusal as well, as [`Value`] does. When no answer comes in time or it has
-    /// another shape, and as [`emit`](Self::emit).
+    /// [`ClientError::Refused`] if the handler refused the event, unless `R` also accepts the
+    /// object of a refusal, as [`Value`] does. Also if no acknowledgement arrives in time or it
+    /// does not match `R`, and as for [`emit`](Self::emit).
     pub async fn emit_with_ack<R: Argument>(
         &self,
         event: &str,
@@ -177,7 +178,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// As for [`emit`](Self::emit).
     pub async fn send<T: Contract>(&self, event: T) -> Result<(), ClientError> {
         self.emit(T::EVENT, event).await
     }
@@ -186,37 +187,37 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`emit_with_ack`](Self::emit_with_ack).
+    /// As for [`emit_with_ack`](Self::emit_with_ack).
     pub async fn request<T: Request>(&self, event: T) -> Result<T::Reply, ClientError> {
         self.emit_with_ack(T::EVENT, event).await
     }
 
-    /// The next typed event of this contract. Other events before it are passed over.
+    /// Returns the next typed event of this contract. Other events before it are discarded.
     ///
     /// # Errors
     ///
-    /// As [`event`](Self::event).
+    /// As for [`event`](Self::event).
     pub async fn contract<T: Contract + DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         self.event(T::EVENT).await
     }
 
-    /// The next event, whatever its name.
+    /// Returns the next event of any name.
     ///
     /// # Errors
     ///
-    /// When none comes in time, or the client is disconnected.
+    /// If none arrives in time, or the client is disconnected.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         let deadline = self.builder.deadline;
         let next = async { self.take().await.ok_or_else(|| self.client.ended()) };
         in_time(deadline, next, "an event").await
     }
 
-    /// The argument of the next event of this name, a tuple for several, or [`Args`] for all. Events of other
-    /// names before it are passed over.
+    /// Returns the argument of the next event of this name, a tuple for several, or [`Args`] for
+    /// all. Other events before it are discarded.
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next), and when the argument has another shape.
+    /// As for [`next`](Self::next), and if the arguments do not match `R`.
     pub async fn event<R: Argument>(&mut self, name: &str) -> Result<R, ClientError> {
         let deadline = self.builder.deadline;
         let named = async {
@@ -232,15 +233,15 @@ impl Client {
         R::take_all(&args).map_err(ClientError::Answer)
     }
 
-    /// Makes sure that no event comes within this time.
+    /// Checks that no event arrives within this time.
     ///
-    /// This takes that time, and what comes later is not seen. Where the server answers something
-    /// afterwards, that is the better proof: whatever it has sent before an acknowledgement is there
-    /// before it, so `within` may be zero then.
+    /// This takes that time, and later events are not detected. If the server acknowledges
+    /// something afterwards, waiting for that is better proof: events sent before an
+    /// acknowledgement arrive before it, so `within` may be zero then.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Unexpected`] with the name of the event that came, and
+    /// [`ClientError::Unexpected`] with the name of the event that arrived.
     /// [`ClientError::Disconnected`] if the server disconnects the socket, or another error if the
     /// connection ends.
     pub async fn nothing_within(&mut self, within: Duration) -> Result<(), ClientError> {
@@ -251,13 +252,15 @@ impl Client {
         }
     }
 
-    /// Breaks the connection without a goodbye and connects anew with the same options, as stock
-    /// clients do. Where the server has [recovery](crate::Builder::recovery), the new connection
-    /// offers the old socket: with the events that were taken from this client as those that it has got.
+    /// Breaks the connection without a close frame and reconnects with the same options, as stock
+    /// clients do.
+    ///
+    /// If the server has [recovery](crate::Builder::recovery), the new connection asks to recover
+    /// the old socket. The events taken from this client count as received.
     ///
     /// # Errors
     ///
-    /// As [`ClientBuilder::connect`].
+    /// As for [`ClientBuilder::connect`].
     pub async fn reconnect(self) -> Result<Self, ClientError> {
         let builder = self.builder;
         let mut auth = builder.auth.clone();
@@ -269,17 +272,17 @@ impl Client {
             true => builder.clone(),
             false => builder.clone().auth(Value::Object(auth)),
         };
-        // The old connection breaks before the new one is made, as when a network is lost.
+        // The old connection breaks before the new one is opened, as after a network failure.
         drop(self.client);
         let client = offering.connect().await?;
         Ok(Self { builder, ..client })
     }
 
-    /// Answers an event that asked for an acknowledgement; nothing happens if it did not.
+    /// Acknowledges an event; does nothing if the event requests no acknowledgement.
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// As for [`emit`](Self::emit).
     pub async fn ack(&self, event: &Incoming, args: impl Arguments) -> Result<(), ClientError> {
         in_time(
             self.builder.deadline,
@@ -289,18 +292,18 @@ impl Client {
         .await
     }
 
-    /// Leaves the namespace and waits until the server has ended the connection.
+    /// Leaves the namespace and waits until the server has closed the connection.
     pub async fn disconnect(self) {
-        // However it ends, it has ended.
+        // The client is disconnected in either case.
         let _ = self.client.disconnect().await;
     }
 
-    /// Waits until the server ends the connection, passing over events. Returns whether
-    /// the server said goodbye; if not, the connection was lost.
+    /// Waits until the server ends the connection, discarding events. Returns whether the server
+    /// sent a disconnect; if not, the connection was lost.
     ///
     /// # Errors
     ///
-    /// When it does not happen in time.
+    /// If the connection does not end in time.
     pub async fn closed(&mut self) -> Result<bool, ClientError> {
         let deadline = self.builder.deadline;
         let ended = async {
@@ -311,10 +314,10 @@ impl Client {
         in_time(deadline, ended, "the end").await
     }
 
-    /// The next event, noted as the last one that this client has got.
+    /// Receives the next event and records its offset.
     async fn take(&mut self) -> Option<Incoming> {
         let event = self.client.next().await?;
-        // Only events that ask for no acknowledgement carry an offset, as their last argument.
+        // Only events without an acknowledgement carry an offset, as their last argument.
         if self.client.pid().is_some() && event.ack.is_none() {
             let last = event.args.len().checked_sub(1);
             if let Some(offset) = last.and_then(|last| event.args.get(last).ok()) {
@@ -335,5 +338,5 @@ async fn in_time<T>(
         .unwrap_or(Err(ClientError::Timeout(name)))
 }
 
-/// How long anything may take that is awaited.
+/// Default timeout of all awaited operations.
 const DEADLINE: Duration = Duration::from_secs(10);

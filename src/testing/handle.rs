@@ -20,10 +20,10 @@ use tokio::{
 
 use crate::client::{ClientError, Connection, DisconnectReason, Options};
 
-/// A connected client: a handle of the task that drives its [`Connection`].
+/// A connected client: a handle to the task that drives its [`Connection`].
 ///
-/// Dropping it closes the connection. Events that nobody takes wait: from 1,024 on nothing is read
-/// any more, and the server will in the end think the client dead.
+/// Dropping it closes the connection. Received events are queued. When 1,024 are queued, nothing
+/// more is read, and the server eventually closes the connection after a ping timeout.
 #[derive(Debug)]
 pub(super) struct Handle {
     id: String,
@@ -46,7 +46,8 @@ pub struct Incoming {
     pub name: String,
     /// The arguments of the event.
     pub args: Args,
-    /// The acknowledgement that the server asks for; [`Client::ack`](super::Client::ack) gives it.
+    /// The id of the acknowledgement that the server requests; [`Client::ack`](super::Client::ack)
+    /// sends it.
     pub ack: Option<u64>,
 }
 
@@ -54,7 +55,7 @@ impl Handle {
     /// Connects. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// As [`Connection::open`].
+    /// As for [`Connection::open`].
     pub(super) async fn connect(
         options: &Options,
         ack_timeout: Duration,
@@ -77,12 +78,12 @@ impl Handle {
         })
     }
 
-    /// The socket's id in its namespace.
+    /// Returns the socket's id in its namespace.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// The secret by which the client can come back as the same socket; see [`Connection::pid`].
+    /// Returns the secret with which the client can recover its socket; see [`Connection::pid`].
     pub(super) fn pid(&self) -> Option<&str> {
         self.pid.as_deref()
     }
@@ -96,10 +97,11 @@ impl Handle {
         self.send(frame.map_err(ClientError::encode)?, None).await
     }
 
-    /// Sends an event and waits for its acknowledgement, of which all arguments are returned.
+    /// Sends an event, waits for its acknowledgement and returns all of its arguments.
     ///
     /// # Errors
-    /// If it cannot be encoded, the connection has ended or ends, or nothing comes in time.
+    /// If the event cannot be encoded, the connection has ended or ends, or no acknowledgement
+    /// arrives in time.
     pub(super) async fn request(
         &self,
         name: &str,
@@ -117,10 +119,10 @@ impl Handle {
         }
     }
 
-    /// Gives the acknowledgement that an event asked for; nothing happens if it did not.
+    /// Sends the acknowledgement that an event requests; does nothing if it requests none.
     ///
     /// # Errors
-    /// As [`emit`](Self::emit).
+    /// As for [`emit`](Self::emit).
     pub(super) async fn ack(
         &self,
         event: &Incoming,
@@ -131,27 +133,28 @@ impl Handle {
         self.send(frame.map_err(ClientError::encode)?, None).await
     }
 
-    /// The next event; `None` when the connection has ended. For one task at a time.
+    /// Returns the next event, or `None` when the connection has ended. Only one task at a time may
+    /// call this.
     pub(super) async fn next(&self) -> Option<Incoming> {
         poll_fn(|cx| self.events.lock().poll_recv(cx)).await
     }
 
-    /// Why the connection has ended; `None` before [`next`](Self::next) is.
+    /// Returns why the connection has ended; `None` until [`next`](Self::next) has returned `None`.
     pub(super) fn end(&self) -> Option<&ClientError> {
         self.end.get()
     }
 
-    /// Why nothing more can be sent or received.
+    /// Returns the error for operations on an ended connection.
     pub(super) fn ended(&self) -> ClientError {
         let own = ClientError::Disconnected(DisconnectReason::ClientDisconnect);
         self.end().map_or(own, ClientError::copy)
     }
 
-    /// Leaves the namespace, ends the session, and waits until the server has done so as well; at
+    /// Leaves the namespace, ends the session, and waits until the server has ended it too, for at
     /// most 5 s.
     ///
     /// # Errors
-    /// If the connection breaks before that is written.
+    /// If the connection breaks before the disconnect is written.
     pub(super) async fn disconnect(self) -> Result<(), ClientError> {
         let (sender, done) = oneshot::channel();
         let closing = self.commands.send(Command::Close(sender)).await;
@@ -179,7 +182,7 @@ enum Command {
     Close(oneshot::Sender<Result<(), ClientError>>),
 }
 
-/// Drives a connection until it ends or its handle has gone.
+/// Drives a connection until it ends or its handle is dropped.
 async fn drive(
     connection: Connection,
     mut commands: mpsc::Receiver<Command>,
@@ -189,7 +192,7 @@ async fn drive(
     let mut answers = HashMap::new();
     let served = serve(connection, &mut commands, &events, &mut answers).await;
     if let Err(error) = served {
-        // The reason is set before the queues are dropped, so that callers find it when they end.
+        // The reason is set before the queues are dropped, so that callers find it.
         let _ = end.set(error);
     }
     drop((commands, events, answers));
@@ -203,13 +206,15 @@ async fn serve(
 ) -> Result<(), ClientError> {
     let mut waiting = None;
     loop {
-        // Commands wait while much is unwritten, so that a test that sends too fast is slowed down.
+        // Commands wait while many bytes are unwritten, so that a test that sends too fast is
+        // slowed down.
         let has_room = connection.queued() < HIGH_WATER;
         tokio::select! {
             command = commands.recv(), if has_room => match command {
                 Some(Command::Send(frame, ack)) => {
                     if answers.len() >= QUEUE {
-                        // Answers that nobody waits for any more would stay for good if the server never sends them.
+                        // Removes acknowledgements whose caller is no longer waiting. Otherwise
+                        // they would stay forever if the server never sends them.
                         answers.retain(|_, answer| !answer.is_closed());
                     }
                     answers.extend(ack);
@@ -226,11 +231,12 @@ async fn serve(
                 (Ok(_), None) => {}
                 (Err(_), _) => return Ok(()),
             },
-            // While an event waits for its taker nothing is read, so that the server notices a client that is slow.
+            // Nothing is read while an event waits to be taken, so that the server notices a slow
+            // client.
             packet = connection.next(), if waiting.is_none() => match packet {
                 Ok(Packet { kind: Kind::Ack, id: Some(id), args, .. }) => {
                     if let Some(answer) = answers.remove(&id) {
-                        // Whoever has asked may have stopped waiting.
+                        // The caller may have stopped waiting.
                         let _ = answer.send(args);
                     }
                 }
@@ -247,8 +253,8 @@ async fn serve(
     }
 }
 
-/// Commands that may wait for the driver, events for their taker, and answers before those that
-/// nobody waits for are forgotten.
+/// Capacity of the command queue and of the event queue. Also the number of pending
+/// acknowledgements above which abandoned ones are removed.
 const QUEUE: usize = 1024;
-/// With more bytes than this to be written, commands wait.
+/// Number of unwritten bytes above which commands wait.
 const HIGH_WATER: usize = 1 << 20;

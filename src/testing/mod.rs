@@ -1,4 +1,4 @@
-//! Testing an application: a server on a free port, and a client to talk to it.
+//! Tools for testing an application: a server on a free port, and clients for it.
 //!
 //! ```
 //! use roomcast::{Ack, Event, Io};
@@ -26,16 +26,16 @@
 //! # }
 //! ```
 //!
-//! The same test against the official server needs `socket.io-client` and a free port of one's own:
+//! The same test against the official server needs `socket.io-client` and a free port:
 //!
 //! ```js
 //! const socket = ioc(`http://localhost:${port}`, { auth: { token: "t" } });
 //! const reply = await socket.emitWithAck("say", "hi");
 //! ```
 //!
-//! This module is made for tests: what goes wrong in setting up panics, and everything that waits has a
-//! deadline. The client knows one namespace per connection, and comes back when it is told to
-//! ([`Client::reconnect`]); the one for applications is [`client`](crate::client).
+//! This module is for tests: setup failures panic, and every wait has a deadline. A client joins
+//! one namespace per connection, and reconnects only on request ([`Client::reconnect`]). The client
+//! for applications is [`client`](crate::client).
 
 mod client;
 mod handle;
@@ -49,7 +49,8 @@ use tokio::sync::oneshot;
 pub use crate::client::{ClientError, Transports};
 use crate::{Builder, Io, Server};
 
-/// A server on a free port of `127.0.0.1`, in the runtime of the test. It stops when it is dropped.
+/// A server on a free port of `127.0.0.1`, in the runtime of the test. Dropping it stops the
+/// server.
 #[derive(Debug)]
 pub struct TestServer {
     io: Io,
@@ -59,11 +60,11 @@ pub struct TestServer {
     _stop: oneshot::Sender<()>,
 }
 
-/// Builds and serves.
+/// Builds and serves an [`Io`].
 ///
 /// # Panics
 ///
-/// When the builder has a fault, when no port is free, and outside of a tokio runtime.
+/// If the builder has a fault, if no port is free, or outside of a tokio runtime.
 pub async fn serve(builder: Builder) -> TestServer {
     let io = builder
         .build()
@@ -71,11 +72,11 @@ pub async fn serve(builder: Builder) -> TestServer {
     serve_with(Server::new(io.clone()), io).await
 }
 
-/// Serves a server with more than an [`Io`], such as a router beside it.
+/// Serves a [`Server`] that has more than an [`Io`], for example a router.
 ///
 /// # Panics
 ///
-/// When no port is free, and outside of a tokio runtime.
+/// If no port is free, or outside of a tokio runtime.
 pub async fn serve_with(server: Server, io: Io) -> TestServer {
     let server = server
         .bind("127.0.0.1:0")
@@ -90,26 +91,26 @@ pub async fn serve_with(server: Server, io: Io) -> TestServer {
         _stop: stop,
     };
     tokio::spawn(server.run_until(async {
-        // The sender is only ever dropped, which is the sign to stop.
+        // The sender is never used; dropping it stops the server.
         let _ = stopped.await;
     }));
     test
 }
 
 impl TestServer {
-    /// The server's side.
+    /// Returns the server's [`Io`].
     #[must_use]
     pub fn io(&self) -> &Io {
         &self.io
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A client that is not connected yet.
+    /// Returns a builder for a client of this server.
     pub fn client(&self) -> ClientBuilder {
         ClientBuilder::new(self.address, &self.path, self.io.config().sockets.parser)
     }

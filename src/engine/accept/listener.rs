@@ -1,4 +1,4 @@
-//! Accepts connections and gives each a task of its own.
+//! Accepts connections and starts a task for each.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -19,21 +19,21 @@ use crate::{
     metrics::Counter,
 };
 
-/// How long to wait after `accept` failed: most often the process is out of descriptors,
-/// and the connection that waits would make it fail again at once.
+/// Delay after a failed `accept`. Usually the process is out of file descriptors, and the pending
+/// connection would make `accept` fail again immediately.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Connections taken in before others have their turn.
+/// Number of accepted connections before the task yields.
 const ACCEPTS_PER_TURN: u32 = 16;
 
-/// What a listener serves.
+/// The services of a listener.
 pub(crate) struct Endpoints {
-    /// The engine that Socket.IO stands on.
+    /// The engine of Socket.IO.
     pub(crate) engine: Arc<Engine>,
-    /// Plain Engine.IO under another path.
+    /// The engine of plain Engine.IO under another path.
     pub(crate) raw: Option<Arc<Engine>>,
-    /// What answers requests for any other path.
+    /// The service for requests to any other path.
     pub(crate) fallback: Fallback,
-    /// What connections are encrypted with, if they are.
+    /// TLS, if connections use it.
     pub(crate) tls: Option<Tls>,
 }
 
@@ -44,15 +44,15 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
     let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
     let (mut turn, log_throttle) = (0, LogThrottle::default());
     loop {
-        // `accept` is cancel safe: if the stop wins, no accepted connection is lost, and those that
-        // wait in the backlog are refused when the listener is closed.
+        // `accept` is cancel safe: if the stop wins, no accepted connection is lost. Connections in
+        // the backlog are refused when the listener is closed.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = &mut stop => return,
         };
         match accepted {
             Ok((stream, address)) => server.take_in(&site, stream, address),
-            // The connection has gone already; the next one may be there.
+            // The connection is already closed; the next one may be available.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 site.engine.metrics.count(Counter::AcceptErrors);
@@ -64,13 +64,13 @@ pub(crate) async fn serve(server: Arc<Endpoints>, listener: Arc<TcpListener>) {
         }
         turn = (turn + 1) % ACCEPTS_PER_TURN;
         if turn == 0 {
-            // Sessions get their turn between new connections.
+            // Sessions continue between new connections.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Whether accepting failed for a reason that the next connection does not share (accept(2)).
+/// Returns whether the failure concerns only one connection (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -82,7 +82,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Endpoints {
-    /// What its connections see of it.
+    /// Returns the services that connections use.
     fn site(&self) -> Site {
         Site {
             engine: Arc::clone(&self.engine),
@@ -91,25 +91,24 @@ impl Endpoints {
         }
     }
 
-    /// Gives a connection a task of its own, if there is room.
+    /// Starts a task for a connection if the limit permits.
     fn take_in(&self, site: &Arc<Site>, stream: TcpStream, address: SocketAddr) {
         let Some(pending) = site.engine.connection_limiter.try_admit() else {
             site.engine.metrics.count(Counter::RejectedUnheard);
-            // A client that begins with TLS could not read a plain answer.
+            // A client that starts with TLS could not read a plain response.
             if self.tls.is_none() {
                 hang_up(&stream);
             }
             return;
         };
-        // On Linux a connection inherits the option from its listener. Other systems do not promise
-        // that.
+        // On Linux, a connection inherits the option from its listener. Other systems do not
+        // guarantee that.
         #[cfg(not(any(target_os = "android", target_os = "linux")))]
         let _ = stream.set_nodelay(true);
         let site = Arc::clone(site);
         if site.engine.expects_proxy_protocol(address) {
             // These futures are boxed, so that the code that runs tasks is not compiled for each
-            // kind of them. Direct connections have a task of their own kind, which takes one
-            // allocation.
+            // type. Direct connections have their own type of task, which takes one allocation.
             tokio::spawn(passed_on(site, self.tls.clone(), stream, address, pending).boxed());
         } else if let Some(tls) = self.tls.clone() {
             tokio::spawn(encrypted(site, tls, stream, address, pending).boxed());
@@ -119,7 +118,7 @@ impl Endpoints {
     }
 }
 
-/// Serves a connection that a load balancer has passed on.
+/// Serves a connection forwarded by a load balancer.
 async fn passed_on(
     site: Arc<Site>,
     tls: Option<Tls>,
@@ -140,7 +139,7 @@ async fn passed_on(
     }
 }
 
-/// Serves an encrypted connection of this client.
+/// Serves a TLS connection of this client.
 async fn encrypted(
     site: Arc<Site>,
     tls: Tls,
@@ -150,11 +149,11 @@ async fn encrypted(
 ) {
     let client = site.engine.limited(address);
     let accepted = {
-        // The handle is dropped at the end of this block, because an open connection has no use for
+        // The handle is dropped at the end of this block, because an open connection does not need
         // it.
         let acceptor = tls;
-        // The handshake is boxed, so that the task of a WebSocket does not keep the room that it
-        // needed.
+        // The handshake is boxed, so that the task of a WebSocket does not retain the memory that
+        // it needed.
         Box::pin(acceptor.accept(stream, client, &site.engine.metrics)).await
     };
     let Some(stream) = accepted else {
@@ -168,7 +167,7 @@ async fn encrypted(
     site.connection(stream, peer, pending).await;
 }
 
-/// Serves a connection of this client.
+/// Serves an unencrypted connection of this client.
 fn direct(
     site: Arc<Site>,
     stream: TcpStream,
@@ -183,7 +182,7 @@ fn direct(
     site.connection(stream, peer, pending)
 }
 
-/// Limits what the kernel holds for a client; connections take the options over from their listener.
+/// Limits the kernel's buffers for a client; connections inherit the options from their listener.
 fn limit_kernel(listening: &TcpSocket, config: &Config) {
     let socket = SockRef::from(listening);
     let mut outcome = Ok(());
@@ -199,23 +198,23 @@ fn limit_kernel(listening: &TcpSocket, config: &Config) {
     }
 }
 
-/// A listening socket with room for a burst of clients.
+/// Creates a listening socket with a backlog for a burst of clients.
 pub(crate) fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
-    // A server that starts again must not wait until the connections of its predecessor have left
-    // the state TIME_WAIT.
+    // A restarted server must not wait until the connections of its predecessor have left the state
+    // TIME_WAIT.
     socket.set_reuseaddr(true)?;
-    // Connections inherit the limits, so these are set before the first one can come.
+    // Connections inherit the limits, so these are set before the first connection can arrive.
     limit_kernel(&socket, config);
-    // A frame is written whole; waiting for more would only delay it.
+    // A frame is written completely; waiting for more data would only delay it.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
+/// Number of connections that may wait for `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;

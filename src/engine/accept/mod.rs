@@ -1,8 +1,8 @@
-//! How connections come in: listeners, TLS, and the PROXY protocol of load balancers.
+//! Accepting connections: listeners, TLS, and the PROXY protocol of load balancers.
 //!
-//! Only what starts a server imports this module, from outside of the engine. It is the highest
-//! module of the engine: it knows HTTP as far as handing over an accepted connection, and no other
-//! module of the engine may know it.
+//! Only code outside of the engine that starts a server imports this module. It is the highest
+//! module of the engine: it hands accepted connections to `http`, and no other module of the engine
+//! may know it.
 
 mod listener;
 mod proxied;

@@ -1,4 +1,4 @@
-//! Stands in for `tls` in builds without the feature: there is no value of it.
+//! Replaces `tls` in builds without the feature: `Tls` has no values.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::metrics::Metrics;
 
-/// TLS, of which this build has none.
+/// TLS, which is not available in this build.
 #[derive(Clone, Debug)]
 pub(crate) enum Tls {}
 

@@ -1,4 +1,4 @@
-//! Connections that a load balancer passes on, with a PROXY protocol header in front.
+//! Connections forwarded by a load balancer, which start with a PROXY protocol header.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -6,12 +6,12 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::limit::proxy_protocol::{Header, Malformed, Origin, Wants};
 
-/// Reads the header, and not a byte behind it. Returns who the client is; for a health check of the
-/// load balancer that is the load balancer itself.
+/// Reads the header without consuming any byte after it. Returns the client's address; for a health
+/// check, the address of the load balancer.
 ///
 /// # Errors
 ///
-/// If there is none, or it does not come in time.
+/// If the header is invalid or does not arrive in time.
 pub(super) async fn client(
     stream: &mut TcpStream,
     balancer: SocketAddr,
@@ -31,8 +31,8 @@ async fn read(stream: &mut TcpStream) -> io::Result<Origin> {
         let count = match header.wants().map_err(malformed)? {
             Wants::Nothing => return header.origin().map_err(malformed),
             Wants::Exactly(count) => count.min(buffer.len()),
-            // The length of a line is unknown, and what follows it belongs to TLS or HTTP: the
-            // bytes are looked at first and read only up to the end of the line.
+            // The length of a line is unknown, and the bytes after it belong to TLS or HTTP. So the
+            // bytes are peeked first, and only those up to the end of the line are read.
             Wants::Line(most) => {
                 let most = most.min(buffer.len());
                 let seen = stream

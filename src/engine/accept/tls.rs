@@ -1,4 +1,4 @@
-//! TLS in front of HTTP: certificates from files, read again when they change.
+//! TLS for HTTP: certificates are read from files, and again when they change.
 
 use std::{
     fmt, fs,
@@ -22,8 +22,8 @@ use crate::{
     metrics::{Counter, Gauge, Metrics},
 };
 
-/// What encrypts the connections of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the suites
-/// that `rustls` holds for safe, and HTTP/1.1 (ALPN). Cloning gives another handle.
+/// The TLS settings of a [`Server`](crate::Server): TLS 1.2 and 1.3 with the safe default cipher
+/// suites of `rustls`, and HTTP/1.1 (ALPN). Clones share the same state.
 #[derive(Clone)]
 pub struct Tls(Arc<TlsInner>);
 
@@ -36,34 +36,33 @@ struct TlsInner {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// The stamp of the files that the configuration was made of.
+    /// The stamp of the files from which the configuration was read.
     stamp: Option<Stamp>,
-    /// The stamp of the files that could not be used, so that the fault is logged once.
+    /// The stamp of files that could not be used, so that the fault is logged once.
     refused: Option<Stamp>,
 }
 
-/// What changes when a file does.
+/// Modification time and size of both files, which reveal changes.
 type Stamp = [(Option<SystemTime>, u64); 2];
 
-/// How long a handshake may take, its turn included.
+/// Timeout of a handshake, including the wait for a permit.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Handshakes at the same time; others wait for their turn.
+/// Maximum number of concurrent handshakes; further ones wait for a permit.
 const HANDSHAKES: usize = 1024;
-/// How many handshakes of one client address run at a time.
+/// Maximum number of concurrent handshakes of one client address.
 const HANDSHAKES_EACH: usize = 64;
-/// How often the files are looked at.
+/// The interval between checks of the files.
 const LOOK: Duration = Duration::from_secs(2);
-/// What is spoken inside of TLS.
+/// The protocol inside of TLS.
 const ALPN: &[u8] = b"http/1.1";
 
 impl Tls {
-    /// Reads a certificate with those that vouch for it, and its key, both PEM. The files are
-    /// looked at every two seconds while a server uses them; changed ones hold for the
-    /// connections that come after.
+    /// Reads a certificate chain and its private key, both in PEM format. While a server uses them,
+    /// the files are checked every two seconds. Changed files apply to later connections.
     ///
     /// # Errors
     ///
-    /// If they cannot be read, or do not belong together.
+    /// If the files cannot be read, or the key does not match the certificate.
     pub fn from_files(
         cert_file: impl Into<PathBuf>,
         key_file: impl Into<PathBuf>,
@@ -83,11 +82,11 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again if they have changed. Bad ones change nothing but a log line.
+    /// Reads the files again if they have changed. Invalid files only cause a log line.
     fn reload(&self, metrics: &Metrics) {
         let inner = &self.0;
-        // The stamp is taken before the files are read: if they change in between, the next look
-        // finds another stamp and reads again.
+        // The stamp is taken before the files are read: if they change in between, the next check
+        // finds another stamp and reads them again.
         let found = stamp(&inner.cert_file, &inner.key_file);
         {
             let current = inner.current.read();
@@ -95,7 +94,7 @@ impl Tls {
                 return;
             }
         }
-        // The files are read without the lock, since handshakes take it for reading.
+        // The files are read without the lock, because handshakes lock it for reading.
         let outcome = read(&inner.cert_file, &inner.key_file);
         let mut current = inner.current.write();
         match outcome {
@@ -116,26 +115,26 @@ impl Tls {
         }
     }
 
-    /// Looks at the files again and again.
+    /// Checks the files periodically; never returns.
     pub(crate) async fn watch(self, metrics: Arc<Metrics>) {
         let mut interval = tokio::time::interval(LOOK);
         loop {
             interval.tick().await;
             let (tls, metrics) = (self.clone(), Arc::clone(&metrics));
-            // Reading files blocks, which a worker of the runtime must not.
+            // Reading files blocks, so it must not run on a worker of the runtime.
             let looked = tokio::task::spawn_blocking(move || tls.reload(&metrics)).await;
             if let Err(error) = looked
                 && error.is_panic()
             {
-                // A panic goes on here, where whoever keeps this task counts it and starts it
-                // again.
+                // A panic is propagated here, so that the supervisor of this task counts it and
+                // restarts the task.
                 std::panic::resume_unwind(error.into_panic());
             }
         }
     }
 
-    /// Performs the handshake with a client at this address, which is `None` if it stands for many.
-    /// Returns `None` if the handshake failed, which is counted.
+    /// Performs the handshake with a client at this address; `None` if the address stands for many
+    /// clients. Returns `None` if the handshake failed, which is counted.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
@@ -143,8 +142,8 @@ impl Tls {
         metrics: &Metrics,
     ) -> Option<TlsStream<TcpStream>> {
         let handshake = async {
-            // The turn and the count are guards: both are given back when the patience below runs
-            // out and drops this future.
+            // The permit and the count are guards: both are returned when the timeout below drops
+            // this future.
             let _turn = self.0.handshakes.take(client).await;
             let _counted = Counted::new(metrics);
             let config = Arc::clone(&self.0.current.read().config);
@@ -180,7 +179,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Returns `None` if one of the files does not exist.
+/// Returns the stamp of the files, or `None` if one of them does not exist.
 fn stamp(cert_file: &Path, key_file: &Path) -> Option<Stamp> {
     let of = |path| {
         let metadata = fs::metadata(path).ok()?;
@@ -201,7 +200,7 @@ fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError
     if certificates.is_empty() {
         return Err(fault(cert_file, "there is no certificate in it".into()));
     }
-    // The parser's message is not passed on, because it could quote a part of the key.
+    // The parser's message is not included, because it could quote a part of the key.
     let key = PrivateKeyDer::from_pem_slice(&open(key_file)?)
         .map_err(|_| fault(key_file, "there is no private key in it".into()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

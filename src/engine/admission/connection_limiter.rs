@@ -1,7 +1,8 @@
-//! Limits how many connections may wait for their first whole request, and how fast sessions open.
+//! Limits the number of connections without a complete first request, and the rate at which
+//! sessions open.
 //!
 //! Both limits apply before the server allocates anything for a client, so that a storm of new
-//! connections costs those with a session as little as possible.
+//! connections affects existing sessions as little as possible.
 
 use std::{
     sync::{
@@ -15,34 +16,34 @@ use tokio::net::TcpStream;
 
 use crate::limit::SharedRested;
 
-/// The limiter of new connections and sessions of one server.
+/// The limiter for new connections and sessions of one server.
 #[derive(Debug)]
 pub(in crate::engine) struct ConnectionLimiter {
-    /// The time between two sessions at the permitted rate; zero for no limit.
+    /// The time between two sessions at the configured rate; zero for no limit.
     step: Duration,
     max_pending: usize,
     started: Instant,
-    /// When the whole burst is available again, counted from `started`.
+    /// When the full burst is available again, relative to `started`.
     rested: SharedRested,
     pending_connections: AtomicUsize,
-    /// Clients turned away. The number spreads the times at which they are told to come back.
+    /// The number of refused clients. It spreads the values of `Retry-After`.
     turned_away: AtomicUsize,
 }
 
-/// A connection that has not brought a whole request yet. The limiter counts it until it is dropped.
+/// A connection that has not yet sent a complete request. It counts until it is dropped.
 #[derive(Debug)]
 pub(in crate::engine) struct PendingConnection(Arc<ConnectionLimiter>);
 
-/// As many sessions may open at once as the rate permits in this time.
+/// The burst of sessions, as the time in which the rate permits that many.
 const BURST: Duration = Duration::from_secs(2);
-/// The seconds over which the clients that are turned away are told to come back.
+/// The range, in seconds, over which `Retry-After` is spread.
 const SPREAD: usize = 5;
-/// The answer to connections whose request the server does not even read.
+/// The response to connections whose request the server does not read.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
 Connection: close\r\nContent-Length: 0\r\n\r\n";
 
 impl ConnectionLimiter {
-    /// `rate` is in sessions per second, 0 for no limit.
+    /// Creates a limiter. `rate` is in sessions per second, 0 for no limit.
     pub(in crate::engine) fn new(rate: u32, max_pending: usize, now: Instant) -> Self {
         let step = Duration::from_secs(1).checked_div(rate);
         Self {
@@ -55,34 +56,34 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Admits a new connection, or returns `None` if too many connections wait for their first
+    /// Admits a new connection, or returns `None` if too many connections have not sent their first
     /// request.
     pub(in crate::engine) fn try_admit(self: &Arc<Self>) -> Option<PendingConnection> {
-        // The connection is counted first, so that two that come at once do not both take the last
-        // place. `Relaxed` is enough, since the count guards no other memory.
+        // The connection is counted first, so that two concurrent connections cannot both take the
+        // last slot. `Relaxed` is enough, because the count guards no other memory.
         let before = self.pending_connections.fetch_add(1, Ordering::Relaxed);
         let pending = PendingConnection(Arc::clone(self));
-        // A connection that is refused is dropped here, which takes it out of the count again.
+        // Dropping a refused connection decrements the count again.
         (before < self.max_pending).then_some(pending)
     }
 
-    /// Whether a session may open now. Nothing is taken from the rate. The error tells in how many
-    /// seconds the client may come back.
+    /// Checks whether a session may open now, without charging the rate. The error is the time in
+    /// seconds after which the client may retry.
     pub(in crate::engine) fn check_session(&self, now: Instant) -> Result<(), u64> {
         let now = now.saturating_duration_since(self.started);
         let rested = self.rested.get().take(now, self.step, BURST);
         rested.map(drop).map_err(|wait| self.turn_away(wait))
     }
 
-    /// Takes one session from the rate. The error tells in how many seconds the client may come
-    /// back.
+    /// Charges the rate for one session. The error is the time in seconds after which the client
+    /// may retry.
     pub(in crate::engine) fn take_session(&self, now: Instant) -> Result<(), u64> {
         let now = now.saturating_duration_since(self.started);
         let taken = self.rested.take(now, self.step, BURST);
         taken.map_err(|wait| self.turn_away(wait))
     }
 
-    /// In how many seconds a client is told to come back who could after `wait`.
+    /// Returns the value of `Retry-After`, in seconds, for a client that may retry after `wait`.
     pub(in crate::engine) fn turn_away(&self, wait: Duration) -> u64 {
         let number = self.turned_away.fetch_add(1, Ordering::Relaxed);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -96,15 +97,15 @@ impl Drop for PendingConnection {
     }
 }
 
-/// Answers that the server is full and closes the connection. The server does not wait for the
-/// request, so a client whose request comes late may see a reset instead.
+/// Responds with 503 and closes the connection. The server does not wait for the request, so a
+/// client whose request arrives late may see a reset instead.
 pub(in crate::engine) fn hang_up(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.send(FULL);
     let _ = socket.shutdown(std::net::Shutdown::Write);
-    // Closing a socket with unread input sends a reset, which could overtake the answer. The socket
-    // does not block, so this takes only what has come already, and at most 32 KiB: others wait for
-    // the listener.
+    // Closing a socket with unread input sends a reset, which could overtake the response. The
+    // socket is non-blocking, so this only discards available input. It discards at most 32 KiB,
+    // because other connections wait for the listener.
     let mut unread = [0; 4096];
     for _ in 0..8 {
         match std::io::Read::read(&mut &*socket, &mut unread) {

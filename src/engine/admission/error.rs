@@ -1,4 +1,4 @@
-//! What a function of the application learns of a request that was refused.
+//! The error that describes a refused request to the application.
 
 use std::fmt;
 
@@ -7,75 +7,78 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::view::EngineRequest;
 
-/// A request that Engine.IO has refused, as `connection_error` of the official server tells it.
+/// A request that Engine.IO refused, like `connection_error` of the official server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionError {
-    /// The request.
+    /// The refused request.
     pub request: EngineRequest,
-    /// 0 to 5, as in the answer.
+    /// The error code in the response, 0 to 5.
     pub code: u16,
-    /// The text in the answer.
+    /// The message in the response.
     pub message: String,
-    /// What exactly was wrong.
+    /// The details of the error.
     pub context: ErrorContext,
 }
 
-/// What exactly was wrong with a request. Serialized it is the `context` object of the official
-/// server. What comes from the client is as it came: treat it as such when logging it.
+/// The details of an invalid request.
+///
+/// It serializes as the `context` object of the official server. Values from the client are
+/// unmodified, so treat them as untrusted when logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorContext {
-    /// Code 0: not one of the configured transports.
+    /// Code 0: the transport is not one of the configured transports.
     UnknownTransport {
-        /// The value as the client said it.
+        /// The value as the client sent it.
         transport: String,
     },
     /// Code 1: no session has this id.
     UnknownSid {
-        /// The value as the client said it.
+        /// The value as the client sent it.
         sid: String,
     },
-    /// Code 2: a session is opened by GET only.
+    /// Code 2: only GET may open a session.
     BadHandshakeMethod {
-        /// The value as the client said it.
+        /// The value as the client sent it.
         method: String,
     },
-    /// Code 3: `Origin` has characters that none has, or there are two.
+    /// Code 3: `Origin` contains invalid characters, or is present twice.
     InvalidOrigin {
-        /// The value as the client said it.
+        /// The value as the client sent it.
         origin: String,
     },
-    /// Code 3: the session is on another transport.
+    /// Code 3: the session uses another transport.
     TransportMismatch {
-        /// The value as the client said it.
+        /// The value as the client sent it.
         transport: String,
-        /// The session's.
+        /// The session's transport.
         previous_transport: Transport,
     },
-    /// Code 3: a WebSocket without the headers of one, or the reverse.
+    /// Code 3: a WebSocket request lacks the upgrade headers, or a polling request has them.
     TransportHandshakeError,
     /// Code 3: [`generate_id`](crate::Builder::generate_id) failed.
     IdGenerationError {
-        /// What it said.
+        /// The text of its error.
         error: String,
     },
-    /// Code 3 for any other reason, as a query that is too long.
+    /// Code 3, for any other reason, such as a query that is too long.
     BadRequest,
-    /// Code 4: [`allow_request`](crate::Builder::allow_request) or the rule of origins refused it.
+    /// Code 4: [`allow_request`](crate::Builder::allow_request) or the origin check refused the
+    /// request.
     Forbidden {
-        /// Why.
+        /// The reason.
         message: String,
     },
     /// Code 5: `EIO` is not 4.
     UnsupportedProtocolVersion {
-        /// The value as the client said it, which is empty if it did not.
+        /// The value as the client sent it; empty if it is missing.
         protocol: String,
     },
 }
 
 impl ErrorContext {
-    /// The name of the reason, the official one where there is one.
+    /// Returns the name of the error; the official name if there is one.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -131,10 +134,10 @@ impl fmt::Display for ConnectionError {
     }
 }
 
-/// The error has no source, because its text has the reason.
+/// There is no source, because the text contains the reason.
 impl std::error::Error for ConnectionError {}
 
-/// The name of the reason, and what was wrong.
+/// Writes the name of the error and the invalid value.
 impl fmt::Display for ErrorContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.field() {

@@ -1,4 +1,4 @@
-//! The record that is kept of the request which opened a session.
+//! A record of the request that opened a session.
 
 use std::{
     iter,
@@ -14,20 +14,19 @@ use serde_json::{Map, Value};
 
 use crate::{engine::primitives::Peer, limit::Permit, time::javascript_date};
 
-/// What is remembered of the first request of a session, as `socket.handshake` of the
-/// official server.
+/// Data about the first request of a session, like `socket.handshake` of the official server.
 ///
 /// Headers are copied into one allocation, up to
-/// [`handshake_header_bytes`](crate::Config::handshake_header_bytes): keeping the parsed
-/// ones costs several KiB per connection.
+/// [`handshake_header_bytes`](crate::Config::handshake_header_bytes). Storing the parsed headers
+/// would cost several KiB per connection.
 ///
-/// Serialized it is the official object without `auth`, which belongs to a namespace
+/// It serializes as the official object without `auth`, which belongs to a namespace
 /// ([`Socket::auth`](crate::Socket::auth)): `headers`, `time`, `address`, `xdomain`, `secure`,
-/// `issued`, `url`, `query`. A header that came more than once is joined with commas, such a query
-/// parameter is a list.
+/// `issued`, `url`, `query`. A repeated header is joined with commas; a repeated query parameter is
+/// a list.
 #[derive(Debug)]
 pub struct Handshake {
-    /// `name\0value\0` of every header kept. A value has no zero byte (RFC 9110, 5.5).
+    /// `name\0value\0` for each stored header. A value contains no zero byte (RFC 9110, 5.5).
     headers: Box<[u8]>,
     url: Box<str>,
     address: SocketAddr,
@@ -35,11 +34,12 @@ pub struct Handshake {
     secure: bool,
     trusted: bool,
     extensions: Extensions,
-    /// The leave to open the session, until the session takes it.
+    /// The permit to open the session, until the session takes it.
     permit: Mutex<Option<Box<Permit>>>,
 }
 
-/// When a session was opened, in nanoseconds since 1970 up to the year 2554: half of what a `SystemTime` takes.
+/// When a session was opened, in nanoseconds since 1970 (up to the year 2554). Half the size of a
+/// `SystemTime`.
 #[derive(Clone, Copy, Debug)]
 struct OpenedAt(u64);
 
@@ -55,7 +55,7 @@ impl OpenedAt {
     }
 }
 
-/// Headers that say nothing beyond this one request.
+/// Headers that only concern the request itself.
 const TRANSIENT: [header::HeaderName; 9] = [
     header::CONNECTION,
     header::UPGRADE,
@@ -68,24 +68,24 @@ const TRANSIENT: [header::HeaderName; 9] = [
     header::CACHE_CONTROL,
 ];
 
-/// Headers that prove who a client is. They are kept whole: a request with more than
+/// Headers that carry credentials. They are stored completely: a request with more than
 /// [`MAX_CREDENTIAL_BYTES`] of them opens no session.
 const CREDENTIALS: [header::HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
-/// Bytes that these headers may have: a token and the cookies of a site. Node accepts as many bytes
-/// of all headers together.
+/// Maximum total size of these headers, in bytes: enough for a token and the cookies of a site.
+/// Node's limit for all headers together is the same.
 const MAX_CREDENTIAL_BYTES: usize = 16 << 10;
 
-/// What is wrong with the headers of a request that is to prove who a client is.
+/// The fault of a request's credential headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum CredentialsFault {
-    /// There are two `Authorization` headers, of which nobody knows which one counts.
+    /// There are several `Authorization` headers, and it is unclear which one counts.
     Ambiguous,
-    /// There is more than [`MAX_CREDENTIAL_BYTES`].
+    /// The headers exceed [`MAX_CREDENTIAL_BYTES`].
     TooLarge,
 }
 
-/// Checks the headers that prove who a client is. What cannot be kept whole, or says two things, must
-/// not be left out: who offers it would be taken for somebody who offers nothing.
+/// Checks the credential headers. Headers that are too large or ambiguous must not be ignored,
+/// because the client would then be treated as one without credentials.
 pub(in crate::engine) fn check_credentials(headers: &HeaderMap) -> Result<(), CredentialsFault> {
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(CredentialsFault::Ambiguous);
@@ -97,7 +97,7 @@ pub(in crate::engine) fn check_credentials(headers: &HeaderMap) -> Result<(), Cr
     Ok(())
 }
 
-/// Makes one of several `Cookie` headers, as RFC 9113, 8.2.3 asks for: HTTP/2 sends them apart.
+/// Joins several `Cookie` headers into one (RFC 9113, 8.2.3), because HTTP/2 splits them.
 pub(in crate::engine) fn join_cookies(headers: &mut HeaderMap) {
     let mut values = headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (values.next(), values.next()) else {
@@ -116,8 +116,8 @@ pub(in crate::engine) fn join_cookies(headers: &mut HeaderMap) {
 impl Handshake {
     pub(crate) fn new(headers: &HeaderMap, uri: &Uri, peer: Peer, max_header_bytes: usize) -> Self {
         let mut kept = Vec::with_capacity(max_header_bytes.min(512));
-        // Credentials are copied first and whole: a long list of other headers must not push out
-        // what proves who the client is. Their size was checked before (`check_credentials`).
+        // Credentials are copied first and completely, so that many other headers cannot displace
+        // them. `check_credentials` has already limited their size.
         for (are_credentials, limit) in [(true, usize::MAX), (false, max_header_bytes)] {
             let start = kept.len();
             for (name, value) in headers {
@@ -125,8 +125,8 @@ impl Handshake {
                     continue;
                 }
                 let len = name.as_str().len() + value.len() + 2;
-                // One header that is too long does not end the loop, because a shorter one behind
-                // it may fit.
+                // A header that does not fit does not end the loop, because a shorter one after it
+                // may fit.
                 if kept.len() - start + len > limit {
                     continue;
                 }
@@ -148,15 +148,15 @@ impl Handshake {
         }
     }
 
-    /// Sets whether the request was sent by a page that may use the cookies of its reader.
+    /// Sets whether the request comes from a page that may use its user's cookies.
     pub(in crate::engine) fn with_trust(self, trusted: bool) -> Self {
         Self { trusted, ..self }
     }
 
-    /// Adds what layers of the surrounding server have put with the request.
+    /// Adds the request extensions that layers of the surrounding server have inserted.
     pub(in crate::engine) fn with_extensions(self, extensions: &Extensions) -> Self {
         let mut extensions = extensions.clone();
-        // Extensions that are known otherwise, or of no use any more, are not kept as long as the
+        // Redundant or consumed extensions are removed, because the rest is stored for the whole
         // session.
         #[cfg(feature = "axum")]
         {
@@ -165,8 +165,7 @@ impl Handshake {
         }
         extensions.remove::<SocketAddr>();
         extensions.remove::<OnUpgrade>();
-        // A map that was emptied keeps its allocation, and a session would keep it as long as it
-        // lasts.
+        // An emptied map keeps its allocation, which would live as long as the session.
         if extensions.is_empty() {
             extensions = Extensions::new();
         }
@@ -185,19 +184,19 @@ impl Handshake {
         self.permit.lock().take()
     }
 
-    /// The headers kept that are UTF-8, names in lower case, in the order they came.
+    /// Returns the stored headers that are UTF-8, with lower-case names, in their original order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.raw_headers()
             .filter_map(|(name, value)| Some((name, str::from_utf8(value).ok()?)))
     }
 
-    /// The first header of this (lower-case) name, if it is UTF-8.
+    /// Returns the first header of this (lower-case) name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         str::from_utf8(self.header_bytes(name)?).ok()
     }
 
-    /// The first header of this (lower-case) name, whatever its bytes are.
+    /// Returns the bytes of the first header of this (lower-case) name.
     #[must_use]
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
         self.raw_headers().find(|(n, _)| *n == name).map(|(_, v)| v)
@@ -209,78 +208,81 @@ impl Handshake {
             .filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, value)))
     }
 
-    /// Path and query of the request, as sent.
+    /// Returns the path and query of the request, as sent.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The decoded parameters of the query, in the order they came.
+    /// Returns the decoded query parameters in their original order.
     pub fn query(&self) -> impl Iterator<Item = (String, String)> {
         let query = self.url.split_once('?').map_or("", |(_, query)| query);
         form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned()))
     }
 
-    /// The first query parameter of this name, decoded.
+    /// Returns the first query parameter of this name, decoded.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<String> {
         self.query().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
-    /// The address the connection came from.
+    /// Returns the remote address of the connection.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// When the session was opened.
+    /// Returns when the session was opened.
     #[must_use]
     pub fn time(&self) -> SystemTime {
         self.opened.time()
     }
 
-    /// Bytes that [`Handshake::time`] takes.
+    /// The size of the stored time, in bytes.
     #[cfg(test)]
     pub(crate) const TIME_BYTES: usize = size_of::<OpenedAt>();
 
-    /// The time of the handshake in milliseconds since 1970.
+    /// Returns the time of the handshake in milliseconds since 1970.
     #[must_use]
     pub fn issued(&self) -> u64 {
         self.opened.0 / 1_000_000
     }
 
-    /// Whether the request carried an `Origin`, as browsers send for other sites.
+    /// Returns whether the request has an `Origin` header, which browsers send for other sites.
     #[must_use]
     pub fn is_cross_origin(&self) -> bool {
         self.header("origin").is_some()
     }
 
-    /// Whether a page that may use the cookies of its reader has sent the request: one of the server's
-    /// own host, or of an origin that [`Config::cors`](crate::Config::cors) lists. `false` for
-    /// clients that are no browsers. Cookies of other requests prove nothing: any page can have
-    /// made the browser send them.
+    /// Returns whether the request comes from a page that may use its user's cookies.
+    ///
+    /// That is a page on the server's own host, or of an origin that
+    /// [`Config::cors`](crate::Config::cors) lists. `false` for clients that are not browsers.
+    /// Cookies of other requests prove nothing, because any page can make a browser send them.
     #[must_use]
     pub fn is_trusted_origin(&self) -> bool {
         self.trusted
     }
 
-    /// Whether the connection was encrypted.
+    /// Returns whether the connection was encrypted.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// What a layer of the server around has put with the request: a login session, say. Where the
-    /// server is mounted in another one ([`Io::layer`](crate::Io::layer),
-    /// [`Io::service`](crate::Io::service)), all extensions of the request that opened the session are
-    /// kept as long as it lasts; those of its later requests are not.
+    /// Returns an extension that a layer of the surrounding server added to the request, for
+    /// example a login session.
     ///
-    /// Handlers take it as a parameter, [`Extension<T>`](crate::Extension).
+    /// If the server is mounted in another server ([`Io::layer`](crate::Io::layer),
+    /// [`Io::service`](crate::Io::service)), the session stores all extensions of the request that
+    /// opened it. Extensions of later requests are not stored.
+    ///
+    /// Handlers can use the parameter [`Extension<T>`](crate::Extension).
     ///
     /// ```
     /// # use roomcast::{Connect, Io, Principal, Refusal};
     /// #[derive(Clone)]
-    /// struct User(String); // what a layer in front has found out
+    /// struct User(String); // what an outer layer has determined
     ///
     /// let mut io = Io::builder();
     /// io.namespace("/").authenticate(async |connect: Connect| {

@@ -1,4 +1,4 @@
-//! What an application may say about requests and sessions, by functions instead of options.
+//! Functions with which an application decides about requests and sessions.
 
 use std::{fmt, pin::Pin};
 
@@ -7,8 +7,8 @@ use http::{HeaderMap, request::Parts};
 use super::{error::ConnectionError, view::EngineRequest};
 use crate::engine::primitives::Peer;
 
-/// The answer of [`Builder::allow_request`](crate::Builder::allow_request) to somebody who may not:
-/// its message, by default `Forbidden`.
+/// The refusal of [`Builder::allow_request`](crate::Builder::allow_request), with a message, by
+/// default `Forbidden`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forbidden {
     message: Box<str>,
@@ -16,8 +16,8 @@ pub struct Forbidden {
 }
 
 impl Forbidden {
-    /// The default, to somebody whose credentials are no good. With a
-    /// [guard](crate::Builder::guard) it counts towards an automatic block of the client's address
+    /// Creates the default refusal for invalid credentials. With a [guard](crate::Builder::guard),
+    /// it counts towards an automatic block of the client's address
     /// ([`AddressLimits::block_after_credentials`](crate::options::AddressLimits)).
     #[must_use]
     pub fn unauthenticated() -> Self {
@@ -66,11 +66,11 @@ impl From<String> for Forbidden {
 type Decision<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 type OnRequest<T, E> = Box<dyn Fn(EngineRequest) -> Decision<T, E> + Send + Sync>;
 type OnError = Box<dyn Fn(&ConnectionError) + Send + Sync>;
-/// Whether an origin is allowed.
+/// Returns whether an origin is allowed.
 pub(crate) type IsAllowed = dyn Fn(&str) -> bool + Send + Sync;
 type OnHeaders = Box<dyn Fn(&mut HeaderMap, &EngineRequest) + Send + Sync>;
 
-/// The functions an application has given. What is absent costs nothing.
+/// The functions that the application has set. Unset functions cost nothing.
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub(crate) allow_request: Option<OnRequest<(), Forbidden>>,
@@ -82,7 +82,7 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// The request, if there is a function that may want it.
+    /// Returns a view of the request if any function may use it.
     pub(in crate::engine) fn view(
         &self,
         request: &Parts,
@@ -93,7 +93,7 @@ impl Hooks {
             .then(|| EngineRequest::new(request, peer, is_trusted()))
     }
 
-    /// Whether there is a function that may want requests.
+    /// Returns whether any function may use requests.
     pub(in crate::engine) fn want_requests(&self) -> bool {
         self.allow_request.is_some()
             || self.generate_id.is_some()
@@ -102,7 +102,7 @@ impl Hooks {
             || self.connection_error.is_some()
     }
 
-    /// Adds what functions want to an answer.
+    /// Lets the functions add headers to a response.
     pub(in crate::engine) fn complete(
         &self,
         headers: &mut HeaderMap,

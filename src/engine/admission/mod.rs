@@ -1,10 +1,9 @@
-//! What is known and said of a client before it has a session: how many may come in and how fast,
-//! what functions of the application are asked and told, and the record of the request that is
-//! kept.
+//! Data and decisions about a client before it has a session: connection limits, application hooks,
+//! and the stored record of the request.
 //!
-//! `session` imports this module because sessions are opened with that record, `http` because it
-//! asks, and the listener because it counts connections. This module must not know sessions or
-//! outboxes, nor how a request is answered.
+//! `session` imports this module because sessions are opened with that record. `http` and the
+//! listener use its limits. This module must not know sessions, outboxes or how requests are
+//! answered.
 
 mod connection_limiter;
 mod error;

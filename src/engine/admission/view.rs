@@ -1,4 +1,4 @@
-//! A request as functions of the application see it.
+//! The view of a request for functions of the application.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -7,7 +7,7 @@ use roomcast_protocol::engine::Transport;
 
 use crate::engine::primitives::Peer;
 
-/// A request on the Engine.IO path, as hooks see it. Cloning is a reference count.
+/// A request on the Engine.IO path, as hooks see it. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct EngineRequest(Arc<View>);
 
@@ -32,37 +32,38 @@ impl EngineRequest {
         }))
     }
 
-    /// `GET` or `POST`, or something wrong.
+    /// Returns the method: `GET` or `POST` for valid requests.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.0.method
     }
 
-    /// Path and query, as sent.
+    /// Returns the path and query, as sent.
     #[must_use]
     pub fn url(&self) -> &str {
         self.0.uri.path_and_query().map_or("", |url| url.as_str())
     }
 
-    /// All headers.
+    /// Returns all headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }
 
-    /// The first header of this name, if it is UTF-8.
+    /// Returns the first header of this name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         str::from_utf8(self.header_bytes(name)?).ok()
     }
 
-    /// The first header of this name, whatever its bytes are.
+    /// Returns the bytes of the first header of this name.
     #[must_use]
     pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.headers.get(name).map(|value| value.as_bytes())
     }
 
-    /// What a layer of the server around has put with the request, where there is one.
+    /// Returns an extension that a layer of the surrounding server added to the request, if there
+    /// is one.
     #[must_use]
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.0.extensions.get()
@@ -75,44 +76,44 @@ impl EngineRequest {
         })
     }
 
-    /// The decoded parameters of the query, in the order they came.
+    /// Returns the decoded query parameters in their original order.
     pub fn query(&self) -> impl Iterator<Item = (String, String)> {
         let query = self.0.uri.query().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned()))
     }
 
-    /// The first query parameter of this name, decoded.
+    /// Returns the first query parameter of this name, decoded.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<String> {
         self.query().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
-    /// The transport that the request asks for, if there is one of that name.
+    /// Returns the requested transport, if its name is known.
     #[must_use]
     pub fn transport(&self) -> Option<Transport> {
         Transport::parse(&self.query_value("transport")?)
     }
 
-    /// Whether the request opens a session, as opposed to belonging to one.
+    /// Returns whether the request opens a session instead of belonging to one.
     #[must_use]
     pub fn is_initial(&self) -> bool {
         self.query_value("sid").is_none()
     }
 
-    /// The address the connection came from.
+    /// Returns the remote address of the connection.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.peer.address
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.0.peer.secure
     }
 
-    /// Whether a page that may use the cookies of its reader has sent it, as
-    /// [`Handshake::is_trusted_origin`](crate::Handshake::is_trusted_origin) says of the session.
+    /// Returns whether the request comes from a page that may use its user's cookies; see
+    /// [`Handshake::is_trusted_origin`](crate::Handshake::is_trusted_origin).
     #[must_use]
     pub fn is_trusted_origin(&self) -> bool {
         self.0.trusted
@@ -121,7 +122,7 @@ impl EngineRequest {
 
 impl fmt::Debug for EngineRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The query is left out, because the id of a session is a secret.
+        // The query is omitted, because a session id is a secret.
         f.debug_struct("EngineRequest")
             .field("method", &self.0.method)
             .field("path", &self.0.uri.path())
@@ -130,7 +131,7 @@ impl fmt::Debug for EngineRequest {
     }
 }
 
-/// The target of a request before a router took its prefix away.
+/// Returns the target of a request before a router removed its prefix.
 pub(in crate::engine) fn original_uri(request: &Parts) -> &Uri {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::OriginalUri(original)) = request.extensions.get() {

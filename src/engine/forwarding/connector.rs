@@ -1,5 +1,5 @@
-//! Connections to other servers, each of which has proved which server is at its other end before a
-//! request of a client uses it.
+//! Connections to other servers. Each connection verifies the identity of the server before it
+//! carries client requests.
 
 use std::{
     collections::HashMap,
@@ -33,22 +33,22 @@ use crate::{
     metrics::{Counter, Metrics},
 };
 
-/// How long a server may take to accept a connection.
+/// Timeout for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long it may take to prove which server it is.
+/// Timeout for the proof of the server's identity.
 const PROOF: Duration = Duration::from_secs(2);
-/// How long no connection is made to a server that has not proved itself. Connections that have proved it
-/// continue.
+/// How long no connection is attempted to a server that failed to prove its identity. Verified
+/// connections continue.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Bytes of a response to a challenge.
+/// Maximum size of a response to a challenge, in bytes.
 const MAX_RESPONSE: usize = 2048;
-/// Headers of a response to a challenge.
+/// Maximum number of headers of a response to a challenge.
 const MAX_HEADERS: usize = 32;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Connects to other servers. The host of a URI is the tag of the server ([`pool_name`]): connections are
-/// kept for a server and not for an address, since each has proved one server.
+/// Connects to other servers. The host of a URI is the tag of the server ([`pool_name`]):
+/// connections are pooled per server and not per address, because each is verified for one server.
 #[derive(Clone)]
 pub(super) struct NodeConnector(Arc<Inner>);
 
@@ -57,7 +57,7 @@ struct Inner {
     directory: Arc<dyn Directory>,
     /// The path at which servers answer challenges.
     path: Box<str>,
-    /// Until when no connection is made to a server, by its tag.
+    /// When connecting to a server is allowed again, by its tag.
     paused: Mutex<HashMap<Tag, Instant>>,
     log_throttle: LogThrottle,
     metrics: Arc<Metrics>,
@@ -66,17 +66,17 @@ struct Inner {
 /// Why a connection is not used.
 #[derive(Debug)]
 pub(super) enum Unidentified {
-    /// No server is known by that name.
+    /// No server is known with this tag.
     Unowned,
-    /// The server has failed to prove itself a moment ago.
+    /// The server recently failed to prove its identity.
     Paused,
-    /// The response did not come in time.
+    /// The response did not arrive in time.
     Late,
     /// The connection broke during the exchange.
     Io(io::Error),
-    /// The response is no proof.
+    /// The response is not a valid proof.
     Wrong,
-    /// The operating system gave no random bytes.
+    /// The operating system provided no random bytes.
     Random,
 }
 
@@ -101,8 +101,8 @@ impl From<io::Error> for Unidentified {
     }
 }
 
-/// Returns the host in the URIs of requests to the server with this tag. Hosts ignore case, and tags do
-/// not, so it is written in hexadecimal.
+/// Returns the host in the URIs of requests to the server with this tag. It is the tag in
+/// hexadecimal, because hosts ignore case and tags do not.
 pub(super) fn pool_name(tag: Tag) -> String {
     let bytes = tag.as_str().bytes();
     bytes.map(|byte| format!("{byte:02x}")).collect()
@@ -119,7 +119,7 @@ impl NodeConnector {
     pub(super) fn new(directory: Arc<dyn Directory>, path: &str, metrics: &Arc<Metrics>) -> Self {
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT));
-        // A request is written whole; waiting for more would only delay it.
+        // A request is written completely; waiting for more data would only delay it.
         http.set_nodelay(true);
         Self(Arc::new(Inner {
             http,
@@ -154,8 +154,8 @@ impl Inner {
         Ok(TokioIo::new(stream))
     }
 
-    /// Has the other side of a new connection prove that it is the server with this tag. Nothing of a client is
-    /// sent before.
+    /// Requires the peer of a new connection to prove that it is the server with this tag. No
+    /// client data is sent before that.
     async fn challenge(
         &self,
         stream: &mut TcpStream,
@@ -174,7 +174,7 @@ impl Inner {
         loop {
             let left = MAX_RESPONSE.saturating_sub(response.len());
             let left = u64::try_from(left).unwrap_or_default();
-            // At the bound nothing is read, which ends the exchange like a closed connection.
+            // At the limit nothing is read, which ends the exchange like a closed connection.
             if (&mut *stream).take(left).read_buf(&mut response).await? == 0 {
                 return Err(Unidentified::Io(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -195,12 +195,12 @@ impl Inner {
             .is_some_and(|until| *until > Instant::now())
     }
 
-    /// Notes that a server has not proved itself.
+    /// Records that a server failed to prove its identity.
     fn note(&self, tag: Tag, owner: &Owner, error: &Unidentified) {
         let now = Instant::now();
         {
             let mut paused = self.paused.lock();
-            // Only servers that are known now are paused, of which there is a limited number.
+            // Only currently known servers are paused, and their number is limited.
             paused.retain(|_, until| *until > now);
             paused.insert(tag, now + PAUSE);
         }
@@ -214,7 +214,7 @@ impl Inner {
     }
 }
 
-/// Returns whether a response is a proof, or `None` while it is incomplete.
+/// Returns whether a response is a valid proof, or `None` while it is incomplete.
 fn is_proof(response: &[u8], is_answer: impl FnOnce(&[u8]) -> bool) -> Option<bool> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Response::new(&mut headers);
@@ -231,7 +231,7 @@ fn is_proof(response: &[u8], is_answer: impl FnOnce(&[u8]) -> bool) -> Option<bo
     let (Some(identity), None) = (identities.next(), identities.next()) else {
         return Some(false);
     };
-    // The connection is to be used afterwards, and what follows on it belongs to the next response.
+    // The connection is reused, so any further bytes would belong to the next response.
     let is_reusable = head.code == Some(204)
         && end == response.len()
         && !head

@@ -1,8 +1,10 @@
-//! How a server proves which server it is, before another one sends it a request of a client: by an HMAC
-//! with SHA-256 (RFC 2104) over a nonce of the caller, with the key that its heartbeats announce.
+//! Proofs of server identity, required before a server is sent client requests.
 //!
-//! An address may change hands while a heartbeat still announces it, and a key may not. The proof is
-//! for one connection: the caller draws a nonce for each.
+//! A proof is an HMAC with SHA-256 (RFC 2104) over a nonce of the caller. Its key is the one that
+//! the server announces in its heartbeats.
+//!
+//! An address may be reassigned while a heartbeat still announces it, but a key is not. The proof
+//! is valid for one connection: the caller draws a new nonce for each.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -10,27 +12,26 @@ use http::{HeaderName, HeaderValue, uri::Authority};
 use roomcast_protocol::Tag;
 use sha2::Sha256;
 
-/// The header of a request that asks a server to prove which server it is: the version, the tag, and the
-/// nonce.
+/// The request header that challenges a server: the version, the tag, and the nonce.
 pub(in crate::engine) const CHALLENGE: HeaderName = HeaderName::from_static("x-roomcast-challenge");
-/// The header of the response: the version and the code.
+/// The response header: the version and the code.
 pub(in crate::engine) const IDENTITY: HeaderName = HeaderName::from_static("x-roomcast-identity");
 
 /// The version of both headers.
 const VERSION: &str = "1";
-/// Bytes of a nonce.
+/// Length of a nonce, in bytes.
 const NONCE: usize = 32;
-/// The first part of the code's input. No method of HTTP has a space, so no code over a request
-/// ([`proof`](super::proof)) is one over a challenge; and nothing else is ever answered to a challenge,
-/// which makes it the code of the called server.
+/// The first part of the code's input. It contains a space, which no HTTP method does, so a code
+/// over a request ([`proof`](super::proof)) is never a code over a challenge. Only called servers
+/// answer challenges, so the code identifies the called server.
 const LABEL: &str = "roomcast identity of the called server";
 
-/// The server that has to prove itself.
+/// The claimed identity of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim<'a> {
     pub(super) tag: Tag,
-    /// The address at which it says that it is reached. A server answers for its own address only, so that
-    /// no other address can pass a challenge on to it.
+    /// The address that the server announces. A server answers challenges only for its own address,
+    /// so that no other address can relay challenges to it.
     pub(super) authority: &'a Authority,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Challenge<'a> {
 }
 
 impl<'a> Challenge<'a> {
-    /// Draws a challenge; `None` if the operating system gives no random bytes.
+    /// Draws a challenge; `None` if the operating system provides no random bytes.
     pub(super) fn draw(claim: Claim<'a>) -> Option<Self> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).ok()?;
@@ -52,12 +53,12 @@ impl<'a> Challenge<'a> {
         })
     }
 
-    /// Returns the value of the header that asks for the proof.
+    /// Returns the value of the challenge header.
     pub(super) fn header(&self) -> String {
         format!("{VERSION} {} {}", self.claim.tag.as_str(), self.nonce)
     }
 
-    /// Returns whether `identity` answers this challenge by the server with this key.
+    /// Returns whether `identity` is the answer of the server with this key to this challenge.
     pub(super) fn is_answered(&self, key: &[u8; 32], identity: &[u8]) -> bool {
         let code = std::str::from_utf8(identity)
             .ok()
@@ -65,13 +66,13 @@ impl<'a> Challenge<'a> {
             .filter(|(version, _)| *version == VERSION)
             .and_then(|(_, code)| URL_SAFE_NO_PAD.decode(code).ok());
         let mac = mac(key, self.claim, &self.nonce);
-        // `verify_slice` takes as long whichever byte differs.
+        // `verify_slice` takes constant time.
         code.zip(mac)
             .is_some_and(|(code, mac)| mac.verify_slice(&code).is_ok())
     }
 }
 
-/// Answers a challenge; `None` if it is not for this server, or malformed.
+/// Answers a challenge; `None` if it is malformed or for another server.
 pub(super) fn answer(
     key: &[u8; 32],
     claim: Claim<'_>,
@@ -90,7 +91,7 @@ pub(super) fn answer(
     HeaderValue::try_from(format!("{VERSION} {}", URL_SAFE_NO_PAD.encode(code))).ok()
 }
 
-/// The code over all parts, none of which can contain the separator.
+/// Computes the code over all parts. No part can contain the separator.
 fn mac(key: &[u8; 32], claim: Claim<'_>, nonce: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     for part in [

@@ -1,9 +1,11 @@
-//! Requests of sessions that are open at another server of the cluster: how servers prove to each other
-//! that they are servers, and the connections between them. The server that is called proves itself first
-//! ([`identity`]), once for each connection; then each request has a proof of the caller ([`proof`]).
+//! Forwarding of requests to the server of the cluster that has their session.
 //!
-//! Sessions take the tag in their ids from this module, and HTTP hands requests on by it. It must
-//! not know either of them, and of the cluster only a function that tells where a tag's server is.
+//! This module contains the connections between servers and their mutual authentication. The called
+//! server proves its identity first ([`identity`]), once per connection. Then each request carries
+//! a proof of the caller ([`proof`]).
+//!
+//! Sessions take the tag in their ids from this module, and `http` forwards requests with it. It
+//! must not know either of them. It knows the cluster only through [`Directory`].
 
 mod connector;
 mod identity;
@@ -41,42 +43,44 @@ pub(in crate::engine) use self::{
     proof::{HEADER, Said, Unproved, sign},
 };
 
-/// The header by which a server says for how many milliseconds a poll that it hands on should wait at most. It is heeded
-/// with a proof alone; servers of the version before let the poll wait for as long as it wants.
+/// The header with the maximum time that a forwarded poll should wait, in milliseconds. It is only
+/// evaluated together with a proof. Servers of the previous version ignore it.
 pub(in crate::engine) const HOLD: http::HeaderName =
     http::HeaderName::from_static("x-roomcast-hold");
-/// Connections to one server that are kept without a request.
+/// Maximum number of idle connections to one server.
 const MAX_IDLE: usize = 256;
-/// How long they are kept: less than the shortest time for which a server waits for the next request.
+/// How long idle connections are kept: less than the shortest time that a server waits for the next
+/// request.
 const IDLE: Duration = Duration::from_secs(3);
-/// The time between two looks whether the server that is waited for is still there.
+/// The interval between checks whether the awaited server is still registered.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bytes of answers of other servers that are in memory at the same time, beyond one of the largest kind.
+/// Maximum size of all buffered responses of other servers, in bytes. One response of maximum size
+/// is always allowed.
 const MAX_ANSWERS: usize = 64 << 20;
-/// What one permit of these bytes stands for.
+/// The number of bytes per permit.
 const UNIT: usize = 1024;
 
-/// Another server, and the key with which requests are signed that go there.
+/// Another server, and the key with which requests to it are signed.
 #[derive(Clone)]
 pub(crate) struct Owner {
     authority: Authority,
     key: [u8; 32],
-    /// For how long that server has been running; `None` if it reads no times.
+    /// The uptime of that server; `None` if it does not evaluate times.
     uptime: Option<Duration>,
 }
 
-/// What the servers of the cluster have told of themselves.
+/// What the servers of the cluster have announced about themselves.
 pub(crate) trait Directory: Send + Sync {
-    /// The other server that has sessions with this tag.
+    /// Returns the other server that has sessions with this tag.
     fn owner(&self, tag: Tag) -> Option<Owner>;
-    /// For how long this server has been running.
+    /// Returns the uptime of this server.
     fn uptime(&self) -> Duration;
-    /// Whether one of the others hands requests on without saying when.
+    /// Returns whether another server forwards requests without a time.
     fn has_untimed(&self) -> bool;
 }
 
 impl Owner {
-    /// The server at this address, if that is `http://HOST:PORT`.
+    /// Creates an owner from an address of the form `http://HOST:PORT`; `None` for other forms.
     pub(crate) fn new(address: &str, key: [u8; 32], uptime: Option<Duration>) -> Option<Self> {
         Some(Self {
             authority: authority(address)?,
@@ -89,7 +93,7 @@ impl Owner {
 /// Returns the host and port of an address `http://HOST:PORT`.
 fn authority(address: &str) -> Option<Authority> {
     let authority: Authority = address.strip_prefix("http://")?.parse().ok()?;
-    // Parsing a number accepts a sign in front, which no port has.
+    // Parsing a number accepts a leading sign, but a port has none.
     let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     let port = authority.port().filter(|port| is_number(port.as_str()));
     let is_plain = port.is_some_and(|port| port.as_u16() > 0)
@@ -105,53 +109,53 @@ fn uri(tag: Tag, target: &str) -> Option<Uri> {
     uri.path_and_query(target).build().ok()
 }
 
-/// What this server announces of itself.
+/// The announcement of this server.
 #[derive(Clone, Copy)]
 pub(crate) struct Own<'a> {
     pub(crate) tag: Tag,
     pub(crate) key: [u8; 32],
     /// The address at which other servers reach it.
     pub(crate) address: &'a str,
-    /// The path at which it answers challenges, and others too.
+    /// The path at which all servers answer challenges.
     pub(crate) path: &'a str,
 }
 
-/// What hands requests on to other servers.
+/// Forwards requests to other servers.
 pub(crate) struct Forwarder {
     tag: Tag,
     key: [u8; 32],
-    /// Where this server says that it is; `None` if others cannot reach it there.
+    /// The announced address of this server; `None` if other servers cannot reach it.
     authority: Option<Authority>,
     directory: Arc<dyn Directory>,
     client: Client<NodeConnector, Outgoing>,
     places: Places,
-    /// Limits the log lines about places that are not there.
+    /// Limits the log lines about missing slots.
     shortages: LogThrottle,
-    /// Room for answers.
+    /// Permits for the bytes of buffered responses.
     answers: Arc<Semaphore>,
     max_answer: usize,
-    /// Set once WebSockets of other servers' sessions are to go: within what time.
+    /// Set once tunnels must close: the time within which they close.
     leaving: watch::Sender<Option<Duration>>,
 }
 
-/// Why there is no answer of the other server.
+/// Why there is no response of the other server.
 #[derive(Debug)]
 pub(in crate::engine) enum ForwardError {
     /// No server is known that has such sessions.
     Unowned,
-    /// The server has gone meanwhile, or this one stops.
+    /// The server has left in the meantime, or this server stops.
     Gone,
-    /// The answer did not come in time.
+    /// The response did not arrive in time.
     Late,
-    /// The answer is too large, or does not end well.
+    /// The response is too large or incomplete.
     Answer(Box<dyn Error + Send + Sync>),
     Http(hyper_util::client::legacy::Error),
-    /// The request cannot be told again.
+    /// The request cannot be encoded again.
     Request,
 }
 
 impl Forwarder {
-    /// Makes the forwarder of a server. Answers have at most `max_answer` bytes.
+    /// Creates the forwarder of a server. Responses are limited to `max_answer` bytes.
     pub(crate) fn new(
         own: Own<'_>,
         bounds: Bounds,
@@ -169,8 +173,8 @@ impl Forwarder {
             // The host of a URI is the name of a pool.
             .set_host(false)
             .build(connector);
-        // There is room for at least one answer of the largest size, so whoever waits for room gets
-        // it in the end.
+        // One response of maximum size always fits, so a caller that waits for room eventually gets
+        // it.
         let answers = MAX_ANSWERS.max(max_answer).div_ceil(UNIT);
         Self {
             tag: own.tag,
@@ -186,12 +190,13 @@ impl Forwarder {
         }
     }
 
-    /// The tag in the ids of this server's sessions.
+    /// Returns the tag in the ids of this server's sessions.
     pub(in crate::engine) fn tag(&self) -> Tag {
         self.tag
     }
 
-    /// A place for one more WebSocket, or for a request as soon as there is one; `None` if there are too many.
+    /// Returns a slot for a WebSocket immediately, or for a request as soon as one is free; `None`
+    /// if there are too many.
     pub(in crate::engine) async fn place(
         &self,
         is_websocket: bool,
@@ -204,7 +209,7 @@ impl Forwarder {
         if place.is_none()
             && let Some(more) = self.shortages.permit()
         {
-            // Whoever operates the server has set the bound too low, or has too few servers.
+            // The operator has set the limit too low, or runs too few servers.
             tracing::warn!(
                 is_websocket,
                 more,
@@ -214,12 +219,14 @@ impl Forwarder {
         place
     }
 
-    /// Whether so many requests wait for a place that new sessions should be opened elsewhere.
+    /// Returns whether so many requests wait for a slot that new sessions should be opened on other
+    /// servers.
     pub(in crate::engine) fn is_crowded(&self) -> bool {
         self.places.are_crowded()
     }
 
-    /// How long a poll should wait at the server of its session, if others want its place.
+    /// Returns how long a poll should wait at the server of its session, if other requests need its
+    /// slot.
     pub(in crate::engine) fn hold(&self) -> Option<Duration> {
         self.places.hold()
     }
@@ -228,8 +235,8 @@ impl Forwarder {
         self.directory.owner(tag)
     }
 
-    /// Who the client is of a request that another server has handed on to this one, or why no server
-    /// of the cluster has.
+    /// Verifies the proof of a forwarded request. Returns its client, or why the proof is not one
+    /// of a server of the cluster.
     pub(in crate::engine) fn verify(
         &self,
         method: &http::Method,
@@ -244,8 +251,8 @@ impl Forwarder {
         proof::verify(&known, method, target, proof)
     }
 
-    /// Returns the proof that this is the server that the challenge of another one names; `None` if it names
-    /// another server or is malformed.
+    /// Returns the proof that this is the server named in a challenge; `None` if the challenge is
+    /// malformed or names another server.
     pub(in crate::engine) fn identify(&self, challenge: &HeaderValue) -> Option<HeaderValue> {
         let claim = Claim {
             tag: self.tag,
@@ -254,9 +261,9 @@ impl Forwarder {
         identity::answer(&self.key, claim, challenge)
     }
 
-    /// Sends a request to the server with that tag, and returns the head of its answer. Dropping
-    /// the future gives the request up: its connection is closed, by which the other server learns
-    /// that the client has gone.
+    /// Sends a request to the server with that tag and returns the head of its response. Dropping
+    /// the future cancels the request: its connection is closed, which informs the other server
+    /// that the client has disconnected.
     pub(in crate::engine) async fn send(
         &self,
         tag: Tag,
@@ -277,8 +284,8 @@ impl Forwarder {
         }
         let proof = sign(&owner.key, said, owner.uptime).ok_or(ForwardError::Request)?;
         request.headers_mut().insert(HEADER, proof);
-        // Nothing closes the connection to a machine that has failed, and a poll may be patient for
-        // long: the request ends as soon as the cluster has noticed.
+        // A failed machine does not close its connections, and a poll may wait for a long time. So
+        // the request ends as soon as the cluster has noticed the failure.
         let gone = async {
             while self.owner(tag).is_some() {
                 tokio::time::sleep(LOOK).await;
@@ -292,26 +299,26 @@ impl Forwarder {
         }
     }
 
-    /// Reads the body of an answer, which takes room among all answers as long as it is held.
+    /// Reads the body of a response, whose size counts against the limit while it is held.
     pub(in crate::engine) async fn body(
         &self,
         body: Incoming,
         patience: Duration,
     ) -> Result<Bytes, ForwardError> {
-        // Servers say how long their answers are.
+        // Servers specify the length of their responses.
         let size = body
             .size_hint()
             .upper()
             .and_then(|size| usize::try_from(size).ok());
-        // An answer of unknown length takes the room of the largest one.
+        // A response of unknown length counts as one of maximum size.
         let size = size.unwrap_or(self.max_answer);
         if size > self.max_answer {
             return Err(ForwardError::Answer("too large".into()));
         }
         let reading = async {
             let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX);
-            // The room is taken before the first byte is read: until then the answer waits in the
-            // kernel, and TCP holds the other server back.
+            // The permits are acquired before the first byte is read: until then the response stays
+            // in the kernel, and TCP slows the other server down.
             let room = Arc::clone(&self.answers).acquire_many_owned(units).await;
             let room = room.map_err(|error| ForwardError::Answer(error.into()))?;
             let bytes = Limited::new(body, size).collect().await;
@@ -323,16 +330,16 @@ impl Forwarder {
             .map_err(|_| ForwardError::Late)?
     }
 
-    /// WebSockets of other servers' sessions end within this time.
+    /// Closes tunnels for other servers' sessions within this time.
     pub(in crate::engine) fn send_away(&self, within: Duration) {
         self.leaving.send_replace(Some(within));
     }
 
-    /// Waits until a WebSocket of another server's session has to end: at a random time within what
-    /// was said, so that not all clients come back at once.
+    /// Waits until a tunnel must close: at a random time within the announced one, so that not all
+    /// clients reconnect simultaneously.
     pub(in crate::engine) async fn sent_away(&self) {
         let mut leaving = self.leaving.subscribe();
-        // The part is drawn once, so that a shorter time that is said later can only bring the end
+        // The fraction is drawn once, so that a shorter time announced later can only bring the end
         // forward.
         let part = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         loop {
@@ -351,7 +358,7 @@ impl Forwarder {
     }
 }
 
-/// An answer and the room that it takes.
+/// A response and its permits.
 struct BudgetedBytes {
     bytes: Bytes,
     _room: OwnedSemaphorePermit,
@@ -379,7 +386,7 @@ impl fmt::Display for ForwardError {
     }
 }
 
-/// Shows no key.
+/// Does not print the key.
 impl fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarder")

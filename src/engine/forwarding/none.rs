@@ -1,15 +1,15 @@
-//! Stands in for `forwarding` in builds without the feature: there is no value of it.
+//! Replaces `forwarding` in builds without the feature: `Forwarder` has no values.
 
 use std::time::Duration;
 
 use http::HeaderName;
 use roomcast_protocol::Tag;
 
-/// The header by which servers hand requests on. Requests that carry it are read in full here too,
-/// although nothing can prove it.
+/// The header of forwarded requests. Here too it excludes a request from the short path, although
+/// no proof can be verified.
 pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-roomcast-forwarded");
 
-/// What hands requests on, of which this build has none.
+/// The forwarder, which is not available in this build.
 #[derive(Debug)]
 pub(crate) enum Forwarder {}
 

@@ -1,4 +1,4 @@
-//! The body of a request on its way to another server.
+//! The body of a request that is forwarded to another server.
 
 use std::{
     io,
@@ -10,12 +10,12 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// The body of a request that is handed on, piece by piece as it comes.
+/// The body of a forwarded request, piece by piece as it arrives.
 #[derive(Debug)]
 pub(in crate::engine) struct Outgoing(Option<mpsc::Receiver<Option<Bytes>>>);
 
-/// Where its pieces come from. A body whose end was not told is cut off, so that nobody takes its beginning
-/// for the whole.
+/// The sender of the pieces. If it is dropped before the end is sent, the body is aborted, so that
+/// the other server does not treat it as complete.
 #[derive(Debug)]
 pub(in crate::engine) struct Pieces(mpsc::Sender<Option<Bytes>>);
 
@@ -25,14 +25,15 @@ impl Outgoing {
     }
 
     pub(in crate::engine) fn new() -> (Pieces, Self) {
-        // At most one piece waits, so a client sends no faster than the other server takes.
+        // At most one piece is buffered, so that a client sends no faster than the other server
+        // reads.
         let (sender, receiver) = mpsc::channel(1);
         (Pieces(sender), Self(Some(receiver)))
     }
 }
 
 impl Pieces {
-    /// Sends the next piece, or the end (`None`). Returns `false` if nobody wants more.
+    /// Sends the next piece, or the end (`None`). Returns `false` if the receiver is closed.
     pub(in crate::engine) async fn send(&self, piece: Option<Bytes>) -> bool {
         self.0.send(piece).await.is_ok()
     }
@@ -52,8 +53,8 @@ impl Body for Outgoing {
         pieces.poll_recv(cx).map(|piece| match piece {
             Some(Some(piece)) => Some(Ok(Frame::data(piece))),
             Some(None) => None,
-            // The sender was dropped before it told the end. An error makes hyper break the request
-            // off.
+            // The sender was dropped before it sent the end. The error makes hyper abort the
+            // request.
             None => Some(Err(io::ErrorKind::ConnectionAborted.into())),
         })
     }

@@ -1,9 +1,12 @@
-//! How many requests and WebSockets of other servers' sessions may be under way.
+//! Limits the number of requests and WebSockets of other servers' sessions that are in flight.
 //!
-//! A poll that is refused ends its session at the client, which comes again at once and polls more than before: a bound that
-//! refuses polls makes a storm. So a request waits for its place, and while places are scarce polls are answered sooner, with
-//! an empty packet if need be, so that each place serves many. A WebSocket is refused at once, since its client goes
-//! on polling; and new sessions are, before so many wait that nobody gets a place in time.
+//! Refusing a poll ends the client's session. The client reconnects immediately and polls more than
+//! before, so a limit that refuses polls causes a storm. Therefore:
+//!
+//! - Requests wait for a slot. While slots are scarce, polls are answered sooner, with an empty
+//!   packet if necessary, so that each slot serves many requests.
+//! - WebSockets are refused immediately, because their clients continue polling.
+//! - New sessions are refused before so many requests wait that none gets a slot in time.
 
 use std::{
     sync::{
@@ -18,34 +21,35 @@ use tokio::{
     time::timeout,
 };
 
-/// How many there may be.
+/// The maximum numbers of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Requests.
+    /// Requests in flight.
     pub(crate) requests: usize,
-    /// WebSockets.
+    /// WebSockets in flight.
     pub(crate) tunnels: usize,
 }
 
-/// The places of one server.
+/// The slots of one server.
 #[derive(Debug)]
 pub(super) struct Places {
     bounds: Bounds,
     requests: Arc<Semaphore>,
     tunnels: Arc<Semaphore>,
-    /// Requests that wait for a place.
+    /// The number of requests that wait for a slot.
     waiting: AtomicUsize,
 }
 
-/// How soon each request that waits should have its turn.
+/// The target time until a waiting request gets a slot.
 const TURN: Duration = Duration::from_secs(2);
-/// How long a poll waits at least while others wait for its place: more often would be work for nothing.
+/// Minimum time that a poll waits while requests need its slot; less would be wasted work.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// How long a poll waits at most while places are scarce.
+/// Maximum time that a poll waits while slots are scarce.
 const LONGEST: Duration = Duration::from_secs(5);
-/// As many requests may wait for each place before no new sessions are opened that would need one too.
+/// Number of waiting requests per slot from which new sessions, which would also need slots, are
+/// refused.
 const CROWDED: usize = 16;
-/// As many may wait at all, each of which holds a connection of its client.
+/// Maximum number of waiting requests per slot; each holds a connection of its client.
 const MOST: usize = 64;
 
 impl Places {
@@ -63,28 +67,29 @@ impl Places {
         }
     }
 
-    /// A place for a WebSocket; `None` if there are too many.
+    /// Returns a slot for a WebSocket; `None` if there are too many.
     pub(super) fn tunnel(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.tunnels).try_acquire_owned().ok()
     }
 
-    /// A place for a request, as soon as one is free; `None` if that takes too long, or too many wait.
+    /// Returns a slot for a request as soon as one is free; `None` if that takes too long or too
+    /// many requests wait.
     pub(super) async fn request(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.requests).try_acquire_owned() {
             return Some(place);
         }
-        // The guard counts it out again wherever this ends, also if the client gives up.
+        // The guard decrements the count on every exit, including when the client disconnects.
         let waiting = Waiting::new(&self.waiting);
         if waiting.before >= self.bounds.requests.saturating_mul(MOST) {
             return None;
         }
-        // Places are given in the order in which they are asked for.
+        // Slots are assigned in the order of the requests.
         let place = timeout(patience, Arc::clone(&self.requests).acquire_owned());
         place.await.ok()?.ok()
     }
 
-    /// How long a poll may wait at the server of its session: the shorter, the more others wait for a place. `None` while
-    /// places are plenty: for as long as it wants.
+    /// Returns how long a poll may wait at the server of its session: the more requests wait for a
+    /// slot, the shorter. `None` means no limit, while slots are plentiful.
     pub(super) fn hold(&self) -> Option<Duration> {
         let waiting = self.waiting.load(Ordering::Relaxed);
         if waiting == 0 && self.requests.available_permits() > self.bounds.requests / 2 {
@@ -96,7 +101,7 @@ impl Places {
         Some(hold.clamp(SHORTEST, LONGEST))
     }
 
-    /// Whether so many wait that new sessions should go elsewhere.
+    /// Returns whether so many requests wait that new sessions should be opened on other servers.
     pub(super) fn are_crowded(&self) -> bool {
         let waiting = self.waiting.load(Ordering::Relaxed);
         waiting >= self.bounds.requests.saturating_mul(CROWDED)
@@ -106,13 +111,13 @@ impl Places {
 /// Counts a request while it waits.
 struct Waiting<'a> {
     all: &'a AtomicUsize,
-    /// How many there were before it.
+    /// The number of waiting requests before this one.
     before: usize,
 }
 
 impl<'a> Waiting<'a> {
     fn new(all: &'a AtomicUsize) -> Self {
-        // The count guards nothing, so relaxed is enough.
+        // The count guards no other memory, so relaxed is enough.
         let before = all.fetch_add(1, Ordering::Relaxed);
         Self { all, before }
     }
@@ -154,7 +159,7 @@ mod tests {
         }
         assert!(hold < TURN && hold >= SHORTEST);
         assert!(places.request(patience).await.is_none(), "too many wait");
-        // Each of those who wait gets the place of another one.
+        // Each waiting request gets a slot that an earlier one releases.
         drop((first, second));
         for waiting in waiting {
             assert!(waiting.await.unwrap());
@@ -169,7 +174,7 @@ mod tests {
             "it takes too long"
         );
         assert_eq!(places.waiting.load(Ordering::Relaxed), 0);
-        // WebSockets have places of their own.
+        // WebSockets have separate slots.
         let tunnel = places.tunnel();
         assert!(tunnel.is_some() && places.tunnel().is_none());
     }

@@ -1,8 +1,10 @@
-//! How a server knows that a request was handed on by another server, whose it is, and that it was handed on just now: an
-//! HMAC with SHA-256 (RFC 2104) over what matters of it, with the key of the server that gets it.
+//! Proofs that a request was forwarded by a server of the cluster, for which client, and when.
 //!
-//! The time in a proof is that of the server that gets it, in seconds since it was started, as its heartbeats tell the
-//! others. So the clocks of servers do not matter, and neither does it when one of them is set.
+//! A proof is an HMAC with SHA-256 (RFC 2104) over the relevant parts of the request, with the key
+//! of the receiving server.
+//!
+//! The time in a proof is the uptime of the receiving server in seconds, which it announces in its
+//! heartbeats. So the clocks of the servers do not matter, even if one of them is set.
 
 use std::{fmt, time::Duration};
 
@@ -13,45 +15,46 @@ use sha2::Sha256;
 
 use crate::engine::primitives::Peer;
 
-/// The header with the proof: `http` or `https`, the client's address, the time, and the code. Servers of the version before
-/// write no time, and are sent none.
+/// The header with the proof: `http` or `https`, the client's address, the time, and the code.
+/// Servers of the previous version send no time, and are sent none.
 pub(in crate::engine) const HEADER: HeaderName = HeaderName::from_static("x-roomcast-forwarded");
 
-/// How far the time in a proof may be from that of the server that gets it, in either direction. The heartbeat from which the
-/// sender knows that time may have been under way for long, in a broker that keeps what it cannot deliver.
+/// Maximum difference between the time in a proof and the uptime of the receiving server, in either
+/// direction. The heartbeat from which the sender knows the uptime may be old, if a broker buffered
+/// it.
 pub(in crate::engine) const LEEWAY: Duration = Duration::from_secs(60);
 
-/// What is proved.
+/// The signed parts of a request.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Said<'a> {
     pub(in crate::engine) method: &'a Method,
-    /// Path and query.
+    /// The path and query.
     pub(in crate::engine) target: &'a str,
     pub(in crate::engine) client: Peer,
 }
 
-/// What a proof is checked against.
+/// The context for verifying a proof.
 pub(super) struct Known<'a> {
     pub(super) key: &'a [u8; 32],
-    /// For how long the server has been running that checks.
+    /// The uptime of the verifying server.
     pub(super) uptime: Duration,
-    /// Whether some server of the cluster writes no time.
+    /// Whether some server of the cluster sends proofs without a time.
     pub(super) takes_untimed: bool,
 }
 
-/// Why a request counts as one that no server has handed on.
+/// Why a proof is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Unproved {
-    /// Its code is not that of a server of the cluster, or it is malformed.
+    /// The code is not that of a server of the cluster, or the proof is malformed.
     Forged,
-    /// It was handed on at another time.
+    /// The request was forwarded too long ago, or its time is in the future.
     Stale {
-        /// The time in the proof, in seconds since the start of the server that checks.
+        /// The time in the proof, in seconds since the start of the verifying server.
         at: u64,
-        /// The time of the server that checks.
+        /// The uptime of the verifying server, in seconds.
         now: u64,
     },
-    /// It does not say when it was handed on, and all servers of the cluster do.
+    /// The proof has no time, although all servers of the cluster send one.
     Untimed,
 }
 
@@ -68,7 +71,8 @@ impl fmt::Display for Unproved {
     }
 }
 
-/// The proof for a server that has been running for `uptime`; without a time where that server reads none.
+/// Creates a proof for a server with this uptime; without a time if that server does not evaluate
+/// it.
 pub(in crate::engine) fn sign(
     key: &[u8; 32],
     said: Said<'_>,
@@ -98,7 +102,7 @@ pub(super) fn verify(
     }
 }
 
-/// What a proof says whose code is right.
+/// Parses a proof with a correct code.
 fn read(
     key: &[u8; 32],
     method: &Method,
@@ -107,8 +111,7 @@ fn read(
 ) -> Option<(Peer, Option<u64>)> {
     let (shown, code) = proof.to_str().ok()?.rsplit_once(' ')?;
     let code = URL_SAFE_NO_PAD.decode(code).ok()?;
-    // `verify_slice` takes as long whichever byte differs, so its duration tells nothing of the
-    // code.
+    // `verify_slice` takes constant time, so its duration does not reveal the code.
     mac(key, method, target, shown)?.verify_slice(&code).ok()?;
     let mut parts = shown.split(' ');
     let (scheme, address) = (parts.next()?, parts.next()?);
@@ -128,8 +131,8 @@ fn shown(client: Peer) -> String {
     format!("{scheme} {}", client.address)
 }
 
-/// The code over all parts. None of them can contain the separator, so no two requests have the same input; and what is
-/// shown has a time or none, so that a proof with one is no proof without, whoever cuts it.
+/// Computes the code over all parts. No part can contain the separator, so different requests have
+/// different inputs. The input includes the time, so removing it from a proof invalidates the code.
 fn mac(key: &[u8; 32], method: &Method, target: &str, shown: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     for part in [method.as_str(), target, shown] {

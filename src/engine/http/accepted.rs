@@ -1,4 +1,4 @@
-//! A connection while it speaks HTTP.
+//! A connection while it is used for HTTP.
 
 use std::{
     future::poll_fn,
@@ -19,18 +19,19 @@ use tokio::{
 
 use crate::engine::transport::{Duplex, Stream};
 
-/// A connection as a listener has accepted it, with what HTTP libraries lack: a deadline for
-/// clients that do not read their answers.
+/// An accepted connection, with a deadline for clients that do not read their responses, which HTTP
+/// libraries lack.
 ///
-/// A client that takes neither everything nor 16 KiB of it within the patience of the server is
-/// cut off; an answer that waits for the server, as a poll does, has no deadline here. Until then
-/// nothing more is read from it: answers to requests that it goes on sending would have to wait, too.
+/// A client is disconnected if within the timeout it reads neither the whole response nor 16 KiB of
+/// it. This deadline does not apply while a response, for example to a poll, is still awaited.
+/// While the client is stalled, nothing more is read from it, because responses to further requests
+/// would have to wait too.
 pub(crate) struct Accepted {
     io: Io,
-    /// Bytes that were read before, and are read again first.
+    /// Bytes that were read before and are read again first.
     front: BytesMut,
     patience: Duration,
-    /// Set while the client takes less than it is given.
+    /// Set while the client reads less than it is sent.
     stalled: Option<Box<Stalled>>,
 }
 
@@ -55,16 +56,16 @@ impl Io {
 struct Stalled {
     until: Pin<Box<Sleep>>,
     written: usize,
-    /// The task that wanted to read meanwhile.
+    /// The task that tried to read while the client was stalled.
     reader: Option<Waker>,
 }
 
-/// Bytes within one patience that count as reading.
+/// Number of bytes per timeout that count as progress.
 const PROGRESS: usize = 16 * 1024;
-/// Bytes that are taken from a client that goes on sending while it waits for an answer. The rest
-/// stays in the kernel until then, and so does the end of a client that sends more.
+/// Maximum number of bytes read ahead from a client that waits for a response. The rest stays in
+/// the kernel, so a client that sends more is not noticed when it disconnects.
 const AHEAD: usize = 16 * 1024;
-/// Bytes of that which are read in one call.
+/// Number of those bytes read in one call.
 const PIECE: usize = 4096;
 
 impl Accepted {
@@ -77,7 +78,7 @@ impl Accepted {
         }
     }
 
-    /// A connection that is not plain TCP, as TLS.
+    /// Wraps a connection that is not plain TCP, such as TLS.
     pub(crate) fn other(stream: Box<dyn Duplex>, patience: Duration) -> Self {
         Self {
             io: Io::Other(stream),
@@ -87,18 +88,18 @@ impl Accepted {
         }
     }
 
-    /// Puts bytes that were read from it in front of what comes.
+    /// Puts back bytes that were read, before the bytes still to be read.
     pub(in crate::engine) fn put_back(&mut self, mut bytes: BytesMut) {
         bytes.unsplit(std::mem::take(&mut self.front));
         self.front = bytes;
     }
 
-    /// Whether bytes lie in front of what comes.
+    /// Returns whether put-back bytes are left.
     pub(super) fn is_put_back(&self) -> bool {
         !self.front.is_empty()
     }
 
-    /// What carries a WebSocket, or is closed, and the bytes in front of what comes.
+    /// Returns the stream, for a WebSocket or for closing, and the put-back bytes.
     pub(super) fn into_parts(self) -> (Stream, Bytes) {
         let stream = match self.io {
             Io::Tcp(stream) => Stream::tcp(stream),
@@ -107,11 +108,11 @@ impl Accepted {
         (stream, self.front.freeze())
     }
 
-    /// Ready when the client has closed the connection while it waits for an answer. What it sends
-    /// meanwhile is read again later.
+    /// Ready when the client closes the connection while it waits for a response. Other input is
+    /// put back.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // While the client does not take its answer nothing is read. The task is woken all the
-        // same, because it polls the write and its deadline as well.
+        // While the client is stalled, nothing is read. The task is woken nevertheless, because it
+        // also polls the write and its deadline.
         while self.stalled.is_none() && self.front.len() < AHEAD {
             let mut space = [const { MaybeUninit::uninit() }; PIECE];
             let mut piece = ReadBuf::uninit(&mut space);
@@ -120,14 +121,14 @@ impl Accepted {
                 return Poll::Ready(());
             }
             self.front.extend_from_slice(piece.filled());
-            // The task that waits to read was not told of the bytes taken here.
+            // The task that waits to read was not notified of the bytes taken here.
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
-    /// Called when the client takes its answer again. Whoever wanted to read in the meantime is
-    /// woken, because reading registered no interest in the socket.
+    /// Ends the stall when the client reads again. A task that tried to read during the stall is
+    /// woken, because it was not registered with the socket.
     fn go_on(&mut self) {
         let stalled = self.stalled.take();
         if let Some(reader) = stalled.and_then(|stalled| stalled.reader) {
@@ -159,8 +160,8 @@ impl Accepted {
                         reader: None,
                     })
                 });
-                // The deadline is set at the first refusal, and writing a few bytes does not move
-                // it: only real progress ends it (`go_on`).
+                // The deadline starts with the first refused write. Writing a few bytes does not
+                // move it; only real progress ends it (`go_on`).
                 if stalled.until.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -235,7 +236,7 @@ impl AsyncWrite for Accepted {
             Io::Other(stream) => Pin::new(stream).poll_flush(cx),
         };
         if flushed.is_ready() {
-            // The kernel or TLS has taken everything.
+            // The kernel or TLS has accepted everything.
             this.go_on();
         }
         this.pace(cx, flushed.map_ok(|()| 0)).map_ok(drop)
@@ -249,9 +250,8 @@ impl AsyncWrite for Accepted {
     }
 }
 
-/// A connection that a library reads and writes while somebody else looks whether its client has
-/// gone. One task does both, by turns, so the lock is never waited for; nothing is awaited under
-/// it.
+/// A connection that a library reads and writes while the same task watches for a disconnect. One
+/// task does both in turn, so the lock is never contended, and nothing is awaited under it.
 pub(super) struct Watched<'a>(pub(super) &'a Mutex<Accepted>);
 
 impl AsyncRead for Watched<'_> {
@@ -294,8 +294,8 @@ impl AsyncWrite for Watched<'_> {
     }
 }
 
-/// Waits for an answer as long as the client stays connected. Returns `None` if the client
-/// disconnects first.
+/// Waits for a response while the client stays connected. Returns `None` if the client disconnects
+/// first.
 pub(super) async fn attended<T>(
     mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut answering: Pin<&mut (impl Future<Output = T> + Send)>,
@@ -321,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is woken.
+    /// Counts its wakes.
     #[derive(Default)]
     struct Woken(std::sync::atomic::AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! Answers HTTP requests on the Engine.IO path.
+//! Responds to HTTP requests on the Engine.IO path.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -38,7 +38,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether a request path is this engine's.
+    /// Returns whether a request path belongs to this engine.
     pub(crate) fn owns(&self, path: &str) -> bool {
         let own = self.config.http.path.trim_end_matches('/');
         path.strip_prefix(own).is_some_and(|rest| {
@@ -46,8 +46,8 @@ impl Engine {
         })
     }
 
-    /// The answer to a request of HTTP/1 that does not say properly for whom it is, whatever its path
-    /// is. Nothing more is read from its connection.
+    /// Returns the refusal of an HTTP/1 request without exactly one valid host, on any path.
+    /// Nothing more is read from its connection.
     pub(crate) fn refuse_unnamed(&self, request: &Parts) -> Option<Reply> {
         if host::is_named(request.version, &request.headers) {
             return None;
@@ -57,7 +57,7 @@ impl Engine {
         Some(reply::closing(StatusCode::BAD_REQUEST))
     }
 
-    /// Answers a request, whatever its path is.
+    /// Responds to a request on any path.
     pub(super) async fn answer(
         self: &Arc<Self>,
         mut parts: Parts,
@@ -70,7 +70,7 @@ impl Engine {
         }
         let handed_on = self.take_proof(&mut parts);
         let peer = match &handed_on {
-            // The server that the client came to has asked its proxies already.
+            // The server that accepted the client has already evaluated the headers of its proxies.
             Ok(Some(received)) => received.client,
             Ok(None) | Err(_) => self.identify(peer, &parts.headers),
         };
@@ -80,7 +80,7 @@ impl Engine {
             Some(cors) => {
                 let verdict = cors.judge(&parts.headers, self.hooks.cors_origin.as_deref());
                 // Browsers send a preflight without cookies and credentials, so it is answered
-                // before anything is asked of the client.
+                // before anything is checked.
                 let preflight = cors.preflight(&parts.method, &parts.headers, &verdict);
                 if let Some(mut preflight) = preflight {
                     reply::harden(&mut preflight);
@@ -106,7 +106,7 @@ impl Engine {
             Ok(reply) => reply,
             Err(error) => self.refuse(&error, is_upgrade, peer, view),
         };
-        // What another server has answered carries that server's headers for the origin already.
+        // A response of another server already contains that server's CORS headers.
         if let Some(cors) = self
             .config
             .http
@@ -120,14 +120,14 @@ impl Engine {
         reply
     }
 
-    /// Whether nothing of a polling request without an `Origin` matters within a session but the
-    /// session: no function of the application and no proxy has more to say about it.
+    /// Returns whether, for polling requests without an `Origin`, only the session matters: no
+    /// function of the application needs the request, and the peer is not a proxy.
     pub(super) fn looks_at_sessions_only(&self, peer: Peer) -> bool {
         let is_proxy = |guard: &Arc<Guard>| guard.trusts(peer.address.ip());
         !self.hooks.want_requests() && !self.guard.as_ref().is_some_and(is_proxy)
     }
 
-    /// Answers such a request: a poll, or packets in a body.
+    /// Responds to such a request: a poll, or a post with packets.
     pub(super) async fn answer_session(
         &self,
         sid: Sid,
@@ -137,7 +137,8 @@ impl Engine {
     ) -> HttpAnswer {
         let outcome = match (self.find_for(sid, peer), body) {
             (Ok(outbox), None) => self.poll(outbox, form, None).await,
-            // The post is boxed, so that connections whose polls wait do not keep the room for it.
+            // The post is boxed, so that connections with waiting polls do not reserve memory for
+            // it.
             (Ok(outbox), Some(body)) => Box::pin(self.post(outbox, body)).await,
             (Err(error), _) => Err(error),
         };
@@ -149,7 +150,7 @@ impl Engine {
             return answer;
         };
         let mut reply = answer.into_reply();
-        // The parser leaves requests with an `Origin` to the long way, so nothing was said of one
+        // The parser does not handle requests with an `Origin` on this path, so there is no origin
         // here.
         cors.mark(&mut reply, &Verdict::Silent);
         HttpAnswer::Other(reply)
@@ -160,14 +161,14 @@ impl Engine {
         self.find_polling(sid)
     }
 
-    /// Whether somebody at this address may send requests.
+    /// Checks whether this address may send requests.
     fn check(&self, peer: Peer) -> Result<(), RequestError> {
         let guard = self.guard.as_ref();
         let checked = guard.map_or(Ok(()), |guard| guard.check(peer.address.ip()));
         checked.map_err(RequestError::Refused)
     }
 
-    /// The request, if there is a hook that may want it.
+    /// Returns a view of the request if any hook may use it.
     pub(super) fn view(&self, parts: &Parts, peer: Peer) -> Option<EngineRequest> {
         self.hooks.view(parts, peer, || self.trusts(&parts.headers))
     }
@@ -184,15 +185,16 @@ impl Engine {
         let reason = error.reason();
         let address = peer.address;
         if matches!(error, RequestError::Forged) {
-            // Somebody pretends to be a server of the cluster, or one has an old key of this server.
+            // The sender pretends to be a server of the cluster, or is one that has an old key of
+            // this server.
             if let Some(more) = self.forgeries.permit() {
                 tracing::warn!(%address, reason, more, "request refused");
             }
         } else if !matches!(error, RequestError::ForeignOrigin) {
             tracing::debug!(%address, code, reason, "request refused");
         } else if let Some(more) = self.foreign_origins.permit() {
-            // The operator may have forgotten to allow the origin, so a refusal is logged; a client
-            // may repeat it at will, so the log is throttled.
+            // The operator may have forgotten to allow the origin, so the refusal is logged. The
+            // log is throttled, because clients can repeat the request.
             tracing::info!(%address, code, reason, more, "request refused");
         }
         if let (Some(hook), Some(view)) = (&self.hooks.connection_error, view) {
@@ -213,8 +215,7 @@ impl Engine {
         self.check(peer)?;
         let ask = request::parse(&parts, &self.config);
         if ask == Err(RequestError::UnsupportedVersion) {
-            // The official server asks `allowRequest` before it says that it does not speak the
-            // version.
+            // The official server calls `allowRequest` before it rejects the version.
             self.admit(view).await?;
         }
         let ask = ask?;
@@ -223,21 +224,20 @@ impl Engine {
             && let Some(tag) = id.tag
         {
             if handed_on.is_some() {
-                // A request is handed on once: two servers that both take the other for the owner
-                // would send it back and forth.
+                // A request is forwarded only once. Otherwise two servers that take each other for
+                // the owner would forward it back and forth.
                 return Err(RequestError::UnknownSession(Unknown::Misdirected));
             }
-            // Handing on is boxed, so that requests of this server's own sessions need no room for
-            // it.
+            // Forwarding is boxed, so that requests of local sessions reserve no memory for it.
             let handing = Box::pin(self.hand_on(parts, body, peer, tag, accept, handoff));
             return handing.await;
         }
         let is_initial = matches!(ask, Ask::Open | Ask::OpenWebSocket { .. });
         let mut reply = match ask {
             Ask::Open => {
-                // The limits come first: a client that is above them must not make the application
-                // work. The permit is a guard, which a refusal below gives back.
-                // Requests of sessions that are open go before new sessions.
+                // Limits are checked first, because a client above them must not cause work in the
+                // application. The permit is a guard, which a refusal below returns. Requests of
+                // open sessions have priority over new sessions.
                 let forwarder = self.forwarder.as_ref();
                 if forwarder.is_some_and(|forwarder| forwarder.is_crowded()) {
                     return Err(RequestError::Busy);
@@ -276,7 +276,7 @@ impl Engine {
             Ask::Poll(id) => {
                 let outbox = self.find_polling(id.sid)?;
                 let form = Form::of(&parts.headers);
-                // A poll may wait for long, and its headers keep a read buffer alive.
+                // A poll may wait for a long time, and its headers keep a read buffer alive.
                 drop(parts);
                 let hold = handed_on.and_then(|received| received.hold);
                 self.poll(outbox, form, hold).await?.into_reply()
@@ -311,8 +311,8 @@ impl Engine {
     fn find(&self, sid: Sid) -> Result<Outbox, RequestError> {
         self.sessions.get(sid).ok_or_else(|| {
             if self.is_draining() {
-                // The session may have been opened at another server, and a load balancer tries that
-                // one next.
+                // The session may have been opened at another server, which a load balancer tries
+                // next.
                 RequestError::Draining(self.connection_limiter.turn_away(Duration::ZERO))
             } else if self.sessions.has_ended(sid) {
                 RequestError::UnknownSession(Unknown::Over)
@@ -330,7 +330,7 @@ impl Engine {
         }
     }
 
-    /// Asks the application whether a session may be opened, and for its id.
+    /// Calls the hooks that admit a session and generate its id.
     async fn admit(&self, view: Option<&EngineRequest>) -> Result<Option<Sid>, RequestError> {
         let hooks = &self.hooks;
         let Some(view) =
@@ -355,15 +355,15 @@ impl Engine {
                 .await
                 .map_err(|error| fault(&error))?;
             let sid = Sid::parse(&id).ok_or_else(|| fault("not 20 characters of [A-Za-z0-9_-]"))?;
-            // This look refuses ids that are in use. An id that is taken between here and the
-            // opening of the session is replaced by a random one (`new_outbox`).
+            // This check refuses ids in use. If an id is taken between here and the opening of the
+            // session, `new_outbox` replaces it by a random one.
             if self.sessions.get(sid).is_some() {
                 return Err(fault("in use"));
             }
             Ok(Some(sid))
         };
-        // A panic is caught here, because a proxy may have requests of other clients on this
-        // connection. A function that is too slow is dropped where it waits.
+        // A panic is caught here, because a proxy may multiplex requests of other clients on this
+        // connection. A hook that is too slow is cancelled.
         let asking = AssertUnwindSafe(asking).catch_unwind();
         match tokio::time::timeout(self.config.admission.allow_request_timeout, asking).await {
             Ok(Ok(admission)) => admission,
@@ -379,7 +379,7 @@ impl Engine {
         }
     }
 
-    /// The application does not want a client.
+    /// Converts the refusal by the application, and counts a violation if it is the client's fault.
     fn denied(&self, forbidden: Forbidden, request: &EngineRequest) -> RequestError {
         if let Some(guard) = self.guard.as_ref().filter(|_| forbidden.is_blamed()) {
             let _ = guard.violation(request.address().ip(), Violation::Credentials);
@@ -387,15 +387,15 @@ impl Engine {
         RequestError::Denied(forbidden.into_message())
     }
 
-    /// The permit of a client to open a session, or `None` where no addresses are limited.
+    /// Returns the permit of a client to open a session, or `None` if addresses are not limited.
     fn permit(&self, peer: Peer) -> Result<Option<Permit>, RequestError> {
         if self.is_draining() {
             return Err(RequestError::Draining(
                 self.connection_limiter.turn_away(Duration::ZERO),
             ));
         }
-        // In a storm nobody is charged for being turned away, and nobody whom the guard refuses
-        // takes a place from others.
+        // The rate is checked first without charging it. So clients refused by the rate are not
+        // charged by the guard, and clients refused by the guard do not use up the rate.
         let now = now();
         self.connection_limiter
             .check_session(now)
@@ -429,7 +429,7 @@ impl Engine {
         })
     }
 
-    /// Whether a page that may use the cookies of its reader has sent a request.
+    /// Returns whether a request comes from a page that may use its user's cookies.
     fn trusts(&self, headers: &HeaderMap) -> bool {
         static DEFAULT: LazyLock<Cors> = LazyLock::new(Cors::default);
         let also = self.hooks.cors_origin.as_deref();
@@ -437,14 +437,13 @@ impl Engine {
         cors.unwrap_or_else(|| &DEFAULT).trusts(headers, also)
     }
 
-    /// A polling session and the answer that tells the client of it.
+    /// Opens a polling session and returns the response with its open packet.
     fn open_polling(self: &Arc<Self>, opening: Opening, client: &Parts) -> Reply {
         let outbox = self.new_outbox(opening.sid, || Sink::Poll(None));
         let sid = outbox.sid();
         let open = Frame::packet(&Packet::Open(self.open_packet(sid, Transport::Polling)));
         let driver = self.open(outbox, Transport::Polling, opening.handshake, None);
-        // The future is boxed, so that the code that runs tasks is not compiled for this kind of
-        // them.
+        // The future is boxed, so that the code that runs tasks is not compiled for this type.
         tokio::spawn(driver.run().boxed());
         let mut reply = reply::payload(open.polling(), Form::of(&client.headers));
         if let Some(cookie) = self

@@ -1,7 +1,7 @@
-//! Serves one connection: HTTP first, then a WebSocket or nothing.
+//! Serves one connection: first HTTP, then a WebSocket or nothing.
 //!
-//! Plain requests for an engine are answered without more ado ([`http1`](super::http1)). From
-//! the first one that is not on, hyper has the connection.
+//! Plain requests for an engine are handled directly ([`http1`](super::http1)). From the first
+//! other request on, hyper handles the connection.
 
 use std::{
     future::poll_fn,
@@ -41,7 +41,7 @@ use crate::{
     metrics::Counter,
 };
 
-/// How long a client may take to read the last answer and close.
+/// How long a client may take to read the last response and close.
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Site {
@@ -53,7 +53,7 @@ impl Site {
         pending: PendingConnection,
     ) {
         let _open = self.engine.count_connection();
-        // The future is boxed, so that the task of a WebSocket does not keep the space that HTTP
+        // The future is boxed, so that the task of a WebSocket does not retain the memory that HTTP
         // needed.
         let rest = match Box::pin(self.requests(stream, peer, pending)).await {
             Served::Over(rest) => rest,
@@ -68,29 +68,28 @@ impl Site {
         match rest.handoff {
             Some(Handoff::Open(engine, opening)) => {
                 let driver = engine.open_websocket(rest.stream, rest.unread, opening);
-                // The driver holds its engine. What only HTTP needs is let go of for as long as the
-                // WebSocket lives.
+                // The driver holds its engine. Everything that only HTTP needs is dropped for the
+                // lifetime of the WebSocket.
                 drop((self, engine));
                 driver.run().await;
             }
             Some(Handoff::Attach(attaching)) => {
                 if !attaching.attach(rest.stream.clone(), rest.unread) {
-                    // The session has ended since its client was told `101`.
+                    // The session has ended since the client received `101`.
                     dismiss(&rest.stream, CloseCode::NORMAL);
                 }
             }
             #[cfg(feature = "forwarding")]
             Some(Handoff::Tunnel(tunnel)) => {
                 drop(self);
-                // The tunnel is boxed, so that the task of a WebSocket does not keep the room for
-                // it.
+                // The tunnel is boxed, so that the task of a WebSocket reserves no memory for it.
                 Box::pin(tunnel.run(rest.stream, rest.unread)).await;
             }
             None => linger(&rest.stream).await,
         }
     }
 
-    /// Serves requests by hyper until the connection ends or is handed off.
+    /// Serves requests with hyper until the connection ends or is handed off.
     async fn http(
         self: &Arc<Self>,
         stream: Accepted,
@@ -101,13 +100,14 @@ impl Site {
         let pending = Mutex::new(pending);
         let accepted = Mutex::new(stream);
         let stream = &accepted;
-        // The service returns boxed futures, because `poll_without_shutdown` wants them to be
+        // The service returns boxed futures, because `poll_without_shutdown` requires them to be
         // `Unpin`.
         let service = service_fn(|request: Request<Incoming>| {
-            // The client has sent a whole request, so that the connection does not count as pending
-            // any more.
+            // The client has sent a complete request, so the connection no longer counts as
+            // pending.
             drop(pending.lock().take());
-            // hyper notices who goes within a body, and of others only who has sent nothing more.
+            // hyper notices a disconnect while it reads a body. Otherwise it notices it only if the
+            // client has sent nothing more.
             let has_body = !request.body().is_end_stream();
             let gone = move |cx: &mut Context<'_>| match has_body {
                 true => Poll::Pending,
@@ -126,8 +126,8 @@ impl Site {
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(Watched(stream)), service);
         let mut stopped = self.engine.stopped();
-        // The loser of this race is only a borrow: the connection outlives it, and a request that
-        // is under way when the server stops is answered below.
+        // The losing branch is only a borrow: the connection outlives it, and a request in flight
+        // is answered below.
         let served = {
             let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
             let serving = poll_fn(|cx| connection.poll_without_shutdown(cx));
@@ -149,15 +149,14 @@ impl Site {
         }
         let read = connection.into_parts().read_buf;
         let handoff = handoff.lock().take();
-        // The `101` did not leave, so no WebSocket follows. Dropping the handoff undoes the
-        // upgrade.
+        // The `101` was not sent, so no WebSocket follows. Dropping the handoff undoes the upgrade.
         if served.is_err() && handoff.is_some() {
             return None;
         }
         let (stream, front) = accepted.into_inner().into_parts();
         // The bytes are copied, so that hyper's buffer is freed.
         let mut unread = BytesMut::with_capacity(read.len() + front.len());
-        // What hyper has read came before what was read while it waited for an answer.
+        // hyper read its bytes before those that were read while the client waited for a response.
         unread.extend_from_slice(&read);
         unread.extend_from_slice(&front);
         Some(Rest {
@@ -190,8 +189,8 @@ impl Site {
         let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
         let answering = self.fallback.call(request);
         let config = &self.engine.config;
-        // The official server destroys an upgrade that nobody else in the process has taken within
-        // this time (`destroyUpgrade`).
+        // The official server destroys an upgrade that no other code in the process has handled
+        // within this time (`destroyUpgrade`).
         if !(is_upgrade && config.http.destroy_upgrade) {
             return answering.await.map(Either::Right);
         }
@@ -215,8 +214,8 @@ impl Site {
     }
 }
 
-/// Closes our side, then reads some of what the client still sends for a moment: unread input
-/// would turn the last answer into a reset.
+/// Closes the write side, then briefly reads what the client still sends, because unread input
+/// would turn the last response into a reset.
 async fn linger(stream: &Stream) {
     stream.shutdown();
     let mut left = MAX_DISCARDED;

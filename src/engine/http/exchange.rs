@@ -1,4 +1,4 @@
-//! One polling request of a session: what it brings or waits for, until the driver has answered.
+//! One polling request of a session: its post or poll, until the driver has answered.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Waits for packets, for at most `hold` if that is said: an empty one is the answer then.
+    /// Waits for packets, for at most `hold` if it is set; then the response is an empty packet.
     pub(super) async fn poll(
         &self,
         outbox: Outbox,
@@ -33,9 +33,9 @@ impl Engine {
             Polled::Unknown => return Err(RequestError::UnknownSession(Unknown::Over)),
             Polled::Answered(answer) => Ok(answer),
             Polled::Waiting(mut answered) => {
-                // A cancellation point: when the client closes the connection, this future is dropped
-                // here, and the guard tells the driver, which would otherwise give packets to a request
-                // that nobody answers.
+                // Cancellation point: if the client closes the connection, this future is dropped
+                // here and the guard notifies the driver. Otherwise the driver would give packets
+                // to an abandoned request.
                 let mut guard = PollGuard {
                     outbox,
                     id,
@@ -44,11 +44,12 @@ impl Engine {
                 };
                 let answer = match hold {
                     None => answered.await,
-                    // Waiting for so long is boxed, so that other polls do not keep the room for it.
+                    // The timeout is boxed, so that other polls reserve no memory for it.
                     Some(hold) => match Box::pin(timeout(hold, &mut answered)).await {
                         Ok(answer) => answer,
                         Err(_) => {
-                            // Whoever answers it at this moment has taken it out already.
+                            // A task that is answering the poll at this moment has already taken it
+                            // out.
                             guard.outbox.release_poll(id);
                             answered.await
                         }
@@ -61,14 +62,14 @@ impl Engine {
         let (packets, may_compress) = match answer {
             Ok(PollAnswer::Payload(packets, may_compress)) => (packets, may_compress),
             Ok(PollAnswer::Refused) => return Ok(refused()),
-            // The driver has dropped the sender without an answer: the session is over.
+            // The driver has dropped the sender without an answer, because the session has ended.
             Err(_) => return Err(RequestError::UnknownSession(Unknown::Over)),
         };
         match (&self.config.http.http_compression, form.encoding) {
             (Some(options), Some(encoding))
                 if may_compress && packets.len() >= options.threshold =>
             {
-                // Compressing is boxed, so that no poll that waits keeps the room for it.
+                // The compression is boxed, so that waiting polls reserve no memory for it.
                 let compressing = reply::compressed(packets, options.level, encoding, form);
                 Ok(HttpAnswer::Other(Box::pin(compressing).await))
             }
@@ -77,14 +78,14 @@ impl Engine {
     }
 
     /// Refuses a binary body and ends the session, as the official server does: such bodies belong
-    /// to protocol 3, and nobody would read this one.
+    /// to protocol 3.
     pub(super) fn refuse_binary(&self, outbox: &Outbox) -> Reply {
         self.metrics.count(Counter::RejectedRequest);
         outbox.abort(CloseReason::TransportError);
         reply::empty(StatusCode::BAD_REQUEST)
     }
 
-    /// Brings packets.
+    /// Reads posted packets and passes them to the driver.
     pub(super) async fn post(
         &self,
         outbox: Outbox,
@@ -96,14 +97,14 @@ impl Engine {
         };
         let waiting = Waiting::at(&self.metrics, Gauge::PostsWaiting);
         let limit = self.config.session.max_payload;
-        // A cancellation point: a payload that stops half-way ends the session when the guard is
-        // dropped, because packets of it would be missing without a trace.
+        // Cancellation point: an incomplete payload ends the session when the guard is dropped,
+        // because its packets would be silently lost.
         let body = timeout(self.config.http.body_timeout, collect(body, limit)).await;
         let body = match body {
             Ok(Ok(body)) => body,
             Ok(Err(BodyError::TooLarge)) => {
-                // The session goes on, as at the official server: no packet of the payload was
-                // read, so its client knows that all of them are missing.
+                // The session continues, as in the official server: no packet of the payload was
+                // read, so the client knows that all of them are missing.
                 self.metrics.count(Counter::RejectedTooLarge);
                 guard.finish();
                 return Ok(closing(StatusCode::PAYLOAD_TOO_LARGE));
@@ -119,7 +120,7 @@ impl Engine {
         if !guard.hand_over(Control::Post { body, answer }) {
             return Err(RequestError::UnknownSession(Unknown::Over));
         }
-        // From here on the driver has the payload, and cancellation loses nothing but the answer.
+        // From here on the driver has the payload, and cancellation loses only the response.
         match answered.await {
             Ok(PostAnswer::Accepted) => Ok(HttpAnswer::Accepted),
             Ok(PostAnswer::Refused) => Ok(refused()),
@@ -136,7 +137,7 @@ fn closing(status: StatusCode) -> HttpAnswer {
     HttpAnswer::Other(reply::closing(status))
 }
 
-/// A request that is counted while it waits.
+/// Counts a request while it waits.
 struct Waiting<'a> {
     metrics: &'a Metrics,
     gauge: Gauge,
@@ -155,7 +156,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Tells the driver when a client gave up its poll.
+/// Notifies the driver if the client aborts its poll.
 struct PollGuard<'a> {
     outbox: Outbox,
     id: u64,
@@ -171,8 +172,8 @@ impl Drop for PollGuard<'_> {
     }
 }
 
-/// Marks the session as being posted to. A second request at the same time ends the
-/// session, and so does one that is given up half-way.
+/// Marks the session as being posted to. A concurrent second post ends the session, and so does an
+/// aborted one.
 struct PostGuard {
     outbox: Outbox,
     finished: bool,
@@ -190,13 +191,13 @@ impl PostGuard {
         None
     }
 
-    /// Nothing is posted after all.
+    /// Ends the post without a payload.
     fn finish(&mut self) {
         self.finished = true;
         self.outbox.lock().end_post();
     }
 
-    /// Gives the payload to the driver, which says when it has been read. Returns whether the
+    /// Passes the payload to the driver, which answers when it has read it. Returns whether the
     /// session still exists.
     fn hand_over(&mut self, post: Control) -> bool {
         self.finished = true;
@@ -217,8 +218,8 @@ enum BodyError {
     Aborted,
 }
 
-/// Reads a body of at most `limit` bytes. A longer one is refused by its announced length,
-/// or as soon as it passes the limit.
+/// Reads a body of at most `limit` bytes. A longer body is refused by its announced length, or as
+/// soon as it exceeds the limit.
 async fn collect(body: &mut dyn Pieces, limit: usize) -> Result<Bytes, BodyError> {
     if body.at_least() > limit as u64 {
         return Err(BodyError::TooLarge);

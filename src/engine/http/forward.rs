@@ -1,5 +1,4 @@
-//! Hands requests on to the server whose session they belong to, and recognises those that were handed on
-//! to this one.
+//! Forwards requests to the server that has their session, and recognises forwarded requests.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
@@ -28,7 +27,7 @@ use crate::{
     metrics::{Counter, Gauge, Metrics},
 };
 
-/// Headers that are for the next server alone (RFC 9110, 7.6.1).
+/// Hop-by-hop headers (RFC 9110, 7.6.1).
 const OF_ONE_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     header::EXPECT,
@@ -42,9 +41,9 @@ const OF_ONE_HOP: [HeaderName; 9] = [
 ];
 
 impl Engine {
-    /// Takes the proof out of a request that seems to be handed on by another server, and returns
-    /// what that one says, or `None` if there is no proof. An error says that no server of the
-    /// cluster has sent the request.
+    /// Removes the proof of another server from a forwarded request and returns its contents, or
+    /// `None` if there is no proof. An error means that no server of the cluster has sent the
+    /// request.
     pub(super) fn take_proof(&self, parts: &mut Parts) -> Result<Option<Received>, RequestError> {
         let Some(forwarder) = &self.forwarder else {
             return Ok(None);
@@ -58,8 +57,8 @@ impl Engine {
                 Err(RequestError::Forged)
             };
         };
-        // Two proofs are refused above, since a proxy might look at one of them and this server at
-        // the other.
+        // Two proofs are refused above, because a proxy might use one of them and this server the
+        // other.
         let target = target(parts);
         let client = forwarder.verify(&parts.method, target, proof);
         let client = client.map_err(|why| {
@@ -74,8 +73,8 @@ impl Engine {
         Ok(Some(Received { client, hold }))
     }
 
-    /// Answers another server that asks whether this is the server that it looks for; `None` if the request asks
-    /// no such thing.
+    /// Answers another server that verifies the identity of this one; `None` if the request is not
+    /// such a challenge.
     pub(super) fn prove_identity(&self, parts: &Parts) -> Option<Reply> {
         let forwarder = self.forwarder.as_ref()?;
         let mut challenges = parts.headers.get_all(forwarding::CHALLENGE).iter();
@@ -93,8 +92,8 @@ impl Engine {
         })
     }
 
-    /// The answer of another server to a request of its session. What cannot be had from it is answered as
-    /// if there were no such session: its client then opens a new one.
+    /// Returns the response of another server to a request of its session. If there is none, the
+    /// response is that the session is unknown, and the client opens a new one.
     pub(super) async fn hand_on(
         self: &Arc<Self>,
         parts: Parts,
@@ -107,7 +106,7 @@ impl Engine {
         let forwarder = self.forwarder.as_ref();
         let forwarder = forwarder.ok_or(RequestError::UnknownSession(Unknown::Unowned))?;
         let mut stopped = self.stopped();
-        // A client whose pong does not come within that time is gone for its server anyway.
+        // The session ends anyway if its pong does not arrive within this time.
         let patience = self.config.session.ping_timeout;
         let place = tokio::select! {
             place = forwarder.place(accept.is_some(), patience) => place,
@@ -122,8 +121,8 @@ impl Engine {
         };
         let counted = Counted::new(&self.metrics);
         let asking = self.ask(forwarder, parts, body, client, tag, accept);
-        // Dropping `asking` at the stop closes the connection to the other server, so that a poll
-        // there is given up as well.
+        // Dropping `asking` on stop closes the connection to the other server, so that a poll there
+        // is aborted too.
         let answered = tokio::select! {
             answered = asking => answered,
             _ = stopped.wait_for(|stopped| *stopped) => Err(ForwardError::Gone),
@@ -170,12 +169,12 @@ impl Engine {
         };
         let mut headers = parts.headers;
         if parts.method != Method::POST || headers.contains_key(header::TRANSFER_ENCODING) {
-            // Either no body is passed on, or one whose chunks tell its length. A length beside
-            // them could contradict it, which is how requests are smuggled (RFC 9112, 6.1).
+            // Either no body is forwarded, or a chunked one. A length in addition could contradict
+            // the chunks, which enables request smuggling (RFC 9112, 6.1).
             headers.remove(header::CONTENT_LENGTH);
         }
         strip(&mut headers);
-        // What a client says of it counts for nothing.
+        // The value sent by a client is ignored.
         headers.remove(forwarding::HOLD);
         if accept.is_some() {
             ask_for_websocket(&mut headers);
@@ -190,7 +189,7 @@ impl Engine {
             .authority()
             .filter(|_| !headers.contains_key(header::HOST))
         {
-            // HTTP/2 has the host in the URL, and HTTP/1.1 needs it in a header.
+            // HTTP/2 has the host in the URL, HTTP/1.1 requires it in a header.
             let host = HeaderValue::try_from(host.as_str()).map_err(|_| ForwardError::Request)?;
             headers.insert(header::HOST, host);
         }
@@ -201,12 +200,12 @@ impl Engine {
             }
             _ => (None, Outgoing::empty()),
         };
-        // A session that lives answers a poll with a ping at the latest.
+        // An open session answers a poll with a ping at the latest.
         let session = &self.config.session;
         let patience = session.ping_interval.saturating_add(session.ping_timeout);
         let patience = patience.max(self.config.http.body_timeout);
-        // Both run at once: a server may refuse a request before it has read all of the body, and
-        // then nothing more is fed to it.
+        // Both run concurrently: a server may refuse a request before it has read the whole body,
+        // and then nothing more is sent to it.
         let sending = pin!(forwarder.send(tag, said, headers, outgoing, patience));
         let feeding = pin!(feed(pieces, body));
         let response = match select(sending, feeding).await {
@@ -237,14 +236,14 @@ impl Engine {
     }
 }
 
-/// Path and query, as the client has sent them.
+/// Returns the path and query as the client sent them.
 fn target(parts: &Parts) -> &str {
     let target = original_uri(parts).path_and_query();
     target.map_or("/", |target| target.as_str())
 }
 
-/// Passes a body on until its end, or until nobody wants more of it. A body that stops half-way is
-/// not ended, so that the other server does not take it for whole.
+/// Forwards a body until its end, or until the receiver is closed. An incomplete body is not
+/// terminated, so that the other server does not treat it as complete.
 async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
     let Some(pieces) = pieces else {
         return;
@@ -262,8 +261,7 @@ async fn feed(pieces: Option<Pieces>, body: &mut dyn body::Pieces) {
     }
 }
 
-/// Takes out the headers that are for the next server alone, by name or because `Connection` says
-/// so.
+/// Removes hop-by-hop headers, including those that `Connection` lists.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<_> = headers
         .get_all(header::CONNECTION)
@@ -282,7 +280,7 @@ fn ask_for_websocket(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Counts a request while it is at another server.
+/// Counts a request while it is forwarded.
 struct Counted<'a>(&'a Metrics);
 
 impl<'a> Counted<'a> {

@@ -7,7 +7,7 @@ use super::{
     message::request,
 };
 
-/// All paths are owned, and all requests for those of simple characters are of this session.
+/// Owns all paths. Requests for paths of simple characters belong to this session.
 struct All(Option<Sid>);
 
 impl Paths for All {
@@ -25,15 +25,15 @@ impl Paths for All {
 /// A plain request as the engine reads it.
 #[derive(Debug)]
 pub struct PlainHead {
-    /// Method, target without a fragment.
+    /// The method, and the target without its fragment.
     pub line: (String, String),
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Bytes of the head, and of the body that follows it.
+    /// The lengths of the head and of the body after it, in bytes.
     pub len: (usize, u64),
 }
 
-/// Reads the head of a request on any path without hyper, if it is plain and whole.
+/// Parses the head of a request on any path without hyper, if it is plain and complete.
 #[must_use]
 pub fn head(bytes: &[u8]) -> Option<PlainHead> {
     let session_request = parser::parse(bytes, &All(Some(Sid::from_random([0; 15]))));
@@ -68,7 +68,7 @@ pub fn head(bytes: &[u8]) -> Option<PlainHead> {
     })
 }
 
-/// Reads a request line's query and headers as the engine does.
+/// Parses a request line's query and headers as the engine does.
 pub fn request(query: &str, headers: &http::HeaderMap) {
     let Ok(uri) = http::Uri::try_from(format!("/socket.io/?{query}")) else {
         return;

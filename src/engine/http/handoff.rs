@@ -1,4 +1,4 @@
-//! What becomes of a connection that is no longer HTTP.
+//! How a connection continues after HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,26 +12,26 @@ use crate::engine::{
     session::{Engine, Opening},
 };
 
-/// A request that another server has handed on.
+/// The data of a request that another server has forwarded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     /// The client of the request.
     pub(super) client: Peer,
-    /// How long it may wait for packets, if the other server wants its place back.
+    /// How long it may wait for packets, if the other server limits that.
     pub(super) hold: Option<Duration>,
 }
 
-/// What becomes of the connection after a `101`.
+/// How the connection continues after a `101`.
 #[derive(Debug)]
 pub(super) enum Handoff {
-    /// The connection carries a new session of this engine.
+    /// It carries a new session of this engine.
     Open(Arc<Engine>, Opening),
-    /// The connection is to take this session over.
+    /// It is a candidate for the upgrade of this session.
     Attach(Attaching),
-    /// The session is at another server, and the connection goes on to it.
+    /// It is tunnelled to the server that has the session.
     #[cfg(feature = "forwarding")]
     Tunnel(Box<Tunnel>),
 }
 
-/// Where a request leaves its [`Handoff`] for the connection's task.
+/// The cell in which a request stores its [`Handoff`] for the connection's task.
 pub(super) type HandoffCell = Mutex<Option<Handoff>>;

@@ -1,9 +1,9 @@
-//! HTTP requests for an engine, from the bytes of a connection to the answer or to the WebSocket
-//! that follows it.
+//! HTTP requests for an engine, from the bytes of a connection to the response or the WebSocket.
 //!
-//! Listeners import this module to serve what they have accepted, and other servers to mount an
-//! engine. It opens sessions and feeds them, so it knows `session` and all modules below; it must
-//! not know how a connection came in, whether over TLS or from a load balancer.
+//! Listeners import this module to serve accepted connections, and other servers to mount an
+//! engine. It opens sessions and passes data to them, so it depends on `session` and all modules
+//! below. It must not know how a connection was accepted, for example over TLS or from a load
+//! balancer.
 
 mod accepted;
 mod answer;

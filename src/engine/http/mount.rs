@@ -1,5 +1,5 @@
-//! An engine inside of somebody else's HTTP server: requests come through `tower`, WebSockets
-//! through hyper's upgrades.
+//! Mounts an engine inside another HTTP server: requests arrive through `tower`, WebSockets through
+//! hyper's upgrades.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::engine::{
     transport::{Stream, dismiss},
 };
 
-/// What has to change in the server around, so that it tells addresses.
+/// The advice for a surrounding server that does not provide client addresses.
 macro_rules! remedy {
     () => {
         "the server around does not tell addresses: serve \
@@ -37,8 +37,8 @@ macro_rules! remedy {
 }
 
 impl Engine {
-    /// Answers a request that another server has received. A WebSocket goes on in a task of its
-    /// own, once that server has sent the answer.
+    /// Responds to a request that another server has received. A WebSocket continues in its own
+    /// task after that server has sent the response.
     pub(crate) async fn answer_mounted(
         self: Arc<Self>,
         mut parts: Parts,
@@ -47,7 +47,7 @@ impl Engine {
     ) -> Reply {
         let address = address(&parts.extensions);
         if address.is_none() && self.guard.is_some() {
-            // To the guard all clients would be one, with the limits and the blocks of one.
+            // The guard would treat all clients as one, with common limits and blocks.
             if let Some(more) = self.misplacements.permit() {
                 tracing::error!(more, "{NO_ADDRESSES}");
             }
@@ -66,8 +66,8 @@ impl Engine {
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let Some(upgrade) = upgrade else {
             if request::is_upgrade(&parts.headers) {
-                // The connection cannot be handed over: it is HTTP/2, or a layer in between has
-                // removed the extension.
+                // The connection cannot be handed over: it is HTTP/2, or a layer has removed the
+                // extension.
                 return self.refuse(
                     &RequestError::BadHandshake,
                     true,
@@ -81,8 +81,8 @@ impl Engine {
         let handoff = HandoffCell::default();
         let reply = self.answer(parts, &mut *body, peer, &handoff).await;
         if let Some(handoff) = handoff.into_inner() {
-            // hyper completes the upgrade only after it has sent the answer that is returned here,
-            // so a task of its own waits for it.
+            // hyper completes the upgrade only after it has sent the response returned here, so a
+            // separate task waits for it.
             tokio::spawn(self.take_over(upgrade, handoff).boxed());
         }
         reply
@@ -90,7 +90,8 @@ impl Engine {
 
     async fn take_over(self: Arc<Self>, upgrade: OnUpgrade, handoff: Handoff) {
         let _open = self.count_connection();
-        // The answer is on its way. A server that never sends it must not keep this task waiting.
+        // The response is being sent. A server that never sends it must not block this task
+        // forever.
         let patience = self.config.http.write_timeout;
         let Ok(Ok(upgraded)) = tokio::time::timeout(patience, upgrade).await else {
             return;
@@ -117,7 +118,7 @@ impl Engine {
     }
 }
 
-/// The address of the client, as the server around tells it.
+/// Returns the client address that the surrounding server provides.
 fn address(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::ConnectInfo(address)) = extensions.get() {
@@ -126,10 +127,10 @@ fn address(extensions: &Extensions) -> Option<SocketAddr> {
     extensions.get().copied()
 }
 
-/// The connection under an upgrade: its TCP stream, if it is one, or whatever it is.
+/// Returns the connection of an upgrade: its TCP stream if it is one, otherwise a generic stream.
 fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
-    // The first attempt is for the way in which axum serves, the second for hyper alone. A TCP
-    // stream is then written without a layer in between.
+    // The first attempt matches axum's server, the second plain hyper. A TCP stream is then written
+    // directly, without a layer in between.
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => return tcp(parts.io, &parts.read_buf),
         Err(upgraded) => upgraded,
@@ -145,18 +146,18 @@ fn stream_of(upgraded: Upgraded) -> (Stream, Bytes) {
 
 fn tcp(io: TokioIo<TcpStream>, unread: &[u8]) -> (Stream, Bytes) {
     let stream = io.into_inner();
-    // A frame is written whole; waiting for more would only delay it.
+    // A frame is written completely; waiting for more data would only delay it.
     let _ = stream.set_nodelay(true);
-    // The bytes are copied, so that hyper's buffer is given back.
+    // The bytes are copied, so that hyper's buffer is freed.
     (Stream::tcp(stream), Bytes::copy_from_slice(unread))
 }
 
-/// What is told instead of serving clients whom the guard cannot tell apart.
+/// The response if the guard cannot distinguish clients.
 const NO_ADDRESSES: &str = concat!("the guard limits clients by address, and ", remedy!());
 
-/// What is told where nothing is limited by address.
+/// The log message if no limit needs addresses.
 const UNADDRESSED: &str = concat!("the address of every client is 0.0.0.0:0: ", remedy!());
 
-/// Stands for an address that the server around does not tell.
+/// The placeholder for an address that the surrounding server does not provide.
 const UNKNOWN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

@@ -1,4 +1,4 @@
-//! Stands in for `forward` in builds without the feature.
+//! Replaces `forward` in builds without the feature.
 
 use std::sync::Arc;
 

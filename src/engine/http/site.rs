@@ -1,4 +1,4 @@
-//! What is served on a connection.
+//! The services of a connection.
 
 use std::{convert::Infallible, error::Error, fmt, future::poll_fn, sync::Arc};
 
@@ -11,26 +11,26 @@ use tower_service::Service;
 
 use crate::engine::session::Engine;
 
-/// What the requests of a connection may be for.
+/// The services to which the requests of a connection may go.
 pub(in crate::engine) struct Site {
-    /// The engine that Socket.IO stands on.
+    /// The engine of Socket.IO.
     pub(in crate::engine) engine: Arc<Engine>,
-    /// Plain Engine.IO under another path.
+    /// The engine of plain Engine.IO under another path.
     pub(in crate::engine) raw: Option<Arc<Engine>>,
-    /// What answers requests for any other path.
+    /// The service for requests to any other path.
     pub(in crate::engine) fallback: Fallback,
 }
 
-/// Why the body of an answer ended before its end.
+/// The reason why the body of a response is incomplete.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of an answer of the application.
+/// The body of a response of the application.
 pub(super) type FallbackBody = UnsyncBoxBody<Bytes, BodyFault>;
 
 type FallbackResponse = Response<FallbackBody>;
 
-/// The fault of a body. It has a type of its own, because futures that hold a [`BoxError`] by
-/// itself are not seen to be `Send`.
+/// The error of a body. A separate type, because the compiler does not recognise futures that hold
+/// a plain [`BoxError`] as `Send`.
 #[derive(Debug)]
 pub(super) struct BodyFault(BoxError);
 
@@ -46,15 +46,15 @@ impl Error for BodyFault {
     }
 }
 
-/// The service of the application, which answers what is for no engine. Its type is erased where it
-/// is given to the library, so that what serves connections is compiled with the library.
+/// The service of the application, for requests that belong to no engine. Its type is erased at the
+/// API, so that the code that serves connections is compiled with the library.
 #[derive(Clone)]
 pub(crate) struct Fallback(Arc<Ask>);
 
 type Ask = dyn Fn(Request<Incoming>) -> BoxFuture<'static, FallbackResponse> + Send + Sync;
 
 impl Fallback {
-    /// Each request is answered by a clone of the service.
+    /// Wraps a service; a clone of it handles each request.
     pub(crate) fn new<S, B>(service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -73,7 +73,7 @@ impl Fallback {
         }))
     }
 
-    /// The same service, but for requests that `before` answers.
+    /// Wraps the service so that `before` may respond first.
     pub(crate) fn behind(
         self,
         before: impl Fn(&Parts) -> Option<Response<Full<Bytes>>> + Send + Sync + 'static,
@@ -92,7 +92,7 @@ impl Fallback {
     }
 }
 
-/// The default service answers 404.
+/// Responds with 404.
 impl Default for Fallback {
     fn default() -> Self {
         Self(Arc::new(|_| {
@@ -114,7 +114,7 @@ fn boxed(response: Response<Full<Bytes>>) -> FallbackResponse {
 }
 
 impl Site {
-    /// The engine that a path belongs to.
+    /// Returns the engine to which a path belongs.
     pub(super) fn owner(&self, path: &str) -> Option<&Arc<Engine>> {
         let mut engines = [Some(&self.engine), self.raw.as_ref()]
             .into_iter()

@@ -1,4 +1,4 @@
-//! A WebSocket whose session is at another server: bytes go through as they are.
+//! Tunnels for WebSockets whose sessions are on another server: bytes are forwarded unchanged.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     metrics::Gauge,
 };
 
-/// Bytes that are read at once in each direction.
+/// Maximum number of bytes read in one call, per direction.
 const BUFFER: usize = 4096;
 
-/// The way to the other server, until it is joined with the way to the client.
+/// A tunnel to the other server, before it is joined with the client's connection.
 pub(super) struct Tunnel {
     engine: Arc<Engine>,
     forwarder: Arc<Forwarder>,
@@ -43,8 +43,8 @@ impl Tunnel {
         }
     }
 
-    /// Passes bytes on until one side has ended, one is silent for longer than a living session is, or this
-    /// server sends its clients away.
+    /// Forwards bytes until one side ends, one side is silent for longer than an open session can
+    /// be, or this server closes its tunnels.
     pub(super) async fn run(mut self, stream: Stream, unread: Bytes) {
         let (Some(client), Some(server)) = (stream.into_duplex(), self.server.take()) else {
             return;
@@ -56,15 +56,15 @@ impl Tunnel {
         let passing = async {
             timeout(patience, to_server.write_all(&unread)).await??;
             drop(unread);
-            // The end of one direction is passed on and leaves the other open, as TCP does. An
-            // error ends both.
+            // The end of one direction is forwarded and leaves the other direction open, like in
+            // TCP. An error ends both.
             tokio::try_join!(
                 pass(from_client, to_server, patience),
                 pass(from_server, to_client, patience),
             )
         };
         tokio::select! {
-            // A fault of the tunnel is one of the session, whose server notices it too: both
+            // A fault of the tunnel is also a fault of the session, which its server notices: both
             // connections are closed when their halves are dropped here.
             _ = passing => {}
             () = self.forwarder.sent_away() => {}
@@ -74,7 +74,7 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        // The gauge falls before the notification, because whoever is woken reads it.
+        // The gauge decreases before the notification, because woken tasks read it.
         self.engine.metrics.shift(Gauge::Tunnels, -1);
         self.engine.ended.notify_waiters();
     }
@@ -86,7 +86,8 @@ impl std::fmt::Debug for Tunnel {
     }
 }
 
-/// Passes one direction on. Pings go one way and pongs the other, so neither is silent for long.
+/// Forwards one direction. Pings go one way and pongs the other, so neither direction is silent for
+/// long.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

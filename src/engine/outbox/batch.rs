@@ -1,4 +1,4 @@
-//! The outboxes that one broadcast fills, for whom each flusher is woken once.
+//! Collects the outboxes that one broadcast fills, so that each flusher is woken once.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -10,9 +10,9 @@ use super::{
     worker::{Flusher, give_back},
 };
 
-/// The sessions that one broadcast has made dirty, by flusher. [`finish`](Self::finish) hands them
-/// over after the room's lock is released. Dropping a batch does so as well, so that a panic in
-/// between loses no wake.
+/// The outboxes that one broadcast has filled, by flusher. [`finish`](Self::finish) enqueues them
+/// after the room's lock is released. Dropping a batch does the same, so that no wake is lost if a
+/// panic occurs.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     lists: Lists,
@@ -20,9 +20,10 @@ pub(crate) struct Batch {
 
 type Lists = Vec<(Arc<Flusher<Outbox>>, Vec<Outbox>)>;
 
-/// Batches a thread keeps: one for a broadcast and one for a broadcast inside of it.
+/// Number of batches that a thread retains: one for a broadcast and one for a nested broadcast.
 const MAX_SPARE: usize = 2;
-/// Flushers a kept batch remembers; a thread that saw more has served several servers.
+/// Number of flushers in a retained batch; more occur only if the thread has served several
+/// servers.
 const MAX_LISTS: usize = 64;
 
 thread_local! {
@@ -30,7 +31,7 @@ thread_local! {
 }
 
 impl Batch {
-    /// An empty batch; its lists are reused from an earlier one of this thread.
+    /// Creates an empty batch, reusing the allocations of an earlier batch of this thread.
     pub(crate) fn new() -> Self {
         Self {
             lists: SPARE.with_borrow_mut(Vec::pop).unwrap_or_default(),
@@ -47,21 +48,21 @@ impl Batch {
         self.lists.push((Arc::clone(flusher), vec![outbox]));
     }
 
-    /// Gives every flusher its sessions, with one wake each.
+    /// Passes each flusher its outboxes, with one wake each.
     pub(crate) fn finish(self) {
         drop(self);
     }
 }
 
 impl Outbox {
-    /// Queues a frame that goes to many; the batch wakes each flusher once.
+    /// Queues a frame of a broadcast; the batch wakes each flusher once.
     pub(crate) fn push_batched(&self, frame: &Frame, mode: Mode, batch: &mut Batch) -> Push {
         let mut queue = self.lock();
         let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
         drop(queue);
         match wake {
             Wake::Nobody => {}
-            // No flusher is woken here, because the caller holds the lock of a room.
+            // The flusher is not woken here, because the caller holds the lock of a room.
             Wake::Flusher => batch.add(self.flusher(), self.clone()),
             Wake::FlusherOf(successor) => batch.add(successor.flusher(), successor.clone()),
         }
@@ -80,8 +81,8 @@ impl Drop for Batch {
         if self.lists.len() > MAX_LISTS {
             self.lists.clear();
         }
-        // While a thread ends, its spare batches may be gone already. Then this one is just
-        // dropped.
+        // While a thread terminates, its spare batches may already be destroyed. Then this batch is
+        // simply dropped.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < MAX_SPARE {

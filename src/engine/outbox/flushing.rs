@@ -1,8 +1,8 @@
-//! Writes what is queued: one batch at a time, by whichever task comes first.
+//! Writes queued frames: one batch at a time, by the first task that gets to it.
 //!
-//! The lock is held while a batch is taken out and while its rest is put back, and never in
-//! between: the system call is made without it. Frames that others queue meanwhile leave with the
-//! next batch, so they wake nobody.
+//! The lock is held while a batch is taken out and while its rest is put back, but not during the
+//! system call. Frames that are queued during the call are sent with the next batch, so they need
+//! no wake.
 
 use std::io;
 
@@ -21,19 +21,18 @@ use crate::{
     metrics::{Metrics, Timing},
 };
 
-/// How many batches are written for one session before others get their turn.
+/// Number of batches written for one session before other sessions continue.
 const MAX_BATCHES: usize = 4;
 
 impl Outbox {
-    /// Writes what is queued, in as few calls as the sink allows. At most one caller at a time
-    /// writes, and takes the frames of the others along. Returns how many bytes of frames have
-    /// left.
+    /// Writes queued frames, in as few calls as the sink allows. At most one caller at a time
+    /// writes, including the frames of other callers. Returns the number of bytes sent.
     pub(in crate::engine) fn flush(&self) -> usize {
         let mut left = 0;
         let mut queue = self.lock();
         if queue.writer == Writer::Listed {
-            // This call does what the place in the list stands for. If the driver has come first,
-            // the flusher finds nothing to do.
+            // This call does the work for which the session is in the flusher's list. If the driver
+            // gets here first, the flusher finds nothing to do.
             queue.writer = Writer::Nobody;
         }
         for _ in 0..MAX_BATCHES {
@@ -46,11 +45,11 @@ impl Outbox {
             let stream = stream.clone();
             if queue.frames.is_empty() {
                 // Frames that were conflated while the client was slow are written when nothing
-                // else waits.
+                // else is queued.
                 queue.settle_conflated(self.memory());
             }
             let mut batch = queue.take_batch(self.memory());
-            // From here to the next lock others may queue frames, end the session or detach the
+            // Until the next lock, other tasks may queue frames, end the session or detach the
             // queue. None of them writes, because of `Writer::Writing`.
             drop(queue);
 
@@ -70,19 +69,18 @@ impl Outbox {
                     queue.wake_driver();
                     return left;
                 }
-                // The kernel accepts no more, or the stream has buffered something: the driver asks
-                // for room, and flushes.
+                // The kernel accepts no more, or the stream has buffered data: the driver waits for
+                // writability and flushes.
                 Ok(()) | Err(_) => {
                     queue.block(self.memory());
                     self.weigh(&mut queue);
-                    // Only the driver can ask the runtime for room, and it may be idle.
+                    // Only the driver can wait for writability, and it may be idle.
                     queue.wake_driver();
                     return left;
                 }
             }
         }
-        // Other tasks push as fast as this one writes, so other sessions should have their turn
-        // first.
+        // Other tasks push as fast as this one writes, so other sessions continue first.
         if queue.has_work() {
             queue.writer = Writer::Listed;
             drop(queue);
@@ -91,12 +89,12 @@ impl Outbox {
         left
     }
 
-    /// Called when the driver has asked whether the kernel accepts bytes.
+    /// Updates the state after the driver has checked whether the kernel accepts bytes.
     pub(in crate::engine) fn set_writable(&self, writable: bool) {
         let mut queue = self.lock();
         queue.set_blocked(!writable);
         if writable {
-            // What the stream had buffered has left, too.
+            // The data buffered by the stream has been written as well.
             queue.note_drained();
             queue.note_caught_up(self.metrics());
         }
@@ -105,7 +103,7 @@ impl Outbox {
 
 impl Flush for Outbox {
     fn flush(&self) -> usize {
-        // The inherent method of the same name.
+        // This calls the inherent method of the same name.
         Self::flush(self)
     }
 
@@ -115,10 +113,10 @@ impl Flush for Outbox {
 }
 
 impl<H> Queue<H> {
-    /// Returns who has to be woken for what was queued.
+    /// Returns which task must be woken to write what was queued.
     pub(super) fn schedule<O>(&mut self) -> Wake<O> {
-        // A driver that has its turn writes at the end of it, and a task that writes looks at the
-        // queue again.
+        // A running driver writes at the end of its iteration, and a writing task checks the queue
+        // again.
         if self.is_in_turn() || self.writer != Writer::Nobody || !self.can_flush() {
             return Wake::Nobody;
         }
@@ -126,7 +124,7 @@ impl<H> Queue<H> {
         Wake::Flusher
     }
 
-    /// Whether there is anywhere to write to, and for a poll anything to write.
+    /// Returns whether there is a sink, and for a poll also whether there is something to write.
     fn can_flush(&self) -> bool {
         match &self.sink {
             Sink::WebSocket(_) => true,
@@ -135,7 +133,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether the driver, to which others have left frames, must write again.
+    /// Returns whether the driver must write frames that were queued during its iteration.
     pub(super) fn must_flush(&self) -> bool {
         self.writer == Writer::Nobody
             && self.has_unsent()
@@ -145,7 +143,7 @@ impl<H> Queue<H> {
 
     /// Takes out everything that is to be written next.
     pub(in crate::engine) fn take_batch(&mut self, memory: &MemoryBudget) -> Outgoing {
-        // A pong goes first, but never into the middle of another frame.
+        // A pong is sent first, but never in the middle of another frame.
         if let Some(pong) = self.pong.take_if(|_| self.offset == 0) {
             if self.held {
                 memory.hold(&pong);
@@ -162,14 +160,14 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Puts back what was not written, in front of what was queued meanwhile.
+    /// Puts back what was not written, before anything queued since.
     pub(in crate::engine) fn put_back(&mut self, batch: Outgoing, memory: &MemoryBudget) {
         self.writer = Writer::Nobody;
-        // `clear` may have set the count to zero while the batch was out.
+        // `clear` may have set the count to zero while the batch was taken out.
         self.bytes = self.bytes.saturating_sub(batch.written);
         self.offset = batch.offset;
-        // While the batch was out, the rest of the queue may have begun or ceased to count as
-        // waiting for a slow client. From here on both count alike.
+        // While the batch was taken out, the rest of the queue may have changed whether it counts
+        // as held for a slow client. From here on both parts count alike.
         if !batch.frames.is_empty() && batch.held != self.held {
             if batch.held {
                 self.begin_holding(memory);
@@ -181,24 +179,23 @@ impl<H> Queue<H> {
         self.frames.prepend(batch.frames);
         self.held &= !self.frames.is_empty();
         if !self.life.is_open() {
-            // The rest of the queue may have been dropped meanwhile.
+            // The rest of the queue may have been dropped in the meantime.
             self.bytes = self.frames.iter().map(Frame::len).sum();
         }
         if matches!(self.sink, Sink::Detached) {
-            // The driver has gone meanwhile, and nobody else would ever take this out of the
-            // account.
+            // The driver has ended in the meantime, and nothing else would release this memory.
             self.clear(memory);
         }
     }
 
-    /// The kernel accepts no more.
+    /// Records that the kernel accepts no more bytes.
     pub(super) fn block(&mut self, memory: &MemoryBudget) {
         self.writer = Writer::Blocked { is_awaited: false };
         self.slow_since.get_or_insert_with(now);
         self.begin_holding(memory);
     }
 
-    /// From here on frames leave on this stream. Returns the polling request that still waits.
+    /// Sends all further frames on this stream. Returns the polling request that is still waiting.
     #[must_use]
     pub(in crate::engine) fn switch(
         &mut self,
@@ -217,7 +214,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Called when everything may have left.
+    /// Notifies the driver if a drain is watched and everything has been sent.
     pub(super) fn note_drained(&mut self) {
         if self.drain == Drain::Watched && !self.has_unsent() {
             self.drain = Drain::Due;
@@ -225,7 +222,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Called when a client that was slow may have taken everything.
+    /// Records that a slow client has caught up, if everything has been sent.
     pub(super) fn note_caught_up(&mut self, metrics: &Metrics) {
         if self.slow_since.is_some()
             && !self.has_unsent()
@@ -242,18 +239,18 @@ impl<H> Queue<H> {
         !self.is_empty() || self.pong.is_some()
     }
 
-    /// Whether there is something to write that no task writes yet.
+    /// Returns whether there is something to write that no task is writing.
     pub(super) fn has_work(&self) -> bool {
         self.writer == Writer::Nobody && self.has_unsent()
     }
 
-    /// Whether something has not left yet.
+    /// Returns whether something has not been sent yet.
     pub(super) fn is_on_its_way(&self) -> bool {
         self.has_unsent() || matches!(self.writer, Writer::Writing | Writer::Blocked { .. })
     }
 
-    /// Called when the driver has asked the kernel. A write that is under way will find out for
-    /// itself.
+    /// Records whether the kernel accepts bytes, as checked by the driver. A write in progress
+    /// determines that itself.
     pub(super) fn set_blocked(&mut self, is_blocked: bool) {
         match (self.writer, is_blocked) {
             (Writer::Writing, _) | (Writer::Nobody | Writer::Listed, false) => {}

@@ -1,16 +1,21 @@
-//! What waits to be sent to one session, and how it leaves.
+//! The handle of an outbox: the frames to be sent to one session, and how they are sent.
 //!
-//! An [`Outbox`] is the handle of a session that everybody but its driver holds. Its
-//! mutex guards the [`Queue`], the sink and the control messages to the driver; it is never
-//! held across a system call and nothing called under it may call back.
+//! All code except the driver accesses a session through its [`Outbox`]. Its mutex guards the
+//! [`Queue`], the sink and the control messages to the driver. It is never held across a system
+//! call, and functions called under it must not call back.
 //!
-//! The order of locks: a room, then the outbox of a member, then the outbox that has taken a channel
-//! over from it (see `handover`), then the list of those for whom most waits. The list of a flusher is
-//! locked when no outbox is, because flushers lock outboxes. Wakers are called under the lock: a waker
-//! only puts its task into the list of a runtime.
+//! Lock order:
 //!
-//! Nothing in here waits, so there is no point at which a future could be cancelled half-way: whoever
-//! waits for an answer to a poll, or still brings a post, holds a guard that tells the driver when it is
+//! 1. a room,
+//! 2. the outbox of a member,
+//! 3. the outbox that has taken over a channel from it (see `handover`),
+//! 4. the list of the heaviest sessions.
+//!
+//! The list of a flusher is only locked when no outbox is locked, because flushers lock outboxes.
+//! Wakers are called under the lock: a waker only schedules its task.
+//!
+//! No function here awaits, so none can be cancelled halfway. A request that waits for its poll to
+//! be answered, or is still sending a post, holds a guard. The guard notifies the driver when it is
 //! dropped.
 
 use std::{
@@ -38,7 +43,7 @@ use crate::{engine::transport::Stream, metrics::Metrics};
 
 pub(super) type Wake = states::Wake<Outbox>;
 
-/// The sending side of a session. Cloning is a reference count.
+/// The sending side of a session. Cloning only increments a reference count.
 #[derive(Clone)]
 pub(crate) struct Outbox(Arc<OutboxInner>);
 
@@ -50,7 +55,7 @@ pub(in crate::engine) struct OutboxInner {
     queue: Mutex<Queue<Self>>,
 }
 
-/// Control messages that may wait for a driver; each is a request in flight.
+/// Maximum number of pending control messages to a driver; each is a request in flight.
 const MAX_CONTROL: usize = 64;
 
 impl Outbox {
@@ -74,7 +79,7 @@ impl Outbox {
         self.0.sid
     }
 
-    /// The transport that carries the session now.
+    /// Returns the current transport of the session.
     pub(crate) fn transport(&self) -> Transport {
         match self.0.queue.lock().sink {
             Sink::WebSocket(_) => Transport::WebSocket,
@@ -82,7 +87,7 @@ impl Outbox {
         }
     }
 
-    /// Fetches the memory that a push needs. The value means nothing.
+    /// Prefetches the memory that a push needs. The returned value is meaningless.
     #[inline]
     pub(crate) fn touch(&self) -> usize {
         Arc::strong_count(&self.0)
@@ -91,7 +96,7 @@ impl Outbox {
             ^ Arc::as_ptr(&self.0.flusher).addr()
     }
 
-    /// Wakes whoever writes, without any lock held.
+    /// Wakes the writer. The caller must hold no lock.
     pub(super) fn call(&self, wake: Wake) {
         match wake {
             Wake::Nobody => {}
@@ -100,23 +105,23 @@ impl Outbox {
         }
     }
 
-    /// Whether an event would leave now, which is what a volatile one asks.
+    /// Returns whether a volatile event would be sent now.
     #[cfg(test)]
     pub(in crate::engine) fn is_writable(&self) -> bool {
         self.0.queue.lock().is_writable()
     }
 
-    /// Sends a message to the driver. Returns `false` if the session is gone or flooded.
+    /// Sends a message to the driver. Returns `false` if the session has ended or too many messages
+    /// are pending.
     pub(in crate::engine) fn control(&self, control: Control) -> bool {
         let mut queue = self.0.queue.lock();
-        // A driver that has gone never looks at its messages again, so whoever sends one has to be
-        // told.
+        // A driver that has ended never reads its messages, so the sender must be notified.
         if matches!(queue.sink, Sink::Detached) {
             return false;
         }
         match control {
-            // Requests may be refused, since their clients are told so. A message that ends
-            // something is always taken: if it were lost, the session would stay open.
+            // Requests may be refused, because their clients receive a response. A message that
+            // ends something is always accepted: if it were lost, the session would stay open.
             Control::Poll(_) | Control::Post { .. } | Control::Attach { .. }
                 if queue.control.len() >= MAX_CONTROL =>
             {
@@ -137,27 +142,27 @@ impl Outbox {
         true
     }
 
-    /// Lets the driver look at its deadlines again.
+    /// Makes the driver check its deadlines again.
     pub(crate) fn wake(&self) {
         self.0.queue.lock().wake_driver();
     }
 
-    /// Ends the session: what is queued is flushed first, within `close_timeout`.
+    /// Ends the session after its queue is flushed, within `close_timeout`.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.control(Control::Close(reason));
     }
 
-    /// Closes the session when nothing is under way for its client, and at the latest then.
+    /// Closes the session as soon as nothing is in flight for its client, at the latest at `by`.
     pub(in crate::engine) fn leave(&self, by: Instant) {
         self.control(Control::Leave(by));
     }
 
-    /// Cuts the session off: nothing more is sent.
+    /// Ends the session immediately, without sending anything.
     pub(crate) fn abort(&self, reason: CloseReason) {
         self.control(Control::Abort(reason));
     }
 
-    /// Keeps the newest pong for the next write.
+    /// Stores the newest pong for the next write.
     pub(in crate::engine) fn pong(&self, frame: Frame) {
         self.0.queue.lock().pong = Some(frame);
     }
@@ -170,7 +175,7 @@ impl Outbox {
         self.0.queue.try_lock()
     }
 
-    /// How many bytes may wait for this client.
+    /// Returns how many bytes may be queued for this client.
     pub(super) fn budget(&self) -> usize {
         self.0.budget
     }
@@ -179,12 +184,12 @@ impl Outbox {
         &self.0.metrics
     }
 
-    /// How many bytes the answer to one poll may have.
+    /// Returns the maximum size of the response to one poll, in bytes.
     pub(super) fn poll_bytes(&self) -> usize {
         self.0.flusher.poll_bytes()
     }
 
-    /// What waits for slow clients, of whom this may be one.
+    /// Returns the memory account of slow clients, one of which this may be.
     pub(in crate::engine) fn memory(&self) -> &MemoryBudget {
         self.0.flusher.memory()
     }
@@ -193,17 +198,17 @@ impl Outbox {
         &self.0
     }
 
-    /// The flusher that writes what is queued in this outbox.
+    /// Returns the flusher that writes this outbox.
     pub(super) fn flusher(&self) -> &Arc<Flusher<Self>> {
         &self.0.flusher
     }
 
-    /// The driver has its turn, and writes at the end of it what others queue meanwhile.
+    /// Begins an iteration of the driver. Frames queued during it are written at its end.
     pub(in crate::engine) fn begin_turn(&self) -> TurnState {
         self.lock().begin_turn()
     }
 
-    /// The turn of the driver ends, when everything has been written that others have left to it.
+    /// Ends the iteration of the driver, after writing the frames queued during it.
     pub(in crate::engine) fn end_turn(&self, cx: &Context<'_>, rest: &Rest) {
         loop {
             let end = self.lock().end_turn(cx.waker(), rest);
@@ -217,15 +222,15 @@ impl Outbox {
         }
     }
 
-    /// The driver goes away.
+    /// Detaches the driver.
     pub(in crate::engine) fn detach(&self) {
         let left = self.lock().detach(self.memory());
-        // The rest is dropped without the lock: what waited for answers is told that there is none.
+        // The rest is dropped without the lock; requests waiting for a response are then notified.
         drop(left);
     }
 
-    /// Asks that the application be told when everything queued has left. Returns `false` if
-    /// nothing is queued.
+    /// Requests a notification of the application when everything queued has been sent. Returns
+    /// `false` if nothing is queued.
     pub(crate) fn watch_drain(&self) -> bool {
         let mut queue = self.0.queue.lock();
         if queue.drain == Drain::Unwatched {
@@ -235,36 +240,36 @@ impl Outbox {
     }
 }
 
-/// What a driver's turn starts from.
+/// The state at the start of a driver's iteration.
 pub(in crate::engine) struct TurnState {
     pub(in crate::engine) blocked: bool,
     pub(in crate::engine) closed: Option<CloseReason>,
-    /// Everything that was queued has left, and somebody wants to know.
+    /// Everything queued has been sent, and this is being watched.
     pub(in crate::engine) drained: bool,
-    /// There are messages to the driver.
+    /// There are control messages.
     pub(in crate::engine) has_control: bool,
 }
 
-/// What a driver still has to do when its turn ends.
+/// The driver's state at the end of its iteration.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Rest {
-    /// The session is over but for its transport.
+    /// The session has ended, but its transport is still open.
     pub(in crate::engine) is_ending: bool,
-    /// The driver has polling requests that wait for a WebSocket on its way.
+    /// The driver has polling requests that wait for a WebSocket being attached.
     pub(in crate::engine) has_polls: bool,
-    /// The driver has payloads that it may go on reading.
+    /// The driver has payloads that it may continue to read.
     pub(in crate::engine) has_posts: bool,
-    /// The driver has a WebSocket, which it can ask for room.
+    /// The driver has a WebSocket whose writability it can await.
     pub(in crate::engine) has_wire: bool,
-    /// The next polling request may wait without it.
+    /// The next polling request may wait without the driver.
     pub(in crate::engine) takes_polls: bool,
 }
 
-/// What becomes of a driver whose turn was to end.
+/// What a driver does at the end of its iteration.
 pub(super) enum TurnEnd {
-    /// Others have left frames to this turn.
+    /// Write frames that were queued during this iteration.
     Flush,
-    /// Something has come in meanwhile.
+    /// Run another iteration, because something has arrived.
     Again,
     Idle,
 }
@@ -274,12 +279,12 @@ impl<H> Queue<H> {
         matches!(self.turn, Turn::Running | Turn::Recalled)
     }
 
-    /// Wakes the driver, or lets it have another turn after the one it has. Waking only schedules, so
-    /// it may be done under the lock.
+    /// Wakes the driver, or schedules another iteration after the current one. Waking only
+    /// schedules the task, so it is allowed under the lock.
     pub(super) fn wake_driver(&mut self) {
         match self.turn {
             Turn::Running | Turn::Recalled => self.turn = Turn::Recalled,
-            // Where there is no waker any more, somebody else has woken it already.
+            // If there is no waker, the driver has already been woken.
             Turn::Idle | Turn::Polling => {
                 if let Some(waker) = self.waker.take() {
                     waker.wake();
@@ -288,7 +293,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// The driver has its turn. Others leave to it from here on what they queue.
+    /// Begins an iteration of the driver. From here on, other tasks leave queued frames to it.
     pub(super) fn begin_turn(&mut self) -> TurnState {
         self.turn = Turn::Running;
         let drained = self.drain == Drain::Due;
@@ -303,11 +308,11 @@ impl<H> Queue<H> {
         }
     }
 
-    /// The turn of the driver ends, and its waker is left where others find it. Nothing comes between
-    /// that and the look at what others have left to it, so that no wake is lost.
+    /// Ends the iteration of the driver and stores its waker. The check for queued frames and the
+    /// store happen under one lock, so that no wake is lost.
     pub(super) fn end_turn(&mut self, waker: &Waker, rest: &Rest) -> TurnEnd {
-        // While the driver had its turn, whoever queued a frame woke nobody. What came after its last
-        // flush would lie here for ever.
+        // Frames queued during the iteration woke no task. Frames queued after its last flush would
+        // never be written.
         if !rest.is_ending && self.must_flush() {
             return TurnEnd::Flush;
         }
@@ -323,7 +328,7 @@ impl<H> Queue<H> {
         } else {
             Turn::Idle
         };
-        // A waker that would wake the same task is kept, which saves two reference counts for each turn.
+        // A waker for the same task is kept, which saves two reference count updates per iteration.
         match &self.waker {
             Some(known) if known.will_wake(waker) => {}
             Some(_) | None => self.waker = Some(waker.clone()),
@@ -331,8 +336,8 @@ impl<H> Queue<H> {
         if again { TurnEnd::Again } else { TurnEnd::Idle }
     }
 
-    /// The driver goes away: nothing leaves any more, and nobody is waited for. What it leaves behind is
-    /// to be dropped without the lock.
+    /// Detaches the driver: nothing more is sent. The returned rest must be dropped without the
+    /// lock.
     pub(in crate::engine) fn detach(&mut self, memory: &MemoryBudget) -> impl Sized + use<H> {
         self.seal(CloseReason::TransportError);
         self.clear(memory);
@@ -341,8 +346,8 @@ impl<H> Queue<H> {
     }
 }
 
-/// A WebSocket is on its way: its `101` may be with the client already. Polls that come in
-/// meanwhile wait, because they were sent after it.
+/// A WebSocket that is being attached; the client may already have received its `101`. Polls that
+/// arrive now wait, because the client sent them after the upgrade request.
 #[derive(Debug)]
 pub(in crate::engine) struct Attaching(Outbox);
 
@@ -352,10 +357,10 @@ impl Attaching {
         Self(outbox)
     }
 
-    /// Hands the WebSocket over. Returns `false` if the session is gone.
+    /// Passes the WebSocket to the driver. Returns `false` if the session has ended.
     pub(in crate::engine) fn attach(self, stream: Stream, unread: Bytes) -> bool {
-        // The count of `attaching` falls when `self` is dropped, behind the message: no poll is
-        // answered before the WebSocket is seen.
+        // `attaching` is decremented when `self` is dropped, after the message is sent, so no poll
+        // is answered before the WebSocket is seen.
         self.0.control(Control::Attach { stream, unread })
     }
 }
@@ -363,8 +368,8 @@ impl Attaching {
 impl Drop for Attaching {
     fn drop(&mut self) {
         let mut queue = self.0.0.queue.lock();
-        // The polls that have waited for this WebSocket go on, and nothing else may ever wake the
-        // driver for them.
+        // Polls that waited for this WebSocket continue, and nothing else may ever wake the driver
+        // for them.
         queue.attaching -= 1;
         queue.wake_driver();
     }

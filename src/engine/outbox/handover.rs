@@ -1,9 +1,9 @@
-//! Recovery of a session by another one: the old outbox hands a channel over to the new one.
+//! Recovery: the outbox of an old session hands a channel over to the outbox of a new one.
 //!
 //! Two outboxes may be locked at the same time. A task that passes a frame on locks them in the
-//! order in which their sessions have ended, which has no circle, because an outbox hands over only
-//! after it was sealed, and only to one that is not. A task that hands over cannot know that order
-//! before, and never waits for one outbox while it holds the other.
+//! order in which their sessions ended. That order has no cycle: an outbox hands over only after it
+//! is sealed, and only to one that is not. A task that hands over does not know that order in
+//! advance, so it never waits for one outbox while it holds the other.
 
 use std::sync::Arc;
 
@@ -19,12 +19,13 @@ use super::{
 };
 
 impl Outbox {
-    /// Keeps the frames of a channel for replay from here on; `floor` is the last one that the client has, if it has any.
+    /// Retains the frames of a channel for replay from here on; `floor` is the last frame that the
+    /// client has, if any.
     pub(crate) fn keep_for_replay(&self, channel: u64, floor: Option<u64>, limits: Limits) {
         self.lock().keep_for_replay(self, channel, floor, limits);
     }
 
-    /// All frames that follow one; `None` if some of them are not kept.
+    /// Returns all frames after `known`, or `None` if some of them are not retained.
     #[cfg(feature = "cluster")]
     pub(crate) fn all_after(&self, known: Stamp) -> Option<Vec<Frame>> {
         let queue = self.lock();
@@ -32,14 +33,14 @@ impl Outbox {
         Some(frames.cloned().collect())
     }
 
-    /// Whether all frames that follow one are kept.
+    /// Returns whether all frames after `known` are retained.
     pub(crate) fn has_all_after(&self, known: Stamp) -> bool {
         let queue = self.lock();
         let replay = queue.replay.as_ref();
         replay.is_some_and(|replay| replay.after(known).is_some())
     }
 
-    /// Drops the frames that were kept of a channel.
+    /// Discards the retained frames of a channel.
     pub(crate) fn forget_replay(&self, channel: u64) {
         let mut queue = self.lock();
         if let Some(replay) = &mut queue.replay
@@ -49,17 +50,18 @@ impl Outbox {
         }
     }
 
-    /// Ends the session as if its transport had just broken, because its client has a new one. What was queued before still
-    /// leaves, within a moment: of two that take themselves for one client both may be there, and each waits for an answer.
+    /// Ends the session as if its transport had just broken, because its client has a new one.
+    /// Queued frames are still sent, within a moment: if two clients share one identity, both may
+    /// be connected and wait for a response.
     pub(crate) fn supersede(&self) {
         let mut queue = self.lock();
         queue.supersede();
         queue.wake_driver();
     }
 
-    /// Hands a channel over to `to`, which gets the frames that follow `known`, then `hello`, then
-    /// everything that is still sent to this outbox. Returns how many frames were sent again, or
-    /// `None` if that is impossible.
+    /// Hands a channel over to `to`, which receives the frames after `known`, then `hello`, then
+    /// everything that is still sent to this outbox. Returns the number of frames sent again, or
+    /// `None` if the handover is impossible.
     pub(crate) fn hand_over(
         &self,
         known: Stamp,
@@ -71,8 +73,8 @@ impl Outbox {
             return None;
         }
         let (mut queue, mut successor) = lock_both(self, to);
-        // Only an outbox that takes no more frames hands over, to one that still does: the order of
-        // locks depends on it.
+        // Only a sealed outbox hands over, and only to one that is not sealed: the lock order
+        // depends on it.
         queue.closed()?;
         if successor.closed().is_some() {
             return None;
@@ -86,7 +88,7 @@ impl Outbox {
             wake = wake.or(next);
         }
         replay.hand_over(known.channel, Arc::downgrade(to.inner()));
-        // A wake takes the lock of a flusher's list, which is never taken under that of an outbox.
+        // A wake locks a flusher's list, which is never locked while an outbox is locked.
         drop((successor, queue));
         to.call(wake);
         Some(missed.len())
@@ -121,8 +123,8 @@ impl Queue<OutboxInner> {
     }
 }
 
-/// Locks two outboxes, while other tasks may hold one of them and wait for the other. If the second
-/// one is taken, the first is let go of, and the next attempt begins with the one that was taken.
+/// Locks two outboxes that other tasks may lock in any order. If the second is locked, the first is
+/// released, and the next attempt starts with the second.
 fn lock_both<'a>(
     one: &'a Outbox,
     other: &'a Outbox,
@@ -201,7 +203,7 @@ mod tests {
         push(&old, [5]);
         push(&new, [6]);
         assert_eq!(texts(&new), ["42[3]", "42[4]", "40{}", "42[5]", "42[6]"]);
-        // Nobody else gets it, and the new session can be gone on with as well.
+        // No other session gets the channel, and the new session can be recovered as well.
         let third = outbox(&outboxes);
         assert_eq!(old.hand_over(stamp(2), &third, LIMITS, &hello), None);
         new.supersede();
@@ -227,7 +229,7 @@ mod tests {
                 old.hand_over(stamp(1), &new, LIMITS, &hello)
             });
             started.wait();
-            // Whoever holds the second one may wait for the first.
+            // A task that holds the second outbox may wait for the first.
             for number in 3..=90 {
                 std::thread::yield_now();
                 push(&old, [number]);

@@ -1,11 +1,11 @@
-//! What waits to be sent to a session, and how it leaves.
+//! Queues the frames of a session and writes them.
 //!
-//! An outbox is the sending side of a session. Everybody who has something for a client holds a
-//! handle to it, and whoever comes first writes what is queued. Sessions, whatever answers
-//! requests, and all that sends from outside of the engine import this module. It must not know
-//! drivers: what it wants of a driver it leaves in a queue, and wakes the driver.
+//! An outbox is the sending side of a session. All code that sends to a client holds a handle to
+//! it, and the first task that gets to it writes the queue. Sessions, HTTP request handlers, and
+//! senders outside of the engine import this module. It must not know drivers: it leaves control
+//! messages in a queue and wakes the driver.
 //!
-//! The states of an outbox and the transitions between them are described in [`states`].
+//! [`states`] describes the states of an outbox and their transitions.
 
 mod batch;
 mod flushing;

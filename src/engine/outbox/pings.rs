@@ -1,4 +1,4 @@
-//! The pings and pongs of an outbox, whether its driver sends them or the wheel.
+//! Pings and pongs of an outbox, sent by the timer wheel or by the driver.
 
 use std::time::Instant;
 
@@ -21,15 +21,15 @@ impl Beat for Outbox {
         let again = now + rhythm.interval;
         let mut queue = self.lock();
         match queue.ping_state {
-            // A pong has put the ping off since the wheel planned this look.
+            // A pong has postponed the ping since the wheel scheduled this check.
             PingState::Due(at) if at > now => at,
             PingState::Due(_) if queue.closed().is_none() => {
                 queue.ping_state = PingState::Sent(now);
                 let wake = self.append_ping(&mut queue, rhythm.ping.clone());
                 drop(queue);
                 match wake {
-                    // The queue counts the session as listed with its flusher. Writing here does
-                    // what the flusher would do, and spares a wake for every ping.
+                    // The session counts as listed with its flusher. Writing here does the
+                    // flusher's work and saves a wake for each ping.
                     Wake::Flusher => {
                         self.flush();
                     }
@@ -55,7 +55,8 @@ impl Beat for Outbox {
 }
 
 impl Outbox {
-    /// The task that sends the pings of this session, once the driver has asked for that.
+    /// Returns the timer wheel that sends the pings of this session after the driver has registered
+    /// it.
     pub(in crate::engine) fn heartbeats(&self) -> &Heartbeats<Self> {
         self.flusher().heartbeats()
     }
@@ -68,7 +69,7 @@ impl Outbox {
         self.call(wake);
     }
 
-    /// Queues a ping; its pong proves that everything before it was received.
+    /// Queues a ping; its pong confirms that everything before it was received.
     fn append_ping(&self, queue: &mut Queue<OutboxInner>, frame: Frame) -> Wake {
         if let Some(replay) = &mut queue.replay {
             replay.ping();
@@ -79,8 +80,8 @@ impl Outbox {
         self.append_control(queue, frame)
     }
 
-    /// Notes that the pong has come and that the next ping is due at this time. Returns when the
-    /// ping was sent, if the wheel has sent it and not the driver.
+    /// Records a pong, and that the next ping is due at `next`. Returns when the ping was sent if
+    /// the wheel sent it, `None` if the driver did.
     pub(in crate::engine) fn confirm(&self, next: Instant) -> Option<Instant> {
         let mut queue = self.lock();
         if let Some(replay) = &mut queue.replay {
@@ -95,7 +96,7 @@ impl Outbox {
         }
     }
 
-    /// When the wheel has sent a ping that was not answered yet.
+    /// Returns when the wheel sent a ping that is still unanswered.
     pub(in crate::engine) fn pinged_at(&self) -> Option<Instant> {
         match self.lock().ping_state {
             PingState::Sent(at) => Some(at),

@@ -1,10 +1,10 @@
-//! How frames come into a queue: what they ask, what is decided, and what is kept of them.
+//! Adds frames to a queue: the modes of frames, the decision, and its effects.
 //!
-//! Everything that is sent by applications comes in by [`Outbox::append`]; what the protocol says
-//! itself, by `append_control`, which no budget holds back.
+//! All frames of applications pass [`Outbox::append`]. Frames of the protocol itself pass
+//! `append_control`, which no budget limits.
 //!
-//! What does not fit into the budget of the session, or of all sessions together, is dropped if it
-//! may be lost. Else the session ends: a hole in what must arrive is never passed over.
+//! A frame that exceeds the budget of the session or of all sessions is dropped if it may be lost.
+//! Otherwise the session ends, because reliable frames must never have gaps.
 
 use std::sync::{Arc, Weak};
 
@@ -18,70 +18,70 @@ use super::{
 };
 use crate::metrics::Counter;
 
-/// What may happen to a frame that cannot leave at once.
+/// How a frame is treated that cannot be sent immediately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// The frame waits, within the budget of the session.
     Reliable,
-    /// The frame is dropped unless it can leave at once.
+    /// The frame is dropped unless it can be sent immediately.
     Volatile,
-    /// For a slow client, or until a poll comes, it waits where an older one of its stream gives
-    /// way to it.
+    /// While the client is slow or no poll waits, the frame is stored where newer frames of its
+    /// stream replace older ones.
     Conflated {
-        /// Which frames give way to one another.
+        /// Frames of the same stream replace one another.
         stream: u64,
-        /// In which way.
+        /// Which frames are replaced.
         policy: DropPolicy,
     },
 }
 
-/// What became of a frame.
+/// The outcome of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Push {
-    /// The frame waits to be written.
+    /// The frame is queued.
     Queued,
-    /// The frame may be lost, and the client was too slow.
+    /// The frame was dropped, because it may be lost and the client is too slow.
     Dropped,
-    /// The frame did not fit into the budget, and the session is being closed.
+    /// The frame exceeded the budget, and the session is being closed.
     Overflow,
     /// The session is closed.
     Closed,
 }
 
-/// From where a frame comes to an outbox.
+/// The origin of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PushSource {
-    /// The frame comes from the task that sends it. If another outbox has taken its channel over,
-    /// the frame goes there.
+    /// The frame comes from the sending task. If another outbox has taken over its channel, the
+    /// frame is passed on to that outbox.
     Sender,
-    /// The frame comes from an outbox that handed its channel over. It is not passed on any
-    /// further, or locks could be taken in a circle.
+    /// The frame comes from an outbox that handed over its channel. It is not passed on further,
+    /// because locks could then be taken in a cycle.
     Predecessor,
 }
 
-/// What is decided about a frame.
+/// The decision about a frame.
 enum Admission {
-    /// The frame is queued. With `is_backed_up`, what is queued waits for a slow client, and so
+    /// The frame is queued. If `is_backed_up`, the queue waits for a slow client and therefore
     /// counts.
     Queue {
         is_backed_up: bool,
     },
-    /// The frame waits where older frames of its stream give way to it.
+    /// The frame is stored where older frames of its stream are replaced.
     Conflate {
         stream: u64,
         policy: DropPolicy,
     },
-    /// What may be lost is to give way to the frame, and then the frame is looked at again.
+    /// Replaceable frames are dropped to make room, then the decision is repeated.
     MakeRoom,
     Drop,
     Refuse,
-    /// The frame must arrive and does not fit, so the session ends.
+    /// The frame is reliable and does not fit, so the session ends.
     Cut(Budget),
 }
 
 impl Outbox {
-    /// Queues a frame for this session alone.
+    /// Queues a frame for this session only.
     pub(crate) fn push(&self, frame: &Frame, mode: Mode) -> Push {
         let mut queue = self.lock();
         let (push, wake) = self.append(&mut queue, frame, mode, PushSource::Sender);
@@ -90,7 +90,7 @@ impl Outbox {
         push
     }
 
-    /// Queues a frame of the protocol itself, which no budget and no policy holds back.
+    /// Queues a frame of the protocol itself, regardless of budgets and policies.
     pub(in crate::engine) fn push_control(&self, frame: Frame) {
         let mut queue = self.lock();
         let wake = self.append_control(&mut queue, frame);
@@ -106,8 +106,8 @@ impl Outbox {
         queue.schedule()
     }
 
-    /// The one way in for what applications send. Whoever calls this holds the lock, and calls the wake
-    /// that is returned when it has let go of it.
+    /// Queues a frame of the application; every such frame passes here. The caller holds the lock,
+    /// and must call the returned wake after releasing it.
     pub(super) fn append(
         &self,
         queue: &mut Queue<OutboxInner>,
@@ -115,8 +115,8 @@ impl Outbox {
         mode: Mode,
         source: PushSource,
     ) -> (Push, Wake) {
-        // Keeping comes before the decision: a frame that is dropped below, or comes when the session
-        // is over, is among those that the client gets when it comes back.
+        // Retention comes before the decision: the client receives retained frames when it
+        // reconnects, even if they are dropped below or sent after the session has ended.
         if let Some(replay) = &mut queue.replay {
             match (replay.keep(frame), source) {
                 (KeepResult::Here, _) | (KeepResult::BySuccessor(_), PushSource::Predecessor) => {}
@@ -143,8 +143,8 @@ impl Outbox {
                     self.conflate(queue, frame, stream, policy)
                 }
                 Admission::MakeRoom => {
-                    // Nothing is left that could give way a second time, so this is looked at twice
-                    // at most.
+                    // Nothing replaceable remains after this, so the decision is made at most
+                    // twice.
                     let gone = queue.drop_conflated(self.memory());
                     self.metrics().add(Counter::OldestDropped, gone);
                     continue;
@@ -159,7 +159,7 @@ impl Outbox {
         }
     }
 
-    /// Decides without changing anything, so that what was decided can be read in one place.
+    /// Decides without changing anything, which keeps all cases in one place.
     #[inline]
     fn admission(&self, queue: &Queue<OutboxInner>, frame: &Frame, mode: Mode) -> Admission {
         if !queue.life.is_open() {
@@ -175,8 +175,8 @@ impl Outbox {
             Mode::Conflated { .. } => {}
         }
         let is_backed_up = queue.is_backed_up();
-        // An empty queue takes one frame of any size, or an event above the budget could never be
-        // sent.
+        // An empty queue accepts one frame of any size. Otherwise an event above the budget could
+        // never be sent.
         let budget = if is_backed_up && self.memory().is_exhausted() {
             Budget::Total
         } else if queue.bytes > 0 && queue.total_cost() + frame.len() > self.budget() {
@@ -194,7 +194,7 @@ impl Outbox {
         }
     }
 
-    /// What is queued waits for a slow client.
+    /// Starts to count the queued frames as held for a slow client.
     #[cold]
     fn begin_counting(&self, queue: &mut Queue<OutboxInner>) {
         queue.begin_holding(self.memory());
@@ -209,7 +209,7 @@ impl Outbox {
         (Push::Dropped, Wake::Nobody)
     }
 
-    /// Lets a frame wait where it can give way, or others give way to it.
+    /// Stores a frame that newer frames of its stream can replace.
     #[cold]
     fn conflate(
         &self,
@@ -237,7 +237,7 @@ impl Outbox {
         }
     }
 
-    /// Files what waits for a client that does not keep up.
+    /// Files the session by the bytes queued for its slow client.
     #[cold]
     pub(super) fn weigh(&self, queue: &mut Queue<OutboxInner>) {
         let waiting = queue.backlog();
@@ -245,7 +245,7 @@ impl Outbox {
         heaviest.file(&mut queue.filed, waiting, || self.shed());
     }
 
-    /// Files what is kept for a client, and calls for whoever keeps most if that is too much.
+    /// Files the session by its retained bytes, and starts load shedding if the total is too large.
     #[cold]
     fn weigh_replay(&self, replay: &mut ReplayBuffer<OutboxInner>, bytes: usize) {
         let heaviest = self.memory().replay();
@@ -265,8 +265,8 @@ impl Shed for OutboxInner {
     fn shed_waiting(self: Arc<Self>, class: Class) {
         let outbox = Outbox::from(self);
         let mut queue = outbox.lock();
-        // The client may have caught up since it was filed. It is filed anew, and cut only if it
-        // still belongs where it was found.
+        // The client may have caught up since it was filed. It is filed again, and disconnected
+        // only if it is still in this class.
         outbox.weigh(&mut queue);
         if queue
             .filed

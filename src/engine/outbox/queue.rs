@@ -1,7 +1,8 @@
-//! What is guarded by the mutex of an outbox: the frames of one session, what they cost, and its state.
+//! The queue of an outbox, guarded by its mutex: the frames of one session, their cost, and the
+//! session's state.
 //!
-//! What is done to a queue lies beside who does it: writing in `flushing`, answering polls in `polls`,
-//! the turns of the driver in `handle`, admission in `push`.
+//! Further methods are next to their users: writing in `flushing`, answering polls in `polls`,
+//! iterations of the driver in `handle`, admission in `push`.
 
 use std::{collections::VecDeque, task::Waker, time::Instant};
 
@@ -13,52 +14,52 @@ use super::{
     waiting::{Conflation, DropPolicy, FRAME_OVERHEAD, Filed, Frames, MemoryBudget, ReplayBuffer},
 };
 
-/// The frames of one session, where they go, and what its driver is asked.
+/// The frames of one session, their sink, and the control messages to its driver.
 ///
-/// Whatever takes frames out or puts them in keeps `held` true to its word. `H` is what takes over
-/// what is kept for recovery.
+/// All code that adds or removes frames must keep `held` correct. `H` is the owner that takes over
+/// retained frames on recovery.
 pub(in crate::engine) struct Queue<H> {
     pub(in crate::engine) frames: Frames,
     /// Bytes of the first frame that have been written: `offset < frames[0].len()`.
     pub(super) offset: usize,
-    /// Bytes of all frames, the first one whole.
+    /// Bytes of all frames, including the whole first one.
     pub(in crate::engine) bytes: usize,
-    /// The newest WebSocket pong, ready to send. Pings before the last one need no answer of their own
-    /// (RFC 6455, 5.5.3).
+    /// The newest WebSocket pong, ready to send. Earlier pings need no answer of their own (RFC
+    /// 6455, 5.5.3).
     pub(super) pong: Option<Frame>,
-    /// What waits for a poll or for a slow client and may give way. Never empty.
+    /// Replaceable frames that wait for a poll or a slow client. Never empty.
     pub(super) conflated: Option<Box<Conflation>>,
-    /// Where the session is filed among those for whom much waits; `None` if little does.
+    /// The session's entry among the heaviest sessions; `None` if little is queued.
     pub(super) filed: Option<Box<Filed>>,
-    /// Whether all frames count as waiting for a slow client. Those in `conflated` always do.
+    /// Whether all queued frames count as held for a slow client. Frames in `conflated` always do.
     pub(super) held: bool,
-    /// Which task writes what is queued, or is bound to look at it.
+    /// The task that writes the queue, or will check it.
     pub(super) writer: Writer,
-    /// Whether the driver has its turn.
+    /// Whether the driver's iteration is running.
     pub(super) turn: Turn,
-    /// The waker of the driver; `None` if it has been called already, or the driver has not had its
-    /// first turn.
+    /// The waker of the driver; `None` if it has already been called, or before the driver's first
+    /// iteration.
     pub(super) waker: Option<Waker>,
-    /// When the kernel first took no more, as long as something of what was queued has not left.
+    /// When the kernel first refused bytes; `None` once everything queued has been sent.
     pub(super) slow_since: Option<Instant>,
     pub(super) ping_state: PingState,
-    /// Whether the session takes frames.
+    /// Whether the session accepts frames.
     pub(super) life: Life,
     pub(super) drain: Drain,
-    /// Whether a request brings packets. A second one at the same time ends the session.
+    /// Whether a request is posting packets. A second concurrent post ends the session.
     posting: bool,
-    /// WebSockets on their way to take the session over; see
-    /// [`Attaching`](super::handle::Attaching).
+    /// Number of WebSockets that are being attached; see [`Attaching`](super::handle::Attaching).
     pub(super) attaching: u32,
-    /// The frames that are kept for replay; `None` if this session cannot be recovered.
+    /// The frames retained for replay; `None` if this session cannot be recovered.
     pub(super) replay: Option<Box<ReplayBuffer<H>>>,
     pub(in crate::engine) sink: Sink,
     pub(in crate::engine) control: VecDeque<Control>,
 }
 
-/// Above this many queued bytes a client is slow.
+/// Number of queued bytes above which a client is slow.
 const HIGH_WATER: usize = 64 * 1024;
-/// Up to this many queued bytes are on their way and not worth counting, unless the kernel refuses.
+/// Queued bytes up to this number are not counted, because they are usually sent at once, unless
+/// the kernel refuses them.
 const UNCOUNTED: usize = 16 * 1024;
 
 impl<H> Queue<H> {
@@ -86,9 +87,8 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether an event could leave at once, which is the condition for volatile ones. As in the
-    /// official server, neither frames that have not left may be in the way nor, while polling, a
-    /// missing poll.
+    /// Returns whether a volatile event could be sent immediately. As in the official server, no
+    /// frame may be queued before it, and while polling a poll must be waiting.
     pub(super) fn is_writable(&self) -> bool {
         match &self.sink {
             Sink::WebSocket(_) => {
@@ -99,24 +99,24 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether an event that may be conflated has to wait among those that give way.
+    /// Returns whether a replaceable event must be stored in `conflated`.
     pub(super) fn conflates(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => {
-                // An event behind one that waits has to wait as well, or it would overtake that
-                // one.
+                // An event after a stored one must be stored as well, so that it does not overtake
+                // it.
                 self.is_blocked() || self.bytes > HIGH_WATER || self.conflated.is_some()
             }
             Sink::Poll(_) | Sink::Detached => true,
         }
     }
 
-    /// Whether what is queued now waits for a slow client, and so counts.
+    /// Returns whether the queue waits for a slow client and therefore counts.
     pub(super) fn is_backed_up(&self) -> bool {
         self.held || self.bytes > UNCOUNTED || self.is_blocked()
     }
 
-    /// Whether the client is slow, as far as can be seen.
+    /// Returns whether the client appears to be slow.
     pub(super) fn is_slow(&self) -> bool {
         match self.sink {
             Sink::WebSocket(_) => self.slow_since.is_some() || self.bytes > HIGH_WATER,
@@ -124,18 +124,18 @@ impl<H> Queue<H> {
         }
     }
 
-    /// The bytes that wait for a client that is slow.
+    /// Returns the bytes held for a slow client.
     pub(super) fn backlog(&self) -> usize {
         let counts = (self.held || self.conflated.is_some()) && self.life.is_open();
         if counts { self.total_cost() } else { 0 }
     }
 
-    /// The cost of the queued frames without those that may be conflated.
+    /// Returns the cost of the queued frames, without `conflated`.
     fn cost(&self) -> usize {
         self.bytes + self.frames.len() * FRAME_OVERHEAD
     }
 
-    /// The cost of everything that waits.
+    /// Returns the cost of all frames.
     pub(in crate::engine) fn total_cost(&self) -> usize {
         self.cost()
             + self
@@ -144,7 +144,7 @@ impl<H> Queue<H> {
                 .map_or(0, |conflated| conflated.cost())
     }
 
-    /// The frames that count as waiting for a slow client.
+    /// Returns the frames that count as held for a slow client.
     #[cfg(test)]
     pub(in crate::engine) fn counted(&self) -> Vec<Frame> {
         let bytes: usize = self.frames.iter().map(Frame::len).sum();
@@ -170,7 +170,7 @@ impl<H> Queue<H> {
         self.frames.push_back(frame);
     }
 
-    /// Begins to count the frames as waiting for a slow client, until none is left.
+    /// Starts to count the frames as held for a slow client, until the queue is empty.
     #[cold]
     pub(super) fn begin_holding(&mut self, memory: &MemoryBudget) {
         if !self.held && !self.frames.is_empty() {
@@ -179,8 +179,8 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Keeps a frame that may be conflated. Returns how many were dropped, and whether this one is
-    /// kept.
+    /// Stores a replaceable frame. Returns how many frames were dropped, and whether this one is
+    /// stored.
     pub(super) fn conflate(
         &mut self,
         stream: u64,
@@ -190,7 +190,7 @@ impl<H> Queue<H> {
         memory: &MemoryBudget,
     ) -> (u64, bool) {
         let room = if self.bytes == 0 {
-            // One event is accepted whatever its size.
+            // One event is accepted regardless of its size.
             budget.max(frame.len() + FRAME_OVERHEAD)
         } else {
             budget.saturating_sub(self.cost())
@@ -208,7 +208,7 @@ impl<H> Queue<H> {
         (gone, kept)
     }
 
-    /// Drops the frames that give way. Returns how many these were.
+    /// Drops all replaceable frames. Returns their number.
     pub(super) fn drop_conflated(&mut self, memory: &MemoryBudget) -> u64 {
         let frames = self
             .conflated
@@ -218,12 +218,12 @@ impl<H> Queue<H> {
         frames.map(|frame| memory.release(&frame)).count() as u64
     }
 
-    /// Queues the frames that gave way until now: nothing replaces them any more.
+    /// Moves the replaceable frames to the queue, where nothing replaces them.
     pub(super) fn settle_conflated(&mut self, memory: &MemoryBudget) {
         let Some(conflated) = self.conflated.take() else {
             return;
         };
-        // Conflated frames have counted all along, so from here on the others have to as well.
+        // Conflated frames have always counted, so from here on all frames must count.
         self.begin_holding(memory);
         self.held = true;
         for frame in conflated.into_frames() {
@@ -232,7 +232,7 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Takes the first frame out.
+    /// Takes out the first frame.
     pub(super) fn pop(&mut self, memory: &MemoryBudget) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         self.bytes = self.bytes.saturating_sub(frame.len());
@@ -259,7 +259,7 @@ impl<H> Queue<H> {
         self.life.closed()
     }
 
-    /// The budget for which the session was cut, if it was.
+    /// Returns the budget whose excess ended the session, if any.
     pub(in crate::engine) fn exceeded(&self) -> Option<Budget> {
         match self.life {
             Life::Cut(budget) => Some(budget),
@@ -267,12 +267,12 @@ impl<H> Queue<H> {
         }
     }
 
-    /// Whether polls must wait for a WebSocket that is about to be attached.
+    /// Returns whether polls must wait for a WebSocket that is being attached.
     pub(in crate::engine) fn is_attaching(&self) -> bool {
         self.attaching > 0
     }
 
-    /// Returns `false` if another request is bringing packets.
+    /// Records the start of a post. Returns `false` if another request is posting packets.
     pub(in crate::engine) fn begin_post(&mut self) -> bool {
         !std::mem::replace(&mut self.posting, true)
     }
@@ -281,32 +281,32 @@ impl<H> Queue<H> {
         self.posting = false;
     }
 
-    /// Takes no more frames from here on.
+    /// Accepts no more frames from here on.
     pub(in crate::engine) fn seal(&mut self, reason: CloseReason) {
         if self.life.is_open() {
             self.life = Life::Sealed(reason);
         }
     }
 
-    /// Takes no more frames from here on, because the client has a new session.
+    /// Accepts no more frames from here on, because the client has a new session.
     pub(super) fn supersede(&mut self) {
         if self.life.is_open() {
             self.life = Life::Superseded;
         }
     }
 
-    /// Whether the client had a new session before this one ended.
+    /// Returns whether the client had a new session before this one ended.
     pub(in crate::engine) fn is_superseded(&self) -> bool {
         self.life == Life::Superseded
     }
 
-    /// Cuts the session off because the client does not keep up: no more frames are taken. If
-    /// others need the memory, what waits is dropped at once; otherwise the driver tries a last
-    /// time to write some of it. Nothing that was queued later than what is dropped will leave.
+    /// Ends the session because the client is too slow: no more frames are accepted. If the memory
+    /// is needed for other sessions, the queue is dropped immediately. Otherwise the driver tries
+    /// once more to write some of it. Frames queued after a dropped one are never sent.
     #[cold]
     pub(super) fn cut(&mut self, budget: Budget, memory: &MemoryBudget) {
         self.life = Life::Cut(budget);
-        // Dropping the buffer also takes the session out of those that keep most.
+        // Dropping the buffer also removes the session from the largest replay buffers.
         self.replay = None;
         self.filed = None;
         match budget {
@@ -316,14 +316,14 @@ impl<H> Queue<H> {
         self.wake_driver();
     }
 
-    /// Drops what is queued, but for the rest of a frame that has left in part. The frames of a
-    /// batch that is being written are not in the queue.
+    /// Drops the queue except for the rest of a partially written frame. The frames of a batch that
+    /// is being written are not in the queue.
     pub(in crate::engine) fn forget_unsent(&mut self, memory: &MemoryBudget) {
         self.forget(self.offset > 0 && self.writer != Writer::Writing, memory);
         self.pong = None;
     }
 
-    /// Drops what is queued.
+    /// Drops the queue.
     pub(in crate::engine) fn clear(&mut self, memory: &MemoryBudget) {
         self.forget(false, memory);
         self.offset = 0;

@@ -1,4 +1,4 @@
-//! Messages from requests to the driver of a session, and the answers to the requests.
+//! Messages from requests to the driver of a session, and the responses to the requests.
 
 use std::time::Instant;
 
@@ -16,26 +16,26 @@ use crate::engine::transport::Stream;
 pub(in crate::engine) enum Control {
     /// A polling request waits for packets.
     Poll(PendingPoll),
-    /// The client has given up the polling request with this id.
+    /// The client aborted the polling request with this id.
     PollAborted { id: u64 },
-    /// A polling request was answered after its client had given it up.
+    /// A polling request was answered after its client had aborted it.
     PollLost,
-    /// A request has brought a payload.
+    /// A request has posted a payload.
     Post {
         body: Bytes,
         answer: oneshot::Sender<PostAnswer>,
     },
-    /// A WebSocket wants to take the session over.
+    /// A WebSocket requests the upgrade of the session.
     Attach {
         stream: Stream,
-        /// Bytes the client sent right behind its request.
+        /// Bytes that the client sent directly after its request.
         unread: Bytes,
     },
-    /// Ends the session, after what is queued was flushed.
+    /// Ends the session after its queue is flushed.
     Close(CloseReason),
-    /// Ends the session when nothing is under way for its client, and at the latest then.
+    /// Ends the session as soon as nothing is in flight for its client, at the latest at this time.
     Leave(Instant),
-    /// Ends the session at once.
+    /// Ends the session immediately.
     Abort(CloseReason),
 }
 
@@ -45,7 +45,7 @@ impl Control {
     }
 }
 
-/// The answer to a request that brought packets.
+/// The response to a request that posted packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PostAnswer {
     /// `200` and `ok`.
@@ -66,13 +66,13 @@ impl PendingPoll {
         Self { id, answer }
     }
 
-    /// Answers with packets. Returns `false` if the client has given up.
+    /// Answers with packets. Returns `false` if the client has aborted the request.
     #[must_use]
     pub(in crate::engine) fn answer(self, frames: &[Frame]) -> bool {
         self.answer.send(PollAnswer::packets(frames)).is_ok()
     }
 
-    /// Answers that it overlaps with another one.
+    /// Answers that the request overlaps with another one.
     pub(in crate::engine) fn refuse(self) {
         let _ = self.answer.send(PollAnswer::Refused);
     }
@@ -84,12 +84,12 @@ impl PendingPoll {
     }
 }
 
-/// The answer to a polling request.
+/// The response to a polling request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PollAnswer {
     /// `200` with these packets, and whether they may be compressed.
     Payload(Bytes, bool),
-    /// `400`: it overlapped with another one.
+    /// `400`: it overlapped with another request.
     Refused,
 }
 
@@ -100,7 +100,7 @@ impl PollAnswer {
     }
 }
 
-/// The packets of a polling answer in one payload.
+/// Joins the packets of a polling response into one payload.
 fn join(frames: &[Frame]) -> Bytes {
     if let [frame] = frames {
         return frame.polling();

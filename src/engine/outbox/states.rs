@@ -1,44 +1,53 @@
-//! What an outbox can be in. Each of these enums answers one question, and all are guarded by the lock of
-//! the queue.
+//! The states of an outbox. The lock of the queue guards all of these enums.
 //!
-//! **Who writes**: [`Writer`]. As long as it is not `Nobody`, somebody is bound to look at the queue again,
-//! and whoever queues a frame wakes nobody.
+//! **Which task writes**: [`Writer`]. Unless it is `Nobody`, a task is certain to check the queue
+//! again, so a task that queues a frame wakes no other task.
 //!
-//! | state | a frame is queued | `flush` begins | all is written | no room | four batches were written, and there is more | an error | the driver finds room | the driver finds none |
-//! |---|---|---|---|---|---|---|---|---|
-//! | `Nobody` | `Listed`, and the flusher is woken | `Writing` | | | | | | `Blocked` |
-//! | `Listed` | | `Writing`, or `Nobody` with nothing to write | | | | | | `Blocked` |
-//! | `Writing` | taken along by the next batch | returns at once | `Nobody` | `Blocked`, and the driver is woken | `Listed`, behind the others | `Nobody`; the session is sealed, and nothing is left | | |
-//! | `Blocked` | waits, and counts | returns at once | | | | | `Nobody`, and the driver writes | |
+//! | state | event | next state |
+//! |---|---|---|
+//! | `Nobody` | a frame is queued | `Listed`; the flusher is woken |
+//! | `Nobody` | `flush` begins | `Writing` |
+//! | `Nobody` | the driver finds no room | `Blocked` |
+//! | `Listed` | `flush` begins | `Writing`, or `Nobody` if nothing is queued |
+//! | `Listed` | the driver finds no room | `Blocked` |
+//! | `Writing` | a frame is queued | unchanged; the next batch includes it |
+//! | `Writing` | `flush` begins | unchanged; that call returns immediately |
+//! | `Writing` | everything is written | `Nobody` |
+//! | `Writing` | no room | `Blocked`; the driver is woken |
+//! | `Writing` | four batches are written, more is queued | `Listed`, at the end of the list |
+//! | `Writing` | an error | `Nobody`; the session is sealed and its queue is dropped |
+//! | `Blocked` | a frame is queued | unchanged; the frame waits and counts |
+//! | `Blocked` | `flush` begins | unchanged; that call returns immediately |
+//! | `Blocked` | the driver finds room | `Nobody`; the driver writes |
 //!
-//! A session that goes over to a WebSocket is `Blocked` if that has buffered something, and not otherwise.
+//! A session that is upgraded to a WebSocket is `Blocked` exactly if the stream has buffered data.
 //!
-//! A frame is also left alone, in `Nobody`, while the driver has its turn (it writes at the end of it) and
-//! while there is nowhere to write to: a poll that comes takes it along. A batch that is put back into a
-//! queue whose driver has gone is forgotten.
+//! In `Nobody`, a queued frame waits in two cases. While the driver's iteration is running, the
+//! driver writes it at the end. While there is no sink to write to, the next poll takes it. A batch
+//! that is put back after the driver has ended is dropped.
 //!
-//! **Whether the driver has its turn**: [`Turn`].
+//! **Whether the driver's iteration is running**: [`Turn`].
 //!
-//! | state | turn begins | somebody wakes it | turn ends |
+//! | state | iteration begins | driver is woken | iteration ends |
 //! |---|---|---|---|
 //! | `Idle`, `Polling` | `Running` | its waker is called, once | |
-//! | `Running` | | `Recalled` | `Idle` or `Polling`; not while frames are left to it, which it writes first |
-//! | `Recalled` | | | the same, and it has another turn |
+//! | `Running` | | `Recalled` | `Idle` or `Polling`, after it has written queued frames |
+//! | `Recalled` | | | the same, and another iteration follows |
 //!
-//! The end of a turn looks at everything that others may have left to it and stores the waker under one
-//! lock. Whoever comes before that is seen, and whoever comes after it finds the waker: no wake is lost.
+//! The end of an iteration checks for new work and stores the waker under one lock. Work that
+//! arrives earlier is seen, and later work finds the waker, so no wake is lost.
 //!
-//! **Whether the session takes frames**: [`Life`], which never goes back to `Open`.
+//! **Whether the session accepts frames**: [`Life`], which never returns to `Open`.
 //!
-//! | state | sealed | superseded | cut | a frame comes |
+//! | state | sealed | superseded | cut | a frame arrives |
 //! |---|---|---|---|---|
-//! | `Open` | `Sealed` | `Superseded` | `Cut` | it is queued, conflated or dropped, or cuts the session |
-//! | `Sealed`, `Superseded` | | | | it is refused; what is kept for recovery is kept all the same |
-//! | `Cut` | | | | it is refused, and nothing is kept |
+//! | `Open` | `Sealed` | `Superseded` | `Cut` | queued, conflated, dropped, or cuts the session |
+//! | `Sealed`, `Superseded` | | | | refused, but still retained for recovery |
+//! | `Cut` | | | | refused, and not retained |
 //!
-//! **Where frames go**: [`Sink`], from `Poll` to `WebSocket` once, and to `Detached` when the driver goes.
-//! Only while polling a request can wait. **Whether somebody asked to be told that all has left**:
-//! [`Drain`]. **Who sends the pings**: [`PingState`].
+//! **Where frames are sent**: [`Sink`], which changes once from `Poll` to `WebSocket`, and to
+//! `Detached` when the driver ends. A request can wait only while polling. **Whether a drain is
+//! watched**: [`Drain`]. **Which task sends the pings**: [`PingState`].
 
 use std::time::Instant;
 
@@ -47,44 +56,45 @@ use roomcast_protocol::engine::CloseReason;
 use super::requests::PendingPoll;
 use crate::engine::transport::Stream;
 
-/// Which task writes what is queued, or is about to.
+/// The task that writes the queue, or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// No task writes. Whoever queues something has to arrange for writing it.
+    /// No task. A task that queues a frame must arrange for writing it.
     Nobody,
-    /// The session waits in the list of its flusher.
+    /// The session is in the list of its flusher.
     Listed,
-    /// A batch is out of the queue and is being written.
+    /// A batch has been taken out of the queue and is being written.
     Writing,
-    /// The kernel took no more. Only the driver learns when it takes bytes again.
+    /// The kernel accepts no more. Only the driver learns when it accepts bytes again.
     Blocked {
-        /// Whether the driver has asked to be woken then.
+        /// Whether the driver has registered to be woken then.
         is_awaited: bool,
     },
 }
 
-/// Whether the driver of the session has its turn.
+/// Whether the driver's iteration is running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// The driver does not run, and wants to be woken by polling requests.
+    /// The driver is idle and must be woken for polling requests.
     Idle,
-    /// The driver does not run, and a polling request may wait without it.
+    /// The driver is idle, and a polling request may wait without it.
     Polling,
-    /// The driver runs, and writes what is queued at the end of its turn.
+    /// The driver is running and writes the queue at the end of its iteration.
     Running,
-    /// The driver runs, and has been asked for another turn.
+    /// The driver is running and another iteration is requested.
     Recalled,
 }
 
-/// Whether the session takes frames.
+/// Whether the session accepts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Open,
-    /// The session is over. What was queued before may still leave.
+    /// The session has ended. Frames queued before may still be sent.
     Sealed(CloseReason),
-    /// The client has a new session. What was queued before still leaves, because somebody may read it after all.
+    /// The client has a new session. Frames queued before are still sent, because the old client
+    /// may still be reading.
     Superseded,
-    /// The session was cut off because its client does not keep up.
+    /// The session was ended because its client is too slow.
     Cut(Budget),
 }
 
@@ -93,7 +103,7 @@ impl Life {
         matches!(self, Self::Open)
     }
 
-    /// Why the session is over, if it is.
+    /// Returns why the session has ended, if it has.
     pub(super) fn closed(self) -> Option<CloseReason> {
         match self {
             Self::Open => None,
@@ -104,16 +114,16 @@ impl Life {
     }
 }
 
-/// Whether the application wants to know when everything has left.
+/// Whether the application is notified when everything has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drain {
     Unwatched,
     Watched,
-    /// Everything has left, and the driver has to tell the application.
+    /// Everything has been sent, and the driver must notify the application.
     Due,
 }
 
-/// What a slow client was cut for.
+/// The budget that a slow client exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Budget {
     /// The budget of the connection.
@@ -123,7 +133,7 @@ pub(in crate::engine) enum Budget {
 }
 
 impl Budget {
-    /// What the application is told.
+    /// Returns the description for the application.
     pub(in crate::engine) const fn description(self) -> &'static str {
         match self {
             Self::Connection => "more than outbox_bytes waited for the client",
@@ -132,39 +142,39 @@ impl Budget {
     }
 }
 
-/// What is next in the heartbeat of a session, in its queue.
+/// The heartbeat state of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PingState {
     /// The driver sends the pings of its session.
     #[default]
     ByDriver,
-    /// The wheel sends a ping, not before this time.
+    /// The timer wheel sends the next ping, not before this time.
     Due(Instant),
-    /// The wheel has sent a ping at this time and there was no pong yet.
+    /// The timer wheel sent a ping at this time, and no pong has arrived.
     Sent(Instant),
 }
 
-/// Where frames go.
+/// Where frames are sent.
 pub(in crate::engine) enum Sink {
-    /// A WebSocket that anyone may flush.
+    /// A WebSocket that any task may flush.
     WebSocket(Stream),
-    /// The polling request that waits, or else the next one.
+    /// The waiting polling request; `None` between two polls.
     Poll(Option<PendingPoll>),
-    /// Frames go nowhere, and wait.
+    /// Nowhere; frames wait.
     Detached,
 }
 
-/// Which task has to be woken. `O` is the handle of an outbox.
+/// The task to wake. `O` is the handle of an outbox.
 #[must_use]
 pub(super) enum Wake<O> {
     Nobody,
     Flusher,
-    /// The flusher of another outbox, to which the frame was passed on.
+    /// The flusher of another outbox to which the frame was passed on.
     FlusherOf(O),
 }
 
 impl<O> Wake<O> {
-    /// Joins two wakes for one outbox, of which either does what both would.
+    /// Combines two wakes for one outbox; either of them is sufficient.
     pub(super) fn or(self, other: Self) -> Self {
         match self {
             Self::Nobody => other,

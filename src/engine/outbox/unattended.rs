@@ -1,4 +1,4 @@
-//! Outboxes without sessions, for tests, fuzzing and benches of what fills them.
+//! Outboxes without sessions, for tests, fuzzing and benches.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Makes outboxes that nobody empties but [`take`](Self::take).
+/// A factory of outboxes that are emptied only by [`take`](Self::take).
 pub(crate) struct Unattended {
     flusher: Arc<Flusher<Outbox>>,
     stream: Option<Stream>,
@@ -28,12 +28,12 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(25);
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Unattended {
-    /// Outboxes of polling sessions, between two polls.
+    /// Creates outboxes of polling sessions between two polls.
     pub(crate) fn polling(metrics: Arc<Metrics>) -> Self {
         Self::limited(usize::MAX, metrics)
     }
 
-    /// The same outboxes with a budget of `total` bytes for slow clients.
+    /// Creates the same outboxes with a budget of `total` bytes for slow clients.
     pub(in crate::engine) fn limited(total: usize, metrics: Arc<Metrics>) -> Self {
         let memory = Arc::new(MemoryBudget::new(total, Arc::clone(&metrics)));
         let heartbeats = Heartbeats::new(INTERVAL, TIMEOUT, now());
@@ -44,20 +44,20 @@ impl Unattended {
         }
     }
 
-    /// What waits for slow clients in these outboxes.
+    /// Returns the memory account of these outboxes.
     #[cfg(test)]
     pub(in crate::engine) fn memory(&self) -> Arc<MemoryBudget> {
         self.flusher.memory_arc()
     }
 
-    /// What sends the pings of these outboxes as soon as it runs.
+    /// Returns the flusher, which sends the pings of these outboxes once it runs.
     #[cfg(test)]
     pub(in crate::engine) fn flusher(&self) -> Arc<Flusher<Outbox>> {
         Arc::clone(&self.flusher)
     }
 
-    /// Outboxes of WebSocket sessions, all on one stream, in a flusher's list when they are
-    /// not empty. The flusher does not run.
+    /// Creates outboxes of WebSocket sessions on one shared stream. Filled outboxes are in the
+    /// flusher's list, but the flusher does not run.
     pub(crate) fn websocket(stream: TcpStream, metrics: Arc<Metrics>) -> Self {
         Self {
             stream: Some(Stream::tcp(stream)),
@@ -74,19 +74,19 @@ impl Unattended {
         Outbox::new(sid, budget, sink, flusher, metrics)
     }
 
-    /// Takes out what is queued.
+    /// Takes out all queued frames.
     pub(crate) fn take(outbox: &Outbox) -> Vec<Frame> {
         outbox.take_for_poll(usize::MAX)
     }
 
-    /// Whether the driver, if there were one, would have been asked to close the session.
+    /// Returns whether the driver has been asked to close the session.
     #[cfg(test)]
     pub(crate) fn is_closing(outbox: &Outbox) -> bool {
         let control = &outbox.lock().control;
         control.iter().any(super::requests::Control::is_close)
     }
 
-    /// Takes those out that the flusher was asked to write.
+    /// Takes out the outboxes in the flusher's list.
     #[cfg(test)]
     pub(in crate::engine) fn take_listed(&self) -> Vec<Outbox> {
         self.flusher.take_listed()

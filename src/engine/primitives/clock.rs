@@ -1,8 +1,8 @@
-//! The one clock of the engine.
+//! The clock of the engine.
 
 use std::time::Instant;
 
-/// The time of tokio's clock, which tests can pause.
+/// Returns the time of tokio's clock, which tests can pause.
 pub(in crate::engine) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

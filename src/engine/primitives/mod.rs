@@ -1,9 +1,8 @@
-//! What all modules of the engine import: the clock, ids that nobody can guess, and who
-//! is at the other end of a connection.
+//! Items that all modules of the engine import: the clock, unguessable ids, and the peer of a
+//! connection.
 //!
-//! Every module of the engine may import this one, which is made of plain values and of functions
-//! of a few lines. It must not know any other module: neither connections nor sessions nor what
-//! they carry.
+//! This module contains only plain values and short functions. It must not depend on any other
+//! module: not on connections, sessions or their contents.
 
 mod clock;
 mod peer;

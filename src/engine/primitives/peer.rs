@@ -1,12 +1,12 @@
-//! The other end of a connection.
+//! The peer of a connection.
 
 use std::net::SocketAddr;
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// The address that the connection comes from.
+    /// The remote address of the connection.
     pub(crate) address: SocketAddr,
-    /// Whether the connection is encrypted, so that nobody in between can read it.
+    /// Whether the connection is encrypted.
     pub(crate) secure: bool,
 }

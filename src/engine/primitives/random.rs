@@ -1,10 +1,10 @@
-//! Ids that nobody can guess, of sessions and of sockets.
+//! Unguessable ids of sessions and sockets.
 
 use std::cell::RefCell;
 
 use roomcast_protocol::Sid;
 
-/// Random bytes of this thread, fetched for many ids at a time.
+/// A per-thread pool of random bytes, refilled for many ids at a time.
 struct Pool {
     bytes: [u8; Self::IDS * Self::ID],
     used: usize,
@@ -22,7 +22,7 @@ impl Pool {
         let mut id = [0; Self::ID];
         if let Some(fresh) = self.bytes.get_mut(self.used..self.used + Self::ID) {
             id.copy_from_slice(fresh);
-            // Whoever knows the id of a session speaks for its client, so no copy of it stays here.
+            // A session id is a secret that authorizes its client, so no copy of it remains here.
             fresh.fill(0);
         }
         self.used += Self::ID;
@@ -36,7 +36,7 @@ thread_local! {
     };
 }
 
-/// An id nobody can guess.
+/// Returns a new unguessable id.
 pub(crate) fn random_sid() -> Sid {
     Sid::from_random(POOL.with_borrow_mut(Pool::next))
 }

@@ -1,4 +1,4 @@
-//! What the engine wants of whatever runs on top of it.
+//! The interface between the engine and the layer above it.
 
 use std::{
     sync::Arc,
@@ -10,9 +10,9 @@ use roomcast_protocol::engine::{CloseReason, Message};
 
 use crate::engine::{admission::Handshake, outbox::Outbox};
 
-/// What runs on top of Engine.IO.
+/// The layer above Engine.IO.
 pub(crate) trait Application: Send + Sync + 'static {
-    /// A session has been opened.
+    /// Called when a session has been opened. Returns the handler of the session.
     fn open(
         &self,
         session: Outbox,
@@ -21,44 +21,43 @@ pub(crate) trait Application: Send + Sync + 'static {
     ) -> Box<dyn SessionHandler>;
 }
 
-/// What runs on top of one session. It is called from the session's own task alone, so it needs no
-/// lock.
+/// The layer above one session. It is called only by the session's own task, so it needs no lock.
 pub(crate) trait SessionHandler: Send + 'static {
-    /// A message has come in. An error ends the session.
+    /// Handles a message. An error ends the session.
     fn message(&mut self, message: Message, now: Instant) -> Result<(), CloseReason>;
 
-    /// Drives what waits. Ready ends the session.
+    /// Drives pending work. `Ready` ends the session.
     fn poll(&mut self, _cx: &mut Context<'_>) -> Poll<CloseReason> {
         Poll::Pending
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) must be called.
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
 
-    /// A deadline has come. An error ends the session.
+    /// Called when a deadline has passed. An error ends the session.
     fn handle_timeout(&mut self, _now: Instant) -> Result<(), CloseReason> {
         Ok(())
     }
 
-    /// The session has gone over to WebSocket.
+    /// Called when the session has been upgraded to WebSocket.
     fn upgraded(&mut self) {}
 
-    /// The client has answered a ping.
+    /// Called when the client has answered a ping.
     fn heartbeat(&mut self) {}
 
-    /// Whether something is under way that its client has asked for, or that is asked of it.
+    /// Returns whether requests from or to the client are in flight.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// Everything queued has left; only told once after [`Outbox::watch_drain`].
+    /// Called once all queued frames have been sent, if [`Outbox::watch_drain`] was called.
     fn drained(&mut self) {}
 
-    /// More about why the session is about to end.
+    /// Passes details about the imminent end of the session.
     fn describe(&mut self, _description: &'static str) {}
 
-    /// The session is over. Called exactly once.
+    /// Called exactly once, when the session has ended.
     fn close(self: Box<Self>, _reason: CloseReason) {}
 }

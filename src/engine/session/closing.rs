@@ -1,5 +1,4 @@
-//! The last moments of a session: what is queued leaves, the transport is closed, and
-//! all of it within a deadline.
+//! Closing a session: flushes the queue and closes the transport, within a deadline.
 
 use std::{
     task::{Context, Poll},
@@ -19,7 +18,7 @@ use crate::engine::{
 };
 
 impl Ending {
-    /// Goes on closing, and is ready when the transport is closed.
+    /// Continues closing; ready when the transport is closed.
     pub(super) fn poll(
         &mut self,
         driver: &mut Driver,
@@ -32,14 +31,14 @@ impl Ending {
         if self.take_control(driver).is_ready() {
             return Poll::Ready(());
         }
-        // Only a client that has stopped polling for the sake of a WebSocket still has a candidate.
+        // Only a client that stopped polling for an upgrade still has a candidate.
         driver.read_candidate(cx, now);
         if driver.wire.is_some() {
             return self.poll_websocket(driver, cx, now);
         }
         if driver.engine.is_stopped() {
-            // A polling client cannot come back to a server that stops, but on a connection it has.
-            // Neither can one that was about to go over to a WebSocket.
+            // When the server stops, a polling client cannot reconnect except on a connection it
+            // already has. The same applies to a client that was about to upgrade to WebSocket.
             self.deadline = self.deadline.min(now + LINGER);
         }
         self.poll_polling(driver)
@@ -66,15 +65,15 @@ impl Ending {
                         return Poll::Pending;
                     }
                     if !driver.outbox.lock().is_drained() {
-                        // A flusher is writing the last batch, which takes microseconds: this task
-                        // looks again instead of asking for a wake.
+                        // A flusher is writing the last batch, which takes microseconds, so this
+                        // task polls again instead of registering a waker.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     Some(code)
                 }
-                // A close frame in the middle of another frame would be taken for a part of that
-                // one.
+                // A close frame in the middle of another frame would be parsed as part of that
+                // frame.
                 End::Answered => is_between_frames().then_some(CloseCode::NORMAL),
                 End::Closed(code) => is_between_frames().then(|| code.unwrap_or(CloseCode::NORMAL)),
             };
@@ -84,8 +83,8 @@ impl Ending {
             let has_answered = goodbye(stream, code);
             let is_over = matches!(self.end, End::Closed(_)) && wire.is_emptied();
             if has_answered && is_over && stream.is_plain() {
-                // Both have closed it, so the server ends the connection (RFC 6455, 7.1.1). Nothing
-                // lies unread that would turn the answer into a reset.
+                // Both sides have sent a close frame, so the server closes the connection (RFC
+                // 6455, 7.1.1). There is no unread data that would turn the close into a reset.
                 return Poll::Ready(());
             }
             stream.shutdown();
@@ -99,7 +98,7 @@ impl Ending {
         }
     }
 
-    /// Takes the messages to the session. Ready if it is to be cut off.
+    /// Handles the messages to the session. Ready if the session must end immediately.
     fn take_control(&mut self, driver: &mut Driver) -> Poll<()> {
         let control = std::mem::take(&mut driver.outbox.lock().control);
         for control in control {
@@ -107,14 +106,14 @@ impl Ending {
                 Control::Poll(pending) if self.takes_polls() && driver.wire.is_none() => {
                     driver.outbox.lock().keep_poll(pending);
                 }
-                // Dropping these requests tells their clients that the session is unknown.
+                // Dropping these requests responds that the session is unknown.
                 Control::Poll(_) | Control::PollLost | Control::Post { .. } => {}
                 Control::PollAborted { id } => {
                     driver.forget_poll(id);
                 }
                 Control::Attach { stream, .. } => dismiss(&stream, CloseCode::NORMAL),
-                // The session is ending already. A server that stops is seen at the engine
-                // (`is_stopped`), and does not wait for a client that may come back in a while.
+                // The session is already ending. A stopping server is detected by `is_stopped`, and
+                // does not wait for a client that may reconnect later.
                 Control::Close(_) | Control::Leave(_) => {}
                 Control::Abort(_) => return Poll::Ready(()),
             }
@@ -129,7 +128,7 @@ impl Ending {
         }
         match (self.end, pending) {
             (End::Gone | End::Answered | End::Closed(_), None) => Poll::Ready(()),
-            // Whether anybody reads this answer makes no difference any more.
+            // It makes no difference whether the client reads this response.
             (End::Gone, Some(pending)) => {
                 let _ = pending.answer(&[Frame::packet(&Packet::Close)]);
                 Poll::Ready(())
@@ -140,9 +139,9 @@ impl Ending {
             }
             (End::Flush(_), Some(pending)) => {
                 let mut frames = driver.outbox.take_for_poll(usize::MAX);
-                // Stock clients look at packets one after the other and at the events in them a
-                // moment later: behind a close packet in the same answer they come too late. Only
-                // of a server that stops no other answer can be had.
+                // Stock clients process packets in order but deliver their events a moment later,
+                // so events in the same response as a close packet are lost. A stopping server
+                // accepts this, because it cannot send another response.
                 let is_last = frames.is_empty() || driver.engine.is_stopped();
                 if is_last {
                     frames.push(Frame::packet(&Packet::Close));
@@ -154,7 +153,7 @@ impl Ending {
                 self.deadline = self.deadline.min(now() + LINGER);
                 Poll::Pending
             }
-            // The next poll of the client is told that the session is over.
+            // The next poll of the client receives the end of the session.
             (End::Flush(_), None) => Poll::Pending,
         }
     }

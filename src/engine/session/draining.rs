@@ -1,4 +1,4 @@
-//! Draining: no new sessions, and those that are open are moved one after the other.
+//! Draining: refuses new sessions and moves the open ones one after the other.
 
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,20 @@ use crate::{
     metrics::Gauge,
 };
 
-/// The part of the window in which sessions are moved, in tenths. The rest is for those that still
-/// have something under way.
+/// The part of the window in which sessions are moved, in tenths. The rest is for sessions that are
+/// still busy.
 const MOVING: u32 = 9;
 
 impl Engine {
-    /// Opens no more sessions, and ends those that are open within `window`, at times that are
-    /// spread over it evenly and with jitter. Returns when all have ended, at the latest at the end
-    /// of the window.
+    /// Refuses new sessions and ends the open ones within `window`, at evenly spread times with
+    /// jitter. Returns when all sessions have ended, or at the end of the window.
     pub(crate) async fn drain(&self, window: Duration) {
-        // The flag is set before the table is read, and a new session is in the table before it
-        // looks at the flag. So whichever comes first, one of the two sees the other.
+        // The flag is set before the table is read, and a new session is inserted into the table
+        // before it checks the flag. So one of the two always sees the other.
         self.refuse_newcomers();
         let begin = now();
         let end = begin.checked_add(window).unwrap_or(begin);
-        // Ids are random, so their order says nothing about who came when.
+        // Ids are random, so their order does not depend on when clients connected.
         let sids: Vec<Sid> = self.sessions.all().iter().map(Outbox::sid).collect();
         tracing::info!(sessions = sids.len(), ?window, "draining");
         let moving = window.saturating_mul(MOVING) / 10;
@@ -45,7 +44,7 @@ impl Engine {
         );
     }
 
-    /// From now on sessions are refused with 503.
+    /// Refuses new sessions with 503 from now on.
     pub(super) fn refuse_newcomers(&self) {
         let was_draining = self
             .draining
@@ -55,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// Tells each session to leave when its time has come, and is never ready.
+    /// Tells each session to leave at its time; never ready.
     async fn move_all(&self, sids: &[Sid], begin: Instant, moving: Duration, end: Instant) {
         let step = moving.as_secs_f64() / sids.len().max(1) as f64;
         for (sid, number) in sids.iter().zip(0_u32..) {
@@ -72,11 +71,10 @@ impl Engine {
         std::future::pending().await
     }
 
-    /// Waits until no session is left, nor a WebSocket of another server's session.
+    /// Waits until no session and no tunnel of another server's session is left.
     async fn emptied(&self) {
         loop {
-            // The notification is asked for before the look: one that comes in between is not
-            // missed.
+            // The notification is registered before the check, so that none is missed in between.
             let ended = self.ended.notified();
             if self.session_count() == 0 && self.metrics.gauge(Gauge::Tunnels) <= 0 {
                 return;

@@ -1,8 +1,8 @@
-//! One task per session: it reads all transports, drives the application, and keeps all deadlines.
+//! One task per session: it reads all transports, drives the application, and tracks all deadlines.
 //!
-//! A turn reads, takes control messages, looks at deadlines, drives handlers and flushes,
-//! in that order. Reading comes before control because a client may send `2probe`, `5`
-//! and a poll without waiting, and that poll must be refused.
+//! An iteration reads, handles control messages, checks deadlines, drives handlers and flushes, in
+//! that order. Reading comes before control messages: a client may send `2probe`, `5` and a poll
+//! without waiting, and that poll must be refused.
 
 use std::{
     collections::VecDeque,
@@ -41,36 +41,38 @@ pub(in crate::engine) struct Driver {
     pub(super) engine: Arc<Engine>,
     pub(super) outbox: Outbox,
     pub(super) session: Session,
-    /// `None` once the application has been told of the end.
+    /// `None` after the application has been notified of the end.
     pub(super) connection: Option<Box<dyn SessionHandler>>,
-    /// The WebSocket that carries the session; `None` while it polls.
+    /// The WebSocket of the session; `None` while it polls.
     pub(super) wire: Option<Wire>,
-    /// The WebSocket of an upgrade that is under way.
+    /// The WebSocket of an upgrade in progress.
     pub(super) candidate: Option<Box<Candidate>>,
-    /// Whether a message has come. The first one is CONNECT for most clients.
+    /// Whether a message has arrived. For most clients the first message is CONNECT.
     pub(super) greeted: bool,
-    /// When another message came, as long as the client polls.
+    /// When a later message last arrived, while the client polls.
     pub(super) asked_at: Option<Instant>,
-    /// Payloads that are not read to their end. A second one comes only when a session has ended.
+    /// Payloads that are not completely read. A second payload only occurs after the session has
+    /// ended.
     pub(super) posts: VecDeque<Post>,
-    /// Polling requests that have come in and not been looked at.
+    /// Polling requests that have arrived but are not yet handled.
     pub(super) polls: VecDeque<PendingPoll>,
     pub(super) ending: Option<Box<Ending>>,
-    /// By when the session ends. It ends as soon as nothing is under way for its client.
+    /// The deadline for ending the session when draining. It ends earlier if nothing is in flight
+    /// for the client.
     pub(super) leave_by: Option<Instant>,
-    /// How fast the client may send, if that is limited.
+    /// The limit on the client's send rate, if there is one.
     pub(super) throttle: Option<Box<Throttle>>,
-    /// The permit of this session, which is given back when the driver is dropped.
+    /// The permit of this session, returned when the driver is dropped.
     permit: Option<Box<Permit>>,
-    /// Where the session lies among those whose pings are sent for them, if it does.
+    /// The session's entry in the timer wheel, while the wheel sends its pings.
     heartbeat: Option<TimerId>,
     timer: SessionTimer,
 }
 
-/// The WebSocket of an upgrade that is under way.
+/// The WebSocket of an upgrade in progress.
 pub(super) struct Candidate {
     pub(super) wire: Wire,
-    /// When its probe was answered.
+    /// When the probe was answered.
     pub(super) probed_at: Option<Instant>,
 }
 
@@ -83,7 +85,7 @@ impl Candidate {
     }
 }
 
-/// A payload that a client has posted.
+/// A payload that the client posted.
 pub(super) struct Post {
     pub(super) packets: payload::Packets,
     pub(super) answer: oneshot::Sender<PostAnswer>,
@@ -125,8 +127,8 @@ impl Driver {
         driver
     }
 
-    /// Hands the pings of a session with a WebSocket over to the wheel. As long as a pong is
-    /// awaited the driver keeps its deadline, and nothing is handed over.
+    /// Lets the timer wheel send the pings of a WebSocket session. While a pong is awaited, the
+    /// driver tracks its deadline, and nothing is handed over.
     pub(super) fn hand_heartbeat_over(&mut self) {
         if self.heartbeat.is_none()
             && self.wire.is_some()
@@ -136,7 +138,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the session is over and its transports are closed.
+    /// Runs until the session has ended and its transports are closed.
     pub(in crate::engine) async fn run(mut self) {
         poll_fn(|cx| self.turn(cx)).await;
     }
@@ -150,7 +152,7 @@ impl Driver {
             self.live(cx, now);
         }
         if let Some(mut ending) = self.ending.take() {
-            // What is still read is not handled, and the end has a deadline of its own.
+            // Data that is still read is not handled, and the end has a deadline of its own.
             self.throttle = None;
             if ending.poll(self, cx, now).is_ready() {
                 return Poll::Ready(());
@@ -174,7 +176,7 @@ impl Driver {
             connection.drained();
         }
         if state.blocked {
-            // The flush at the end of this turn tries again if there is room.
+            // If there is room, the flush at the end of this iteration tries again.
             let _ = self.wait_writable(cx);
         }
         self.read(cx, now);
@@ -189,13 +191,15 @@ impl Driver {
         self.outbox.flush();
     }
 
-    /// The outbox was closed by somebody else: a full queue or a broken pipe.
+    /// Ends the session after its outbox was closed elsewhere, because of a full queue or a broken
+    /// pipe.
     fn lost(&mut self, reason: CloseReason) {
         let (exceeded, is_superseded) = {
             let mut queue = self.outbox.lock();
             let exceeded = queue.exceeded();
             if exceeded.is_some() {
-                // What waits is what the client does not take, so only its farewell is still tried.
+                // The client does not read what is queued, so only a close frame is still
+                // attempted.
                 queue.forget_unsent(self.outbox.memory());
             }
             (exceeded, queue.is_superseded())
@@ -203,7 +207,8 @@ impl Driver {
         let Some(budget) = exceeded else {
             if is_superseded {
                 self.end(reason, End::Flush(CloseCode::NORMAL));
-                // Most likely nobody is there any more, so this takes a moment and not `close_timeout`.
+                // The old client is most likely disconnected, so this waits briefly instead of
+                // `close_timeout`.
                 if let Some(ending) = &mut self.ending {
                     ending.hurry(now());
                 }
@@ -221,7 +226,7 @@ impl Driver {
         self.end_because(description, reason, End::Flush(CloseCode::POLICY_VIOLATION));
     }
 
-    /// Asks to be woken when the kernel takes bytes again.
+    /// Registers the task to be woken when the kernel accepts bytes again.
     pub(super) fn wait_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(wire) = &self.wire else {
             return Poll::Pending;
@@ -236,7 +241,7 @@ impl Driver {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // The wire is out of the driver while it is read, because what it brings changes the
+        // The wire is taken out of the driver while it is read, because its events modify the
         // driver.
         let Some(mut wire) = self.wire.take() else {
             return;
@@ -269,7 +274,7 @@ impl Driver {
         }
     }
 
-    /// The client has sent more than it may for now.
+    /// Handles a client that has exceeded its send rate.
     pub(super) fn delayed(&mut self, now: Instant) {
         self.engine.metrics.count(Counter::ReadsDelayed);
         let is_exhausted = |throttle: &Throttle| throttle.is_exhausted(now);
@@ -288,7 +293,7 @@ impl Driver {
         self.end(CloseReason::TransportError, end);
     }
 
-    /// Whether reading must wait.
+    /// Returns whether reading is paused.
     pub(super) fn is_delayed(&self) -> bool {
         self.throttle.as_deref().is_some_and(Throttle::is_delayed)
     }
@@ -311,7 +316,7 @@ impl Driver {
                     );
                 }
             }
-            // Nobody here sends WebSocket pings. The pongs that count are packets of Engine.IO.
+            // The server sends no WebSocket pings. The pongs that count are Engine.IO packets.
             Event::Pong(_) => {}
             Event::Close(frame) => {
                 let code = frame.map(|frame| frame.code);
@@ -337,8 +342,8 @@ impl Driver {
             if let Some(sent) = self.outbox.confirm(next_ping) {
                 let took = now.saturating_duration_since(sent);
                 self.engine.metrics.time(Timing::Ping, took);
-                // The wheel has sent the ping, and the state machine learns only now that it was
-                // due. What it answers, a ping, has left already.
+                // The wheel sent the ping; this informs the state machine that it was due. The
+                // state machine replies with a ping, which has already been sent.
                 let _ = self.session.handle_timeout(sent);
             }
         }
@@ -359,8 +364,8 @@ impl Driver {
         }
     }
 
-    /// How a session ends whose client broke the protocol: told so on a WebSocket, at once
-    /// while it polls.
+    /// Returns how a session ends after a protocol violation: with a close frame on a WebSocket,
+    /// immediately while polling.
     fn fault(&self) -> End {
         match self.session.transport() {
             Transport::WebSocket => End::Flush(CloseCode::NORMAL),
@@ -395,7 +400,7 @@ impl Driver {
         }
     }
 
-    /// Ends a session that is to leave, unless something is under way for its client.
+    /// Ends a session that is being drained, unless something is in flight for its client.
     fn leave(&mut self, now: Instant) {
         let Some(by) = self.leave_by else {
             return;
@@ -408,14 +413,14 @@ impl Driver {
     }
 
     pub(super) fn look_at_deadlines(&mut self, now: Instant) {
-        // Several things may be due at once. Each answer moves a deadline or ends something, so there
-        // is an end to them.
+        // Several deadlines may have passed. Each action moves a deadline or ends something, so the
+        // loop terminates.
         while self.ending.is_none()
             && let Some(at) = self.due(now)
         {
             match self.session.handle_timeout(at) {
                 Action::None => break,
-                // The wheel has sent this ping already.
+                // The wheel has already sent this ping.
                 Action::Reply(_) if self.heartbeat.is_some() => {}
                 Action::Reply(_) => self.outbox.push_ping(PING.clone()),
                 Action::DropCandidate => {
@@ -446,8 +451,8 @@ impl Driver {
         }
     }
 
-    /// The time of something that the session is to be told, if there is something: now, or when a ping
-    /// was sent for it.
+    /// Returns the time to pass to the state machine, if its deadline has passed: now, or when the
+    /// wheel sent the ping.
     fn due(&self, now: Instant) -> Option<Instant> {
         self.session.poll_timeout().filter(|at| *at <= now)?;
         if self.heartbeat.is_some() && self.session.next_ping().is_some() {
@@ -456,8 +461,8 @@ impl Driver {
         Some(now)
     }
 
-    /// Ends the session: from here on it takes no frames, and the application knows. The
-    /// transports are closed by [`Ending`].
+    /// Ends the session: its outbox accepts no more frames, and the application is notified.
+    /// [`Ending`] closes the transports.
     pub(super) fn end(&mut self, reason: CloseReason, end: End) {
         if self.ending.is_some() {
             return;
@@ -468,10 +473,11 @@ impl Driver {
             %reason,
             "session ends"
         );
-        // The outbox is sealed before the application hears of the end: nothing that it sends then
-        // comes behind what is queued.
+        // The outbox is sealed before the application is notified, so that nothing it sends then is
+        // queued.
         self.outbox.lock().seal(reason);
-        // A client whose probe was answered polls no more: it must be told on its WebSocket.
+        // A client whose probe was answered no longer polls, so it must be notified on its
+        // WebSocket.
         let is_switching = self.session.is_probed() && matches!(end, End::Flush(_));
         if !is_switching {
             self.session.close(reason);
@@ -492,7 +498,7 @@ impl Driver {
         }
     }
 
-    /// Ends the session because of a fault, with a description of it.
+    /// Ends the session because of a fault, and passes its description to the application.
     pub(super) fn end_because(&mut self, description: &'static str, reason: CloseReason, end: End) {
         if self.ending.is_none()
             && let Some(connection) = &mut self.connection
@@ -502,7 +508,7 @@ impl Driver {
         self.end(reason, end);
     }
 
-    /// The earliest deadline. Pings that are sent for the session have none, nor have their pongs.
+    /// Returns the earliest deadline. Pings that the wheel sends, and their pongs, have none here.
     fn next_deadline(&self) -> Option<Instant> {
         if let Some(ending) = &self.ending {
             return Some(ending.deadline());
@@ -525,7 +531,7 @@ impl Driver {
         .min()
     }
 
-    /// Ends the turn. If something has come in meanwhile there is another one.
+    /// Ends the iteration, or schedules another one if something has arrived.
     fn park(&self, cx: &Context<'_>) {
         let rest = Rest {
             is_ending: self.ending.is_some(),
@@ -540,7 +546,7 @@ impl Driver {
         self.outbox.end_turn(cx, &rest);
     }
 
-    /// The transport a closing session still has.
+    /// Returns the transport of the session, also while it is closing.
     pub(super) fn transport(&self) -> Transport {
         self.session.transport()
     }
@@ -556,9 +562,9 @@ impl std::fmt::Debug for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // A driver is dropped when its session is over, when the runtime stops, and should
-        // something panic in its turn. The outbox is detached first: until the session has left the
-        // table, whoever finds it is told that it is gone.
+        // A driver is dropped when its session has ended, when the runtime stops, or when its task
+        // panics. The outbox is detached first: until the session is removed from the table,
+        // requests that find it are refused.
         self.outbox.detach();
         if let Some(timer) = self.heartbeat.take() {
             self.outbox.heartbeats().remove(timer);
@@ -572,5 +578,5 @@ impl Drop for Driver {
     }
 }
 
-/// The ping, which is all that a session says by itself because of the time.
+/// The ping, the only packet that a session sends because of elapsed time.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::packet(&Packet::Ping(Probe::None)));

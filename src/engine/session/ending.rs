@@ -1,33 +1,33 @@
-//! How a session ends and until when.
+//! How and until when a session ends.
 
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::{engine::CloseReason, websocket::CloseCode};
 
-/// How long a peer may take to close its side after ours, or to come for the close packet after it
-/// was answered what was queued before.
+/// How long a peer may take to close its side after the server has closed its own. Also how long a
+/// polling client may take to fetch the close packet after the last queued packets.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The peer has gone or must go: nothing is flushed.
+    /// The peer is disconnected or must be disconnected: nothing is flushed.
     Gone,
-    /// What is queued is flushed before the peer is told.
+    /// Queued frames are flushed before the close frame or packet is sent.
     Flush(CloseCode),
-    /// The client said goodbye first, in a packet.
+    /// The client sent a close packet.
     Answered,
-    /// The peer has closed its WebSocket, perhaps with a code, and will send nothing more.
+    /// The peer has closed its WebSocket, possibly with a code, and sends nothing more.
     Closed(Option<CloseCode>),
 }
 
-/// A session that is over but for its transport.
+/// The state of a session that has ended but whose transport is still open.
 pub(super) struct Ending {
     pub(super) reason: CloseReason,
     pub(super) end: End,
     pub(super) deadline: Instant,
-    /// Set once everything has been written and only the peer's own end is awaited: bytes that may
-    /// be read until then.
+    /// Set once everything has been written and only the peer's close is awaited: the number of
+    /// bytes that may still be read.
     pub(super) lingering: Option<usize>,
 }
 
@@ -49,18 +49,18 @@ impl Ending {
         self.deadline
     }
 
-    /// Ends within a moment.
+    /// Shortens the deadline to [`LINGER`].
     pub(super) fn hurry(&mut self, now: Instant) {
         self.deadline = self.deadline.min(now + LINGER);
     }
 
-    /// Whether the session ends by the wish of the client or the application, and not by a fault.
+    /// Returns whether the client or the application ended the session, as opposed to a fault.
     pub(super) fn is_orderly(&self) -> bool {
         self.end != End::Gone
     }
 
-    /// Whether polls that nobody had looked at when the session ended are answered. If not, only
-    /// one that waited is.
+    /// Returns whether polls that were unhandled when the session ended receive a response. If not,
+    /// only a waiting poll does.
     pub(super) fn takes_polls(&self) -> bool {
         self.end != End::Gone
     }

@@ -1,4 +1,4 @@
-//! All sessions of one server, and what they share.
+//! The engine: all sessions of one server and their shared state.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -30,25 +30,25 @@ use crate::{
     tasks::Tasks,
 };
 
-/// All sessions of one server.
+/// All sessions of one server and their shared state.
 pub(crate) struct Engine {
     pub(super) application: Box<dyn Application>,
     pub(in crate::engine) config: Arc<Config>,
     pub(in crate::engine) hooks: Arc<Hooks>,
     pub(in crate::engine) metrics: Arc<Metrics>,
     tasks: Tasks,
-    /// Sessions that may wait for hooks to admit them.
+    /// Limits the sessions that wait for hooks to admit them.
     pub(in crate::engine) admissions: Semaphore,
     pub(in crate::engine) guard: Option<Arc<Guard>>,
-    /// Hands requests on to other servers, where clients may come to any.
+    /// Forwards requests to other servers, if clients may reach any server of the cluster.
     pub(in crate::engine) forwarder: Option<Arc<Forwarder>>,
-    /// Log lines about requests that pretend to be handed on.
+    /// Limits log lines about requests with forged forwarding headers.
     pub(in crate::engine) forgeries: LogThrottle,
-    /// Log lines about requests of pages that may not use the server.
+    /// Limits log lines about requests of pages from origins that are not allowed.
     pub(in crate::engine) foreign_origins: LogThrottle,
-    /// Log lines about a server around that does not tell addresses.
+    /// Limits log lines about a surrounding server that does not provide client addresses.
     pub(in crate::engine) misplacements: LogThrottle,
-    /// Done once it was logged that addresses are missing where no limit needs them.
+    /// Completed once missing addresses have been logged, when no limit needs them.
     pub(in crate::engine) unaddressed: Once,
     pub(in crate::engine) connection_limiter: Arc<ConnectionLimiter>,
     pub(in crate::engine) sessions: Arc<Sessions>,
@@ -56,10 +56,10 @@ pub(crate) struct Engine {
     pub(super) flushers: OnceLock<Box<[Arc<Flusher<Outbox>>]>>,
     pub(super) next_flusher: AtomicUsize,
     pub(super) next_poll: AtomicU64,
-    /// Whether the server opens no more sessions.
+    /// Whether the server refuses new sessions.
     pub(super) draining: AtomicBool,
     pub(super) stopped: watch::Sender<bool>,
-    /// Notified when a connection has ended, or a session while draining.
+    /// Notified when a connection has ended, or while draining when a session has ended.
     pub(in crate::engine) ended: Arc<Notify>,
 }
 
@@ -109,17 +109,17 @@ impl Engine {
         })
     }
 
-    /// Sessions that are open or closing.
+    /// Returns the number of open and closing sessions.
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Ends all sessions and takes no more requests; waits for what is queued to leave, at
-    /// most for `grace`.
+    /// Ends all sessions and refuses further requests. Waits until queued frames are sent, for at
+    /// most `grace`.
     pub(crate) async fn shutdown(&self, grace: Duration) {
         self.refuse_newcomers();
-        // The flag is set before sessions are closed, because those that are ending already look at
-        // it as soon as they are woken.
+        // The flag is set before sessions are closed, because sessions that are already ending
+        // check it when they are woken.
         self.stopped.send_replace(true);
         self.send_away(Duration::ZERO);
         for outbox in self.sessions.all() {
@@ -127,10 +127,10 @@ impl Engine {
         }
         let drained = async {
             loop {
-                // The notification is asked for before the look: one that comes in between is not
-                // missed.
+                // The notification is registered before the check, so that none is missed in
+                // between.
                 let ended = self.ended.notified();
-                // An answer may still be on its way after its session has ended.
+                // A response may still be in flight after its session has ended.
                 if self.sessions.len() == 0 && self.metrics.gauge(Gauge::Connections) <= 0 {
                     return;
                 }
@@ -149,7 +149,7 @@ impl Engine {
         }
     }
 
-    /// The client that sent a request over the connection of `peer`.
+    /// Returns the client that sent a request over the connection of `peer`.
     pub(crate) fn identify(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         match &self.guard {
             Some(guard) => {
@@ -163,19 +163,19 @@ impl Engine {
         }
     }
 
-    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    /// Returns whether connections from this address start with a PROXY protocol header.
     pub(in crate::engine) fn expects_proxy_protocol(&self, peer: SocketAddr) -> bool {
         let guard = self.guard.as_ref();
         guard.is_some_and(|guard| guard.expects_proxy_protocol(peer.ip()))
     }
 
-    /// The address of a peer, if the limits of addresses are for it.
+    /// Returns the address of a peer if the limits per address apply to it.
     pub(in crate::engine) fn limited(&self, peer: SocketAddr) -> Option<IpAddr> {
         let guard = self.guard.as_ref()?;
         guard.limits(peer.ip()).then_some(peer.ip())
     }
 
-    /// The tasks that work for the sessions of this engine.
+    /// Returns the tasks that work for the sessions of this engine.
     pub(crate) fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -188,10 +188,10 @@ impl Engine {
         self.stopped.subscribe()
     }
 
-    /// The flusher of the next session. Sessions are given to the flushers by turns.
+    /// Returns the flusher for the next session; flushers are assigned round-robin.
     pub(super) fn flusher(&self) -> Arc<Flusher<Outbox>> {
-        // The tasks start with the first session, because an engine may be made where no runtime
-        // is. None of them holds the engine: dropping it is what stops them.
+        // The tasks start with the first session, because an engine may be created outside of a
+        // runtime. None of them holds the engine, because dropping the engine stops them.
         let flushers = self.flushers.get_or_init(|| {
             let workers = tokio::runtime::Handle::current().metrics().num_workers();
             let memory = Arc::clone(&self.memory);
@@ -199,8 +199,7 @@ impl Engine {
             tokio::spawn(self.tasks().clone().keep("load shedding", shedding));
             (0..workers.max(1)).map(|_| self.start_flusher()).collect()
         });
-        // Only the remainder matters, so the count may wrap round, and no order with other memory
-        // is needed.
+        // Only the remainder matters, so the count may wrap. It orders no other memory.
         let turn = self.next_flusher.fetch_add(1, Ordering::Relaxed) % flushers.len();
         flushers
             .get(turn)
@@ -231,30 +230,30 @@ impl Engine {
         ))
     }
 
-    /// Whether the server takes no more requests.
+    /// Returns whether the server refuses all requests.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
-    /// What the client of a session calls it.
+    /// Returns the session id as the client knows it.
     pub(in crate::engine) fn session_id(&self, sid: Sid) -> SessionId {
         let tag = self.forwarder.as_ref().map(|forwarder| forwarder.tag());
         SessionId { sid, tag }
     }
 
-    /// Whether a session of this id, if there is one, is at another server.
+    /// Returns whether the id belongs to another server, whether or not the session exists.
     pub(in crate::engine) fn is_foreign(&self, id: SessionId) -> bool {
         id.tag.is_some() && id != self.session_id(id.sid)
     }
 
-    /// The WebSockets of other servers' sessions that go through this one end within this time.
+    /// Closes tunnels for other servers' sessions within this time.
     pub(super) fn send_away(&self, within: Duration) {
         if let Some(forwarder) = &self.forwarder {
             forwarder.send_away(within);
         }
     }
 
-    /// Whether the server opens no more sessions.
+    /// Returns whether the server refuses new sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -271,10 +270,9 @@ impl Engine {
         }
     }
 
-    /// A driver has ended.
+    /// Removes the session of a driver that has ended.
     pub(super) fn forget(&self, outbox: &Outbox, transport: Transport) {
-        // The table and the gauge change before the notification, because whoever is woken looks at
-        // them.
+        // The table and the gauge change before the notification, because woken tasks check them.
         self.sessions.remove(outbox.sid());
         self.metrics.shift(session_gauge(transport), -1);
         if self.is_draining() {
@@ -283,7 +281,7 @@ impl Engine {
     }
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection until it is dropped.
 pub(in crate::engine) struct OpenConnection {
     metrics: Arc<Metrics>,
     ended: Arc<Notify>,

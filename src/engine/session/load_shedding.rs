@@ -1,16 +1,16 @@
-//! Takes from those who have most when too much waits, or is kept, for all clients together: the
-//! slowest are cut off, and of those who may come back some have to start afresh.
+//! Frees memory when too much is queued or retained for all clients together: disconnects the
+//! slowest clients, and discards the largest replay buffers.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::engine::outbox::MemoryBudget;
 
-/// How long to wait when nobody can give up anything.
+/// The delay when no client can free memory.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Clients that are taken from before other tasks get their turn.
+/// Number of clients to free memory from before the task yields.
 const PER_TURN: usize = 64;
 
-/// Keeps what waits from coming to its limit, until it is told to stop.
+/// Keeps the queued and retained bytes below their limits, until stopped.
 pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
     loop {
         memory.rises().await;
@@ -27,7 +27,7 @@ pub(super) async fn shed_load(memory: Arc<MemoryBudget>) {
     }
 }
 
-/// Cuts those off for whom most is waiting, until enough memory is free.
+/// Disconnects the clients with the most queued bytes until enough memory is free.
 async fn shed_waiting(memory: &MemoryBudget) {
     let mut taken = 0;
     while !memory.is_relieved()
@@ -38,7 +38,7 @@ async fn shed_waiting(memory: &MemoryBudget) {
     }
 }
 
-/// Forgets what is kept for those for whom it is most, until enough memory is free.
+/// Discards the largest replay buffers until enough memory is free.
 async fn shed_replay(memory: &MemoryBudget) {
     let mut taken = 0;
     while memory.keeps_too_much()
@@ -66,7 +66,7 @@ mod tests {
         metrics::{Gauge, Metrics},
     };
 
-    /// An outbox in which so many bytes wait, in frames of 1,000.
+    /// Creates an outbox with this many queued bytes, in frames of 1,000.
     fn outbox(outboxes: &Unattended, id: u8, bytes: usize) -> Outbox {
         let outbox = outboxes.outbox(Sid::from_random([id; 15]), 1 << 20);
         for _ in 0..bytes / 1000 {
@@ -138,7 +138,7 @@ mod tests {
         });
         let memory = outboxes.memory();
         assert!(!memory.keeps_too_much());
-        // It is the smallest that takes all together over the limit.
+        // The smallest buffer exceeds the total limit.
         (6..=12).for_each(|number| keep(&all[2].0, number));
         assert!(memory.keeps_too_much());
         shed_replay(&memory).await;

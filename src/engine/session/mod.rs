@@ -1,11 +1,11 @@
-//! Sessions: one task each (the driver), which reads the transports of its session, keeps its
-//! deadlines, runs its upgrade and its end, and tells the application; and the table of all
-//! sessions.
+//! Sessions: one task each (the driver), and the table of all sessions.
 //!
-//! `http` imports this module to open and to find sessions, and the application above implements
-//! the trait in it. It must not know HTTP, nor from which listener a client has come. The struct of
-//! the whole engine is defined here because drivers hold it; what only HTTP needs of it is added in
-//! `http`, as further methods.
+//! The driver reads the transports of its session, tracks its deadlines, runs its upgrade and its
+//! end, and notifies the application.
+//!
+//! `http` imports this module to open and find sessions. The application implements its
+//! [`Application`] trait. This module must not know HTTP or the listeners. [`Engine`] is defined
+//! here because drivers hold it; `http` adds methods that only HTTP needs.
 
 mod application;
 mod closing;

@@ -1,4 +1,4 @@
-//! How a session begins: its id, its outbox, and the driver that runs it.
+//! Opening a session: its id, its outbox, and the driver that runs it.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ use crate::{
     metrics::Counter,
 };
 
-/// A session that is to be opened.
+/// A session that is about to open.
 #[derive(Debug)]
 pub(in crate::engine) struct Opening {
     pub(in crate::engine) handshake: Arc<Handshake>,
-    /// The id that the session is to have. Without one it gets a random id.
+    /// The id that the session will have; `None` for a random id.
     pub(in crate::engine) sid: Option<Sid>,
-    /// Set once the client is being told of the session.
+    /// Set once the client is informed of the session.
     pub(in crate::engine) announced: Option<Announced>,
 }
 
 impl Engine {
-    /// Gives a session that is to be opened its id, so that what the client is told of it can leave
-    /// together with the answer to its request.
+    /// Reserves the id of a session that is about to open. Returns the encoded open packet, so that
+    /// it can be sent together with the upgrade response.
     pub(in crate::engine) fn announce(&self, opening: &mut Opening) -> Bytes {
-        // Until the driver runs, nobody could take requests for the session: a detached outbox
+        // Until the driver runs, nothing could handle requests for the session: a detached outbox
         // refuses them.
         let outbox = self.new_outbox(opening.sid, || Sink::Detached);
         let open = self.open_packet(outbox.sid(), Transport::WebSocket);
@@ -59,8 +59,8 @@ impl Engine {
             None => {
                 let outbox = self.new_outbox(opening.sid, || Sink::WebSocket(stream.clone()));
                 let open = self.open_packet(outbox.sid(), Transport::WebSocket);
-                // The packet is left to the first turn of the driver, so that no flusher is woken
-                // for it.
+                // The packet is left to the first iteration of the driver, so that no flusher is
+                // woken for it.
                 let _ = outbox.begin_turn();
                 outbox.push_control(Frame::packet(&Packet::Open(open)));
                 outbox
@@ -87,7 +87,7 @@ impl Engine {
         self.metrics.count(Counter::SessionsOpened);
         self.metrics.shift(session_gauge(transport), 1);
         if self.is_draining() {
-            // Whoever drains may have looked for all sessions before this one was there.
+            // The draining task may have listed all sessions before this one was inserted.
             outbox.close(CloseReason::ServerShutdown);
         }
         let permit = handshake.take_permit();
@@ -115,8 +115,8 @@ impl Engine {
         }
     }
 
-    /// The outbox of a new session, which can be found from now on. An id that somebody else has
-    /// got meanwhile is replaced by a random one.
+    /// Creates the outbox of a new session and inserts it into the table. If the id is already
+    /// taken, a random one replaces it.
     pub(in crate::engine) fn new_outbox(
         &self,
         sid: Option<Sid>,

@@ -1,5 +1,4 @@
-//! The polling half of a driver: what requests bring, what they wait for, and what they ask of the
-//! session.
+//! The polling part of a driver: posts, polls, and other requests to the session.
 
 use std::{task::Context, time::Instant};
 
@@ -22,10 +21,10 @@ use crate::{
 
 impl Driver {
     pub(super) fn take_control(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // A WebSocket that comes with these messages has not been read in this turn yet.
+        // A WebSocket that arrives with these messages has not been read in this iteration.
         let was_upgrading = self.candidate.is_some();
-        // Both are read under one lock, so that a poll that was sent behind an upgrade is not
-        // answered before its WebSocket has come.
+        // Both are read under one lock, so that a poll sent after an upgrade is not answered before
+        // its WebSocket has arrived.
         let (control, is_attaching) = {
             let mut queue = self.outbox.lock();
             (std::mem::take(&mut queue.control), queue.is_attaching())
@@ -37,9 +36,9 @@ impl Driver {
         if !was_upgrading {
             self.read_candidate(cx, now);
         }
-        // A poll that comes after the deadline of a pong finds no session.
+        // A poll that arrives after the deadline of a pong finds no session.
         self.look_at_deadlines(now);
-        // Polls come last, and wait for a WebSocket that was there before them.
+        // Polls are handled last, and wait for a WebSocket that was requested before them.
         while !is_attaching && let Some(pending) = self.polls.pop_front() {
             self.on_poll(pending, now);
         }
@@ -53,7 +52,7 @@ impl Driver {
                     self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone);
                 }
             }
-            // The packets were lost with the answer.
+            // The packets were lost with the response.
             Control::PollLost => self.end_because(GIVEN_UP, CloseReason::TransportError, End::Gone),
             Control::Post { body, answer } => {
                 if let Some(throttle) = &mut self.throttle {
@@ -78,7 +77,8 @@ impl Driver {
         }
     }
 
-    /// The client gave up its request. Returns `false` if the request had been answered.
+    /// Removes a poll whose client aborted the request. Returns `false` if it had already been
+    /// answered.
     pub(super) fn forget_poll(&mut self, id: u64) -> bool {
         self.polls.retain(|pending| pending.id != id);
         self.outbox.lock().forget_poll(id)
@@ -88,7 +88,7 @@ impl Driver {
         if self.wire.is_some() {
             pending.refuse();
         } else if let Some(ending) = &self.ending {
-            // Otherwise the request is dropped, and answered as one for an unknown session.
+            // Otherwise the request is dropped, and answered like one for an unknown session.
             if ending.takes_polls() {
                 self.outbox.lock().keep_poll(pending);
             }
@@ -106,7 +106,7 @@ impl Driver {
         }
     }
 
-    /// Reads what clients have posted, at most as much in one turn as from a WebSocket.
+    /// Reads posted packets, per iteration at most as many as from a WebSocket.
     fn read_posts(&mut self, cx: &Context<'_>, now: Instant) {
         let mut left = MESSAGES_PER_TURN;
         while let Some(mut post) = self.posts.pop_front() {
@@ -132,13 +132,13 @@ impl Driver {
                 throttle.drained(now);
             }
             self.outbox.lock().end_post();
-            // A client that has gone meanwhile is noticed by its poll.
+            // If the client has disconnected, its poll reveals that.
             let _ = post.answer.send(verdict);
         }
     }
 
-    /// Returns `None` if there is more to read, but other sessions should have their turn first, or
-    /// the client has sent as much as it may for now.
+    /// Returns `None` if there is more to read but the task should yield, or the client has
+    /// exceeded its send rate.
     fn read_post(
         &mut self,
         packets: &mut engine::payload::Packets,
@@ -160,8 +160,8 @@ impl Driver {
                     return Some(PostAnswer::Refused);
                 }
             }
-            // The payload has ended the session, and what stands behind that is not read. A client
-            // that wanted this is told `ok`.
+            // The payload has ended the session, and packets after that are not read. If the client
+            // requested the end, the response is `ok`.
             if let Some(ending) = &self.ending {
                 return Some(if ending.is_orderly() {
                     PostAnswer::Accepted
@@ -174,27 +174,27 @@ impl Driver {
         None
     }
 
-    /// Whether a polling request waits.
+    /// Returns whether a polling request is waiting.
     pub(super) fn has_poll(&self) -> bool {
         self.outbox.lock().has_poll()
     }
 
-    /// Ends the waiting poll although nothing is to be sent.
+    /// Answers the waiting poll although no packets are queued.
     pub(super) fn release_poll(&mut self) {
-        // Packets that wait are a better answer than none.
+        // Queued packets are a better answer than an empty packet.
         self.outbox.flush();
         let pending = self.outbox.lock().take_poll();
         if let Some(pending) = pending {
-            // A poll that was given up has lost nothing; `PollAborted` follows.
+            // An aborted poll has lost nothing; `PollAborted` follows.
             let _ = pending.answer_noop();
         }
     }
 }
 
-/// How a WebSocket is closed by the server's wish.
+/// Returns the close code with which the server closes a WebSocket.
 pub(super) fn close_code(reason: CloseReason) -> CloseCode {
     match reason {
-        // The client may come again, since there may be another server (RFC 6455, 7.4.1).
+        // The client may reconnect, because another server may be available (RFC 6455, 7.4.1).
         CloseReason::ServerShutdown => CloseCode::GOING_AWAY,
         CloseReason::TransportClose
         | CloseReason::TransportError
@@ -206,5 +206,5 @@ pub(super) fn close_code(reason: CloseReason) -> CloseCode {
     }
 }
 
-/// Describes a poll that was given up, in the official server's words.
+/// Describes an aborted poll, with the wording of the official server.
 const GIVEN_UP: &str = "poll connection closed prematurely";

@@ -1,5 +1,4 @@
-//! Plain Engine.IO for programs that bring their own protocol, as `engine.io` is without
-//! `socket.io`.
+//! Plain Engine.IO for applications with their own protocol, like `engine.io` without `socket.io`.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -24,14 +23,14 @@ use crate::{
 
 type OnMessage = Arc<dyn Fn(&RawSession, Message) + Send + Sync>;
 
-/// An Engine.IO endpoint without Socket.IO: every message is handed to one function.
+/// An Engine.IO endpoint without Socket.IO: one function receives every message.
 ///
-/// Given to [`Server::raw`](crate::Server::raw), which serves it beside Socket.IO under
-/// its own [`path`](Config::path).
+/// [`Server::raw`](crate::Server::raw) serves it next to Socket.IO under its own
+/// [`path`](Config::path).
 pub struct RawEngine(pub(crate) Arc<Engine>);
 
 impl RawEngine {
-    /// An endpoint that calls `on_message` for every message of every session, in order.
+    /// Creates an endpoint that calls `on_message` for every message of every session, in order.
     ///
     /// The function runs in the session's task and must not block.
     pub fn new(
@@ -50,14 +49,14 @@ impl RawEngine {
         ))
     }
 
-    /// The tasks of this engine that have ended, as [`Io::ended_tasks`](crate::Io::ended_tasks)
-    /// tells those of Socket.IO.
+    /// Returns the ended tasks of this engine, like [`Io::ended_tasks`](crate::Io::ended_tasks) for
+    /// Socket.IO.
     #[must_use]
     pub fn ended_tasks(&self) -> Vec<EndedTask> {
         self.0.tasks().ended()
     }
 
-    /// The counters of this engine, which it shares with no other.
+    /// Returns the metrics of this engine, which are not shared with another engine.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
@@ -78,20 +77,21 @@ pub struct RawSession {
 }
 
 impl RawSession {
-    /// The session's id. Whoever knows it can speak for the client: keep it secret.
+    /// Returns the session's id. It is a secret that authorizes the client, so keep it
+    /// confidential.
     #[must_use]
     pub fn sid(&self) -> Sid {
         self.outbox.sid()
     }
 
-    /// The request that opened the session.
+    /// Returns the request that opened the session.
     #[must_use]
     pub fn handshake(&self) -> &Handshake {
         &self.handshake
     }
 
     /// Queues a message. Returns `false` if the session is closed, or is being closed because the
-    /// client does not keep up.
+    /// client is too slow.
     pub fn send(&self, message: &Message) -> bool {
         let frame = match message {
             Message::Text(text) => Frame::text(text),
@@ -100,7 +100,7 @@ impl RawSession {
         self.outbox.push(&frame, Mode::Reliable) == Push::Queued
     }
 
-    /// Flushes what is queued and closes the session.
+    /// Flushes the queue and closes the session.
     pub fn close(&self) {
         self.outbox.close(CloseReason::ForcedClose);
     }
@@ -123,7 +123,7 @@ impl Application for Raw {
     }
 }
 
-/// What runs on one session of a [`RawEngine`].
+/// The handler of one session of a [`RawEngine`].
 struct RawHandler {
     on_message: OnMessage,
     session: RawSession,

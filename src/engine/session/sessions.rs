@@ -1,4 +1,4 @@
-//! The sessions that are open, by id, and the ids of some that have ended.
+//! The open sessions by id, and the ids of recently ended sessions.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -10,9 +10,9 @@ use roomcast_protocol::Sid;
 
 use crate::engine::outbox::Outbox;
 
-/// Locks that look-ups of different sessions spread over.
+/// Number of shards, each with its own lock.
 const SHARDS: usize = 64;
-/// Ids of sessions that have ended, of which each shard keeps the latest: 160 KiB for all shards together.
+/// Number of ended session ids that each shard retains: 160 KiB for all shards together.
 const ENDED: usize = 128;
 
 /// A map from session id to session, in shards.
@@ -24,7 +24,7 @@ pub(in crate::engine) struct Sessions {
 #[derive(Debug, Default)]
 struct Shard {
     open: HashMap<Sid, Outbox>,
-    /// The oldest comes first. Only what is counted depends on it.
+    /// Ids of ended sessions, oldest first. Only metrics depend on it.
     ended: VecDeque<Sid>,
 }
 
@@ -44,7 +44,7 @@ impl Sessions {
         }
     }
 
-    /// Returns `false` if another session has this id.
+    /// Inserts a session. Returns `false` if another session has this id.
     pub(in crate::engine) fn insert(&self, outbox: &Outbox) -> bool {
         let sid = outbox.sid();
         self.with(sid, |shard| match shard.open.entry(sid) {
@@ -60,15 +60,15 @@ impl Sessions {
         self.with(sid, |shard| shard.open.get(&sid).cloned())
     }
 
-    /// Whether a session with this id is known to have ended. The last eight thousand or so are.
+    /// Returns whether a session with this id is known to have ended. About the last eight thousand
+    /// are known.
     pub(in crate::engine) fn has_ended(&self, sid: Sid) -> bool {
         self.with(sid, |shard| shard.ended.contains(&sid))
     }
 
     pub(super) fn remove(&self, sid: Sid) {
         self.with(sid, |shard| {
-            // Whoever removes a session still holds its outbox, so nothing is torn down under this
-            // lock.
+            // The caller still holds the outbox, so nothing is dropped under this lock.
             if shard.open.remove(&sid).is_none() {
                 return;
             }
@@ -86,7 +86,7 @@ impl Sessions {
             .sum()
     }
 
-    /// The sessions open now.
+    /// Returns all open sessions.
     pub(in crate::engine) fn all(&self) -> Vec<Outbox> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -96,7 +96,7 @@ impl Sessions {
     }
 
     fn with<T: Default>(&self, sid: Sid, f: impl FnOnce(&mut Shard) -> T) -> T {
-        // The id is random, so any byte of it spreads well.
+        // The id is random, so its bytes are evenly distributed.
         let index = sid.as_str().bytes().fold(0, |sum: usize, byte| {
             sum.wrapping_mul(31) + usize::from(byte)
         }) % SHARDS;
@@ -107,8 +107,8 @@ impl Sessions {
     }
 }
 
-/// A session that its client may know of already and that is not open yet. Dropping it takes the
-/// session out of the table.
+/// A session that its client may already know but that is not open yet. Dropping it removes the
+/// session from the table.
 #[derive(Debug)]
 pub(in crate::engine) struct Announced {
     outbox: Option<Outbox>,
@@ -123,7 +123,7 @@ impl Announced {
         }
     }
 
-    /// The session is opened now.
+    /// Returns the outbox, because the session is being opened.
     pub(super) fn into_outbox(mut self) -> Option<Outbox> {
         self.outbox.take()
     }

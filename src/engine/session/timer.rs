@@ -1,19 +1,19 @@
-//! The timer of one session, for everything but the pings of a WebSocket.
+//! The timer of one session, for all deadlines except the pings of a WebSocket.
 
 use std::{pin::Pin, task::Context, time::Duration};
 
 use tokio::time::{Instant, Sleep};
 
-/// Most sessions wait for nothing but their next ping, and then there is no timer.
+/// The timer of a session. Most sessions only wait for their next ping and need none.
 #[derive(Debug, Default)]
 pub(super) struct SessionTimer(Option<Pin<Box<Sleep>>>);
 
-/// A timer that nobody needs and that ends within this time is kept: it may be needed again.
+/// An unneeded timer that ends within this time is kept, because it may be needed again.
 const KEPT: Duration = Duration::from_secs(10);
 
 impl SessionTimer {
-    /// Wakes the task once at this time. Moving the time to later takes no lock and wakes nobody in
-    /// between: tokio notes the new time, and looks at it when the old one comes.
+    /// Wakes the task once at this time. Postponing takes no lock and causes no extra wake: tokio
+    /// records the new time and checks it when the old one is reached.
     pub(super) fn set(
         &mut self,
         cx: &mut Context<'_>,
@@ -34,7 +34,7 @@ impl SessionTimer {
             sleep.as_mut().reset(next);
         }
         if sleep.as_mut().poll(cx).is_ready() {
-            // The deadline has just come, so the task looks again.
+            // The deadline has just passed, so the task runs again.
             cx.waker().wake_by_ref();
         }
     }
@@ -49,7 +49,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Sets it once and waits for its wake.
+    /// Sets the timer once and waits for its wake.
     async fn wait(timer: &mut SessionTimer, next: std::time::Instant) {
         let mut is_set = false;
         poll_fn(|cx| {
@@ -62,7 +62,7 @@ mod tests {
         .await;
     }
 
-    /// Sets it and goes on.
+    /// Sets the timer without waiting.
     async fn set(timer: &mut SessionTimer, next: Option<std::time::Instant>) {
         poll_fn(|cx| {
             timer.set(cx, now(), next);
@@ -79,7 +79,7 @@ mod tests {
             let elapsed = now() - start;
             assert!(elapsed >= seconds * SECOND && elapsed < (seconds + 1) * SECOND);
         }
-        // A time that has passed is now.
+        // A time in the past means now.
         wait(&mut timer, start).await;
         assert!(now() - start < 101 * SECOND);
     }

@@ -1,5 +1,5 @@
-//! The upgrade of a polling session: a candidate WebSocket is probed while polling goes on, and
-//! becomes the transport or is dropped without a trace.
+//! The upgrade of a polling session: a candidate WebSocket is probed while polling continues, and
+//! then becomes the transport or is dropped without affecting the session.
 
 use std::{
     task::Context,
@@ -18,16 +18,16 @@ use crate::{
     metrics::{Counter, Gauge},
 };
 
-/// How long the poll of a client that has asked something may wait for the answer before it is ended
-/// for the upgrade. The client counts the empty packet that ends it, and the official server always
-/// waits as long.
+/// How long the poll of a client that has sent a request may wait for the response before it is
+/// ended for the upgrade. The client counts the empty packet that ends it. The official server
+/// always waits this long.
 const ANSWER_WITHIN: Duration = Duration::from_millis(100);
 
 impl Driver {
     /// Reads the candidate, if there is one.
     pub(super) fn read_candidate(&mut self, cx: &mut Context<'_>, now: Instant) {
-        // The candidate, and the throttle below, are out of the driver while they are read, because
-        // what comes changes the driver.
+        // The candidate and the throttle are taken out of the driver while they are used, because
+        // events modify the driver.
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
@@ -77,8 +77,8 @@ impl Driver {
         }
     }
 
-    /// Feeds an event of the candidate to the state machine and answers a probe. An error is what
-    /// the candidate is closed with.
+    /// Passes an event of the candidate to the state machine and answers a probe. The error is the
+    /// code with which to close the candidate.
     fn on_candidate(
         &mut self,
         wire: &mut Wire,
@@ -89,8 +89,8 @@ impl Driver {
             Event::Text(text) => Packet::decode_text(text).map_err(|_| CloseCode::NORMAL)?,
             Event::Ping(_) if !wire.allow_ping(now) => return Err(CloseCode::POLICY_VIOLATION),
             Event::Ping(payload) => {
-                // A candidate has no queue, so what does not leave at once cannot wait: a transport
-                // on which so little finds no room is no better than polling.
+                // A candidate has no queue, so a partial write cannot be completed later. A
+                // transport that cannot take so few bytes is no better than polling.
                 write_whole(&wire.stream, pong(&payload).websocket())?;
                 return Ok(Action::None);
             }
@@ -106,36 +106,36 @@ impl Driver {
         Ok(Action::None)
     }
 
-    /// When a poll that waits is ended because the client wants to switch: at once, if no answer can
-    /// be on its way.
+    /// Returns when a waiting poll is ended so that the client can upgrade. This is immediate if no
+    /// response can be pending.
     pub(super) fn release_at(&self) -> Option<Instant> {
         let probed_at = self.candidate.as_ref()?.probed_at?;
         if !self.has_poll() {
             return None;
         }
         let patience = ANSWER_WITHIN.min(self.engine.config.session.upgrade_timeout / 4);
-        // A question behind the probe does not move the time, so a client that asks without a pause
-        // can switch.
+        // A request after the probe does not move the time, so a client that sends requests
+        // continuously can still upgrade.
         let asked_at = self.asked_at.map(|at| at.min(probed_at) + patience);
         Some(asked_at.map_or(probed_at, |at| at.max(probed_at)))
     }
 
-    /// Ends the poll that the client waits for before it switches.
+    /// Ends the poll for which the client waits before it upgrades, once it is due.
     pub(super) fn release_late_poll(&mut self, now: Instant) {
         if self.ending.is_none() && self.release_at().is_some_and(|at| at <= now) {
             self.release_poll();
         }
     }
 
-    /// The candidate failed or was abandoned, and is closed with this code: the session polls on.
+    /// Closes a failed or abandoned candidate with this code; the session continues polling.
     pub(super) fn drop_candidate(&mut self, candidate: &Candidate, code: CloseCode) {
         self.session.handle_detach();
         self.engine.metrics.count(Counter::UpgradesFailed);
         dismiss(&candidate.wire.stream, code);
     }
 
-    /// The candidate becomes the transport. The outbox goes over under its lock, so that no frame
-    /// overtakes another.
+    /// Makes the candidate the transport. The outbox switches under its lock, so that frames keep
+    /// their order.
     fn switch(&mut self, wire: Wire, cx: &Context<'_>) {
         let memory = self.outbox.memory();
         let pending = self.outbox.lock().switch(wire.stream.clone(), memory);
@@ -146,19 +146,19 @@ impl Driver {
         metrics.shift(Gauge::SessionsPolling, -1);
         metrics.shift(Gauge::SessionsWebSocket, 1);
         if let Some(pending) = pending {
-            // The client waits for it or has given it up; either way it polls no more.
+            // The client waits for this poll or has aborted it; in both cases it stops polling.
             let _ = pending.answer_noop();
         }
         if let Some(connection) = &mut self.connection {
             connection.upgraded();
         }
-        // What the client sent behind its `5` is read in the next turn.
+        // Data that the client sent after its `5` is read in the next iteration.
         cx.waker().wake_by_ref();
     }
 }
 
-/// Writes to a transport that has nothing queued. The error is the code with which the transport is
-/// closed if the bytes do not fit.
+/// Writes to a transport with an empty queue. If the bytes do not fit, the error is the code with
+/// which to close the transport.
 fn write_whole(stream: &Stream, bytes: &[u8]) -> Result<(), CloseCode> {
     match stream.try_write(bytes) {
         Ok(n) if n == bytes.len() => Ok(()),

@@ -1,4 +1,4 @@
-//! A server that sends its clients away, one after the other.
+//! A server that drains: it moves its clients to other servers one after the other.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Says that something is under way for as long as it is told so.
+/// Reports that requests are in flight while the flag is set.
 struct Busy(Arc<AtomicBool>);
 
 struct BusyHandler {
@@ -33,7 +33,7 @@ impl Application for Busy {
 impl SessionHandler for BusyHandler {
     fn message(&mut self, message: Message, _: Instant) -> Result<(), CloseReason> {
         let (Message::Text(data) | Message::Binary(data)) = message;
-        // The last of what was under way.
+        // This completes the last request in flight.
         self.is_busy.fetch_and(data != "done", Ordering::Relaxed);
         let _ = self.outbox.push(&Frame::text(&data), Mode::Reliable);
         Ok(())
@@ -107,7 +107,7 @@ async fn a_draining_server_refuses_new_sessions_and_serves_those_it_has() {
     assert_eq!(echo.engine.metrics.gauge(Gauge::Draining), 1);
     assert_eq!(echo.post(&sid, "4still here").await.0, 200);
     assert_eq!(echo.poll(&sid).await, (200, "4still here".into()));
-    // Draining is over with the last session.
+    // Draining ends with the last session.
     assert_eq!(echo.post(&sid, "1").await.0, 200);
     timeout(DEADLINE, draining).await.unwrap().unwrap();
 }
@@ -132,15 +132,15 @@ async fn sessions_are_moved_evenly_over_nine_tenths_of_the_window() {
             .filter(|outbox| !outbox.lock().control.is_empty())
             .count()
     };
-    // One is moved in each tenth of a second, somewhere within it: early in some, late in others.
+    // One session is moved in each tenth of a second, at a random time within it.
     let mut early = 0;
     for tenth in 0..900 {
         let moved = left();
         assert!(moved.abs_diff(tenth) <= 1, "{moved} after {tenth} tenths");
-        // Time that is itself what is tested, and passes by itself.
+        // The passage of time itself is under test here.
         tokio::time::sleep(Duration::from_millis(50)).await;
         early += usize::from(left() > tenth);
-        tokio::time::sleep(Duration::from_millis(50)).await; // The same.
+        tokio::time::sleep(Duration::from_millis(50)).await; // Like above.
     }
     assert!((200..700).contains(&early), "{early} of 900 were early");
     assert!(left().abs_diff(SESSIONS) <= 1);

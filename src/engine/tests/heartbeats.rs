@@ -1,4 +1,4 @@
-//! Pings and pongs over real connections.
+//! Tests pings and pongs over real connections.
 
 use super::*;
 
@@ -47,7 +47,7 @@ async fn a_client_that_answers_no_ping_is_given_its_time_and_no_other_ping() {
     let mut client = echo.websocket(None).await;
     client.text().await;
     assert_eq!(client.text().await, "2");
-    // Whatever else it says is no pong.
+    // Other messages do not count as pongs.
     client.send("4hello").await;
     assert_eq!(client.text().await, "4hello");
     assert!(client.next().await.is_none());

@@ -1,8 +1,9 @@
-//! The engine over real sockets, with an application that sends every message back.
+//! Tests of the engine over real sockets, with an application that echoes every message.
 //!
-//! These tests see all modules of the engine, and nothing of Socket.IO. Each file has one subject, and `model` tries
-//! operations at random; `server` has the server and the client that they are played with, and `scripts` the requests.
-//! Only tests come in here: that of the size of a socket takes the sizes of a session's parts from `sizes`.
+//! These tests may use all modules of the engine, and must not know Socket.IO. Each file has one
+//! subject. `model` applies random operations, `server` contains the test server and client, and
+//! `scripts` the requests. Only tests use this module: the test of the size of a socket takes the
+//! sizes of a session's parts from `sizes`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,7 +46,7 @@ mod waiting;
 
 use server::{Echo, echo, echo_with, site};
 
-/// Longer than anything here takes; a test that waits for it has failed.
+/// Longer than any test step; a test that waits this long has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
@@ -160,7 +161,7 @@ async fn a_poll_that_follows_an_upgrade_on_its_way_waits_for_it() {
     let attaching = Attaching::new(outbox);
     let poll = echo.poll(&sid);
     tokio::pin!(poll);
-    // The message is there, so a poll that did not wait would bring it.
+    // The message is already queued, so a poll that did not wait would return it.
     assert_eq!(echo.post(&sid, "4hello").await.0, 200);
     let mut client = echo.websocket(Some(&sid)).await;
     client.send("2probe").await;
@@ -309,7 +310,7 @@ async fn an_ending_session_that_cannot_flush_is_cut_off_when_told_so() {
     };
     timeout(DEADLINE, ended).await.unwrap();
     assert_eq!(echo.engine.session_count(), 1);
-    // A WebSocket that comes too late is sent away, and then the session is.
+    // A WebSocket that arrives too late is closed, and then the session is.
     let sid = echo.engine.sessions.all().remove(0).sid();
     let mut late = echo.websocket(Some(sid.as_str())).await;
     assert_eq!(late.close_code().await, 1000);
@@ -407,7 +408,7 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
         }
     };
     timeout(DEADLINE, closed).await.unwrap();
-    // What had left for the kernel still arrives, then the connection ends.
+    // Data already in the kernel still arrives, then the connection ends.
     let mut messages = 0;
     while let Some(event) = client.next().await {
         match event {
@@ -421,7 +422,7 @@ async fn a_client_that_does_not_read_is_closed_at_its_budget() {
     }
     assert!(messages > 0);
     echo.all_gone().await;
-    // It has never caught up.
+    // The client has never caught up.
     assert_eq!(echo.engine.metrics.timed(Timing::SlowClient), 0);
 }
 

@@ -1,4 +1,4 @@
-//! Requests and WebSockets of other servers' sessions when there is no place for one more.
+//! Tests requests and WebSockets of other servers' sessions when no slot is free.
 
 use super::{
     forwarding::{Cluster, UNKNOWN, count, mute, prove, tag, target, until, upgraded},
@@ -27,7 +27,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_who_waits_for_its_place_t
     );
     assert_eq!(late, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::RejectedSessionUnreached), 1);
-    // It has waited for the ping timeout, which is shorter than a request may take.
+    // It waited for the ping timeout, which is shorter than the timeout of a request.
     assert_eq!(full.0, 503);
     assert_eq!(count(&b, Counter::ForwardedFull), 1);
     assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
@@ -43,7 +43,8 @@ async fn polls_that_share_one_place_all_have_their_turn_and_what_is_sent_arrives
     for _ in 0..SESSIONS {
         sids.push(a.open().await);
     }
-    // All poll through the other server at the same time; nothing is there for them but what each sends in between.
+    // All sessions poll through the other server concurrently, and receive only what each sends in
+    // between.
     let session = async |sid: &str| {
         let mut heard = Vec::new();
         for n in 0..3 {
@@ -87,7 +88,7 @@ async fn where_no_more_websockets_may_go_through_the_client_polls_on() {
     );
     assert!(b.exchange(&request).await.starts_with("HTTP/1.1 503"));
     assert_eq!(count(&b, Counter::TunnelsRefused), 1);
-    // WebSockets take no place of requests.
+    // WebSockets take no slots of requests.
     assert_eq!(b.post(&second, "4on").await.0, 200);
     assert_eq!(b.poll(&second).await, (200, "4on".into()));
 }

@@ -1,4 +1,4 @@
-//! Plain requests, answered without hyper: byte for byte as hyper answers them.
+//! Plain requests handled without hyper receive byte for byte the responses of hyper.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{
 use super::{scripts::*, *};
 use crate::{config::Cors, engine::http::Accepted};
 
-/// A connection of which at most so many bytes can be read at once.
+/// A connection from which at most this many bytes can be read in one call.
 struct Pieces(TcpStream, usize);
 
 impl AsyncRead for Pieces {
@@ -27,7 +27,7 @@ impl AsyncRead for Pieces {
         let mut piece = buffer.take(most);
         let read = Pin::new(&mut self.0).poll_read(cx, &mut piece);
         let bytes = piece.filled().to_vec();
-        // What was taken has been written to the memory of `buffer`, which does not know yet.
+        // The bytes are already in the memory of `buffer`; this marks them as filled.
         buffer.put_slice(&bytes);
         read
     }
@@ -51,17 +51,17 @@ impl AsyncWrite for Pieces {
     }
 }
 
-/// All that is there.
+/// All available bytes.
 const WHOLE: usize = usize::MAX;
 
-/// Who reads the requests of a server.
+/// The parser of a server's requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reader {
     Own,
     Hyper,
 }
 
-/// A server that reads `most` bytes at once.
+/// Starts a server that reads at most `most` bytes in one call.
 async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
     let RawEngine(engine) = RawEngine::new(config, |session, message| {
         session.send(&message);
@@ -87,7 +87,7 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                 } else {
                     Accepted::other(Box::new(Pieces(stream, most)), patience)
                 };
-                // The loop leaves a connection to hyper of which something has been read.
+                // A connection with put-back bytes is left to hyper.
                 stream.put_back(front);
                 let peer = Peer {
                     address,
@@ -95,7 +95,7 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
                 };
                 let pending = site.engine.connection_limiter.try_admit().unwrap();
                 let connection = site.connection(stream, peer, pending);
-                // hyper loses the answer to a malformed request if its turn ends there.
+                // hyper loses the response to a malformed request if its task yields there.
                 tokio::task::unconstrained(connection).await;
             });
         }
@@ -104,8 +104,8 @@ async fn serving(config: Config, reader: Reader, most: usize) -> Echo {
 }
 
 impl Echo {
-    /// All that the server says to these bytes until it closes the connection, but for dates, and
-    /// for ids, which it makes up.
+    /// Sends these bytes and returns everything that the server sends until it closes the
+    /// connection, without dates and random ids.
     async fn told(&self, script: &str) -> String {
         let sid = if script.contains("{sid}") {
             self.open().await
@@ -114,7 +114,7 @@ impl Echo {
         };
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let script = script.replace("{sid}", &sid);
-        // Every character is a byte. Who has been refused may not take the rest.
+        // Every character is one byte. A refused client may be unable to send the rest.
         let bytes: Vec<u8> = script.chars().map(|byte| byte as u8).collect();
         let _ = stream.write_all(&bytes).await;
         let mut told = Vec::new();
@@ -178,7 +178,7 @@ async fn odd_requests_are_left_to_hyper() {
     let all = odd();
     compare(&Config::default(), &all, WHOLE).await;
     compare(&Config::default(), &all, 1000).await;
-    // Neither looks again at what has no end yet.
+    // Neither parser checks an incomplete head again.
     let has_end = |script: &String| script.contains("\n\r\n") || script.contains("\n\n");
     let short: Vec<_> = all
         .into_iter()
@@ -232,14 +232,14 @@ async fn nothing_comes_between_an_upgrade_and_the_first_packet() {
     }
 }
 
-/// Sends a request without waiting for the answer.
+/// Sends a request without waiting for the response.
 async fn send(echo: &Echo, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(echo.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     stream
 }
 
-/// What comes until the server closes the connection.
+/// Reads until the server closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut rest = String::new();
     let reading = timeout(DEADLINE, stream.read_to_string(&mut rest));
@@ -247,7 +247,7 @@ async fn rest(stream: &mut TcpStream) -> String {
     rest
 }
 
-/// What comes until it ends so.
+/// Reads until the input ends with `end`.
 async fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
@@ -323,8 +323,9 @@ async fn what_comes_behind_a_waiting_poll_is_answered_after_it() {
     assert!(second.contains("Transport unknown"), "{answers}");
 }
 
-/// A polling session with its two connections costs at most 16 KiB resident. Of that a connection may
-/// have this for its task and for its requests; the rest is the session, sockets and allocators.
+/// A polling session with its two connections must cost at most 16 KiB resident. This limits a
+/// connection's share for its task and its requests; the rest is the session, sockets and
+/// allocators.
 #[tokio::test]
 async fn a_connection_that_polls_is_small() {
     let echo = echo(Config::default()).await;
@@ -359,7 +360,7 @@ async fn heads_that_take_too_long_end_the_connection() {
     assert_eq!(timeouts(), 2);
     assert_eq!(echo.engine.metrics.counter(Counter::RejectedMalformed), 0);
     drop(echo);
-    // The time begins again with each request.
+    // The timeout restarts with each request.
     let echo = super::echo(Config::default().header_timeout(Duration::from_secs(5))).await;
     let timeouts = || echo.engine.metrics.counter(Counter::RejectedTimeout);
     let mut stream = send(&echo, "").await;
@@ -395,7 +396,7 @@ async fn a_server_that_stops_answers_polls_and_closes_what_waits_for_requests() 
     until(&mut used, "}").await;
     let poll = request("GET", &SESSION.replace("{sid}", &sid), "", "");
     let mut waiting = send(&echo, &poll).await;
-    // Answered behind the poll, which has been read then.
+    // This is answered after the poll has been read.
     assert_eq!(echo.post(&sid, "3").await.0, 200);
     let (_, fresh, used, waiting) = tokio::join!(
         echo.engine.shutdown(DEADLINE),

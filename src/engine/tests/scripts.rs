@@ -1,8 +1,8 @@
-//! Requests as bytes: good ones, odd ones, several in a row, and those for a WebSocket.
+//! Requests as bytes: well-formed, malformed, pipelined, and for WebSockets.
 
 pub(super) const CLOSE: &str = "Connection: close\r\n";
 pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-/// Masked frames, one byte for each character.
+/// A masked frame, with one byte per character.
 pub(super) const GOODBYE: &str = "\u{88}\u{82}\0\0\0\0\u{3}\u{e8}";
 pub(super) const PING: &str = "\u{89}\u{81}\0\0\0\0x";
 pub(super) const TEXT: &str = "\u{81}\u{82}\0\0\0\x004x";
@@ -15,7 +15,7 @@ pub(super) fn get(target: &str) -> String {
     request("GET", target, CLOSE, "")
 }
 
-/// A POST to a session.
+/// Returns a POST to a session.
 pub(super) fn post(headers: &str, body: &str) -> String {
     request("POST", SESSION, headers, body)
 }
@@ -24,7 +24,7 @@ pub(super) const OPEN: &str = "/socket.io/?EIO=4&transport=polling";
 pub(super) const SESSION: &str = "/socket.io/?EIO=4&transport=polling&sid={sid}";
 pub(super) const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// Requests that are well-formed, one on each connection.
+/// Returns well-formed requests, one per connection.
 pub(super) fn good() -> Vec<String> {
     let close_and = |headers: &str| format!("{CLOSE}{headers}");
     let mut all: Vec<String> = [
@@ -89,7 +89,7 @@ pub(super) fn good() -> Vec<String> {
     all
 }
 
-/// Requests that are not, and what must not be taken for two.
+/// Returns malformed requests, and requests that must not be parsed as two.
 pub(super) fn odd() -> Vec<String> {
     let mut all = Vec::new();
     for head in [
@@ -127,7 +127,8 @@ pub(super) fn odd() -> Vec<String> {
     ] {
         all.push(head.replace("{open}", OPEN));
     }
-    // Smuggling: whoever reads the length in another way finds another request in the body.
+    // Request smuggling: a parser that determines the length differently finds another request in
+    // the body.
     for headers in [
         "Content-Length: 2\r\nContent-Length: 2\r\n",
         "Content-Length: 2\r\nContent-Length: 40\r\n",
@@ -168,7 +169,7 @@ pub(super) fn odd() -> Vec<String> {
     all
 }
 
-/// Several requests on one connection, sent without waiting for the answers.
+/// Returns pipelined requests of one connection.
 pub(super) fn sequences() -> Vec<String> {
     let six = "Content-Length: 6\r\n";
     let poll = request("GET", SESSION, "", "");
@@ -199,7 +200,7 @@ pub(super) fn sequences() -> Vec<String> {
     ]
 }
 
-/// Requests for a WebSocket, good and bad ones.
+/// Returns valid and invalid requests for a WebSocket.
 pub(super) fn upgrades() -> Vec<String> {
     let mut all = vec![
         request("GET", SOCKET, UPGRADE, GOODBYE),

@@ -1,4 +1,4 @@
-//! A server that sends every message back, and a client of it.
+//! A server that echoes every message, and a client for it.
 
 use super::*;
 
@@ -34,7 +34,7 @@ pub(super) fn endpoints(engine: &Arc<Engine>) -> Arc<Endpoints> {
     })
 }
 
-/// What a connection sees of that.
+/// Returns the services of a connection to this engine.
 pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
     Arc::new(Site {
         engine: Arc::clone(engine),
@@ -44,7 +44,7 @@ pub(super) fn site(engine: &Arc<Engine>) -> Arc<Site> {
 }
 
 impl Echo {
-    /// The whole answer to a request on a connection of its own.
+    /// Returns the complete response to a request on its own connection.
     pub(super) async fn exchange(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -56,7 +56,7 @@ impl Echo {
         String::from_utf8(answer).unwrap()
     }
 
-    /// One request; status and body.
+    /// Sends one request; returns status and body.
     pub(super) async fn request(&self, method: &str, query: &str, body: &str) -> (u16, String) {
         let request = format!(
             "{method} /socket.io/?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -137,7 +137,7 @@ impl Client {
         self.stream.write_all(&frame).await.unwrap();
     }
 
-    /// The next event; `None`: the server closed the connection.
+    /// Returns the next event, or `None` if the server closed the connection.
     pub(super) async fn next(&mut self) -> Option<websocket::Event> {
         loop {
             let mut input = &self.input[..];

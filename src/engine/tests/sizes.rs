@@ -1,9 +1,9 @@
-//! What the parts of an idle connection cost, for a test of the layer that knows all of them.
+//! The sizes of the parts of an idle connection, for a test in the layer that knows all parts.
 
 use super::*;
 use crate::engine::outbox::OutboxInner;
 
-/// The engine's parts and their sizes in bytes: what is allocated once for every WebSocket, but for
+/// Returns the engine's parts and their sizes in bytes: the allocations of every WebSocket, except
 /// the bytes of its handshake.
 pub(crate) fn parts() -> Vec<(&'static str, usize)> {
     vec![

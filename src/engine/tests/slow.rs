@@ -1,4 +1,5 @@
-//! Clients that do not read: what waits for them, what is dropped, and when they are cut.
+//! Tests clients that do not read: what is queued for them, what is dropped, and when they are
+//! disconnected.
 
 use proptest::prelude::*;
 
@@ -69,7 +70,7 @@ async fn an_older_value_never_follows_a_newer_one() {
     for (text, mode) in [("kept", Mode::Reliable), ("old", NEWEST)] {
         assert_eq!(push(&outbox, text, mode), Push::Queued);
     }
-    // There is room again, and nobody has written yet.
+    // There is room again, but no task has written yet.
     outbox.set_writable(true);
     assert_eq!(push(&outbox, "new", NEWEST), Push::Queued);
     assert_eq!(texts(&outbox), ["kept", "new"]);
@@ -100,7 +101,7 @@ fn a_client_is_never_cut_for_what_may_be_lost() {
         assert_eq!(push(&outbox, &long, mode), Push::Dropped);
     }
     assert_eq!(texts(&outbox), ["kept"]);
-    // One that is too large for everything is taken where nothing else waits.
+    // A frame above the whole budget is accepted if nothing else is queued.
     assert_eq!(push(&outbox, &long, NEWEST), Push::Queued);
     assert_eq!(texts(&outbox), [long]);
 }
@@ -165,7 +166,7 @@ fn a_broadcast_that_waits_for_many_counts_once() {
     assert_eq!(metrics.gauge(Gauge::OutboxBytes), 0);
 }
 
-/// What may happen to an outbox.
+/// An operation on an outbox.
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8, usize),
@@ -187,8 +188,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever comes, what must arrive leaves in order and without a hole until the session is
-    /// closed; what waits is within its budget; and nothing is counted that does not wait.
+    /// In any order of operations, reliable frames are sent in order and without gaps until the
+    /// session is closed. The queue stays within its budget, and only held frames are counted.
     #[test]
     fn a_stream_that_must_arrive_has_no_hole(steps in steps()) {
         const BUDGET: usize = 40_000;
@@ -216,7 +217,7 @@ proptest! {
                 Step::Block(blocked) => outbox.set_writable(!blocked),
                 Step::Take(limit) => left.extend(outbox.take_for_poll(limit)),
                 Step::Batch(write) => {
-                    // As a flusher does that gets so many frames out.
+                    // Like a flusher that writes this many frames.
                     let mut queue = outbox.lock();
                     let mut batch = queue.take_batch(outbox.memory());
                     drop(queue);

@@ -1,5 +1,5 @@
-//! Sessions over streams that are not plain TCP, as TLS is: they buffer, and readiness can only be
-//! learned by trying.
+//! Tests sessions over streams that are not plain TCP, such as TLS: they buffer, and their
+//! readiness is only known by trying.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio::{
 use super::*;
 use crate::engine::{http::Accepted, transport::Duplex};
 
-/// A server whose connections go through `wrap`.
+/// Starts a server whose connections are wrapped by `wrap`.
 async fn over<S: Duplex + 'static>(
     config: Config,
     wrap: impl Fn(TcpStream) -> S + Send + 'static,
@@ -204,13 +204,13 @@ async fn little_is_read_behind_the_last_bytes_of_a_connection() {
         let before = read.load(Ordering::Relaxed);
         let flood = async { while stream.write_all(&[b'a'; 65_536]).await.is_ok() {} };
         timeout(DEADLINE, flood).await.unwrap();
-        // What had come in before the last bytes left is read in one piece.
+        // Input that arrived before the last bytes were sent is read in one piece.
         let behind = read.load(Ordering::Relaxed) - before;
         assert!(behind <= 2 * 65_536 + 4096, "{behind}");
     }
 }
 
-/// Works until the WebSocket is there, then panics when it is written.
+/// Works until the WebSocket is established, then panics on write.
 struct Faulty {
     stream: TcpStream,
     writes: usize,
@@ -253,7 +253,7 @@ async fn a_stream_that_panics_ends_its_own_session_only() {
     let echo = over(Config::default(), wrap, send_back).await;
     let mut clients = Vec::new();
     for _ in 0..2 {
-        // The answer to the handshake leaves with the open packet: that is the first write.
+        // The response to the handshake is sent with the open packet, in the first write.
         let mut client = echo.websocket(None).await;
         client.text().await;
         clients.push(client);

@@ -1,4 +1,4 @@
-//! Polls that wait at an outbox, whose driver is played by the test.
+//! Tests polls that wait at an outbox; the test takes the role of the driver.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use crate::engine::{
     outbox::{Attaching, Control, PollAnswer, Polled, Rest},
 };
 
-/// An outbox whose driver has ended its turn and takes polls, and what it needs.
+/// Returns an outbox whose driver is idle and accepts polls, and its factory.
 fn outbox() -> (Unattended, Outbox) {
     let unattended = Unattended::polling(Arc::default());
     let outbox = unattended.outbox(Sid::from_random([1; 15]), 1 << 20);

@@ -1,4 +1,4 @@
-//! What is measured of what waits.
+//! Tests the metrics of queued data.
 
 use super::*;
 use crate::metrics::{Size, Timing};

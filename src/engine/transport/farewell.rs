@@ -1,4 +1,4 @@
-//! What a WebSocket is told outside of the queue of its session: pongs, and that it is to be closed.
+//! WebSocket control frames that bypass the queue of a session: pongs and close frames.
 
 use roomcast_protocol::{
     Frame,
@@ -7,24 +7,24 @@ use roomcast_protocol::{
 
 use super::stream::Stream;
 
-/// The answer to a WebSocket ping.
+/// Encodes the response to a WebSocket ping.
 pub(in crate::engine) fn pong(payload: &[u8]) -> Frame {
     Frame::websocket_control(websocket::Opcode::Pong, payload)
 }
 
-/// Sends a close frame if that can be done at once. Returns whether all of it is on its way.
+/// Sends a close frame if that is possible immediately. Returns whether all of it was sent.
 pub(in crate::engine) fn goodbye(stream: &Stream, code: CloseCode) -> bool {
     let frame = close_frame(code);
     stream.try_write(&frame).is_ok_and(|n| n == frame.len()) && stream.is_flushed()
 }
 
-/// Closes a WebSocket that never became the transport, as politely as possible without waiting for it.
+/// Closes a WebSocket that never became the transport, without waiting for it.
 pub(in crate::engine) fn dismiss(stream: &Stream, code: CloseCode) {
     goodbye(stream, code);
     stream.shutdown();
 }
 
-/// A close frame with this code and no reason.
+/// Encodes a close frame with this code and no reason.
 fn close_frame(code: CloseCode) -> Vec<u8> {
     let mut frame = Vec::new();
     websocket::encode_close(&mut frame, code, "", None);

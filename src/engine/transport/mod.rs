@@ -1,9 +1,8 @@
-//! What a session is read from and written to: byte streams, and the WebSockets on them.
+//! Transports of sessions: byte streams, and WebSockets on them.
 //!
-//! There are two kinds of streams, TCP and everything else, and no third one is added from outside.
-//! The outbox holds streams to write to them, sessions read WebSockets from them, and whoever
-//! answers requests makes them out of connections. This module must not know who does so: it has no
-//! idea of sessions, of queues or of HTTP.
+//! There are two kinds of streams, TCP and all others; further kinds are not added from outside.
+//! The outbox writes to streams, sessions read WebSockets from them, and `http` creates them from
+//! connections. This module must not know its users: sessions, queues or HTTP.
 
 mod farewell;
 mod stream;

@@ -1,8 +1,8 @@
-//! The byte stream under a WebSocket: a TCP connection of our own, or anything else that can be
-//! read and written, as TLS or what another server has upgraded.
+//! The byte stream of a WebSocket: a TCP connection of this server, or any other stream, such as
+//! TLS or a connection that another server has upgraded.
 //!
-//! Both kinds are written by the flusher or the driver, and never wait: bytes that are not accepted
-//! at once are refused, and the driver is woken when there is room.
+//! The flusher and the driver write to both kinds without waiting: bytes that are not accepted
+//! immediately are refused, and the driver is woken when there is room.
 
 use std::{
     fmt, io,
@@ -24,42 +24,42 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What a [`Stream`] can be made of besides a TCP connection.
+/// A stream other than a TCP connection.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// The bytes that are read from a peer after the last ones were written to it.
+/// Maximum number of bytes read from a peer after the last write to it.
 pub(in crate::engine) const MAX_DISCARDED: usize = 64 * 1024;
 
-/// A handle to a byte stream. Cloning is a reference count.
+/// A handle to a byte stream. Cloning only increments a reference count.
 #[derive(Clone)]
 pub(crate) enum Stream {
     /// A TCP connection, whose own readiness is used.
     Tcp(Arc<TcpStream>),
-    /// Anything else, behind a lock.
+    /// Any other stream, guarded by a lock.
     Other(Arc<Other>),
 }
 
-/// A stream whose readiness can only be learned by trying.
+/// A stream whose readiness is only known by trying.
 pub(crate) struct Other {
     io: Mutex<Locked>,
     wakes: Arc<Wakes>,
-    /// The waker over `wakes`, which every attempt gets, whoever makes it.
+    /// The waker based on `wakes`, used for all attempts by any task.
     waker: Waker,
 }
 
 struct Locked {
     io: Box<dyn Duplex>,
-    /// Whether bytes were accepted that may still lie in a buffer of the stream.
+    /// Whether accepted bytes may still be in a buffer of the stream.
     unflushed: bool,
 }
 
-/// Passes wakes on to the driver and remembers that there was one.
+/// Forwards wakes to the driver and records that there was one.
 #[derive(Default)]
 struct Wakes {
     driver: AtomicWaker,
-    /// Whether something may have changed since the last attempt that had to wait.
+    /// Whether something may have changed since the last pending attempt.
     woken: AtomicBool,
 }
 
@@ -75,13 +75,13 @@ impl Wake for Wakes {
 }
 
 impl Stream {
-    /// A TCP connection.
+    /// Wraps a TCP connection.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         Self::Tcp(Arc::new(stream))
     }
 
-    /// Any other stream. It must have its own way to end a peer that does not close, since there
-    /// are no deadlines here.
+    /// Wraps any other stream. It must disconnect peers that do not close, because there are no
+    /// deadlines here.
     pub(crate) fn other(io: Box<dyn Duplex>) -> Self {
         let wakes = Arc::new(Wakes::default());
         Self::Other(Arc::new(Other {
@@ -94,7 +94,7 @@ impl Stream {
         }))
     }
 
-    /// What the stream is made of, or `None` if there is another handle to it.
+    /// Returns the underlying stream, or `None` if there is another handle to it.
     #[cfg(feature = "forwarding")]
     pub(in crate::engine) fn into_duplex(self) -> Option<Box<dyn Duplex>> {
         match self {
@@ -103,16 +103,16 @@ impl Stream {
         }
     }
 
-    /// Writes what is accepted at once.
+    /// Writes the bytes that are accepted immediately.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] if nothing is; any other one ends the stream.
+    /// [`io::ErrorKind::WouldBlock`] if no bytes are accepted; any other error ends the stream.
     pub(in crate::engine) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => match send(stream, bytes) {
-                // Tokio takes the socket for writable until an attempt of its own is refused, and
-                // only then waits for room.
+                // Tokio considers the socket writable until its own attempt is refused, and only
+                // then waits for room.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.try_write(bytes),
                 sent => sent,
             },
@@ -120,11 +120,11 @@ impl Stream {
         }
     }
 
-    /// As [`try_write`](Self::try_write), from several buffers.
+    /// Writes from several buffers, like [`try_write`](Self::try_write).
     ///
     /// # Errors
     ///
-    /// The errors are those of [`try_write`](Self::try_write).
+    /// The same as for [`try_write`](Self::try_write).
     pub(in crate::engine) fn try_write_vectored(
         &self,
         slices: &[IoSlice<'_>],
@@ -135,13 +135,14 @@ impl Stream {
         }
     }
 
-    /// Whether dropping the stream ends it well, because it has no end of its own to be written.
+    /// Returns whether dropping the stream closes it properly, because it has no closing message of
+    /// its own.
     pub(in crate::engine) fn is_plain(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Whether everything that was written is on its way. The rest leaves when the driver asks for
-    /// room.
+    /// Returns whether everything written has left the stream's buffer. The rest is written when
+    /// the driver waits for room.
     pub(in crate::engine) fn is_flushed(&self) -> bool {
         match self {
             Self::Tcp(_) => true,
@@ -149,16 +150,16 @@ impl Stream {
         }
     }
 
-    /// Asks for room to write. Only the driver calls this. Ready when an attempt is worth it.
+    /// Waits for room to write. Only the driver calls this. Ready when an attempt may succeed.
     pub(in crate::engine) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            // An error shows in the next attempt.
+            // The next attempt returns the error.
             Self::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
             Self::Other(other) => other.poll_write_ready(cx),
         }
     }
 
-    /// Asks for something to read. Only the driver calls this. Ready promises nothing.
+    /// Waits for input. Only the driver calls this. An attempt may still find nothing.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
@@ -166,12 +167,13 @@ impl Stream {
         }
     }
 
-    /// Reads what is there.
+    /// Reads the available bytes.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] asks the caller to call
-    /// [`poll_read_ready`](Self::poll_read_ready), which then wakes. Any other one ends the stream.
+    /// After [`io::ErrorKind::WouldBlock`], the caller must call
+    /// [`poll_read_ready`](Self::poll_read_ready), which registers the waker. Any other error ends
+    /// the stream.
     pub(super) fn poll_read(
         &self,
         cx: &mut Context<'_>,
@@ -183,7 +185,7 @@ impl Stream {
         }
     }
 
-    /// Ends the writing side, as far as that can be done at once.
+    /// Shuts down the write side, as far as that is possible immediately.
     pub(in crate::engine) fn shutdown(&self) {
         match self {
             Self::Tcp(stream) => {
@@ -195,16 +197,16 @@ impl Stream {
         }
     }
 
-    /// Reads and forgets what a closing peer still sends, so that unread input does not turn
-    /// the last answer into a reset. Returns whether the peer has closed.
+    /// Reads and discards what a closing peer still sends, so that unread input does not turn the
+    /// last response into a reset. Returns whether the peer has closed.
     ///
-    /// Of a peer that goes on sending `left` bytes are read. The rest stays in the kernel, which
-    /// stops the peer, until the deadline of the caller.
+    /// At most `left` bytes are read. The rest stays in the kernel, which stops the peer, until the
+    /// deadline of the caller.
     pub(in crate::engine) fn discard(&self, cx: &mut Context<'_>, left: &mut usize) -> bool {
         let mut buffer = [0; 4096];
         if let Self::Other(other) = self {
             other.wakes.driver.register(cx.waker());
-            // The end of a stream may take more than one attempt.
+            // Shutting down a stream may take several attempts.
             self.shutdown();
         }
         while *left > 0 {
@@ -227,8 +229,8 @@ impl Stream {
 }
 
 impl Other {
-    /// Tries something, with the waker that finds the driver. A stream that panics has failed:
-    /// others must not suffer for it.
+    /// Attempts an operation with the waker that wakes the driver. A panic of a stream becomes an
+    /// error, so that it does not affect other sessions.
     fn attempt<T>(
         &self,
         f: impl FnOnce(&mut Locked, &mut Context<'_>) -> Poll<io::Result<T>>,
@@ -239,13 +241,13 @@ impl Other {
             .unwrap_or_else(|_| Poll::Ready(Err(io::Error::other("a stream has panicked"))))
     }
 
-    /// Writes, then flushes what the stream may have buffered. Until that has left, nothing more is
-    /// accepted, because the buffer must not grow with every message.
+    /// Writes, then flushes what the stream may have buffered. Until that is flushed, no further
+    /// bytes are accepted, because the buffer must not grow with every message.
     fn write(
         &self,
         write: impl FnOnce(Pin<&mut dyn Duplex>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> io::Result<usize> {
-        // The flag is cleared before the attempt, so that a wake that comes during it is kept.
+        // The flag is cleared before the attempt, so that a wake during it is not lost.
         self.wakes.woken.store(false, Ordering::Release);
         let written = self.attempt(|locked, cx| {
             if locked.unflushed {
@@ -272,7 +274,7 @@ impl Other {
         if !self.wakes.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        // An error shows in the next attempt to write.
+        // The next write returns the error.
         self.attempt(|locked, cx| {
             if locked.unflushed {
                 locked.poll_flush(cx)
@@ -285,7 +287,7 @@ impl Other {
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         // The waker is registered before the flag is read, and a wake sets the flag before it calls
-        // the waker. So a wake at any moment is either seen here or reaches the driver.
+        // the waker. So every wake is either seen here or reaches the driver.
         self.wakes.driver.register(cx.waker());
         self.attempt(|locked, cx| {
             let mut buffer = ReadBuf::new(buffer);
@@ -304,11 +306,11 @@ impl Locked {
     }
 }
 
-/// Writes what the kernel takes. Tokio's own way asks first whether it would, in memory that nobody
-/// else needs at that time.
+/// Writes what the kernel accepts. Tokio's method would first check the readiness, in memory that
+/// is otherwise not needed at that time.
 fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    // Without this flag a connection that has broken would raise a signal, which ends a process
+    // Without this flag, writing to a broken connection raises a signal, which terminates a process
     // that does not ignore it.
     const FLAGS: i32 = 0x4000; // MSG_NOSIGNAL
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
@@ -316,8 +318,8 @@ fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(stream).send_with_flags(bytes, FLAGS)
 }
 
-/// Reads what is there. A read that did not fill the buffer has emptied the socket: it
-/// clears the readiness as a refused read would, which saves that system call.
+/// Reads the available bytes. A read that does not fill the buffer has emptied the socket. It then
+/// clears the readiness like a refused read, which saves that system call.
 fn read_available(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut partial = None;
     let outcome = stream.try_io(Interest::READABLE, || {

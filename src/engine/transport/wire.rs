@@ -1,4 +1,4 @@
-//! One WebSocket of a session: reads bytes, decodes frames.
+//! The receive side of a WebSocket: reads bytes and decodes frames.
 
 use std::{
     cell::RefCell,
@@ -13,49 +13,49 @@ use roomcast_protocol::websocket::{Decoder, Event, FrameError, Limits, Role};
 use super::stream::Stream;
 use crate::{Config, limit::Throttle};
 
-/// Bytes read in one call.
+/// Maximum number of bytes read in one call.
 const READ_BUFFER: usize = 64 * 1024;
-/// Messages handled in one turn of a session.
+/// Maximum number of messages handled in one iteration of a session.
 pub(in crate::engine) const MESSAGES_PER_TURN: usize = 32;
-/// WebSocket pings a client may send within a second. Browsers send none, libraries few.
+/// Number of WebSocket pings that a client may send per second. Browsers send none, libraries few.
 const PINGS_PER_SECOND: u32 = 100;
 
 thread_local! {
-    /// Shared by all sessions of a worker; only an incomplete frame is copied out.
+    /// Shared by all sessions of a worker; only an incomplete frame is copied.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The receiving side of a WebSocket.
+/// The receive side of a WebSocket.
 pub(in crate::engine) struct Wire {
     pub(in crate::engine) stream: Stream,
     decoder: Decoder,
-    /// Bytes read but not decoded yet.
+    /// Bytes that were read but not decoded yet.
     unread: Bytes,
-    /// Whether the last read took all there was.
+    /// Whether the last read emptied the socket.
     is_emptied: bool,
-    /// When the first byte of an unfinished message came.
+    /// When the first byte of an unfinished message arrived.
     started: Option<Instant>,
     message_timeout: Duration,
     pings: u32,
     pings_since: Instant,
 }
 
-/// What reading came to.
+/// The outcome of a read.
 #[derive(Debug)]
 pub(in crate::engine) enum ReadOutcome {
-    /// Nothing more for now; the task is woken when there is.
+    /// Nothing more is available; the task will be woken.
     Pending,
-    /// There is more, but others should have their turn first.
+    /// More is available, but the task should yield.
     Yield,
-    /// There may be more, but the peer has sent as much as it may for now.
+    /// More may be available, but the peer has exceeded its rate.
     Delayed,
-    /// The peer has gone.
+    /// The peer has disconnected.
     Gone,
-    /// The peer broke RFC 6455.
+    /// The peer violated RFC 6455.
     Broken(FrameError),
 }
 
-/// Whether to go on decoding.
+/// Whether to continue decoding.
 pub(in crate::engine) enum Flow {
     Continue,
     Stop,
@@ -84,17 +84,17 @@ impl Wire {
         }
     }
 
-    /// Whether nothing of what the peer had sent by then was left after the last read.
+    /// Returns whether the last read consumed everything that the peer had sent.
     pub(in crate::engine) fn is_emptied(&self) -> bool {
         self.is_emptied && self.unread.is_empty()
     }
 
-    /// When the message in progress must be complete.
+    /// Returns when the message in progress must be complete.
     pub(in crate::engine) fn poll_timeout(&self) -> Option<Instant> {
         self.started.map(|started| started + self.message_timeout)
     }
 
-    /// Whether one more ping is within the budget.
+    /// Counts a ping, and returns whether it is within the limit.
     pub(in crate::engine) fn allow_ping(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.pings_since) >= Duration::from_secs(1) {
             self.pings_since = now;
@@ -104,7 +104,7 @@ impl Wire {
         self.pings <= PINGS_PER_SECOND
     }
 
-    /// Reads once and hands what is complete to `handle`.
+    /// Reads available bytes and passes complete events to `handle`.
     pub(in crate::engine) fn read(
         &mut self,
         cx: &mut Context<'_>,
@@ -125,15 +125,15 @@ impl Wire {
                 return outcome;
             }
         }
-        // Most turns are for something to read, so that is tried before anybody is asked.
+        // Most iterations have input, so reading is tried before checking the readiness.
         let mut is_drained = false;
         loop {
             if is_delayed(&mut throttle, now) {
                 return ReadOutcome::Delayed;
             }
             if is_drained {
-                // The last read has cleared the readiness of the socket. This registers the waker,
-                // or finds what has come since.
+                // The last read cleared the readiness of the socket. This registers the waker, or
+                // finds newly arrived input.
                 match self.stream.poll_read_ready(cx) {
                     Poll::Pending => {
                         if let Some(throttle) = throttle {
@@ -145,8 +145,8 @@ impl Wire {
                     Poll::Ready(Ok(())) => {}
                 }
             }
-            // The buffer is taken out while handlers run, because code of the application may read
-            // another session on this thread.
+            // The buffer is taken out while handlers run, because application code may read another
+            // session on this thread.
             let mut buffer = BUFFER.take();
             buffer.resize(READ_BUFFER, 0);
             let outcome = match self.stream.poll_read(cx, &mut buffer) {
@@ -165,8 +165,8 @@ impl Wire {
                     let outcome =
                         self.decode(&mut input, now, &mut left, &mut throttle, &mut handle);
                     if !input.is_empty() {
-                        // The rest is copied into an allocation of its size, because the buffer
-                        // belongs to all sessions.
+                        // The rest is copied into an allocation of its size, because the buffer is
+                        // shared by all sessions.
                         self.unread = Bytes::copy_from_slice(input);
                     }
                     is_drained = n < READ_BUFFER;
@@ -186,7 +186,7 @@ impl Wire {
         }
     }
 
-    /// Decodes from the front of `input`. Returns `None` if all of it was used.
+    /// Decodes from the front of `input`. Returns `None` if it was consumed completely.
     fn decode(
         &mut self,
         input: &mut &[u8],
@@ -199,7 +199,7 @@ impl Wire {
             match self.decoder.decode(input) {
                 Ok(Some(event)) => {
                     if !matches!(event, Event::Ping(_) | Event::Pong(_)) {
-                        // Control frames may come in between and complete nothing.
+                        // Control frames may be interleaved and do not complete a message.
                         self.started = None;
                     }
                     match handle(self, event) {

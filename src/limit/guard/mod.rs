@@ -1,8 +1,9 @@
-//! The guard of addresses: whether an address may open a connection.
+//! The guard decides whether an address may open a connection.
 //!
-//! The builder of a server makes a [`Guard`], and the engine asks it for every connection and session, and tells it
-//! what an address has done wrong; applications block networks with it. It knows addresses, networks and times, and
-//! must not know why somebody asks: neither sessions nor events. What it keeps is bounded, in the tables of `limit`.
+//! The server builder creates a [`Guard`]. The engine consults it for every connection and session,
+//! and reports violations of addresses to it. Applications block networks with it. It depends only
+//! on addresses, networks and times, and must not know sessions or events. Its state is bounded, in
+//! the tables of `limit`.
 
 use std::{
     fmt,
@@ -31,8 +32,10 @@ use crate::{
     network::{Block, BlockSource, Network},
 };
 
-/// Decides who may connect: block list, connects and connections of each address, connections in
-/// all. Nothing it knows grows without bound.
+/// Decides which clients may connect.
+///
+/// It applies the block list, the rate and number of connections per address, and the total number
+/// of connections. All of its state is bounded.
 pub struct Guard {
     max_per_address: u32,
     max_connections: usize,
@@ -45,18 +48,18 @@ pub struct Guard {
     started: Instant,
     metrics: Arc<Metrics>,
     log_throttles: [LogThrottle; Reason::COUNT],
-    /// The automatic blocks, for whoever keeps them.
+    /// Automatic blocks, for a store that persists them.
     made: mpsc::Sender<Block>,
     kept: Mutex<Option<mpsc::Receiver<Block>>>,
 }
 
-/// Why somebody is not let in.
+/// The reason for a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The address is on the block list.
+    /// The address is blocked.
     Blocked,
-    /// The address has connected too often.
+    /// The address connected too often.
     Rate,
     /// The address has too many connections.
     Address,
@@ -67,7 +70,7 @@ pub enum Reason {
 impl Reason {
     const COUNT: usize = 4;
 
-    /// The name of the reason in logs and metrics.
+    /// Returns the name of the reason in logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,30 +91,30 @@ impl Reason {
     }
 }
 
-/// A connection that is not let in.
+/// A refused connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// When trying again may make sense.
+    /// The time after which a retry may succeed.
     pub retry_after: Duration,
 }
 
-/// How an address has broken a limit.
+/// The kinds of limit violations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// The client connects too often.
+    /// The client connected too often.
     Connects,
-    /// The client sends faster than it may, for too long.
+    /// The client exceeded its send rate for too long.
     Flood,
-    /// The client offers invalid credentials.
+    /// The client sent invalid credentials.
     Credentials,
 }
 
 impl Violation {
-    /// The name of the offence in logs.
+    /// Returns the name of the violation in logs.
     const fn name(self) -> &'static str {
         match self {
             Self::Connects => "connects too often",
@@ -120,7 +123,7 @@ impl Violation {
         }
     }
 
-    /// The account that it is counted in.
+    /// Returns the account in which the violation counts.
     fn account(self) -> Account {
         match self {
             Self::Connects | Self::Flood => Account::Limits,
@@ -137,19 +140,19 @@ impl Violation {
     }
 }
 
-/// What a refused client is told if the reason has no end of its own.
+/// `retry_after` of refusals without a known end.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// What a client is told whose block lasts longer, or for good.
+/// Maximum of `retry_after`, also used for permanent blocks.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Automatic blocks that may wait to be kept.
+/// Maximum number of automatic blocks that wait to be persisted.
 const MAX_UNKEPT: usize = 1024;
-/// The time in which the joins and the lookups of an address come back.
+/// The window of the joins and lookups of an address.
 const MINUTE: Duration = Duration::from_secs(60);
-/// How often what is over is forgotten.
+/// The interval between removals of expired entries.
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Guard {
-    /// A guard of these limits. Networks of `limits.blocked` are shut out for good.
+    /// Creates a guard with these limits. The networks in `limits.blocked` are blocked permanently.
     pub(crate) fn new(limits: &AddressLimits, proxies: Proxies, metrics: Arc<Metrics>) -> Self {
         let (made, kept) = mpsc::channel(MAX_UNKEPT);
         let quota = |count, window| Quota { count, window };
@@ -180,29 +183,29 @@ impl Guard {
         };
         for network in &limits.blocked {
             let block = Block::new(*network, None, "configured", BlockSource::Configuration);
-            // More than the list can hold are refused by `AddressLimits::check`.
+            // `AddressLimits::check` already rejects a list that is too long.
             let _ = guard.block(block);
         }
         guard
     }
 
-    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    /// Returns whether connections from this address start with a PROXY protocol header.
     pub(crate) fn expects_proxy_protocol(&self, peer: IpAddr) -> bool {
         self.proxies.speaks_protocol(peer)
     }
 
-    /// The client that sent a request: the peer of the connection, or, if that is a trusted proxy,
-    /// the client that the proxy names.
+    /// Returns the client that sent a request: the peer of the connection, or the client that a
+    /// trusted proxy names.
     pub fn client(&self, peer: Client, headers: &HeaderMap) -> Client {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether what this peer says of others in its requests is believed.
+    /// Returns whether this peer is a trusted proxy, whose request headers identify the client.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.proxies.trusts(peer)
     }
 
-    /// Lets an address open a connection, or not.
+    /// Admits or refuses a connection from an address.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.check(address)?;
         let slot = ConnectionSlot::take(self)
@@ -211,8 +214,8 @@ impl Guard {
         let client = Network::of_client(address);
         let is_exempt = self.is_exempt(address);
         if !is_exempt {
-            // The slot is taken already: a full server charges no address for that. If the address
-            // is refused, dropping the slot gives it back.
+            // The slot is taken first, so that a full server charges no address. If the address is
+            // refused, dropping the slot returns it.
             let entered = self
                 .addresses
                 .enter(client, self.max_per_address, now() - self.started);
@@ -236,7 +239,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// How long to wait before it may join one.
+    /// Returns the time to wait before the next join.
     pub(crate) fn join(&self, address: IpAddr) -> Result<(), Duration> {
         if !self.limits(address) {
             return Ok(());
@@ -245,11 +248,11 @@ impl Guard {
         self.addresses.join(client, now() - self.started)
     }
 
-    /// Charges an address for a request to other servers for a client.
+    /// Charges an address for a lookup on other servers.
     ///
     /// # Errors
     ///
-    /// How long to wait before it may cause one.
+    /// Returns the time to wait before the next lookup.
     #[cfg(feature = "cluster")]
     pub(crate) fn look_up(&self, address: IpAddr) -> Result<(), Duration> {
         if !self.limits(address) {
@@ -259,13 +262,13 @@ impl Guard {
         self.addresses.look_up(client, now() - self.started)
     }
 
-    /// Whether an address is on the block list.
+    /// Checks an address against the block list.
     ///
     /// # Errors
     ///
-    /// If it is. The refusal has been counted and logged.
+    /// If the address is blocked. The refusal is counted and logged.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
-        // The lock is let go of before the refusal is logged.
+        // The lock is released before the refusal is logged.
         let left = {
             let blocks = self.blocks.read();
             let Some(block) = blocks.find(address, SystemTime::now) else {
@@ -277,10 +280,10 @@ impl Guard {
         Err(self.refuse(Reason::Blocked, address, left.unwrap_or(MAX_RETRY_AFTER)))
     }
 
-    /// An address has broken a limit, or has offered invalid credentials. An address that does so
-    /// repeatedly is shut out for a time. Returns whether it is, so that its connection should end.
+    /// Records a violation of an address. An address with repeated violations is blocked for a
+    /// time. Returns whether the address is blocked, so that the caller can close the connection.
     ///
-    /// Loopback, while it is exempt, and trusted proxies are never shut out by this.
+    /// Trusted proxies, and loopback while it is exempt, are never blocked automatically.
     pub fn violation(&self, address: IpAddr, violation: Violation) -> bool {
         self.metrics.count(violation.counter());
         if !self.limits(address) {
@@ -290,8 +293,8 @@ impl Guard {
         let account = violation.account();
         let now = now() - self.started;
         if !self.addresses.violate(client, account, now) {
-            // The count of a blocked address begins again at zero, so only the list tells that the
-            // address is shut out.
+            // The count restarts at zero when an address is blocked, so only the block list shows
+            // whether it still is.
             let blocks = self.blocks.read();
             return blocks.find(address, SystemTime::now).is_some();
         }
@@ -299,7 +302,7 @@ impl Guard {
         let block = Block::new(client, time, violation.name(), BlockSource::Automatic);
         let is_made = self.block(block.clone()).is_ok();
         if is_made {
-            // Each network is blocked seldom, and an attacker may have many networks.
+            // Throttled, because an attacker may have many networks.
             crate::throttled_log!(
                 warn,
                 network = %client,
@@ -308,20 +311,21 @@ impl Guard {
                 "blocked"
             );
             self.metrics.count(Counter::BlocksAutomatic);
-            // A block that cannot be stored only does not survive a restart.
+            // A block that is not persisted only fails to survive a restart.
             let _ = self.made.try_send(block);
         }
         is_made
     }
 
-    /// Whether the limits of addresses are for this one: it is neither exempt nor that of a trusted
-    /// proxy, which stands for many.
+    /// Returns whether the limits apply to an address. They do not apply to exempt addresses and
+    /// trusted proxies, which stand for many clients.
     pub(crate) fn limits(&self, address: IpAddr) -> bool {
         !self.is_exempt(address) && !self.proxies.trusts(address)
     }
 
-    /// Shuts a network out from now on; connections that are open stay. Returns the ids of the
-    /// blocks that this one replaces; its own, if there is one of higher authority already.
+    /// Blocks a network for new connections; open connections continue. Returns the ids of the
+    /// blocks that this block replaces. If a block of higher rank exists, it stays and the new
+    /// block's id is returned.
     ///
     /// # Errors
     ///
@@ -333,7 +337,7 @@ impl Guard {
         gone
     }
 
-    /// Lets a network in again. Returns `None` if there is no such block.
+    /// Removes a block. Returns `None` if there is no such block.
     pub fn unblock(&self, id: Uuid) -> Option<Block> {
         let mut blocks = self.blocks.write();
         let block = blocks.remove(id);
@@ -341,7 +345,7 @@ impl Guard {
         block
     }
 
-    /// The block list, newest first.
+    /// Returns the block list, newest first.
     #[must_use]
     pub fn blocks(&self) -> Vec<Block> {
         let now = SystemTime::now();
@@ -350,13 +354,13 @@ impl Guard {
         blocks
     }
 
-    /// The automatic blocks as they are made, for whoever keeps them. Only the first call gets the
-    /// receiver; later ones get `None`.
+    /// Returns the receiver of automatic blocks, for a store that persists them. Only the first
+    /// call returns it; later calls return `None`.
     pub fn automatic_blocks(&self) -> Option<mpsc::Receiver<Block>> {
         self.kept.lock().take()
     }
 
-    /// Forgets what is over, again and again.
+    /// Removes expired entries periodically; never returns.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
@@ -374,13 +378,13 @@ impl Guard {
     }
 
     fn set(&self, gauge: Gauge, value: usize) {
-        // A gauge is set under one lock, or by one task: nobody changes it between the look and the
+        // Each gauge is set under one lock or by one task, so it does not change between read and
         // shift.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.shift(gauge, value - self.metrics.gauge(gauge));
     }
 
-    /// Counts a refusal and tells of it.
+    /// Counts and logs a refusal.
     fn refuse(&self, reason: Reason, address: IpAddr, after: Duration) -> Refused {
         self.metrics.count(reason.counter());
         let retry_after = after.clamp(Duration::from_secs(1), MAX_RETRY_AFTER);
@@ -411,17 +415,17 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The permit for one connection, which ends when this value is dropped.
+/// The permit for one connection. Dropping it ends the connection's count.
 #[derive(Debug)]
 pub(crate) struct Permit {
     slot: ConnectionSlot,
     address: IpAddr,
-    /// The client among whose connections this one counts, or `None` if those are not limited.
+    /// The client for which the connection counts, or `None` if its connections are not limited.
     client: Option<Network>,
 }
 
 impl Permit {
-    /// Notes that the connection has broken a limit.
+    /// Records a violation of this connection's address.
     pub(crate) fn violation(&self, violation: Violation) {
         let _ = self.slot.0.violation(self.address, violation);
     }
@@ -435,15 +439,15 @@ impl Drop for Permit {
     }
 }
 
-/// One of the connections that count for the limit of all. Dropping the slot gives it back.
+/// A slot of the limit on all connections. Dropping it returns it.
 #[derive(Debug)]
 struct ConnectionSlot(Arc<Guard>);
 
 impl ConnectionSlot {
     fn take(guard: &Arc<Guard>) -> Option<Self> {
         let slot = Self(Arc::clone(guard));
-        // The connection is counted first, so that two that come at once do not both take the last
-        // slot. One that is refused is dropped here, which takes it out of the count again.
+        // The connection is counted first, so that two concurrent connections cannot both take the
+        // last slot. Dropping a refused slot decrements the count again.
         let before = guard.connections.fetch_add(1, Ordering::Relaxed);
         (guard.max_connections == 0 || before < guard.max_connections).then_some(slot)
     }
@@ -455,7 +459,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The time of tokio's clock, which tests can pause.
+/// Returns the time of tokio's clock, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

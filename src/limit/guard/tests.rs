@@ -125,7 +125,7 @@ fn refused_credentials_block_at_a_number_of_their_own() {
     }
     assert!(!guard.violation(ADDRESS, Violation::Flood));
     assert!(guard.violation(ADDRESS, Violation::Credentials));
-    // Those who are still there are told again.
+    // Further violations of a blocked address return `true` again.
     assert!(guard.violation(ADDRESS, Violation::Credentials));
     assert_eq!(reason(guard.admit(ADDRESS)), Reason::Blocked);
     assert_eq!(guard.blocks().len(), 1);

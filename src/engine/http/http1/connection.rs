@@ -1,7 +1,7 @@
 //! The stream of a connection while it serves plain requests: reading, unread bytes, writing.
 //!
-//! A connection keeps no buffer: every thread has one for input and one for output, and only what
-//! was read too early or could not be written at once is copied out of them.
+//! A connection holds no buffer: every thread has one for input and one for output. Only bytes that
+//! were read too early, or could not be written immediately, are copied out of them.
 
 use std::{
     cell::RefCell,
@@ -21,9 +21,9 @@ use super::{
 };
 use crate::engine::http::{accepted::Accepted, message::reply};
 
-/// Bytes read in one call.
+/// Maximum number of bytes read in one call.
 const READ_BUFFER: usize = 32 * 1024;
-/// Bodies up to this are copied behind their heads; from there on two buffers are cheaper.
+/// Bodies up to this size are copied after their heads; for larger ones, two buffers are cheaper.
 const CORKED: usize = 8 * 1024;
 
 thread_local! {
@@ -35,28 +35,28 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Accepted,
-    /// Bytes that were read and not used yet.
+    /// Bytes that were read but not used yet.
     unread: BytesMut,
-    /// How many bytes of `unread` have been searched for the end of a head.
+    /// The number of bytes of `unread` that were searched for the end of a head.
     seen: usize,
-    /// How many bytes of the current request's body have not been taken.
+    /// The number of remaining bytes of the current request's body.
     body: u64,
 }
 
-/// What comes next on a connection.
+/// The next input of a connection.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// A plain request. Boxed, so that heads within sessions are not moved with the room for it.
+    /// A plain request. Boxed, so that moving the heads of session requests does not copy its size.
     Request(Box<Head>),
     /// A plain request within a session.
     SessionRequest(SessionRequest),
-    /// Something that hyper has to read.
+    /// A request that hyper must parse.
     Unsupported,
-    /// The client has closed the connection.
+    /// The client closed the connection.
     Closed,
-    /// No request came in time.
+    /// No request arrived in time.
     TimedOut,
-    /// No request came before the server stops.
+    /// The server stops, and no request has arrived.
     Stopped,
 }
 
@@ -70,13 +70,13 @@ impl Connection {
         }
     }
 
-    /// Returns the connection, with the unread bytes in front of what comes.
+    /// Returns the connection, with the unread bytes put back.
     pub(super) fn into_accepted(mut self) -> Accepted {
         self.stream.put_back(self.unread);
         self.stream
     }
 
-    /// Whether nothing of a request has come yet.
+    /// Returns whether no part of a request has arrived.
     pub(super) fn is_idle(&self) -> bool {
         self.unread.is_empty()
     }
@@ -88,7 +88,7 @@ impl Connection {
                 return Poll::Ready(next);
             }
             if self.unread.len() >= MAX_HEADER_BYTES {
-                // hyper reads the head and answers that it is too large.
+                // hyper parses the head and responds that it is too large.
                 return Poll::Ready(Next::Unsupported);
             }
             let Self {
@@ -105,7 +105,7 @@ impl Connection {
                     unread.extend_from_slice(bytes);
                     return None;
                 }
-                // Most heads come in one piece, and then nothing of the input is kept.
+                // Most heads arrive in one piece, so that no input needs to be stored.
                 let (next, used) = next(parser::parse(bytes, paths));
                 unread.extend_from_slice(bytes.get(used..).unwrap_or_default());
                 if next.is_none() {
@@ -121,7 +121,7 @@ impl Connection {
         }
     }
 
-    /// Looks for a head in the unread bytes.
+    /// Searches the unread bytes for a complete head.
     fn look(&mut self, paths: &impl Paths) -> Option<Next> {
         let len = self.unread.len();
         let is_worth_it = self.seen == 0 || parser::may_end(&self.unread, self.seen);
@@ -137,12 +137,12 @@ impl Connection {
         next
     }
 
-    /// Begins a request with a body of so many bytes.
+    /// Starts a request with a body of this many bytes.
     pub(super) fn begin(&mut self, body: u64) {
         self.body = body;
     }
 
-    /// Drops the rest of the body if it has arrived already. Returns whether it had; if not, no
+    /// Drops the rest of the body if it has already arrived. Returns whether it had; if not, no
     /// further request can be read.
     pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> bool {
         if self.body > 0 && self.unread.is_empty() {
@@ -154,17 +154,17 @@ impl Connection {
         self.body == 0
     }
 
-    /// Ready when the client has closed the connection while it waits for an answer. What the
-    /// client sends meanwhile is kept for later.
+    /// Ready when the client closes the connection while it waits for a response. Other input is
+    /// stored for later.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.body > 0 {
-            // Whoever reads the body notices a client that goes, and is woken for it.
+            // The reader of the body notices a disconnect and is woken for it.
             return Poll::Pending;
         }
         self.stream.poll_gone(cx)
     }
 
-    /// The next piece of the body.
+    /// Reads the next piece of the body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.body == 0 {
             return Poll::Ready(None);
@@ -179,13 +179,13 @@ impl Connection {
         Poll::Ready(Some(Ok(piece)))
     }
 
-    /// How many of the unread bytes belong to the body.
+    /// Returns how many of the unread bytes belong to the body.
     fn within_body(&self) -> usize {
         let body = usize::try_from(self.body).unwrap_or(usize::MAX);
         body.min(self.unread.len())
     }
 
-    /// Reads more; 0 means that the client has sent everything.
+    /// Reads more bytes; 0 means that the client sends no more.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { stream, unread, .. } = self;
         poll_read(stream, cx, |bytes| {
@@ -194,7 +194,7 @@ impl Connection {
         })
     }
 
-    /// Drops the first unread bytes, and the buffer if it is empty then.
+    /// Drops the first unread bytes, and the buffer if it is then empty.
     fn use_up(&mut self, len: usize) {
         self.unread.advance(len);
         if self.unread.is_empty() {
@@ -203,8 +203,7 @@ impl Connection {
     }
 }
 
-/// What a head leads to, and how many bytes it uses. There is nothing (`None`) if the head is not
-/// complete.
+/// Returns the next input and the number of bytes it uses, or `None` if the head is incomplete.
 fn next(parsed: Parsed) -> (Option<Next>, usize) {
     match parsed {
         Parsed::Partial => (None, 0),
@@ -226,8 +225,8 @@ fn poll_read<T>(
     cx: &mut Context<'_>,
     show: impl FnOnce(&[u8]) -> T,
 ) -> Poll<io::Result<T>> {
-    // The buffer is taken out of its cell, so that the function may read by itself without finding
-    // it borrowed. It is zeroed once per thread: `resize` finds it long enough after that.
+    // The buffer is taken out of its cell, so that the function may itself read. It is zeroed once
+    // per thread; later `resize` calls find it long enough.
     let mut buffer = INPUT.take();
     buffer.resize(READ_BUFFER, 0);
     let mut space = ReadBuf::new(&mut buffer);
@@ -262,19 +261,19 @@ impl Body for RequestBody<'_> {
     }
 }
 
-/// Writes one answer.
+/// Writes one response.
 #[derive(Debug)]
 pub(super) struct ResponseWriter {
-    /// What the first attempt to write has not taken.
+    /// The rest of the head after the first attempt.
     head: Bytes,
     body: Bytes,
-    /// The head before the first attempt to write it.
+    /// The head before the first attempt.
     unwritten: Option<reply::Head>,
     close: bool,
 }
 
 impl ResponseWriter {
-    /// `close` says that no other answer follows on the connection.
+    /// Creates a writer. `close` means that no other response follows on the connection.
     pub(in crate::engine::http) fn new(head: reply::Head, body: Bytes, close: bool) -> Self {
         Self {
             head: Bytes::new(),
@@ -284,7 +283,7 @@ impl ResponseWriter {
         }
     }
 
-    /// Writes until the whole answer is on its way.
+    /// Writes until the whole response is sent.
     pub(super) fn poll_send(
         &mut self,
         connection: &mut Connection,
@@ -303,7 +302,7 @@ impl ResponseWriter {
         Pin::new(stream).poll_flush(cx)
     }
 
-    /// Writes from the buffer of the thread, and keeps what the kernel does not take.
+    /// Writes from the buffer of the thread, and stores what the kernel does not accept.
     fn attempt(
         &mut self,
         stream: &mut Accepted,
@@ -343,7 +342,7 @@ fn poll_write(
         stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(body)])
     };
     match written {
-        // Writing nothing of something would be tried again for ever.
+        // A write of zero bytes would be retried forever.
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         Poll::Ready(_) | Poll::Pending => written,
     }

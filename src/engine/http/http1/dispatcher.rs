@@ -1,7 +1,7 @@
-//! Serves the plain requests of a connection (connecting, polling, posting) one after the other,
+//! Serves the plain requests of a connection (handshakes, polls, posts) one after the other,
 //! without hyper and its buffers.
 //!
-//! While a poll waits, its connection holds no buffer and nothing of its request.
+//! While a poll waits, its connection holds no buffer and no part of its request.
 
 use std::{
     future::poll_fn,
@@ -36,7 +36,7 @@ use crate::{
     metrics::Counter,
 };
 
-/// What is left of a connection after its last HTTP request.
+/// The remains of a connection after its last HTTP request.
 pub(in crate::engine) struct Rest {
     pub(in crate::engine::http) stream: Stream,
     pub(in crate::engine::http) unread: Bytes,
@@ -47,15 +47,16 @@ pub(in crate::engine) struct Rest {
 pub(in crate::engine) enum Served {
     /// There are no more requests.
     Over(Rest),
-    /// hyper has to read the next request and all that follow. The connection is still pending if
-    /// that request is its first.
+    /// hyper must parse this request and all later ones. The connection is still pending if this is
+    /// its first request.
     Unsupported(Accepted, Option<PendingConnection>),
-    /// The client has closed the connection.
+    /// The client closed the connection.
     Closed,
 }
 
 impl Site {
-    /// Serves plain requests until the connection ends, is handed off, or has another one.
+    /// Serves plain requests until the connection ends, is handed off, or receives another kind of
+    /// request.
     pub(in crate::engine) async fn requests(
         self: &Arc<Self>,
         stream: Accepted,
@@ -70,14 +71,13 @@ impl Site {
             site: self,
             may_be_session_request: self.engine.looks_at_sessions_only(peer),
         };
-        // The head, the body, the answer and the look for a client that has gone take turns within
-        // this task. The lock is never waited for, nor held across an await; it is what makes the
-        // future `Send`.
+        // The head, the body, the response and the disconnect check alternate within this task. The
+        // lock is never contended nor held across an await; it makes the future `Send`.
         let connection = Mutex::new(Connection::new(stream));
         let patience = self.engine.config.http.header_timeout;
         let mut stopped = self.engine.stopped();
         let mut stop = pin!(async { stopped.wait_for(|stopped| *stopped).await.is_ok() });
-        // One timer serves all heads. It is set again only when it has run out.
+        // One timer serves all heads. It is reset only after it has expired.
         let mut timer = pin!(tokio::time::sleep(patience));
         let mut deadline = timer.deadline();
         loop {
@@ -92,7 +92,7 @@ impl Site {
                     }
                     timer.as_mut().reset(deadline);
                 }
-                // A request that has begun to come is still answered when the server stops.
+                // A partially received request is still answered when the server stops.
                 if connection.is_idle() && stop.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Next::Stopped);
                 }
@@ -100,8 +100,8 @@ impl Site {
             });
             let next = waiting.await;
             if matches!(next, Next::Request(_) | Next::SessionRequest(_)) {
-                // The client has sent a whole request, so that the connection does not count as
-                // pending any more.
+                // The client has sent a complete request, so the connection no longer counts as
+                // pending.
                 drop(pending.take());
             }
             let cell = HandoffCell::default();
@@ -131,15 +131,14 @@ impl Site {
                     let keep_alive = head.keep_alive;
                     let engine = self.owner(head.parts.uri.path()).unwrap_or(&self.engine);
                     let mut body = RequestBody(&connection);
-                    // The future is boxed, so that a connection that polls does not keep the space
-                    // for it.
+                    // The future is boxed, so that polling connections reserve no memory for it.
                     let mut answering = Box::pin(engine.answer(head.parts, &mut body, peer, &cell));
                     let reply = attended(gone, answering.as_mut()).await;
                     (reply.map(HttpAnswer::Other), keep_alive)
                 }
             };
-            // The client has gone. The future that would have answered is dropped by now, which has
-            // told the session (`PollGuard`, `PostGuard` in `exchange`).
+            // The client has disconnected. The dropped future has already notified the session
+            // (`PollGuard`, `PostGuard` in `exchange`).
             let Some(answer) = answer else {
                 return Served::Closed;
             };
@@ -148,7 +147,7 @@ impl Site {
             let is_drained = poll_fn(|cx| Poll::Ready(connection.lock().drain(cx))).await;
             let is_last = !(keep_alive && is_drained) || self.engine.is_stopped();
             if let Some(Handoff::Open(engine, opening)) = &mut handoff {
-                // The first packet of the session leaves in one write with the `101`.
+                // The first packet of the session is written together with the `101`.
                 body = engine.announce(opening);
             }
             let is_over = is_last || writer::is_last(&head) || handoff.is_some();

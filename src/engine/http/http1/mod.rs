@@ -1,9 +1,9 @@
-//! Plain HTTP/1.1 without a library: the requests that clients of Engine.IO send, one after the
-//! other, with no buffer held in between.
+//! Plain HTTP/1.1 without a library: the requests of Engine.IO clients, one after the other, with
+//! no buffer held in between.
 //!
-//! `connection` imports this module and leaves all other requests to hyper; so do the entry points
-//! for fuzzing. This module must not know hyper's server, nor how a connection goes on after its
-//! last request.
+//! `connection` uses this module and leaves all other requests to hyper. The fuzzing entry points
+//! use it as well. This module must not know hyper's server, or how a connection continues after
+//! its last request.
 
 mod connection;
 mod dispatcher;

@@ -1,9 +1,9 @@
-//! The head of a plain request, read with the parser that hyper uses.
+//! Parses the head of a plain request with the parser that hyper uses.
 //!
-//! A plain request is what clients of Engine.IO send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path,
-//! one valid host, and at most one length of a body. The parser leaves everything else to hyper,
-//! from the first byte on, so that unusual and malformed requests are judged in one place, and no
-//! two parsers can take the same bytes for different requests.
+//! A plain request is what Engine.IO clients send: `GET`, `POST` or `OPTIONS`, HTTP/1.1, a path,
+//! one valid host, and at most one body length. All other requests are left to hyper from the first
+//! byte on. So one implementation judges unusual and malformed requests, and two parsers never
+//! interpret the same bytes differently.
 
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -18,36 +18,35 @@ use crate::engine::{
     http::message::{host, reply::Form},
 };
 
-/// Bytes that the head of a request may have.
+/// Maximum size of a request head, in bytes.
 pub(in crate::engine::http) const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// Headers that a request may have.
+/// Maximum number of headers of a request.
 pub(in crate::engine::http) const MAX_HEADERS: usize = 100;
 
-/// Tells which requests belong to the server.
+/// Determines which requests belong to the server.
 pub(in crate::engine::http) trait Paths {
-    /// Whether the server serves requests for this path.
+    /// Returns whether the server serves requests for this path.
     fn owns(&self, path: &str) -> bool;
 
-    /// The session to which a `GET` polls or a `POST` brings something, if nothing else of the
-    /// request matters but what a [`SessionRequest`] has.
+    /// Returns the session of a poll (`GET`) or post (`POST`), if a [`SessionRequest`] contains
+    /// everything that matters of the request.
     fn session(&self, path: &str, query: &str) -> Option<Sid>;
 }
 
-/// What the first bytes of a request are.
+/// The result of parsing the first bytes of a request.
 #[derive(Debug)]
 pub(in crate::engine::http) enum Parsed {
-    /// The beginning of a head, as far as it goes.
+    /// An incomplete head.
     Partial,
-    /// A request that hyper has to read.
+    /// A request that hyper must parse.
     Unsupported,
     /// The head of a plain request.
     Plain(Box<Head>),
-    /// The head of a request within a session, of which nothing else matters.
+    /// The head of a request of a session, without anything else that matters.
     SessionRequest(SessionRequest),
 }
 
-/// What is needed of the head of most requests, those within a session. Nothing is allocated for
-/// it.
+/// The required data of most heads, those of session requests. It needs no allocation.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine::http) struct SessionRequest {
     pub(super) sid: Sid,
@@ -62,21 +61,21 @@ pub(in crate::engine::http) struct SessionRequest {
 #[derive(Debug)]
 pub(in crate::engine::http) struct Head {
     pub(in crate::engine::http) parts: Parts,
-    /// Bytes of the head.
+    /// The length of the head in bytes.
     pub(in crate::engine::http) len: usize,
-    /// Bytes of the body that follows it.
+    /// The length of the body after it in bytes.
     pub(in crate::engine::http) body: u64,
     /// Whether the client may send another request on the connection.
     pub(in crate::engine::http) keep_alive: bool,
 }
 
-/// Parses the head at the front of `bytes`, if it is plain and for a path of the server.
+/// Parses the head at the start of `bytes`, if it is plain and for a path of the server.
 pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed {
     if bytes
         .first()
         .is_some_and(|first| !first.is_ascii_uppercase())
     {
-        // Empty lines in front of a request, for example, are left to hyper.
+        // For example, empty lines before a request are left to hyper.
         return Parsed::Unsupported;
     }
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -94,8 +93,8 @@ pub(in crate::engine::http) fn parse(bytes: &[u8], paths: &impl Paths) -> Parsed
         .map_or(Parsed::Unsupported, |head| Parsed::Plain(Box::new(head)))
 }
 
-/// Parses the head of a request within a session. Returns `None` if the head contains anything else
-/// that matters.
+/// Parses the head of a session request. Returns `None` if the head contains anything else that
+/// matters.
 fn session_request(
     len: usize,
     request: &httparse::Request<'_, '_>,
@@ -115,7 +114,7 @@ fn session_request(
     let (mut accept_encoding, mut user_agent) = (None, None);
     for httparse::Header { name, value } in &*request.headers {
         let is = |known: HeaderName| name.eq_ignore_ascii_case(known.as_str());
-        // Names are told apart by their length first, because most differ in it.
+        // Names are first distinguished by their length, because most differ in it.
         match name.len() {
             4 if is(header::HOST) => {
                 hosts += 1;
@@ -123,7 +122,7 @@ fn session_request(
                     return None;
                 }
             }
-            // An origin has to be judged, and `Expect` has to be answered before the body comes.
+            // An origin must be checked, and `Expect` must be answered before the body arrives.
             6 if is(header::EXPECT) || is(header::ORIGIN) => return None,
             7 if is(header::UPGRADE) => return None,
             10 if is(header::CONNECTION) => keep_alive &= !closes(value),
@@ -136,8 +135,8 @@ fn session_request(
                 accept_encoding = accept_encoding.or(Some(*value));
             }
             17 if is(header::TRANSFER_ENCODING) => return None,
-            // A request that another server has handed on carries the address of its client, which
-            // has to be proved.
+            // A request forwarded by another server carries the address of its client, which must
+            // be verified.
             20 if is(forwarding::HEADER) => return None,
             _ => {}
         }
@@ -213,21 +212,20 @@ fn plain(
     })
 }
 
-/// Whether a `Connection` header asks to close it (RFC 9110, 7.6.1).
+/// Returns whether a `Connection` header requests a close (RFC 9110, 7.6.1).
 pub(super) fn closes(connection: &[u8]) -> bool {
     let mut options = connection.split(|byte| *byte == b',');
     connection.is_ascii()
         && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Whether the end of a head may lie behind the first `seen` bytes. As long as it cannot, there is
-/// no use in parsing again.
+/// Returns whether a head may end after the first `seen` bytes. If not, parsing again is useless.
 pub(in crate::engine::http) fn may_end(bytes: &[u8], seen: usize) -> bool {
     let fresh = bytes.get(seen.saturating_sub(3)..).unwrap_or_default();
     fresh.windows(2).any(|end| end == b"\n\n") || fresh.windows(3).any(|end| end == b"\n\r\n")
 }
 
-/// Digits and nothing else (RFC 9110, 8.6), as far as bodies can go.
+/// Parses digits only (RFC 9110, 8.6), up to plausible body lengths.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 15 {
         return None;
@@ -239,7 +237,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Where `part` lies in `whole`.
+/// Returns the range of `part` in `whole`.
 fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
     // The parser returns slices of its input, so the difference of the addresses is the position. A
     // slice of anything else would give an empty range.
@@ -307,7 +305,7 @@ mod tests {
         assert_eq!((head.body, head.parts.method), (7, Method::POST));
     }
 
-    /// A request within a session.
+    /// Returns a request of a session.
     fn within_text(method: &str, headers: &str) -> String {
         let target = "/socket.io/?sid=AAAAAAAAAAAAAAAAAAAA";
         format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")

@@ -1,4 +1,4 @@
-//! Writes answers as HTTP/1.1 has them (RFC 9112), line by line what hyper writes.
+//! Writes responses in the format of HTTP/1.1 (RFC 9112), line by line like hyper.
 
 use std::{
     cell::RefCell,
@@ -10,8 +10,8 @@ use http::{StatusCode, header, response::Parts};
 use super::parser::closes;
 use crate::{engine::http::message::reply::Head, time::http_date};
 
-/// Appends the head of an answer with a body of so many bytes. `close` says that no other answer
-/// follows on this connection.
+/// Appends the head of a response with a body of this many bytes. `close` means that no other
+/// response follows on this connection.
 pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usize, close: bool) {
     let (mut has_length, mut is_dated) = (true, false);
     match head {
@@ -23,7 +23,7 @@ pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usiz
         }
         Head::Parts(parts) => {
             status_line(out, parts.status);
-            // Such an answer must not have a length (RFC 9110, 8.6).
+            // Such a response must not have a length (RFC 9110, 8.6).
             has_length =
                 !(parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT);
             is_dated = parts.headers.contains_key(header::DATE);
@@ -43,8 +43,8 @@ pub(in crate::engine::http) fn encode(out: &mut Vec<u8>, head: &Head, body: usiz
     out.extend_from_slice(b"\r\n");
 }
 
-/// All headers but those that delimit the body: the body has the length it has, whatever an
-/// application's function for headers says.
+/// Appends all headers except those that delimit the body, which the hooks of an application must
+/// not override.
 fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
     let close = close && !says_close(answer);
     let mut is_connection_said = false;
@@ -68,7 +68,7 @@ fn headers(out: &mut Vec<u8>, answer: &Parts, close: bool) {
     }
 }
 
-/// Whether an answer says that it is the last one of its connection.
+/// Returns whether a response declares itself the last one of its connection.
 pub(super) fn is_last(head: &Head) -> bool {
     match head {
         Head::Known(_) => false,
@@ -89,13 +89,13 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    // hyper, too, writes `<none>` for a status without a name.
+    // hyper also writes `<none>` for a status without a name.
     let reason = status.canonical_reason().unwrap_or("<none>");
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-/// What the answer says of its connection, in one line.
+/// Appends the `Connection` headers of the response as one line.
 fn connection(out: &mut Vec<u8>, answer: &Parts, close: bool) {
     let values = answer.headers.get_all(header::CONNECTION).iter();
     let close = close.then_some(&b"close"[..]);
@@ -129,7 +129,7 @@ struct Dated {
 }
 
 thread_local! {
-    /// Formatted once per second, which is the precision of the header.
+    /// Formatted once per second, the precision of the header.
     static DATE: RefCell<Dated> = const { RefCell::new(Dated { second: 0, text: String::new() }) };
 }
 

@@ -8,13 +8,13 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use hyper::body::Body;
 
-/// The body of a request, whoever reads it from the network. What answers requests takes it as a
-/// trait object, so that it is compiled once and not for each kind of body.
+/// The body of a request from any HTTP implementation. Request handlers take it as a trait object,
+/// so that they are compiled once and not for each type of body.
 pub(crate) trait Pieces: Send {
-    /// The bytes that will come at least.
+    /// Returns the minimum number of bytes that will arrive.
     fn at_least(&self) -> u64;
 
-    /// The next bytes; `Err` if the body ends before its end.
+    /// Returns the next bytes; `Err` if the body is incomplete.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ()>>>;
 }
 
@@ -30,7 +30,7 @@ impl<B: Body + Send + Unpin> Pieces for B {
                 Some(Err(_)) => return Poll::Ready(Some(Err(()))),
                 Some(Ok(frame)) => frame,
             };
-            // Trailers are skipped, because Engine.IO gives them no meaning.
+            // Trailers are skipped, because Engine.IO does not use them.
             if let Ok(mut data) = frame.into_data() {
                 return Poll::Ready(Some(Ok(data.copy_to_bytes(data.remaining()))));
             }

@@ -1,4 +1,4 @@
-//! Compression of polling answers (RFC 9110, 8.4.1): which one a client takes, and doing it.
+//! Compression of polling responses (RFC 9110, 8.4.1): content negotiation and encoding.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use miniz_oxide::deflate::{compress_to_vec, compress_to_vec_zlib};
 
-/// An encoding that this server knows, in the order it prefers them.
+/// A supported encoding, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Encoding {
     Brotli,
@@ -15,7 +15,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The name of the encoding in headers.
+    /// Returns the name of the encoding in headers.
     pub(crate) fn header(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Brotli => "br",
@@ -24,14 +24,15 @@ impl Encoding {
         })
     }
 
-    /// The best of `offered` for a client with these headers: the one it prefers most, and of
-    /// equals the first (RFC 9110, 12.5.3). Returns `None` if the answer must not be encoded.
+    /// Returns the best of `offered` for a client with these headers: the one with the highest
+    /// quality, the first of equals (RFC 9110, 12.5.3). Returns `None` if the response must not be
+    /// encoded.
     pub(crate) fn choose(headers: &HeaderMap, offered: &[Self]) -> Option<Self> {
         let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
         Self::best(accepted, offered)
     }
 
-    /// The best of `offered` by the value of `Accept-Encoding`.
+    /// Returns the best of `offered` for a value of `Accept-Encoding`.
     pub(crate) fn best(accepted: &str, offered: &[Self]) -> Option<Self> {
         let mut best = None;
         for &encoding in offered {
@@ -43,38 +44,39 @@ impl Encoding {
         best.map(|(_, encoding)| encoding)
     }
 
-    /// The whole of `bytes`, smaller.
+    /// Compresses `bytes` completely.
     pub(crate) fn compress(self, bytes: &[u8], level: u32) -> io::Result<Bytes> {
         let level = level.clamp(1, 9) as u8;
         match self {
             Self::Gzip => Ok(gzip(bytes, level)),
             Self::Deflate => Ok(compress_to_vec_zlib(bytes, level).into()),
-            // Brotli is only served from files that were compressed before.
+            // Brotli is only used for files that were compressed in advance.
             Self::Brotli => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
 
-/// One member in the format of RFC 1952, without a name or a time, from no known system.
+/// Encodes one gzip member (RFC 1952), without a name or time, from an unknown system.
 fn gzip(bytes: &[u8], level: u8) -> Bytes {
     let deflated = compress_to_vec(bytes, level);
     let mut member = Vec::with_capacity(deflated.len() + 18);
     member.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
     member.extend_from_slice(&deflated);
     member.extend_from_slice(&checksum(bytes).to_le_bytes());
-    // The length modulo 2^32, as RFC 1952 wants it.
+    // The length modulo 2^32, as RFC 1952 requires.
     member.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     member.into()
 }
 
-/// The CRC-32 of RFC 1952, 8. Compressing takes many times as long, so a byte at a time is enough.
+/// Returns the CRC-32 of RFC 1952, 8. Compression takes many times as long, so processing single
+/// bytes is fast enough.
 #[expect(clippy::indexing_slicing, reason = "a byte is within 256 entries")]
 fn checksum(bytes: &[u8]) -> u32 {
     let next = |crc: u32, byte: &u8| (crc >> 8) ^ TABLE[(crc as u8 ^ byte) as usize];
     !bytes.iter().fold(u32::MAX, next)
 }
 
-/// The remainders of all bytes.
+/// The remainders of all byte values.
 #[expect(clippy::indexing_slicing, reason = "it is done by the compiler")]
 static TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -92,7 +94,7 @@ static TABLE: [u32; 256] = {
     table
 };
 
-/// How much a client likes an encoding, in thousandths. 0 is a refusal.
+/// Returns the quality of an encoding for a client, in thousandths. 0 is a refusal.
 fn quality(accepted: &str, encoding: Encoding) -> u32 {
     let name = encoding.header();
     let mut any = None;
@@ -112,7 +114,7 @@ fn quality(accepted: &str, encoding: Encoding) -> u32 {
     any.unwrap_or(0)
 }
 
-/// Turns `0.5` into 500. What is no number counts as a refusal.
+/// Converts `0.5` to 500. An invalid number counts as a refusal.
 fn thousandths(quality: &str) -> u32 {
     match quality.parse::<f32>() {
         Ok(quality) if (0.0..=1.0).contains(&quality) => (quality * 1000.0) as u32,

@@ -1,5 +1,5 @@
-//! Requests from pages of other sites: which are answered, and with what headers (WHATWG Fetch,
-//! CORS protocol).
+//! CORS: which requests from pages of other sites are answered, and with which headers (WHATWG
+//! Fetch, CORS protocol).
 
 use std::fmt::Display;
 
@@ -7,19 +7,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::{config::Cors, engine::admission::IsAllowed};
 
-/// What the configuration says of one request.
+/// The result of checking the origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// There is nothing to say, because the request has no `Origin` or nothing is configured.
+    /// The request has no `Origin`, or nothing is configured.
     Silent,
-    /// Pages of this origin may read the answer.
+    /// Pages of this origin may read the response.
     Allowed(HeaderValue),
-    /// The answer is not for this origin.
+    /// The origin is not allowed.
     Foreign,
 }
 
 impl Cors {
-    /// Judges the origin of a request. A page of the server's own host is always allowed.
+    /// Checks the origin of a request. Pages of the server's own host are always allowed.
     pub(crate) fn judge(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> Verdict {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return Verdict::Silent;
@@ -41,9 +41,10 @@ impl Cors {
         }
     }
 
-    /// Whether a page that may use the cookies of its reader has sent a request: one of an allowed
-    /// origin, or of the server's own. A request that says nothing of its origin is none, unless the
-    /// browser says that a page of the server has sent it; no page can make it say so.
+    /// Returns whether a request comes from a page that may use its user's cookies.
+    ///
+    /// The page must have an allowed origin, or be on the server's own host. A request without an
+    /// `Origin` qualifies only if the browser marks it as `same-origin`, which pages cannot forge.
     pub(crate) fn trusts(&self, headers: &HeaderMap, also: Option<&IsAllowed>) -> bool {
         let text = |name| {
             headers
@@ -54,15 +55,15 @@ impl Cors {
             let site = HeaderName::from_static("sec-fetch-site");
             return !headers.contains_key(header::ORIGIN) && text(site) == Some("same-origin");
         };
-        // `*` lets any page read answers, which is no reason to believe the cookies that come with
-        // its requests.
+        // `*` lets any page read responses, but that does not make the cookies of its requests
+        // trustworthy.
         let mut listed = self.origins.iter().filter(|known| *known != ANY);
         text(header::HOST).is_some_and(|host| is_same_host(origin, host))
             || listed.any(|known| matches(known, origin))
             || also.is_some_and(|also| also(origin))
     }
 
-    /// The answer to a preflight, which asks before a request that is not simple.
+    /// Returns the response to a preflight, which precedes requests that are not simple.
     pub(crate) fn preflight<T: Default>(
         &self,
         method: &Method,
@@ -85,8 +86,8 @@ impl Cors {
                     if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
                         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
                     }
-                    // The answer says what was asked for, so a cache must not give it to who asks
-                    // for something else.
+                    // The response depends on the requested headers, so a cache must not reuse it
+                    // for a different request.
                     let varies = header::ACCESS_CONTROL_REQUEST_HEADERS.into();
                     answer.append(header::VARY, varies);
                 }
@@ -102,7 +103,7 @@ impl Cors {
     pub(crate) fn mark<T>(&self, response: &mut Response<T>, verdict: &Verdict) {
         let headers = response.headers_mut();
         if !self.is_open() {
-            // Without this a cache could give the answer for one origin to a page of another
+            // Otherwise a cache could serve the response for one origin to a page of another
             // (WHATWG Fetch, "CORS protocol and HTTP caches").
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
@@ -122,12 +123,12 @@ impl Cors {
         }
     }
 
-    /// Whether every origin is allowed.
+    /// Returns whether every origin is allowed.
     fn is_open(&self) -> bool {
         self.origins.iter().any(|origin| origin == ANY)
     }
 
-    /// What is wrong with this configuration, if anything is.
+    /// Returns the fault of this configuration, if any.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let is_header = |text: &String| HeaderValue::from_str(text).is_ok();
         let allowed = self.allowed_headers.iter().flatten();
@@ -159,9 +160,11 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: impl Display) {
     }
 }
 
-/// Whether anybody can have an origin that is listed like this: a sandboxed page has `null`, and who
-/// registers a domain has one that a `*` stands for, unless two names follow it that are given. (Below
-/// `co.uk` and its like anybody can register a name as well, which only a list of all of them tells.)
+/// Returns whether an attacker can have an origin that matches this entry.
+///
+/// A sandboxed page has the origin `null`. A `*` matches domains that an attacker can register,
+/// unless at least two literal labels follow it. (Public suffixes such as `co.uk` are not detected,
+/// because that requires a complete list of them.)
 fn is_anybodys(listed: &str) -> bool {
     let host = listed.split_once("://").map_or(listed, |(_, host)| host);
     let (host, _) = split_port(host.trim_end_matches('/'), "");
@@ -173,8 +176,8 @@ fn is_anybodys(listed: &str) -> bool {
     listed == "null" || (host.contains('*') && given < 2)
 }
 
-/// Whether an origin is one that was listed: the same in any case of letters, where `*` stands for
-/// any characters of one part.
+/// Returns whether an origin matches a listed one, ignoring case; `*` matches any characters of one
+/// part.
 fn matches(listed: &str, origin: &str) -> bool {
     let listed = listed.trim_end_matches('/').to_ascii_lowercase();
     let origin = origin.to_ascii_lowercase();
@@ -188,7 +191,8 @@ fn matches(listed: &str, origin: &str) -> bool {
     }
     while let Some(piece) = pieces.next() {
         let is_last = pieces.peek().is_none();
-        // The last piece must end it; the others may be found early, which leaves most to the rest.
+        // The last piece must match at the end. Earlier pieces match as early as possible, which
+        // leaves most for the rest.
         let found = if is_last {
             rest.strip_suffix(piece).map(|wild| (wild, ""))
         } else {
@@ -202,7 +206,7 @@ fn matches(listed: &str, origin: &str) -> bool {
     true
 }
 
-/// Whether an origin has the host and port that a request was sent to.
+/// Returns whether an origin has the host and port to which a request was sent.
 fn is_same_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
@@ -223,7 +227,7 @@ fn split_port<'a>(authority: &'a str, default: &'a str) -> (String, &'a str) {
     }
 }
 
-/// Stands for every origin.
+/// Matches every origin.
 const ANY: &str = "*";
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The `Host` header of a request: for whom it is (RFC 9112, 3.2).
+//! Validation of the `Host` header of a request (RFC 9112, 3.2).
 //!
-//! A proxy that goes by one of two headers, or reads an invalid one in its own way, takes a request
-//! for another server's than this one does.
+//! A proxy that uses one of two headers, or interprets an invalid one differently, could route a
+//! request differently from this server.
 
 use http::{HeaderMap, Version, header};
 
-/// Whether a request says properly for whom it is: once and in a valid form. HTTP/1.0 may leave it
-/// out; later versions than HTTP/1.1 say it elsewhere.
+/// Returns whether a request names exactly one valid host. HTTP/1.0 may omit it; versions after
+/// HTTP/1.1 specify it elsewhere.
 pub(in crate::engine::http) fn is_named(version: Version, headers: &HeaderMap) -> bool {
     if version > Version::HTTP_11 {
         return true;
@@ -19,8 +19,8 @@ pub(in crate::engine::http) fn is_named(version: Version, headers: &HeaderMap) -
     }
 }
 
-/// Whether these bytes are a host and maybe a port (RFC 9110, 7.2; RFC 3986, 3.2.2). An empty one is
-/// of a target that has no host.
+/// Returns whether these bytes are a host with an optional port (RFC 9110, 7.2; RFC 3986, 3.2.2).
+/// An empty host is valid, for targets without a host.
 pub(in crate::engine::http) fn is_valid(host: &[u8]) -> bool {
     match host.strip_prefix(b"[") {
         Some(literal) => {
@@ -38,7 +38,7 @@ pub(in crate::engine::http) fn is_valid(host: &[u8]) -> bool {
     }
 }
 
-/// Whether these bytes are a registered name or an IPv4 address.
+/// Returns whether these bytes are a registered name or an IPv4 address.
 fn is_name(mut name: &[u8]) -> bool {
     loop {
         name = match name {
@@ -52,7 +52,7 @@ fn is_name(mut name: &[u8]) -> bool {
     }
 }
 
-/// A byte that stands for itself in a name (`unreserved` and `sub-delims`).
+/// Returns whether a byte may appear unescaped in a name (`unreserved` and `sub-delims`).
 fn is_of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -61,7 +61,7 @@ fn is_of_name(byte: u8) -> bool {
         )
 }
 
-/// Whether these bytes are nothing, or a colon and the digits behind it.
+/// Returns whether these bytes are empty, or a colon followed by digits.
 fn is_port(port: &[u8]) -> bool {
     match port {
         [] => true,

@@ -1,8 +1,8 @@
-//! Requests and answers as values: what a request asks for, why it is refused, and how answers are
-//! written, compressed and marked for other origins.
+//! Requests and responses as values: parsing, reasons for refusals, and writing, compressing and
+//! CORS headers of responses.
 //!
-//! All of HTTP imports this module. It must not know engines, sessions or connections. Nothing in
-//! it waits, but for a thread that compresses.
+//! All of `http` imports this module. It must not know engines, sessions or connections. Nothing
+//! here waits, except for the compression thread.
 
 pub(crate) mod body;
 pub(crate) mod compression;

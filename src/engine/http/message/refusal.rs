@@ -1,4 +1,4 @@
-//! Why requests are refused: the official codes, and what is made of them for a hook.
+//! Reasons for refusing requests: the official codes, and their representation for hooks.
 
 use http::StatusCode;
 use roomcast_protocol::engine::Transport;
@@ -9,44 +9,44 @@ use crate::{
     metrics::Counter,
 };
 
-/// Why a request was refused.
+/// The reason for refusing a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine::http) enum RequestError {
-    /// `transport` is none of the server's.
+    /// `transport` is not a transport of the server.
     UnknownTransport,
-    /// `sid` is no open session's.
+    /// `sid` is not the id of an open session.
     UnknownSession(Unknown),
     /// Only `GET` opens a session.
     BadMethod,
-    /// The request is too large, or asks for what is switched off.
+    /// The request is too large, or requires a disabled feature.
     BadRequest,
-    /// There is more of the headers that prove who a client is than is kept of them.
+    /// The credential headers are larger than the stored maximum.
     CredentialsTooLarge,
-    /// `Origin` is no origin, or there are two.
+    /// `Origin` is invalid, or present twice.
     InvalidOrigin,
-    /// The session is on another transport, or the request says one and uses another.
+    /// The session uses another transport, or the request names one transport and uses another.
     TransportMismatch(Transport),
-    /// A session cannot be opened like this: a WebSocket without its headers, or the reverse.
+    /// The handshake is inconsistent: WebSocket without the upgrade headers, or the reverse.
     TransportHandshake,
-    /// No id could be made for the session.
+    /// No id could be generated for the session.
     IdGeneration(Box<str>),
-    /// The origin may not.
+    /// The origin is not allowed.
     ForeignOrigin,
-    /// The application does not allow it.
+    /// The application denied the request.
     Denied(Box<str>),
-    /// Too many sessions wait to be allowed.
+    /// Too many sessions wait to be admitted.
     Busy,
-    /// Sessions are opened too fast; in so many seconds there may be room.
+    /// Too many sessions are opened; the client may retry after this many seconds.
     Crowded(u64),
-    /// The server is about to stop; in so many seconds there may be another one.
+    /// The server is draining; the client may retry after this many seconds.
     Draining(u64),
-    /// The request pretends to be handed on by another server.
+    /// The request has forged forwarding headers.
     #[cfg_attr(
         not(feature = "forwarding"),
         expect(dead_code, reason = "nobody looks whether it is")
     )]
     Forged,
-    /// The guard says no.
+    /// The guard refused the request.
     Refused(Refused),
     /// `EIO` is not 4.
     UnsupportedVersion,
@@ -56,29 +56,30 @@ pub(in crate::engine::http) enum RequestError {
     BadWebSocketVersion,
 }
 
-/// Why nobody knows a session. Its client is told the same of all of them.
+/// Why a session is unknown. Clients receive the same response for all reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine::http) enum Unknown {
-    /// `sid` has not the form of an id, or comes twice.
+    /// `sid` does not have the form of an id, or is present twice.
     Malformed,
-    /// There was no such session here, or it has ended so long ago that it is forgotten.
+    /// This server never had such a session, or it ended so long ago that its id is no longer
+    /// stored.
     Never,
-    /// It has ended.
+    /// The session has ended.
     Over,
-    /// It is another server's, and no server is registered that has such sessions.
+    /// The session belongs to another server, but no registered server owns it.
     Unowned,
-    /// It is another server's, from which no answer can be had.
+    /// The session belongs to another server, which cannot be reached.
     #[cfg_attr(
         not(feature = "forwarding"),
         expect(dead_code, reason = "no request is handed on")
     )]
     Unreached,
-    /// Another server has handed the request on to this one, which has not such sessions either.
+    /// Another server forwarded the request to this server, which does not own the session either.
     Misdirected,
 }
 
 impl Unknown {
-    /// For the log.
+    /// Returns the reason for the log.
     fn reason(self) -> &'static str {
         match self {
             Self::Malformed => "session id malformed",
@@ -103,8 +104,8 @@ impl Unknown {
 }
 
 impl RequestError {
-    /// Number and text in the body of the answer, and its HTTP status: the one table of
-    /// the official codes.
+    /// Returns the code and message in the body of the response, and its HTTP status: the table of
+    /// official codes.
     pub(in crate::engine::http) fn answer(&self) -> (u16, &str, StatusCode) {
         let bad = StatusCode::BAD_REQUEST;
         match self {
@@ -126,8 +127,8 @@ impl RequestError {
             Self::ForeignOrigin => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Forged => (4, "Forbidden", StatusCode::FORBIDDEN),
             Self::Denied(message) => (4, message, StatusCode::FORBIDDEN),
-            // The official server has no such refusals. They have the code of a forbidden request,
-            // and a status by which clients and load balancers know what to do.
+            // The official server has no such refusals. They use the code of a forbidden request,
+            // and a status that tells clients and load balancers how to react.
             Self::Busy => (4, "Too many requests", StatusCode::SERVICE_UNAVAILABLE),
             Self::Crowded(_) => (4, "Too many connections", StatusCode::SERVICE_UNAVAILABLE),
             Self::Draining(_) => (4, "Server is stopping", StatusCode::SERVICE_UNAVAILABLE),
@@ -142,7 +143,7 @@ impl RequestError {
         }
     }
 
-    /// Seconds after which trying again may make sense.
+    /// Returns the number of seconds after which a retry may succeed.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy => Some(1),
@@ -166,7 +167,7 @@ impl RequestError {
         }
     }
 
-    /// Why the request was refused, for the log. Nothing of it is in the words of the client.
+    /// Returns the reason for the log. It contains no text from the client.
     pub(in crate::engine::http) fn reason(&self) -> &str {
         if matches!(self, Self::ForeignOrigin) {
             "origin not allowed"
@@ -203,9 +204,10 @@ impl RequestError {
         }
     }
 
-    /// What a hook is told of a request.
+    /// Returns the description for a hook.
     pub(in crate::engine::http) fn tell(&self, request: EngineRequest) -> ConnectionError {
-        // The hook learns the official code and text; the context has what the application said.
+        // The hook receives the official code and message; the context contains the text of the
+        // application.
         let is_denied = matches!(
             self,
             Self::Forged

@@ -1,4 +1,4 @@
-//! Answers, as HTTP wants them.
+//! HTTP responses of the engine.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
@@ -11,21 +11,21 @@ use crate::{
     time::http_date,
 };
 
-/// An answer of the engine.
+/// A response of the engine.
 pub(in crate::engine::http) type Reply = Response<Full<Bytes>>;
 
-/// Marks an answer of another server, to which nothing is to be added.
+/// Marks a response of another server, to which no headers are added.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine::http) struct HandedOn;
 
-/// An answer, of which the most frequent kinds have no headers of their own yet.
+/// A response. The most frequent kinds do not store their headers.
 #[derive(Debug)]
 pub(in crate::engine::http) enum HttpAnswer {
-    /// Packets for a client that polls.
+    /// Packets for a polling client.
     Packets(Bytes, Form),
-    /// What a client has posted was read.
+    /// The packets that a client posted have been read.
     Accepted,
-    /// Anything else.
+    /// Any other response.
     Other(Reply),
 }
 
@@ -38,7 +38,7 @@ impl HttpAnswer {
         }
     }
 
-    /// What goes before the body, and the body.
+    /// Returns the head and the body.
     pub(in crate::engine::http) fn into_parts(self) -> (Head, Bytes) {
         match self {
             Self::Packets(packets, form) if form.is_for_old_explorer => {
@@ -54,10 +54,10 @@ impl HttpAnswer {
     }
 }
 
-/// What goes before a body, but for its length and what is said of the connection.
+/// The head of a response, without its length and `Connection` headers.
 #[derive(Debug)]
 pub(in crate::engine) enum Head {
-    /// The head is written out.
+    /// A constant head.
     Known(&'static str),
     Parts(Parts),
 }
@@ -68,7 +68,7 @@ const OLD_EXPLORER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset
     cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-xss-protection: 0\r\n";
 const ACCEPTED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\
     cache-control: no-store\r\nx-content-type-options: nosniff\r\n";
-/// The body of the answer to packets that a client has posted.
+/// The body of the response to a post.
 const OK: &[u8] = b"ok";
 
 pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
@@ -78,9 +78,9 @@ pub(in crate::engine::http) fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-/// Forbids browsers to take an answer for another type than it says, as a script (WHATWG Fetch,
-/// "nosniff"). Other headers of that kind are for documents and for what pages load: an answer of
-/// the engine is neither.
+/// Adds `X-Content-Type-Options: nosniff`, so that browsers do not interpret a response as another
+/// type, such as a script (WHATWG Fetch, "nosniff"). Similar headers are not needed, because they
+/// concern documents and the resources that pages load.
 pub(in crate::engine::http) fn harden(reply: &mut Reply) {
     let nosniff = HeaderValue::from_static("nosniff");
     reply
@@ -95,7 +95,8 @@ pub(in crate::engine::http) fn closing(status: StatusCode) -> Reply {
     reply
 }
 
-/// What of a request decides about the form of its answer; its headers need not wait with it.
+/// The properties of a request that determine the form of its response, so that its headers can be
+/// dropped.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine::http) struct Form {
     pub(in crate::engine::http) encoding: Option<Encoding>,
@@ -108,7 +109,7 @@ impl Form {
         Self::new(value(header::ACCEPT_ENCODING), value(header::USER_AGENT))
     }
 
-    /// Makes the answer from the first header of each kind.
+    /// Determines the form from the first header of each kind.
     pub(in crate::engine::http) fn new(
         accept_encoding: Option<&[u8]>,
         user_agent: Option<&[u8]>,
@@ -124,18 +125,18 @@ impl Form {
     }
 }
 
-/// Packets for a client that polls.
+/// Creates a response with packets for a polling client.
 pub(in crate::engine::http) fn payload(packets: Bytes, form: Form) -> Reply {
     let mut reply = session(packets, "text/plain; charset=UTF-8");
     if form.is_for_old_explorer {
-        // This filter of old browsers takes what looks like a script in an answer for an attack.
+        // This filter of old browsers mistakes script-like text in a response for an attack.
         let off = HeaderValue::from_static("0");
         reply.headers_mut().insert(header::X_XSS_PROTECTION, off);
     }
     reply
 }
 
-/// The answer to packets that a client has posted.
+/// Creates the response to a post.
 fn accepted() -> Reply {
     session(Bytes::from_static(OK), "text/html")
 }
@@ -155,7 +156,7 @@ fn is_old_explorer(agent: &[u8]) -> bool {
         .any(|word| agent.windows(word.len()).any(|part| part == *word))
 }
 
-/// Compresses packets.
+/// Creates a response with compressed packets.
 pub(in crate::engine::http) async fn compressed(
     packets: Bytes,
     level: u32,
@@ -163,7 +164,7 @@ pub(in crate::engine::http) async fn compressed(
     form: Form,
 ) -> Reply {
     let done = if packets.len() > BLOCKING {
-        // Compressing so much would keep the other tasks of this worker waiting.
+        // Compressing this much would block the other tasks of this worker.
         let packets = packets.clone();
         tokio::task::spawn_blocking(move || encoding.compress(&packets, level))
             .await
@@ -187,17 +188,17 @@ pub(in crate::engine::http) async fn compressed(
     }
 }
 
-/// Bytes from which on compressing is left to a thread for what blocks.
+/// Size in bytes above which compression runs on a blocking thread.
 const BLOCKING: usize = 64 * 1024;
 
-/// The official answer: JSON with a code, and plain text for a request that wanted a
-/// WebSocket.
+/// Creates the official response to a refused request: JSON with a code, or plain text for a
+/// WebSocket request.
 pub(in crate::engine::http) fn refusal(error: &RequestError, is_upgrade: bool) -> Reply {
     let (code, message, status) = error.answer();
     let mut reply = if !is_upgrade {
         empty(status)
     } else if matches!(error, RequestError::Denied(_)) {
-        // The official server answers a WebSocket that the application does not want in this way.
+        // The official server uses this status if the application denies a WebSocket.
         closing(StatusCode::BAD_REQUEST)
     } else {
         closing(status)
@@ -237,8 +238,8 @@ pub(in crate::engine::http) fn switching_protocols(accept: &str) -> Reply {
 }
 
 impl Cookie {
-    /// The header that sets the cookie to a session's id. The order of the attributes is the
-    /// official server's.
+    /// Returns the header that sets the cookie to a session's id. The order of the attributes is
+    /// that of the official server.
     pub(in crate::engine::http) fn header(&self, id: SessionId) -> Option<HeaderValue> {
         let mut cookie = format!("{}={id}", self.name);
         if let Some(age) = self.max_age {
@@ -280,8 +281,8 @@ impl Cookie {
         HeaderValue::try_from(cookie).ok()
     }
 
-    /// Whether the cookie can be written down: nothing in it ends a value or begins an attribute
-    /// (RFC 6265, 4.1.1).
+    /// Returns whether the cookie can be serialised: no part of it ends a value or starts an
+    /// attribute (RFC 6265, 4.1.1).
     pub(crate) fn is_valid(&self) -> bool {
         let is_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

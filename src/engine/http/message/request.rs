@@ -1,7 +1,7 @@
-//! What an HTTP request asks of Engine.IO: a value, or the official error.
+//! Parses HTTP requests to Engine.IO into a value or the official error.
 //!
-//! The order of the checks is the official server's (`verify` in `engine.io`), so that a
-//! client which looks at the code learns the same from both.
+//! The order of the checks is that of the official server (`verify` in `engine.io`), so that
+//! clients receive the same error code from both.
 
 use std::borrow::Cow;
 
@@ -18,27 +18,27 @@ use crate::{
     engine::admission::{CredentialsFault, check_credentials},
 };
 
-/// A request that is well-formed; whether its session exists is not known here.
+/// A well-formed request. Whether its session exists is not checked here.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine::http) enum Ask {
-    /// A new session, opened by polling.
+    /// Opens a new session by polling.
     Open,
-    /// A new session on a WebSocket with this accept key.
+    /// Opens a new session on a WebSocket with this accept key.
     OpenWebSocket { accept: String },
-    /// A request that waits for packets.
+    /// Polls for packets.
     Poll(SessionId),
-    /// A request that brings packets.
+    /// Posts packets.
     Post(SessionId),
-    /// A request that this session, if it exists, could do nothing with.
+    /// Does not match the transport of any session with this id.
     Mismatch(SessionId),
-    /// A method that no session has a use for.
+    /// Has a method that no session supports.
     Unserved(SessionId),
-    /// A WebSocket with this accept key, on which the session is to go on.
+    /// Upgrades the session to a WebSocket with this accept key.
     Upgrade { sid: SessionId, accept: String },
 }
 
 impl Ask {
-    /// The session that the request is about, and the accept key of the WebSocket that it asks for.
+    /// Returns the session id of the request, and the accept key of the requested WebSocket.
     pub(in crate::engine::http) fn session(&self) -> Option<(SessionId, Option<&str>)> {
         match self {
             Self::Open | Self::OpenWebSocket { .. } => None,
@@ -50,8 +50,8 @@ impl Ask {
     }
 }
 
-/// The parameters that Engine.IO looks at. A parameter that is given twice counts as
-/// given wrongly: two readers could take different ones.
+/// The query parameters of Engine.IO. A repeated parameter is invalid, because different parsers
+/// could use different values.
 #[derive(Default)]
 struct Query<'a> {
     transport: Parameter<'a>,
@@ -91,7 +91,7 @@ impl<'a> Query<'a> {
                 parsed.take(&name, value);
             }
         } else {
-            // Without an escape nothing has to be decoded, and nothing is allocated.
+            // Without escapes, nothing needs to be decoded or allocated.
             for pair in query.split('&') {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                 parsed.take(name, value.into());
@@ -110,10 +110,10 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Bytes that a query may have. The query is kept as long as its session.
+/// Maximum size of a query, in bytes. The query is stored for the lifetime of its session.
 const MAX_QUERY: usize = 4096;
 
-/// Reads a request on the Engine.IO path.
+/// Parses a request on the Engine.IO path.
 pub(in crate::engine::http) fn parse(
     request: &Parts,
     config: &Config,
@@ -145,8 +145,8 @@ pub(in crate::engine::http) fn parse(
             if query.version.value() != Some("4") {
                 return Err(RequestError::UnsupportedVersion);
             }
-            // Only the request that opens a session proves who its client is; later ones are known
-            // by the id.
+            // Only the request that opens a session carries credentials; later requests are
+            // identified by the session id.
             check_credentials(&request.headers).map_err(|fault| match fault {
                 CredentialsFault::Ambiguous => RequestError::BadRequest,
                 CredentialsFault::TooLarge => RequestError::CredentialsTooLarge,
@@ -178,8 +178,7 @@ pub(in crate::engine::http) fn parse(
     }
 }
 
-/// The session that a polling request names. Returns `None` if the request has to be judged in
-/// full.
+/// Returns the session id of a polling request, or `None` if the request needs the full checks.
 pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<SessionId> {
     if query.len() > MAX_QUERY || !config.session.transports.contains(&Transport::Polling) {
         return None;
@@ -194,7 +193,7 @@ pub(in crate::engine::http) fn session(query: &str, config: &Config) -> Option<S
     }
 }
 
-/// Whether the headers ask for a WebSocket.
+/// Returns whether the headers request a WebSocket.
 pub(in crate::engine::http) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers
         .get(header::UPGRADE)
@@ -223,8 +222,8 @@ fn accept(request: &Parts) -> Result<String, RequestError> {
     Ok(handshake::accept_key(key.unwrap_or_default()))
 }
 
-/// An `Origin` with control characters is no browser's (`INVALID_ORIGIN` upstream), and
-/// neither are two.
+/// Returns whether `Origin` is valid. Browsers send no control characters (`INVALID_ORIGIN` in the
+/// official server) and no second `Origin`.
 fn origin_is_valid(headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let first_is_valid = origins.next().is_none_or(|origin| {

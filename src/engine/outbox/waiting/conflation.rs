@@ -1,4 +1,4 @@
-//! Frames that wait for a slow client and give way to newer ones.
+//! Stores frames for a slow client that newer frames replace.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use roomcast_protocol::Frame;
 
 use super::memory_budget::FRAME_OVERHEAD;
 
-/// Events of streams that were declared to give way, in the order in which they will leave.
+/// Replaceable events, in the order in which they will be sent.
 #[derive(Debug, Default)]
 pub(in crate::engine::outbox) struct Conflation {
     waiting: VecDeque<Waiting>,
@@ -20,20 +20,20 @@ struct Waiting {
     frame: Frame,
 }
 
-/// In which way older events of a stream give way.
+/// How newer events of a stream replace older ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropPolicy {
-    /// The newest event takes the place of the one that waits.
+    /// The newest event takes the place of the stored one.
     Newest,
-    /// So many events wait, and the oldest is dropped for one more.
+    /// This many events are stored; a further one replaces the oldest.
     Last(u16),
 }
 
-/// Events that may wait for one client. They are few enough to be searched one by one.
+/// Maximum number of stored events for one client. Few enough for a linear search.
 const MAX_WAITING: usize = 256;
 
 impl Conflation {
-    /// The cost of the events, in bytes.
+    /// Returns the cost of the events, in bytes.
     pub(in crate::engine::outbox) fn cost(&self) -> usize {
         self.cost
     }
@@ -42,8 +42,8 @@ impl Conflation {
         self.waiting.len()
     }
 
-    /// Takes a frame. The frames that are not kept, older ones or this one, are passed to `gone`.
-    /// Returns whether this one is kept.
+    /// Stores a frame. Dropped frames, old ones or this one, are passed to `gone`. Returns whether
+    /// this frame is stored.
     pub(in crate::engine::outbox) fn keep(
         &mut self,
         stream: u64,
@@ -58,15 +58,15 @@ impl Conflation {
                 let known = self.waiting.iter_mut().find(|w| w.stream == stream);
                 if let Some(waiting) = known {
                     let before = waiting.frame.len() + FRAME_OVERHEAD;
-                    // The room may have shrunk below what waits. A frame that is no larger than the
-                    // one before it is taken all the same.
+                    // The available room may be smaller than what is stored. A frame that is no
+                    // larger than its predecessor is accepted regardless.
                     if self.cost - before + cost <= room || cost <= before {
                         self.cost = self.cost - before + cost;
                         gone(std::mem::replace(&mut waiting.frame, frame));
                         return true;
                     }
                 }
-                // An old value that cannot be replaced is worse than none.
+                // An outdated value that cannot be replaced is worse than none.
                 self.drop_oldest(stream, &mut gone);
             }
             DropPolicy::Last(count) => {
@@ -89,7 +89,7 @@ impl Conflation {
         self.waiting.iter().map(|waiting| &waiting.frame)
     }
 
-    /// All frames, the oldest first.
+    /// Returns all frames, oldest first.
     pub(in crate::engine::outbox) fn into_frames(self) -> impl Iterator<Item = Frame> {
         self.waiting.into_iter().map(|waiting| waiting.frame)
     }
@@ -129,7 +129,7 @@ mod tests {
         String::from_utf8(frame.polling()[1..].to_vec()).unwrap()
     }
 
-    /// The frames that are kept after these were pushed, and those that were dropped.
+    /// Returns the stored frames after these pushes, and the dropped ones.
     fn after(steps: &[(u64, DropPolicy, &str)], room: usize) -> (Vec<String>, Vec<String>) {
         let mut conflated = Conflation::default();
         let mut gone = Vec::new();

@@ -2,15 +2,14 @@ use std::{collections::VecDeque, iter};
 
 use roomcast_protocol::Frame;
 
-/// Frames that wait, first in, first out.
+/// A queue of frames, first in, first out.
 ///
-/// The first frame lies in the queue itself and only the others in an allocation: most queues never
-/// hold a second frame, so a broadcast that fills many of them touches no more memory than their
-/// owners.
+/// The first frame is stored inline and only the rest in an allocation. Most queues never hold a
+/// second frame, so a broadcast that fills many queues touches no additional memory.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Frames {
     first: Option<Frame>,
-    /// Empty if there is no first one.
+    /// Empty if there is no first frame.
     more: VecDeque<Frame>,
 }
 
@@ -54,17 +53,17 @@ impl Frames {
         std::mem::replace(&mut self.first, next)
     }
 
-    /// Drops all frames but the first, or that one as well.
+    /// Drops all frames, or all except the first.
     pub(in crate::engine::outbox) fn clear(&mut self, keep_first: bool) {
         self.more = VecDeque::new();
         self.first.take_if(|_| !keep_first);
     }
 
-    /// Puts back frames that were taken out, in front of those that were queued since.
+    /// Puts back frames that were taken out, before the frames queued since.
     pub(in crate::engine::outbox) fn prepend(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
-            // The allocation of the batch is used again, or each batch of a busy queue would need a
-            // new one.
+            // The allocation of the batch is reused. Otherwise each batch of a busy queue would
+            // allocate.
             if self.more.capacity() == 0 {
                 self.more = earlier.more;
             }
@@ -83,7 +82,7 @@ impl Frames {
     }
 }
 
-/// The capacity that a queue keeps when it is empty.
+/// The capacity up to which an empty queue keeps its allocation.
 const KEPT: usize = 4;
 
 #[cfg(test)]

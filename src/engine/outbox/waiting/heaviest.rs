@@ -1,8 +1,8 @@
-//! Finds the holder of most memory without asking all of them.
+//! Finds the holder of the most memory without querying all of them.
 //!
-//! Holders of enough memory to matter are filed by the size class of what they hold. Filing costs a
-//! lock when a holder reaches another class, which is seldom, and nothing for holders of little. A
-//! holder that has less than before is found in too high a class, and is filed anew then.
+//! Holders of a significant amount are filed by its size class. Filing takes a lock only when a
+//! holder changes its class, which is rare, and costs nothing for small amounts. A holder that has
+//! shrunk is found in too high a class, and is then filed again.
 
 use std::{
     collections::BTreeMap,
@@ -13,28 +13,28 @@ use parking_lot::Mutex;
 
 /// A holder of memory that can give it up.
 pub(in crate::engine) trait Shed: Send + Sync {
-    /// Gives up what waits for its client and the client with it, if that is still of this class. If
-    /// it is not, it is filed anew.
+    /// Frees the frames queued for a client and disconnects it, if it is still in this class.
+    /// Otherwise it is filed again.
     fn shed_waiting(self: Arc<Self>, class: Class);
 
-    /// Gives up what is kept for a client that may come back.
+    /// Frees the frames retained for a client that may reconnect.
     fn shed_replay(self: Arc<Self>, class: Class);
 }
 
-/// A size class: four for each doubling, from [`LEAST`] on.
+/// A size class: four per doubling, starting at [`LEAST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::engine) struct Class(u8);
 
-/// Holders of less than this are not filed: 4 KiB, as a power of two.
+/// Holders of less are not filed: 4 KiB, as the exponent of a power of two.
 const LEAST: u32 = 12;
 
 impl Class {
-    /// The size class of so many bytes. Returns `None` for sizes that do not matter.
+    /// Returns the size class of a number of bytes, or `None` for insignificant sizes.
     fn of(bytes: usize) -> Option<Self> {
         let doublings = bytes.checked_ilog2()?.checked_sub(LEAST)?;
-        // The two bits behind the leading one tell the quarter.
+        // The two bits after the leading one are the quarter.
         let quarter = bytes >> (doublings + LEAST - 2) & 3;
-        // Sizes have at most 64 bits, so four classes for each doubling fit into a byte.
+        // Sizes have at most 64 bits, so four classes per doubling fit into a byte.
         Some(Self((doublings * 4) as u8 + quarter as u8))
     }
 }
@@ -46,11 +46,11 @@ pub(in crate::engine) struct Heaviest(Mutex<Classes>);
 #[derive(Default)]
 struct Classes {
     filed: BTreeMap<(Class, u64), Weak<dyn Shed>>,
-    /// The id of whoever was filed last. Ids tell holders of one class apart.
+    /// The id of the last filed holder. Ids distinguish holders of one class.
     id: u64,
 }
 
-/// The place of somebody who is filed. Dropping it takes the holder out.
+/// The entry of a filed holder. Dropping it removes the holder.
 #[derive(Debug)]
 pub(in crate::engine::outbox) struct Filed {
     heaviest: Arc<Heaviest>,
@@ -58,7 +58,7 @@ pub(in crate::engine::outbox) struct Filed {
 }
 
 impl Heaviest {
-    /// Files somebody who holds so many bytes now.
+    /// Files a holder by its current number of bytes.
     pub(in crate::engine::outbox) fn file(
         self: &Arc<Self>,
         filed: &mut Option<Box<Filed>>,
@@ -82,10 +82,10 @@ impl Heaviest {
         });
     }
 
-    /// The holder of most, and the class in which it was last filed.
+    /// Returns the holder of the most memory, and the class in which it was last filed.
     pub(in crate::engine) fn top(&self) -> Option<(Class, Arc<dyn Shed>)> {
-        // This lock comes after that of an outbox. It is let go of before the caller locks the
-        // holder, or drops it: both may take this lock again.
+        // This lock is ordered after that of an outbox. It is released before the caller locks or
+        // drops the holder, because both may take this lock again.
         let state = self.0.lock();
         let mut filed = state.filed.iter().rev();
         // A holder that is being dropped is about to remove itself.
@@ -159,7 +159,7 @@ mod tests {
         assert!(on_top(90_000));
         let mut holders = holders;
         let nobody = || -> Weak<dyn Shed> { Weak::<Holder>::new() };
-        // It holds less now, and is filed anew.
+        // It holds less now, and is filed again.
         heaviest.file(&mut holders[2].1, 30_000, nobody);
         assert!(on_top(50_000));
         holders.remove(0);

@@ -1,7 +1,7 @@
-//! The memory that waits for slow clients in all outboxes together, and its limit.
+//! The memory held for slow clients in all outboxes together, and its limit.
 //!
-//! A frame counts once, in however many queues it waits, because it is in memory once. Only queues
-//! that do not leave at once are counted, so that a healthy broadcast pays nothing for it.
+//! A frame in several queues counts once, because it is in memory once. Only queues that are not
+//! sent immediately are counted, so that a healthy broadcast pays no overhead.
 
 use std::sync::{
     Arc,
@@ -14,23 +14,23 @@ use tokio::sync::Notify;
 use super::heaviest::Heaviest;
 use crate::metrics::{Gauge, Metrics};
 
-/// The bytes that wait for slow clients of one server.
+/// The bytes held for slow clients of one server, and their limit.
 pub(in crate::engine) struct MemoryBudget {
     limit: usize,
     held: AtomicUsize,
-    /// The sessions for which frames wait.
+    /// The sessions by queued bytes.
     waiting: Arc<Heaviest>,
-    /// The sessions for which frames are kept for replay.
+    /// The sessions by bytes retained for replay.
     replay: Arc<Heaviest>,
-    /// The bytes that may be kept for replay, once that limit was exceeded.
+    /// The limit of bytes retained for replay, set once it is exceeded.
     max_replay: AtomicUsize,
-    /// Notified when sessions have to give memory up.
+    /// Notified when sessions must free memory.
     high: Notify,
     stopped: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// What a frame costs beside its bytes: the allocations around them and a place in a queue.
+/// The cost of a frame in addition to its bytes, in bytes: allocations and a slot in a queue.
 pub(in crate::engine::outbox) const FRAME_OVERHEAD: usize = 256;
 
 impl MemoryBudget {
@@ -47,23 +47,23 @@ impl MemoryBudget {
         }
     }
 
-    /// A frame waits in one more queue.
+    /// Counts a frame for one more queue.
     pub(in crate::engine::outbox) fn hold(&self, frame: &Frame) {
         if !frame.hold() {
             return;
         }
         let cost = frame.len() + FRAME_OVERHEAD;
-        // `Relaxed` is enough here and below: the count guards no other memory, and a limit may be
-        // passed by what other tasks add at the same moment.
+        // `Relaxed` is sufficient here and below: the count guards no other memory, and concurrent
+        // additions may exceed the limit briefly.
         let before = self.held.fetch_add(cost, Ordering::Relaxed);
         self.metrics.shift(Gauge::OutboxBytes, cost as i64);
         if before + cost > self.high_mark() {
-            // If the task that sheds is at work, this is stored for when it waits again.
+            // If the load shedding task is busy, the permit is stored until it waits again.
             self.high.notify_one();
         }
     }
 
-    /// A frame waits in one queue less.
+    /// Counts a frame for one queue less.
     pub(in crate::engine) fn release(&self, frame: &Frame) {
         if frame.release() {
             let cost = frame.len() + FRAME_OVERHEAD;
@@ -72,52 +72,52 @@ impl MemoryBudget {
         }
     }
 
-    /// Whether nothing more may wait for a slow client.
+    /// Returns whether nothing more may be queued for slow clients.
     pub(in crate::engine) fn is_exhausted(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.limit
     }
 
-    /// Whether the heaviest sessions should be cut before the limit is reached.
+    /// Returns whether the slowest clients should be disconnected before the limit is reached.
     pub(in crate::engine) fn is_high(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.high_mark()
     }
 
-    /// Whether enough sessions have been cut.
+    /// Returns whether enough memory has been freed.
     pub(in crate::engine) fn is_relieved(&self) -> bool {
         self.held.load(Ordering::Relaxed) <= self.limit / 4 * 3
     }
 
-    /// Notes that more than `max` is kept for replay.
+    /// Records that more than `max` bytes are retained for replay.
     #[cold]
     pub(in crate::engine::outbox) fn recall(&self, max: usize) {
         self.max_replay.store(max, Ordering::Relaxed);
         self.high.notify_one();
     }
 
-    /// Whether too much is kept for replay.
+    /// Returns whether too much is retained for replay.
     pub(in crate::engine) fn keeps_too_much(&self) -> bool {
         let kept = usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes));
         kept.is_ok_and(|kept| kept > self.max_replay.load(Ordering::Relaxed))
     }
 
-    /// The sessions for which frames wait because the clients do not keep up.
+    /// Returns the sessions by bytes queued for slow clients.
     pub(in crate::engine) fn waiting(&self) -> &Arc<Heaviest> {
         &self.waiting
     }
 
-    /// The sessions for which frames are kept for replay.
+    /// Returns the sessions by bytes retained for replay.
     pub(in crate::engine) fn replay(&self) -> &Arc<Heaviest> {
         &self.replay
     }
 
-    /// Waits until the memory may be high, or too much is kept for replay.
+    /// Waits until memory may be high or too much may be retained for replay.
     pub(in crate::engine) async fn rises(&self) {
         self.high.notified().await;
     }
 
-    /// Stops cutting sessions off.
+    /// Stops load shedding.
     pub(in crate::engine) fn stop(&self) {
-        // The flag is set first, so that the task finds it when it is woken.
+        // The flag is set first, so that the woken task sees it.
         self.stopped.store(true, Ordering::Release);
         self.high.notify_one();
     }
@@ -130,10 +130,10 @@ impl MemoryBudget {
         &self.metrics
     }
 
-    /// From this many bytes on sessions are cut. Cutting ends well below, so that not every frame
-    /// begins it again.
+    /// Returns the number of bytes above which load shedding starts. It ends well below, so that
+    /// not every frame restarts it.
     fn high_mark(&self) -> usize {
-        // The limit may be the largest number there is, so it is divided first.
+        // The limit may be `usize::MAX`, so it is divided first.
         self.limit / 8 * 7
     }
 }
@@ -185,7 +185,7 @@ mod tests {
                 )
             })
             .collect();
-        // 1,160 bytes each: marks at 6,000, 7,000 and 8,000.
+        // 1,160 bytes each; the marks are at 6,000, 7,000 and 8,000.
         assert_eq!(marks[4], (true, false, false));
         assert_eq!(marks[5], (false, false, false));
         assert_eq!(marks[6], (false, true, true));

@@ -1,10 +1,8 @@
-//! The parts of a queue: frames, frames that may be dropped, frames that are kept for replay,
-//! frames on their way into the kernel, what all of them cost together, and which sessions hold
-//! most.
+//! The parts of a queue: queued frames, replaceable frames, frames retained for replay, batches
+//! being written, the memory account, and the heaviest sessions.
 //!
-//! The rest of the outbox is made of these parts and imports them; other modules see only the
-//! limits and the cost. The parts must not know the queue they are in, nor the session it belongs
-//! to.
+//! The rest of the outbox imports these parts; other modules see only the limits and the cost. The
+//! parts must not know the queue that contains them or its session.
 
 mod conflation;
 mod frames;

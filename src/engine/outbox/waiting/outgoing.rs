@@ -1,7 +1,7 @@
-//! Frames on their way into the kernel.
+//! Writes frames into the kernel.
 //!
-//! Small frames are copied into one buffer that leaves in one call. Large frames are written from
-//! where they are, several in one call.
+//! Small frames are copied into one buffer and written in one call. Large frames are written in
+//! place, several in one call.
 
 use std::{
     cell::RefCell,
@@ -18,14 +18,14 @@ use crate::{
 pub(in crate::engine) struct Outgoing {
     pub(in crate::engine) frames: Frames,
     pub(in crate::engine::outbox) offset: usize,
-    /// The bytes of the frames that have been written whole.
+    /// The bytes of completely written frames.
     pub(in crate::engine) written: usize,
-    /// Whether the frames count as waiting for a slow client.
+    /// Whether the frames count as held for a slow client.
     pub(in crate::engine) held: bool,
 }
 
 impl Outgoing {
-    /// Writes as much as the kernel takes.
+    /// Writes as much as the kernel accepts.
     pub(in crate::engine::outbox) fn write(
         &mut self,
         stream: &Stream,
@@ -34,8 +34,8 @@ impl Outgoing {
     ) -> io::Result<()> {
         while let Some(first) = self.frames.front() {
             let rest = first.websocket().get(self.offset..).unwrap_or_default();
-            // One frame needs no copy. Of several only the first few are looked at for a large one:
-            // a large one behind them is met in a later call.
+            // A single frame needs no copy. Of several, only the first few are checked for a large
+            // frame; a later large frame is handled by a later call.
             let n = if self.frames.len() == 1 {
                 stream.try_write(rest)?
             } else if self
@@ -100,9 +100,9 @@ impl Outgoing {
     }
 }
 
-/// Frames from this size on are written from where they are instead of being corked.
+/// Frames of at least this size are written in place instead of being copied.
 const LARGE: usize = 16 * 1024;
-/// Bytes that leave in one call.
+/// Maximum number of copied bytes per call.
 const CORK: usize = 64 * 1024;
 
 thread_local! {

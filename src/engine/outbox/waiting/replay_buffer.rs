@@ -1,8 +1,8 @@
-//! The frames that were lately queued for one session, kept for replay.
+//! Recently queued frames of one session, retained for replay.
 //!
-//! An outbox goes on keeping frames when its session is over, so what is sent to a client that is
-//! away lies here until the client comes back. The order is that of the queue, so that replayed
-//! frames follow those that were sent.
+//! An outbox retains frames even after its session has ended. So frames for a disconnected client
+//! are stored here until the client reconnects. The order is that of the queue, so that replayed
+//! frames follow the frames that were sent.
 
 use std::{
     collections::VecDeque,
@@ -14,59 +14,59 @@ use roomcast_protocol::{Frame, Stamp};
 use super::heaviest::Filed;
 use crate::metrics::{Gauge, Metrics};
 
-/// How much is kept.
+/// The limits on retained frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Frames of one session.
+    /// Maximum number of frames of one session.
     pub(crate) messages: usize,
-    /// Bytes of one session.
+    /// Maximum number of bytes of one session.
     pub(crate) bytes: usize,
-    /// Bytes of all sessions together.
+    /// Maximum number of bytes of all sessions.
     pub(crate) total: usize,
 }
 
-/// The frames, oldest first. All of them have the stamp of a channel that is kept.
+/// Retained frames, oldest first. All have a stamp of a retained channel.
 pub(in crate::engine::outbox) struct ReplayBuffer<T> {
     limits: Limits,
     frames: VecDeque<Frame>,
     /// The bytes of all frames.
     bytes: usize,
-    /// The bytes that the gauge has been told of: a multiple of [`STEP`].
+    /// The bytes that the gauge contains: a multiple of [`STEP`].
     told: usize,
-    /// How many frames have left at the front since the beginning.
+    /// The number of frames that have ever been removed from the front.
     left: u64,
-    /// How many frames had ever been kept when the last ping was queued.
+    /// The number of frames ever retained when the last ping was queued.
     pinged: Option<u64>,
-    /// The channel that is kept. Most sessions have one, which therefore needs no allocation.
+    /// The first retained channel. Most sessions have only one, so it needs no allocation.
     first: Option<Channel<T>>,
     /// Further channels; empty if there is no first one.
     more: Vec<Channel<T>>,
     metrics: Arc<Metrics>,
-    /// The place of the session among those that keep most.
+    /// The session's entry among the largest replay buffers.
     pub(in crate::engine::outbox) filed: Option<Box<Filed>>,
 }
 
-/// What became of a frame of a channel.
+/// The outcome of retaining a frame.
 #[must_use]
 pub(in crate::engine::outbox) enum KeepResult<T> {
-    /// The frame is kept, or belongs to no channel.
+    /// The frame is retained, or does not belong to a retained channel.
     Here,
-    /// The frame is kept, and the buffer has grown to so many bytes.
+    /// The frame is retained, and the buffer has grown to this many bytes.
     Grown(usize),
-    /// The frame belongs to the outbox that has taken the channel over.
+    /// The frame belongs to the outbox that has taken over the channel.
     BySuccessor(Weak<T>),
 }
 
 struct Channel<T> {
     id: u64,
-    /// The last frame that is not kept any more. All frames of the channel that follow it are kept.
+    /// The last frame that is no longer retained. All later frames of the channel are retained.
     floor: Option<u64>,
-    /// The outbox that gets the channel's frames since it has taken the channel over.
+    /// The outbox that has taken over the channel and receives its frames.
     successor: Option<Weak<T>>,
 }
 
-/// The gauge moves in steps of as many bytes: it is one word for all cores, and a broadcast to
-/// thousands must not write it for each of them.
+/// The granularity of the gauge, in bytes. The gauge is one word shared by all cores, so a
+/// broadcast to thousands must not write it for each recipient.
 const STEP: usize = 1024;
 
 impl<T> ReplayBuffer<T> {
@@ -85,7 +85,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Keeps the frames of a channel from here on; `floor` is the last one that the client has.
+    /// Retains the frames of a channel from here on; `floor` is the last frame that the client has.
     pub(in crate::engine::outbox) fn open(&mut self, channel: u64, floor: Option<u64>) {
         self.close(channel);
         let channel = Channel {
@@ -100,7 +100,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Forgets a channel. Returns whether it was the last one.
+    /// Removes a channel. Returns whether it was the last one.
     pub(in crate::engine::outbox) fn close(&mut self, channel: u64) -> bool {
         self.forget_frames(channel);
         self.more.retain(|known| known.id != channel);
@@ -111,8 +111,8 @@ impl<T> ReplayBuffer<T> {
         self.first.is_none()
     }
 
-    /// Hands a channel over: its frames are dropped, and whoever brings another one is told which
-    /// outbox has the channel now.
+    /// Hands a channel over: its frames are dropped, and further frames are directed to the
+    /// successor.
     pub(in crate::engine::outbox) fn hand_over(&mut self, channel: u64, successor: Weak<T>) {
         self.forget_frames(channel);
         if let Some(known) = self.channel(channel) {
@@ -125,7 +125,7 @@ impl<T> ReplayBuffer<T> {
         let before = self.frames.len();
         self.frames.retain(is_others);
         if self.frames.len() != before {
-            // Positions have changed, so the next pong proves less than it could.
+            // Positions have changed, so the next pong removes fewer frames than it could.
             self.pinged = None;
             self.frames.shrink_to_fit();
             self.bytes = self.frames.iter().map(Frame::len).sum();
@@ -133,7 +133,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Keeps a frame if it is of a channel that is kept.
+    /// Retains a frame if it belongs to a retained channel.
     pub(in crate::engine::outbox) fn keep(&mut self, frame: &Frame) -> KeepResult<T> {
         let Some(stamp) = frame.stamp() else {
             return KeepResult::Here;
@@ -153,34 +153,35 @@ impl<T> ReplayBuffer<T> {
             return KeepResult::Here;
         }
         if self.total() > self.limits.total.saturating_add(self.limits.total / 8) {
-            // Shedding of the largest buffers is not fast enough.
+            // Shedding of the largest buffers is too slow.
             self.clear();
             return KeepResult::Here;
         }
         KeepResult::Grown(self.bytes)
     }
 
-    /// The limit of what all sessions keep together, if they keep more than that.
+    /// Returns the limit for all sessions if it is exceeded.
     pub(in crate::engine::outbox) fn exceeded(&self) -> Option<usize> {
         (self.total() > self.limits.total).then_some(self.limits.total)
     }
 
-    /// The bytes that all sessions keep together.
+    /// Returns the bytes that all sessions retain together.
     fn total(&self) -> usize {
         usize::try_from(self.metrics.gauge(Gauge::RecoveryBytes)).unwrap_or_default()
     }
 
-    /// The bytes that this session keeps.
+    /// Returns the bytes that this session retains.
     pub(in crate::engine::outbox) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A ping is being queued: its pong will prove that everything before it was received.
+    /// Records that a ping is being queued. Its pong confirms that everything before it was
+    /// received.
     pub(in crate::engine::outbox) fn ping(&mut self) {
         self.pinged = Some(self.left + self.frames.len() as u64);
     }
 
-    /// The pong of that ping has arrived.
+    /// Drops the frames that the pong of that ping confirms.
     pub(in crate::engine::outbox) fn pong(&mut self) {
         let Some(pinged) = self.pinged.take() else {
             return;
@@ -194,8 +195,8 @@ impl<T> ReplayBuffer<T> {
         self.tell();
     }
 
-    /// The frames that follow one in its channel. Returns `None` if that is unknown, or some of
-    /// them are not kept any more.
+    /// Returns the frames after `known` in its channel, or `None` if `known` is unknown or some
+    /// later frames are no longer retained.
     pub(in crate::engine::outbox) fn after(
         &self,
         known: Stamp,
@@ -205,7 +206,7 @@ impl<T> ReplayBuffer<T> {
         if channel.successor.is_some() {
             return None;
         }
-        // The search begins at the end, because most clients come back soon and lack little.
+        // The search starts at the end, because most clients reconnect soon and miss few frames.
         let found = self
             .frames
             .iter()
@@ -241,7 +242,7 @@ impl<T> ReplayBuffer<T> {
         }
     }
 
-    /// Forgets all frames.
+    /// Drops all frames.
     pub(in crate::engine::outbox) fn clear(&mut self) {
         self.filed = None;
         while !self.frames.is_empty() {
@@ -255,8 +256,8 @@ impl<T> ReplayBuffer<T> {
     #[inline]
     fn tell(&mut self) -> bool {
         let is_more = self.bytes > self.told;
-        // The gauge falls later than it rises, so that a size that swings about a step does not
-        // write it each time.
+        // The gauge decreases later than it increases, so that a size that oscillates around a step
+        // does not update it each time.
         let is_less = self.bytes + 2 * STEP <= self.told || self.bytes == 0 && self.told > 0;
         if is_more || is_less {
             let told = self.bytes.next_multiple_of(STEP);
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn all_sessions_together_have_a_limit() {
-        // As text, two of them are just more than a step.
+        // As text frames, two of them slightly exceed a step.
         let limits = Limits {
             total: 4 * STEP,
             bytes: 10 * STEP,

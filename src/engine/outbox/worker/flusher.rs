@@ -1,10 +1,9 @@
-//! Writes what outboxes have queued: one task per worker, first in, first out.
+//! Writes queued frames: one task per worker, in the order in which sessions were listed.
 //!
-//! A broadcast appends to every member's queue and then wakes each flusher once. The
-//! flusher takes everything queued for a session and writes it in one call.
+//! A broadcast appends to the queue of every member and then wakes each flusher once. The flusher
+//! writes everything queued for a session in one call.
 //!
-//! A flusher knows the sessions in its list by what it does with them, and nothing of their
-//! outboxes.
+//! A flusher knows listed sessions only through [`Flush`], and must not know outboxes.
 
 use std::{
     collections::VecDeque,
@@ -23,22 +22,22 @@ use crate::{
     metrics::Timing,
 };
 
-/// Sessions written before other tasks get their turn. With fewer, clients that are served in between
-/// have their own copies long before others have theirs, and send on.
+/// Number of sessions written before the task yields. With a smaller number, clients that are
+/// served early receive their copies long before other clients, and send further messages.
 const SESSIONS_PER_TURN: usize = 1024;
-/// Bytes written before other tasks get their turn; one session may exceed it.
+/// Number of bytes written before the task yields; one session may exceed it.
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;
 
-/// An item for which a flusher writes.
+/// An item that a flusher writes.
 pub(in crate::engine) trait Flush {
-    /// Writes what is queued. Returns how many bytes have left.
+    /// Writes what is queued. Returns the number of bytes sent.
     fn flush(&self) -> usize;
 
-    /// Ends the session: writing for it has panicked.
+    /// Ends the session after writing it has panicked.
     fn give_up(&self);
 }
 
-/// The list of sessions that have something to write.
+/// The list of sessions with queued frames.
 pub(crate) struct Flusher<T> {
     list: Mutex<List<T>>,
     memory: Arc<MemoryBudget>,
@@ -48,18 +47,18 @@ pub(crate) struct Flusher<T> {
 
 struct List<T> {
     dirty: Vec<T>,
-    /// The session for which writing has panicked.
+    /// The session whose write has panicked.
     broken: Option<T>,
-    /// How often something came into the list when it was empty.
+    /// The number of times that the empty list received a session.
     rounds: u32,
-    /// When that was last, of one round in [`SAMPLED`].
+    /// The start of the last round that is timed, one in [`SAMPLED`].
     since: Option<Instant>,
     waker: Option<Waker>,
     stopped: bool,
 }
 
 impl<T> Flusher<T> {
-    /// Makes a flusher for sessions whose polls are answered with at most `poll_bytes` bytes.
+    /// Creates a flusher for sessions whose polling responses have at most `poll_bytes` bytes.
     pub(in crate::engine) fn new(
         memory: Arc<MemoryBudget>,
         heartbeats: Heartbeats<T>,
@@ -73,7 +72,7 @@ impl<T> Flusher<T> {
         }
     }
 
-    /// The heartbeats of the sessions that this flusher writes for.
+    /// Returns the heartbeats of this flusher's sessions.
     pub(in crate::engine::outbox) fn heartbeats(&self) -> &Heartbeats<T> {
         &self.heartbeats
     }
@@ -82,7 +81,7 @@ impl<T> Flusher<T> {
         self.poll_bytes
     }
 
-    /// What waits for slow clients in all sessions together.
+    /// Returns the memory account of slow clients of all sessions.
     pub(in crate::engine::outbox) fn memory(&self) -> &MemoryBudget {
         &self.memory
     }
@@ -96,8 +95,8 @@ impl<T> Flusher<T> {
         let mut list = self.list.lock();
         list.begin_round();
         list.dirty.push(session);
-        // The waker is called without the lock: the flusher may run on another thread at once, and
-        // wants the list.
+        // The waker is called without the lock, because the flusher may immediately run on another
+        // thread and take the list.
         let waker = list.waker.take();
         drop(list);
         if let Some(waker) = waker {
@@ -133,12 +132,11 @@ impl<T> Flusher<T> {
 }
 
 impl<T: Flush> Flusher<T> {
-    /// Writes until stopped. Should it panic, it can be run again: the session at fault is ended, and
-    /// those that wait behind it are written for.
+    /// Writes until stopped. After a panic it can be run again: it ends the session that caused the
+    /// panic and continues with the rest.
     pub(in crate::engine) async fn run(self: Arc<Self>) {
         let broken = self.list.lock().broken.take();
-        // The outbox may count as being written for ever, so nothing would reach that client any
-        // more.
+        // This outbox may remain marked as being written, so its client would receive nothing more.
         if let Some(session) = broken {
             session.give_up();
         }
@@ -159,8 +157,8 @@ impl<T: Flush> Flusher<T> {
                     return Poll::Ready(());
                 }
                 give_back(&mut list.dirty);
-                // Stored under the lock under which the list was found empty: whoever adds a session
-                // after that finds the waker, so no wake is lost.
+                // Stored under the lock under which the list was found empty: a task that adds a
+                // session later finds the waker, so no wake is lost.
                 list.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -171,7 +169,7 @@ impl<T: Flush> Flusher<T> {
             && let Some(session) = sessions.pop_front()
         {
             written += 1;
-            // The session lies where `Work` finds it should writing panic.
+            // Stored in `Work`, where it is found if writing panics.
             bytes += work.current.insert(session).flush();
         }
         work.current = None;
@@ -186,20 +184,19 @@ impl<T: Flush> Flusher<T> {
                 work.timed = Some((since, left - written));
             }
         }
-        // Other tasks of the worker get their turn before the rest, and before what has been listed
-        // meanwhile.
+        // Other tasks of the worker continue before the rest, and before newly listed sessions.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-/// What a flusher has taken out of its list.
+/// The sessions that a flusher has taken out of its list.
 struct Work<'a, T> {
     of: &'a Flusher<T>,
     sessions: VecDeque<T>,
-    /// The session that is written for.
+    /// The session being written.
     current: Option<T>,
-    /// When a round that is timed began, and how many are left up to its end.
+    /// The start of a timed round, and the number of its sessions that are left.
     timed: Option<(Instant, usize)>,
 }
 
@@ -216,7 +213,7 @@ impl<'a, T> Work<'a, T> {
 
 impl<T> Drop for Work<'_, T> {
     fn drop(&mut self) {
-        // Without a panic the task has ended with nothing left to write, or goes with its runtime.
+        // Without a panic, either nothing is left to write or the runtime is shutting down.
         if thread::panicking() {
             let mut list = self.of.list.lock();
             list.broken = self.current.take();
@@ -225,7 +222,7 @@ impl<T> Drop for Work<'_, T> {
     }
 }
 
-/// One round of so many is timed.
+/// One round in this many is timed.
 const SAMPLED: u32 = 16;
 
 impl<T> Default for List<T> {
@@ -242,7 +239,7 @@ impl<T> Default for List<T> {
 }
 
 impl<T> List<T> {
-    /// Called before items are put into the list.
+    /// Starts a round if the list is empty; called before items are added.
     fn begin_round(&mut self) {
         if self.dirty.is_empty() {
             self.rounds = self.rounds.wrapping_add(1);
@@ -253,10 +250,10 @@ impl<T> List<T> {
     }
 }
 
-/// Entries of room that an empty list keeps.
+/// The capacity up to which an empty list keeps its allocation.
 const KEPT: usize = 4096;
 
-/// Gives the room of a list back that was once needed.
+/// Frees the allocation of an empty list if it is large.
 pub(in crate::engine::outbox) fn give_back<T>(list: &mut Vec<T>) {
     if list.capacity() > KEPT {
         *list = Vec::new();
@@ -264,7 +261,7 @@ pub(in crate::engine::outbox) fn give_back<T>(list: &mut Vec<T>) {
 }
 
 impl<T: Beat> Flusher<T> {
-    /// Lets the task of this flusher end.
+    /// Stops the tasks of this flusher.
     pub(in crate::engine) fn stop(&self) {
         let mut list = self.list.lock();
         list.stopped = true;
@@ -297,7 +294,7 @@ mod tests {
     use super::*;
     use crate::{metrics::Metrics, tasks::Tasks};
 
-    /// A session that counts what is done with it.
+    /// A session that counts its calls.
     #[derive(Clone, Default)]
     struct Session(Arc<Done>);
 
@@ -389,7 +386,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         bad.0.is_bad.store(false, Ordering::Relaxed);
-        // Each of them again and again, that one too for as long as nobody takes it out.
+        // All of them continue, including the ended session until it is removed.
         while [&first, &bad, &last]
             .iter()
             .any(|session| session.done().0 < 3)

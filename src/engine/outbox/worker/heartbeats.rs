@@ -1,10 +1,11 @@
-//! Sends the pings of all WebSocket sessions of a worker, those of a tenth of a second in one go.
+//! Sends the pings of all WebSocket sessions of a worker, batching those that are due within a
+//! tenth of a second.
 //!
-//! A session hands its heartbeat over when its WebSocket carries it. From then on its driver is woken
-//! for pongs, which it reads as any packet, and when one is missing: it then looks for itself. A pong
-//! only notes in the outbox when the next ping is due; the wheel finds that out when it comes by.
+//! A session registers its heartbeat when it uses a WebSocket. From then on its driver is woken
+//! only for pongs, which it reads like any packet, and when a pong is overdue. A pong only records
+//! in the outbox when the next ping is due; the wheel checks that at the planned time.
 //!
-//! The task knows sessions by what it does with them, and nothing of their outboxes and drivers.
+//! The task knows sessions only through [`Beat`], and must not know outboxes or drivers.
 
 use std::time::{Duration, Instant};
 
@@ -18,25 +19,25 @@ use tokio::sync::Notify;
 use super::timer_wheel::{Taken, TimerId, TimerWheel};
 use crate::engine::primitives::now;
 
-/// An item whose pings are sent.
+/// An item with a heartbeat.
 pub(in crate::engine) trait Beat: Clone {
-    /// The first ping is due at this time.
+    /// Records that the first ping is due at this time.
     fn begin(&self, at: Instant);
 
-    /// Does what a session needs now, and returns when to look at it again. No pong that comes from
-    /// now on makes a ping due earlier than an interval from now.
+    /// Handles a due session, and returns when to check it again. Pongs that arrive later never
+    /// make a ping due earlier than one interval from now.
     fn beat(&self, now: Instant, rhythm: &Rhythm) -> Instant;
 
-    /// Ends the session: its heartbeat has panicked.
+    /// Ends the session after its heartbeat has panicked.
     fn give_up(&self);
 }
 
-/// How often a ping is sent, how long its pong may take, and the ping.
+/// The ping interval, the pong timeout, and the ping frame.
 pub(in crate::engine) struct Rhythm {
     pub(in crate::engine::outbox) interval: Duration,
     pub(in crate::engine::outbox) timeout: Duration,
-    /// The frame of this worker: its reference count is written for each ping, and would be shared
-    /// between cores otherwise.
+    /// A frame per worker: each ping updates its reference count, which would otherwise be shared
+    /// between cores.
     pub(in crate::engine::outbox) ping: Frame,
 }
 
@@ -44,7 +45,7 @@ pub(in crate::engine) struct Rhythm {
 pub(in crate::engine) struct Heartbeats<T> {
     state: Mutex<Schedule<T>>,
     rhythm: Rhythm,
-    /// Notified when there is something to do earlier than planned.
+    /// Notified when there is work earlier than planned.
     changed: Notify,
 }
 
@@ -52,20 +53,20 @@ struct Schedule<T> {
     wheel: TimerWheel<T>,
     /// The session whose heartbeat has panicked.
     broken: Option<T>,
-    /// When the task looks without being told.
+    /// When the task will run without a notification.
     planned: Option<Instant>,
     stopped: bool,
 }
 
-/// No ping is later than this part of the shorter time, by the fault of the wheel.
+/// Pings are delayed by at most this fraction of the shorter of interval and timeout.
 const PRECISION: u32 = 20;
-/// No ping is later than this either.
+/// Maximum tick, which also limits the delay of pings.
 const MAX_TICK: Duration = Duration::from_millis(100);
-/// The shortest tick, because tokio's timers are no more precise.
+/// Minimum tick, the resolution of tokio's timers.
 const MIN_TICK: Duration = Duration::from_millis(1);
-/// Slots of the wheel: with the longest tick, 51 seconds. What is due later is looked at in between.
+/// Number of slots: 51 seconds with the longest tick. Later entries are checked in between.
 const SLOTS: usize = 512;
-/// Pings sent before other tasks get their turn.
+/// Number of pings sent before the task yields.
 const BATCH: usize = 64;
 
 impl<T: Beat> Heartbeats<T> {
@@ -87,15 +88,16 @@ impl<T: Beat> Heartbeats<T> {
         }
     }
 
-    /// Sends the pings of a session from now on, the first at this time. Returns `None` if there is
-    /// no room, so that the driver has to go on sending them. Otherwise the driver has to remove
-    /// its session again.
+    /// Sends the pings of a session from now on, the first at this time. Returns `None` if the
+    /// wheel is full; the driver must then send them itself. Otherwise the driver must remove its
+    /// session later.
     pub(in crate::engine) fn add(&self, session: &T, at: Instant) -> Option<TimerId> {
-        // The session is told first, because the task may look at it as soon as the wheel has it.
+        // The session is updated first, because the task may check it as soon as it is in the
+        // wheel.
         session.begin(at);
         let mut state = self.state.lock();
         let timer = state.wheel.add(session.clone(), at)?;
-        // The task sleeps until the earliest ping that it knows, and looks at all others then.
+        // The task sleeps until the earliest ping that it knows, and then checks all sessions.
         let is_earlier = state.planned.is_none_or(|planned| at < planned);
         drop(state);
         if is_earlier {
@@ -104,20 +106,20 @@ impl<T: Beat> Heartbeats<T> {
         Some(timer)
     }
 
-    /// Sends no more pings to a session.
+    /// Stops sending pings for a session.
     pub(in crate::engine) fn remove(&self, timer: TimerId) {
         let session = self.state.lock().wheel.remove(timer);
         drop(session);
     }
 
-    /// Lets the task end.
+    /// Stops the task.
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.changed.notify_one();
     }
 
-    /// Sends pings until stopped. Should it panic, it can be run again: the session at fault is ended,
-    /// and the others have their pings.
+    /// Sends pings until stopped. After a panic it can be run again: it ends the session that
+    /// caused the panic and continues with the rest.
     pub(super) async fn run(&self) {
         let broken = self.state.lock().broken.take();
         if let Some(session) = broken {
@@ -136,10 +138,10 @@ impl<T: Beat> Heartbeats<T> {
                 state.planned = state.wheel.next();
                 state.planned
             };
-            // A notification that came since the lock was let go of has left a permit, so it is not lost.
+            // A notification since the lock was released has left a permit, so it is not lost.
             let changed = self.changed.notified();
             match planned {
-                // Whether the time or the notification comes first, it is time to look.
+                // Both the time and the notification start another check.
                 Some(planned) => {
                     let _ = tokio::time::timeout_at(planned.into(), changed).await;
                 }
@@ -148,10 +150,10 @@ impl<T: Beat> Heartbeats<T> {
         }
     }
 
-    /// Handles some of the sessions that are due. Returns whether there may be more.
+    /// Handles some of the due sessions. Returns whether there may be more.
     fn beat_some(&self, now: Instant, batch: &mut Vec<Taken<T>>) -> bool {
-        // The lock is not held while sessions are looked at, because they lock their outboxes then.
-        // A driver may remove its session meanwhile: `put_back` finds that out.
+        // The lock is not held while sessions are handled, because they lock their outboxes. A
+        // driver may remove its session in the meantime, which `put_back` detects.
         self.state.lock().wheel.take_due(now, batch, BATCH);
         let is_full = batch.len() >= BATCH;
         let mut beating = Beating {
@@ -167,11 +169,11 @@ impl<T: Beat> Heartbeats<T> {
     }
 }
 
-/// Sessions that are looked at. They are put back however that ends.
+/// Sessions being handled. They are put back even after a panic.
 struct Beating<'a, T: Clone> {
     of: &'a Heartbeats<T>,
     batch: &'a mut Vec<Taken<T>>,
-    /// How many of the batch have been handled.
+    /// The number of handled sessions in the batch.
     done: usize,
 }
 
@@ -188,8 +190,8 @@ impl<T: Clone> Drop for Beating<'_, T> {
         let batch = self.batch.iter();
         batch.for_each(|taken| state.wheel.put_back(taken));
         drop(state);
-        // The handles are dropped without the lock, because the last one of an outbox may be among
-        // them.
+        // The handles are dropped without the lock, because the last handle of an outbox may be
+        // among them.
         self.batch.clear();
     }
 }
@@ -232,7 +234,7 @@ mod tests {
     /// `2` in a WebSocket frame.
     const PING: [u8; 3] = [0x81, 1, b'2'];
 
-    /// Sessions that all write to one stream, and its other end.
+    /// Sessions that write to one stream, and the other end of the stream.
     struct Fixture {
         outboxes: Vec<Outbox>,
         bells: Vec<Arc<Bell>>,
@@ -276,13 +278,14 @@ mod tests {
             }
         }
 
-        /// One turn of the wheel at a time after the start. Whether there is more to do.
+        /// Runs one iteration of the wheel at a time after the start. Returns whether there is more
+        /// to do.
         fn beat_some(&self, at: Duration) -> bool {
             let heartbeats = self.outboxes[0].heartbeats();
             heartbeats.beat_some(self.start + at, &mut Vec::new())
         }
 
-        /// What was written for the sessions.
+        /// Reads what was written for the sessions.
         fn written(&mut self, bytes: usize) -> Vec<u8> {
             let mut written = vec![0; bytes];
             let deadline = Some(10 * SECOND);
@@ -311,7 +314,7 @@ mod tests {
         }
     }
 
-    /// Rings when the driver of a session is woken.
+    /// Set when the driver of a session is woken.
     #[derive(Default)]
     struct Bell(AtomicBool);
 
@@ -335,7 +338,7 @@ mod tests {
         assert_eq!(fixture.pinged(), [true; 50]);
         assert_eq!(fixture.written(150), PING.repeat(50));
         assert_eq!(fixture.metrics.sized(Size::Queued), 50);
-        // None is sent twice, whatever comes of it.
+        // No ping is sent twice.
         assert!(!fixture.beat_some(INTERVAL + SECOND));
         fixture.assert_nothing_more();
     }
@@ -366,7 +369,7 @@ mod tests {
             let next = fixture.start + pong + INTERVAL;
             let sent = fixture.outboxes[0].confirm(next).unwrap();
             assert_eq!(sent, fixture.start + ping);
-            // A second pong is one that nobody has asked for.
+            // A second pong is ignored, because no ping is pending.
             assert_eq!(fixture.outboxes[0].confirm(next + SECOND), None);
             assert_eq!(fixture.outboxes[0].pinged_at(), None);
         }
@@ -404,7 +407,7 @@ mod tests {
         let push = fixture.outboxes[0].push(&Frame::text(b"before"), Mode::Reliable);
         assert_eq!(push, Push::Queued);
         fixture.beat_some(INTERVAL + 2 * MOMENT);
-        // It is in the list of a flusher, who takes the ping along.
+        // The outbox is in the list of a flusher, which writes the ping as well.
         fixture.assert_nothing_more();
         fixture.outboxes[0].flush();
         let mut expected = b"\x81\x074before".to_vec();
@@ -441,7 +444,7 @@ mod tests {
         let mut fixture = Fixture::with(2).await;
         let flusher = fixture.unattended.flusher();
         let running = tokio::spawn(Arc::clone(&flusher).beat());
-        // The clock stands still while a task has something to do.
+        // The paused clock does not advance while a task has work.
         sleep_until((fixture.start + INTERVAL - MOMENT).into()).await;
         fixture.assert_nothing_more();
         sleep_until((fixture.start + INTERVAL + 2 * MOMENT).into()).await;

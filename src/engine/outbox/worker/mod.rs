@@ -1,9 +1,9 @@
-//! What is done once per worker for all sessions that belong to it: writing what is queued, and
-//! sending pings at their time.
+//! Tasks that run once per worker for all of its sessions: writing queued frames and sending due
+//! pings.
 //!
-//! An outbox holds the flusher of its worker, and the engine runs it. This module knows sessions only
-//! by what it does for them, which is writing and beating. It must not know outboxes, or each would
-//! import the other.
+//! An outbox holds the flusher of its worker, and the engine runs it. This module knows sessions
+//! only through [`Flush`] and [`Beat`]. It must not know outboxes, because each would then import
+//! the other.
 
 mod flusher;
 mod heartbeats;

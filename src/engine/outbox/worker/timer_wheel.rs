@@ -1,43 +1,43 @@
-//! A coarse timer wheel: what is to be looked at, in slots of one tick.
+//! A coarse timer wheel: entries to be checked, in slots of one tick.
 //!
-//! The wheel reads no clock. Entries lie in one slab and are linked into the slot of their time, so
-//! that they come round without an allocation. Nothing comes out before its time, and at most one
-//! tick and the caller's delay after it; what lies further ahead than the wheel reaches comes out
-//! early, to be put back.
+//! The wheel reads no clock. Entries are stored in one slab and linked into the slot of their time,
+//! so that putting them back needs no allocation. No entry is returned before its time, and at most
+//! one tick plus the caller's delay after it. The exception are entries beyond the reach of the
+//! wheel: they are returned early and must be put back.
 
 use std::time::{Duration, Instant};
 
-/// Entries in slots.
+/// Entries by slot.
 pub(super) struct TimerWheel<T> {
     origin: Instant,
-    /// In nanoseconds.
+    /// The tick in nanoseconds.
     tick: u64,
-    /// Everything up to this tick has been taken out.
+    /// All entries up to this tick have been taken out.
     done: u64,
-    /// The first entry of each slot. The slots are those of the ticks after `done`.
+    /// The first entry of each slot. The slots cover the ticks after `done`.
     slots: Box<[u32]>,
     entries: Vec<TimerEntry<T>>,
-    /// The first entry that is not in use.
+    /// The first free entry.
     spare: u32,
-    /// Entries that are in use: linked into a slot, or taken out and not put back yet.
+    /// The number of used entries: linked into a slot, or taken out and not put back yet.
     used: usize,
 }
 
 struct TimerEntry<T> {
-    /// The item; `None` if it was removed, and the entry is freed when its slot comes round.
+    /// The item; `None` if it was removed. Such an entry is freed when its slot is reached.
     item: Option<T>,
     next: u32,
 }
 
-/// Where an entry lies, until it is removed.
+/// The position of an entry until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct TimerId(u32);
 
-/// An entry that has come out.
+/// An entry that was taken out.
 pub(super) struct Taken<T> {
     timer: TimerId,
     pub(super) item: T,
-    /// When it is to come out again.
+    /// When it is due again.
     pub(super) again: Instant,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Taken<T> {
 const NONE: u32 = u32::MAX;
 
 impl<T: Clone> TimerWheel<T> {
-    /// A wheel with so many slots of a tick each, of which the first begins now.
+    /// Creates a wheel with this number of slots; the first starts now.
     pub(super) fn new(now: Instant, tick: Duration, slots: usize) -> Self {
         Self {
             origin: now,
@@ -58,7 +58,7 @@ impl<T: Clone> TimerWheel<T> {
         }
     }
 
-    /// Adds an item that comes out at a time. Returns `None` if there is no room.
+    /// Adds an item that is due at a time. Returns `None` if the wheel is full.
     pub(super) fn add(&mut self, item: T, at: Instant) -> Option<TimerId> {
         let item = Some(item);
         let index = if let Some(entry) = self.entries.get_mut(self.spare as usize) {
@@ -77,22 +77,21 @@ impl<T: Clone> TimerWheel<T> {
         Some(TimerId(index))
     }
 
-    /// Forgets an entry. The id must not be used again.
+    /// Removes an entry. The id must not be used again.
     pub(super) fn remove(&mut self, timer: TimerId) -> Option<T> {
-        // Lists of slots are linked one way only, so the entry stays in its list until its slot
-        // comes round.
+        // Slots are singly linked lists, so the entry stays in its list until its slot is reached.
         self.entries.get_mut(timer.0 as usize)?.item.take()
     }
 
-    /// Takes out what is due, until `taken` holds as much as `limit`. All of it is to be put back.
+    /// Takes out due entries until `taken` has `limit` entries. All of them must be put back.
     pub(super) fn take_due(&mut self, now: Instant, taken: &mut Vec<Taken<T>>, limit: usize) {
         let current = self.nanoseconds(now) / self.tick;
         let slots = self.slots.len() as u64;
         if self.used == 0 {
-            // An empty wheel has nothing to take out, however long it has stood still.
+            // An empty wheel has nothing to take out, so it skips to the current tick.
             self.done = self.done.max(current);
         }
-        // After a long sleep each slot is looked at once.
+        // After a long sleep, each slot is checked once.
         self.done = self.done.max(current.saturating_sub(slots));
         while self.done < current && taken.len() < limit {
             let index = ((self.done + 1) % slots) as usize;
@@ -116,7 +115,7 @@ impl<T: Clone> TimerWheel<T> {
         }
     }
 
-    /// Puts back what has come out for a time to come, unless it was removed meanwhile.
+    /// Puts a taken entry back with its next time, unless it was removed in the meantime.
     pub(super) fn put_back(&mut self, taken: &Taken<T>) {
         let TimerId(index) = taken.timer;
         match self.entries.get(index as usize) {
@@ -126,7 +125,7 @@ impl<T: Clone> TimerWheel<T> {
         }
     }
 
-    /// When the next entry comes out.
+    /// Returns when the next entry is due.
     pub(super) fn next(&self) -> Option<Instant> {
         if self.used == 0 {
             return None;
@@ -140,7 +139,7 @@ impl<T: Clone> TimerWheel<T> {
     fn link(&mut self, index: u32, at: Instant) {
         let slots = self.slots.len() as u64;
         let tick = self.nanoseconds(at).div_ceil(self.tick);
-        // A time that has passed goes into the next slot, and one beyond the reach of the wheel
+        // A time in the past is put into the next slot, and a time beyond the reach of the wheel
         // into the last.
         let slot = tick.clamp(self.done + 1, self.done + slots) % slots;
         let slot = self.slots.get_mut(slot as usize);
@@ -152,7 +151,7 @@ impl<T: Clone> TimerWheel<T> {
     fn release(&mut self, index: u32) {
         self.used -= 1;
         if self.used == 0 {
-            // Nobody has an id of an entry any more, so the room that a crowd needed is given back.
+            // No ids are in use any more, so the memory of a peak load is freed.
             self.entries = Vec::new();
             self.spare = NONE;
         } else if let Some(entry) = self.entries.get_mut(index as usize) {
@@ -179,7 +178,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// A wheel of 16 slots, and when it begins.
+    /// Returns a wheel of 16 slots, and its start.
     fn wheel<T: Clone>() -> (TimerWheel<T>, Instant) {
         let start = now();
         (TimerWheel::new(start, TICK, 16), start)
@@ -289,7 +288,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&item), 2);
         let taken = take(&mut wheel, start + ms(100));
         assert_eq!(taken.len(), 1);
-        // Its owner goes while it is out.
+        // Its owner removes it while it is taken out.
         assert!(wheel.remove(second).is_some());
         wheel.put_back(&taken[0]);
         drop(taken);

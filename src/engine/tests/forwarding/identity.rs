@@ -1,11 +1,11 @@
-//! Servers prove who they are before anything of a client is sent to them.
+//! Servers prove their identity before they are sent client data.
 
 use tokio::net::TcpListener;
 
 use super::{Cluster, IDENTITY, UNKNOWN, challenge, count, mute, prove, tag, target};
 use crate::engine::tests::*;
 
-/// A request of a client with secrets in each of its parts.
+/// Sends a client request with secrets in each of its parts.
 async fn secret_request(b: &Echo, method: &str, sid: &str, more: &str) -> String {
     let request = format!(
         "{method} {}&token=canary HTTP/1.1\r\nHost: canary.example\r\nConnection: close\r\n\
@@ -21,7 +21,7 @@ async fn an_address_that_proves_no_identity_gets_nothing_of_a_client() {
     let [a, b] = cluster.pair().await;
     let sid = a.open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    // It has the address of the server that was there before, and knows the key of another server.
+    // It has the address of the previous server, and knows the key of another server.
     let address = listener.local_addr().unwrap();
     cluster.register(1, address);
     let imposter = tokio::spawn(async move {
@@ -48,7 +48,7 @@ async fn an_address_that_proves_no_identity_gets_nothing_of_a_client() {
     let target = target(&sid).replace("polling", "websocket");
     let upgrade = format!("GET {target}&token=canary HTTP/1.1\r\nHost: x\r\n{websocket}\r\n");
     assert!(b.exchange(&upgrade).await.contains("Session ID unknown"));
-    // One challenge was enough for all of them.
+    // All requests caused only one challenge.
     assert_eq!(count(&b, Counter::NodesUnproved), 1);
     assert_eq!(count(&b, Counter::ForwardedFailed), 3);
     let listener = timeout(DEADLINE, imposter).await.unwrap().unwrap();
@@ -99,7 +99,7 @@ async fn a_server_is_challenged_again_after_a_pause_and_for_a_bounded_time() {
     assert!(late.elapsed() >= Duration::from_secs(2));
     failed(1).await;
     tokio::time::advance(Duration::from_secs(5)).await;
-    // An answer without an end.
+    // A response without an end.
     let endless = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         challenge(&mut stream).await;

@@ -1,4 +1,4 @@
-//! Requests that come to another server than that of their session.
+//! Requests that reach a server other than that of their session.
 
 mod identity;
 mod proofs;
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What servers have told of themselves.
+/// The announcements of the servers.
 #[derive(Clone, Default)]
 pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
 
@@ -29,11 +29,11 @@ pub(super) struct Cluster(Arc<Mutex<HashMap<Tag, Known>>>);
 struct Known {
     address: String,
     key: u8,
-    /// Whether it reads times.
+    /// Whether the server evaluates times.
     is_timed: bool,
 }
 
-/// For how long all servers have been running.
+/// The uptime of all servers.
 const UPTIME: Duration = Duration::from_secs(1000);
 
 impl Directory for Cluster {
@@ -53,7 +53,7 @@ impl Directory for Cluster {
 }
 
 impl Cluster {
-    /// What the server with this number hands requests on with.
+    /// Returns the forwarder of the server with this number.
     fn forwarder(
         &self,
         number: u8,
@@ -76,7 +76,7 @@ impl Cluster {
         Arc::new(forwarder)
     }
 
-    /// The server with this number says that it is there.
+    /// Registers the server with this number.
     pub(super) fn register(&self, number: u8, address: SocketAddr) {
         let known = Known {
             address: format!("http://{address}"),
@@ -86,7 +86,7 @@ impl Cluster {
         self.0.lock().insert(tag(number), known);
     }
 
-    /// Which servers read times.
+    /// Sets which servers evaluate times.
     fn set_timed(&self, is_timed: impl Fn(u8) -> bool) {
         for known in self.0.lock().values_mut() {
             known.is_timed = is_timed(known.key);
@@ -133,7 +133,7 @@ pub(super) fn count(echo: &Echo, counter: Counter) -> u64 {
     echo.engine.metrics.counter(counter)
 }
 
-/// Waits until something is so that nobody tells.
+/// Polls until a condition holds that has no notification.
 pub(super) async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -143,14 +143,14 @@ pub(super) async fn until(is_so: impl Fn() -> bool) {
     timeout(DEADLINE, waiting).await.unwrap();
 }
 
-/// A server that accepts connections and never answers.
+/// Returns a server that accepts connections and never responds.
 pub(super) async fn mute() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// Accepts a connection at such a server, and answers its challenge as the server `number` would.
+/// Accepts a connection at such a server, and answers its challenge like the server `number`.
 pub(super) async fn prove(listener: &TcpListener, number: u8) -> TcpStream {
     let (mut stream, _) = listener.accept().await.unwrap();
     let own = listener.local_addr().unwrap();
@@ -171,7 +171,7 @@ async fn challenge(stream: &mut TcpStream) -> String {
     }
     let request = String::from_utf8(request).unwrap();
     let lines: Vec<_> = request.lines().collect();
-    // Nothing else is sent to a server that has not proved itself.
+    // Nothing else is sent to an unverified server.
     let address = stream.local_addr().unwrap();
     assert_eq!(lines[0], "GET /socket.io/ HTTP/1.1");
     assert_eq!((lines[1], lines.len()), (&*format!("host: {address}"), 4));
@@ -210,7 +210,7 @@ async fn a_session_is_served_through_another_server_as_by_its_own() {
     assert_eq!(b.post(&sid, "1").await.0, 200);
     a.all_gone().await;
     assert_eq!(b.poll(&sid).await, (400, UNKNOWN.into()));
-    // The server that knows why has counted it.
+    // The server that knows the reason has counted it.
     assert_eq!(count(&a, Counter::RejectedSessionOver), 1);
     assert_eq!(count(&b, Counter::RejectedSessionOver), 0);
     assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
@@ -305,7 +305,7 @@ async fn headers_of_the_answer_are_those_of_the_owner_and_set_once() {
     let through = lines(&b.exchange(&poll).await);
     assert_eq!(a.post(&sid, &text).await.0, 200);
     assert_eq!(a.post(&sid, &text).await.0, 200);
-    // Both messages were in the first answer.
+    // Both messages were in the first response.
     let expected = lines(&a.exchange(&poll).await);
     assert_eq!(through, expected);
     assert!(
@@ -328,7 +328,7 @@ async fn a_client_that_gives_up_its_poll_at_another_server_has_given_it_up_at_th
     assert_eq!(b.engine.metrics.gauge(Gauge::RequestsForwarded), 0);
 }
 
-/// A session of the first server whose WebSocket has come to the second.
+/// Opens a session on the first server and upgrades it through the second.
 pub(super) async fn upgraded(a: &Echo, b: &Echo) -> Client {
     let sid = a.open().await;
     let mut client = b.websocket(Some(&sid)).await;
@@ -393,12 +393,12 @@ async fn a_poll_that_is_handed_on_ends_with_the_server_that_hands_it_on() {
 async fn a_session_of_a_server_that_is_gone_is_unknown_at_once() {
     let cluster = Cluster::default();
     let [_a, b] = cluster.pair().await;
-    // One that nobody has heard of, or has left.
+    // A server that is not registered, or has left.
     let strange = format!("{}{}", "A".repeat(20), tag(9).as_str());
     assert_eq!(b.poll(&strange).await, (400, UNKNOWN.into()));
     assert_eq!(count(&b, Counter::ForwardedFailed), 1);
     assert_eq!(count(&b, Counter::RejectedSessionUnowned), 1);
-    // One that has died and is still known: nobody listens there any more.
+    // A server that has failed and is still registered: its port is closed.
     let (listener, address) = mute().await;
     drop(listener);
     cluster.register(9, address);

@@ -1,4 +1,4 @@
-//! A request that another server has forwarded proves that, and says who the client is.
+//! A forwarded request proves its origin and specifies its client.
 
 use http::Method;
 
@@ -38,11 +38,11 @@ async fn what_no_server_has_handed_on_is_refused() {
     };
     let good = proof(1, &target);
     for headers in [
-        // By who knows another key, for another request, twice, by nobody.
+        // Wrong key, wrong request, duplicated proof.
         proof(2, &target),
         proof(1, "/socket.io/"),
         format!("{good}{good}"),
-        // Long ago, long ahead, at no time.
+        // Too old, too far in the future, without a time.
         proof_at(1, &target, Some(939)),
         proof_at(1, &target, Some(1061)),
         proof_at(1, &target, None),
@@ -63,14 +63,15 @@ async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
     let sid = a.open().await;
-    // Both write as the version before does to a server that reads no times, and take from others what that one writes. And of two
-    // versions each understands the other one.
+    // Servers send no time to a server that does not evaluate it, like the previous version, and
+    // accept proofs without a time. Servers of both versions understand each other.
     for timed in [0, 1, 2] {
         cluster.set_timed(|number| number == timed);
         assert_eq!(b.post(&sid, "4x").await.0, 200);
         assert_eq!(b.poll(&sid).await, (200, "4x".into()));
     }
-    // Once the last one has gone, times are told again; what has none is refused then, as the test above shows.
+    // Once the last server of the previous version has left, times are sent again. Proofs without a
+    // time are then refused, as the test above shows.
     cluster.set_timed(|_| true);
     assert_eq!(b.post(&sid, "4x").await.0, 200);
     assert_eq!(count(&a, Counter::RejectedForged), 0);
@@ -80,7 +81,7 @@ async fn a_server_of_the_version_before_says_no_times_and_is_told_none() {
 async fn a_request_is_handed_on_once_and_no_further() {
     let cluster = Cluster::default();
     let [a, b] = cluster.pair().await;
-    // A session of a third server, handed to `a` by somebody who knows the key of `a`.
+    // A session of a third server, forwarded to `a` by a sender that knows the key of `a`.
     let (listener, address) = mute().await;
     cluster.register(9, address);
     let sid = format!("{}{}", "A".repeat(20), tag(9).as_str());
@@ -108,7 +109,8 @@ async fn a_request_is_handed_on_once_and_no_further() {
         (0, 0)
     );
     drop(listener);
-    // A server that knows a wrong address sends nothing there: the server at that address is another one.
+    // A server with a wrong address sends nothing there, because the server at that address is a
+    // different one.
     cluster.register(9, a.address);
     assert_eq!(b.poll(&sid).await.0, 400);
     assert_eq!(count(&b, Counter::NodesUnproved), 1);

@@ -1,9 +1,9 @@
-//! The outbox against a naive queue: whatever happens to it, in any order.
+//! Compares the outbox with a naive queue under random operations in any order.
 //!
-//! The naive queue is a list of the numbers that were pushed. What arrives at the client must be its
-//! beginning, whichever way it took: nothing is lost, doubled or out of order. Tasks run only when they
-//! were woken, so a wake that is forgotten leaves something lying. After every step the bytes that
-//! count as waiting must be those that do.
+//! The naive queue is a list of the pushed numbers. What arrives at the client by any transport
+//! must be a prefix of it, without losses, duplicates or reordering. Tasks run only when they are
+//! woken, so a missing wake leaves frames behind. After every step, the counted bytes must be
+//! exactly those of the held frames.
 
 use std::{
     collections::HashMap,
@@ -33,23 +33,23 @@ const LIMITS: Limits = Limits {
     bytes: 80_000,
     total: 100_000,
 };
-/// Turns after which tasks that wake one another have gone on for too long.
+/// Number of iterations after which tasks that wake one another count as an endless loop.
 const TOO_MANY: usize = 10_000;
 
 #[derive(Clone, Debug)]
 enum Step {
     Push(Kind, usize),
-    /// To the outbox that the session was taken over from.
+    /// Pushes to the outbox from which the session was taken over.
     PushBefore(usize),
     Broadcast(Kind, usize),
     Control,
     Ping,
     Pong,
-    /// Somebody writes who need not.
+    /// Flushes without need.
     Flush,
-    /// Everybody who was woken does what there is to do.
+    /// Runs all woken tasks until none is left.
     Settle,
-    /// The driver has its turn before the flusher.
+    /// Runs the driver before the flusher.
     Turn,
     Room(usize),
     Clog(bool),
@@ -118,21 +118,21 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     prop::collection::vec((0..2_usize, step), 0..120)
 }
 
-/// A client, and what it was sent and has got since it last began afresh.
+/// A client, and what it was sent and has received since its last new session.
 struct Client {
     session: Session,
     before: Option<Outbox>,
     sent: Vec<u32>,
     got: Vec<u32>,
-    /// How many there are before the first word of a session that was taken over.
+    /// The number of frames sent before the first frame of a session that was taken over.
     hello_after: Option<usize>,
-    /// The last one that has arrived, of each kind.
+    /// The last number received, of each kind.
     last: HashMap<String, u32>,
     newest: Option<u32>,
     is_pinged: bool,
     may_pong: bool,
     is_watching: bool,
-    /// How many had been sent when it was closed.
+    /// The number of frames sent when it was closed.
     closed_after: Option<usize>,
     is_spoilt: bool,
 }
@@ -160,14 +160,14 @@ impl Client {
         match kind {
             Kind::Reliable => {
                 assert_ne!(push, Push::Dropped, "it must arrive");
-                // What may be lost makes room for it.
+                // Replaceable frames were dropped to make room for it.
                 self.newest = None;
                 self.sent.push(number);
             }
             Kind::Volatile | Kind::Newest | Kind::LastTwo => {
                 assert_ne!(push, Push::Overflow, "nobody is cut for what may be lost");
                 if kind == Kind::Newest {
-                    // An older value is gone also where there was no room for this one.
+                    // An older value is dropped even if there is no room for this one.
                     self.newest = (push == Push::Queued).then_some(number);
                 }
             }
@@ -222,7 +222,7 @@ struct World {
     outboxes: Unattended,
     numbers: Arc<AtomicU32>,
     clients: Vec<Client>,
-    /// Sessions that were taken over or given up.
+    /// Sessions that were taken over or abandoned.
     old: Vec<Session>,
 }
 
@@ -306,7 +306,7 @@ impl World {
             }
             Step::Poll => client.session.poll(),
             Step::GiveUp => {
-                // What was on its way to it is lost.
+                // Data in flight to it is lost.
                 client.is_spoilt = true;
                 client.session.give_up();
             }
@@ -345,7 +345,7 @@ impl World {
         (frame(kind, number, size), number)
     }
 
-    /// Runs all tasks that were woken. Then nothing waits that could be written.
+    /// Runs all woken tasks. Afterwards no frame that could be written is queued.
     fn settle(&mut self) {
         for _ in 0..TOO_MANY {
             let listed = self.outboxes.take_listed();
@@ -378,8 +378,7 @@ impl World {
         }
     }
 
-    /// The client comes back with a new session, and goes on where the last one has broken off if that
-    /// is possible.
+    /// Reconnects the client with a new session, which resumes the old one if possible.
     fn recover(&mut self, which: usize) {
         let client = &mut self.clients[which];
         client.receive();
@@ -408,7 +407,7 @@ impl World {
         self.old.push(session);
     }
 
-    /// What counts as waiting for slow clients is what waits for them, each frame once.
+    /// Checks that exactly the frames held for slow clients are counted, each once.
     fn check_bytes(&self) {
         let mut counted = HashMap::new();
         let befores = self
@@ -426,7 +425,7 @@ impl World {
         assert_eq!(gauge, counted.values().sum::<usize>() as i64);
     }
 
-    /// At last all clients take everything.
+    /// Lets all clients receive everything at the end.
     fn finish(mut self) {
         for which in 0..self.clients.len() {
             self.clients[which].session.abandon();
@@ -436,7 +435,7 @@ impl World {
                 state.meanwhile.clear();
             });
             self.settle();
-            // An upgrade that was announced may have left a poll to the driver, so one more.
+            // An announced upgrade may have left a poll to the driver, so one more is needed.
             for _ in 0..self.clients[which].sent.len() + 8 {
                 self.clients[which].session.poll();
                 self.settle();

@@ -1,5 +1,5 @@
-//! The stream of the model: it takes as many bytes as it is told, and lets others act in the middle of
-//! a write.
+//! The stream of the model: it accepts a configurable number of bytes, and runs concurrent
+//! operations in the middle of a write.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::DEADLINE;
 use crate::engine::outbox::{DropPolicy, Mode, Outbox, OutboxInner, Push};
 
-/// What kind of frame is pushed.
+/// The kind of a pushed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Reliable,
@@ -39,7 +39,7 @@ impl Kind {
     }
 }
 
-/// A frame that says what it is: its kind, its number and a filling.
+/// Creates a frame that contains its kind, its number and padding.
 pub(super) fn frame(kind: Kind, number: u32, size: usize) -> Frame {
     let text = format!("{kind:?} {number} {}", "x".repeat(size));
     let frame = Frame::text(text.as_bytes());
@@ -49,7 +49,7 @@ pub(super) fn frame(kind: Kind, number: u32, size: usize) -> Frame {
     }
 }
 
-/// All reliable frames belong to one channel.
+/// Returns the stamp of a reliable frame; all of them belong to one channel.
 pub(super) fn stamp(number: u32) -> Stamp {
     Stamp {
         channel: 1,
@@ -57,33 +57,33 @@ pub(super) fn stamp(number: u32) -> Stamp {
     }
 }
 
-/// What others do while the stream is written to.
+/// An operation of another task during a write.
 #[derive(Clone, Debug)]
 pub(super) enum Meanwhile {
     Push(Kind, usize),
-    /// Another task wants to write as well.
+    /// Another task also flushes.
     Flush,
-    /// The driver of the session goes away.
+    /// The driver of the session ends.
     Detach,
     Cut,
 }
 
-/// A push, and what became of it.
+/// A push and its outcome.
 pub(super) type Pushed = (Kind, u32, Push);
 
 #[derive(Default)]
 pub(super) struct PipeState {
-    /// Bytes that are still taken.
+    /// The number of bytes that are still accepted.
     pub(super) room: usize,
-    /// What was taken is not on its way.
+    /// Whether flushing is blocked.
     pub(super) is_clogged: bool,
     pub(super) is_broken: bool,
     pub(super) taken: Vec<u8>,
     pub(super) meanwhile: Vec<Meanwhile>,
     pub(super) pushed: Vec<Pushed>,
-    /// Two have written at the same time.
+    /// Whether two tasks have written concurrently.
     pub(super) has_overlapped: bool,
-    /// Of whoever found no room.
+    /// The waker of a task that found no room.
     waiting: Option<Waker>,
     outbox: Weak<OutboxInner>,
 }
@@ -112,7 +112,7 @@ impl Pipe {
         self.state.lock().unwrap()
     }
 
-    /// Changes what the stream takes, and wakes whoever waits for a change.
+    /// Changes the state of the stream, and wakes a task that waits for a change.
     pub(super) fn change(&self, change: impl FnOnce(&mut PipeState)) {
         let waiting = {
             let mut state = self.state();
@@ -124,7 +124,7 @@ impl Pipe {
         }
     }
 
-    /// Acts as others, in the middle of a write.
+    /// Runs the operations of other tasks in the middle of a write.
     fn act(&self) {
         let (acts, outbox) = {
             let mut state = self.state();
@@ -148,7 +148,7 @@ impl Pipe {
                         drop(outbox);
                         let _ = done.send(());
                     });
-                    // Whoever writes as well waits for the stream, which is taken.
+                    // A second writer would block on the stream, which is locked.
                     if is_done.recv_timeout(DEADLINE).is_err() {
                         self.state().has_overlapped = true;
                     }
@@ -205,7 +205,7 @@ impl AsyncRead for Pipe {
     }
 }
 
-/// Rings when a driver is woken.
+/// Set when a driver is woken.
 #[derive(Default)]
 pub(super) struct Bell(AtomicBool);
 

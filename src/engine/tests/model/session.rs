@@ -1,5 +1,4 @@
-//! One session of the model: an outbox, the stream or the polls that it is sent by, and a driver that
-//! does nothing of its own.
+//! One session of the model: an outbox, its stream or polls, and a minimal driver.
 
 use std::{
     sync::{
@@ -24,17 +23,17 @@ pub(super) struct Session {
     bell: Arc<Bell>,
     /// The poll of the client.
     poll: Option<oneshot::Receiver<PollAnswer>>,
-    /// Polls that wait for a WebSocket that is on its way.
+    /// Polls that wait for a WebSocket being attached.
     polls: Vec<PendingPoll>,
     attaching: Option<Attaching>,
     is_closing: bool,
-    /// The driver has gone.
+    /// The driver has ended.
     pub(super) is_over: bool,
     /// Texts that have arrived.
     texts: Vec<String>,
     polled: u64,
     pub(super) drained: usize,
-    /// What is pushed at the end of the next turn, when the driver has written already.
+    /// Frames pushed at the end of the next iteration, after the driver has written.
     pub(super) late: Vec<(Kind, usize)>,
     pub(super) pushed: Vec<Pushed>,
     numbers: Arc<AtomicU32>,
@@ -63,7 +62,7 @@ impl Session {
         session
     }
 
-    /// Goes over to a WebSocket, in a turn of the driver.
+    /// Upgrades to a WebSocket in an iteration of the driver.
     pub(super) fn upgrade(&mut self, room: usize) {
         if self.pipe.is_none() && !self.is_closing && !self.is_over {
             self.turn(Some(Pipe::new(&self.outbox, room, &self.numbers)));
@@ -82,7 +81,7 @@ impl Session {
         self.bell.clone_waker().wake();
     }
 
-    /// A WebSocket is announced.
+    /// Announces a WebSocket.
     pub(super) fn attach(&mut self) {
         if self.pipe.is_none() && self.attaching.is_none() && !self.is_over {
             self.attaching = Some(Attaching::new(self.outbox.clone()));
@@ -93,7 +92,7 @@ impl Session {
         self.attaching = None;
     }
 
-    /// The client polls, unless it does already.
+    /// Polls, unless a poll is already waiting.
     pub(super) fn poll(&mut self) {
         self.receive();
         if self.pipe.is_some() || self.poll.is_some() {
@@ -107,7 +106,7 @@ impl Session {
         }
     }
 
-    /// The client closes the connection of its poll.
+    /// Closes the connection of the client's poll.
     pub(super) fn give_up(&mut self) {
         self.receive();
         if self.poll.take().is_some() {
@@ -116,7 +115,7 @@ impl Session {
         }
     }
 
-    /// Takes in what has come; all of it.
+    /// Receives everything that has arrived.
     pub(super) fn receive(&mut self) -> Vec<String> {
         if let Some(answered) = &mut self.poll {
             match answered.try_recv() {
@@ -149,8 +148,8 @@ impl Session {
         }
     }
 
-    /// Whether a poll waits although there is something for it, or the WebSocket has room and is not
-    /// written.
+    /// Returns whether a poll waits although frames are queued, or frames are not written although
+    /// the WebSocket has room.
     pub(super) fn is_forgotten(&self) -> bool {
         let queue = self.outbox.lock();
         let has_way = match &self.pipe {
@@ -163,7 +162,7 @@ impl Session {
         has_way && !self.is_over && !queue.is_empty()
     }
 
-    /// The turn of the driver, if it was woken.
+    /// Runs an iteration of the driver if it was woken.
     pub(super) fn turn_if_woken(&mut self) -> bool {
         let is_woken = self.bell.has_rung() && !self.is_over;
         if is_woken {
@@ -254,7 +253,7 @@ impl Session {
         is_ready
     }
 
-    /// What is queued leaves, and then the session is over.
+    /// Flushes the queue, then ends the session.
     fn close(&mut self, cx: &mut Context<'_>) {
         if self.pipe.is_some() {
             if self.outbox.lock().is_blocked() {
@@ -277,7 +276,7 @@ impl Session {
         }
     }
 
-    /// The driver goes away.
+    /// Ends the driver.
     pub(super) fn end(&mut self) {
         self.is_over = true;
         self.polls.clear();
@@ -291,7 +290,7 @@ impl Bell {
     }
 }
 
-/// The first message of a WebSocket, if it has come whole.
+/// Returns the first message of a WebSocket, if it has arrived completely.
 fn split(bytes: &[u8]) -> Option<(String, &[u8])> {
     let (header, size) = match (bytes.get(1)?, bytes) {
         (126, [_, _, a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
